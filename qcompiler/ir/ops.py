@@ -1,0 +1,98 @@
+"""Every `qcompiler::` op as an ONNX function of standard ops: specification and oracle in one.
+
+Values are logical codes in float32 containers (docs/adr/0001-ir.md): binary codes are exactly -1 or +1, accumulators
+are integers of magnitude below 2**24, so float32 arithmetic on them is exact and every pass keeps the dtype of the
+graph it rewrites.
+
+Binarize<zero = 1>(x) -> y
+    y = +1 where x > 0, `zero` where x == 0, else -1 (NaN gives -1).
+BinaryConv<kernel_shape, strides, pads, dilations, group, pad_value = 0>(x, w) -> acc
+    Convolution of x [N, C, H, W] with w [O, C / group, kH, kW], both -1/+1; the border is filled with `pad_value`
+    (-1, 0 or +1). pads = [top, left, bottom, right].
+BinaryMatMul(x, w) -> acc
+    x [..., K] times w [K, O], both -1/+1.
+Threshold(acc, threshold, direction) -> y
+    y = +1 where direction * (acc - threshold) >= 0, else -1; direction is -1 or +1; both broadcast against acc.
+BinaryMaxPool<kernel_shape, strides, pads, dilations, ceil_mode>(x, flip) -> y
+    flip * MaxPool(flip * x): OR of the bits where flip is +1, AND where it is -1; flip [C, 1, 1] of -1/+1.
+"""
+
+from __future__ import annotations
+
+import onnx
+import onnx.parser
+import onnx_ir as ir
+
+DOMAIN = "qcompiler"
+OPSET = 21
+IR_VERSION = 10
+
+_HEADER = f'<domain: "{DOMAIN}", opset_import: ["" : {OPSET}]>\n'
+
+_BODIES = {
+    "Binarize": """
+Binarize <zero: float = 1.0> (x) => (y) {
+    nought = Constant <value_float = 0.0> ()
+    plus = Constant <value_float = 1.0> ()
+    minus = Constant <value_float = -1.0> ()
+    at_zero = Constant <value_float: float = @zero> ()
+    nonnegative = GreaterOrEqual (x, nought)
+    codes = Where (nonnegative, plus, minus)
+    is_zero = Equal (x, nought)
+    y = Where (is_zero, at_zero, codes)
+}""",
+    "BinaryConv": """
+BinaryConv <kernel_shape, strides, pads, dilations, group, pad_value: float = 0.0> (x, w) => (acc) {
+    fill = Constant <value_float: float = @pad_value> ()
+    borders = Constant <value_ints: ints = @pads> ()
+    axes = Constant <value_ints = [2, 3]> ()
+    padded = Pad (x, borders, fill, axes)
+    acc = Conv <kernel_shape: ints = @kernel_shape, strides: ints = @strides, dilations: ints = @dilations,
+                group: int = @group> (padded, w)
+}""",
+    "BinaryMatMul": """
+BinaryMatMul (x, w) => (acc) {
+    acc = MatMul (x, w)
+}""",
+    "Threshold": """
+Threshold (acc, threshold, direction) => (y) {
+    nought = Constant <value_float = 0.0> ()
+    plus = Constant <value_float = 1.0> ()
+    minus = Constant <value_float = -1.0> ()
+    difference = Sub (acc, threshold)
+    directed = Mul (difference, direction)
+    reached = GreaterOrEqual (directed, nought)
+    y = Where (reached, plus, minus)
+}""",
+    "BinaryMaxPool": """
+BinaryMaxPool <kernel_shape, strides, pads, dilations, ceil_mode> (x, flip) => (y) {
+    turned = Mul (x, flip)
+    pooled = MaxPool <kernel_shape: ints = @kernel_shape, strides: ints = @strides, pads: ints = @pads,
+                      dilations: ints = @dilations, ceil_mode: int = @ceil_mode> (turned)
+    y = Mul (pooled, flip)
+}""",
+}
+
+
+def function(name: str) -> onnx.FunctionProto:
+    """The ONNX function of one op."""
+    return onnx.parser.parse_function(_HEADER + _BODIES[name])
+
+
+def names() -> tuple[str, ...]:
+    """All op names of the `qcompiler` domain."""
+    return tuple(_BODIES)
+
+
+def attach_functions(model: ir.Model) -> None:
+    """Give `model` exactly the function bodies its nodes use, and the opset import of the domain."""
+    used = {node.op_type for node in model.graph.all_nodes() if node.domain == DOMAIN}
+    for key in [key for key in model.functions if key[0] == DOMAIN]:
+        del model.functions[key]
+    for name in sorted(used):
+        body = ir.serde.deserialize_function(function(name))
+        model.functions[body.identifier()] = body
+    if used:
+        model.opset_imports[DOMAIN] = 1
+    else:
+        model.opset_imports.pop(DOMAIN, None)

@@ -1,0 +1,96 @@
+"""The compiled network as data: what lowering hands to the bundle writer.
+
+A program is a list of steps. A step is one kernel call per variant; all threads of a run execute step i on disjoint
+ranges of its work items, then meet at a barrier.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True)
+class TensorInfo:
+    """A network input or output: its name in the ONNX file, static shape and numpy dtype name."""
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: str
+
+
+@dataclass(frozen=True)
+class Argument:
+    """A pointer passed to a kernel.
+
+    "input"/"output": `position` is the index in the network's inputs or outputs; "workspace"/"constant": the byte
+    offset in the workspace (64-byte aligned) or in the variant's view of the constant blob (64-byte aligned).
+    """
+
+    kind: Literal["input", "output", "workspace", "constant"]
+    position: int
+
+
+@dataclass(frozen=True)
+class Call:
+    """One kernel call: int32 symbol(*arguments, begin, end) for a range of range(items)."""
+
+    symbol: str
+    kernel: str
+    arguments: tuple[Argument, ...]
+    items: int
+
+
+@dataclass(frozen=True)
+class VariantCode:
+    """The code of one instruction-set variant: a relocatable object and one call per step."""
+
+    name: str
+    features: tuple[str, ...]
+    object_code: bytes
+    calls: tuple[Call, ...]
+
+
+@dataclass(frozen=True)
+class StoredValue:
+    """Where a step leaves a graph value, for verification and debugging.
+
+    layout is "bit-nhwc", "float-nhwc", "float-nchw" or "dense" (the ONNX order, dtype `dtype`).
+    shape is the ONNX shape; halo is (top, left, bottom, right); groups as in targets.problem.Buffer.
+    """
+
+    name: str
+    argument: Argument
+    shape: tuple[int, ...]
+    layout: str
+    dtype: str
+    halo: tuple[int, int, int, int] = (0, 0, 0, 0)
+    groups: int = 1
+
+
+@dataclass(frozen=True)
+class StepInfo:
+    """What the user sees of a step: names of the ONNX nodes it covers and what they became."""
+
+    nodes: tuple[str, ...]
+    op: str
+    w_bits: int
+    a_bits: int
+    macs: int
+    bytes: int
+    note: str = ""
+    values: tuple[StoredValue, ...] = ()
+
+
+@dataclass(frozen=True)
+class Program:
+    """A whole compiled network."""
+
+    name: str
+    target: str
+    inputs: tuple[TensorInfo, ...]
+    outputs: tuple[TensorInfo, ...]
+    workspace_bytes: int
+    constants: bytes
+    steps: tuple[StepInfo, ...]
+    variants: tuple[VariantCode, ...]
