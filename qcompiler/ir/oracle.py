@@ -1,0 +1,147 @@
+"""Running a graph in onnxruntime with every optimisation off: the reference for passes, tests and verification.
+
+The default optimisation level re-quantizes biases and replaces quantized products by approximations, so it is no
+reference (docs/adr/0001-ir.md). This is the only module that imports onnxruntime.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+import onnx_ir as ir
+import onnxruntime as ort
+
+from qcompiler.errors import InvalidModel, QCompilerError, UnsupportedModel, UsageError
+from qcompiler.ir.ops import attach_functions
+
+Array = npt.NDArray[Any]
+
+_THREADS = 2
+_PROTOBUF_LIMIT = 2**31 - 1
+_NODE_IN_MESSAGE = re.compile(r"Name:\s*'([^']*)'|Node, \(\"([^\"]*)\"|[Nn]ode\s*\(([^)]*)\)|[Nn]ode with name '([^']*)'")
+_FLOATS = (onnx.TensorProto.FLOAT, onnx.TensorProto.DOUBLE, onnx.TensorProto.FLOAT16, onnx.TensorProto.BFLOAT16)
+
+
+def run(
+    model: ir.Model | onnx.ModelProto, inputs: Mapping[str, Array], outputs: Sequence[str] | None = None
+) -> dict[str, Array]:
+    """Evaluate `model` on `inputs`; the result maps value names to arrays in their ONNX shapes and dtypes.
+
+    outputs: names of the values wanted, which may be intermediate; None means the graph outputs.
+    Raises UsageError for wrong inputs or unknown names, UnsupportedModel or InvalidModel where onnxruntime refuses.
+    """
+    proto = _proto(model)
+    wanted = [value.name for value in proto.graph.output] if outputs is None else list(dict.fromkeys(outputs))
+    _check_inputs(proto.graph, inputs)
+    given = {tensor.name: tensor for tensor in proto.graph.initializer}
+    computed = [name for name in wanted if name not in inputs and name not in given]
+    results = _evaluate(proto, computed, inputs) if computed else {}
+    for name in wanted:
+        if name in inputs:
+            results[name] = np.asarray(inputs[name])
+        elif name in given:
+            results[name] = onnx.numpy_helper.to_array(given[name])
+    return {name: results[name] for name in wanted}
+
+
+def random_inputs(model: ir.Model | onnx.ModelProto, seed: int) -> dict[str, Array]:
+    """One array for every input that is no initializer: standard normal floats, small integers, random booleans."""
+    graph = model.graph if isinstance(model, onnx.ModelProto) else ir.to_proto(model).graph
+    generator = np.random.default_rng(seed)
+    return {value.name: _random(value, generator) for value in _real_inputs(graph)}
+
+
+def _proto(model: ir.Model | onnx.ModelProto) -> onnx.ModelProto:
+    """A private copy of the model as a proto, with bodies for the `qcompiler` ops."""
+    if isinstance(model, onnx.ModelProto):
+        copy = onnx.ModelProto()
+        copy.CopyFrom(model)
+        return copy
+    attach_functions(model)
+    return ir.to_proto(model)
+
+
+def _real_inputs(graph: onnx.GraphProto) -> list[onnx.ValueInfoProto]:
+    initializers = {tensor.name for tensor in graph.initializer}
+    return [value for value in graph.input if value.name not in initializers]
+
+
+def _check_inputs(graph: onnx.GraphProto, inputs: Mapping[str, Array]) -> None:
+    expected = {value.name: value for value in _real_inputs(graph)}
+    if missing := [name for name in expected if name not in inputs]:
+        raise UsageError(f"no array for input '{missing[0]}'", remedy=f"give arrays for {', '.join(expected)}")
+    if extra := [name for name in inputs if name not in expected]:
+        raise UsageError(f"the model has no input '{extra[0]}'", remedy=f"its inputs are {', '.join(expected)}")
+    for name, value in expected.items():
+        _check_array(name, np.asarray(inputs[name]), value.type.tensor_type)
+
+
+def _check_array(name: str, array: Array, declared: onnx.TypeProto.Tensor) -> None:
+    dtype = onnx.helper.tensor_dtype_to_np_dtype(declared.elem_type)
+    if array.dtype != dtype:
+        raise UsageError(f"input '{name}' is {array.dtype}, expected {dtype}", remedy="convert the array")
+    sizes = [dim.dim_value if dim.HasField("dim_value") else None for dim in declared.shape.dim]
+    fits = len(sizes) == array.ndim and all(want in (None, size) for want, size in zip(sizes, array.shape, strict=True))
+    if declared.HasField("shape") and not fits:
+        raise UsageError(f"input '{name}' has shape {list(array.shape)}, expected {sizes}", remedy="reshape the array")
+
+
+def _evaluate(proto: onnx.ModelProto, names: Sequence[str], inputs: Mapping[str, Array]) -> dict[str, Array]:
+    _make_outputs(proto.graph, names)
+    options = ort.SessionOptions()
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+    options.intra_op_num_threads = _THREADS
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 4
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    quiet = ort.RunOptions()
+    quiet.log_severity_level = 4
+    if proto.ByteSize() > _PROTOBUF_LIMIT:
+        raise UnsupportedModel("the graph holds more than 2 GiB of constants", remedy="use a smaller model")
+    try:
+        session = ort.InferenceSession(proto.SerializeToString(), options, providers=["CPUExecutionProvider"])
+        arrays = session.run(list(names), dict(inputs), quiet)
+    except Exception as error:
+        raise _translate(error) from error
+    return dict(zip(names, arrays, strict=True))
+
+
+def _make_outputs(graph: onnx.GraphProto, names: Sequence[str]) -> None:
+    """Make `names` the graph outputs, with their types where the graph knows them."""
+    produced = {name for node in graph.node for name in node.output}
+    if unknown := [name for name in names if name not in produced]:
+        raise UsageError(f"the graph has no value '{unknown[0]}'", remedy="ask for a name that is in the graph")
+    known = {value.name: value for value in [*graph.value_info, *graph.output]}
+    outputs = [known.get(name, onnx.ValueInfoProto(name=name)) for name in names]
+    del graph.output[:]
+    graph.output.extend(outputs)
+
+
+def _translate(error: Exception) -> QCompilerError:
+    """An onnxruntime failure in our terms; its exceptions are told apart by class name only."""
+    message = str(error)
+    found = _NODE_IN_MESSAGE.search(message)
+    node = next((group for group in found.groups() if group), "") if found else ""
+    kind = type(error).__name__
+    if kind == "NotImplemented":
+        return UnsupportedModel(f"onnxruntime cannot run it: {message}", node=node, remedy="use a float32 form of it")
+    return InvalidModel(f"onnxruntime refuses the graph: {message}", node=node, remedy="check the model")
+
+
+def _random(value: onnx.ValueInfoProto, generator: np.random.Generator) -> Array:
+    tensor = value.type.tensor_type
+    if not all(dim.HasField("dim_value") for dim in tensor.shape.dim):
+        raise UsageError(f"input '{value.name}' has dynamic dimensions", remedy="load the model with fixed shapes")
+    shape = tuple(dim.dim_value for dim in tensor.shape.dim)
+    dtype = onnx.helper.tensor_dtype_to_np_dtype(tensor.elem_type)
+    if tensor.elem_type in _FLOATS:
+        return np.asarray(generator.standard_normal(shape, dtype=np.float32)).astype(dtype)
+    if tensor.elem_type == onnx.TensorProto.BOOL:
+        return np.asarray(generator.integers(0, 2, shape)).astype(dtype)
+    low = 0 if dtype.name.startswith("uint") else -7
+    return np.asarray(generator.integers(low, 8, shape)).astype(dtype)
