@@ -100,6 +100,9 @@ class Tensor:
     buffer: Buffer
 
 
+Operand = Channel | Scalar | Tensor
+
+
 @dataclass(frozen=True)
 class Step:
     """One step of an epilogue on the running float32 value v of every output element.
@@ -113,7 +116,7 @@ class Step:
     """
 
     op: StepOp
-    operand: Channel | Scalar | Tensor | None = None
+    operand: Operand | None = None
     into: Buffer | None = None
     zero_is_positive: bool = True
 

@@ -30,7 +30,7 @@ def words_for(channels: int) -> int:
     return -(-channels // WORD_BITS)
 
 
-def pack_bits(codes: npt.NDArray[np.generic], groups: int = 1) -> WordArray:
+def pack_bits(codes: npt.NDArray[np.floating], groups: int = 1) -> WordArray:
     """Pack binary codes along the last axis.
 
     codes: [..., C] of -1 and +1; C divisible by `groups`.

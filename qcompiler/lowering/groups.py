@@ -1,0 +1,288 @@
+"""Which nodes share a kernel: an anchor and the elementwise chain behind it that becomes its epilogue.
+
+Anchors are convolutions, matrix products with constant weights, poolings, and elementwise chains that end in a
+binarization. Everything else is generic (Relax) or an alias (Reshape and its kin, which move no bytes).
+A chain never reorders floating-point operations: it is the graph's own, op by op.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import networkx as nx
+import numpy as np
+import numpy.typing as npt
+import onnx_ir as ir
+
+from qcompiler.ir import ops
+from qcompiler.ir.view import constant_of, consumers_of, dependency_graph, number, shape_of
+from qcompiler.targets.problem import StepOp
+
+ALIASES = ("Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity")
+Kind = Literal["conv", "pool", "map", "generic", "alias"]
+
+
+@dataclass(frozen=True)
+class Operation:
+    """v = v op operand; operand is a constant per channel or scalar, a run-time value, or absent."""
+
+    op: StepOp
+    operand: npt.NDArray[np.float32] | ir.Value | None
+
+
+@dataclass(frozen=True)
+class Link:
+    """One node of a chain: operations on the running value, or a sign taken from it, giving `value`."""
+
+    node: ir.Node
+    value: ir.Value
+    operations: tuple[Operation, ...] = ()
+    sign: Literal["", "binarize", "threshold"] = ""
+    zero_is_positive: bool = True
+
+
+@dataclass(eq=False)
+class Group:
+    """Nodes computed together; `start` is the value before the chain (the anchor's own result, or a map's input)."""
+
+    kind: Kind
+    nodes: list[ir.Node]
+    start: ir.Value | None = None
+    links: list[Link] = field(default_factory=list)
+
+    @property
+    def anchor(self) -> ir.Node:
+        """The first node."""
+        return self.nodes[0]
+
+    @property
+    def inputs(self) -> list[ir.Value]:
+        """Values read from outside the group, constants excluded."""
+        made = {value for node in self.nodes for value in node.outputs}
+        read = [value for node in self.nodes for value in node.inputs if value is not None and value not in made]
+        return [value for value in dict.fromkeys(read) if constant_of(value) is None]
+
+
+def partition(graph: ir.Graph) -> list[Group]:
+    """Cover every node by one group, in an order in which they can run."""
+    return _Partition(graph).run()
+
+
+class _Partition:
+    """The contracted dependency graph while groups grow."""
+
+    def __init__(self, graph: ir.Graph) -> None:
+        self.nodes = list(graph)
+        self.outputs = set(graph.outputs)
+        self.graph = dependency_graph(graph)
+        self.home: dict[ir.Node, Group] = {}
+
+    def run(self) -> list[Group]:
+        for node in self.nodes:
+            kind = _anchor_kind(node)
+            if kind is not None and node not in self.home:
+                self._grow(Group(kind, [node], start=node.outputs[0]))
+        for node in self.nodes:
+            if node not in self.home:
+                self._map_or_generic(node)
+        return self._ordered()
+
+    def _map_or_generic(self, node: ir.Node) -> None:
+        if node.op_type in ALIASES and node.domain == "":
+            self._settle(Group("alias", [node]))
+            return
+        source = next((v for v in node.inputs if v is not None and constant_of(v) is None), None)
+        if source is not None and source.dtype == ir.DataType.FLOAT and len(shape_of(source)) >= 1:
+            first = _link(node, source)
+            if first is not None:
+                group = Group("map", [node], start=source, links=[first])
+                if not first.sign:
+                    self._extend(group, first.value)
+                if any(link.sign for link in group.links):
+                    self._settle(group)
+                    return
+        self._settle(Group("generic", [node]))
+
+    def _grow(self, group: Group) -> None:
+        assert group.start is not None
+        if not (group.kind == "pool" and group.anchor.domain == ops.DOMAIN):
+            self._extend(group, group.start)
+        self._settle(group)
+
+    def _extend(self, group: Group, value: ir.Value) -> None:
+        """Absorb consumers of `value`: every sign of it, then at most one arithmetic link, and so on."""
+        while True:
+            candidates = [node for node in consumers_of(value) if node not in self.home and node not in group.nodes]
+            arithmetic: list[Link] = []
+            for node in candidates:
+                link = _link(node, value)
+                if link is None or (link.sign == "threshold" and not self._may_threshold(group, value)):
+                    continue
+                if link.sign:
+                    self._add(group, link)
+                elif self._is_acyclic(group, link):
+                    arithmetic.append(link)
+            if group.links and group.links[-1].sign == "threshold" or len(arithmetic) != 1:
+                return
+            self._add(group, arithmetic[0])
+            value = arithmetic[0].value
+
+    def _may_threshold(self, group: Group, value: ir.Value) -> bool:
+        """A threshold ends the kernel, so it must be the only reader of the anchor's accumulator."""
+        alone = len(consumers_of(value)) == 1 and value not in self.outputs
+        return group.kind == "conv" and value is group.start and alone
+
+    def _add(self, group: Group, link: Link) -> None:
+        group.links.append(link)
+        group.nodes.append(link.node)
+
+    def _is_acyclic(self, group: Group, link: Link) -> bool:
+        """Whether the other operands of the link can be ready before the group runs."""
+        for operation in link.operations:
+            if isinstance(operation.operand, ir.Value):
+                producer = operation.operand.producer()
+                if producer is not None and self._depends(producer, group):
+                    return False
+        return True
+
+    def _depends(self, producer: ir.Node, group: Group) -> bool:
+        """Whether `producer`, with all it must run together with, needs a result of the group."""
+        seen: set[ir.Node] = set()
+        pending = [producer]
+        while pending:
+            node = pending.pop()
+            if node in group.nodes:
+                return True
+            if node in seen:
+                continue
+            seen.add(node)
+            together = self.home[node].nodes if node in self.home else [node]
+            pending.extend(n for n in together if n not in seen)
+            pending.extend(self.graph.predecessors(node))
+        return False
+
+    def _settle(self, group: Group) -> None:
+        for node in group.nodes:
+            self.home[node] = group
+
+    def _ordered(self) -> list[Group]:
+        """Groups in topological order, the first in the file first."""
+        contracted: nx.DiGraph[Any] = nx.DiGraph()
+        order = {group: index for index, group in enumerate(dict.fromkeys(self.home[node] for node in self.nodes))}
+        contracted.add_nodes_from(order)
+        for a, b in self.graph.edges:
+            if self.home[a] is not self.home[b]:
+                contracted.add_edge(self.home[a], self.home[b])
+        ordered = nx.lexicographical_topological_sort(contracted, key=lambda group: order[group])
+        return _merge_generic(list(ordered))
+
+
+def _merge_generic(groups: Sequence[Group]) -> list[Group]:
+    """Neighbours in a topological order form a convex region, which Relax can fuse."""
+    result: list[Group] = []
+    for group in groups:
+        if group.kind == "generic" and result and result[-1].kind == "generic":
+            result[-1].nodes.extend(group.nodes)
+        else:
+            result.append(group)
+    return result
+
+
+def _anchor_kind(node: ir.Node) -> Kind | None:
+    if node.domain == ops.DOMAIN:
+        return {"BinaryConv": "conv", "BinaryMatMul": "conv", "BinaryMaxPool": "pool"}.get(node.op_type)  # type: ignore[return-value]
+    if node.domain != "":
+        return None
+    if node.op_type == "Conv":
+        return "conv"
+    if node.op_type == "MatMul":
+        weight = constant_of(node.inputs[1])
+        return "conv" if weight is not None and weight.ndim == 2 and weight.dtype == np.float32 else None
+    if node.op_type in ("MaxPool", "AveragePool"):
+        value = node.inputs[0]
+        return "pool" if value is not None and value.dtype == ir.DataType.FLOAT and len(shape_of(value)) == 4 else None
+    return None
+
+
+def _link(node: ir.Node, value: ir.Value) -> Link | None:
+    """The node as a link on the running value `value`; None if it is not elementwise on it."""
+    out = node.outputs[0]
+    if node.domain == ops.DOMAIN:
+        if node.op_type == "Binarize" and number(node, "zero", 1.0) != 0:
+            return Link(node, out, sign="binarize", zero_is_positive=number(node, "zero", 1.0) > 0)
+        if node.op_type == "Threshold" and node.inputs[0] is value:
+            return Link(node, out, sign="threshold")
+        return None
+    if node.domain != "" or out.dtype != ir.DataType.FLOAT or shape_of(out) != shape_of(value):
+        return None
+    operations = _operations(node, value)
+    return Link(node, out, operations) if operations is not None else None
+
+
+_COMMUTATIVE: dict[str, StepOp] = {"Mul": "mul", "Add": "add", "Max": "max", "Min": "min"}
+
+
+def _operations(node: ir.Node, value: ir.Value) -> tuple[Operation, ...] | None:
+    kind = node.op_type
+    if kind == "Relu":
+        return (Operation("max", np.float32(0).reshape(())),)
+    if kind == "LeakyRelu":
+        return (Operation("prelu", np.float32(number(node, "alpha", 0.01)).reshape(())),)
+    if kind == "Neg":
+        return (Operation("mul", np.float32(-1).reshape(())),)
+    if kind == "Clip":
+        return _clip(node)
+    if len(node.inputs) != 2:
+        return None
+    position = 0 if node.inputs[0] is value else 1
+    other = node.inputs[1 - position]
+    if other is None or other is value:
+        return None
+    operand = _operand(other, value)
+    if operand is None:
+        return None
+    if kind in _COMMUTATIVE:
+        return (Operation(_COMMUTATIVE[kind], operand),)
+    if kind == "Sub" and position == 0:
+        return (Operation("sub", operand),)
+    if kind == "Sub":
+        return (Operation("mul", np.float32(-1).reshape(())), Operation("add", operand))
+    if kind == "Div" and position == 0:
+        return (Operation("div", operand),)
+    if kind == "PRelu" and position == 0 and not isinstance(operand, ir.Value):
+        return (Operation("prelu", operand),)
+    return None
+
+
+def _clip(node: ir.Node) -> tuple[Operation, ...] | None:
+    result: list[Operation] = []
+    bounds: Sequence[tuple[int, StepOp]] = ((1, "max"), (2, "min"))
+    for index, op in bounds:
+        bound = node.inputs[index] if len(node.inputs) > index else None
+        if bound is not None:
+            constant = constant_of(bound)
+            if constant is None:
+                return None
+            result.append(Operation(op, constant.astype(np.float32).reshape(())))
+    return tuple(result)
+
+
+def _operand(other: ir.Value, value: ir.Value) -> npt.NDArray[np.float32] | ir.Value | None:
+    """A constant as scalar () or [channels]; a run-time value of the same shape or with one channel; else None."""
+    shape = shape_of(value)
+    channel_axis = 1 if len(shape) == 4 else len(shape) - 1
+    constant = constant_of(other)
+    if constant is not None:
+        if constant.dtype != np.float32:
+            return None
+        if constant.size == 1:
+            return constant.reshape(())
+        full = constant.reshape((1,) * (len(shape) - constant.ndim) + constant.shape)
+        expected = tuple(extent if axis == channel_axis else 1 for axis, extent in enumerate(shape))
+        return full.reshape(-1) if full.shape == expected else None
+    if other.dtype != ir.DataType.FLOAT:
+        return None
+    per_pixel = tuple(1 if axis == channel_axis else extent for axis, extent in enumerate(shape))
+    return other if shape_of(other) in (shape, per_pixel) else None

@@ -1,0 +1,190 @@
+"""The last step down: one object file per variant, one blob of constants, one program."""
+
+from __future__ import annotations
+
+import hashlib
+import tempfile
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from math import prod
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx_ir as ir
+import tvm
+
+from qcompiler.errors import UnsupportedModel
+from qcompiler.ir.program import Argument, Call, Program, StepInfo, StoredValue, TensorInfo, VariantCode
+from qcompiler.ir.view import dtype_of, shape_of
+from qcompiler.lowering import memory
+from qcompiler.lowering.groups import partition
+from qcompiler.lowering.work import External, GenericWork, KernelWork, Location, Slot, Stored, Work
+from qcompiler.lowering.works import build
+from qcompiler.targets.problem import Conv2d
+from qcompiler.targets.target import Kernel, Variant
+
+
+def lower(model: ir.Model, target: str, variants: Sequence[Variant], name: str) -> Program:
+    """Turn a canonical graph into a program for the given variants.
+
+    Raises UnsupportedModel where an operator has no kernel.
+    """
+    graph = model.graph
+    works = build(graph, partition(graph))
+    offsets, workspace = memory.plan(memory.lifetimes([_slots(work) for work in works]))
+    blob = ConstantBlob()
+    codes = [_VariantBuilder(variant, offsets, blob).calls(works) for variant in variants]
+    with ThreadPoolExecutor(max_workers=2) as pool:
+        objects = list(pool.map(_VariantBuilder.object_code, (builder for builder, _ in codes)))
+    return Program(
+        name=name,
+        target=target,
+        inputs=tuple(_info(value) for value in graph.inputs),
+        outputs=tuple(_info(value) for value in graph.outputs),
+        workspace_bytes=workspace,
+        constants=blob.content(),
+        steps=tuple(_step_info(work, offsets) for work in works),
+        variants=tuple(
+            VariantCode(builder.variant.name, tuple(f.name for f in builder.variant.features), code, calls)
+            for (builder, calls), code in zip(codes, objects, strict=True)
+        ),
+    )
+
+
+class ConstantBlob:
+    """Read-only data, each piece 64-byte aligned and stored once."""
+
+    def __init__(self) -> None:
+        self._pieces: list[bytes] = []
+        self._offsets: dict[bytes, int] = {}
+        self._size = 0
+
+    def add(self, array: npt.NDArray[Any]) -> int:
+        """Byte offset of the array's content."""
+        data = np.ascontiguousarray(array).tobytes()
+        key = hashlib.sha256(data).digest()
+        if key not in self._offsets:
+            self._offsets[key] = self._size
+            padding = -len(data) % memory.ALIGNMENT
+            self._pieces.append(data + bytes(padding))
+            self._size += len(data) + padding
+        return self._offsets[key]
+
+    def content(self) -> bytes:
+        """All pieces."""
+        return b"".join(self._pieces)
+
+
+class _VariantBuilder:
+    """Kernels and calls of one variant; equal problems share one function."""
+
+    def __init__(self, variant: Variant, offsets: dict[Slot, int], blob: ConstantBlob) -> None:
+        self.variant = variant
+        self.offsets = offsets
+        self.blob = blob
+        self.functions: dict[str, Any] = {}
+        self.symbols: dict[Any, tuple[str, Kernel]] = {}
+
+    def calls(self, works: Sequence[Work]) -> tuple[_VariantBuilder, tuple[Call, ...]]:
+        return self, tuple(self._kernel(w) if isinstance(w, KernelWork) else self._generic(w) for w in works)
+
+    def object_code(self) -> bytes:
+        if not self.functions:
+            return b""
+        module = tvm.IRModule(self.functions)
+        built = tvm.tirx.build(module, target=tvm.target.Target(dict(self.variant.tvm_target)))
+        with tempfile.TemporaryDirectory() as directory:
+            path = Path(directory) / "kernels.o"
+            built.write_to_file(str(path), "o")
+            return path.read_bytes()
+
+    def _symbol(self) -> str:
+        return f"k{len(self.functions)}_{self.variant.name}"
+
+    def _kernel(self, work: KernelWork) -> Call:
+        if work.problem not in self.symbols:
+            kernels = self.variant.kernels(work.problem)
+            if not kernels:
+                raise UnsupportedModel(
+                    f"no {self.variant.name} kernel for {work.op} {work.problem}",
+                    node=work.nodes[0].name or "" if work.nodes else "",
+                )
+            symbol = self._symbol()
+            self.functions[symbol] = kernels[0].build(symbol)
+            self.symbols[work.problem] = (symbol, kernels[0])
+        symbol, kernel = self.symbols[work.problem]
+        constants = [Argument("constant", self.blob.add(array)) for array in kernel.pack(work.constants)]
+        first, *tensors = (_argument(place, self.offsets) for place in work.reads)
+        writes = [_argument(place, self.offsets) for place in work.writes]
+        return Call(symbol, kernel.name, (first, *constants, *tensors, *writes), kernel.items)
+
+    def _generic(self, work: GenericWork) -> Call:
+        symbol = self._symbol()
+        self.functions[symbol] = work.call.function.with_attr("global_symbol", symbol)
+        arguments = [
+            Argument("constant", self.blob.add(read)) if isinstance(read, np.ndarray) else _argument(read, self.offsets)
+            for read in work.reads
+        ]
+        arguments += [_argument(place, self.offsets) for place in (*work.writes, *work.temporaries)]
+        return Call(symbol, "tvm", tuple(arguments), work.call.items)
+
+
+def _argument(place: Location, offsets: dict[Slot, int]) -> Argument:
+    if isinstance(place, External):
+        return Argument("input" if place.kind == "input" else "output", place.position)
+    return Argument("workspace", offsets[place])
+
+
+def _slots(work: Work) -> tuple[list[Slot], list[Slot]]:
+    reads = [place for place in work.reads if isinstance(place, Slot)]
+    writes = [place for place in work.writes if isinstance(place, Slot)]
+    if isinstance(work, GenericWork):
+        writes += work.temporaries
+    return reads, writes
+
+
+def _info(value: ir.Value) -> TensorInfo:
+    return TensorInfo(value.name or "", shape_of(value), dtype_of(value).name)
+
+
+def _step_info(work: Work, offsets: dict[Slot, int]) -> StepInfo:
+    nodes = tuple(node.metadata_props.get("qcompiler.source") or node.name or node.op_type for node in work.nodes)
+    note = "; ".join(_notes(work.nodes))
+    values = tuple(_stored_value(item, offsets) for item in work.stored)
+    problem = work.problem if isinstance(work, KernelWork) else None
+    if not isinstance(problem, Conv2d):
+        return StepInfo(nodes, work.op, 0, 0, 0, _traffic(work), note, values)
+    bits = 1 if problem.x.dtype == "bit" else 32
+    weights = work.constants.weights if isinstance(work, KernelWork) else None
+    w_bits = 1 if weights is not None and _is_binary(weights) else 32
+    return StepInfo(nodes, work.op, w_bits, bits, problem.macs, _traffic(work), note, values)
+
+
+def _is_binary(weights: npt.NDArray[np.float32]) -> bool:
+    return bool(np.all(np.abs(weights) == 1))
+
+
+def _notes(nodes: Sequence[ir.Node]) -> list[str]:
+    keys = ("qcompiler.reason", "qcompiler.note")
+    return list(dict.fromkeys(node.metadata_props[key] for node in nodes for key in keys if key in node.metadata_props))
+
+
+def _traffic(work: Work) -> int:
+    return sum(item.form.nbytes for item in work.stored)
+
+
+def _stored_value(item: Stored, offsets: dict[Slot, int]) -> StoredValue:
+    buffer = item.form.buffer
+    argument = _argument(item.location, offsets)
+    name, shape, dtype = item.value.name or "", shape_of(item.value), dtype_of(item.value).name
+    if buffer is None:
+        return StoredValue(name, argument, shape, "dense", dtype)
+    halo = (buffer.halo.top, buffer.halo.left, buffer.halo.bottom, buffer.halo.right)
+    if item.form.matrix:
+        shape = shape if shape and shape[-1] == buffer.c else (prod(shape) // buffer.c, buffer.c)
+        layout = "bit-rows" if buffer.dtype == "bit" else "dense"
+        return StoredValue(name, argument, shape, layout, dtype, halo, buffer.groups)
+    layout = "bit-nhwc" if buffer.dtype == "bit" else f"float-{buffer.order}"
+    return StoredValue(name, argument, shape, layout, dtype, halo, buffer.groups)

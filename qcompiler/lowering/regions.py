@@ -1,0 +1,72 @@
+"""A run of generic nodes as a self-contained ONNX model, and back to the graph's own value names."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import onnx
+import onnx_ir as ir
+from onnx import helper, numpy_helper
+
+from qcompiler.errors import UnsupportedModel
+from qcompiler.ir.ops import IR_VERSION, OPSET
+from qcompiler.ir.view import constant_of, consumers_of, dtype_of, shape_of
+from qcompiler.lowering.generic import GenericCall, lower_region
+
+
+def region_calls(nodes: Sequence[ir.Node]) -> tuple[GenericCall, ...]:
+    """Compile the nodes through Relax; inputs and outputs of the calls carry the graph's value names."""
+    names = _plain_names(nodes)
+    for node in nodes:
+        if node.domain != "":
+            raise UnsupportedModel(f"operator {node.domain}::{node.op_type} has no kernel", node=node.name or "")
+    model = _model(nodes, names)
+    back = {plain: value.name or "" for value, plain in names.items()}
+    return tuple(_renamed(call, back) for call in lower_region(model))
+
+
+def escaping(nodes: Sequence[ir.Node]) -> list[ir.Value]:
+    """Values made by the nodes and read outside of them."""
+    inside = set(nodes)
+    made = [value for node in nodes for value in node.outputs]
+    return [
+        value
+        for value in made
+        if value.is_graph_output() or any(consumer not in inside for consumer in consumers_of(value))
+    ]
+
+
+def _plain_names(nodes: Sequence[ir.Node]) -> dict[ir.Value, str]:
+    """TVM rewrites names that are no identifiers; plain ones survive."""
+    values = [value for node in nodes for value in (*node.inputs, *node.outputs) if value is not None]
+    return {value: f"v{index}" for index, value in enumerate(dict.fromkeys(values))}
+
+
+def _model(nodes: Sequence[ir.Node], names: dict[ir.Value, str]) -> onnx.ModelProto:
+    made = {value for node in nodes for value in node.outputs}
+    protos, inputs, constants = [], [], []
+    for node in nodes:
+        proto = ir.serde.serialize_node(node)
+        del proto.input[:], proto.output[:], proto.metadata_props[:]
+        proto.input.extend(names[value] if value is not None else "" for value in node.inputs)
+        proto.output.extend(names[value] for value in node.outputs)
+        protos.append(proto)
+    for value, name in names.items():
+        constant = constant_of(value)
+        if constant is not None:
+            constants.append(numpy_helper.from_array(constant, name))
+        elif value not in made:
+            inputs.append(_info(value, name))
+    outputs = [_info(value, names[value]) for value in escaping(nodes)]
+    graph = helper.make_graph(protos, "region", inputs, outputs, constants)
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION)
+
+
+def _info(value: ir.Value, name: str) -> onnx.ValueInfoProto:
+    return helper.make_tensor_value_info(name, helper.np_dtype_to_tensor_dtype(dtype_of(value)), shape_of(value))
+
+
+def _renamed(call: GenericCall, back: dict[str, str]) -> GenericCall:
+    inputs = tuple(back.get(item, item) if isinstance(item, str) else item for item in call.inputs)
+    return replace(call, inputs=inputs, outputs=tuple(back.get(name, name) for name in call.outputs))

@@ -1,0 +1,87 @@
+"""Runs lowered work in numpy: kernels by their reference, generic calls by TVM in process."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+import tvm
+
+from qcompiler.ir import ops
+from qcompiler.lowering.groups import partition
+from qcompiler.lowering.memory import lifetimes, plan
+from qcompiler.lowering.module import _slots
+from qcompiler.lowering.work import External, GenericWork, KernelWork, Slot
+from qcompiler.lowering.works import build
+from qcompiler.targets import reference
+from qcompiler.targets.problem import Pool2d
+
+
+def canonical(text: str, constants: dict[str, np.ndarray]) -> ir.Model:
+    """A canonical model from textual ONNX and named initializers."""
+    proto = onnx.parser.parse_model(text)
+    proto.graph.initializer.extend(onnx.numpy_helper.from_array(a, n) for n, a in constants.items())
+    model = ir.serde.deserialize_model(proto)
+    ops.attach_functions(model)
+    proto = onnx.shape_inference.infer_shapes(ir.serde.serialize_model(model), strict_mode=True, data_prop=True)
+    return ir.serde.deserialize_model(proto)
+
+
+def run(model: ir.Model, inputs: list[np.ndarray]) -> tuple[list[np.ndarray], list]:
+    """Outputs of the lowered network and its works; slots share one workspace exactly as planned."""
+    works = build(model.graph, partition(model.graph))
+    offsets, size = plan(lifetimes([_slots(work) for work in works]))
+    workspace = np.full(size, 0xA5, np.uint8)
+    outputs = [np.zeros(tuple(v.shape), v.dtype.numpy()) for v in model.graph.outputs]
+
+    def memory(place: Slot | External, nbytes: int) -> np.ndarray:
+        if isinstance(place, Slot):
+            return workspace[offsets[place] : offsets[place] + nbytes]
+        array = inputs[place.position] if place.kind == "input" else outputs[place.position]
+        return array.reshape(-1).view(np.uint8)[:nbytes]
+
+    for work in works:
+        (_kernel if isinstance(work, KernelWork) else _generic)(work, memory)
+    return outputs, works
+
+
+def _kernel(work: KernelWork, memory) -> None:
+    problem = work.problem
+    x = _typed(memory(work.reads[0], problem.x.nbytes), problem.x)
+    operands = [s.operand.buffer for s in problem.epilogue if hasattr(s.operand, "buffer")]
+    tensors = [_typed(memory(p, b.nbytes), b) for p, b in zip(work.reads[1:], operands, strict=True)]
+    results = reference.run(problem, x.copy(), work.constants, [t.copy() for t in tensors])
+    if isinstance(problem, Pool2d) and problem.kind == "bits":
+        buffers = [problem.into]
+    else:
+        buffers = [s.into for s in problem.epilogue if s.into is not None]
+    for place, buffer, result in zip(work.writes, buffers, results, strict=True):
+        assert result.nbytes == buffer.nbytes
+        memory(place, buffer.nbytes)[:] = result.reshape(-1).view(np.uint8)
+
+
+def _typed(raw: np.ndarray, buffer) -> np.ndarray:
+    dtype = np.uint32 if buffer.dtype == "bit" else np.float32
+    return np.frombuffer(raw.tobytes(), dtype).reshape(buffer.storage_shape)
+
+
+def _generic(work: GenericWork, memory) -> None:
+    """Compile the function for the host and call it through ctypes, as the bundle does."""
+    import ctypes
+    import subprocess
+    import tempfile
+    from pathlib import Path
+
+    function = work.call.function.with_attr("global_symbol", "f")
+    built = tvm.tirx.build(tvm.IRModule({"f": function}), target=tvm.target.Target({"kind": "llvm"}))
+    with tempfile.TemporaryDirectory() as directory:
+        path = Path(directory)
+        built.write_to_file(str(path / "f.o"), "o")
+        subprocess.run(["cc", "-shared", "-o", path / "f.so", path / "f.o", "-lm"], check=True)
+        library = ctypes.CDLL(str(path / "f.so"))
+        keep = [np.ascontiguousarray(r) if isinstance(r, np.ndarray) else memory(r, 1 << 40) for r in work.reads]
+        sizes = (*work.call.output_bytes, *work.call.temporaries)
+        places = (*work.writes, *work.temporaries)
+        keep += [memory(place, nbytes) for place, nbytes in zip(places, sizes, strict=True)]
+        pointers = [ctypes.c_void_p(array.ctypes.data) for array in keep]
+        assert library.f(*pointers, 0, work.call.items) == 0

@@ -1,0 +1,128 @@
+"""Lowered networks, run in numpy, against onnxruntime on the canonical graph."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from qcompiler.ir import oracle
+from qcompiler.lowering.work import GenericWork, KernelWork
+from tests.lowering.interpreter import canonical, run
+
+RNG = np.random.default_rng(7)
+
+
+def codes(*shape: int) -> np.ndarray:
+    return np.where(RNG.random(shape) < 0.5, -1, 1).astype(np.float32)
+
+
+def floats(*shape: int) -> np.ndarray:
+    return RNG.standard_normal(shape).astype(np.float32)
+
+
+HEADER = '<ir_version: 10, opset_import: ["" : 21, "qcompiler" : 1]>\n'
+
+CONV = "kernel_shape = [3, 3], strides = [1, 1], pads = [1, 1, 1, 1], dilations = [1, 1], group = 1"
+
+NETWORKS = {
+    "threshold_pool_fc": (
+        """g (float[1,3,8,8] x) => (float[1,5] y) {
+            a = Conv <kernel_shape = [3, 3], pads = [1, 1, 1, 1]> (x, w0)
+            b = qcompiler.Binarize (a)
+            c = qcompiler.BinaryConv <CONV> (b, w1)
+            d = qcompiler.Threshold (c, t1, d1)
+            e = qcompiler.BinaryMaxPool <kernel_shape=[2,2], strides=[2,2], pads=[0,0,0,0], dilations=[1,1], ceil_mode=0> (d, d1)
+            f = qcompiler.BinaryConv <kernel_shape=[4,4], strides=[1,1], pads=[0,0,0,0], dilations=[1,1], group=1> (e, w2)
+            s = Mul (f, s2)
+            h = Reshape (s, shape)
+            y = Add (h, bias)
+        }""",
+        {
+            "w0": floats(4, 3, 3, 3),
+            "w1": codes(6, 4, 3, 3),
+            "t1": np.array([-2, 0, 3, 40, -40, 2], np.float32).reshape(6, 1, 1),
+            "d1": np.array([1, -1, 1, 1, -1, -1], np.float32).reshape(6, 1, 1),
+            "w2": codes(5, 6, 4, 4),
+            "s2": floats(1, 5, 1, 1),
+            "shape": np.array([1, 5]),
+            "bias": floats(5),
+        },
+        1,
+    ),
+    "residual_stream": (
+        """g (float[2,4,6,6] x) => (float[2,4,6,6] y, float[2,4] z) {
+            b = qcompiler.Binarize (x)
+            c = qcompiler.BinaryConv <CONV> (b, w1)
+            cs = Mul (c, s1)
+            cb = Add (cs, b1)
+            r = Add (cb, x)
+            b2 = qcompiler.Binarize (r)
+            c2 = qcompiler.BinaryConv <CONV> (b2, w2)
+            c2s = Mul (c2, s1)
+            y = Add (c2s, r)
+            p = Relu (y)
+            z = ReduceMean <keepdims = 0> (p, axes)
+        }""",
+        {
+            "w1": codes(4, 4, 3, 3),
+            "w2": codes(4, 4, 3, 3),
+            "s1": floats(1, 4, 1, 1),
+            "b1": floats(4, 1, 1),
+            "axes": np.array([2, 3]),
+        },
+        1,
+    ),
+    "k_map": (
+        """g (float[1,5,6,6] x) => (float[1,7,6,6] y) {
+            b = qcompiler.Binarize (x)
+            c = qcompiler.BinaryConv <CONV> (b, w1)
+            m = Abs (x)
+            k = ReduceMean <keepdims = 1> (m, axes)
+            ks = AveragePool <kernel_shape=[3,3], strides=[1,1], pads=[1,1,1,1], count_include_pad=1> (k)
+            a = Mul (c, alpha)
+            ak = Mul (a, ks)
+            y = Relu (ak)
+        }""",
+        {"w1": codes(7, 5, 3, 3), "alpha": floats(7, 1, 1), "axes": np.array([1])},
+        2,
+    ),
+    "codes_as_output_and_generic": (
+        """g (float[3,9] x) => (float[3,9] b, float[3,4] y) {
+            b = qcompiler.Binarize (x)
+            m = qcompiler.BinaryMatMul (b, w1)
+            t = qcompiler.Threshold (m, t1, d1)
+            e = Exp (t)
+            y = Add (e, m)
+        }""",
+        {"w1": codes(9, 4), "t1": np.array([1, -1, 3, 0], np.float32), "d1": np.array([1, -1, 1, -1], np.float32)},
+        1,
+    ),
+    "padding_by_plus_one_and_minus_one": (
+        """g (float[1,4,5,5] x) => (float[1,4,5,5] y) {
+            b = qcompiler.Binarize (x)
+            c = qcompiler.BinaryConv <CONV, pad_value = 1.0> (b, w1)
+            d = qcompiler.BinaryConv <CONV> (b, w1)
+            y = Add (c, d)
+        }""",
+        {"w1": codes(4, 4, 3, 3)},
+        0,
+    ),
+    "input_is_output": (
+        "g (float[2,3] x) => (float[2,3] y, float[2,3] z) { y = Identity (x) z = Relu (x) }",
+        {},
+        1,
+    ),
+}
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_lowered_network_equals_the_graph(name: str) -> None:
+    text, constants, generic = NETWORKS[name]
+    model = canonical(HEADER + text.replace("CONV", CONV), constants)
+    inputs = oracle.random_inputs(model, 3)
+    expected = oracle.run(model, inputs)
+    outputs, works = run(model, list(inputs.values()))
+    assert sum(isinstance(work, GenericWork) for work in works) == generic
+    for value, output in zip(model.graph.outputs, outputs, strict=True):
+        np.testing.assert_allclose(output, expected[value.name], rtol=1e-5, atol=1e-5)
+    assert all(work.problem for work in works if isinstance(work, KernelWork))
