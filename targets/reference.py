@@ -1,0 +1,182 @@
+"""What every problem computes, in numpy: the truth that all kernels of all targets are tested against.
+
+Arrays are stored arrays, with the shape of `Buffer.storage_shape`: uint32 for "bit", float32 otherwise. Epilogue steps
+round to float32 one by one; integer accumulators are exact; float accumulators are summed in float64 and rounded once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from qcompiler.ir.numerics import pack_bits, unpack_bits
+from qcompiler.targets.problem import Buffer, Channel, Conv2d, Pool2d, Problem, Scalar, Step, Tensor
+from qcompiler.targets.target import Constants
+
+Array = npt.NDArray[Any]
+
+
+def store(buffer: Buffer, logical: Array) -> Array:
+    """Lay out a logical tensor as `buffer` describes, halo included.
+
+    logical: float32 [n, c, h, w] (codes -1/+1 for "bit"); result: uint32 or float32 `buffer.storage_shape`.
+    """
+    halo = buffer.halo
+    pads = [(0, 0), (0, 0), (halo.top, halo.bottom), (halo.left, halo.right)]
+    padded = np.pad(logical.astype(np.float32), pads, constant_values=np.float32(buffer.halo_value))
+    if buffer.dtype == "bit":
+        return pack_bits(padded.transpose(0, 2, 3, 1), buffer.groups)
+    if buffer.order == "nhwc":
+        padded = padded.transpose(0, 2, 3, 1)
+    return np.ascontiguousarray(padded)
+
+
+def load(buffer: Buffer, stored: Array) -> npt.NDArray[np.float32]:
+    """Inverse of `store`, without the halo: float32 [n, c, h, w]."""
+    halo = buffer.halo
+    array = unpack_bits(stored, buffer.c, buffer.groups) if buffer.dtype == "bit" else stored
+    if buffer.order == "nhwc" or buffer.dtype == "bit":
+        array = array.transpose(0, 3, 1, 2)
+    inner = array[:, :, halo.top : halo.top + buffer.h, halo.left : halo.left + buffer.w]
+    return np.ascontiguousarray(inner, np.float32)
+
+
+def run(problem: Problem, x: Array, constants: Constants, tensors: Sequence[Array] = ()) -> tuple[Array, ...]:
+    """Outputs of a problem, in the order of its stores.
+
+    x: stored array of `problem.x`; tensors: stored arrays of the `Tensor` operands in epilogue order.
+    """
+    logical = load(problem.x, x)
+    if isinstance(problem, Pool2d) and problem.kind == "bits":
+        assert problem.into is not None and constants.flip is not None
+        flip = constants.flip[:, None, None]
+        return (store(problem.into, flip * _pool_max(problem, flip * logical)),)
+    if isinstance(problem, Conv2d):
+        values = _convolution(problem, logical, constants)
+    elif isinstance(problem, Pool2d):
+        values = _pool_max(problem, logical) if problem.kind == "max" else _pool_average(problem, logical)
+    else:
+        values = logical.astype(np.float64)
+    return _epilogue(problem.epilogue, values, constants, iter(tensors))
+
+
+def _convolution(problem: Conv2d, x: Array, constants: Constants) -> Array:
+    """Accumulators, float64 [n, o, oh, ow]; exact for codes."""
+    weights = np.asarray(constants.weights, np.float64)
+    top, left, bottom, right = problem.pads
+    padded = np.pad(
+        x.astype(np.float64), [(0, 0), (0, 0), (top, bottom), (left, right)], constant_values=problem.pad_value
+    )
+    per_group = problem.x.c // problem.groups
+    outputs = problem.out_channels // problem.groups
+    out = np.zeros((problem.x.n, problem.out_channels, *problem.out_hw))
+    for i, j, window in _windows(problem, padded):
+        for g in range(problem.groups):
+            o = slice(g * outputs, (g + 1) * outputs)
+            patch = window[:, g * per_group : (g + 1) * per_group]
+            out[:, o] += np.einsum("nchw,oc->nohw", patch, weights[o, :, i, j])
+    return out
+
+
+def _windows(problem: Conv2d | Pool2d, padded: Array) -> Iterator[tuple[int, int, Array]]:
+    """The strided view of `padded` [n, c, h, w] that each kernel tap sees, [n, c, oh, ow]."""
+    (sh, sw), (dh, dw), (oh, ow) = problem.strides, problem.dilations, problem.out_hw
+    for i in range(problem.kernel[0]):
+        for j in range(problem.kernel[1]):
+            rows = slice(i * dh, i * dh + (oh - 1) * sh + 1, sh)
+            yield i, j, padded[:, :, rows, j * dw : j * dw + (ow - 1) * sw + 1 : sw]
+
+
+def _pool_pad(problem: Pool2d, x: Array, value: float) -> Array:
+    """x [n, c, h, w] with pads, and enough below and right for windows that `ceil_mode` lets hang over."""
+    (sh, sw), (dh, dw), (oh, ow) = problem.strides, problem.dilations, problem.out_hw
+    top, left, _, _ = problem.pads
+    bottom = max(0, (oh - 1) * sh + (problem.kernel[0] - 1) * dh + 1 - top - x.shape[2])
+    right = max(0, (ow - 1) * sw + (problem.kernel[1] - 1) * dw + 1 - left - x.shape[3])
+    return np.pad(x, [(0, 0), (0, 0), (top, bottom), (left, right)], constant_values=value)
+
+
+def _pool_max(problem: Pool2d, x: Array) -> Array:
+    """Maximum over each window, padding aside; an empty window gives the lowest value (-1 for codes)."""
+    lowest = -1.0 if problem.kind == "bits" else -np.inf
+    padded = _pool_pad(problem, x, lowest)
+    best = np.full((*x.shape[:2], *problem.out_hw), lowest, np.float32)
+    for _, _, window in _windows(problem, padded):
+        best = np.where(best < window, window, best)
+    return best
+
+
+def _pool_average(problem: Pool2d, x: Array) -> Array:
+    """Float32 sum in row-major window order, divided by the count.
+
+    "average" counts pixels of the image, "average_include_pad" those of the image and its declared padding.
+    """
+    inside = np.ones((1, 1, *x.shape[2:]), np.float32)
+    if problem.kind == "average_include_pad":
+        top, left, bottom, right = problem.pads
+        inside = np.ones((1, 1, x.shape[2] + top + bottom, x.shape[3] + left + right), np.float32)
+        counted = _pool_pad(_unpadded(problem), inside, 0)
+    else:
+        counted = _pool_pad(problem, inside, 0)
+    count = sum(window for _, _, window in _windows(problem, counted))
+    total = np.zeros((*x.shape[:2], *problem.out_hw), np.float32)
+    for _, _, window in _windows(problem, _pool_pad(problem, x, 0)):
+        total = total + window
+    return np.asarray(total / np.maximum(count, 1), np.float32)
+
+
+def _unpadded(problem: Pool2d) -> Pool2d:
+    """The same windows over an image that already carries its padding."""
+    return Pool2d(problem.x, problem.kind, problem.kernel, problem.strides, (0, 0, 0, 0), problem.out_hw,
+                  problem.dilations)  # fmt: skip
+
+
+def _epilogue(
+    steps: Sequence[Step], values: Array, constants: Constants, tensors: Iterator[Array]
+) -> tuple[Array, ...]:
+    """Run the steps on values [n, c, h, w] (float64 accumulators) and collect the stores."""
+    if steps and steps[0].op == "threshold":
+        assert steps[0].into is not None and constants.threshold is not None and constants.direction is not None
+        threshold, direction = (a[:, None, None].astype(np.float64) for a in (constants.threshold, constants.direction))
+        return (store(steps[0].into, np.where(direction * (values - threshold) >= 0, 1, -1)),)
+    channels = iter(constants.channels)
+    outputs: list[Array] = []
+    v = values.astype(np.float32)
+    for step in steps:
+        if step.op == "store":
+            assert step.into is not None
+            outputs.append(store(step.into, v))
+        elif step.op == "store_bits":
+            assert step.into is not None
+            outputs.append(store(step.into, np.where(v >= 0 if step.zero_is_positive else v > 0, 1, -1)))
+        else:
+            v = _apply(step.op, v, _operand(step, channels, tensors))
+    return tuple(outputs)
+
+
+def _operand(step: Step, channels: Iterator[Array], tensors: Iterator[Array]) -> Array:
+    """The operand of a step, float32, shaped to broadcast against [n, c, h, w]."""
+    if isinstance(step.operand, Channel):
+        return next(channels).astype(np.float32)[:, None, None]
+    if isinstance(step.operand, Tensor):
+        return load(step.operand.buffer, next(tensors))
+    assert isinstance(step.operand, Scalar)
+    return np.asarray(step.operand.value, np.float32)
+
+
+def _apply(op: str, v: Array, operand: Array) -> Array:
+    """One float32 step; max and min keep v unless the operand is strictly better, so a NaN in v stays."""
+    with np.errstate(all="ignore"):
+        if op == "max":
+            return np.where(v < operand, operand, v)
+        if op == "min":
+            return np.where(v > operand, operand, v)
+        if op == "prelu":
+            return np.where(v >= 0, v, v * operand)
+        function = {"mul": np.multiply, "add": np.add, "sub": np.subtract, "div": np.divide}[op]
+        return np.asarray(function(v, operand, dtype=np.float32))
+
+

@@ -1,0 +1,195 @@
+"""The frame of a direct convolution: work items, register tiles and the loops over kernel taps.
+
+A work item is one segment of an output row for `blocks` channel blocks of sixteen. It walks the row in tiles of
+`pixels` outputs; the last tile overlaps its neighbour when the width does not divide. Inside a tile all accumulators
+live in registers while the taps stream by, weights laid out in exactly that order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from tvm.script.ir_builder import tirx as T
+
+from qcompiler.ir.numerics import pack_bits, words_for
+from qcompiler.targets.problem import Conv2d
+from qcompiler.targets.x86.blocks import Blocks
+from qcompiler.targets.x86.emit import LANES, Expr, channels_last, i64, split
+
+
+@dataclass(frozen=True)
+class Tiling:
+    """How a convolution is cut.
+
+    pixels x blocks: the register tile. segment: tiles of one row per work item. channel_major: consecutive items share
+    weights and walk the rows (for layers whose weights outgrow the cache); else they share the rows.
+    """
+
+    pixels: int
+    blocks: int
+    segment: int
+    channel_major: bool
+
+    @property
+    def label(self) -> str:
+        """Part of kernel names."""
+        return f"p{self.pixels}b{self.blocks}s{self.segment}{'c' if self.channel_major else 'r'}"
+
+
+@dataclass(frozen=True)
+class Loop:
+    """One level of the reduction: trip count and the step through x, in elements or words."""
+
+    extent: int
+    stride: int
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """A convolution in terms of flat offsets; units are words for "bit" inputs, floats otherwise."""
+
+    problem: Conv2d
+    blocks: Blocks
+
+    @property
+    def group_inputs(self) -> int:
+        """Units per pixel and group."""
+        per_group = self.problem.x.c // self.problem.groups
+        return words_for(per_group) if self.problem.x.dtype == "bit" else per_group
+
+    @property
+    def planar(self) -> bool:
+        """Whether channels are the outermost axis of an image."""
+        return not channels_last(self.problem.x)
+
+    @property
+    def pixel_pitch(self) -> int:
+        """Units from one input pixel to the next."""
+        if self.problem.x.dtype == "bit":
+            return self.problem.x.words
+        return 1 if self.planar else self.problem.x.c
+
+    @property
+    def channel_pitch(self) -> int:
+        """Units from one input channel (or word) to the next."""
+        return self.problem.x.height * self.problem.x.width if self.planar else 1
+
+    def loops(self) -> list[Loop]:
+        """The reduction, outermost first, with adjacent loops fused where they are one run through memory."""
+        (kh, kw), (dh, dw) = self.problem.kernel, self.problem.dilations
+        row = self.problem.x.width * self.pixel_pitch
+        taps = [Loop(kh, dh * row), Loop(kw, dw * self.pixel_pitch)]
+        channels = Loop(self.group_inputs, self.channel_pitch)
+        fused: list[Loop] = []
+        for loop in [channels, *taps] if self.planar else [*taps, channels]:
+            if fused and fused[-1].stride == loop.extent * loop.stride:
+                fused[-1] = Loop(fused[-1].extent * loop.extent, loop.stride)
+            elif loop.extent > 1 or loop is channels:
+                fused.append(loop)
+        return fused
+
+    @property
+    def depthwise(self) -> bool:
+        """Whether every output channel has one input unit of its own, next to its neighbour's."""
+        return self.problem.groups == self.problem.out_channels and self.group_inputs == 1 and not self.planar
+
+    @property
+    def steps(self) -> int:
+        """Units accumulated per output."""
+        return self.problem.kernel[0] * self.problem.kernel[1] * self.group_inputs
+
+    def group_of_lane(self) -> npt.NDArray[np.int64]:
+        """int64 [blocks * 16]: the convolution group of every lane; padding repeats the lane before."""
+        channel = np.maximum.accumulate(self.blocks.channel_of_lane())
+        return channel // (self.problem.out_channels // self.problem.groups)
+
+    def uniform(self, blocks: int) -> bool:
+        """Whether every run of `blocks` blocks lies in one group, so that one input word serves all its lanes."""
+        groups = self.group_of_lane().reshape(-1, blocks * LANES)
+        return bool((groups == groups[:, :1]).all())
+
+    def group_offset(self, block: Expr) -> Expr:
+        """Offset of the inputs of the group that a block belongs to."""
+        if self.problem.groups == 1:
+            return i64(0)
+        group = split(self.blocks.first(block), self.problem.out_channels // self.problem.groups)[0]
+        return group * (self.group_inputs * self.channel_pitch)
+
+    def lane_offsets(self) -> npt.NDArray[np.int32]:
+        """int32 [blocks * 16]: `group_offset` per lane."""
+        return (self.group_of_lane() * self.group_inputs * self.channel_pitch).astype(np.int32)
+
+    def arrange(self, weights: npt.NDArray[np.float32], blocks: int) -> npt.NDArray[np.generic]:
+        """OIHW weights as [blocks / B, steps, B * 16] in the order of `loops`; uint32 words for "bit"."""
+        if self.problem.x.dtype == "bit":
+            units: npt.NDArray[np.generic] = pack_bits(weights.transpose(0, 2, 3, 1))
+        else:
+            units = weights.astype(np.float32) if self.planar else weights.transpose(0, 2, 3, 1).astype(np.float32)
+        lanes = self.blocks.spread(units.reshape(len(weights), -1).T)
+        tiles = lanes.reshape(self.steps, -1, blocks * LANES).transpose(1, 0, 2)
+        return np.ascontiguousarray(tiles)
+
+
+@dataclass(frozen=True)
+class Work:
+    """The grid of work items of a convolution."""
+
+    problem: Conv2d
+    blocks: Blocks
+    tiling: Tiling
+
+    @property
+    def tiles(self) -> int:
+        """Pixel tiles of a row."""
+        return -(-self.problem.out_hw[1] // self.tiling.pixels)
+
+    @property
+    def segments(self) -> int:
+        """Work items along a row."""
+        return -(-self.tiles // self.tiling.segment)
+
+    @property
+    def supers(self) -> int:
+        """Runs of `tiling.blocks` channel blocks."""
+        return self.blocks.count // self.tiling.blocks
+
+    @property
+    def items(self) -> int:
+        """All work items."""
+        return self.problem.x.n * self.problem.out_hw[0] * self.segments * self.supers
+
+    def decode(self, item: Expr) -> tuple[Expr, Expr, Expr, Expr]:
+        """Image, output row, segment and run of channel blocks."""
+        rows = self.problem.x.n * self.problem.out_hw[0]
+        if self.tiling.channel_major:
+            run, rest = split(item, rows * self.segments)
+        else:
+            rest, run = split(item, self.supers)
+        row, segment = split(rest, self.segments)
+        n, y = split(row, self.problem.out_hw[0])
+        return T.bind(n), T.bind(y), T.bind(segment), T.bind(run)
+
+    def for_tiles(self, segment: Expr, body: Callable[[Expr], None]) -> None:
+        """Run `body(x0)` for every pixel tile of a segment; tiles never reach beyond the row."""
+        p, width, count = self.tiling.pixels, self.problem.out_hw[1], self.tiling.segment
+        if self.tiles == 1:
+            body(i64(0))
+            return
+        first = segment * count
+        trips = i64(count) if self.tiles % count == 0 else T.min(i64(count), self.tiles - first)
+        with T.serial(i64(0), trips) as tile:
+            x0 = (first + tile) * p
+            body(T.bind(x0 if width % p == 0 else T.min(x0, i64(width - p))))
+
+
+def for_taps(loops: list[Loop], x: Expr, w: Expr, w_step: int, body: Callable[[Expr, Expr], None]) -> None:
+    """Nest `loops` around `body(x offset, w offset)`; one innermost step advances w by `w_step`."""
+    if not loops:
+        body(x, w)
+        return
+    inner = int(np.prod([loop.extent for loop in loops[1:]], dtype=np.int64))
+    with T.serial(i64(0), i64(loops[0].extent)) as i:
+        for_taps(loops[1:], x + i * loops[0].stride, w + i * (inner * w_step), w_step, body)

@@ -1,0 +1,142 @@
+"""TIR for one kernel function: its frame, its memory views and sixteen-lane vectors.
+
+All index arithmetic is int64 over flat buffers, so that LLVM keeps addresses in registers without sign extensions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from tvm.ir import PrimType
+from tvm.script.ir_builder import IRBuilder
+from tvm.script.ir_builder import tirx as T
+
+from qcompiler.targets.problem import Buffer, Halo
+
+Expr = Any
+LANES = 16
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """A pointer parameter: element type and extent, and the alignment in bytes that its caller guarantees."""
+
+    name: str
+    dtype: str
+    elements: int
+    align: int
+
+
+def prim_func(name: str, parameters: Sequence[Parameter], body: Callable[[list[Expr], Expr], None]) -> Any:
+    """int32 name(*parameters, int32 begin, int32 end), running `body(buffers, item)` for every work item.
+
+    `body` gets one flat buffer per parameter and the int64 item number. Parameters must not alias one another.
+    """
+    with IRBuilder() as builder:
+        with T.prim_func(s_tir=True):
+            T.func_name(name)
+            T.func_attr({"calling_conv": 2, "tirx.noalias": True, "global_symbol": name})
+            pointers = [T.arg(p.name, T.handle(p.dtype)) for p in parameters]
+            begin, end = T.arg("begin", T.int32()), T.arg("end", T.int32())
+            T.func_ret(PrimType("int32"))
+            buffers = [
+                T.decl_buffer((max(p.elements, 1),), p.dtype, data=pointer, align=p.align)
+                for p, pointer in zip(parameters, pointers, strict=True)
+            ]
+            with T.serial(T.Cast("int64", begin), T.Cast("int64", end)) as item:
+                body(buffers, item)
+            T.Return(T.int32(0))
+    return builder.get()
+
+
+def i64(value: Expr) -> Expr:
+    """An int64 index from a Python integer or an expression."""
+    return T.int64(value) if isinstance(value, int) else T.Cast("int64", value)
+
+
+def lanes(base: Expr, count: int = LANES) -> Expr:
+    """Indices base, base + 1, ..., base + count - 1."""
+    return T.ramp(i64(base) if isinstance(base, int) else base, T.int64(1), count)
+
+
+def splat(value: Expr, count: int = LANES) -> Expr:
+    """`value` in every lane."""
+    return T.broadcast(value, count)
+
+
+def temporary(dtype: str, count: int = LANES) -> Expr:
+    """A stack array of `count` elements; becomes registers when all its indices are constant."""
+    return T.alloc_buffer((count,), dtype)
+
+
+def write(target: Expr, value: Expr, index: Expr) -> None:
+    """target[index] = value."""
+    T.buffer_store(target, value, [index])
+
+
+def split(value: Expr, extent: int) -> tuple[Expr, Expr]:
+    """Quotient and remainder of a non-negative index by a constant."""
+    if extent == 1:
+        return value, T.int64(0)
+    if isinstance(value, int):
+        return value // extent, value % extent
+    return T.truncdiv(value, T.int64(extent)), T.truncmod(value, T.int64(extent))
+
+
+def rounded(value: Expr) -> Expr:
+    """A float32 vector that may not be contracted with the operation that uses it."""
+    return T.call_llvm_pure_intrin("float32x16", "llvm.arithmetic.fence", value)
+
+
+def mask_bits(condition: Expr) -> Expr:
+    """uint16 with bit i = lane i of a sixteen-lane comparison."""
+    return T.reinterpret("uint16", T.Cast("uint1x16", condition))
+
+
+@dataclass(frozen=True)
+class View:
+    """A `Buffer` in memory: floats, or uint32 words or uint16 halves of packed bits."""
+
+    buffer: Buffer
+    data: Expr
+    per_pixel: int
+
+    @property
+    def channels_last(self) -> bool:
+        """Whether the channels of a pixel are contiguous."""
+        return channels_last(self.buffer)
+
+    @property
+    def has_halo(self) -> bool:
+        """Whether border pixels are stored."""
+        return self.buffer.halo != Halo()
+
+    def offset(self, n: Expr, y: Expr, x: Expr, c: Expr) -> Expr:
+        """Flat index of element (or word, or half) c of a pixel; y and x are -halo .. size + halo - 1."""
+        b = self.buffer
+        row, column = y + b.halo.top, x + b.halo.left
+        if self.channels_last:
+            return ((n * b.height + row) * b.width + column) * self.per_pixel + c
+        return ((n * b.c + c) * b.height + row) * b.width + column
+
+
+def channels_last(buffer: Buffer) -> bool:
+    """Whether the channels of a pixel are contiguous; with a single stored pixel both orders are the same."""
+    return buffer.dtype == "bit" or buffer.order == "nhwc" or buffer.height * buffer.width == 1
+
+
+def float_view(buffer: Buffer, data: Expr) -> View:
+    """View of a float32 buffer."""
+    return View(buffer, data, buffer.c)
+
+
+def word_view(buffer: Buffer, data: Expr) -> View:
+    """View of a bit buffer in uint32 words."""
+    return View(buffer, data, buffer.words)
+
+
+def half_view(buffer: Buffer, data: Expr) -> View:
+    """View of a bit buffer in uint16 halves of words."""
+    return View(buffer, data, buffer.words * 2)

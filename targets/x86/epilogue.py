@@ -1,0 +1,191 @@
+"""The steps that turn accumulators into stored outputs, for every kernel family.
+
+Each float step rounds to float32 on its own: products pass through an arithmetic fence, because the code generator
+would otherwise contract them with a following addition.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from tvm.script.ir_builder import tirx as T
+
+from qcompiler.targets.problem import Buffer, Channel, Problem, Scalar, Step, Tensor
+from qcompiler.targets.target import Constants
+from qcompiler.targets.x86.blocks import Blocks
+from qcompiler.targets.x86.emit import (
+    LANES,
+    Expr,
+    Parameter,
+    View,
+    float_view,
+    half_view,
+    i64,
+    lanes,
+    mask_bits,
+    rounded,
+    splat,
+    temporary,
+    write,
+)
+from qcompiler.targets.x86.halo import emit_halo
+
+Pixel = tuple[Expr, Expr, Expr]
+
+
+def outputs_of(problem: Problem) -> tuple[Buffer, ...]:
+    """Output buffers of a problem in parameter order."""
+    stores = [step.into for step in problem.epilogue if step.into is not None]
+    into = getattr(problem, "into", None)
+    return tuple([*stores, into] if into is not None else stores)
+
+
+def is_threshold(steps: Sequence[Step]) -> bool:
+    """Whether the epilogue compares integer accumulators."""
+    return bool(steps) and steps[0].op == "threshold"
+
+
+def channel_parameters(steps: Sequence[Step], blocks: Blocks) -> list[Parameter]:
+    """One packed constant per `Channel` operand, float32 [blocks * 16]."""
+    used = [i for i, step in enumerate(steps) if isinstance(step.operand, Channel)]
+    return [Parameter(f"channel{i}", "float32", blocks.count * LANES, 64) for i in used]
+
+
+def memory_parameters(problem: Problem) -> list[Parameter]:
+    """Run-time tensors, then outputs; packed bits are written as uint16 halves of words."""
+    tensors = [step.operand.buffer for step in problem.epilogue if isinstance(step.operand, Tensor)]
+    names = [(f"tensor{i}", b) for i, b in enumerate(tensors)]
+    names += [(f"out{i}", b) for i, b in enumerate(outputs_of(problem))]
+    return [
+        Parameter(name, "float32" if b.dtype == "float32" else "uint16", b.nbytes // (4 if b.dtype == "float32" else 2), 4)
+        for name, b in names
+    ]  # fmt: skip
+
+
+def pack_channels(constants: Constants, blocks: Blocks) -> list[npt.NDArray[np.float32]]:
+    """The arrays for `channel_parameters`; padding lanes hold 1, harmless for every step."""
+    return [blocks.spread(values.astype(np.float32), 1.0) for values in constants.channels]
+
+
+def _view(buffer: Buffer, data: Expr) -> View:
+    """Floats or halves of words."""
+    return float_view(buffer, data) if buffer.dtype == "float32" else half_view(buffer, data)
+
+
+@dataclass(frozen=True)
+class Epilogue:
+    """The epilogue of one kernel function, bound to its parameters."""
+
+    steps: tuple[Step, ...]
+    blocks: Blocks
+    operands: tuple[Expr | View | None, ...]
+    targets: tuple[View | None, ...]
+
+    @staticmethod
+    def bind(problem: Problem, blocks: Blocks, channels: Sequence[Expr], memory: Sequence[Expr]) -> Epilogue:
+        """Hand out the buffers of `channel_parameters` and `memory_parameters` to the steps."""
+        steps, channel, rest = problem.epilogue, iter(channels), iter(memory)
+        operands: list[Expr | View | None] = []
+        for step in steps:
+            if isinstance(step.operand, Channel):
+                operands.append(next(channel))
+            elif isinstance(step.operand, Tensor):
+                operands.append(_view(step.operand.buffer, next(rest)))
+            else:
+                operands.append(None)
+        targets = tuple(_view(s.into, next(rest)) if s.into is not None else None for s in steps)
+        return Epilogue(tuple(steps), blocks, tuple(operands), targets)
+
+    def emit(self, pixel: Pixel, block: Expr, value: Expr) -> None:
+        """Run all float steps on `value`, float32x16, the channels of `block` at output pixel (n, y, x)."""
+        v = T.bind(value)
+        for step, operand, target in zip(self.steps, self.operands, self.targets, strict=True):
+            if target is None:
+                v = T.bind(_apply(step.op, v, self._operand(step, operand, pixel, block)))
+            elif step.op == "store":
+                self._store(target, pixel, block, v)
+            else:
+                zero = splat(T.float32(0))
+                self.store_mask(target, pixel, block, mask_bits(v >= zero if step.zero_is_positive else v > zero))
+
+    def store_mask(self, target: View, pixel: Pixel, block: Expr, mask: Expr, padding_clear: bool = False) -> None:
+        """Write sixteen sign bits, and clear the half after them if it only holds padding.
+
+        padding_clear: the bits of padding lanes are known to be 0.
+        """
+        if self.blocks.ragged and not padding_clear:
+            valid = T.Cast("uint16", T.shift_left(T.int32(1), T.Cast("int32", self.blocks.valid(block))) - 1)
+            mask = mask & valid
+        half, last = self.blocks.half(block, target.buffer)
+        at = target.offset(*pixel, half)
+        write(target.data, mask, at)
+        if last is not None:
+            with T.If(last), T.Then():
+                write(target.data, T.uint16(0), at + 1)
+
+    def emit_halos(self, n: Expr, y: Expr, block: Expr, height: int) -> None:
+        """Write what output row y owns of every halo: its two ends; the first and last rows also what lies beyond."""
+        for target in self.targets:
+            if target is not None:
+                emit_halo(target, self.blocks, n, y, block, height)
+
+    def _operand(self, step: Step, operand: Expr | View | None, pixel: Pixel, block: Expr) -> Expr:
+        """The operand of a step as float32x16."""
+        if isinstance(step.operand, Scalar):
+            return splat(T.float32(float(np.float32(step.operand.value))))
+        if isinstance(step.operand, Channel):
+            return operand[lanes(block * LANES)]
+        assert isinstance(operand, View)
+        if operand.buffer.c == 1:
+            return splat(operand.data[operand.offset(*pixel, i64(0))])
+        return load_lanes(operand, self.blocks, pixel, block)
+
+    def _store(self, target: View, pixel: Pixel, block: Expr, v: Expr) -> None:
+        """Write the channels of a block at one pixel."""
+        first = self.blocks.first(block)
+        if not target.channels_last:
+            spill = temporary("float32")
+            write(spill, v, lanes(0))
+            with T.serial(i64(0), self.blocks.valid(block)) as lane:
+                write(target.data, spill[lane], target.offset(*pixel, first + lane))
+        elif self.blocks.ragged:
+            at = lanes(target.offset(*pixel, first))
+            T.evaluate(T.masked_store(target.data, v, at, self.blocks.lane_mask(block)))
+        else:
+            write(target.data, v, lanes(target.offset(*pixel, first)))
+
+
+def load_lanes(view: View, blocks: Blocks, pixel: Pixel, block: Expr) -> Expr:
+    """The channels of a block at one pixel of a float32 buffer, float32x16; padding lanes hold 0 or repeat."""
+    first = blocks.first(block)
+    if view.channels_last:
+        at = lanes(view.offset(*pixel, first))
+        if blocks.ragged:
+            return T.masked_load("float32x16", view.data, at, blocks.lane_mask(block))
+        return view.data[at]
+    gathered = temporary("float32")
+    if blocks.ragged:
+        write(gathered, splat(T.float32(0)), lanes(0))
+    with T.serial(i64(0), blocks.valid(block)) as lane:
+        write(gathered, view.data[view.offset(*pixel, first + lane)], lane)
+    return gathered[lanes(0)]
+
+
+def _apply(op: str, v: Expr, operand: Expr) -> Expr:
+    """One step in float32; selections keep v unless the operand is strictly better, as the reference does."""
+    if op == "mul":
+        return rounded(v * operand)
+    if op == "add":
+        return v + operand
+    if op == "sub":
+        return v - operand
+    if op == "div":
+        return rounded(v / operand)
+    if op == "max":
+        return T.Select(v < operand, operand, v)
+    if op == "min":
+        return T.Select(v > operand, operand, v)
+    return rounded(T.Select(v >= splat(T.float32(0)), v, v * operand))

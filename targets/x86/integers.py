@@ -1,0 +1,99 @@
+"""From mismatch counts to outputs: acc = K - 2 * popcount(a xor w), corrected per border class.
+
+With a threshold step everything folds into one comparison, count <= (K + correction - threshold) / 2; a channel of
+direction -1 has its weights and threshold negated first, which turns its comparison round.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from tvm.script.ir_builder import tirx as T
+
+from qcompiler.targets.problem import Conv2d
+from qcompiler.targets.target import Constants
+from qcompiler.targets.x86.blocks import Blocks
+from qcompiler.targets.x86.borders import borders_of
+from qcompiler.targets.x86.conv import Tile
+from qcompiler.targets.x86.emit import LANES, Expr, Parameter, i64, lanes, mask_bits, splat
+from qcompiler.targets.x86.epilogue import Pixel, is_threshold
+
+
+@dataclass(frozen=True)
+class CountFinish:
+    """How one binary convolution ends: its constants and the code per register."""
+
+    problem: Conv2d
+    blocks: Blocks
+
+    @property
+    def products(self) -> int:
+        """Products per output, K."""
+        return self.problem.x.c // self.problem.groups * self.problem.kernel[0] * self.problem.kernel[1]
+
+    @property
+    def corrected(self) -> bool:
+        """Whether some output has padded taps that the raw count takes for -1."""
+        borders = borders_of(self.problem)
+        return not (borders.row_taps.all() and borders.column_taps.all())
+
+    def parameters(self) -> list[Parameter]:
+        """`base`: int32 [classes, blocks * 16] limits or K + correction; `classes`: int32 [oh + ow]."""
+        borders, found = borders_of(self.problem), []
+        if self.corrected or is_threshold(self.problem.epilogue):
+            found.append(Parameter("base", "int32", borders.count * self.blocks.count * LANES, 64))
+        if borders.count > 1:
+            found.append(Parameter("classes", "int32", sum(self.problem.out_hw), 64))
+        return found
+
+    def weights(self, constants: Constants) -> npt.NDArray[np.float32]:
+        """OIHW codes, with the channels of direction -1 negated."""
+        assert constants.weights is not None
+        if not is_threshold(self.problem.epilogue):
+            return constants.weights
+        assert constants.direction is not None
+        return (constants.weights * constants.direction[:, None, None, None]).astype(np.float32)
+
+    def pack(self, constants: Constants) -> list[npt.NDArray[Any]]:
+        """The arrays for `parameters`."""
+        borders, found = borders_of(self.problem), list[npt.NDArray[Any]]()
+        total = self.products + borders.corrections(self.weights(constants).astype(np.float64))
+        if is_threshold(self.problem.epilogue):
+            assert constants.threshold is not None and constants.direction is not None
+            directed = constants.threshold.astype(np.float64) * constants.direction
+            limit = np.nan_to_num((total - directed) / 2, nan=-1, posinf=self.products, neginf=-1)
+            total = np.clip(np.floor(limit), -1, self.products)
+        if self.corrected or is_threshold(self.problem.epilogue):
+            found.append(self.blocks.spread(total.astype(np.int32), -1))
+        if borders.count > 1:
+            found.append(borders.table())
+        return found
+
+    def emit_tile(self, tile: Tile, blocks: int, counts: Sequence[Sequence[Expr]]) -> None:
+        """Finish counts[p][b], stack arrays int32 [16], of a register tile."""
+        n, y, x0 = tile.pixel
+        classes = tile.finish[1] if len(tile.finish) > 1 else None
+        row_class = T.bind(T.Cast("int64", classes[y])) if classes is not None else i64(0)
+        for p, row in enumerate(counts):
+            pixel_class = row_class
+            if classes is not None:
+                pixel_class = T.bind(row_class + T.Cast("int64", classes[x0 + (p + self.problem.out_hw[0])]))
+            for b, count in enumerate(row):
+                block = tile.run * blocks + b
+                self._finish(tile, pixel_class, (n, y, x0 + p), block, count[lanes(0)])
+
+    def _finish(self, tile: Tile, pixel_class: Expr, pixel: Pixel, block: Expr, count: Expr) -> None:
+        """Finish one register of mismatch counts, int32x16."""
+        base = splat(T.int32(self.products))
+        if tile.finish:
+            base = tile.finish[0][lanes((pixel_class * self.blocks.count + block) * LANES)]
+        if is_threshold(self.problem.epilogue):
+            target = tile.epilogue.targets[0]
+            assert target is not None
+            tile.epilogue.store_mask(target, pixel, block, mask_bits(count <= base), padding_clear=True)
+        else:
+            tile.epilogue.emit(pixel, block, T.Cast("float32x16", base - count - count))

@@ -1,0 +1,125 @@
+"""What x86 machines offer: instruction-set variants and the port limits behind cost estimates."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from qcompiler.errors import UsageError
+from qcompiler.targets.target import CpuFeature
+
+Level = Literal["avx512vpopcntdq", "avx512bw", "avx2", "baseline"]
+
+_TRIPLE = "x86_64-unknown-linux-gnu"
+_AVX2 = ("avx", "avx2", "fma", "f16c", "bmi1", "bmi2", "movbe", "abm")
+_AVX512 = (*_AVX2, "avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl")
+
+
+@dataclass(frozen=True)
+class Isa:
+    """One instruction-set level.
+
+    vector_bytes: widest vector; registers: number of vector registers; lookup: whether byte shuffles exist.
+    """
+
+    level: Level
+    cpuinfo: tuple[str, ...]
+    mcpu: str
+    mattr: tuple[str, ...]
+    vector_bytes: int
+    registers: int
+    fma: bool
+
+    @property
+    def tvm_target(self) -> Mapping[str, Any]:
+        """The dict form of tvm.target.Target; 512-bit vectors are asked for, whatever the CPU model prefers."""
+        target: dict[str, Any] = {"kind": "llvm", "mtriple": _TRIPLE, "mcpu": self.mcpu}
+        return {**target, "mattr": list(self.mattr)} if self.mattr else target
+
+
+ISAS: tuple[Isa, ...] = (
+    Isa("avx512vpopcntdq", (*_AVX512, "avx512_vpopcntdq"), "x86-64-v4",
+        ("+avx512vpopcntdq", "-prefer-256-bit"), 64, 32, True),
+    Isa("avx512bw", _AVX512, "x86-64-v4", ("-prefer-256-bit",), 64, 32, True),
+    Isa("avx2", _AVX2, "x86-64-v3", (), 32, 16, True),
+    Isa("baseline", (), "x86-64", (), 16, 16, False),
+)  # fmt: skip
+
+# LLVM CPU names people use, and the best level each has
+_CPUS: dict[str, Level] = {
+    **dict.fromkeys(("znver4", "znver5", "icelake-client", "icelake-server", "tigerlake", "rocketlake",
+                     "sapphirerapids", "emeraldrapids", "graniterapids"), "avx512vpopcntdq"),
+    **dict.fromkeys(("x86-64-v4", "skylake-avx512", "skx", "cascadelake", "cooperlake", "cannonlake"), "avx512bw"),
+    **dict.fromkeys(("x86-64-v3", "haswell", "broadwell", "skylake", "alderlake", "raptorlake", "meteorlake",
+                     "znver1", "znver2", "znver3", "sierraforest", "gracemont"), "avx2"),
+    **dict.fromkeys(("x86-64", "x86-64-v2", "generic", "nehalem", "westmere", "sandybridge", "ivybridge",
+                     "silvermont", "goldmont", "btver2"), "baseline"),
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class PortLimits:
+    """What one core can do per cycle at best, and its usual clock under vector load.
+
+    binary_macs: 1-bit multiply-adds per level; fma: float32 multiply-adds per level.
+    """
+
+    ghz: float
+    binary_macs: Mapping[Level, float]
+    fma: Mapping[Level, float]
+
+
+PORT_LIMITS: Mapping[str, PortLimits] = {
+    "znver4": PortLimits(
+        3.7,
+        {"avx512vpopcntdq": 341, "avx512bw": 171, "avx2": 171, "baseline": 24},
+        {"avx512vpopcntdq": 16, "avx512bw": 16, "avx2": 16, "baseline": 8},
+    ),
+    "znver5": PortLimits(
+        4.1,
+        {"avx512vpopcntdq": 683, "avx512bw": 359, "avx2": 172, "baseline": 24},
+        {"avx512vpopcntdq": 32, "avx512bw": 32, "avx2": 16, "baseline": 8},
+    ),
+}
+
+
+def host_features() -> frozenset[str]:
+    """CPU feature names of this machine as /proc/cpuinfo lists them; empty if it cannot be read."""
+    try:
+        with open("/proc/cpuinfo", encoding="ascii", errors="replace") as lines:
+            flags = next((line for line in lines if line.startswith("flags")), "")
+    except OSError:
+        return frozenset()
+    return frozenset(flags.partition(":")[2].split())
+
+
+def supports(isa: Isa, features: frozenset[str]) -> bool:
+    """Whether a CPU with these features runs the code of `isa`."""
+    return features.issuperset(isa.cpuinfo)
+
+
+def isas_for(mcpu: Sequence[str]) -> tuple[Isa, ...]:
+    """Levels for --mcpu names, most demanding first; all of them if none is named."""
+    if not mcpu:
+        return ISAS
+    wanted = {_level(name) for name in mcpu}
+    return tuple(isa for isa in ISAS if isa.level in wanted)
+
+
+def _level(name: str) -> Level:
+    """The level one --mcpu name stands for."""
+    if name == "native":
+        return next(isa.level for isa in ISAS if supports(isa, host_features()))
+    for isa in ISAS:
+        if isa.level == name:
+            return isa.level
+    if name not in _CPUS:
+        known = ", ".join([*(isa.level for isa in ISAS), "native", *sorted(_CPUS)])
+        raise UsageError(f"--mcpu: unknown x86 CPU '{name}', expected one of {known}")
+    return _CPUS[name]
+
+
+def features_of(isa: Isa) -> tuple[CpuFeature, ...]:
+    """The features the dispatcher must find."""
+    return tuple(CpuFeature(name) for name in isa.cpuinfo)

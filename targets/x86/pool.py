@@ -1,0 +1,206 @@
+"""Pooling of float32 tensors and of packed bits; one work item is one output row of one image."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from tvm.script.ir_builder import tirx as T
+
+from qcompiler.ir.numerics import pack_bits
+from qcompiler.targets.problem import Pool2d
+from qcompiler.targets.target import Array, Constants
+from qcompiler.targets.x86.blocks import Blocks
+from qcompiler.targets.x86.emit import (
+    Expr,
+    Parameter,
+    View,
+    float_view,
+    half_view,
+    i64,
+    lanes,
+    prim_func,
+    rounded,
+    splat,
+    split,
+    temporary,
+    word_view,
+    write,
+)
+from qcompiler.targets.x86.epilogue import (
+    Epilogue,
+    Pixel,
+    channel_parameters,
+    load_lanes,
+    memory_parameters,
+    pack_channels,
+)
+from qcompiler.targets.x86.halo import emit_halo
+
+
+@dataclass(frozen=True)
+class FloatPool2d:
+    """Maximum or average; see `qcompiler.targets.target.Kernel`."""
+
+    problem: Pool2d
+    blocks: Blocks
+    cost: float
+
+    @property
+    def name(self) -> str:
+        """Family and kind."""
+        return f"pool2d_{self.problem.kind}"
+
+    @property
+    def items(self) -> int:
+        """Output rows."""
+        return self.problem.x.n * self.problem.out_hw[0]
+
+    def pack(self, constants: Constants) -> tuple[Array, ...]:
+        """Channel constants of the epilogue."""
+        return tuple(pack_channels(constants, self.blocks))
+
+    def build(self, name: str) -> Any:
+        """The PrimFunc."""
+        channels = channel_parameters(self.problem.epilogue, self.blocks)
+        x = Parameter("x", "float32", self.problem.x.nbytes // 4, 4)
+
+        def body(buffers: list[Expr], item: Expr) -> None:
+            split_at = 1 + len(channels)
+            epilogue = Epilogue.bind(self.problem, self.blocks, buffers[1:split_at], buffers[split_at:])
+            view = float_view(self.problem.x, buffers[0])
+            emit_row(self.problem.out_hw, self.blocks, epilogue, item, lambda *at: self._pixel(view, epilogue, *at))
+
+        return prim_func(name, [x, *channels, *memory_parameters(self.problem)], body)
+
+    def _pixel(self, view: View, epilogue: Epilogue, pixel: Pixel, block: Expr) -> None:
+        """One output pixel of one block."""
+        average = self.problem.kind != "max"
+        best = temporary("float32")
+        write(best, splat(T.float32(0.0 if average else -np.inf)), lanes(0))
+
+        def tap(y: Expr, x: Expr) -> None:
+            value, sofar = T.bind(load_lanes(view, self.blocks, (pixel[0], y, x), block)), best[lanes(0)]
+            write(best, sofar + value if average else T.Select(sofar < value, value, sofar), lanes(0))
+
+        for_window(self.problem, pixel, tap)
+        value = best[lanes(0)]
+        if average:
+            value = rounded(value / splat(T.Cast("float32", self._count(pixel))))
+        epilogue.emit(pixel, block, value)
+
+    def _count(self, pixel: Pixel) -> Expr:
+        """Pixels that an average divides by, at least 1."""
+        padded = self.problem.kind == "average_include_pad"
+        (r0, r1), (c0, c1) = (taps_inside(self.problem, axis, pixel[1 + axis], padded) for axis in (0, 1))
+        return T.max(T.Cast("int32", (r1 - r0) * (c1 - c0)), T.int32(1))
+
+
+@dataclass(frozen=True)
+class BitPool2d:
+    """OR of packed bits, AND where flip is -1: flipped bits are inverted before and after; see `Kernel`."""
+
+    problem: Pool2d
+    cost: float
+
+    @property
+    def name(self) -> str:
+        """Family."""
+        return "pool2d_bits"
+
+    @property
+    def items(self) -> int:
+        """Output rows."""
+        return self.problem.x.n * self.problem.out_hw[0]
+
+    @property
+    def _lanes(self) -> int:
+        """Words handled at once."""
+        return next(count for count in (16, 8, 4, 2, 1) if self.problem.x.words % count == 0)
+
+    def pack(self, constants: Constants) -> tuple[Array, ...]:
+        """uint32 [words] with the bits of flipped channels set."""
+        assert constants.flip is not None
+        return (pack_bits(-constants.flip, self.problem.x.groups),)
+
+    def build(self, name: str) -> Any:
+        """The PrimFunc."""
+        x, into = self.problem.x, self.problem.into
+        assert into is not None
+        parameters = [
+            Parameter("x", "uint32", x.nbytes // 4, 4),
+            Parameter("flip", "uint32", x.words, 64),
+            Parameter("out", "uint16", into.nbytes // 2, 4),
+        ]
+        return prim_func(name, parameters, self._row)
+
+    def _row(self, buffers: list[Expr], item: Expr) -> None:
+        """One output row with its share of the halo."""
+        into = self.problem.into
+        assert into is not None
+        source, target = word_view(self.problem.x, buffers[0]), half_view(into, buffers[2])
+        oh, ow = self.problem.out_hw
+        n, y = (T.bind(part) for part in split(item, oh))
+        with T.serial(i64(0), i64(self.problem.x.words // self._lanes)) as part:
+            first = part * self._lanes
+            flip = buffers[1][lanes(first, self._lanes)]
+            with T.serial(i64(0), i64(ow)) as x:
+                self._pixel(source, target, (n, y, x), first, flip)
+        blocks = Blocks(into.c, into.groups)
+        if target.has_halo:
+            with T.serial(i64(0), i64(blocks.count)) as block:
+                emit_halo(target, blocks, n, y, block, oh)
+
+    def _pixel(self, source: View, target: View, pixel: Pixel, first: Expr, flip: Expr) -> None:
+        """One output pixel of `_lanes` words."""
+        bits = temporary("uint32", self._lanes)
+        all_lanes = lanes(0, self._lanes)
+        write(bits, splat(T.uint32(0), self._lanes), all_lanes)
+
+        def tap(y: Expr, x: Expr) -> None:
+            word = source.data[lanes(source.offset(pixel[0], y, x, first), self._lanes)]
+            write(bits, bits[all_lanes] | (word ^ flip), all_lanes)
+
+        for_window(self.problem, pixel, tap)
+        halves = T.reinterpret(f"uint16x{2 * self._lanes}", bits[all_lanes] ^ flip)
+        write(target.data, halves, lanes(target.offset(*pixel, first * 2), 2 * self._lanes))
+
+
+def emit_row(
+    out_hw: tuple[int, int], blocks: Blocks, epilogue: Epilogue, item: Expr, pixel: Callable[[Pixel, Expr], None]
+) -> None:
+    """Run `pixel` for every output pixel and channel block of row `item`, and write its share of the halos."""
+    n, y = (T.bind(part) for part in split(item, out_hw[0]))
+    with T.serial(i64(0), i64(blocks.count)) as block:
+        epilogue.emit_halos(n, y, block, out_hw[0])
+    with T.serial(i64(0), i64(out_hw[1])) as x, T.serial(i64(0), i64(blocks.count)) as block:
+        pixel((n, y, x), block)
+
+
+def taps_inside(problem: Pool2d, axis: int, position: Expr, padded: bool) -> tuple[Expr, Expr]:
+    """First and one-past-last kernel tap of an output row (axis 0) or column (1) inside the image.
+
+    padded: count the declared padding as inside.
+    """
+    size = (problem.x.h, problem.x.w)[axis]
+    before, after = problem.pads[axis], problem.pads[axis + 2]
+    kernel, stride, dilation = problem.kernel[axis], problem.strides[axis], problem.dilations[axis]
+    start = position * stride - before
+    low, high = (-before, size + after) if padded else (0, size)
+    # the number of taps below a bound b is ceil((b - start) / dilation), kept within 0..kernel
+    bounds = [
+        T.max(i64(0), T.min(i64(kernel), T.truncdiv(bound - start + (dilation - 1), T.int64(dilation))))
+        for bound in (low, high)
+    ]
+    return T.bind(bounds[0]), T.bind(bounds[1])
+
+
+def for_window(problem: Pool2d, pixel: Pixel, tap: Callable[[Expr, Expr], None]) -> None:
+    """Run `tap(y, x)` for the input pixels of a window, row by row, leaving out the padding."""
+    (top, left, _, _), (sh, sw), (dh, dw) = problem.pads, problem.strides, problem.dilations
+    rows = taps_inside(problem, 0, pixel[1], padded=False)
+    columns = taps_inside(problem, 1, pixel[2], padded=False)
+    with T.serial(*rows) as i, T.serial(*columns) as j:
+        tap(pixel[1] * sh - top + i * dh, pixel[2] * sw - left + j * dw)

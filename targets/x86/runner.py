@@ -1,0 +1,65 @@
+"""Builds one kernel into a shared library and calls it on numpy arrays: for tests, benchmarks and tuning."""
+
+from __future__ import annotations
+
+import ctypes
+import subprocess
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import tvm
+
+from qcompiler.targets.problem import Problem
+from qcompiler.targets.reference import Array
+from qcompiler.targets.target import Constants, Kernel, Variant
+from qcompiler.targets.x86.epilogue import outputs_of
+
+
+def object_code(kernel: Kernel, variant: Variant, path: Path, name: str = "kernel") -> Path:
+    """Compile a kernel to a relocatable object at `path`, with global symbol `name`."""
+    module = tvm.IRModule({name: kernel.build(name)})
+    built = tvm.tirx.build(module, target=tvm.target.Target(dict(variant.tvm_target)))
+    built.write_to_file(str(path), "o")
+    return path
+
+
+class Runner:
+    """A compiled kernel with its packed constants."""
+
+    def __init__(self, kernel: Kernel, variant: Variant, constants: Constants) -> None:
+        self.items = kernel.items
+        self._constants = [aligned(array) for array in kernel.pack(constants)]
+        self._folder = tempfile.TemporaryDirectory()
+        folder = Path(self._folder.name)
+        self.object = object_code(kernel, variant, folder / "kernel.o")
+        command = ["cc", "-shared", "-nostdlib", "-o", str(folder / "kernel.so"), str(self.object)]
+        subprocess.run(command, check=True)
+        self._function = ctypes.CDLL(str(folder / "kernel.so")).kernel
+
+    def bind(self, x: Array, tensors: Sequence[Array], outputs: Sequence[Array]) -> list[Any]:
+        """Pointer arguments for `call`; the arrays must outlive them."""
+        return [ctypes.c_void_p(a.ctypes.data) for a in (x, *self._constants, *tensors, *outputs)]
+
+    def call(self, pointers: Sequence[Any], begin: int, end: int) -> None:
+        """Run the work items [begin, end)."""
+        status = self._function(*pointers, ctypes.c_int32(begin), ctypes.c_int32(end))
+        assert status == 0
+
+
+def aligned(array: npt.NDArray[Any], alignment: int = 64, offset: int = 0) -> npt.NDArray[Any]:
+    """A copy whose data starts `offset` bytes after a multiple of `alignment`."""
+    raw = np.empty(array.nbytes + alignment + offset, np.uint8)
+    start = -raw.ctypes.data % alignment + offset
+    copy = raw[start : start + array.nbytes].view(array.dtype).reshape(array.shape)
+    copy[...] = array
+    return copy
+
+
+def empty_outputs(problem: Problem) -> list[Array]:
+    """Uninitialised arrays for the outputs of a problem."""
+    types = {"bit": np.uint32, "float32": np.float32}
+    return [aligned(np.empty(b.storage_shape, types[b.dtype])) for b in outputs_of(problem)]

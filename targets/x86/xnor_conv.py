@@ -1,0 +1,70 @@
+"""Binary convolution in word form: 32 channels of one pixel against sixteen output channels in three instructions.
+
+count += popcount(broadcast(activation word) xor weight words). With VPOPCNTDQ each step is one instruction; elsewhere
+LLVM expands the population count, which makes this the portable form.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from tvm.script.ir_builder import tirx as T
+
+from qcompiler.targets.target import Array, Constants
+from qcompiler.targets.x86.conv import DirectConv2d, Tile
+from qcompiler.targets.x86.direct import for_taps
+from qcompiler.targets.x86.emit import LANES, Expr, Parameter, lanes, splat, temporary, write
+from qcompiler.targets.x86.integers import CountFinish
+
+
+@dataclass(frozen=True)
+class XnorConv2d(DirectConv2d):
+    """Weights uint32 [blocks / B, steps, B, 16]."""
+
+    family: ClassVar[str] = "xnor_conv2d"
+    element: ClassVar[str] = "uint32"
+
+    @property
+    def _finish(self) -> CountFinish:
+        return CountFinish(self.problem, self.blocks)
+
+    def weight_parameters(self) -> list[Parameter]:
+        """Words of weights."""
+        return [Parameter("weights", "uint32", self.geometry.steps * self.blocks.count * LANES, 64)]
+
+    def pack_weights(self, constants: Constants) -> list[Array]:
+        """Bits of the weights, channels of direction -1 negated."""
+        return [self.geometry.arrange(self._finish.weights(constants), self.tiling.blocks)]
+
+    def finish_parameters(self) -> list[Parameter]:
+        """Limits or corrections per border class."""
+        return self._finish.parameters()
+
+    def pack_finish(self, constants: Constants) -> list[Array]:
+        """The arrays for `finish_parameters`."""
+        return self._finish.pack(constants)
+
+    def emit_tile(self, tile: Tile) -> None:
+        """Count mismatches of all pixels and blocks, then finish each register."""
+        blocks = self.tiling.blocks
+        counts = [[temporary("int32") for _ in range(blocks)] for _ in range(self.tiling.pixels)]
+        for count in (count for row in counts for count in row):
+            write(count, splat(T.int32(0)), lanes(0))
+        self._accumulate(tile, counts)
+        self._finish.emit_tile(tile, blocks, counts)
+
+    def _accumulate(self, tile: Tile, counts: list[list[Expr]]) -> None:
+        """counts[p][b] += mismatches of pixel p with the channels of block b."""
+        source, blocks, w = tile.source, self.tiling.blocks, tile.weights[0]
+
+        def step(at: Expr, weight: Expr) -> None:
+            for p, row in enumerate(counts):
+                word = source.lanes_at(at + p * source.pixel_step())
+                for b, count in enumerate(row):
+                    mismatch = T.popcount(word ^ w[lanes(weight + b * LANES)])
+                    write(count, count[lanes(0)] + T.reinterpret("int32x16", mismatch), lanes(0))
+
+        per_step = blocks * LANES
+        first = tile.run * (self.geometry.steps * per_step)
+        for_taps(self.geometry.loops(), source.start(tile.pixel), first, per_step, step)
