@@ -1,1 +1,18 @@
 """What kernels compute (`problem`), what a machine offers (`target`), and one folder per machine."""
+
+from __future__ import annotations
+
+from importlib import import_module
+
+from qcompiler.errors import UsageError
+from qcompiler.targets.target import Target
+
+TARGETS = ("x86",)
+
+
+def get(name: str) -> Target:
+    """The target that `--target` names. Raises UsageError for an unknown one, listing the known."""
+    if name not in TARGETS:
+        raise UsageError(f"unknown target '{name}'", remedy=f"choose one of: {', '.join(TARGETS)}")
+    target: Target = import_module(f"qcompiler.targets.{name}").TARGET
+    return target

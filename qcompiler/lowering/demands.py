@@ -9,6 +9,7 @@ from math import prod
 import onnx_ir as ir
 
 from qcompiler.ir import ops
+from qcompiler.ir.layout import is_marked
 from qcompiler.ir.view import constant_of, dtype_of, integer, number, shape_of, window_of
 from qcompiler.lowering.forms import Form, buffer_of, is_natural, merge, natural, of_buffer
 from qcompiler.lowering.groups import Group
@@ -74,7 +75,7 @@ def view_buffer(value: ir.Value, matrix: bool) -> Buffer:
 def reads_of(group: Group, graph_inputs: set[ir.Value]) -> list[tuple[ir.Value, Form]]:
     """Every value a group reads, in the form its kernel wants."""
     if group.kind == "generic":
-        return [(value, natural(value)) for value in group.inputs]
+        return [(value, generic_form(group, value)) for value in group.inputs]
     matrix = is_matrix(group)
     result = [main_read(group, matrix, graph_inputs)]
     for link in group.links:
@@ -82,6 +83,13 @@ def reads_of(group: Group, graph_inputs: set[ir.Value]) -> list[tuple[ir.Value, 
             if isinstance(operation.operand, ir.Value):
                 result.append((operation.operand, tensor_form(operation.operand, matrix, graph_inputs)))
     return result
+
+
+def generic_form(group: Group, value: ir.Value) -> Form:
+    """The form in which a region of standard ops reads or writes a value."""
+    if is_marked(group.anchor):
+        return of_buffer(buffer_of(shape_of(value)), matrix=len(shape_of(value)) != 4)
+    return natural(value)
 
 
 def tensor_form(value: ir.Value, matrix: bool, graph_inputs: set[ir.Value]) -> Form:
@@ -121,7 +129,9 @@ def natural_view(value: ir.Value, matrix: bool) -> Form:
 def _made_dense(value: ir.Value) -> bool:
     """Whether the producer only makes the natural form (neither a kernel of ours nor an alias of one)."""
     producer = value.producer()
-    return producer is not None and producer.domain == "" and producer.op_type not in _OURS
+    if producer is None or producer.domain != "" or producer.op_type in _OURS:
+        return False
+    return not is_marked(producer)
 
 
 _OURS = ("Conv", "MatMul", "MaxPool", "AveragePool", "Add", "Mul", "Sub", "Div", "Relu", "Clip", "PRelu", "LeakyRelu")

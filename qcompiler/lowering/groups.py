@@ -17,6 +17,7 @@ import numpy.typing as npt
 import onnx_ir as ir
 
 from qcompiler.ir import ops
+from qcompiler.ir.layout import is_marked
 from qcompiler.ir.view import constant_of, consumers_of, dependency_graph, number, shape_of
 from qcompiler.targets.problem import StepOp
 
@@ -183,8 +184,10 @@ def _merge_generic(groups: Sequence[Group]) -> list[Group]:
     """Neighbours in a topological order form a convex region, which Relax can fuse."""
     result: list[Group] = []
     for group in groups:
-        if group.kind == "generic" and result and result[-1].kind == "generic":
-            result[-1].nodes.extend(group.nodes)
+        last = result[-1] if result else None
+        both = last is not None and group.kind == last.kind == "generic"
+        if last is not None and both and is_marked(group.anchor) == is_marked(last.anchor):
+            last.nodes.extend(group.nodes)
         else:
             result.append(group)
     return result

@@ -1,18 +1,27 @@
-"""A run of generic nodes as a self-contained ONNX model, and back to the graph's own value names."""
+"""A run of generic nodes as a self-contained ONNX model, and back to the graph's own value names.
+
+Nodes that the layout pass marked run on channels-last tensors: shapes, constants and axes are permuted here.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import onnx
 import onnx_ir as ir
 from onnx import helper, numpy_helper
 
 from qcompiler.errors import UnsupportedModel
+from qcompiler.ir.layout import AXIS, REDUCTIONS, channels_last_shape, is_marked, reduced_axes
 from qcompiler.ir.ops import IR_VERSION, OPSET
-from qcompiler.ir.view import constant_of, consumers_of, dtype_of, shape_of
+from qcompiler.ir.view import constant_of, consumers_of, dtype_of, integer, shape_of
 from qcompiler.lowering.generic import GenericCall, lower_region
+
+Array = npt.NDArray[Any]
 
 
 def region_calls(nodes: Sequence[ir.Node]) -> tuple[GenericCall, ...]:
@@ -45,26 +54,55 @@ def _plain_names(nodes: Sequence[ir.Node]) -> dict[ir.Value, str]:
 
 def _model(nodes: Sequence[ir.Node], names: dict[ir.Value, str]) -> onnx.ModelProto:
     made = {value for node in nodes for value in node.outputs}
-    protos, inputs, constants = [], [], []
+    permuted = is_marked(nodes[0])
+    protos: list[onnx.NodeProto] = []
+    inputs: list[onnx.ValueInfoProto] = []
+    constants: list[onnx.TensorProto] = []
     for node in nodes:
         proto = ir.serde.serialize_node(node)
         del proto.input[:], proto.output[:], proto.metadata_props[:]
         proto.input.extend(names[value] if value is not None else "" for value in node.inputs)
         proto.output.extend(names[value] for value in node.outputs)
-        protos.append(proto)
+        protos.append(_channels_last_node(node, proto, constants) if permuted else proto)
     for value, name in names.items():
         constant = constant_of(value)
         if constant is not None:
-            constants.append(numpy_helper.from_array(constant, name))
+            data = _channels_last_constant(constant) if permuted else constant
+            constants.append(numpy_helper.from_array(data, name))
         elif value not in made:
-            inputs.append(_info(value, name))
-    outputs = [_info(value, names[value]) for value in escaping(nodes)]
+            inputs.append(_info(value, name, permuted))
+    outputs = [_info(value, names[value], permuted) for value in escaping(nodes)]
     graph = helper.make_graph(protos, "region", inputs, outputs, constants)
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION)
 
 
-def _info(value: ir.Value, name: str) -> onnx.ValueInfoProto:
-    return helper.make_tensor_value_info(name, helper.np_dtype_to_tensor_dtype(dtype_of(value)), shape_of(value))
+def _info(value: ir.Value, name: str, permuted: bool) -> onnx.ValueInfoProto:
+    shape = channels_last_shape(shape_of(value)) if permuted else shape_of(value)
+    return helper.make_tensor_value_info(name, helper.np_dtype_to_tensor_dtype(dtype_of(value)), shape)
+
+
+def _channels_last_constant(constant: Array) -> Array:
+    """A float constant that broadcasts against [N, H, W, C]; axes lists and the like are replaced per node."""
+    if constant.dtype != np.float32 or constant.size == 1:
+        return constant
+    full = constant.reshape((1,) * (4 - constant.ndim) + constant.shape)
+    return np.ascontiguousarray(full.transpose(0, 2, 3, 1))
+
+
+def _channels_last_node(node: ir.Node, proto: onnx.NodeProto, constants: list[onnx.TensorProto]) -> onnx.NodeProto:
+    """The same op with its axes where they are in NHWC."""
+    inputs, outputs = list(proto.input), list(proto.output)
+    if node.op_type == "Concat":
+        return helper.make_node("Concat", inputs, outputs, node.name, axis=AXIS[integer(node, "axis", 1) % 4])
+    axes, keepdims = reduced_axes(node) if node.op_type in REDUCTIONS else None, integer(node, "keepdims", 1)
+    kind = node.op_type
+    if kind in ("GlobalAveragePool", "GlobalMaxPool"):
+        axes, kind = (2, 3), "ReduceMean" if kind == "GlobalAveragePool" else "ReduceMax"
+    if axes is None:
+        return proto
+    name = f"{outputs[0]}_axes"
+    constants.append(numpy_helper.from_array(np.array(sorted(AXIS[axis] for axis in axes)), name))
+    return helper.make_node(kind, [inputs[0], name], outputs, node.name, keepdims=keepdims)
 
 
 def _renamed(call: GenericCall, back: dict[str, str]) -> GenericCall:

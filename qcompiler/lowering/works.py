@@ -145,7 +145,7 @@ class _Builder:
     def _generic(self, group: Group) -> None:
         by_name: dict[str, Location] = {}
         for value in group.inputs:
-            by_name[value.name or ""] = self._deliver(value, natural(value))[1]
+            by_name[value.name or ""] = self._deliver(value, want.generic_form(group, value))[1]
         outputs = {value.name: value for node in group.nodes for value in node.outputs}
         for call in region_calls(group.nodes):
             writes: list[Location] = []
@@ -153,8 +153,9 @@ class _Builder:
             for name, nbytes in zip(call.outputs, call.output_bytes, strict=True):
                 if name in outputs:
                     value = outputs[name]
-                    place = self._place(value, natural(value))
-                    stored.append(self._keep(value, natural(value), place))
+                    form = want.generic_form(group, value)
+                    place = self._place(value, form)
+                    stored.append(self._keep(value, form, place))
                 else:
                     place = Slot(nbytes)
                 by_name[name] = place
