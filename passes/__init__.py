@@ -1,0 +1,44 @@
+"""The passes, one verb-named file each; DEFAULT is the order in which a compile runs them."""
+
+from __future__ import annotations
+
+from qcompiler.passes.decompose_batchnorm import DecomposeBatchnorm
+from qcompiler.passes.eliminate_identities import EliminateIdentities
+from qcompiler.passes.explain_real_layers import ExplainRealLayers
+from qcompiler.passes.extract_scales import ExtractScales
+from qcompiler.passes.fold_constants import FoldConstants
+from qcompiler.passes.fold_thresholds import FoldThresholds
+from qcompiler.passes.fuse_sign_conv import FuseSignConv
+from qcompiler.passes.fuse_sign_matmul import FuseSignMatmul
+from qcompiler.passes.lift_1d_convs import Lift1dConvs
+from qcompiler.passes.merge_pads import MergePads
+from qcompiler.passes.resolve_sign_zero import ResolveSignZero
+from qcompiler.passes.result import Pass
+from qcompiler.passes.simplify_arithmetic import SimplifyArithmetic
+from qcompiler.passes.sink_layouts import SinkLayouts
+from qcompiler.passes.sink_pools import SinkPools
+from qcompiler.passes.spell_out_shapes import SpellOutShapes
+from qcompiler.passes.split_biases import SplitBiases
+from qcompiler.passes.unflatten_matmul import UnflattenMatmul
+
+DEFAULT: tuple[Pass, ...] = (
+    FoldConstants(),
+    EliminateIdentities(),
+    SpellOutShapes(),
+    Lift1dConvs(),
+    SplitBiases(),
+    DecomposeBatchnorm(),
+    SinkLayouts(),
+    MergePads(),
+    ExtractScales(),
+    ResolveSignZero(),
+    SinkPools(),
+    FuseSignConv(),
+    FuseSignMatmul(),
+    MergePads(),
+    SimplifyArithmetic(),
+    FoldThresholds(),
+    UnflattenMatmul(),
+    SinkLayouts(),
+    ExplainRealLayers(),
+)

@@ -1,0 +1,80 @@
+"""Proving a pass on data: the graph before and after it, in onnxruntime, on the same random inputs.
+
+An exact pass must leave every graph output equal, bit for bit up to the sign of zero. A pass with a bound is compared
+piece by piece between discontinuous ops, because one rounding can flip a sign and a flip is no small difference: the
+outputs of such ops are fed with the values of the graph before, and what goes into them is compared.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx_ir as ir
+
+from qcompiler.errors import VerificationFailed
+from qcompiler.ir import oracle
+from qcompiler.passes.editing import is_op, is_quantized_op
+
+Array = npt.NDArray[Any]
+Arrays = dict[str, Array]
+
+_JUMPS = ("Sign", "Round", "Floor", "Ceil", "Greater", "GreaterOrEqual", "Less", "LessOrEqual", "QuantizeLinear")
+
+
+def check_exact(name: str, before: Mapping[str, Array], after: Mapping[str, Array]) -> None:
+    """Raise VerificationFailed, naming the pass, unless the outputs are equal."""
+    for output, expected in before.items():
+        found = after[output]
+        if not np.array_equal(expected, found, equal_nan=expected.dtype.kind == "f"):
+            count = int(np.sum(expected != found)) if expected.shape == found.shape else expected.size
+            raise VerificationFailed(
+                f"pass '{name}' is exact, but changed {count} of {expected.size} values of output '{output}'",
+                remedy="report the model, and compile without --verify to see the graph with --save-ir",
+            )
+
+
+def check_bound(name: str, bound: float, before: ir.Model, after: ir.Model, inputs: Mapping[str, Array]) -> None:
+    """Raise VerificationFailed if a value before a jump, or an output, differs by more than `bound` of the largest."""
+    jumps = sorted(set(_jumps(before)) & set(_jumps(after)))
+    fed: Arrays = {**inputs, **(oracle.run(before, inputs, jumps) if jumps else {})}
+    left, right = (_run_pieces(model, jumps, fed) for model in (before, after))
+    for key in left.keys() & right.keys():
+        expected, found = left[key], right[key]
+        if expected.size == 0 or expected.dtype.kind != "f":
+            continue
+        largest = float(np.nanmax(np.abs(np.where(np.isfinite(expected), expected, 0))))
+        difference = float(np.nanmax(np.abs(expected.astype(np.float64) - found)))
+        if difference > bound * max(largest, 1e-30):
+            raise VerificationFailed(
+                f"pass '{name}' changed '{key}' by {difference:.3g}, more than {bound:g} of its largest {largest:.3g}"
+            )
+
+
+def _jumps(model: ir.Model) -> dict[str, ir.Node]:
+    """Discontinuous nodes by the name of their output."""
+    return {
+        str(node.outputs[0].name): node
+        for node in model.graph
+        if (is_op(node, *_JUMPS) or is_quantized_op(node, "Binarize", "Threshold")) and node.inputs[0] is not None
+    }
+
+
+def _run_pieces(model: ir.Model, jumps: list[str], fed: Arrays) -> Arrays:
+    """Values of graph outputs, and of the inputs of `jumps` by the name of the jump, with the jumps' outputs given."""
+    cut = model.clone()
+    nodes = _jumps(cut)
+    wanted = {str(value.name): str(value.name) for value in cut.graph.outputs if str(value.name) not in jumps}
+    for name in jumps:
+        node = nodes[name]
+        if node.inputs[0].producer() is not None:
+            wanted[name] = str(node.inputs[0].name)
+        output = node.outputs[0]
+        given = ir.Value(name=name, shape=output.shape, type=output.type)
+        cut.graph.inputs.append(given)
+        output.replace_all_uses_with(given, replace_graph_outputs=True)
+        cut.graph.remove(node)
+    values = oracle.run(cut, fed, list(wanted.values())) if wanted else {}
+    return {key: values[name] for key, name in wanted.items()}

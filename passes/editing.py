@@ -1,0 +1,128 @@
+"""Rewriting an onnx_ir graph: new constants and nodes, replacement, removal."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx_ir as ir
+
+from qcompiler.ir import ops
+from qcompiler.passes import provenance
+
+Array = npt.NDArray[Any]
+
+
+def static_shape(value: ir.Value) -> tuple[int, ...] | None:
+    """The static shape, or None if any part of it is unknown."""
+    if value.shape is None or not value.shape.is_static():
+        return None
+    return tuple(int(extent) for extent in value.shape)
+
+
+def is_op(node: ir.Node | None, *names: str) -> bool:
+    """True if the node is one of the standard ops `names`."""
+    return node is not None and node.domain in ("", "ai.onnx") and node.op_type in names
+
+
+def is_quantized_op(node: ir.Node | None, *names: str) -> bool:
+    """True if the node is one of the `qcompiler::` ops `names`."""
+    return node is not None and node.domain == ops.DOMAIN and node.op_type in names
+
+
+def only_consumer(value: ir.Value) -> ir.Node | None:
+    """The node that alone reads `value`, once; None if there are others or the value is a graph output."""
+    uses = value.uses()
+    if value.is_graph_output() or len(uses) != 1:
+        return None
+    consumer: ir.Node = next(iter(uses)).node
+    return consumer
+
+
+def _fresh_name(graph: ir.Graph, stem: str) -> str:
+    taken = set(graph.initializers) | {value.name for value in graph.inputs}
+    for node in graph.all_nodes():
+        taken.add(node.name)
+        taken.update(output.name for output in node.outputs)
+    name, count = stem, 0
+    while name in taken:
+        count += 1
+        name = f"{stem}.{count}"
+    return name
+
+
+def add_constant(graph: ir.Graph, array: Array, stem: str) -> ir.Value:
+    """A new initializer named after `stem`."""
+    name = _fresh_name(graph, stem)
+    tensor = ir.tensor(np.ascontiguousarray(array), name=name)
+    value = ir.Value(name=name, const_value=tensor, shape=ir.Shape(array.shape), type=ir.TensorType(tensor.dtype))
+    graph.register_initializer(value)
+    return value
+
+
+def insert(
+    anchor: ir.Node,
+    op: str,
+    inputs: Sequence[ir.Value | Array],
+    shape: Sequence[int],
+    attributes: Mapping[str, Any] | None = None,
+    *,
+    origins: Sequence[ir.Node] = (),
+    dtype: ir.DataType = ir.DataType.FLOAT,
+) -> ir.Value:
+    """Insert a node just before `anchor` and return its output.
+
+    Arrays among the inputs become initializers; `op` in the `qcompiler::` domain is recognised by name. `origins`
+    (default: the anchor) are the nodes whose names and remarks the new node inherits.
+    """
+    graph = anchor.graph
+    assert isinstance(graph, ir.Graph)
+    origins = origins or (anchor,)
+    stem = f"{next(iter(provenance.sources(origins[0])), 'node')}.{op.lower()}"
+    values = [add_constant(graph, i, f"{stem}.constant") if isinstance(i, np.ndarray) else i for i in inputs]
+    domain = ops.DOMAIN if op in ops.names() else ""
+    name = _fresh_name(graph, stem)
+    node = ir.node(op, values, attributes=dict(attributes or {}), domain=domain, name=name)
+    output: ir.Value = node.outputs[0]
+    output.name = _fresh_name(graph, f"{name}.output")
+    output.shape = ir.Shape(shape)
+    output.type = ir.TensorType(dtype)
+    provenance.add_sources(node, origins)
+    provenance.carry_remarks(node, origins)
+    graph.insert_before(anchor, node)
+    return output
+
+
+def can_replace(old: ir.Value, new: ir.Value) -> bool:
+    """False where both names must survive: `old` is a graph output and `new` an input, constant or output."""
+    fixed = new.is_graph_input() or new.is_initializer() or new.is_graph_output()
+    return not (old.is_graph_output() and fixed)
+
+
+def replace(old: ir.Value, new: ir.Value, *, keep_name: bool = True) -> None:
+    """Let all readers of `old` read `new`; `new` takes over the name (always, if `old` is a graph output)."""
+    assert can_replace(old, new)
+    graph = old.graph
+    assert isinstance(graph, ir.Graph)
+    fixed = new.is_graph_input() or new.is_initializer() or new.is_graph_output()
+    takes_name = old.is_graph_output() or (keep_name and not fixed)
+    old.replace_all_uses_with(new, replace_graph_outputs=True)
+    if takes_name:
+        name = old.name
+        old.name = _fresh_name(graph, f"{name}.replaced")
+        new.name = name
+
+
+def remove_dead(graph: ir.Graph) -> int:
+    """Remove nodes and initializers that no graph output needs; the number of nodes removed."""
+    removed = 0
+    for node in reversed(list(graph)):
+        if not any(output.uses() or output.is_graph_output() for output in node.outputs):
+            graph.remove(node, safe=True)
+            removed += 1
+    for value in list(graph.initializers.values()):
+        if not (value.uses() or value.is_graph_output() or value.is_graph_input()):
+            graph.initializers.pop(value.name)
+    return removed

@@ -1,0 +1,138 @@
+"""Elementwise ops with constants, emulated in float32 exactly as the reference runs them: one rounding per op, no FMA.
+
+Every step here is monotone in its input for each channel, whatever the constants, because float32 rounding is
+monotone; so any chain of steps is monotone per channel, and its sign changes at most once.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx_ir as ir
+
+from qcompiler.ir.view import constant_of, number
+from qcompiler.passes.editing import is_op, static_shape
+
+FloatArray = npt.NDArray[np.float32]
+
+_UNARY = ("Relu", "LeakyRelu", "Clip", "Neg", "Identity")
+_WITH_CONSTANT = ("Mul", "Add", "Sub", "Div", "PRelu", "Max", "Min")
+
+
+@dataclass(frozen=True)
+class Step:
+    """One elementwise op on a running value x.
+
+    constants: float32 arrays, each a scalar or one value per channel [C]. `swapped`: the constant is the left operand.
+    """
+
+    node: ir.Node
+    op: str
+    constants: tuple[FloatArray, ...]
+    swapped: bool = False
+
+    def __call__(self, x: FloatArray) -> FloatArray:
+        """x: float32 [..., C]; result: float32 [..., C]."""
+        with np.errstate(all="ignore"):
+            return np.asarray(self._apply(x), dtype=np.float32)
+
+    def _apply(self, x: FloatArray) -> FloatArray:
+        match self.op:
+            case "Relu":
+                return np.maximum(x, np.float32(0))
+            case "Neg":
+                return -x
+            case "Identity":
+                return x
+            case "Clip":
+                low, high = self.constants
+                return np.minimum(np.maximum(x, low), high)
+            case "LeakyRelu" | "PRelu":
+                return np.where(x < 0, x * self.constants[0], x)
+        left, right = (self.constants[0], x) if self.swapped else (x, self.constants[0])
+        return np.asarray(_FUNCTIONS[self.op](left, right))
+
+
+_FUNCTIONS = {
+    "Mul": np.multiply,
+    "Add": np.add,
+    "Sub": np.subtract,
+    "Div": np.divide,
+    "Max": np.maximum,
+    "Min": np.minimum,
+}
+
+
+def per_channel(constant: npt.NDArray[Any], shape: tuple[int, ...], axis: int) -> FloatArray | None:
+    """A constant that broadcasts against `shape` as a scalar or as [C] along `axis`; None if it varies elsewhere."""
+    if constant.dtype != np.float32 or constant.ndim > len(shape):
+        return None
+    full = constant.reshape((1,) * (len(shape) - constant.ndim) + constant.shape)
+    for position, (size, have) in enumerate(zip(shape, full.shape, strict=True)):
+        if have not in (1, size):
+            return None
+        if have != 1 and position != axis:
+            first = full.take([0], axis=position)
+            if not np.array_equal(np.broadcast_to(first, full.shape), full):
+                return None
+            full = first
+    flat: FloatArray = full.reshape(-1)
+    return flat.reshape(()) if flat.size == 1 else flat
+
+
+def step_of(node: ir.Node, x: ir.Value, axis: int) -> Step | str:
+    """Read `node` as a step on its input `x`, whose channels lie along `axis`, or say why it is none."""
+    if is_op(node, *_UNARY):
+        return _unary(node, x)
+    if not is_op(node, *_WITH_CONSTANT) or len(node.inputs) != 2:
+        return f"{node.op_type} is not an elementwise op that keeps order"
+    position = 0 if node.inputs[0] is x else 1
+    constant, shape = constant_of(node.inputs[1 - position]), static_shape(x)
+    if constant is None:
+        return f"the other operand of {node.op_type} is not a constant"
+    if shape is None or static_shape(node.outputs[0]) != shape:
+        return f"{node.op_type} changes the shape"
+    channel = per_channel(constant, shape, axis % max(1, len(shape)))
+    if channel is None:
+        return f"the constant of {node.op_type} varies within a channel"
+    step = Step(node, node.op_type, (channel,), swapped=position == 1)
+    return _objection(step) or step
+
+
+def _unary(node: ir.Node, x: ir.Value) -> Step | str:
+    if node.op_type == "LeakyRelu":
+        step = Step(node, "LeakyRelu", (np.asarray(number(node, "alpha", 0.01), dtype=np.float32),))
+        return _objection(step) or step
+    if node.op_type != "Clip":
+        return Step(node, node.op_type, ())
+    bounds = []
+    for position, default in ((1, np.finfo(np.float32).min), (2, np.finfo(np.float32).max)):
+        value = node.inputs[position] if position < len(node.inputs) else None
+        bound = np.float32(default) if value is None else constant_of(value)
+        if bound is None or np.size(bound) != 1:
+            return "the bounds of Clip are not constants"
+        bounds.append(np.asarray(bound, dtype=np.float32).reshape(()))
+    return Step(node, "Clip", tuple(bounds))
+
+
+def _objection(step: Step) -> str:
+    constant = step.constants[0]
+    if not np.isfinite(constant).all():
+        return f"a constant of {step.op} is not finite"
+    if step.op in ("PRelu", "LeakyRelu") and (constant < 0).any():
+        return f"{step.op} with a negative slope does not keep order"
+    if step.op == "PRelu" and step.swapped:
+        return "the input of PRelu is a constant"
+    if step.op == "Div" and (step.swapped or (constant == 0).any()):
+        return "Div is by zero or by the value itself"
+    return ""
+
+
+def run_chain(steps: tuple[Step, ...], x: FloatArray) -> FloatArray:
+    """Apply the steps in order. x: float32 [..., C]."""
+    for step in steps:
+        x = step(x)
+    return x

@@ -1,0 +1,84 @@
+"""Record on every convolution and matrix product that stayed real why it did, for --explain."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import onnx_ir as ir
+
+from qcompiler.ir.view import constant_of
+from qcompiler.passes.editing import is_op
+from qcompiler.passes.extract_scales import signs_and_scales
+from qcompiler.passes.provenance import REASON, label
+from qcompiler.passes.ranges import IntegerRanges
+from qcompiler.passes.result import PassResult, Refusal
+
+_LAYERS = ("Conv", "MatMul", "Gemm", "ConvTranspose")
+_MOVES = ("Reshape", "Transpose", "MaxPool", "Pad", "Slice", "Identity")
+
+
+@dataclass(frozen=True)
+class ExplainRealLayers:
+    """Write metadata "qcompiler.reason" on real layers; changes no node."""
+
+    name: str = "explain-real-layers"
+    bound: float = 0.0
+
+    def __call__(self, model: ir.Model) -> PassResult:
+        """Each reason is a refusal too; nothing is rewritten."""
+        ranges = IntegerRanges()
+        refusals = []
+        for node in model.graph:
+            if is_op(node, *_LAYERS):
+                reason = reason_for(node, ranges)
+                node.metadata_props[REASON] = reason
+                refusals.append(Refusal(node.name or "", reason))
+        return PassResult(self.name, 0, tuple(refusals))
+
+
+def reason_for(node: ir.Node, ranges: IntegerRanges) -> str:
+    """Why the layer is not binary, and what the user can do."""
+    if is_op(node, "ConvTranspose"):
+        return "transposed convolutions have no binary kernel; use an upsampling and a convolution"
+    parts = [part for part in (_about_activations(node, ranges), _about_weights(node)) if part]
+    if not parts:
+        return "its shape has no binary kernel: only 2-D convolutions and products with a matrix [K, O] have one"
+    return "; ".join(parts)
+
+
+def _about_activations(node: ir.Node, ranges: IntegerRanges) -> str:
+    value = node.inputs[0]
+    if constant_of(value) is not None:
+        return "the left operand is a constant; put the weights on the right"
+    origin = value.producer()
+    while is_op(origin, *_MOVES):
+        value = origin.inputs[0]
+        origin = value.producer()
+    if is_op(origin, "Sign"):
+        ternary = "activations are ternary: sign(0) = 0; use x >= 0 instead of sign"
+        return str(origin.metadata_props.get(REASON, ternary))
+    codes = ranges.codes(node.inputs[0])
+    where = f"the input of the node comes from {label(origin)}" if origin is not None else "the input is a graph input"
+    if codes is None:
+        return f"activations are real: {where}; put a sign before it"
+    if codes.binary:
+        return ""
+    bits = max(1, int(np.ceil(np.log2(codes.high - codes.low + 1))))
+    return f"activations are {bits}-bit integers ({codes.low} to {codes.high}): {where}; put a sign before it"
+
+
+def _about_weights(node: ir.Node) -> str:
+    weights = constant_of(node.inputs[1])
+    if weights is None:
+        return "the weights are computed at run time"
+    if weights.dtype != np.float32:
+        return f"the weights are {weights.dtype}"
+    if signs_and_scales(weights, 0 if node.op_type == "Conv" else -1) is not None:
+        return ""
+    levels = np.unique(weights).size if weights.size <= 1 << 20 else 256
+    if levels == 3:
+        return "the weights are ternary (three values); binarize them with sign(W)"
+    if levels < min(256, weights.size // 4):
+        return f"the weights have {levels} values; binarize them with sign(W)"
+    return "the weights are real; binarize them with sign(W)"

@@ -1,0 +1,49 @@
+"""What the user is told about a node: where it came from, why it is not binary, and what was assumed.
+
+Kept in `node.metadata_props`: "qcompiler.source" (original node names, comma separated), "qcompiler.reason" and
+"qcompiler.note".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import onnx_ir as ir
+
+SOURCE = "qcompiler.source"
+REASON = "qcompiler.reason"
+NOTE = "qcompiler.note"
+
+
+def sources(node: ir.Node) -> tuple[str, ...]:
+    """Names of the original nodes that `node` stands for; its own name if no pass touched it."""
+    recorded = node.metadata_props.get(SOURCE)
+    if recorded is not None:
+        return tuple(recorded.split(","))
+    return (node.name,) if node.name else ()
+
+
+def add_sources(node: ir.Node, origins: Iterable[ir.Node]) -> None:
+    """Record that `node` replaces `origins`, in addition to what it already stands for."""
+    recorded = node.metadata_props.get(SOURCE)
+    names = list(recorded.split(",")) if recorded else []
+    for origin in origins:
+        names.extend(name for name in sources(origin) if name not in names)
+    if names:
+        node.metadata_props[SOURCE] = ",".join(names)
+
+
+def carry_remarks(node: ir.Node, origins: Iterable[ir.Node]) -> None:
+    """Keep the reasons and notes of `origins` on the node that replaces them."""
+    for key in (REASON, NOTE):
+        remarks = [origin.metadata_props[key] for origin in origins if key in origin.metadata_props]
+        if remarks:
+            node.metadata_props[key] = "; ".join(dict.fromkeys(remarks))
+
+
+def label(node: ir.Node | None) -> str:
+    """How a message names a node: its op type and its original name."""
+    if node is None:
+        return "the graph input"
+    first = sources(node)
+    return f"{node.op_type} '{first[0] if first else node.name}'"

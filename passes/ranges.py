@@ -1,0 +1,248 @@
+"""Which integers a value can hold: activation codes and the accumulators computed from them."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import onnx_ir as ir
+
+from qcompiler.ir.view import constant_of, ints, number, text
+from qcompiler.passes.editing import is_op, is_quantized_op
+
+EXACT = 2**24
+_LARGEST_CONSTANT = 2**20
+IntArray = npt.NDArray[np.int64]
+
+_KEEP_CODES = (
+    "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose", "Identity", "MaxPool", "Slice", "Gather", "Expand",
+    "Tile", "DepthToSpace", "SpaceToDepth", "Split",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Codes:
+    """Integers low, low + step, ..., high that every element of a value is among."""
+
+    low: int
+    high: int
+    step: int = 1
+
+    @property
+    def binary(self) -> bool:
+        """Exactly -1 and +1."""
+        return (self.low, self.high, self.step) == (-1, 1, 2)
+
+    def union(self, other: Codes) -> Codes:
+        """The smallest progression that holds both."""
+        step = math.gcd(self.step if self.high > self.low else 0, other.step if other.high > other.low else 0)
+        step = math.gcd(step, self.low - other.low)
+        return Codes(min(self.low, other.low), max(self.high, other.high), step or 1)
+
+
+@dataclass(frozen=True)
+class Lattice:
+    """Per output channel, integers low[c] + i * step[c] for i in range(count[c]): a superset of what is attained."""
+
+    low: IntArray
+    step: IntArray
+    count: IntArray
+
+    @property
+    def high(self) -> IntArray:
+        """The largest integers, int64 [C]."""
+        return self.low + self.step * (self.count - 1)
+
+    def at(self, index: IntArray) -> npt.NDArray[np.float32]:
+        """The integers at `index` [..., C], as float32 (exact below 2**24)."""
+        return (self.low + self.step * index).astype(np.float32)
+
+
+class IntegerRanges:
+    """Lazily computed codes of the values of one graph; `forget` after changing it."""
+
+    def __init__(self) -> None:
+        self._codes: dict[ir.Value, Codes | None] = {}
+
+    def forget(self) -> None:
+        """Drop what is known; the graph has changed."""
+        self._codes.clear()
+
+    def binary(self, value: ir.Value) -> bool:
+        """True if every element is -1 or +1."""
+        codes = self.codes(value)
+        return codes is not None and codes.binary
+
+    def codes(self, value: ir.Value) -> Codes | None:
+        """The integers that the elements of `value` are among, or None if they are not known to be integers."""
+        pending = [value]
+        while pending:
+            current = pending[-1]
+            missing = [i for i in _operands(current) if i not in self._codes]
+            if current in self._codes or not missing:
+                pending.pop()
+                self._codes.setdefault(current, self._compute(current))
+            else:
+                pending.extend(missing)
+        return self._codes[value]
+
+    def _compute(self, value: ir.Value) -> Codes | None:
+        constant = constant_of(value)
+        if constant is not None:
+            return _codes_of_constant(constant)
+        node = value.producer()
+        if node is None:
+            return None
+        codes = [None if i is None else self._codes.get(i) for i in node.inputs]
+        return _codes_of_node(node, codes)
+
+    def lattice(self, node: ir.Node) -> Lattice | None:
+        """The integers that each output channel of a convolution or matrix product can reach; None if not exact."""
+        activation, weights = node.inputs[0], constant_of(node.inputs[1])
+        bias = node.inputs[2] if len(node.inputs) > 2 else None
+        if activation is None or weights is None or bias is not None:
+            return None
+        codes = self.codes(activation)
+        columns = _columns(node, weights)
+        if codes is None or columns is None or not np.array_equal(columns, np.rint(columns)):
+            return None
+        return _lattice(node, codes, columns)
+
+
+def _operands(value: ir.Value) -> list[ir.Value]:
+    node = value.producer()
+    if node is None or is_op(node, "Conv", "MatMul", "Gemm") or is_quantized_op(node, "BinaryConv", "BinaryMatMul"):
+        return []
+    return [i for i in node.inputs if i is not None]
+
+
+def _codes_of_constant(array: npt.NDArray[np.generic]) -> Codes | None:
+    if not 0 < array.size <= _LARGEST_CONSTANT or array.dtype.kind not in "fiu":
+        return None
+    numbers = array.astype(np.float64)
+    if not np.isfinite(numbers).all() or np.abs(numbers).max() >= EXACT:
+        return None
+    if not np.array_equal(numbers, np.rint(numbers)):
+        return None
+    low, high = int(numbers.min()), int(numbers.max())
+    step = int(np.gcd.reduce((numbers - low).astype(np.int64).reshape(-1)))
+    return Codes(low, high, step or 1)
+
+
+def _codes_of_node(node: ir.Node, codes: list[Codes | None]) -> Codes | None:
+    if is_quantized_op(node, "Binarize"):
+        zero = int(number(node, "zero", 1.0))
+        return Codes(-1, 1, 1 if zero == 0 else 2)
+    if is_quantized_op(node, "Threshold"):
+        return Codes(-1, 1, 2)
+    if is_op(node, "Sign"):
+        return Codes(-1, 1, 1)
+    if is_op(node, *_KEEP_CODES) or is_quantized_op(node, "BinaryMaxPool"):
+        return codes[0]
+    if is_op(node, "Concat"):
+        return _union(codes)
+    if is_op(node, "Where") and len(codes) == 3:
+        return _union(codes[1:])
+    if is_op(node, "Pad"):
+        return _union([codes[0], codes[2] if len(codes) > 2 and node.inputs[2] is not None else Codes(0, 0)])
+    if is_op(node, "Clip", "Relu"):
+        return _clipped(node, codes[0])
+    if is_op(node, "Round", "Floor", "Ceil"):
+        return _rounded(node)
+    if is_op(node, "Add", "Sub", "Mul") and len(codes) == 2:
+        return _combined(node.op_type, codes[0], codes[1])
+    return None
+
+
+def _union(codes: list[Codes | None]) -> Codes | None:
+    result = codes[0]
+    for other in codes[1:]:
+        if result is None or other is None:
+            return None
+        result = result.union(other)
+    return result
+
+
+def _bounds(node: ir.Node) -> tuple[float, float]:
+    if node.op_type == "Relu":
+        return 0.0, math.inf
+    bounds = [-math.inf, math.inf]
+    for position in (1, 2):
+        value = node.inputs[position] if position < len(node.inputs) else None
+        array = constant_of(value)
+        if array is not None and array.size == 1:
+            bounds[position - 1] = float(array.reshape(()))
+    return bounds[0], bounds[1]
+
+
+def _clipped(node: ir.Node, codes: Codes | None) -> Codes | None:
+    low, high = _bounds(node)
+    if codes is None or not all(math.isinf(b) or b == round(b) for b in (low, high)):
+        return None
+    new_low, new_high = int(max(codes.low, low)), int(min(codes.high, high))
+    if new_low > new_high:
+        return None
+    unchanged = (new_low, new_high) == (codes.low, codes.high)
+    return codes if unchanged else Codes(new_low, new_high, 1)
+
+
+def _rounded(node: ir.Node) -> Codes | None:
+    """Integers from rounding: bounded by a Clip before it, or unbounded (then only a Clip after it bounds them)."""
+    source = node.inputs[0]
+    before = source.producer() if source is not None else None
+    if is_op(before, "Clip", "Relu"):
+        assert before is not None
+        low, high = _bounds(before)
+        if not math.isinf(low) and not math.isinf(high) and max(abs(low), abs(high)) < EXACT:
+            return Codes(math.floor(low), math.ceil(high))
+    return Codes(-EXACT, EXACT)
+
+
+def _combined(op: str, a: Codes | None, b: Codes | None) -> Codes | None:
+    if a is None or b is None:
+        return None
+    match op:
+        case "Add":
+            ends = [a.low + b.low, a.high + b.high]
+        case "Sub":
+            ends = [a.low - b.high, a.high - b.low]
+        case _:
+            ends = [x * y for x in (a.low, a.high) for y in (b.low, b.high)]
+    if max(map(abs, ends)) >= EXACT:
+        return None
+    return Codes(min(ends), max(ends), 1 if op == "Mul" else math.gcd(a.step, b.step))
+
+
+def _columns(node: ir.Node, weights: npt.NDArray[np.generic]) -> npt.NDArray[np.float64] | None:
+    """Weights as [products per output, output channels]."""
+    if weights.dtype.kind != "f":
+        return None
+    if is_op(node, "Conv") or is_quantized_op(node, "BinaryConv"):
+        return weights.reshape(weights.shape[0], -1).T.astype(np.float64)
+    if (is_op(node, "MatMul") or is_quantized_op(node, "BinaryMatMul")) and weights.ndim == 2:
+        return weights.astype(np.float64)
+    return None
+
+
+def _padded_codes(node: ir.Node, codes: Codes) -> Codes:
+    """The codes including those of the border."""
+    if not any(ints(node, "pads", ())) and text(node, "auto_pad", "NOTSET") in ("NOTSET", "VALID"):
+        return codes
+    fill = int(number(node, "pad_value", 0.0)) if node.op_type == "BinaryConv" else 0
+    return codes.union(Codes(fill, fill))
+
+
+def _lattice(node: ir.Node, codes: Codes, columns: npt.NDArray[np.float64]) -> Lattice | None:
+    codes = _padded_codes(node, codes)
+    weights = columns.astype(np.int64)
+    positive, negative = np.maximum(weights, 0).sum(axis=0), np.minimum(weights, 0).sum(axis=0)
+    low = positive * codes.low + negative * codes.high
+    high = positive * codes.high + negative * codes.low
+    largest = max(abs(codes.low), abs(codes.high))
+    if (np.abs(weights).sum(axis=0) * largest >= EXACT).any():
+        return None
+    step = np.gcd.reduce(np.abs(weights), axis=0) * codes.step
+    step = np.where(step == 0, 1, step)
+    return Lattice(low, step, (high - low) // step + 1)

@@ -1,0 +1,115 @@
+"""Remove arithmetic that changes no bit, and merge factors where that changes no bit either."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import onnx_ir as ir
+
+from qcompiler.ir.view import constant_of, number
+from qcompiler.passes.editing import (
+    can_replace,
+    insert,
+    is_op,
+    is_quantized_op,
+    only_consumer,
+    remove_dead,
+    replace,
+    static_shape,
+)
+from qcompiler.passes.result import PassResult
+
+Array = npt.NDArray[np.generic]
+_EXPONENTS = 60
+
+
+@dataclass(frozen=True)
+class SimplifyArithmetic:
+    """Drop x * 1, x / 1, x - 0 and Clip before Binarize; merge two factors of an integer if one is a power of two."""
+
+    name: str = "simplify-arithmetic"
+    bound: float = 0.0
+
+    def __call__(self, model: ir.Model) -> PassResult:
+        """Rewrite to the fixed point."""
+        rewrites = 0
+        while count := sum(_simplify(node) for node in list(model.graph) if node.graph is not None):
+            rewrites += count
+            remove_dead(model.graph)
+        return PassResult(self.name, rewrites)
+
+
+def _simplify(node: ir.Node) -> int:
+    output = node.outputs[0] if len(node.outputs) == 1 else None
+    if output is None or not (output.uses() or output.is_graph_output()):
+        return 0
+    source = _unchanged(node)
+    if source is not None and static_shape(source) == static_shape(output) and can_replace(output, source):
+        replace(output, source, keep_name=False)
+        return 1
+    if is_quantized_op(node, "Binarize"):
+        return _skip_clip(node)
+    if is_op(node, "Mul"):
+        return _merge_factors(node)
+    return 0
+
+
+def _unchanged(node: ir.Node) -> ir.Value | None:
+    """The operand that the node passes on bit for bit (x + 0 is not: it turns -0 into +0)."""
+    if not is_op(node, "Mul", "Div", "Sub", "Add"):
+        return None
+    left, right = (constant_of(value) for value in node.inputs)
+    neutral = {"Mul": 1.0, "Div": 1.0, "Sub": 0.0, "Add": -0.0}[node.op_type]
+    if _is_all(right, neutral):
+        return node.inputs[0]
+    return node.inputs[1] if node.op_type in ("Mul", "Add") and _is_all(left, neutral) else None
+
+
+def _is_all(constant: Array | None, wanted: float) -> bool:
+    if constant is None or constant.dtype != np.float32:
+        return False
+    return bool((constant == wanted).all() and (np.signbit(constant) == np.signbit(wanted)).all())
+
+
+def _skip_clip(node: ir.Node) -> int:
+    """A Clip whose bounds lie on either side of 0 keeps every sign."""
+    clip = node.inputs[0].producer()
+    if not is_op(clip, "Clip"):
+        return 0
+    bounds = [constant_of(value) if value is not None else None for value in clip.inputs[1:]]
+    given = [value is not None for value in clip.inputs[1:]]
+    sides = (-1, 1)
+    for bound, present, side in zip(bounds, given, sides, strict=False):
+        if present and (bound is None or not bool((bound * side > 0).all())):
+            return 0
+    shape = static_shape(node.outputs[0]) or ()
+    attributes = {"zero": number(node, "zero", 1.0)}
+    replace(node.outputs[0], insert(node, "Binarize", [clip.inputs[0]], shape, attributes, origins=(clip, node)))
+    return 1
+
+
+def _merge_factors(node: ir.Node) -> int:
+    """(n * a) * b = n * (a * b) for an integer n, where a or b is a power of two of moderate size."""
+    before = node.inputs[0].producer()
+    outer, shape = constant_of(node.inputs[1]), static_shape(node.outputs[0])
+    if not is_op(before, "Mul") or outer is None or shape is None or only_consumer(before.outputs[0]) is None:
+        return 0
+    inner = constant_of(before.inputs[1])
+    if inner is None or not is_quantized_op(before.inputs[0].producer(), "BinaryConv", "BinaryMatMul"):
+        return 0
+    if not _moderate(inner) or not _moderate(outer) or not (_is_power(inner) or _is_power(outer)):
+        return 0
+    product = np.asarray(inner * outer, dtype=np.float32)
+    replace(node.outputs[0], insert(node, "Mul", [before.inputs[0], product], shape, origins=(before, node)))
+    return 1
+
+
+def _moderate(constant: Array) -> bool:
+    exponents = np.frexp(constant[constant != 0].astype(np.float32))[1]
+    return constant.dtype == np.float32 and bool((np.abs(exponents) <= _EXPONENTS).all())
+
+
+def _is_power(constant: Array) -> bool:
+    return bool((np.abs(np.frexp(constant.astype(np.float32))[0]) == 0.5).all())

@@ -1,0 +1,75 @@
+"""Where a monotone float32 chain over integers changes sign: binary search over the attainable integers.
+
+The closed formula mu - beta * sigma / gamma is off by one near integers; searching the emulated chain is not. All
+channels are searched at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from qcompiler.passes.elementwise import Step, run_chain
+from qcompiler.passes.ranges import IntArray, Lattice
+
+FloatArray = npt.NDArray[np.float32]
+BoolArray = npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class SignChange:
+    """Per channel: +1 exactly where direction * (acc - threshold) >= 0. Both float32 [C]."""
+
+    threshold: FloatArray
+    direction: FloatArray
+
+
+def first_true(count: IntArray, holds: Callable[[IntArray], BoolArray]) -> IntArray:
+    """Per channel, the first index in range(count) at which a predicate that never turns back holds; else count."""
+    low, high = np.zeros_like(count), count.copy()
+    while (low < high).any():
+        middle = (low + high) // 2
+        yes = holds(np.minimum(middle, count - 1))
+        searching = low < high
+        high = np.where(searching & yes, middle, high)
+        low = np.where(searching & ~yes, middle + 1, low)
+    return low
+
+
+def finite_at_ends(steps: tuple[Step, ...], lattice: Lattice) -> bool:
+    """True if no step of the chain overflows on the lattice; by monotonicity the two ends decide."""
+    for index in (np.zeros_like(lattice.count), lattice.count - 1):
+        x = lattice.at(index)
+        for step in steps:
+            x = step(x)
+            if not np.isfinite(x).all():
+                return False
+    return True
+
+
+def find_sign_change(steps: tuple[Step, ...], lattice: Lattice, zero: float) -> SignChange:
+    """The integer threshold of binarize(chain(acc)) over the lattice. zero: the code of 0, -1 or +1."""
+
+    def positive(index: IntArray) -> BoolArray:
+        x = run_chain(steps, lattice.at(index))
+        return np.asarray(np.broadcast_to(x >= 0 if zero > 0 else x > 0, index.shape), dtype=bool)
+
+    first, last = positive(np.zeros_like(lattice.count)), positive(lattice.count - 1)
+    changed = first_true(lattice.count, lambda index: positive(index) != first)
+    rising, falling = last & ~first, first & ~last
+    never = ~first & ~last
+    threshold = lattice.low + lattice.step * np.where(falling, changed - 1, np.where(rising, changed, 0))
+    threshold = np.where(never, lattice.high + 1, threshold)
+    direction = np.where(falling, -1, 1)
+    return SignChange(threshold.astype(np.float32), direction.astype(np.float32))
+
+
+def attains_zero(steps: tuple[Step, ...], lattice: Lattice) -> BoolArray:
+    """Per channel, whether the chain is exactly 0 at some integer of the lattice. bool [C]."""
+    nonnegative = find_sign_change(steps, lattice, 1.0)
+    positive = find_sign_change(steps, lattice, -1.0)
+    same = (nonnegative.threshold == positive.threshold) & (nonnegative.direction == positive.direction)
+    return ~same
