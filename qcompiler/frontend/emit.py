@@ -1,0 +1,120 @@
+"""The canonical graph under construction: nodes at the project's opset, typed as they are added."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+
+from qcompiler.errors import InvalidModel
+from qcompiler.frontend.evaluate import MAX_KNOWN_ELEMENTS, evaluate, output_types, sizes_and_type
+from qcompiler.frontend.read import MAX_NODES
+from qcompiler.frontend.structure import label
+from qcompiler.frontend.tensors import check_stored
+from qcompiler.ir.ops import DOMAIN
+
+Array = npt.NDArray[Any]
+
+
+class Emitter:
+    """Nodes, constants and types of the graph built so far.
+
+    `base` is the name of the original node being rewritten: new nodes and values are named after it.
+    """
+
+    def __init__(self, reserved: set[str]) -> None:
+        self.nodes: list[onnx.NodeProto] = []
+        self.initializers: dict[str, onnx.TensorProto] = {}
+        self.types: dict[str, onnx.TypeProto] = {}
+        self.base = ""
+        self._known: dict[str, Array] = {}
+        self._value_names = dict.fromkeys(reserved, 1)
+        self._node_names: dict[str, int] = {}
+
+    def fresh(self, hint: str) -> str:
+        """A value name not used anywhere in the graph."""
+        return _unique(hint, self._value_names)
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        """Static shape of a value."""
+        return sizes_and_type(self.types[name])[0]
+
+    def element_type(self, name: str) -> int:
+        """onnx.TensorProto.DataType of a value."""
+        return sizes_and_type(self.types[name])[1]
+
+    def constant_value(self, name: str) -> Array | None:
+        """The value of an initializer, None for anything else."""
+        if name in self._known:
+            return self._known[name]
+        tensor = self.initializers.get(name)
+        return None if tensor is None else np.asarray(onnx.numpy_helper.to_array(tensor))
+
+    def add_input(self, value: onnx.ValueInfoProto) -> None:
+        """Declare a graph input."""
+        self.types[value.name] = value.type
+
+    def add_initializer(self, name: str, tensor: onnx.TensorProto) -> None:
+        """Add a checked stored tensor under `name`."""
+        check_stored(tensor, f"constant '{name}'", self.base)
+        stored = onnx.TensorProto()
+        stored.CopyFrom(tensor)
+        stored.name = name
+        stored.ClearField("doc_string")
+        self.initializers[name] = stored
+        self.types[name] = onnx.helper.make_tensor_type_proto(tensor.data_type, list(tensor.dims))
+        if math.prod(tensor.dims) <= MAX_KNOWN_ELEMENTS:
+            self._known[name] = np.asarray(onnx.numpy_helper.to_array(tensor))
+
+    def constant(self, value: npt.ArrayLike, hint: str, dtype: npt.DTypeLike = np.float32) -> str:
+        """A new initializer named after the current node; returns its name."""
+        name = self.fresh(f"{self.base}/{hint}")
+        self.add_initializer(name, onnx.numpy_helper.from_array(np.asarray(value, dtype)))
+        return name
+
+    def op(
+        self, op_type: str, inputs: Sequence[str], outputs: Sequence[str] = (), domain: str = "", **settings: object
+    ) -> str:
+        """Add a node named after the current one; returns its first output, a fresh name unless given."""
+        names = list(outputs) or [self.fresh(f"{self.base}/{op_type.lower()}")]
+        name = self.base if outputs else f"{self.base}/{op_type.lower()}"
+        self.place(onnx.helper.make_node(op_type, inputs, names, name=name, domain=domain, **settings))
+        return names[0]
+
+    def place(self, node: onnx.NodeProto) -> None:
+        """Add a canonical node whose names are final; a small constant shape computation becomes its value."""
+        if len(self.nodes) >= MAX_NODES:
+            raise InvalidModel(f"the model expands to more than {MAX_NODES} nodes", remedy="split the model")
+        for name in node.input:
+            if name and name not in self.types:
+                raise InvalidModel(
+                    f"input '{name}' is defined nowhere",
+                    node=label(node),
+                    remedy="the file is damaged; export it again",
+                )
+        self.types |= output_types(node, self.types, self._known)
+        values = evaluate(node, self.types, self._known)
+        if values is not None:
+            for name, value in values.items():
+                self.add_initializer(name, onnx.numpy_helper.from_array(value))
+            return
+        node.name = _unique(label(node), self._node_names)
+        self.nodes.append(node)
+
+    def binarize(self, x: str, outputs: Sequence[str] = (), zero: float = 1.0) -> str:
+        """Add a qcompiler::Binarize node."""
+        return self.op("Binarize", [x], outputs, DOMAIN, zero=zero)
+
+
+def _unique(hint: str, taken: dict[str, int]) -> str:
+    """`hint`, with a number appended if needed; `taken` counts the uses of every name."""
+    name = hint
+    while name in taken:
+        taken[hint] += 1
+        name = f"{hint}_{taken[hint]}"
+    taken[name] = 1
+    return name

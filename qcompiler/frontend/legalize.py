@@ -1,0 +1,224 @@
+"""One walk over the nodes, from what the file says to the canonical graph.
+
+Functions are expanded, branches with a constant condition are taken, foreign dialects are lowered, and every node is
+rewritten for the project's opset, all with the shapes of everything before it known.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import onnx
+
+from qcompiler.errors import InvalidModel, UnsupportedModel
+from qcompiler.frontend import channels_last, qonnx
+from qcompiler.frontend.emit import Emitter
+from qcompiler.frontend.read import MAX_NODES
+from qcompiler.frontend.structure import check_definitions, label, sorted_nodes, subgraphs
+from qcompiler.frontend.upgrade import upgrade
+from qcompiler.ir.ops import DOMAIN
+
+_STANDARD = ("", "ai.onnx")
+_MAX_CALL_DEPTH = 32
+_GRAPHS = (onnx.AttributeProto.GRAPH, onnx.AttributeProto.GRAPHS)
+_LOOPS = ("Loop", "Scan", "SequenceMap")
+
+
+@dataclass
+class Scope:
+    """Names visible at one place: the graph, a branch or a function body.
+
+    names: from the name in the file to the name in the canonical graph, "" for an absent optional.
+    wanted: canonical names promised to values not yet produced.
+    """
+
+    opset: int | None
+    prefix: str = ""
+    outer: Scope | None = None
+    names: dict[str, str] = field(default_factory=dict)
+    wanted: dict[str, str] = field(default_factory=dict)
+
+    def resolve(self, name: str, node: str) -> str:
+        """The canonical name of a value that `node` reads."""
+        scope: Scope | None = self
+        while scope is not None:
+            if name in scope.names:
+                return scope.names[name]
+            scope = scope.outer
+        raise InvalidModel(
+            f"input '{name}' is defined nowhere", node=node, remedy="the file is damaged; export it again"
+        )
+
+
+class Legalizer:
+    """Rewrites the nodes of one model into an Emitter."""
+
+    def __init__(self, emitter: Emitter, functions: Sequence[onnx.FunctionProto]) -> None:
+        self._emitter = emitter
+        self._functions = {(_domain(f.domain), f.name, f.overload): f for f in functions}
+        self._steps = 0
+        self._calls: list[tuple[str, str, str]] = []
+
+    def walk(self, nodes: Sequence[onnx.NodeProto], scope: Scope) -> None:
+        """Add `nodes`, in any order, to the canonical graph."""
+        for node in sorted_nodes(nodes):
+            self._steps += 1
+            if self._steps > MAX_NODES:
+                raise InvalidModel(f"the model expands to more than {MAX_NODES} nodes", remedy="split the model")
+            self._step(_renamed(node, scope, self._emitter), node, scope)
+
+    def _step(self, node: onnx.NodeProto, original: onnx.NodeProto, scope: Scope) -> None:
+        self._emitter.base = label(node)
+        key = (_domain(node.domain), node.op_type, node.overload)
+        if qonnx.handles(node):
+            qonnx.lower(self._emitter, node)
+        elif node.domain == channels_last.DOMAIN:
+            channels_last.lower(self._emitter, node)
+        elif node.domain == DOMAIN:
+            self._emitter.place(node)
+        elif key in self._functions:
+            self._call(node, original, self._functions[key], scope)
+        elif _domain(node.domain):
+            raise UnsupportedModel(
+                f"operator {node.op_type} of domain '{node.domain}' is unknown",
+                node=label(node),
+                remedy="replace it by standard operators, or attach it as a model-local function",
+            )
+        elif node.op_type == "If":
+            self._branch(node, original, scope)
+        elif node.op_type in _LOOPS:
+            raise UnsupportedModel(f"{node.op_type} is not compiled", node=label(node), remedy="unroll the loop")
+        elif node.op_type == "Constant":
+            self._emitter.add_initializer(node.output[0], _constant(node))
+        else:
+            upgrade(self._emitter, node, self._opset(node, scope))
+
+    def _opset(self, node: onnx.NodeProto, scope: Scope) -> int:
+        if scope.opset is None:
+            raise InvalidModel(
+                f"{node.op_type} is used, but the file imports no standard opset",
+                node=label(node),
+                remedy="export it again",
+            )
+        return scope.opset
+
+    def _branch(self, node: onnx.NodeProto, original: onnx.NodeProto, scope: Scope) -> None:
+        condition = self._emitter.constant_value(node.input[0]) if node.input else None
+        if condition is None or condition.size != 1:
+            raise UnsupportedModel(
+                "If depends on data", node=label(node), remedy="export one branch, or make the condition constant"
+            )
+        name = "then_branch" if bool(condition.reshape(-1)[0]) else "else_branch"
+        graphs = [attribute.g for attribute in original.attribute if attribute.name == name]
+        if len(graphs) != 1 or len(graphs[0].output) != len(node.output):
+            raise InvalidModel(f"If has no proper {name}", node=label(node), remedy="export the model again")
+        graph = graphs[0]
+        inner = Scope(scope.opset, f"{label(node)}/", scope)
+        check_definitions(graph)
+        for tensor in graph.initializer:
+            inner.names[tensor.name] = self._emitter.fresh(inner.prefix + tensor.name)
+            self._emitter.add_initializer(inner.names[tensor.name], tensor)
+        self._inline(node, original, graph.node, [value.name for value in graph.output], inner, scope)
+
+    def _call(self, node: onnx.NodeProto, original: onnx.NodeProto, function: onnx.FunctionProto, scope: Scope) -> None:
+        key = (_domain(function.domain), function.name, function.overload)
+        if key in self._calls or len(self._calls) >= _MAX_CALL_DEPTH:
+            raise InvalidModel(f"function {function.name} calls itself", node=label(node), remedy="remove the cycle")
+        if len(node.input) > len(function.input) or len(node.output) > len(function.output):
+            raise InvalidModel(
+                f"call of {function.name} has too many inputs or outputs", node=label(node), remedy="export it again"
+            )
+        inner = Scope(standard_opset(function.opset_import), f"{label(node)}/")
+        inner.names = dict.fromkeys(function.input, "") | dict(zip(function.input, node.input, strict=False))
+        self._calls.append(key)
+        given = {a.name: a for a in function.attribute_proto} | {a.name: a for a in node.attribute}
+        body = [_bound(part, given) for part in function.node]
+        self._inline(node, original, body, list(function.output)[: len(node.output)], inner, scope)
+        self._calls.pop()
+
+    def _inline(
+        self,
+        node: onnx.NodeProto,
+        original: onnx.NodeProto,
+        body: Sequence[onnx.NodeProto],
+        results: Sequence[str],
+        inner: Scope,
+        scope: Scope,
+    ) -> None:
+        """Add `body`; its values `results` become the outputs of `node`."""
+        produced = {name for part in body for name in part.output}
+        for result, output in zip(results, node.output, strict=True):
+            if result in produced and output:
+                inner.wanted.setdefault(result, output)
+        self.walk(body, inner)
+        for result, output, name in zip(results, node.output, original.output, strict=True):
+            if output:
+                scope.names[name] = inner.resolve(result, label(node))
+
+
+def standard_opset(imports: Sequence[onnx.OperatorSetIdProto]) -> int | None:
+    """The version of the standard operators that a model or function imports."""
+    versions = [int(entry.version) for entry in imports if entry.domain in _STANDARD]
+    return max(versions, default=None)
+
+
+def _domain(domain: str) -> str:
+    return "" if domain in _STANDARD else domain
+
+
+def _renamed(node: onnx.NodeProto, scope: Scope, emitter: Emitter) -> onnx.NodeProto:
+    """A copy of `node` in canonical names; its outputs become visible in `scope`."""
+    name = label(node)
+    inputs = [scope.resolve(value, name) if value else "" for value in node.input]
+    while inputs and not inputs[-1]:
+        inputs.pop()
+    outputs = [_define(value, scope, emitter) if value else "" for value in node.output]
+    if not any(outputs):
+        raise InvalidModel(f"{node.op_type} has no outputs", node=name, remedy="remove the node")
+    copy = onnx.NodeProto(op_type=node.op_type, domain=_domain(node.domain), overload=node.overload)
+    copy.name = scope.prefix + name
+    copy.input.extend(inputs)
+    copy.output.extend(outputs)
+    copy.attribute.extend(attribute for attribute in node.attribute if attribute.type not in _GRAPHS)
+    return copy
+
+
+def _define(value: str, scope: Scope, emitter: Emitter) -> str:
+    name = scope.wanted.get(value) or emitter.fresh(scope.prefix + value)
+    scope.names[value] = name
+    return name
+
+
+def _constant(node: onnx.NodeProto) -> onnx.TensorProto:
+    """The tensor of a Constant node."""
+    found = [attribute for attribute in node.attribute if attribute.name.startswith(("value", "sparse_value"))]
+    if len(found) != 1:
+        raise InvalidModel("Constant needs exactly one value", node=label(node), remedy="export the model again")
+    name = found[0].name
+    if name == "value":
+        return found[0].t
+    dtype = {"value_int": np.int64, "value_ints": np.int64, "value_float": np.float32, "value_floats": np.float32}
+    if name not in dtype:
+        raise UnsupportedModel(f"Constant with {name}", node=label(node), remedy="store it as a dense number tensor")
+    return onnx.numpy_helper.from_array(np.asarray(onnx.helper.get_attribute_value(found[0]), dtype[name]))
+
+
+def _bound(node: onnx.NodeProto, given: Mapping[str, onnx.AttributeProto]) -> onnx.NodeProto:
+    """A copy of a function's node with references to the function's attributes replaced by their values."""
+    copy = onnx.NodeProto()
+    copy.CopyFrom(node)
+    del copy.attribute[:]
+    for attribute in node.attribute:
+        if not attribute.ref_attr_name:
+            copy.attribute.append(attribute)
+        elif attribute.ref_attr_name in given:
+            value = copy.attribute.add()
+            value.CopyFrom(given[attribute.ref_attr_name])
+            value.name = attribute.name
+    for graph in subgraphs(copy):
+        parts = [_bound(part, given) for part in graph.node]
+        del graph.node[:]
+        graph.node.extend(parts)
+    return copy

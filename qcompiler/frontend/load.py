@@ -1,0 +1,166 @@
+"""Loading an ONNX file nobody vouches for into the canonical form.
+
+Canonical: opset and IR version of `qcompiler.ir.ops`; standard and `qcompiler` operators only; no functions, no control
+flow; every value has a static shape; constants are initializers; nodes are named and in topological order; inputs and
+outputs keep the names of the file.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+import onnx
+import onnx.checker
+import onnx_ir as ir
+
+from qcompiler.errors import InvalidModel, UnsupportedModel
+from qcompiler.frontend.emit import Emitter
+from qcompiler.frontend.evaluate import ONNX_ERRORS
+from qcompiler.frontend.legalize import Legalizer, Scope, standard_opset
+from qcompiler.frontend.read import read
+from qcompiler.frontend.signature import fixed_inputs
+from qcompiler.frontend.structure import check_definitions
+from qcompiler.frontend.tensors import MAX_STORED_BYTES, read_external_data
+from qcompiler.ir.ops import DOMAIN, IR_VERSION, OPSET, attach_functions
+
+_CHECKED_BYTES = 2**16
+
+
+def load(path: str | os.PathLike[str], shapes: Mapping[str, tuple[int, ...]] | None = None) -> ir.Model:
+    """The canonical graph of the ONNX file at `path`; `shapes` fixes dynamic inputs by name.
+
+    Raises UsageError (missing file, missing or wrong shapes), InvalidModel (damaged or hostile file) or
+    UnsupportedModel (operators, types or versions that cannot be compiled); nothing else.
+    """
+    model = read(path)
+    try:
+        read_external_data(model, Path(path).parent)
+        canonical = _canonical(model, dict(shapes or {}))
+    except UnicodeDecodeError as error:
+        raise InvalidModel(f"'{path}' has names that are no text", remedy="export the model again") from error
+    return canonical
+
+
+def _canonical(model: onnx.ModelProto, shapes: Mapping[str, tuple[int, ...]]) -> ir.Model:
+    graph = model.graph
+    if graph.sparse_initializer:
+        raise UnsupportedModel("the model stores sparse tensors", remedy="store them as dense tensors")
+    check_definitions(graph)
+    inputs = fixed_inputs(graph, shapes)
+    emitter = _legalized(model, inputs)
+    outputs = _outputs(graph, emitter)
+    proto = _assembled(graph.name or "graph", emitter, inputs, outputs)
+    _check(proto)
+    result = ir.from_proto(proto)
+    attach_functions(result)
+    return result
+
+
+def _legalized(model: onnx.ModelProto, inputs: Sequence[onnx.ValueInfoProto]) -> Emitter:
+    graph = model.graph
+    stored = [tensor.name for tensor in graph.initializer]
+    produced = [name for node in graph.node for name in node.output if name]
+    emitter = Emitter({*stored, *produced, *(value.name for value in graph.input)})
+    for value in inputs:
+        emitter.add_input(value)
+    for tensor in graph.initializer:
+        emitter.add_initializer(tensor.name, tensor)
+    scope = Scope(standard_opset(model.opset_import))
+    scope.names = {name: name for name in [*stored, *(value.name for value in inputs)]}
+    scope.wanted = {name: name for name in produced}
+    Legalizer(emitter, model.functions).walk(graph.node, scope)
+    for value in graph.output:
+        _bind_output(emitter, scope, value.name)
+    return emitter
+
+
+def _bind_output(emitter: Emitter, scope: Scope, name: str) -> None:
+    """Make sure a graph output exists under its own name, as the result of a node."""
+    found = scope.names.get(name)
+    if found is None:
+        raise InvalidModel(f"graph output '{name}' is defined nowhere", remedy="the file is damaged; export it again")
+    if found != name:
+        emitter.base = name
+        emitter.op("Identity", [found], [name])
+
+
+def _outputs(graph: onnx.GraphProto, emitter: Emitter) -> list[onnx.ValueInfoProto]:
+    outputs = []
+    for value in graph.output:
+        found, declared = emitter.types[value.name], value.type.tensor_type.elem_type
+        if declared and declared != found.tensor_type.elem_type:
+            raise InvalidModel(
+                f"graph output '{value.name}' is declared with type {declared}, its node gives"
+                f" {found.tensor_type.elem_type}",
+                remedy="export the model again",
+            )
+        outputs.append(onnx.ValueInfoProto(name=value.name, type=found))
+    if len({value.name for value in outputs}) < len(outputs):
+        raise InvalidModel("a graph output is listed twice", remedy="list every output once")
+    return outputs
+
+
+def _assembled(
+    name: str, emitter: Emitter, inputs: Sequence[onnx.ValueInfoProto], outputs: Sequence[onnx.ValueInfoProto]
+) -> onnx.ModelProto:
+    nodes = _live(emitter.nodes, [value.name for value in outputs])
+    used = {value for node in nodes for value in node.input} | {value.name for value in outputs}
+    tensors = [tensor for key, tensor in emitter.initializers.items() if key in used]
+    if sum(tensor.ByteSize() for tensor in tensors) > MAX_STORED_BYTES:
+        raise UnsupportedModel("the model stores more than 2 GiB of weights", remedy="use a smaller model")
+    public = {value.name for value in outputs}
+    infos = [
+        onnx.ValueInfoProto(name=value, type=emitter.types[value])
+        for node in nodes
+        for value in node.output
+        if value and value not in public
+    ]
+    graph = onnx.helper.make_graph(nodes, name, inputs, outputs, tensors, value_info=infos)
+    imports = [onnx.helper.make_opsetid("", OPSET)]
+    if any(node.domain == DOMAIN for node in nodes):
+        imports.append(onnx.helper.make_opsetid(DOMAIN, 1))
+    return onnx.helper.make_model(graph, opset_imports=imports, ir_version=IR_VERSION, producer_name="qcompiler")
+
+
+def _live(nodes: Sequence[onnx.NodeProto], outputs: Sequence[str]) -> list[onnx.NodeProto]:
+    """The nodes on which `outputs` depend, in their order."""
+    needed = set(outputs)
+    kept = []
+    for node in reversed(nodes):
+        if any(name in needed for name in node.output):
+            needed.update(node.input)
+            kept.append(node)
+    return kept[::-1]
+
+
+def _check(proto: onnx.ModelProto) -> None:
+    """The standard's own checker and strict shape inference, on the graph without its large constants."""
+    light = onnx.ModelProto()
+    light.CopyFrom(_without_weights(proto))
+    model = ir.from_proto(light)
+    attach_functions(model)
+    try:
+        onnx.checker.check_model(ir.to_proto(model), full_check=True)
+    except ONNX_ERRORS as error:
+        raise InvalidModel(f"the ONNX checker refuses the graph: {error}", remedy="export the model again") from error
+
+
+def _without_weights(proto: onnx.ModelProto) -> onnx.ModelProto:
+    graph = proto.graph
+    kept = list(_small(graph.initializer))
+    names = {tensor.name for tensor in kept}
+    large = [
+        onnx.helper.make_tensor_value_info(tensor.name, tensor.data_type, list(tensor.dims))
+        for tensor in graph.initializer
+        if tensor.name not in names
+    ]
+    light = onnx.helper.make_graph(
+        graph.node, graph.name, [*graph.input, *large], graph.output, kept, value_info=graph.value_info
+    )
+    return onnx.helper.make_model(light, opset_imports=proto.opset_import, ir_version=IR_VERSION)
+
+
+def _small(tensors: Sequence[onnx.TensorProto]) -> Iterator[onnx.TensorProto]:
+    return (tensor for tensor in tensors if tensor.ByteSize() <= _CHECKED_BYTES)

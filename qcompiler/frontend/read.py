@@ -1,0 +1,85 @@
+"""From a path to a ModelProto, without trusting a byte of the file.
+
+The protobuf parsers bound nesting at 100 messages (33 graphs inside each other), so no later recursion over a parsed
+model can exhaust the stack.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+
+import onnx
+from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
+
+from qcompiler.errors import InvalidModel, UnsupportedModel, UsageError
+
+MAX_FILE_BYTES = 2**31 - 1
+MAX_NODES = 50_000
+MIN_OPSET, MAX_OPSET = 7, 26
+MIN_IR, MAX_IR = 3, 13
+
+_REEXPORT = "export the model to ONNX again"
+
+
+def read(path: str | os.PathLike[str]) -> onnx.ModelProto:
+    """The parsed file, external data not yet read.
+
+    Raises UsageError for a missing or unreadable file, InvalidModel for anything that is not an ONNX model, and
+    UnsupportedModel for versions outside the supported range.
+    """
+    model = _parse(path, _content(path))
+    _check_header(path, model)
+    return model
+
+
+def _content(path: str | os.PathLike[str]) -> bytes:
+    try:
+        status = os.stat(path)
+        if stat.S_ISDIR(status.st_mode):
+            raise InvalidModel(f"'{path}' is a directory, expected an ONNX file", remedy="name the .onnx file in it")
+        if not stat.S_ISREG(status.st_mode):
+            raise InvalidModel(f"'{path}' is not a regular file", remedy="name an .onnx file")
+        if status.st_size > MAX_FILE_BYTES:
+            raise InvalidModel(
+                f"'{path}' has {status.st_size} bytes, expected less than 2 GiB",
+                remedy="store weights as external data",
+            )
+        return Path(path).read_bytes()
+    except FileNotFoundError:
+        raise UsageError(f"there is no file '{path}'", remedy="check the path of the model") from None
+    except (OSError, ValueError) as error:
+        raise UsageError(f"'{path}' cannot be read: {error}", remedy="check the path and its permissions") from error
+
+
+def _parse(path: str | os.PathLike[str], content: bytes) -> onnx.ModelProto:
+    if not content:
+        raise InvalidModel(f"'{path}' is empty", remedy=_REEXPORT)
+    model = onnx.ModelProto()
+    try:
+        model.ParseFromString(content)
+    except DecodeError as error:
+        raise InvalidModel(f"'{path}' is not an ONNX file, or it is truncated: {error}", remedy=_REEXPORT) from error
+    return model
+
+
+def _check_header(path: str | os.PathLike[str], model: onnx.ModelProto) -> None:
+    if not model.HasField("graph") or not model.graph.output:
+        raise InvalidModel(f"'{path}' holds no graph with outputs", remedy=_REEXPORT)
+    if not model.HasField("ir_version"):
+        raise InvalidModel(f"'{path}' has no IR version, so it is no ONNX model", remedy=_REEXPORT)
+    if not MIN_IR <= model.ir_version <= MAX_IR:
+        _refuse(f"IR version {model.ir_version}", MIN_IR, MAX_IR)
+    for opset in (entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")):
+        if not MIN_OPSET <= opset <= MAX_OPSET:
+            _refuse(f"opset {opset}", MIN_OPSET, MAX_OPSET)
+    total = len(model.graph.node) + sum(len(function.node) for function in model.functions)
+    if total > MAX_NODES:
+        raise InvalidModel(f"the model has {total} nodes, expected at most {MAX_NODES}", remedy="split the model")
+
+
+def _refuse(found: str, low: int, high: int) -> None:
+    raise UnsupportedModel(
+        f"the file uses {found}, expected {low} to {high}", remedy=f"export with a version in {low}..{high}"
+    )

@@ -1,0 +1,85 @@
+"""The inputs of the network: names, element types and fixed shapes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import onnx
+
+from qcompiler.errors import InvalidModel, UsageError
+from qcompiler.frontend.tensors import check_type
+
+
+def fixed_inputs(graph: onnx.GraphProto, shapes: Mapping[str, tuple[int, ...]]) -> list[onnx.ValueInfoProto]:
+    """The inputs that are no initializers, every dimension a number; `shapes` fixes the dynamic ones.
+
+    Raises UsageError for dimensions nobody gave (with the options that would), and for `shapes` that do not fit.
+    """
+    initializers = {tensor.name for tensor in graph.initializer}
+    inputs = [value for value in graph.input if value.name not in initializers]
+    names = [value.name for value in inputs]
+    for name in shapes:
+        if name not in names:
+            raise UsageError(f"--shape names '{name}', which is no input", remedy=f"the inputs are {', '.join(names)}")
+    open_inputs = [value for value in inputs if value.name not in shapes and not _is_fixed(value)]
+    if open_inputs:
+        options = " ".join(_option(value) for value in open_inputs)
+        described = ", ".join(f"'{value.name}' {_described(value)}" for value in open_inputs)
+        raise UsageError(f"dynamic dimensions in input {described}", remedy=f"fix them with {options}")
+    return [_fixed(value, shapes.get(value.name)) for value in inputs]
+
+
+def _fixed(value: onnx.ValueInfoProto, shape: tuple[int, ...] | None) -> onnx.ValueInfoProto:
+    tensor = _tensor(value)
+    if shape is None:
+        shape = tuple(dim.dim_value for dim in tensor.shape.dim)
+    if tensor.HasField("shape"):
+        _check_fit(value, shape)
+    if any(size < 1 for size in shape):
+        raise UsageError(f"input '{value.name}' of shape {list(shape)} is empty", remedy="use sizes of at least 1")
+    check_type(tensor.elem_type, shape, f"input '{value.name}'")
+    return onnx.helper.make_tensor_value_info(value.name, tensor.elem_type, shape)
+
+
+def _check_fit(value: onnx.ValueInfoProto, shape: tuple[int, ...]) -> None:
+    dims = _tensor(value).shape.dim
+    if len(shape) != len(dims) or any(_number(d) not in (None, size) for d, size in zip(dims, shape, strict=True)):
+        raise UsageError(
+            f"--shape {value.name}={'x'.join(map(str, shape))} does not fit the input's shape {_described(value)}",
+            remedy=f"use {_option(value)}" if not _is_fixed(value) else "leave the option out",
+        )
+
+
+def _tensor(value: onnx.ValueInfoProto) -> onnx.TypeProto.Tensor:
+    if not value.type.HasField("tensor_type") or not value.type.tensor_type.elem_type:
+        raise InvalidModel(f"input '{value.name}' is no typed tensor", remedy="export the model with tensor inputs")
+    return value.type.tensor_type
+
+
+def _number(dim: onnx.TensorShapeProto.Dimension) -> int | None:
+    """The size of a dimension; exporters write 0 or -1 where they mean dynamic."""
+    return int(dim.dim_value) if dim.HasField("dim_value") and dim.dim_value > 0 else None
+
+
+def _is_fixed(value: onnx.ValueInfoProto) -> bool:
+    tensor = _tensor(value)
+    return tensor.HasField("shape") and all(_number(dim) is not None for dim in tensor.shape.dim)
+
+
+def _described(value: onnx.ValueInfoProto) -> str:
+    tensor = _tensor(value)
+    if not tensor.HasField("shape"):
+        return "of unknown rank"
+    return "[" + ", ".join(str(_number(dim) or dim.dim_param or "?") for dim in tensor.shape.dim) + "]"
+
+
+def _option(value: onnx.ValueInfoProto) -> str:
+    """The option that fixes an input: batch 1, and for other unknown sizes the symbol to replace."""
+    tensor = _tensor(value)
+    if not tensor.HasField("shape"):
+        return f"--shape {value.name}=SIZExSIZE"
+    sizes = []
+    for axis, dim in enumerate(tensor.shape.dim):
+        unknown = "1" if axis == 0 else (dim.dim_param or "SIZE").upper()
+        sizes.append(str(_number(dim) or unknown))
+    return f"--shape {value.name}={'x'.join(sizes)}"

@@ -1,0 +1,244 @@
+"""One node of any supported opset, rewritten for the project's opset without a change of meaning.
+
+Operators that are not listed mean the same at every opset from 7 to 26 whenever their attributes exist at opset 21.
+onnx.version_converter is not used: it stops at nodes of foreign domains, and it loses the coordinate mode of Upsample
+and Resize-10 and the parameter shapes of GroupNormalization-18.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import onnx
+from onnx import defs
+
+from qcompiler.errors import UnsupportedModel
+from qcompiler.frontend import attributes
+from qcompiler.frontend.emit import Emitter
+from qcompiler.frontend.structure import label
+from qcompiler.ir.ops import OPSET
+
+_REDUCTIONS = ("L1", "L2", "LogSum", "LogSumExp", "Max", "Mean", "Min", "Prod", "SumSquare")
+# Attributes that became inputs: operator -> (first opset with the input, {attribute: input position}).
+_BECAME_INPUTS: dict[str, tuple[int, dict[str, int]]] = {
+    "Slice": (10, {"starts": 1, "ends": 2, "axes": 3}),
+    "TopK": (10, {"k": 1}),
+    "Clip": (11, {"min": 1, "max": 2}),
+    "Pad": (11, {"pads": 1, "value": 2}),
+    "Squeeze": (13, {"axes": 1}),
+    "Unsqueeze": (13, {"axes": 1}),
+    "ReduceSum": (13, {"axes": 1}),
+    "Split": (13, {"split": 1}),
+} | {f"Reduce{name}": (18, {"axes": 1}) for name in _REDUCTIONS}
+
+# Attributes newer than the project's opset, with the value that means what the older operator did.
+_LATER_DEFAULTS: dict[str, bytes | int] = {"round_mode": b"up", "output_dtype": 0, "precision": 0, "stash_type": 1}
+
+
+def upgrade(emitter: Emitter, node: onnx.NodeProto, opset: int) -> None:
+    """Add `node`, which is of the standard domain at `opset`, to the graph.
+
+    Raises UnsupportedModel for operators the standard does not know, or that have no form at the project's opset.
+    """
+    _check_known(node, opset)
+    _drop_later_defaults(node)
+    first, handler = _HANDLERS.get(node.op_type, (0, None))
+    since, moved = _BECAME_INPUTS.get(node.op_type, (0, {}))
+    if handler is not None and opset < first:
+        handler(emitter, node, opset)
+    elif opset < since:
+        _move_attributes(emitter, node, moved)
+        emitter.place(node)
+    else:
+        emitter.place(node)
+
+
+def _check_known(node: onnx.NodeProto, opset: int) -> None:
+    try:
+        schema = defs.get_schema(node.op_type, opset, "")
+    except defs.SchemaError:
+        schema = None
+    if schema is None or schema.deprecated:
+        raise UnsupportedModel(
+            f"operator {node.op_type} is unknown in ONNX opset {opset}",
+            node=label(node),
+            remedy="replace it by standard operators, or attach it as a model-local function",
+        )
+
+
+def _drop_later_defaults(node: onnx.NodeProto) -> None:
+    if defs.has(node.op_type, OPSET, ""):
+        known = defs.get_schema(node.op_type, OPSET, "").attributes
+        later = [a for a in node.attribute if a.name in _LATER_DEFAULTS and a.name not in known]
+        for attribute in later:
+            if onnx.helper.get_attribute_value(attribute) != _LATER_DEFAULTS[attribute.name]:
+                raise UnsupportedModel(
+                    f"attribute '{attribute.name}' of {node.op_type} needs an opset above {OPSET}",
+                    node=label(node),
+                    remedy=f"export with opset {OPSET} or leave the attribute at its default",
+                )
+            node.attribute.remove(attribute)
+
+
+def _move_attributes(emitter: Emitter, node: onnx.NodeProto, moved: dict[str, int]) -> None:
+    """Turn attributes into constant inputs."""
+    if node.op_type == "Split" and not attributes.has(node, "split"):
+        node.attribute.append(onnx.helper.make_attribute("num_outputs", len(node.output)))
+    inputs = list(node.input)[: min(moved.values())]
+    for name, position in moved.items():
+        if attributes.has(node, name):
+            inputs += [""] * (position - len(inputs))
+            inputs.append(_as_input(emitter, node, name))
+    kept = attributes.without(node, list(moved))
+    _replace(node, inputs, kept)
+
+
+def _as_input(emitter: Emitter, node: onnx.NodeProto, name: str) -> str:
+    if name in ("min", "max", "value"):
+        dtype = onnx.helper.tensor_dtype_to_np_dtype(emitter.element_type(node.input[0]))
+        return emitter.constant(attributes.real(node, name, 0.0), name, dtype)
+    if name == "k":
+        return emitter.constant([attributes.integer(node, name, 0)], name, np.int64)
+    if name == "axis":
+        return emitter.constant(attributes.integer(node, name, 1), name, np.int64)
+    return emitter.constant(attributes.integers(node, name) or (), name, np.int64)
+
+
+def _replace(node: onnx.NodeProto, inputs: Sequence[str], kept: Sequence[onnx.AttributeProto]) -> None:
+    names = list(inputs)
+    copies = [onnx.AttributeProto.FromString(attribute.SerializeToString()) for attribute in kept]
+    del node.input[:]
+    node.input.extend(names)
+    del node.attribute[:]
+    node.attribute.extend(copies)
+
+
+def _batch_normalization(emitter: Emitter, node: onnx.NodeProto, opset: int) -> None:
+    extra = [name for name in list(node.output)[1:] if name]
+    if extra or attributes.integer(node, "training_mode", 0) or not attributes.integer(node, "spatial", 1):
+        raise UnsupportedModel(
+            "BatchNormalization in training mode or per activation",
+            node=label(node),
+            remedy="export the model in eval mode",
+        )
+    _replace(node, node.input, attributes.without(node, ["spatial", "momentum", "training_mode"]))
+    del node.output[1:]
+    emitter.place(node)
+
+
+def _dropout(emitter: Emitter, node: onnx.NodeProto, opset: int) -> None:
+    if opset >= 12 and len(node.input) > 2 and node.input[2]:
+        training = emitter.constant_value(node.input[2])
+        if training is None or training.any():
+            raise UnsupportedModel("Dropout in training mode", node=label(node), remedy="export it in eval mode")
+    mask = [name for name in list(node.output)[1:] if name]
+    emitter.op("Identity", node.input[:1], node.output[:1])
+    if mask:
+        emitter.op("Dropout", node.input[:1], [emitter.fresh(f"{mask[0]}/data"), mask[0]])
+
+
+def _softmax(emitter: Emitter, node: onnx.NodeProto, opset: int) -> None:
+    """Before opset 13 the operand is taken as a matrix: axes before `axis` are rows, the others one row's elements."""
+    shape = emitter.shape(node.input[0])
+    axis = attributes.integer(node, "axis", 1)
+    axis += len(shape) if axis < 0 else 0
+    if axis >= len(shape) - 1:
+        emitter.op(node.op_type, node.input, node.output, axis=-1)
+        return
+    matrix = emitter.constant([math.prod(shape[:axis]), math.prod(shape[axis:])], "matrix", np.int64)
+    rows = emitter.op("Reshape", [node.input[0], matrix])
+    result = emitter.op(node.op_type, [rows], axis=-1)
+    emitter.op("Reshape", [result, emitter.constant(shape, "shape", np.int64)], node.output)
+
+
+def _resize(emitter: Emitter, node: onnx.NodeProto, opset: int) -> None:
+    """Upsample, and Resize of opset 10: asymmetric coordinates; nearest rounds down, or up where it shrinks."""
+    if attributes.has(node, "scales"):
+        scales = emitter.constant(attributes.reals(node, "scales") or (), "scales")
+    else:
+        scales = node.input[1] if len(node.input) > 1 else ""
+    factors = emitter.constant_value(scales)
+    if factors is None:
+        raise UnsupportedModel("Resize by computed factors", node=label(node), remedy="export with constant scales")
+    shrinks = bool((factors < 1).any())
+    if shrinks and bool((factors > 1).any()):
+        raise UnsupportedModel("Resize grows and shrinks at once", node=label(node), remedy="resize in two steps")
+    mode = attributes.text(node, "mode", "nearest")
+    settings = {"mode": mode, "coordinate_transformation_mode": "asymmetric"}
+    if mode == "nearest":
+        settings["nearest_mode"] = "ceil" if shrinks else "floor"
+    emitter.op("Resize", [node.input[0], "", scales], node.output, **settings)
+
+
+def _resize_inputs(emitter: Emitter, node: onnx.NodeProto, opset: int) -> None:
+    """Resize since opset 11; empty tensors stand for absent inputs."""
+    inputs = [
+        name if index == 0 or (name and 0 not in emitter.shape(name)) else "" for index, name in enumerate(node.input)
+    ]
+    while inputs and not inputs[-1]:
+        inputs.pop()
+    _replace(node, inputs, list(node.attribute))
+    emitter.place(node)
+
+
+def _resize_any(emitter: Emitter, node: onnx.NodeProto, opset: int) -> None:
+    (_resize if opset < 11 else _resize_inputs)(emitter, node, opset)
+
+
+def _scatter(emitter: Emitter, node: onnx.NodeProto, opset: int) -> None:
+    node.op_type = "ScatterElements"
+    emitter.place(node)
+
+
+def _grid_sample(emitter: Emitter, node: onnx.NodeProto, opset: int) -> None:
+    mode = attributes.text(node, "mode", "bilinear")
+    kept = attributes.without(node, ["mode"])
+    renamed = onnx.helper.make_attribute("mode", {"bilinear": "linear", "bicubic": "cubic"}.get(mode, mode))
+    _replace(node, node.input, [*kept, renamed])
+    emitter.place(node)
+
+
+def _group_normalization(emitter: Emitter, node: onnx.NodeProto, opset: int) -> None:
+    """Before opset 21 scale and bias have one element per group instead of one per channel."""
+    groups = attributes.integer(node, "num_groups", 1)
+    channels = emitter.shape(node.input[0])[1]
+    if groups < 1 or channels % groups:
+        raise UnsupportedModel(f"{channels} channels in {groups} groups", node=label(node), remedy="use equal groups")
+    inputs = [node.input[0]]
+    for name in node.input[1:]:
+        column = emitter.op("Reshape", [name, emitter.constant([groups, 1], "column", np.int64)])
+        spread = emitter.op("Expand", [column, emitter.constant([groups, channels // groups], "spread", np.int64)])
+        inputs.append(emitter.op("Reshape", [spread, emitter.constant([channels], "channels", np.int64)]))
+    _replace(node, inputs, list(node.attribute))
+    emitter.place(node)
+
+
+def _roi_align(emitter: Emitter, node: onnx.NodeProto, opset: int) -> None:
+    node.attribute.append(onnx.helper.make_attribute("coordinate_transformation_mode", "output_half_pixel"))
+    emitter.place(node)
+
+
+def _dft(emitter: Emitter, node: onnx.NodeProto, opset: int) -> None:
+    if not attributes.has(node, "axis"):
+        node.attribute.append(onnx.helper.make_attribute("axis", 1))
+    _move_attributes(emitter, node, {"axis": 2})
+    emitter.place(node)
+
+
+_ANY = 1000
+_HANDLERS: dict[str, tuple[int, Callable[[Emitter, onnx.NodeProto, int], None]]] = {
+    "BatchNormalization": (_ANY, _batch_normalization),
+    "Dropout": (_ANY, _dropout),
+    "Softmax": (13, _softmax),
+    "LogSoftmax": (13, _softmax),
+    "Hardmax": (13, _softmax),
+    "Upsample": (10, _resize),
+    "Resize": (_ANY, _resize_any),
+    "Scatter": (11, _scatter),
+    "GridSample": (20, _grid_sample),
+    "GroupNormalization": (21, _group_normalization),
+    "RoiAlign": (16, _roi_align),
+    "DFT": (20, _dft),
+}
