@@ -91,7 +91,7 @@ def _windows(problem: Conv2d | Pool2d, padded: Array) -> Iterator[tuple[int, int
 
 
 def _pool_pad(problem: Pool2d, x: Array, value: float) -> Array:
-    """x [n, c, h, w] with pads, and enough below and right for windows that `ceil_mode` lets hang over."""
+    """X [n, c, h, w] with pads, and enough below and right for windows that `ceil_mode` lets hang over."""
     (sh, sw), (dh, dw), (oh, ow) = problem.strides, problem.dilations, problem.out_hw
     top, left, _, _ = problem.pads
     bottom = max(0, (oh - 1) * sh + (problem.kernel[0] - 1) * dh + 1 - top - x.shape[2])
@@ -178,5 +178,3 @@ def _apply(op: str, v: Array, operand: Array) -> Array:
             return np.where(v >= 0, v, v * operand)
         function = {"mul": np.multiply, "add": np.add, "sub": np.subtract, "div": np.divide}[op]
         return np.asarray(function(v, operand, dtype=np.float32))
-
-

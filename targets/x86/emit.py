@@ -34,20 +34,19 @@ def prim_func(name: str, parameters: Sequence[Parameter], body: Callable[[list[E
 
     `body` gets one flat buffer per parameter and the int64 item number. Parameters must not alias one another.
     """
-    with IRBuilder() as builder:
-        with T.prim_func(s_tir=True):
-            T.func_name(name)
-            T.func_attr({"calling_conv": 2, "tirx.noalias": True, "global_symbol": name})
-            pointers = [T.arg(p.name, T.handle(p.dtype)) for p in parameters]
-            begin, end = T.arg("begin", T.int32()), T.arg("end", T.int32())
-            T.func_ret(PrimType("int32"))
-            buffers = [
-                T.decl_buffer((max(p.elements, 1),), p.dtype, data=pointer, align=p.align)
-                for p, pointer in zip(parameters, pointers, strict=True)
-            ]
-            with T.serial(T.Cast("int64", begin), T.Cast("int64", end)) as item:
-                body(buffers, item)
-            T.Return(T.int32(0))
+    with IRBuilder() as builder, T.prim_func(s_tir=True):
+        T.func_name(name)
+        T.func_attr({"calling_conv": 2, "tirx.noalias": True, "global_symbol": name})
+        pointers = [T.arg(p.name, T.handle(p.dtype)) for p in parameters]
+        begin, end = T.arg("begin", T.int32()), T.arg("end", T.int32())
+        T.func_ret(PrimType("int32"))
+        buffers = [
+            T.decl_buffer((max(p.elements, 1),), p.dtype, data=pointer, align=p.align)
+            for p, pointer in zip(parameters, pointers, strict=True)
+        ]
+        with T.serial(T.Cast("int64", begin), T.Cast("int64", end)) as item:
+            body(buffers, item)
+        T.Return(T.int32(0))
     return builder.get()
 
 
@@ -58,12 +57,13 @@ def i64(value: Expr) -> Expr:
 
 def lanes(base: Expr, count: int = LANES) -> Expr:
     """Indices base, base + 1, ..., base + count - 1."""
-    return T.ramp(i64(base) if isinstance(base, int) else base, T.int64(1), count)
+    start = i64(base) if isinstance(base, int) else base
+    return start if count == 1 else T.ramp(start, T.int64(1), count)
 
 
 def splat(value: Expr, count: int = LANES) -> Expr:
     """`value` in every lane."""
-    return T.broadcast(value, count)
+    return value if count == 1 else T.broadcast(value, count)
 
 
 def temporary(dtype: str, count: int = LANES) -> Expr:

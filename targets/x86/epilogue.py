@@ -59,10 +59,13 @@ def memory_parameters(problem: Problem) -> list[Parameter]:
     tensors = [step.operand.buffer for step in problem.epilogue if isinstance(step.operand, Tensor)]
     names = [(f"tensor{i}", b) for i, b in enumerate(tensors)]
     names += [(f"out{i}", b) for i, b in enumerate(outputs_of(problem))]
-    return [
-        Parameter(name, "float32" if b.dtype == "float32" else "uint16", b.nbytes // (4 if b.dtype == "float32" else 2), 4)
-        for name, b in names
-    ]  # fmt: skip
+    return [_memory_parameter(name, buffer) for name, buffer in names]
+
+
+def _memory_parameter(name: str, buffer: Buffer) -> Parameter:
+    """Network inputs and outputs are only aligned to their elements."""
+    dtype, size = ("float32", 4) if buffer.dtype == "float32" else ("uint16", 2)
+    return Parameter(name, dtype, buffer.nbytes // size, 4)
 
 
 def pack_channels(constants: Constants, blocks: Blocks) -> list[npt.NDArray[np.float32]]:

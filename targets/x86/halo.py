@@ -25,9 +25,7 @@ def emit_halo(target: View, blocks: Blocks, n: Expr, y: Expr, block: Expr, heigh
             _fill(target, blocks, n, i64(height), halo.bottom, -halo.left, target.buffer.width, block)
 
 
-def _fill(
-    target: View, blocks: Blocks, n: Expr, y: Expr, rows: int, x: int, columns: int, block: Expr
-) -> None:
+def _fill(target: View, blocks: Blocks, n: Expr, y: Expr, rows: int, x: int, columns: int, block: Expr) -> None:
     """Set rows x columns pixels from (y, x) to the halo value."""
     if columns == 0:
         return

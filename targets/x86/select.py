@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from qcompiler.targets.problem import Conv2d, Map2d, Pool2d, Problem
 from qcompiler.targets.target import Kernel

@@ -1,0 +1,188 @@
+"""Random problems, constants and data for kernel tests."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+from hypothesis import strategies as st
+
+from qcompiler.targets import reference
+from qcompiler.targets.problem import (
+    Buffer,
+    Channel,
+    Conv2d,
+    Halo,
+    Map2d,
+    Pool2d,
+    Problem,
+    Scalar,
+    Step,
+    Tensor,
+)
+from qcompiler.targets.target import Array, Constants, Kernel, Variant
+from qcompiler.targets.x86 import TARGET
+from qcompiler.targets.x86.machine import host_features, supports
+from qcompiler.targets.x86.runner import Runner, aligned, empty_outputs
+
+RUNNABLE = [variant for variant in TARGET.variants(()) if supports(variant.isa, host_features())]
+
+small = st.integers(1, 3)
+
+
+@st.composite
+def halos(draw: st.DrawFn) -> Halo:
+    return Halo(*(draw(st.integers(0, 2)) for _ in range(4)))
+
+
+def divisors(number: int) -> list[int]:
+    return [d for d in range(1, number + 1) if number % d == 0]
+
+
+@st.composite
+def floats(draw: st.DrawFn, n: int, h: int, w: int, c: int, halo: Halo | None = None) -> Buffer:
+    order = draw(st.sampled_from(["nhwc", "nchw"]))
+    halo = draw(halos()) if halo is None else halo
+    return Buffer(n, h, w, c, "float32", order, halo, draw(st.sampled_from([0.0, -1.5, float("-inf")])))
+
+
+@st.composite
+def bits(draw: st.DrawFn, n: int, h: int, w: int, c: int, groups: int = 1) -> Buffer:
+    return Buffer(n, h, w, c, "bit", "nhwc", draw(halos()), draw(st.sampled_from([-1.0, 1.0])), groups)
+
+
+@st.composite
+def epilogues(draw: st.DrawFn, n: int, h: int, w: int, c: int, threshold: bool) -> tuple[Step, ...]:
+    groups = draw(st.sampled_from([1, 1, *divisors(c)]))
+    if threshold and draw(st.booleans()):
+        return (Step("threshold", into=draw(bits(n, h, w, c, groups))),)
+    steps: list[Step] = []
+    for op in draw(st.lists(st.sampled_from(["mul", "add", "sub", "div", "max", "min", "prelu"]), max_size=5)):
+        scalar = Scalar(draw(st.sampled_from([0.0, 0.1, -1.7, 3.0])) if op != "div" else 1.7)
+        pixel = Tensor(draw(floats(n, h, w, 1)))
+        operand = draw(st.sampled_from([Channel(), scalar, Tensor(draw(floats(n, h, w, c))), pixel]))
+        steps.append(Step(op, operand))
+        if draw(st.integers(0, 3)) == 0:
+            steps.append(Step("store", into=draw(floats(n, h, w, c))))
+    if draw(st.booleans()):
+        zero = draw(st.booleans())
+        steps.append(Step("store_bits", into=draw(bits(n, h, w, c, groups)), zero_is_positive=zero))
+    if not any(step.into for step in steps) or draw(st.booleans()):
+        steps.append(Step("store", into=draw(floats(n, h, w, c))))
+    return tuple(steps)
+
+
+@st.composite
+def convolutions(draw: st.DrawFn, dtype: str) -> Conv2d:
+    groups = draw(st.sampled_from([1, 1, 1, 2, 3, 5]))
+    per_group = draw(st.integers(1, 70 if dtype == "bit" else 20))
+    kind = draw(st.sampled_from(["any", "any", "any", "depthwise"]))
+    channels, outputs = groups * per_group, groups * draw(st.integers(1, 40))
+    if kind == "depthwise":
+        channels = outputs = groups = draw(st.integers(2, 40))
+    kernel, strides, dilations = ((draw(small), draw(small)) for _ in range(3))
+    pads = tuple(draw(st.integers(0, 2)) for _ in range(4))
+    pad_value = draw(st.sampled_from([0.0, 0.0, -1.0, 1.0])) if dtype == "bit" else 0.0
+    extra = draw(st.sampled_from([(0, 0, 0, 0), (1, 0, 2, 1)]))
+    halo = Halo(*(p + e for p, e in zip(pads, extra, strict=True)))
+    fits = [max(1, (k - 1) * d + 1) for k, d in zip(kernel, dilations, strict=True)]
+    h, w = (f + draw(st.integers(0, 9)) for f in fits)
+    n = draw(st.integers(1, 2))
+    if dtype == "bit":
+        x = Buffer(n, h, w, channels, "bit", "nhwc", halo, -1.0 if pad_value == 0 else pad_value, groups)
+    else:
+        x = Buffer(n, h, w, channels, "float32", draw(st.sampled_from(["nhwc", "nchw"])), halo, 0.0)
+    problem = Conv2d(x, outputs, kernel, strides, pads, dilations, groups, pad_value)  # type: ignore[arg-type]
+    steps = draw(epilogues(n, *problem.out_hw, outputs, threshold=dtype == "bit"))
+    return dataclasses.replace(problem, epilogue=steps)
+
+
+@st.composite
+def pools(draw: st.DrawFn) -> Pool2d:
+    kind = draw(st.sampled_from(["max", "average", "average_include_pad", "bits"]))
+    kernel, strides, dilations = ((draw(small), draw(small)) for _ in range(3))
+    pads = tuple(draw(st.integers(0, (k - 1) * d)) for k, d in zip(kernel * 2, dilations * 2, strict=True))
+    h, w = ((k - 1) * d + 1 + draw(st.integers(0, 6)) for k, d in zip(kernel, dilations, strict=True))
+    c, n, ceil = draw(st.integers(1, 80)), draw(st.integers(1, 2)), draw(st.booleans())
+    spans = [
+        size + pads[i] + pads[i + 2] - (kernel[i] - 1) * dilations[i] - 1 for i, size in enumerate((h, w))
+    ]  # fmt: skip
+    oh, ow = ((span + (s - 1 if ceil else 0)) // s + 1 for span, s in zip(spans, strides, strict=True))
+    if kind == "bits":
+        groups = draw(st.sampled_from(divisors(c)))
+        x, into = draw(bits(n, h, w, c, groups)), draw(bits(n, oh, ow, c, groups))
+        return Pool2d(x, kind, kernel, strides, pads, (oh, ow), dilations, (), into)  # type: ignore[arg-type]
+    steps = draw(epilogues(n, oh, ow, c, threshold=False))
+    return Pool2d(draw(floats(n, h, w, c)), kind, kernel, strides, pads, (oh, ow), dilations, steps)  # type: ignore[arg-type]
+
+
+@st.composite
+def maps(draw: st.DrawFn) -> Map2d:
+    n, h, w, c = draw(small), draw(st.integers(1, 6)), draw(st.integers(1, 20)), draw(st.integers(1, 70))
+    groups = draw(st.sampled_from([1, *divisors(c)]))
+    x = draw(st.one_of(floats(n, h, w, c), bits(n, h, w, c, groups)))
+    return Map2d(x, draw(epilogues(n, h, w, c, threshold=False)))
+
+
+def values(rng: np.random.Generator, buffer: Buffer) -> Array:
+    """A stored array with zeros of both signs among its floats."""
+    logical = rng.normal(size=(buffer.n, buffer.c, buffer.h, buffer.w)).astype(np.float32)
+    if buffer.dtype == "bit":
+        logical = np.where(logical > 0, np.float32(1), np.float32(-1))
+    else:
+        logical[rng.random(logical.shape) < 0.1] = rng.choice([0.0, -0.0])
+    return reference.store(buffer, logical)
+
+
+def constants(rng: np.random.Generator, problem: Problem) -> Constants:
+    """Weights, thresholds with some out of reach, both directions, and channel operands."""
+    c = problem.out_channels if isinstance(problem, Conv2d) else problem.x.c
+    channels = tuple(
+        rng.normal(size=c).astype(np.float32) for step in problem.epilogue if isinstance(step.operand, Channel)
+    )
+    signs = rng.choice([-1.0, 1.0], size=c).astype(np.float32)
+    if not isinstance(problem, Conv2d):
+        return Constants(channels=channels, flip=signs)
+    shape = (c, problem.x.c // problem.groups, *problem.kernel)
+    weights = rng.normal(size=shape).astype(np.float32)
+    if problem.x.dtype == "bit":
+        weights = np.where(weights > 0, np.float32(1), np.float32(-1))
+    reach = int(np.prod(shape[1:])) + 1
+    threshold = rng.integers(-reach, reach + 1, c) if rng.random() < 0.3 else rng.integers(-3, 4, c)
+    return Constants(weights, threshold.astype(np.float32), signs, channels)
+
+
+def results(
+    kernel: Kernel, variant: Variant, problem: Problem, seed: int, cuts: tuple[int, ...] = (), offset: int = 4
+) -> list[tuple[Array, Array]]:
+    """(computed, expected) per output; the work is cut at `cuts`, and run-time arrays are misaligned by `offset`."""
+    rng = np.random.default_rng(seed)
+    made = constants(rng, problem)
+    x = aligned(values(rng, problem.x), offset=offset)
+    buffers = [step.operand.buffer for step in problem.epilogue if isinstance(step.operand, Tensor)]
+    tensors = [aligned(values(rng, b), offset=offset) for b in buffers]
+    outputs = [guarded(a, offset) for a in empty_outputs(problem)]
+    runner = Runner(kernel, variant, made)
+    edges = sorted({0, runner.items, *(cut % (runner.items + 1) for cut in cuts)})
+    pointers = runner.bind(x, tensors, [inner for _, inner in outputs])
+    for begin, end in reversed(list(zip(edges, edges[1:], strict=False))):
+        runner.call(pointers, begin, end)
+    for whole, inner in outputs:
+        assert (whole[:64] == 0xA5).all() and (whole[64 + offset + inner.nbytes :] == 0xA5).all(), "wrote past a buffer"
+    expected = reference.run(problem, x, made, tensors)
+    return list(zip([inner for _, inner in outputs], expected, strict=True))
+
+
+def guarded(like: Array, offset: int) -> tuple[Array, Array]:
+    """Bytes with a fence on either side, and the array inside, filled with a pattern that is never a result."""
+    whole = aligned(np.full(like.nbytes + 128 + offset, 0xA5, np.uint8))
+    inner = whole[64 + offset : 64 + offset + like.nbytes].view(like.dtype).reshape(like.shape)
+    return whole, inner
+
+
+def assert_equal(got: Array, expected: Array, exact: bool) -> None:
+    """Bit for bit where `exact`, else to rounding; NaN equals NaN."""
+    if exact or got.dtype != np.float32:
+        np.testing.assert_array_equal(got, expected)
+    else:
+        np.testing.assert_allclose(got, expected, rtol=1e-4, atol=1e-4)
