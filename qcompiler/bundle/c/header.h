@@ -1,0 +1,106 @@
+/*
+ * The compiled network @name@: @summary@.
+ *
+ * Nothing is allocated and nothing is kept between calls: inputs, outputs and the workspace belong to the caller, and
+ * calls with different workspaces and outputs may run at the same time. Every function returns a status; no call
+ * raises a signal, whatever CPU it runs on.
+ *
+ * Link with lib@name@.a or lib@name@.so, and with -lm.
+ */
+#ifndef QCOMPILER_@NAME@_H
+#define QCOMPILER_@NAME@_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* Bytes of the workspace, and the alignment of its address. Inputs and outputs at this alignment are used in place;
+ * others are copied, once per call. */
+#define @NAME@_WORKSPACE_SIZE @workspace_size@
+#define @NAME@_ALIGNMENT 64
+
+#define @NAME@_INPUTS @inputs@
+#define @NAME@_OUTPUTS @outputs@
+#define @NAME@_STEPS @steps@
+#define @NAME@_VARIANTS @variants@
+#define @NAME@_MAX_THREADS 128
+
+@tensors@
+typedef enum {
+    @NAME@_OK = 0,
+    @NAME@_ERROR_NULL = 1,         /* a pointer is null */
+    @NAME@_ERROR_ALIGNMENT = 2,    /* the workspace is not aligned to @NAME@_ALIGNMENT bytes */
+    @NAME@_ERROR_WORKSPACE = 3,    /* the workspace is smaller than @NAME@_WORKSPACE_SIZE */
+    @NAME@_ERROR_OVERLAP = 4,      /* an output or the workspace overlaps another buffer */
+    @NAME@_ERROR_CPU = 5,          /* the CPU has none of the instruction sets of this library */
+    @NAME@_ERROR_RANGE = 6,        /* a step, variant or thread count is out of range */
+    @NAME@_ERROR_THREADS = 7,      /* the system refused to start a thread */
+    @NAME@_ERROR_POOL = 8,         /* the pool is not started, or already stopped */
+    @NAME@_ERROR_KERNEL = 9        /* a kernel failed: a fault of the compiler */
+} @name@_status;
+
+/* One input or output: rows of `shape` in C order, `bytes` in all. `dtype` is a numpy name such as "float32". */
+typedef struct {
+    const char *name;
+    const char *dtype;
+    const int64_t *shape;
+    int rank;
+    size_t bytes;
+} @name@_tensor;
+
+/* Threads that wait for work; storage of the caller, to be left where it is between start and stop. */
+typedef union {
+    uint64_t alignment;
+    unsigned char bytes[4096];
+} @name@_pool;
+
+/* Run the network on one thread. inputs[@NAME@_INPUTS] and outputs[@NAME@_OUTPUTS] are in the order above. */
+int @name@_run(const void *const *inputs, void *const *outputs, void *workspace, size_t workspace_size);
+
+/* Run the steps first .. last - 1 only. The workspace, the inputs and the outputs carry the values between calls. */
+int @name@_run_steps(const void *const *inputs, void *const *outputs, void *workspace, size_t workspace_size,
+                     int first, int last);
+
+/* Run the network and store what each step took in nanoseconds[@NAME@_STEPS]. */
+int @name@_run_profile(const void *const *inputs, void *const *outputs, void *workspace, size_t workspace_size,
+                       uint64_t *nanoseconds);
+
+/* Start a pool of `threads` threads, the caller of the runs being one of them (1 .. @NAME@_MAX_THREADS). */
+int @name@_pool_start(@name@_pool *pool, int threads);
+
+/* Stop the threads of a pool, after which the storage is free. No run may be under way. */
+int @name@_pool_stop(@name@_pool *pool);
+
+/* As @name@_run and @name@_run_profile, on all threads of the pool. Runs on one pool wait for each other. */
+int @name@_run_pool(@name@_pool *pool, const void *const *inputs, void *const *outputs, void *workspace,
+                    size_t workspace_size);
+int @name@_run_pool_profile(@name@_pool *pool, const void *const *inputs, void *const *outputs, void *workspace,
+                            size_t workspace_size, uint64_t *nanoseconds);
+
+/* The instruction-set variant that runs use: 0 .. @NAME@_VARIANTS - 1, or -1 where the CPU supports none. */
+int @name@_variant(void);
+
+/* The name of a variant, or a null pointer. */
+const char *@name@_variant_name(int variant);
+
+/* Make all later runs of this process use one variant; -1 goes back to the best one. For tests and comparisons. */
+int @name@_select_variant(int variant);
+
+/* What an input, an output, a step or a status is; a null pointer where the index is out of range. */
+const @name@_tensor *@name@_input(int index);
+const @name@_tensor *@name@_output(int index);
+const char *@name@_step_name(int index);
+const char *@name@_status_text(int status);
+
+/* @NAME@_WORKSPACE_SIZE and @NAME@_STEPS, for callers that load the library at run time. */
+size_t @name@_workspace_size(void);
+int @name@_steps(void);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

@@ -1,0 +1,60 @@
+/* What the sources of a compiled network share. network.h is generated: it includes the public header and defines
+ * API(x), the public name of x, LIMIT(x), the public constant x, and TENSOR, STATUS and POOL, the public types. */
+#ifndef QCOMPILER_INTERNAL_H
+#define QCOMPILER_INTERNAL_H
+
+#include <stdatomic.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#pragma GCC visibility push(default)
+#include "network.h"
+#pragma GCC visibility pop
+
+#include "cpu.h"
+
+struct memory {
+    const void *inputs[LIMIT(INPUTS)];
+    void *outputs[LIMIT(OUTPUTS)];
+    unsigned char *workspace;
+};
+
+/* One kernel call, on the work items [begin, end) of range(items). */
+struct step {
+    int32_t (*call)(const struct memory *memory, int32_t begin, int32_t end);
+    int32_t items;
+};
+
+struct variant {
+    const char *name;
+    uint64_t features;
+    const struct step *steps;
+};
+
+/* One run. `meet` waits until every thread of the run has arrived; it is null on one thread. */
+struct job {
+    struct memory memory;
+    void *const *outputs;
+    const struct step *steps;
+    uint64_t *nanoseconds;
+    void (*meet)(struct job *job);
+    int first, last, parts;
+    atomic_int failed;
+};
+
+/* Generated tables. */
+extern const unsigned char API(internal_constants)[];
+extern const struct variant API(internal_variants)[LIMIT(VARIANTS)];
+extern const TENSOR API(internal_inputs)[LIMIT(INPUTS)];
+extern const TENSOR API(internal_outputs)[LIMIT(OUTPUTS)];
+extern const char *const API(internal_step_names)[LIMIT(STEPS)];
+
+/* The CPU_... features that this machine has and its system has enabled. */
+uint64_t API(internal_cpu_features)(void);
+
+int API(internal_prepare)(struct job *job, const void *const *inputs, void *const *outputs, void *workspace,
+                          size_t workspace_size);
+void API(internal_execute)(struct job *job, int part);
+int API(internal_finish)(struct job *job);
+
+#endif

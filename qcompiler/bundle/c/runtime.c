@@ -1,0 +1,202 @@
+/* Runs the steps of a compiled network on one thread, or as one part of several. */
+#define _POSIX_C_SOURCE 200809L
+
+#include <string.h>
+#include <time.h>
+
+#include "internal.h"
+
+/* Where the copies of misaligned inputs and outputs lie: behind the kernels' part of the workspace. */
+static size_t aligned(size_t bytes) {
+    return (bytes + LIMIT(ALIGNMENT) - 1) / LIMIT(ALIGNMENT) * LIMIT(ALIGNMENT);
+}
+
+static int misaligned(const void *pointer) {
+    return (uintptr_t)pointer % LIMIT(ALIGNMENT) != 0;
+}
+
+static int overlap(const void *a, size_t a_bytes, const void *b, size_t b_bytes) {
+    uintptr_t x = (uintptr_t)a, y = (uintptr_t)b;
+    return x < y + b_bytes && y < x + a_bytes;
+}
+
+static int written_overlaps(const void *const *inputs, void *const *outputs, const void *workspace, size_t size) {
+    for (int i = 0; i < LIMIT(INPUTS); i++)
+        if (overlap(inputs[i], API(internal_inputs)[i].bytes, workspace, size)) return 1;
+    for (int o = 0; o < LIMIT(OUTPUTS); o++) {
+        size_t bytes = API(internal_outputs)[o].bytes;
+        if (overlap(outputs[o], bytes, workspace, size)) return 1;
+        for (int i = 0; i < LIMIT(INPUTS); i++)
+            if (overlap(outputs[o], bytes, inputs[i], API(internal_inputs)[i].bytes)) return 1;
+        for (int other = 0; other < o; other++)
+            if (overlap(outputs[o], bytes, outputs[other], API(internal_outputs)[other].bytes)) return 1;
+    }
+    return 0;
+}
+
+static int check_pointers(const void *const *inputs, void *const *outputs, const void *workspace, size_t size) {
+    if (!inputs || !outputs || !workspace) return LIMIT(ERROR_NULL);
+    for (int i = 0; i < LIMIT(INPUTS); i++)
+        if (!inputs[i]) return LIMIT(ERROR_NULL);
+    for (int o = 0; o < LIMIT(OUTPUTS); o++)
+        if (!outputs[o]) return LIMIT(ERROR_NULL);
+    if (misaligned(workspace)) return LIMIT(ERROR_ALIGNMENT);
+    if (size < LIMIT(WORKSPACE_SIZE)) return LIMIT(ERROR_WORKSPACE);
+    if (written_overlaps(inputs, outputs, workspace, LIMIT(WORKSPACE_SIZE))) return LIMIT(ERROR_OVERLAP);
+    return LIMIT(OK);
+}
+
+/* Point the kernels at aligned memory. Outputs are copied in as well, so that steps may be run one by one. */
+static void stage(struct memory *memory, const void *const *inputs, void *const *outputs) {
+    unsigned char *copy = memory->workspace + KERNEL_WORKSPACE;
+    for (int i = 0; i < LIMIT(INPUTS); i++) {
+        size_t bytes = API(internal_inputs)[i].bytes;
+        memory->inputs[i] = misaligned(inputs[i]) ? memcpy(copy, inputs[i], bytes) : inputs[i];
+        copy += aligned(bytes);
+    }
+    for (int o = 0; o < LIMIT(OUTPUTS); o++) {
+        size_t bytes = API(internal_outputs)[o].bytes;
+        memory->outputs[o] = misaligned(outputs[o]) ? memcpy(copy, outputs[o], bytes) : outputs[o];
+        copy += aligned(bytes);
+    }
+}
+
+int API(internal_prepare)(struct job *job, const void *const *inputs, void *const *outputs, void *workspace,
+                          size_t workspace_size) {
+    int status = check_pointers(inputs, outputs, workspace, workspace_size);
+    if (status != LIMIT(OK)) return status;
+    int variant = API(variant)();
+    if (variant < 0) return LIMIT(ERROR_CPU);
+    job->steps = API(internal_variants)[variant].steps;
+    job->outputs = outputs;
+    job->nanoseconds = NULL;
+    job->meet = NULL;
+    job->first = 0;
+    job->last = LIMIT(STEPS);
+    job->parts = 1;
+    atomic_store_explicit(&job->failed, 0, memory_order_relaxed);
+    job->memory.workspace = workspace;
+    stage(&job->memory, inputs, outputs);
+    return LIMIT(OK);
+}
+
+static uint64_t now(void) {
+    struct timespec time;
+    clock_gettime(CLOCK_MONOTONIC, &time);
+    return (uint64_t)time.tv_sec * 1000000000u + (uint64_t)time.tv_nsec;
+}
+
+/* Every part executes every step, on its share of the step's items. After the last meeting the job may be the next
+ * run's already, so nothing of it is read there. */
+void API(internal_execute)(struct job *job, int part) {
+    uint64_t *nanoseconds = part == 0 ? job->nanoseconds : NULL;
+    int64_t parts = job->parts;
+    int last = job->last;
+    for (int index = job->first; index < last; index++) {
+        const struct step *step = &job->steps[index];
+        uint64_t start = nanoseconds ? now() : 0;
+        int32_t begin = (int32_t)(step->items * (int64_t)part / parts);
+        int32_t end = (int32_t)(step->items * (int64_t)(part + 1) / parts);
+        if (begin < end && step->call(&job->memory, begin, end) != 0)
+            atomic_store_explicit(&job->failed, 1, memory_order_relaxed);
+        if (job->meet) job->meet(job);
+        if (nanoseconds) nanoseconds[index] = now() - start;
+    }
+}
+
+int API(internal_finish)(struct job *job) {
+    for (int o = 0; o < LIMIT(OUTPUTS); o++)
+        if (job->memory.outputs[o] != job->outputs[o])
+            memcpy(job->outputs[o], job->memory.outputs[o], API(internal_outputs)[o].bytes);
+    return atomic_load_explicit(&job->failed, memory_order_relaxed) ? LIMIT(ERROR_KERNEL) : LIMIT(OK);
+}
+
+int API(run_steps)(const void *const *inputs, void *const *outputs, void *workspace, size_t workspace_size,
+                   int first, int last) {
+    struct job job;
+    if (first < 0 || last < first || last > LIMIT(STEPS)) return LIMIT(ERROR_RANGE);
+    int status = API(internal_prepare)(&job, inputs, outputs, workspace, workspace_size);
+    if (status != LIMIT(OK)) return status;
+    job.first = first;
+    job.last = last;
+    API(internal_execute)(&job, 0);
+    return API(internal_finish)(&job);
+}
+
+int API(run)(const void *const *inputs, void *const *outputs, void *workspace, size_t workspace_size) {
+    return API(run_steps)(inputs, outputs, workspace, workspace_size, 0, LIMIT(STEPS));
+}
+
+int API(run_profile)(const void *const *inputs, void *const *outputs, void *workspace, size_t workspace_size,
+                     uint64_t *nanoseconds) {
+    struct job job;
+    if (!nanoseconds) return LIMIT(ERROR_NULL);
+    int status = API(internal_prepare)(&job, inputs, outputs, workspace, workspace_size);
+    if (status != LIMIT(OK)) return status;
+    job.nanoseconds = nanoseconds;
+    API(internal_execute)(&job, 0);
+    return API(internal_finish)(&job);
+}
+
+/* The variant that the user selected, plus one; 0 leaves the choice to the CPU. */
+static atomic_int selected;
+
+static int supported(int variant) {
+    uint64_t needed = API(internal_variants)[variant].features;
+    return (API(internal_cpu_features)() & needed) == needed;
+}
+
+int API(variant)(void) {
+    int choice = atomic_load_explicit(&selected, memory_order_relaxed);
+    if (choice > 0) return choice - 1;
+    for (int variant = 0; variant < LIMIT(VARIANTS); variant++)
+        if (supported(variant)) return variant;
+    return -1;
+}
+
+int API(select_variant)(int variant) {
+    if (variant < -1 || variant >= LIMIT(VARIANTS)) return LIMIT(ERROR_RANGE);
+    if (variant >= 0 && !supported(variant)) return LIMIT(ERROR_CPU);
+    atomic_store_explicit(&selected, variant + 1, memory_order_relaxed);
+    return LIMIT(OK);
+}
+
+const char *API(variant_name)(int variant) {
+    return variant >= 0 && variant < LIMIT(VARIANTS) ? API(internal_variants)[variant].name : NULL;
+}
+
+const TENSOR *API(input)(int index) {
+    return index >= 0 && index < LIMIT(INPUTS) ? &API(internal_inputs)[index] : NULL;
+}
+
+const TENSOR *API(output)(int index) {
+    return index >= 0 && index < LIMIT(OUTPUTS) ? &API(internal_outputs)[index] : NULL;
+}
+
+const char *API(step_name)(int index) {
+    return index >= 0 && index < LIMIT(STEPS) ? API(internal_step_names)[index] : NULL;
+}
+
+size_t API(workspace_size)(void) {
+    return LIMIT(WORKSPACE_SIZE);
+}
+
+int API(steps)(void) {
+    return LIMIT(STEPS);
+}
+
+const char *API(status_text)(int status) {
+    static const char *const texts[] = {
+        "ok",
+        "a pointer is null",
+        "the workspace is not aligned to 64 bytes",
+        "the workspace is too small",
+        "an output or the workspace overlaps another buffer",
+        "the CPU has none of the instruction sets of this library",
+        "a step, variant or thread count is out of range",
+        "the system refused to start a thread",
+        "the pool is not started",
+        "a kernel failed",
+    };
+    return status >= 0 && status < (int)(sizeof texts / sizeof *texts) ? texts[status] : NULL;
+}

@@ -1,0 +1,87 @@
+"""What the bundle writer demands of a program: checked once, so that the generated C can be trusted."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from qcompiler.bundle.manifest import DTYPES, MAX_NAME, MAX_TENSORS, tensor_bytes
+from qcompiler.errors import QCompilerError
+from qcompiler.ir.program import Argument, Call, Program
+
+ALIGNMENT = 64
+MAX_ITEMS = 2**31 - 1
+MAX_SYMBOL = 1024
+_IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+
+
+def check(program: Program) -> None:
+    """Raise QCompilerError where `program` breaks the promises of `qcompiler.ir.program`."""
+    for complaint in _complaints(program):
+        raise QCompilerError(f"internal error: program '{program.name}': {complaint}")
+
+
+def is_identifier(name: str) -> bool:
+    """Whether `name` can be (the start of) a C name."""
+    return len(name) <= MAX_NAME and _IDENTIFIER.fullmatch(name) is not None
+
+
+def _complaints(program: Program) -> Iterator[str]:
+    if not is_identifier(program.name):
+        yield f"the name is not a C identifier of at most {MAX_NAME} characters"
+    if program.workspace_bytes < 0:
+        yield f"workspace of {program.workspace_bytes} bytes"
+    if not program.steps:
+        yield "no steps"
+    yield from _tensor_complaints(program)
+    yield from _variant_complaints(program)
+
+
+def _tensor_complaints(program: Program) -> Iterator[str]:
+    for kind, tensors in (("inputs", program.inputs), ("outputs", program.outputs)):
+        if not 1 <= len(tensors) <= MAX_TENSORS:
+            yield f"{len(tensors)} {kind}, expected 1 to {MAX_TENSORS}"
+        if len({tensor.name for tensor in tensors}) != len(tensors):
+            yield f"two {kind} of the same name"
+        for tensor in tensors:
+            if tensor.dtype not in DTYPES:
+                yield f"'{tensor.name}' has dtype {tensor.dtype}, expected one of {', '.join(DTYPES)}"
+            elif tensor_bytes(tensor) <= 0:
+                yield f"'{tensor.name}' has the empty shape {tensor.shape}"
+
+
+def _variant_complaints(program: Program) -> Iterator[str]:
+    names = [variant.name for variant in program.variants]
+    if not names or len(set(names)) != len(names):
+        yield f"variants {names}: expected at least one, and all different"
+    for variant in program.variants:
+        if not is_identifier(variant.name):
+            yield f"variant '{variant.name}' is not a C identifier"
+        if len(variant.calls) != len(program.steps):
+            yield f"variant {variant.name} has {len(variant.calls)} calls for {len(program.steps)} steps"
+        arity: dict[str, int] = {}
+        for call in variant.calls:
+            if arity.setdefault(call.symbol, len(call.arguments)) != len(call.arguments):
+                yield f"{call.symbol} is called with {len(call.arguments)} and {arity[call.symbol]} pointers"
+            yield from _call_complaints(program, call)
+
+
+def _call_complaints(program: Program, call: Call) -> Iterator[str]:
+    if len(call.symbol) > MAX_SYMBOL or not _IDENTIFIER.fullmatch(call.symbol):
+        yield f"symbol '{call.symbol}' is not a C identifier"
+    if not 0 <= call.items <= MAX_ITEMS:
+        yield f"{call.symbol} has {call.items} items"
+    for argument in call.arguments:
+        if not _in_bounds(program, argument):
+            yield f"{call.symbol}: {argument.kind} {argument.position} is out of bounds or not {ALIGNMENT}-byte aligned"
+
+
+def _in_bounds(program: Program, argument: Argument) -> bool:
+    sizes = {
+        "input": len(program.inputs),
+        "output": len(program.outputs),
+        "workspace": program.workspace_bytes,
+        "constant": len(program.constants),
+    }
+    aligned = argument.kind in ("input", "output") or argument.position % ALIGNMENT == 0
+    return aligned and 0 <= argument.position < sizes[argument.kind]

@@ -1,0 +1,45 @@
+"""One prepared execution: a library, input and output arrays, a workspace, and their addresses."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from qcompiler.bundle.native import Library, addresses
+
+Array = npt.NDArray[Any]
+
+
+class Execution:
+    """Runs a network on fixed arrays; not to be used by two threads at a time.
+
+    inputs, outputs: C-contiguous arrays in the network's order. workspace: uint8, 64-byte aligned.
+    pool: address of a pool from `Library.pool`, or 0 for one thread.
+    """
+
+    def __init__(
+        self, library: Library, inputs: Sequence[Array], outputs: Sequence[Array], workspace: Array, pool: int = 0
+    ) -> None:
+        self.inputs, self.outputs, self.workspace = inputs, outputs, workspace
+        self._library = library
+        self._pool = (pool,) if pool else ()
+        self._pointers = (addresses(inputs), addresses(outputs), workspace.ctypes.data, workspace.nbytes)
+
+    def run(self) -> None:
+        """Run all steps."""
+        function = "run_pool" if self._pool else "run"
+        self._library.check(self._library.call(function, *self._pool, *self._pointers))
+
+    def run_steps(self, first: int, last: int) -> None:
+        """Run the steps first .. last - 1 on one thread."""
+        self._library.check(self._library.call("run_steps", *self._pointers, first, last))
+
+    def profile(self, steps: int) -> npt.NDArray[np.uint64]:
+        """Run all steps; nanoseconds of each."""
+        nanoseconds = np.zeros(steps, np.uint64)
+        function = "run_pool_profile" if self._pool else "run_profile"
+        self._library.check(self._library.call(function, *self._pool, *self._pointers, nanoseconds.ctypes.data))
+        return nanoseconds

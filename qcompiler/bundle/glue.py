@@ -1,0 +1,211 @@
+"""The C sources of one network: fixed files from c/, and tables generated from the program."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from importlib import resources
+
+from qcompiler.bundle.contract import ALIGNMENT
+from qcompiler.bundle.manifest import DTYPES, MAX_NAME, tensor_bytes
+from qcompiler.errors import QCompilerError
+from qcompiler.ir.program import Argument, Call, Program, TensorInfo, VariantCode
+
+C_TYPES = {
+    **{name: f"{name}_t" for name in DTYPES if "int" in name},
+    "bool": "uint8_t",
+    "float16": "uint16_t (IEEE half)",
+    "float32": "float",
+    "float64": "double",
+}
+CPU_SOURCES = {"x86_64": "cpu_x86"}
+
+
+def workspace_size(program: Program) -> int:
+    """Bytes of the workspace that a caller provides: the kernels' part, then room for misaligned inputs and outputs."""
+    staged = sum(_aligned(tensor_bytes(tensor)) for tensor in (*program.inputs, *program.outputs))
+    return _aligned(program.workspace_bytes) + staged
+
+
+def public_header(program: Program) -> str:
+    """The text of <name>.h."""
+    return _filled(program, "header.h")
+
+
+def example(program: Program, template: str, compiler: str) -> str:
+    """The text of example.c or bench.c, to be compiled with `compiler`."""
+    return _filled(program, template).replace("@cc@", compiler)
+
+
+def internal_symbols(program: Program) -> tuple[str, ...]:
+    """Names that the two objects of the static library share, besides the public ones."""
+    return tuple(f"{program.name}_internal_{part}" for part in ("prepare", "execute", "finish"))
+
+
+def public_symbols(program: Program) -> tuple[str, ...]:
+    """Every function of the public header."""
+    pattern = rf"\b({re.escape(program.name)}_[a-z_]+)\("
+    return tuple(sorted(set(re.findall(pattern, public_header(program)))))
+
+
+def kernel_symbol(program: Program, variant: VariantCode, symbol: str) -> str:
+    """The name of a kernel in the library: unique across variants and, until it becomes local, across networks."""
+    return f"{program.name}_kernel_{variant.name}_{symbol}"
+
+
+def sources(program: Program, architecture: str) -> dict[str, str]:
+    """All files to compile, by name; constants.S includes the constants from constants.bin."""
+    if architecture not in CPU_SOURCES:
+        raise QCompilerError(f"no CPU detection for {architecture}", remedy=f"known: {', '.join(CPU_SOURCES)}")
+    cpu = CPU_SOURCES[architecture]
+    return {
+        f"{program.name}.h": public_header(program),
+        "network.h": _network_header(program),
+        "internal.h": _template("internal.h"),
+        "cpu.h": _template(f"{cpu}.h"),
+        "cpu.c": _template(f"{cpu}.c"),
+        "runtime.c": _template("runtime.c"),
+        "threads.c": _template("threads.c"),
+        "tables.c": _tables(program, architecture),
+        "constants.S": _filled(program, "constants.S"),
+    }
+
+
+def known_features(architecture: str) -> frozenset[str]:
+    """The CPU features that the dispatcher can test."""
+    return frozenset(re.findall(r"^ {4}F\((\w+),", _template(f"{CPU_SOURCES[architecture]}.h"), re.MULTILINE))
+
+
+def _aligned(size: int) -> int:
+    return -(-size // ALIGNMENT) * ALIGNMENT
+
+
+def _template(name: str) -> str:
+    return (resources.files("qcompiler.bundle") / "c" / name).read_text(encoding="utf-8")
+
+
+def _filled(program: Program, template: str) -> str:
+    numbers = {
+        "workspace_size": workspace_size(program),
+        "inputs": len(program.inputs),
+        "outputs": len(program.outputs),
+        "steps": len(program.steps),
+        "variants": len(program.variants),
+    }
+    text = _template(template)
+    for key, number in numbers.items():
+        text = text.replace(f"@{key}@", str(number))
+    text = text.replace("@summary@", _summary(program)).replace("@tensors@", _tensor_macros(program))
+    return text.replace("@name@", program.name).replace("@NAME@", program.name.upper())
+
+
+def _summary(program: Program) -> str:
+    variants = " or ".join(variant.name for variant in program.variants)
+    return f"{len(program.steps)} steps for {program.target} ({variants})"
+
+
+def _tensor_macros(program: Program) -> str:
+    lines = []
+    for kind, tensors in (("INPUT", program.inputs), ("OUTPUT", program.outputs)):
+        for index, tensor in enumerate(tensors):
+            elements = tensor_bytes(tensor) // DTYPES[tensor.dtype]
+            shape = ", ".join(map(str, tensor.shape))
+            lines.append(f"/* {kind.lower()} {index}: {_comment(tensor.name)}, {C_TYPES[tensor.dtype]} [{shape}] */")
+            lines.append(f"#define @NAME@_{kind}{index}_ELEMENTS {elements}")
+    return "\n".join(lines) + "\n"
+
+
+def _comment(text: str) -> str:
+    """`text` for the inside of a C comment or a single line: no end of comment, no trigraph, no line break."""
+    plain = re.sub(r"[^\w .,:()\[\]-]", "_", text, flags=re.ASCII)
+    return plain[:MAX_NAME]
+
+
+def _c_string(text: str) -> str:
+    """A C string literal of the UTF-8 bytes of `text`, safe for any content."""
+    plain = [
+        chr(byte) if 32 <= byte < 127 and chr(byte) not in '"\\?' else f"\\{byte:03o}" for byte in text.encode("utf-8")
+    ]
+    return '"' + "".join(plain) + '"'
+
+
+def _network_header(program: Program) -> str:
+    name = program.name
+    return f"""\
+#include "{name}.h"
+
+#define API(x) {name}_##x
+#define LIMIT(x) {name.upper()}_##x
+#define TENSOR {name}_tensor
+#define POOL {name}_pool
+#define KERNEL_WORKSPACE {_aligned(program.workspace_bytes)}
+"""
+
+
+def _tables(program: Program, architecture: str) -> str:
+    names = [_step_name(step.op, step.nodes) for step in program.steps]
+    parts = [
+        '#include "internal.h"\n',
+        *_tensor_table("inputs", program.inputs),
+        *_tensor_table("outputs", program.outputs),
+        "const char *const API(internal_step_names)[LIMIT(STEPS)] = {",
+        *(f"    {_c_string(name)}," for name in names),
+        "};\n",
+        *(line for variant in program.variants for line in _variant_table(program, variant)),
+        "const struct variant API(internal_variants)[LIMIT(VARIANTS)] = {",
+        *(_variant_row(variant, architecture) for variant in program.variants),
+        "};",
+    ]
+    return "\n".join(parts) + "\n"
+
+
+def _step_name(op: str, nodes: Sequence[str]) -> str:
+    more = f" and {len(nodes) - 1} more" if len(nodes) > 1 else ""
+    return f"{op} {nodes[0]}{more}" if nodes else op
+
+
+def _tensor_table(kind: str, tensors: Sequence[TensorInfo]) -> Iterator[str]:
+    for index, tensor in enumerate(tensors):
+        sizes = ", ".join(map(str, tensor.shape)) or "1"
+        yield f"static const int64_t {kind}_{index}_shape[] = {{{sizes}}};"
+    yield f"const TENSOR API(internal_{kind})[LIMIT({kind.upper()})] = {{"
+    for index, tensor in enumerate(tensors):
+        row = f"{_c_string(tensor.name)}, {_c_string(tensor.dtype)}, {kind}_{index}_shape"
+        yield f"    {{{row}, {len(tensor.shape)}, {tensor_bytes(tensor)}}},"
+    yield "};\n"
+
+
+def _variant_table(program: Program, variant: VariantCode) -> Iterator[str]:
+    for symbol, pointers in {call.symbol: len(call.arguments) for call in variant.calls}.items():
+        parameters = "const void *, " * pointers
+        yield f"extern int32_t {kernel_symbol(program, variant, symbol)}({parameters}int32_t, int32_t);"
+    for index, call in enumerate(variant.calls):
+        yield from _call_function(program, variant, index, call)
+    yield f"static const struct step {variant.name}_steps[] = {{"
+    for index, call in enumerate(variant.calls):
+        yield f"    {{{variant.name}_{index}, {call.items}}},"
+    yield "};\n"
+
+
+def _call_function(program: Program, variant: VariantCode, index: int, call: Call) -> Iterator[str]:
+    arguments = "".join(f"{_pointer(argument)}, " for argument in call.arguments)
+    unused = "" if any(argument.kind != "constant" for argument in call.arguments) else "    (void)memory;\n"
+    yield f"static int32_t {variant.name}_{index}(const struct memory *memory, int32_t begin, int32_t end) {{"
+    yield f"{unused}    return {kernel_symbol(program, variant, call.symbol)}({arguments}begin, end);\n}}"
+
+
+def _pointer(argument: Argument) -> str:
+    return {
+        "input": f"memory->inputs[{argument.position}]",
+        "output": f"memory->outputs[{argument.position}]",
+        "workspace": f"memory->workspace + {argument.position}",
+        "constant": f"API(internal_constants) + {argument.position}",
+    }[argument.kind]
+
+
+def _variant_row(variant: VariantCode, architecture: str) -> str:
+    unknown = sorted(set(variant.features) - known_features(architecture))
+    if unknown:
+        raise QCompilerError(f"internal error: variant {variant.name} needs unknown CPU features {', '.join(unknown)}")
+    features = " | ".join(f"CPU_FEATURE({feature})" for feature in variant.features) or "0"
+    return f"    {{{_c_string(variant.name)}, {features}, {variant.name}_steps}},"

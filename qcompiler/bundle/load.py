@@ -1,0 +1,261 @@
+"""Load and run a bundle. Needs numpy and the standard library alone: no compiler, no ONNX, no TVM."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import platform
+import stat
+import threading
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from qcompiler.bundle import manifest as manifests
+from qcompiler.bundle import values
+from qcompiler.bundle.execution import Execution
+from qcompiler.bundle.manifest import FILE_NAME, MAX_THREADS, Manifest, Step, VariantInfo
+from qcompiler.bundle.native import ALIGNMENT, Library, aligned_empty
+from qcompiler.bundle.stepping import Stepper
+from qcompiler.bundle.tensors import checked_inputs
+from qcompiler.bundle.timing import Benchmark, Profile, StepTime, measure
+from qcompiler.errors import InvalidBundle, UnsupportedCpu, UsageError
+from qcompiler.ir.program import TensorInfo
+
+Array = npt.NDArray[Any]
+MAX_IDLE_WORKSPACES = 8
+_SAFE_OPEN = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+
+
+class Bundle:
+    """A compiled network, ready to run. All methods may be called from several threads at the same time."""
+
+    def __init__(self, directory: Path, manifest: Manifest, library: Library, texts: Mapping[str, bytes]) -> None:
+        self.directory = directory
+        self.manifest = manifest
+        self._library = library
+        self._texts = texts
+        self._idle: list[Array] = []
+        self._lock = threading.Lock()
+
+    @property
+    def name(self) -> str:
+        """Name of the network, the prefix of its C functions."""
+        return self.manifest.name
+
+    @property
+    def inputs(self) -> tuple[TensorInfo, ...]:
+        """Inputs by their names in the ONNX file."""
+        return self.manifest.inputs
+
+    @property
+    def outputs(self) -> tuple[TensorInfo, ...]:
+        """Outputs by their names in the ONNX file."""
+        return self.manifest.outputs
+
+    @property
+    def steps(self) -> tuple[Step, ...]:
+        """What is executed, in order."""
+        return self.manifest.steps
+
+    @property
+    def variants(self) -> tuple[VariantInfo, ...]:
+        """Instruction-set variants in the library, best first."""
+        return self.manifest.variants
+
+    @property
+    def variant(self) -> str:
+        """The variant in use."""
+        return self.variants[self._variant_index()].name
+
+    @property
+    def report(self) -> Mapping[str, Any]:
+        """The compiler's report, as in report.json; empty where the bundle has none."""
+        return dict(json.loads(self._texts.get("report.json", b"{}")))
+
+    @property
+    def report_text(self) -> str:
+        """The compiler's report for people, as in report.txt; empty where the bundle has none."""
+        return self._texts.get("report.txt", b"").decode("utf-8", "replace")
+
+    def run(self, inputs: Mapping[str, Array], threads: int = 1) -> dict[str, Array]:
+        """Run the network.
+
+        inputs: one array per input, by ONNX name, of exactly its shape and dtype, without NaN. The result has one
+        new array per output, by ONNX name. Raises UsageError for wrong inputs or thread counts.
+        """
+        with self._execution(inputs, threads) as execution:
+            execution.run()
+        return {tensor.name: array for tensor, array in zip(self.outputs, execution.outputs, strict=True)}
+
+    def benchmark(self, inputs: Mapping[str, Array], *, threads: int = 1, seconds: float = 1.0) -> Benchmark:
+        """Time whole runs of the network for about `seconds`."""
+        with self._execution(inputs, threads) as execution:
+            return measure(execution.run, seconds, threads)
+
+    def profile(self, inputs: Mapping[str, Array], *, repeats: int = 50, threads: int = 1) -> Profile:
+        """Median time of every step over `repeats` runs, after one to warm up."""
+        if repeats < 1:
+            raise UsageError(f"{repeats} repeats, expected at least 1")
+        with self._execution(inputs, threads) as execution:
+            execution.run()
+            times = np.array([execution.profile(len(self.steps)) for _ in range(repeats)])
+        medians = np.median(times, axis=0) * 1e-9
+        variant = self._variant_index()
+        steps = [
+            StepTime(index, step.op, step.nodes, step.kernels[variant], float(medians[index]), step.macs)
+            for index, step in enumerate(self.steps)
+        ]
+        return Profile(repeats, threads, tuple(steps))
+
+    def stepper(self, inputs: Mapping[str, Array]) -> Stepper:
+        """A run on one thread that can be stopped between steps, with memory of its own."""
+        given = [_aligned_copy(array) for array in checked_inputs(inputs, self.inputs)]
+        workspace = aligned_empty((self.manifest.workspace_bytes,), "uint8")
+        workspace[...] = 0
+        execution = Execution(self._library, given, self._new_outputs(), workspace)
+        return Stepper(execution, self.steps, self.outputs)
+
+    @contextlib.contextmanager
+    def _execution(self, inputs: Mapping[str, Array], threads: int) -> Iterator[Execution]:
+        given = checked_inputs(inputs, self.inputs)
+        if not isinstance(threads, int | np.integer) or not 1 <= threads <= MAX_THREADS:
+            raise UsageError(f"{threads} threads, expected 1 to {MAX_THREADS}")
+        with self._workspace() as workspace:
+            if threads == 1:
+                yield Execution(self._library, given, self._new_outputs(), workspace)
+                return
+            with self._library.pool(int(threads)) as pool:
+                yield Execution(self._library, given, self._new_outputs(), workspace, pool)
+
+    @contextlib.contextmanager
+    def _workspace(self) -> Iterator[Array]:
+        with self._lock:
+            workspace = self._idle.pop() if self._idle else None
+        if workspace is None:
+            workspace = aligned_empty((self.manifest.workspace_bytes,), "uint8")
+        try:
+            yield workspace
+        finally:
+            with self._lock:
+                if len(self._idle) < MAX_IDLE_WORKSPACES:
+                    self._idle.append(workspace)
+
+    def _new_outputs(self) -> list[Array]:
+        return [aligned_empty(tensor.shape, tensor.dtype) for tensor in self.outputs]
+
+    def _variant_index(self) -> int:
+        return int(self._library.call("variant"))
+
+
+def load(directory: str | os.PathLike[str], *, variant: str | None = None) -> Bundle:
+    """Open a bundle after checking it: manifest, sha256 of every file, architecture and CPU.
+
+    variant: use this instruction-set variant instead of the best one. Raises UsageError where there is no bundle or no
+    such variant, InvalidBundle where it is damaged, UnsupportedCpu where it cannot run on this machine.
+    """
+    folder = Path(directory)
+    if not folder.is_dir():
+        raise UsageError(f"there is no directory '{folder}'", remedy="name a directory made by qcompile")
+    if not (folder / FILE_NAME).exists():
+        raise UsageError(f"'{folder}' is not a bundle: it has no {FILE_NAME}", remedy="name one made by qcompile")
+    manifest = manifests.decode(_read_file(folder, FILE_NAME, manifests.MAX_MANIFEST_BYTES))
+    contents = {name: _checked_file(folder, name, info) for name, info in manifest.files.items()}
+    _check_architecture(manifest)
+    library = Library(manifest.name, contents[manifest.library])
+    _check_library(manifest, library)
+    _select(manifest, library, variant)
+    texts = {name: content for name, content in contents.items() if name.startswith("report.")}
+    return Bundle(folder, manifest, library, texts)
+
+
+def _read_file(folder: Path, name: str, limit: int) -> bytes:
+    """The content of a regular file of the bundle; a link could lead anywhere and is refused."""
+    try:
+        with open(folder / name, "rb", opener=lambda path, flags: os.open(path, flags | _SAFE_OPEN)) as file:
+            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                raise InvalidBundle(f"{name} is not a regular file", remedy="compile the model again")
+            return file.read(limit + 1)
+    except OSError as error:
+        raise InvalidBundle(f"{name} cannot be read ({error.strerror})", remedy="compile the model again") from error
+
+
+def _checked_file(folder: Path, name: str, info: manifests.FileInfo) -> bytes:
+    content = _read_file(folder, name, info.bytes)
+    if len(content) != info.bytes:
+        found = f"more than {info.bytes}" if len(content) > info.bytes else str(len(content))
+        raise InvalidBundle(f"{name} has {found} bytes, expected {info.bytes}", remedy="compile the model again")
+    if hashlib.sha256(content).hexdigest() != info.sha256:
+        raise InvalidBundle(f"{name} was changed: its sha256 is not the manifest's", remedy="compile the model again")
+    return content
+
+
+def _check_architecture(manifest: Manifest) -> None:
+    machine = platform.machine()
+    machine = "arm" if machine.startswith("armv") else machine
+    if machine != manifest.architecture:
+        raise UnsupportedCpu(
+            f"the bundle is for {manifest.architecture}, this machine is {machine}",
+            remedy="compile the model for this machine with --target",
+        )
+
+
+def _check_library(manifest: Manifest, library: Library) -> None:
+    """Buffers are sized by the manifest and filled by the library: the two must agree."""
+    sizes = (int(library.call("workspace_size")), int(library.call("steps")))
+    agree = (
+        sizes == (manifest.workspace_bytes, len(manifest.steps))
+        and library.tensors("input", len(manifest.inputs) + 1) == manifest.inputs
+        and library.tensors("output", len(manifest.outputs) + 1) == manifest.outputs
+        and library.variant_names(len(manifest.variants) + 1) == tuple(item.name for item in manifest.variants)
+    )
+    if not agree:
+        raise InvalidBundle(f"{manifest.library} does not fit the manifest", remedy="compile the model again")
+    for step in manifest.steps:
+        for value in step.values:
+            position = value.argument.position
+            if value.argument.kind == "workspace" and (
+                position % ALIGNMENT or position + values.stored_bytes(value) > manifest.workspace_bytes
+            ):
+                raise InvalidBundle(f"value '{value.name}' lies outside of the workspace", remedy="compile again")
+
+
+def _select(manifest: Manifest, library: Library, variant: str | None) -> None:
+    names = [item.name for item in manifest.variants]
+    if variant is not None:
+        if variant not in names:
+            raise UsageError(f"the bundle has no variant '{variant}'", remedy=f"it has {', '.join(names)}")
+        if library.call("select_variant", names.index(variant)):
+            raise _unsupported(manifest, [manifest.variants[names.index(variant)]])
+    elif library.call("variant") < 0:
+        raise _unsupported(manifest, manifest.variants)
+
+
+def _unsupported(manifest: Manifest, wanted: Any) -> UnsupportedCpu:
+    present = _cpu_features()
+    lacks = [f"{item.name} (lacks {', '.join(sorted(set(item.features) - present)) or '?'})" for item in wanted]
+    return UnsupportedCpu(
+        f"this CPU cannot run the variants of '{manifest.name}': {'; '.join(lacks)}",
+        remedy="compile the model for this CPU with --mcpu",
+    )
+
+
+def _cpu_features() -> set[str]:
+    """The features that the kernel reports, for messages; the decision is the library's."""
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            key, _, features = line.partition(":")
+            if key.strip() in ("flags", "Features"):
+                return set(features.split())
+    return set()
+
+
+def _aligned_copy(array: Array) -> Array:
+    copy = aligned_empty(array.shape, str(array.dtype))
+    copy[...] = array
+    return copy

@@ -1,0 +1,161 @@
+"""What a network takes and gives as numpy arrays: checked, with messages that say what is expected."""
+
+from __future__ import annotations
+
+import zipfile
+import zlib
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from qcompiler.bundle.native import aligned_empty
+from qcompiler.errors import UsageError
+from qcompiler.ir.program import TensorInfo
+
+Array = npt.NDArray[Any]
+DEFAULT_LIMIT = 4 * 2**30
+
+
+def describe(tensor: TensorInfo) -> str:
+    """For messages: 'name' float32 [1, 3, 224, 224]."""
+    return f"'{tensor.name}' {tensor.dtype} {list(tensor.shape)}"
+
+
+def check_names(given: Iterable[str], expected: Sequence[TensorInfo]) -> None:
+    """Raise UsageError unless exactly the expected inputs are given."""
+    given = list(given)
+    wanted = ", ".join(describe(tensor) for tensor in expected)
+    names = [tensor.name for tensor in expected]
+    missing = [name for name in names if name not in given]
+    unknown = [name for name in given if name not in names]
+    if unknown:
+        raise UsageError(f"unknown input '{unknown[0]}'", remedy=f"the network takes {wanted}")
+    if missing:
+        raise UsageError(f"input '{missing[0]}' is missing", remedy=f"the network takes {wanted}")
+
+
+def check_type(tensor: TensorInfo, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
+    """Raise UsageError unless shape and dtype are the tensor's."""
+    if dtype != np.dtype(tensor.dtype):
+        raise UsageError(
+            f"input '{tensor.name}' has dtype {dtype}, expected {tensor.dtype}",
+            remedy=f"convert it with .astype('{tensor.dtype}')",
+        )
+    if shape != tensor.shape:
+        raise UsageError(
+            f"input '{tensor.name}' has shape {list(shape)}, expected {list(tensor.shape)}",
+            remedy="shapes are fixed when the network is compiled (qcompile --shape)",
+        )
+
+
+def checked_inputs(given: object, expected: Sequence[TensorInfo]) -> list[Array]:
+    """The inputs in the network's order, C-contiguous. Raises UsageError for a wrong name, shape or dtype, or a NaN."""
+    if not isinstance(given, Mapping):
+        wanted = ", ".join(describe(tensor) for tensor in expected)
+        raise UsageError(f"inputs are a {type(given).__name__}, expected a dict of arrays", remedy=f"it takes {wanted}")
+    check_names((str(name) for name in given), expected)
+    return [_checked(given[tensor.name], tensor) for tensor in expected]
+
+
+def _checked(value: Any, tensor: TensorInfo) -> Array:
+    if not isinstance(value, np.ndarray | np.generic):
+        raise UsageError(
+            f"input '{tensor.name}' is a {type(value).__name__}, expected a numpy array",
+            remedy=f"pass numpy.asarray(value, '{tensor.dtype}')",
+        )
+    array = np.asarray(value)
+    check_type(tensor, array.shape, array.dtype)
+    array = np.ascontiguousarray(array).reshape(tensor.shape)
+    # The minimum is NaN where any element is, and takes no temporary.
+    if array.dtype.kind == "f" and np.isnan(array.min()):
+        raise UsageError(
+            f"input '{tensor.name}' has {int(np.isnan(array).sum())} NaN elements",
+            remedy="replace them, for example with numpy.nan_to_num",
+        )
+    return array
+
+
+def random_inputs(tensors: Sequence[TensorInfo], seed: int = 0) -> dict[str, Array]:
+    """Reproducible inputs: floats in [-1, 1), integers from 0 to 9, random booleans."""
+    random = np.random.default_rng(seed)
+    inputs: dict[str, Array] = {}
+    for tensor in tensors:
+        kind = np.dtype(tensor.dtype).kind
+        values = random.uniform(-1, 1, tensor.shape) if kind == "f" else random.integers(0, 10, tensor.shape)
+        inputs[tensor.name] = np.asarray(values % 2 if kind == "b" else values).astype(tensor.dtype)
+    return inputs
+
+
+def read_npz(path: Path, expected: Sequence[TensorInfo] | None = None, limit: int = DEFAULT_LIMIT) -> dict[str, Array]:
+    """Read the arrays of an .npz file that may be hostile: no pickles, and nothing larger than announced.
+
+    With `expected`, names (or numpy's arr_0, arr_1, ... in the order of the inputs), shapes and dtypes are checked
+    before any data is read. Raises UsageError.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            members = {entry.filename.removesuffix(".npy"): entry for entry in archive.infolist()}
+            wanted = _wanted(members, expected)
+            return {
+                name: _read_member(archive, members[key], name, tensor, limit) for key, (name, tensor) in wanted.items()
+            }
+    except UsageError as error:
+        raise UsageError(f"{path}: {error.message}", remedy=error.remedy) from error
+    except OSError as error:
+        raise UsageError(f"cannot read '{path}': {error.strerror or error}") from error
+    except (zipfile.BadZipFile, ValueError, EOFError, NotImplementedError, RuntimeError, zlib.error) as error:
+        raise UsageError(f"'{path}' is not a valid .npz file ({error})", remedy="write it with numpy.savez") from error
+
+
+def _wanted(
+    members: Mapping[str, zipfile.ZipInfo], expected: Sequence[TensorInfo] | None
+) -> dict[str, tuple[str, TensorInfo | None]]:
+    if expected is None:
+        return {name: (name, None) for name in members}
+    positional = [f"arr_{index}" for index in range(len(expected))]
+    if sorted(members) == sorted(positional):
+        return {key: (tensor.name, tensor) for key, tensor in zip(positional, expected, strict=True)}
+    check_names(members, expected)
+    return {tensor.name: (tensor.name, tensor) for tensor in expected}
+
+
+def _read_member(
+    archive: zipfile.ZipFile, entry: zipfile.ZipInfo, name: str, tensor: TensorInfo | None, limit: int
+) -> Array:
+    with archive.open(entry) as file:
+        version = np.lib.format.read_magic(file)
+        read_header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        shape, fortran, dtype = read_header(file)
+        if dtype.hasobject or dtype.kind not in "biuf":
+            raise UsageError(f"array '{name}' has dtype {dtype}, expected numbers")
+        if tensor is not None:
+            check_type(tensor, shape, dtype.newbyteorder("="))
+        size = int(np.prod([int(extent) for extent in shape], dtype=object)) * dtype.itemsize
+        if size > limit:
+            raise UsageError(f"array '{name}' has {size} bytes, at most {limit} are read")
+        flat = _read_exactly(file, size, name).view(dtype)
+    array = flat.reshape(shape[::-1]).transpose() if fortran else flat.reshape(shape)
+    return array.astype(dtype.newbyteorder("="), copy=False)
+
+
+def _read_exactly(file: IO[bytes], size: int, name: str) -> Array:
+    memory = aligned_empty((size,), "uint8")
+    done = 0
+    while done < size:
+        part = file.read(min(size - done, 2**20))
+        if not part:
+            raise UsageError(f"array '{name}' is cut off after {done} of {size} bytes")
+        memory[done : done + len(part)] = np.frombuffer(part, np.uint8)
+        done += len(part)
+    return memory
+
+
+def write_npz(path: Path, arrays: Mapping[str, Array]) -> None:
+    """Write arrays under any names, as numpy.load reads them (numpy.savez refuses the name 'file')."""
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
+        for name, array in arrays.items():
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
+                np.lib.format.write_array(member, np.asarray(array), allow_pickle=False)

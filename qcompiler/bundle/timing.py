@@ -1,0 +1,76 @@
+"""Measured times of a bundle."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+WARM_UP_SECONDS = 0.1
+WARM_UP_RUNS = 3
+MIN_RUNS = 10
+MAX_RUNS = 1_000_000
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """Times of whole runs in seconds; throughput in runs per second of the wall clock."""
+
+    runs: int
+    threads: int
+    minimum: float
+    median: float
+    p90: float
+    throughput: float
+
+
+@dataclass(frozen=True)
+class StepTime:
+    """The median time of one step, its nodes and the kernel that took it."""
+
+    index: int
+    op: str
+    nodes: tuple[str, ...]
+    kernel: str
+    seconds: float
+    macs: int
+
+
+@dataclass(frozen=True)
+class Profile:
+    """Median times of all steps."""
+
+    repeats: int
+    threads: int
+    steps: tuple[StepTime, ...]
+
+    @property
+    def seconds(self) -> float:
+        """Sum over the steps."""
+        return sum(step.seconds for step in self.steps)
+
+
+def measure(run: Callable[[], None], seconds: float, threads: int) -> Benchmark:
+    """Call `run` for a while to warm up, then for about `seconds`, and at least ten times."""
+    started = time.perf_counter()
+    warm = 0
+    while warm < WARM_UP_RUNS or time.perf_counter() - started < min(WARM_UP_SECONDS, seconds):
+        run()
+        warm += 1
+    marks = [time.perf_counter_ns()]
+    end = marks[0] + int(seconds * 1e9)
+    while (marks[-1] < end or len(marks) <= MIN_RUNS) and len(marks) <= MAX_RUNS:
+        run()
+        marks.append(time.perf_counter_ns())
+    times: npt.NDArray[np.float64] = np.diff(np.array(marks, np.int64)).astype(np.float64) * 1e-9
+    return Benchmark(
+        runs=len(times),
+        threads=threads,
+        minimum=float(times.min()),
+        median=float(np.median(times)),
+        p90=float(np.quantile(times, 0.9)),
+        throughput=float(len(times) / times.sum()),
+    )

@@ -1,0 +1,152 @@
+"""The system's C compiler and binutils: from sources and kernel objects to the two libraries."""
+
+from __future__ import annotations
+
+import platform
+import re
+import shutil
+import subprocess
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from qcompiler.errors import QCompilerError
+
+ELF_MACHINES = {62: "x86_64", 183: "aarch64", 40: "arm"}
+CROSS_PREFIXES = {"aarch64": "aarch64-linux-gnu-", "arm": "arm-linux-gnueabihf-", "x86_64": "x86_64-linux-gnu-"}
+C_FLAGS = (
+    "-std=c11",
+    "-O2",
+    "-fPIC",
+    "-fvisibility=hidden",
+    "-ffunction-sections",
+    "-fdata-sections",
+    "-fno-asynchronous-unwind-tables",
+    "-pthread",
+    "-Wall",
+)
+LINK_FLAGS = (
+    "-nostartfiles",
+    "-static-libgcc",
+    "-Wl,--gc-sections,--build-id=none,--as-needed,-O1",
+    "-Wl,-z,defs,-z,noexecstack,-z,relro,-z,now,-z,max-page-size=4096,-z,noseparate-code",
+)
+ALLOWED_NEEDED = re.compile(r"(libc|libm|libpthread|ld-linux[a-z0-9_-]*)\.(so|musl)[a-z0-9_.-]*")
+_SYMBOL = re.compile(r"^(?:[0-9a-fA-F]+)?\s+([A-Za-z?-])\s+(\S+)$")
+_NEEDED = re.compile(r"\(NEEDED\).*\[(.+)\]")
+_RUNTIME = re.compile(r"_*TVM")
+
+
+@dataclass(frozen=True)
+class Toolchain:
+    """Commands for one architecture; `prefix` is empty for the machine's own."""
+
+    prefix: str
+
+    @property
+    def compiler(self) -> str:
+        """The C compiler."""
+        return f"{self.prefix}gcc" if self.prefix else "cc"
+
+    def run(self, tool: str, *arguments: str, folder: Path) -> str:
+        """Run a tool of the chain in `folder` and give what it printed. Raises QCompilerError with its message."""
+        name = self.compiler if tool == "cc" else f"{self.prefix}{tool}"
+        command = [_found(name), *arguments]
+        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, errors="replace", check=False)
+        if done.returncode != 0:
+            message = done.stderr.strip() or f"exit status {done.returncode}"
+            if "No space left on device" in message:
+                raise QCompilerError(f"no space left for {name}", remedy="free some disk space")
+            raise QCompilerError(f"{name} failed: {message[:1000]}")
+        return done.stdout
+
+    def compile(self, source: str, target: str, folder: Path) -> None:
+        """Compile one C or assembly file to an object."""
+        self.run("cc", *C_FLAGS, "-c", source, "-o", target, folder=folder)
+
+    def link_shared(self, objects: Sequence[str], target: str, folder: Path) -> None:
+        """Link a stripped shared library that needs nothing but libc and libm."""
+        soname = f"-Wl,-soname,{target}"
+        self.run("cc", "-shared", *LINK_FLAGS, soname, "-s", "-o", target, *objects, "-lm", "-pthread", folder=folder)
+
+    def archive(self, objects: Sequence[str], target: str, folder: Path) -> None:
+        """Make a static library; equal objects give equal bytes."""
+        self.run("ar", "rcsD", target, *objects, folder=folder)
+
+    def rename_defined(self, path: str, prefix: str, folder: Path) -> None:
+        """Drop debug information and give every symbol that the object defines a prefix."""
+        listing = folder / f"{path}.names"
+        listing.write_text("".join(f"{name} {prefix}{name}\n" for name in self.symbols(path, folder, defined=True)))
+        self.run("objcopy", "--strip-debug", f"--redefine-syms={listing.name}", path, folder=folder)
+
+    def merge(self, objects: Sequence[str], target: str, keep: Iterable[str], folder: Path) -> None:
+        """One relocatable object of several, in which only the symbols `keep` are global."""
+        self.run("cc", "-r", "-nostdlib", "-o", target, *objects, folder=folder)
+        listing = folder / f"{target}.keep"
+        listing.write_text("".join(f"{name}\n" for name in keep))
+        self.run("objcopy", f"--keep-global-symbols={listing.name}", "--strip-unneeded", target, folder=folder)
+
+    def symbols(self, path: str, folder: Path, *, defined: bool, dynamic: bool = False) -> list[str]:
+        """Global symbols that a file defines, or needs from elsewhere."""
+        which = "--defined-only" if defined else "--undefined-only"
+        flags = ["-D"] if dynamic else []
+        text = self.run("nm", "-g", which, *flags, path, folder=folder)
+        return [match[2].split("@")[0] for match in map(_SYMBOL.match, text.splitlines()) if match]
+
+    def needed(self, path: str, folder: Path) -> list[str]:
+        """Names of the shared libraries that a shared library asks for."""
+        return _NEEDED.findall(self.run("readelf", "-d", "-W", path, folder=folder))
+
+
+def machine_of(object_code: bytes) -> str:
+    """The architecture of a relocatable ELF object."""
+    if object_code[:4] != b"\x7fELF" or len(object_code) < 20:
+        raise QCompilerError("internal error: the object code is not an ELF file")
+    machine = int.from_bytes(object_code[18:20], "little")
+    if machine not in ELF_MACHINES:
+        raise QCompilerError(f"internal error: object code for the unknown ELF machine {machine}")
+    return ELF_MACHINES[machine]
+
+
+def toolchain_for(architecture: str) -> Toolchain:
+    """The chain that makes code for `architecture` on this machine. Raises QCompilerError where it is not installed."""
+    host = "arm" if platform.machine().startswith("armv") else platform.machine()
+    chain = Toolchain("" if host == architecture else CROSS_PREFIXES[architecture])
+    for tool in (chain.compiler, *(f"{chain.prefix}{name}" for name in ("ar", "nm", "objcopy", "readelf"))):
+        _found(tool)
+    return chain
+
+
+def reject_runtime_calls(chain: Toolchain, path: str, variant: str, folder: Path) -> None:
+    """Raise QCompilerError where an object calls TVM's runtime, which the bundle does not have.
+
+    Such calls go through weak pointers that are null until the runtime sets them: the linker does not complain.
+    """
+    names = [*chain.symbols(path, folder, defined=True), *chain.symbols(path, folder, defined=False)]
+    calls = sorted({name for name in names if _RUNTIME.match(name)})
+    if calls:
+        raise QCompilerError(f"internal error: kernels of variant {variant} call TVM's runtime: {', '.join(calls)}")
+
+
+def reject_dependencies(chain: Toolchain, path: str, folder: Path) -> None:
+    """Raise QCompilerError where a shared library depends on more than the C library and libm."""
+    libraries = [name for name in chain.needed(path, folder) if not ALLOWED_NEEDED.fullmatch(name)]
+    if libraries:
+        raise QCompilerError(f"internal error: {path} needs {', '.join(libraries)}")
+    weak = chain.run("nm", "-D", "--undefined-only", path, folder=folder)
+    optional = [match[2] for match in map(_SYMBOL.match, weak.splitlines()) if match and match[1] in "wv"]
+    if optional:
+        raise QCompilerError(f"internal error: {path} has weak undefined symbols {', '.join(optional)}")
+
+
+def _found(tool: str) -> str:
+    path = shutil.which(tool)
+    if path is None:
+        suffix = next((prefix[:-1] for prefix in CROSS_PREFIXES.values() if tool.startswith(prefix)), "")
+        package = f"gcc-{suffix}" if suffix else "gcc"
+        raise QCompilerError(
+            f"the C compiler tool '{tool}' is not installed",
+            remedy=f"install the package {package} (Debian, Ubuntu: sudo apt install {package}; "
+            "Fedora: sudo dnf install gcc)",
+        )
+    return path

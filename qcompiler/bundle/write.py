@@ -1,0 +1,155 @@
+"""Write a compiled network as a bundle: libraries, header, C programs, manifest and report."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from qcompiler.bundle import contract, glue, manifest, toolchain
+from qcompiler.bundle.staging import check_free, new_directory
+from qcompiler.errors import UsageError
+from qcompiler.ir.program import Program
+
+VERSIONED = ("qcompiler", "apache-tvm", "apache-tvm-ffi", "onnx", "onnx-ir", "numpy")
+REPORT_JSON = "report.json"
+REPORT_TEXT = "report.txt"
+
+
+def write(
+    program: Program,
+    directory: Path,
+    *,
+    report: Mapping[str, Any] | None = None,
+    report_text: str = "",
+    threads: int = 1,
+    force: bool = False,
+) -> None:
+    """Compile `program` into the new directory `directory`, which appears whole or not at all.
+
+    report: written as report.json; report_text: written as report.txt. threads: the default of qrun for this bundle.
+    force: replace a bundle that is there. Raises UsageError where the directory is taken or cannot be written, and
+    QCompilerError where there is no C compiler.
+    """
+    check_free(directory, force=force)
+    with new_directory(directory, force=force) as staged:
+        write_into(program, staged, report=report, report_text=report_text, threads=threads)
+
+
+def write_into(
+    program: Program,
+    folder: Path,
+    *,
+    report: Mapping[str, Any] | None = None,
+    report_text: str = "",
+    threads: int = 1,
+) -> None:
+    """Write the files of the bundle into the existing empty directory `folder`, which is left as it is on failure."""
+    if not 1 <= threads <= manifest.MAX_THREADS:
+        raise UsageError(f"{threads} threads, expected 1 to {manifest.MAX_THREADS}")
+    contract.check(program)
+    architecture = toolchain.machine_of(program.variants[0].object_code)
+    chain = toolchain.toolchain_for(architecture)
+    build = folder / "build"
+    build.mkdir()
+    _build_libraries(program, architecture, chain, build)
+    for name in (f"lib{program.name}.so", f"lib{program.name}.a"):
+        (build / name).rename(folder / name)
+    for path in build.iterdir():
+        path.unlink()
+    build.rmdir()
+    (folder / f"{program.name}.h").write_text(glue.public_header(program), encoding="utf-8")
+    for name in ("example.c", "bench.c"):
+        (folder / name).write_text(glue.example(program, name, chain.compiler), encoding="utf-8")
+    _write_report(folder, report, report_text)
+    described = _describe(program, architecture, threads, _file_infos(folder))
+    (folder / manifest.FILE_NAME).write_bytes(described.encode())
+
+
+def _build_libraries(program: Program, architecture: str, chain: toolchain.Toolchain, build: Path) -> None:
+    for name, text in glue.sources(program, architecture).items():
+        (build / name).write_text(text, encoding="utf-8")
+    (build / "constants.bin").write_bytes(program.constants or b"\0")
+    units = ("runtime.c", "tables.c", "cpu.c", "constants.S")
+    for source in (*units, "threads.c"):
+        chain.compile(source, f"{source}.o", build)
+    kernels = [_kernel_object(program, index, chain, build) for index in range(len(program.variants))]
+    core, threads = f"{program.name}.o", f"{program.name}_threads.o"
+    public = glue.public_symbols(program)
+    shared = glue.internal_symbols(program)
+    chain.merge([*(f"{source}.o" for source in units), *kernels], core, [*public, *shared], build)
+    chain.merge(["threads.c.o"], threads, public, build)
+    chain.link_shared([core, threads], f"lib{program.name}.so", build)
+    toolchain.reject_dependencies(chain, f"lib{program.name}.so", build)
+    chain.archive([core, threads], f"lib{program.name}.a", build)
+
+
+def _kernel_object(program: Program, index: int, chain: toolchain.Toolchain, build: Path) -> str:
+    variant = program.variants[index]
+    path = f"kernels{index}.o"
+    (build / path).write_bytes(variant.object_code)
+    toolchain.reject_runtime_calls(chain, path, variant.name, build)
+    chain.rename_defined(path, glue.kernel_symbol(program, variant, ""), build)
+    return path
+
+
+def _write_report(folder: Path, report: Mapping[str, Any] | None, text: str) -> None:
+    if report is not None:
+        encoded = json.dumps(report, indent=1, ensure_ascii=False, default=str)
+        (folder / REPORT_JSON).write_text(encoded + "\n", encoding="utf-8")
+    if text:
+        (folder / REPORT_TEXT).write_text(text.rstrip("\n") + "\n", encoding="utf-8")
+
+
+def _file_infos(folder: Path) -> dict[str, manifest.FileInfo]:
+    infos = {}
+    for path in sorted(folder.iterdir()):
+        data = path.read_bytes()
+        infos[path.name] = manifest.FileInfo(hashlib.sha256(data).hexdigest(), len(data))
+    return infos
+
+
+def _describe(
+    program: Program, architecture: str, threads: int, files: Mapping[str, manifest.FileInfo]
+) -> manifest.Manifest:
+    return manifest.Manifest(
+        name=program.name,
+        target=program.target,
+        architecture=architecture,
+        threads=threads,
+        workspace_bytes=glue.workspace_size(program),
+        versions=_versions(),
+        inputs=program.inputs,
+        outputs=program.outputs,
+        variants=tuple(manifest.VariantInfo(variant.name, variant.features) for variant in program.variants),
+        steps=tuple(_step(program, index) for index in range(len(program.steps))),
+        files=files,
+    )
+
+
+def _step(program: Program, index: int) -> manifest.Step:
+    info = program.steps[index]
+    return manifest.Step(
+        nodes=info.nodes,
+        op=info.op,
+        w_bits=info.w_bits,
+        a_bits=info.a_bits,
+        macs=info.macs,
+        bytes=info.bytes,
+        note=info.note,
+        kernels=tuple(variant.calls[index].kernel for variant in program.variants),
+        values=info.values,
+    )
+
+
+def _versions() -> dict[str, str]:
+    versions = {}
+    for package in VERSIONED:
+        try:
+            versions[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            continue
+    return versions
