@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from qcompiler.passes.choose_layouts import ChooseLayouts
 from qcompiler.passes.decompose_batchnorm import DecomposeBatchnorm
 from qcompiler.passes.eliminate_identities import EliminateIdentities
 from qcompiler.passes.explain_real_layers import ExplainRealLayers
@@ -41,4 +42,5 @@ DEFAULT: tuple[Pass, ...] = (
     UnflattenMatmul(),
     SinkLayouts(),
     ExplainRealLayers(),
+    ChooseLayouts(),
 )

@@ -15,6 +15,7 @@ from qcompiler.passes.ranges import IntegerRanges
 from qcompiler.passes.result import PassResult, Refusal
 
 _LAYERS = ("Conv", "MatMul", "Gemm", "ConvTranspose")
+_SAMPLE = 1 << 16
 _MOVES = ("Reshape", "Transpose", "MaxPool", "Pad", "Slice", "Identity")
 
 
@@ -76,9 +77,10 @@ def _about_weights(node: ir.Node) -> str:
         return f"the weights are {weights.dtype}"
     if signs_and_scales(weights, 0 if node.op_type == "Conv" else -1) is not None:
         return ""
-    levels = np.unique(weights).size if weights.size <= 1 << 20 else 256
+    sample = weights.reshape(-1)[:_SAMPLE]
+    levels = np.unique(sample).size
     if levels == 3:
         return "the weights are ternary (three values); binarize them with sign(W)"
-    if levels < min(256, weights.size // 4):
+    if levels < min(256, sample.size // 4):
         return f"the weights have {levels} values; binarize them with sign(W)"
     return "the weights are real; binarize them with sign(W)"

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import onnx_ir as ir
 
-from qcompiler.ir.view import number
+from qcompiler.ir.view import constant_of, number
 from qcompiler.passes.editing import insert, is_op, is_quantized_op, only_consumer, remove_dead, replace, static_shape
 from qcompiler.passes.elementwise import Step, step_of
 from qcompiler.passes.provenance import label
@@ -46,13 +46,15 @@ class FoldThresholds:
 
 def _fold(node: ir.Node, ranges: IntegerRanges) -> int | str:
     """1 if folded, 0 if there is nothing to fold, or why not."""
-    lattice = ranges.lattice(node)
-    if lattice is None:
+    if constant_of(node.inputs[1]) is None or ranges.codes(node.inputs[0]) is None:
         return 0
     chain = _chain_to_sign(node)
     if isinstance(chain, str):
         return chain
     steps, sign = chain
+    lattice = ranges.lattice(node)
+    if lattice is None:
+        return "its sums are not integers below 2**24"
     if not finite_at_ends(steps, lattice):
         return "its epilogue overflows"
     change = find_sign_change(steps, lattice, number(sign, "zero", 1.0))

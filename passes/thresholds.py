@@ -55,7 +55,8 @@ def find_sign_change(steps: tuple[Step, ...], lattice: Lattice, zero: float) -> 
 
     def positive(index: IntArray) -> BoolArray:
         x = run_chain(steps, lattice.at(index))
-        return np.asarray(np.broadcast_to(x >= 0 if zero > 0 else x > 0, index.shape), dtype=bool)
+        signs: BoolArray = np.greater_equal(x, 0) if zero > 0 else np.greater(x, 0)
+        return np.broadcast_to(signs, index.shape)
 
     first, last = positive(np.zeros_like(lattice.count)), positive(lattice.count - 1)
     changed = first_true(lattice.count, lambda index: positive(index) != first)

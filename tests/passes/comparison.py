@@ -1,0 +1,65 @@
+"""Textual graphs in, rewritten graphs out, and their equality in onnxruntime."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+
+from qcompiler.ir import oracle
+from qcompiler.ir.ops import attach_functions
+from qcompiler.passes.result import Pass, PassResult
+
+HEADER = '<ir_version: 10, opset_import: ["": 21, "qcompiler": 1]>\n'
+
+
+def graph(text: str, **constants: np.ndarray[Any, Any]) -> ir.Model:
+    """A model from ONNX text; names of `constants` that the text uses become initializers."""
+    proto = onnx.parser.parse_model(HEADER + text)
+    proto.graph.initializer.extend(onnx.numpy_helper.from_array(array, name) for name, array in constants.items())
+    model = ir.from_proto(proto)
+    attach_functions(model)
+    proto = onnx.shape_inference.infer_shapes(ir.to_proto(model), strict_mode=True, data_prop=True)
+    model = ir.from_proto(proto)
+    for node in model.graph:
+        node.name = node.name or f"{node.op_type}_{node.outputs[0].name}"
+    return model
+
+
+def ops_of(model: ir.Model) -> list[str]:
+    """Op types in graph order."""
+    return [str(node.op_type) for node in model.graph]
+
+
+def the(model: ir.Model, op: str) -> ir.Node:
+    """The only node of this op type."""
+    (node,) = [node for node in model.graph if node.op_type == op]
+    return node
+
+
+def apply(rewrite: Pass, model: ir.Model, seed: int = 0, exact: bool = True) -> PassResult:
+    """Apply a pass, and assert that the outputs are equal (exactly, or to 1e-5) and that a second time is a no-op."""
+    inputs = oracle.random_inputs(model, seed)
+    before = oracle.run(model, inputs)
+    result = rewrite(model)
+    after = oracle.run(model, inputs)
+    assert list(before) == list(after)
+    for name in before:
+        if exact:
+            np.testing.assert_array_equal(after[name], before[name])
+        else:
+            np.testing.assert_allclose(after[name], before[name], rtol=1e-5, atol=1e-5)
+    assert rewrite(model).rewrites == 0
+    return result
+
+
+def signs(generator: np.random.Generator, *shape: int) -> np.ndarray[Any, np.dtype[np.float32]]:
+    """Random -1/+1 weights."""
+    return np.where(generator.random(shape) < 0.5, -1, 1).astype(np.float32)
+
+
+def normal(generator: np.random.Generator, *shape: int) -> np.ndarray[Any, np.dtype[np.float32]]:
+    """Normal float32 weights."""
+    return generator.standard_normal(shape).astype(np.float32)

@@ -1,0 +1,164 @@
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from qcompiler.ir.view import constant_of
+from qcompiler.passes.decompose_batchnorm import DecomposeBatchnorm
+from qcompiler.passes.fold_thresholds import FoldThresholds
+from tests.passes.comparison import apply, graph, normal, ops_of, signs, the
+
+CONV = """
+g (float[1, 3, 6, 6] x) => (float[1, 4, 6, 6] y) {{
+    b = qcompiler.Binarize (x)
+    acc = qcompiler.BinaryConv <kernel_shape = [3, 3], strides = [1, 1], pads = [1, 1, 1, 1], dilations = [1, 1],
+                                group = 1, pad_value = 0.0> (b, w)
+    {0}
+}}
+"""
+
+
+def conv(body: str, **constants):
+    weights = signs(np.random.default_rng(0), 4, 3, 3, 3)
+    return graph(CONV.format(body), w=weights, **constants)
+
+
+def statistics(gamma, beta, mean, var):
+    return {name: np.asarray(a, np.float32) for name, a in zip("gbmv", (gamma, beta, mean, var), strict=True)}
+
+
+NUMBERS = st.floats(-4, 4, width=32)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(st.one_of(st.sampled_from([0.0, -1.0, 1.0]), NUMBERS), min_size=4, max_size=4),
+    st.lists(NUMBERS, min_size=4, max_size=4),
+    st.lists(st.one_of(st.integers(-5, 5).map(float), NUMBERS), min_size=4, max_size=4),
+    st.lists(st.floats(2**-6, 8, width=32), min_size=4, max_size=4),
+    st.integers(0, 3),
+)
+def test_any_batch_norm_folds_exactly(gamma, beta, mean, var, seed):
+    body = "n = BatchNormalization (acc, g, b1, m, v)\n y = qcompiler.Binarize (n)"
+    numbers = statistics(gamma, beta, mean, var)
+    model = conv(body, b1=numbers.pop("b"), **numbers)
+    apply(DecomposeBatchnorm(), model)
+    assert apply(FoldThresholds(), model, seed).rewrites == 1
+    assert ops_of(model) == ["Binarize", "BinaryConv", "Threshold"]
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.integers(-12, 12), min_size=4, max_size=4), st.sampled_from([-1.0, 1.0]), st.integers(0, 3))
+def test_a_root_exactly_on_an_integer(roots, gamma, seed):
+    """BN(root) is exactly 0, and sign(0) = +1 on both sides of it."""
+    body = "s = Sub (acc, mean)\n m = Mul (s, gamma)\n y = qcompiler.Binarize (m)"
+    means = np.asarray(roots, np.float32).reshape(1, 4, 1, 1)
+    model = conv(body, mean=means, gamma=np.asarray([gamma], np.float32))
+    assert apply(FoldThresholds(), model, seed).rewrites == 1
+    threshold = the(model, "Threshold")
+    np.testing.assert_array_equal(constant_of(threshold.inputs[1]), means)
+    np.testing.assert_array_equal(constant_of(threshold.inputs[2]), np.full_like(means, gamma))
+
+
+def test_gamma_zero_is_a_constant_outside_the_reach():
+    body = "m = Mul (acc, gamma)\n a = Add (m, beta)\n y = qcompiler.Binarize (a)"
+    beta = np.asarray([-0.5, 0.0, 0.5, 0.0], np.float32).reshape(4, 1, 1)
+    model = conv(body, gamma=np.zeros((4, 1, 1), np.float32), beta=beta)
+    apply(FoldThresholds(), model)
+    threshold = constant_of(the(model, "Threshold").inputs[1])
+    np.testing.assert_array_equal(threshold.reshape(-1), [28, -27, -27, -27])
+
+
+@pytest.mark.parametrize("zero", [1.0, -1.0])
+def test_both_conventions_of_sign_zero_fold(zero):
+    model = conv(f"y = qcompiler.Binarize <zero = {zero}> (acc)")
+    apply(FoldThresholds(), model)
+    threshold = constant_of(the(model, "Threshold").inputs[1])
+    assert (threshold == (0 if zero == 1 else 1)).all()
+
+
+def test_scale_bias_relu_and_clip_fold_and_keep_their_names():
+    body = """
+        m = Mul (acc, scale)
+        a = Add (m, bias)
+        r = Relu (a)
+        s = Add (r, shift)
+        c = Clip (s, low, high)
+        y = qcompiler.Binarize (c)"""
+    generator = np.random.default_rng(1)
+    constants = {name: normal(generator, 4, 1, 1) for name in ("scale", "bias", "shift")}
+    model = conv(body, low=np.asarray(-1, np.float32), high=np.asarray(1, np.float32), **constants)
+    assert apply(FoldThresholds(), model).rewrites == 1
+    assert ops_of(model) == ["Binarize", "BinaryConv", "Threshold"]
+    sources = the(model, "Threshold").metadata_props["qcompiler.source"]
+    assert sources == "Mul_m,Add_a,Relu_r,Add_s,Clip_c,Binarize_y"
+
+
+@pytest.mark.parametrize(
+    ("body", "reason"),
+    [
+        ("m = Mul (acc, scale)\n b2 = qcompiler.Binarize (m)\n y = Add (b2, m)", "read by more than one node"),
+        (
+            "map = Abs (x)\n k = ReduceMean (map, axes)\n m = Mul (acc, k)\n y = qcompiler.Binarize (m)",
+            "not a constant",
+        ),
+        ("m = Mul (acc, spatial)\n y = qcompiler.Binarize (m)", "varies within a channel"),
+        ("m = PRelu (acc, slope)\n y = qcompiler.Binarize (m)", "negative slope"),
+        ("y = qcompiler.Binarize <zero = 0.0> (acc)", "can be 0"),
+        ("m = Mul (acc, huge)\n n = Mul (m, huge)\n o = Mul (n, huge)\n y = qcompiler.Binarize (o)", "overflows"),
+    ],
+    ids=["fork", "run-time factor", "factor per pixel", "not monotone", "ternary sign", "overflow"],
+)
+def test_refusals_leave_the_float_epilogue(body, reason):
+    constants = {
+        "scale": np.full(1, 0.3, np.float32),
+        "axes": np.asarray([1]),
+        "spatial": normal(np.random.default_rng(0), 6, 6),
+        "slope": np.full((4, 1, 1), -0.5, np.float32),
+        "huge": np.full(1, 1e30, np.float32),
+    }
+    model = conv(body, **constants)
+    before = ops_of(model)
+    result = apply(FoldThresholds(), model)
+    assert (result.rewrites, ops_of(model)) == (0, before)
+    (refusal,) = result.refusals
+    assert refusal.node == "BinaryConv_acc" and reason in refusal.reason
+
+
+def test_a_matrix_product_has_its_channels_last():
+    text = """g (float[5, 7] x) => (float[5, 3] y) {
+        b = qcompiler.Binarize (x)
+        acc = qcompiler.BinaryMatMul (b, w)
+        a = Add (acc, bias)
+        y = qcompiler.Binarize (a) }"""
+    model = graph(text, w=signs(np.random.default_rng(0), 7, 3), bias=np.asarray([0.5, -3, 9], np.float32))
+    assert apply(FoldThresholds(), model).rewrites == 1
+    np.testing.assert_array_equal(constant_of(the(model, "Threshold").inputs[1]), [1, 3, -7])
+
+
+def test_an_integer_first_layer_folds_too():
+    text = """g (float[1, 2, 5, 5] x) => (float[1, 3, 3, 3] y) {
+        c = Clip (x, low, high)
+        r = Round (c)
+        acc = Conv (r, w)
+        m = Mul (acc, scale)
+        a = Add (m, bias)
+        y = qcompiler.Binarize (a) }"""
+    generator = np.random.default_rng(3)
+    model = graph(
+        text,
+        w=signs(generator, 3, 2, 3, 3),
+        low=np.asarray(-128, np.float32),
+        high=np.asarray(127, np.float32),
+        scale=normal(generator, 1, 3, 1, 1),
+        bias=normal(generator, 1, 3, 1, 1),
+    )
+    assert apply(FoldThresholds(), model).rewrites == 1
+    assert ops_of(model) == ["Clip", "Round", "Conv", "Threshold"]
+
+
+def test_real_sums_do_not_fold():
+    text = "g (float[1, 4] x) => (float[1, 2] y) { acc = MatMul (x, w)\n y = qcompiler.Binarize (acc) }"
+    model = graph(text, w=signs(np.random.default_rng(0), 4, 2))
+    result = apply(FoldThresholds(), model)
+    assert (result.rewrites, result.refusals) == (0, ())

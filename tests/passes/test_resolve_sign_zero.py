@@ -1,0 +1,129 @@
+import numpy as np
+import pytest
+
+from qcompiler.ir.view import number
+from qcompiler.passes.resolve_sign_zero import ResolveSignZero
+from tests.passes.comparison import apply, graph, normal, ops_of, signs, the
+
+GENERATOR = np.random.default_rng(0)
+CONSTANTS = {
+    "w": normal(GENERATOR, 2, 2, 3, 3),
+    "dead": np.stack([normal(GENERATOR, 2, 3, 3), np.zeros((2, 3, 3), np.float32)]),
+    "signs": signs(GENERATOR, 2, 2, 3, 3),
+    "odd": signs(GENERATOR, 2, 2, 3, 3)[:, :1, :, :],
+    "gamma": np.asarray([0.7, -0.3], np.float32).reshape(1, 2, 1, 1),
+    "beta": np.asarray([0.2, 0.1], np.float32).reshape(1, 2, 1, 1),
+    "half": np.asarray([0.2, 0.0], np.float32).reshape(1, 2, 1, 1),
+    "nought": np.zeros((1, 2, 1, 1), np.float32),
+    "one": np.ones((1, 2, 1, 1), np.float32),
+    "low": np.asarray(-1, np.float32),
+    "high": np.asarray(1, np.float32),
+    "zero": np.asarray(0, np.float32),
+}
+SIGN = "y = qcompiler.Binarize <zero = 0.0> (v)"
+
+
+def network(body: str):
+    return graph(f"g (float[1, 2, 6, 6] x) => (y) {{ {body}\n {SIGN} }}", **CONSTANTS)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "c = Conv (x, w)\n v = Add (c, beta)",
+        "c = Conv (x, w)\n n = Add (c, beta)\n v = Clip (n, low, high)",
+        "c = Conv (x, w)\n n = Add (c, beta)\n r = Relu (n)\n m = Mul (r, gamma)\n v = Add (m, beta)",
+        "c = Conv (x, w)\n n = Add (c, beta)\n p = MaxPool <kernel_shape = [2, 2]> (n)\n m = Mul (p, gamma)\n v = Add (m, beta)",
+        "c = Conv (x, w)\n n = Add (c, beta)\n d = Conv <pads = [1, 1, 1, 1]> (n, w)\n v = Add (d, n)",
+    ],
+    ids=["bias", "hardtanh", "relu then batch norm", "pool", "residual"],
+)
+def test_real_values_are_zero_only_by_rounding(body):
+    model = network(body)
+    assert apply(ResolveSignZero(), model).rewrites == 1
+    sign = the(model, "Binarize")
+    assert number(sign, "zero", 0) == 1
+    assert "rounding" in sign.metadata_props["qcompiler.note"]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "v = Identity (x)",
+        "m = Mul (x, gamma)\n v = Add (m, beta)",
+        "c = Conv (x, w)\n v = Mul (c, gamma)",
+        "c = Conv (x, w)\n n = Add (c, beta)\n v = Relu (n)",
+        "c = Conv (x, w)\n n = Add (c, beta)\n r = Relu (n)\n v = MaxPool <kernel_shape = [2, 2]> (r)",
+        "c = Conv (x, w)\n n = Add (c, beta)\n v = Clip (n, zero, high)",
+        "c = Conv (x, w)\n n = Add (c, beta)\n v = Round (n)",
+        "c = Conv (x, w)\n n = Add (c, beta)\n m = Mul (n, nought)\n v = Add (m, half)",
+        "c = Conv (x, dead)\n v = Add (c, half)",
+        "c = Conv (x, w)\n n = Add (c, beta)\n k = Clip (n, low, high)\n v = Add (k, one)",
+        "c = Conv (x, w)\n n = Add (c, beta)\n r = Relu (n)\n v = GlobalAveragePool (r)",
+    ],
+    ids=[
+        "graph input", "scaled graph input", "blank image without bias", "relu", "pooled relu", "clip at 0", "round",
+        "gamma and beta 0", "dead channel", "clip bound moved to 0", "average of relu",
+    ],
+)  # fmt: skip
+def test_where_zero_has_a_probability_the_sign_stays_ternary(body):
+    model = network(body)
+    result = apply(ResolveSignZero(), model)
+    assert (result.rewrites, len(result.refusals)) == (0, 1)
+    assert "Binarize" not in ops_of(model)
+    assert "sign(0) = 0" in the(model, "Sign").metadata_props["qcompiler.reason"]
+    assert model.graph.outputs[0].name == "y"
+
+
+def integers(epilogue: str, weights: str = "signs", pads: str = "0, 0, 0, 0"):
+    body = f"b = qcompiler.Binarize (x)\n acc = Conv <pads = [{pads}]> (b, {weights})\n {epilogue}"
+    return network(body)
+
+
+@pytest.mark.parametrize(
+    ("epilogue", "resolved"),
+    [
+        ("v = Identity (acc)", False),
+        ("v = Add (acc, one)", True),
+        ("v = Add (acc, beta)", True),
+        ("v = Add (acc, half)", False),
+        ("m = Mul (acc, gamma)\n v = Add (m, beta)", True),
+        ("p = MaxPool <kernel_shape = [2, 2]> (acc)\n v = Add (p, one)", True),
+        ("p = MaxPool <kernel_shape = [2, 2]> (acc)\n v = Mul (p, gamma)", False),
+    ],
+)
+def test_integer_sums_are_searched(epilogue, resolved):
+    """The sums of 18 codes are even: 0 is attained, and an odd shift makes it unattainable."""
+    model = integers(epilogue)
+    result = apply(ResolveSignZero(), model)
+    assert result.rewrites == int(resolved)
+    assert ("Sign" in ops_of(model)) is not resolved
+    if not resolved:
+        assert "the integer sums of Conv 'Conv_acc' reach 0" in result.refusals[0].reason
+
+
+def test_an_odd_fan_in_never_sums_to_zero_unless_zeros_pad_it():
+    text = """g (float[1, 1, 6, 6] x) => (y) {{
+        b = qcompiler.Binarize (x)
+        v = Conv <pads = [{0}]> (b, odd)
+        y = qcompiler.Binarize <zero = 0.0> (v) }}"""
+    assert apply(ResolveSignZero(), graph(text.format("0, 0, 0, 0"), **CONSTANTS)).rewrites == 1
+    assert apply(ResolveSignZero(), graph(text.format("1, 1, 1, 1"), **CONSTANTS)).rewrites == 0
+
+
+def test_a_decision_uses_those_before_it():
+    """The second sum is odd only because the first sign was found to be binary."""
+    text = """g (float[1, 2, 6, 6] x) => (y) {
+        c = Conv (x, w)
+        n = Add (c, beta)
+        a = qcompiler.Binarize <zero = 0.0> (n)
+        p = Conv (a, signs)
+        v = Add (p, one)
+        y = qcompiler.Binarize <zero = 0.0> (v) }"""
+    assert apply(ResolveSignZero(), graph(text, **CONSTANTS)).rewrites == 2
+
+
+def test_other_conventions_are_left_alone():
+    model = graph("g (float[4] x) => (y) { y = qcompiler.Binarize (x) }")
+    assert apply(ResolveSignZero(), model).rewrites == 0
+    assert ops_of(model) == ["Binarize"]
