@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from rich.console import Console
 from rich.table import Table
 
 from qcompiler.ir.program import Program, StepInfo
@@ -43,6 +45,13 @@ class Report:
     def as_json(self) -> dict[str, Any]:
         """Plain data for report.json."""
         return asdict(self)
+
+    def as_text(self) -> str:
+        """The table as plain text, for report.txt."""
+        console = Console(width=160, record=True, file=io.StringIO())
+        console.print(table(self.rows))
+        console.print(self.summary())
+        return console.export_text()
 
     def summary(self) -> str:
         """One line: how much of the network is binary."""

@@ -184,7 +184,7 @@ def _stored_value(item: Stored, offsets: dict[Slot, int]) -> StoredValue:
     halo = (buffer.halo.top, buffer.halo.left, buffer.halo.bottom, buffer.halo.right)
     if item.form.matrix:
         shape = shape if shape and shape[-1] == buffer.c else (prod(shape) // buffer.c, buffer.c)
-        layout = "bit-rows" if buffer.dtype == "bit" else "dense"
+        layout = "bit-nhwc" if buffer.dtype == "bit" else "dense"
         return StoredValue(name, argument, shape, layout, dtype, halo, buffer.groups)
     layout = "bit-nhwc" if buffer.dtype == "bit" else f"float-{buffer.order}"
     return StoredValue(name, argument, shape, layout, dtype, halo, buffer.groups)

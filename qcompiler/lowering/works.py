@@ -131,6 +131,8 @@ class _Builder:
             if any(place == wanted for _, place in self.stored[value]):
                 continue
             form, place = self._deliver(value, natural(value))
+            if place == wanted:
+                continue
             if form.buffer is None:
                 raise UnsupportedModel(
                     f"output '{value.name}' is a copy of an input or of another output with element type {value.dtype}",

@@ -1,0 +1,87 @@
+"""The way of the data, from an ONNX file to a verified bundle."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import onnx_ir as ir
+
+from qcompiler import passes, targets
+from qcompiler import verify as verification
+from qcompiler.bundle.load import Bundle, load
+from qcompiler.bundle.staging import check_free, new_directory
+from qcompiler.bundle.write import write_into
+from qcompiler.errors import UsageError
+from qcompiler.frontend import canonicalize
+from qcompiler.watch import GraphWatcher
+from qcompiler.ir import oracle
+from qcompiler.lowering.module import lower
+from qcompiler.passes.runner import run_passes
+from qcompiler.report import report
+from qcompiler.verify import Inputs, Reference
+
+SEED = 0
+
+Progress = Callable[[str], None]
+
+
+def compile(
+    model: str | Path,
+    target: str = "x86",
+    *,
+    mcpu: Sequence[str] = (),
+    bits: str | int = "auto",
+    output: str | Path | None = None,
+    shapes: Mapping[str, Sequence[int]] | None = None,
+    threads: int = 1,
+    verify: bool = True,
+    inputs: Inputs | None = None,
+    print_after: str | None = None,
+    save_ir: str | Path | None = None,
+    force: bool = False,
+    progress: Progress | None = None,
+) -> Bundle:
+    """Compile an ONNX file into a bundle and load it.
+
+    target: a machine family; mcpu: its instruction-set levels or CPU names (none: all levels, chosen at load time).
+    bits: "auto", or the widest quantized layer allowed, 1 to 8. output: the directory to create (default: MODEL.qc in
+    the current directory). shapes: static shapes of dynamic inputs. threads: default of later runs. verify: compare
+    with onnxruntime, on `inputs` (name -> array) or random ones. print_after: print the graph after this pass.
+    save_ir: a directory for a runnable ONNX file after each pass. force: replace an existing bundle.
+    progress: called with the name of each stage.
+
+    Raises UsageError, InvalidModel, UnsupportedModel or VerificationFailed; nothing is left behind then.
+    """
+    say = progress or (lambda _: None)
+    path = Path(model)
+    folder = Path(output) if output is not None else Path(f"{path.stem}.qc")
+    check_free(folder, force=force)
+    variants = targets.get(target).variants(mcpu)
+    watcher = GraphWatcher.create(print_after, save_ir, [step.name for step in passes.DEFAULT])
+    say("reading the model")
+    graph = canonicalize(path, {name: tuple(shape) for name, shape in (shapes or {}).items()})
+    source = ir.serde.serialize_model(graph)
+    watcher("frontend", graph)
+    say("rewriting the graph")
+    run_passes(graph, passes.DEFAULT, check=verify, callback=lambda model, result, _: watcher(result.name, model))
+    say("making kernels")
+    program = lower(graph, target, variants, identifier(path.stem))
+    summary = report(program)
+    with new_directory(folder, force=force) as staged:
+        say("linking the libraries")
+        write_into(program, staged, report=summary.as_json(), report_text=summary.as_text(), threads=threads)
+        if verify:
+            say("verifying against onnxruntime")
+            data = inputs if inputs is not None else oracle.random_inputs(graph, SEED)
+            say(verification.verify(load(staged), program, graph, Reference(path, source), data).summary())
+    return load(folder)
+
+
+def identifier(stem: str) -> str:
+    """A C identifier for a network named after its file."""
+    name = re.sub(r"\W+", "_", stem, flags=re.ASCII).strip("_").lower()
+    if not name:
+        raise UsageError(f"'{stem}' gives no C identifier", remedy="rename the file with letters and digits")
+    return name if name[0].isalpha() else f"net_{name}"
