@@ -242,7 +242,7 @@ class _Epilogue:
     def _threshold(self, link: Link) -> None:
         threshold, direction = (constant_of(value) for value in link.node.inputs[1:])
         assert threshold is not None and direction is not None
-        if self.group.kind == "conv":
+        if self.group.anchor.domain == ops.DOMAIN and self.group.kind == "conv":
             channels = _out_channels(self.group)
             self.threshold = np.broadcast_to(threshold.reshape(-1), (channels,)).astype(np.float32)
             self.direction = np.broadcast_to(direction.reshape(-1), (channels,)).astype(np.float32)
@@ -251,6 +251,7 @@ class _Epilogue:
         start = self.group.start
         assert start is not None
         channels = want.view_buffer(start, self.matrix).c
+        # integers of magnitude below 2**24 are exact in float32
         for op, constant in (("sub", threshold), ("mul", direction)):
             self.channels.append(np.broadcast_to(constant.reshape(-1), (channels,)).astype(np.float32))
             self.steps.append(Step(op, Channel()))  # type: ignore[arg-type]
