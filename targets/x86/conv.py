@@ -106,14 +106,15 @@ class DirectConv2d:
     ) -> None:
         """One segment of an output row for one run of channel blocks."""
         n, y, segment, run = self.work.decode(item)
+        first_block = T.bind(self.work.first_block(run))
         if any(target is not None and target.has_halo for target in epilogue.targets):
             with T.If(segment == 0), T.Then():
                 for i in range(self.tiling.blocks):
-                    epilogue.emit_halos(n, y, run * self.tiling.blocks + i, self.problem.out_hw[0])
-        source = Source(self, x, offsets, run)
+                    epilogue.emit_halos(n, y, first_block + i, self.problem.out_hw[0])
+        source = Source(self, x, offsets, first_block)
 
         def tile(x0: Expr) -> None:
-            self.emit_tile(Tile(source, weights, finish, epilogue, (n, y, x0), run))
+            self.emit_tile(Tile(source, weights, finish, epilogue, (n, y, x0), run, first_block))
 
         self.work.for_tiles(segment, tile)
 
@@ -125,7 +126,7 @@ class Source:
     kernel: DirectConv2d
     data: Expr
     offsets: list[Expr]
-    run: Expr
+    block: Expr
 
     def start(self, pixel: Pixel) -> Expr:
         """Offset of the first tap of an output pixel."""
@@ -136,7 +137,7 @@ class Source:
         at = view.offset(n, y * sh - top, x0 * sw - left, i64(0))
         if self.offsets:
             return T.bind(at)
-        return T.bind(at + geometry.group_offset(self.run * self.kernel.tiling.blocks))
+        return T.bind(at + geometry.group_offset(self.block))
 
     def pixel_step(self) -> int:
         """Units between the taps of neighbouring output pixels."""
@@ -148,11 +149,11 @@ class Source:
             return splat(self.data[at])
         if self.kernel.geometry.depthwise:
             blocks = self.kernel.blocks
-            index = lanes(at + blocks.first(self.run))
+            index = lanes(at + blocks.first(self.block))
             if blocks.ragged:
-                return T.masked_load(f"{self.kernel.element}x16", self.data, index, blocks.lane_mask(self.run))
+                return T.masked_load(f"{self.kernel.element}x16", self.data, index, blocks.lane_mask(self.block))
             return self.data[index]
-        return self.data[splat(at) + T.Cast("int64x16", self.offsets[0][lanes(self.run * LANES)])]
+        return self.data[splat(at) + T.Cast("int64x16", self.offsets[0][lanes(self.block * LANES)])]
 
 
 @dataclass(frozen=True)
@@ -165,6 +166,7 @@ class Tile:
     epilogue: Epilogue
     pixel: Pixel
     run: Expr
+    block: Expr
 
 
 def _deal(buffers: Sequence[Expr], parts: Sequence[Sequence[Parameter]]) -> list[list[Expr]]:

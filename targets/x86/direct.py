@@ -108,8 +108,13 @@ class Geometry:
 
     def uniform(self, blocks: int) -> bool:
         """Whether every run of `blocks` blocks lies in one group, so that one input word serves all its lanes."""
-        groups = self.group_of_lane().reshape(-1, blocks * LANES)
+        groups = self.group_of_lane().reshape(-1, LANES)[self.runs(blocks)].reshape(-1, blocks * LANES)
         return bool((groups == groups[:, :1]).all())
+
+    def runs(self, blocks: int) -> npt.NDArray[np.int64]:
+        """int64 [runs, blocks]: the blocks of every run; the last run overlaps its neighbour rather than be short."""
+        first = np.minimum(np.arange(-(-self.blocks.count // blocks)) * blocks, self.blocks.count - blocks)
+        return first[:, None] + np.arange(blocks)[None, :]
 
     def group_offset(self, block: Expr) -> Expr:
         """Offset of the inputs of the group that a block belongs to."""
@@ -123,14 +128,14 @@ class Geometry:
         return (self.group_of_lane() * self.group_inputs * self.channel_pitch).astype(np.int32)
 
     def arrange(self, weights: npt.NDArray[np.float32], blocks: int) -> npt.NDArray[np.generic]:
-        """OIHW weights as [blocks / B, steps, B * 16] in the order of `loops`; uint32 words for "bit"."""
+        """OIHW weights as [runs, steps, B * 16] in the order of `loops`; uint32 words for "bit"."""
         if self.problem.x.dtype == "bit":
             units: npt.NDArray[np.generic] = pack_bits(weights.transpose(0, 2, 3, 1))
         else:
             units = weights.astype(np.float32) if self.planar else weights.transpose(0, 2, 3, 1).astype(np.float32)
         lanes = self.blocks.spread(units.reshape(len(weights), -1).T)
-        tiles = lanes.reshape(self.steps, -1, blocks * LANES).transpose(1, 0, 2)
-        return np.ascontiguousarray(tiles)
+        runs = lanes.reshape(self.steps, -1, LANES)[:, self.runs(blocks)]
+        return np.ascontiguousarray(runs.reshape(self.steps, -1, blocks * LANES).transpose(1, 0, 2))
 
 
 @dataclass(frozen=True)
@@ -152,14 +157,19 @@ class Work:
         return -(-self.tiles // self.tiling.segment)
 
     @property
-    def supers(self) -> int:
+    def runs(self) -> int:
         """Runs of `tiling.blocks` channel blocks."""
-        return self.blocks.count // self.tiling.blocks
+        return -(-self.blocks.count // self.tiling.blocks)
+
+    def first_block(self, run: Expr) -> Expr:
+        """First block of a run; see `Geometry.runs`."""
+        b, count = self.tiling.blocks, self.blocks.count
+        return run * b if count % b == 0 else T.min(run * b, i64(count - b))
 
     @property
     def items(self) -> int:
         """All work items."""
-        return self.problem.x.n * self.problem.out_hw[0] * self.segments * self.supers
+        return self.problem.x.n * self.problem.out_hw[0] * self.segments * self.runs
 
     def decode(self, item: Expr) -> tuple[Expr, Expr, Expr, Expr]:
         """Image, output row, segment and run of channel blocks."""
@@ -167,7 +177,7 @@ class Work:
         if self.tiling.channel_major:
             run, rest = split(item, rows * self.segments)
         else:
-            rest, run = split(item, self.supers)
+            rest, run = split(item, self.runs)
         row, segment = split(rest, self.segments)
         n, y = split(row, self.problem.out_hw[0])
         return T.bind(n), T.bind(y), T.bind(segment), T.bind(run)

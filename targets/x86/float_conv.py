@@ -15,7 +15,7 @@ from qcompiler.targets.x86.emit import LANES, Expr, Parameter, lanes, splat, tem
 
 @dataclass(frozen=True)
 class FloatConv2d(DirectConv2d):
-    """Weights float32 [blocks / B, steps, B, 16]; `fma`: whether the variant fuses multiply and add."""
+    """Weights float32 [runs, steps, B, 16]; `fma`: whether the variant fuses multiply and add."""
 
     fma: bool
 
@@ -24,7 +24,7 @@ class FloatConv2d(DirectConv2d):
 
     def weight_parameters(self) -> list[Parameter]:
         """The weights."""
-        return [Parameter("weights", "float32", self.geometry.steps * self.blocks.count * LANES, 64)]
+        return [Parameter("weights", "float32", self.work.runs * self.geometry.steps * self.tiling.blocks * LANES, 64)]
 
     def pack_weights(self, constants: Constants) -> list[Array]:
         """Weights in the order of the loops."""
@@ -41,7 +41,7 @@ class FloatConv2d(DirectConv2d):
         n, y, x0 = tile.pixel
         for p, row in enumerate(sums):
             for b, total in enumerate(row):
-                tile.epilogue.emit((n, y, x0 + p), tile.run * blocks + b, total[lanes(0)])
+                tile.epilogue.emit((n, y, x0 + p), tile.block + b, total[lanes(0)])
 
     def _accumulate(self, tile: Tile, sums: list[list[Expr]]) -> None:
         """sums[p][b] += products of pixel p with the channels of block b."""

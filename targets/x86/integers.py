@@ -73,7 +73,7 @@ class CountFinish:
             found.append(borders.table())
         return found
 
-    def emit_tile(self, tile: Tile, blocks: int, counts: Sequence[Sequence[Expr]]) -> None:
+    def emit_tile(self, tile: Tile, counts: Sequence[Sequence[Expr]]) -> None:
         """Finish counts[p][b], stack arrays int32 [16], of a register tile."""
         n, y, x0 = tile.pixel
         classes = tile.finish[1] if len(tile.finish) > 1 else None
@@ -83,8 +83,7 @@ class CountFinish:
             if classes is not None:
                 pixel_class = T.bind(row_class + T.Cast("int64", classes[x0 + (p + self.problem.out_hw[0])]))
             for b, count in enumerate(row):
-                block = tile.run * blocks + b
-                self._finish(tile, pixel_class, (n, y, x0 + p), block, count[lanes(0)])
+                self._finish(tile, pixel_class, (n, y, x0 + p), tile.block + b, count[lanes(0)])
 
     def _finish(self, tile: Tile, pixel_class: Expr, pixel: Pixel, block: Expr, count: Expr) -> None:
         """Finish one register of mismatch counts, int32x16."""

@@ -20,7 +20,7 @@ _AVX512 = (*_AVX2, "avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl")
 class Isa:
     """One instruction-set level.
 
-    vector_bytes: widest vector; registers: number of vector registers; lookup: whether byte shuffles exist.
+    vector_bytes: widest vector; registers: how many there are; fma: whether multiply and add fuse.
     """
 
     level: Level
@@ -60,25 +60,28 @@ _CPUS: dict[str, Level] = {
 
 @dataclass(frozen=True)
 class PortLimits:
-    """What one core can do per cycle at best, and its usual clock under vector load.
+    """What one core can do per cycle at best, per level, and its usual clock under vector load.
 
-    binary_macs: 1-bit multiply-adds per level; fma: float32 multiply-adds per level.
+    word: 1-bit multiply-adds in word form; lookup: in byte-lane lookup form, as reached; fma: float32 multiply-adds.
     """
 
     ghz: float
-    binary_macs: Mapping[Level, float]
+    word: Mapping[Level, float]
+    lookup: Mapping[Level, float]
     fma: Mapping[Level, float]
 
 
 PORT_LIMITS: Mapping[str, PortLimits] = {
     "znver4": PortLimits(
         3.7,
-        {"avx512vpopcntdq": 341, "avx512bw": 171, "avx2": 171, "baseline": 24},
+        {"avx512vpopcntdq": 341, "avx512bw": 68, "avx2": 66, "baseline": 24},
+        {"avx512vpopcntdq": 188, "avx512bw": 188, "avx2": 145, "baseline": 0},
         {"avx512vpopcntdq": 16, "avx512bw": 16, "avx2": 16, "baseline": 8},
     ),
     "znver5": PortLimits(
         4.1,
-        {"avx512vpopcntdq": 683, "avx512bw": 359, "avx2": 172, "baseline": 24},
+        {"avx512vpopcntdq": 683, "avx512bw": 202, "avx2": 100, "baseline": 24},
+        {"avx512vpopcntdq": 359, "avx512bw": 359, "avx2": 172, "baseline": 0},
         {"avx512vpopcntdq": 32, "avx512bw": 32, "avx2": 16, "baseline": 8},
     ),
 }

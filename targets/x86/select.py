@@ -7,12 +7,14 @@ from collections.abc import Sequence
 from qcompiler.targets.problem import Conv2d, Map2d, Pool2d, Problem
 from qcompiler.targets.target import Kernel
 from qcompiler.targets.x86.blocks import Blocks, blocks_for
-from qcompiler.targets.x86.direct import Geometry, Tiling
+from qcompiler.targets.x86.direct import Geometry
 from qcompiler.targets.x86.epilogue import outputs_of
 from qcompiler.targets.x86.float_conv import FloatConv2d
+from qcompiler.targets.x86.lookup_conv import LookupConv2d
 from qcompiler.targets.x86.machine import PORT_LIMITS, Isa
 from qcompiler.targets.x86.map import ElementMap2d
 from qcompiler.targets.x86.pool import BitPool2d, FloatPool2d
+from qcompiler.targets.x86.tilings import Ranked, float_tilings, lookup_tilings, word_tilings
 from qcompiler.targets.x86.xnor_conv import XnorConv2d
 
 
@@ -37,49 +39,34 @@ def _memory_ns(problem: Pool2d | Map2d) -> float:
 
 
 def _convolutions(isa: Isa, problem: Conv2d, blocks: Blocks) -> list[Kernel]:
-    """Direct convolutions on every tiling."""
-    tilings = tilings_for(isa, problem, blocks)
+    """Direct convolutions on every tiling, cheapest first."""
     limits = PORT_LIMITS["znver4"]
-    binary = problem.x.dtype == "bit"
-    rate = (limits.binary_macs if binary else limits.fma)[isa.level] * limits.ghz
     found: list[Kernel] = []
-    for rank, tiling in enumerate(tilings):
-        cost = problem.macs / rate * (1 + rank / 100)
-        if binary:
-            found.append(XnorConv2d(problem, blocks, tiling, cost))
-        else:
-            found.append(FloatConv2d(problem, blocks, tiling, cost, isa.fma))
-    return found
+    if problem.x.dtype == "float32":
+        for r in float_tilings(isa, problem, blocks):
+            cost = _compute_ns(problem, limits.fma[isa.level] * limits.ghz, r)
+            found.append(FloatConv2d(problem, blocks, r.tiling, cost, isa.fma))
+    else:
+        for r in word_tilings(isa, problem, blocks):
+            found.append(
+                XnorConv2d(problem, blocks, r.tiling, _compute_ns(problem, limits.word[isa.level] * limits.ghz, r))
+            )
+        if limits.lookup[isa.level] > limits.word[isa.level] and can_look_up(problem, blocks):
+            for r in lookup_tilings(isa, problem, blocks):
+                cost = _compute_ns(problem, limits.lookup[isa.level] * limits.ghz, r)
+                found.append(LookupConv2d(problem, blocks, r.tiling, cost, r.width))
+    return sorted(found, key=lambda kernel: kernel.cost)
 
 
-def tilings_for(isa: Isa, problem: Conv2d, blocks: Blocks) -> list[Tiling]:
-    """Register tiles that fit the register file, best first."""
-    width = problem.out_hw[1]
+def can_look_up(problem: Conv2d, blocks: Blocks) -> bool:
+    """Whether the lookup form applies: one input word serves sixteen lanes, and sums fit sixteen bits."""
     geometry = Geometry(problem, blocks)
-    registers = 24 if isa.registers == 32 else 12
-    per_block = max(1, 64 // isa.vector_bytes)
-    shapes = []
-    for b in (1, 2, 4):
-        if blocks.count % b or not (b == 1 or geometry.uniform(b)):
-            continue
-        for p in range(1, min(width, 14) + 1):
-            if p * b * per_block <= registers or (p == 1 and b == 1):
-                shapes.append((_work_per_output(width, p, b), p, b))
-    channel_major = geometry.steps * blocks.count * 64 > 24 * 1024
-    return [
-        Tiling(p, b, _segment(problem, p), channel_major)
-        for _, p, b in sorted(shapes)
-    ]  # fmt: skip
+    return geometry.uniform(1) and geometry.steps * 32 < 2**16
 
 
-def _work_per_output(width: int, p: int, b: int) -> float:
-    """Relative cost of a tile: pixels computed twice, and operand loads per product."""
-    wasted = -(-width // p) * p / width
-    return wasted * (1 + 0.3 * (1 / p + 1 / b) + 0.5 / (p * b))
-
-
-def _segment(problem: Conv2d, pixels: int) -> int:
-    """Tiles of a row per item: whole rows, except where there are few rows to share among threads."""
-    tiles = -(-problem.out_hw[1] // pixels)
-    rows = problem.x.n * problem.out_hw[0]
-    return tiles if rows >= 8 else min(tiles, 8)
+def _compute_ns(problem: Conv2d, macs_per_ns: float, ranked: Ranked) -> float:
+    """Arithmetic or weight streaming, whichever is slower, and the traffic of the epilogue."""
+    arithmetic = problem.macs / macs_per_ns * ranked.slowdown
+    weights = problem.out_channels * problem.x.c // problem.groups * problem.kernel[0] * problem.kernel[1]
+    streaming = weights * (1 / 8 if problem.x.dtype == "bit" else 4) / 60
+    return max(arithmetic, streaming) + sum(b.nbytes for b in outputs_of(problem)) / 60

@@ -20,7 +20,7 @@ from qcompiler.targets.x86.integers import CountFinish
 
 @dataclass(frozen=True)
 class XnorConv2d(DirectConv2d):
-    """Weights uint32 [blocks / B, steps, B, 16]."""
+    """Weights uint32 [runs, steps, B, 16]."""
 
     family: ClassVar[str] = "xnor_conv2d"
     element: ClassVar[str] = "uint32"
@@ -31,7 +31,7 @@ class XnorConv2d(DirectConv2d):
 
     def weight_parameters(self) -> list[Parameter]:
         """Words of weights."""
-        return [Parameter("weights", "uint32", self.geometry.steps * self.blocks.count * LANES, 64)]
+        return [Parameter("weights", "uint32", self.work.runs * self.geometry.steps * self.tiling.blocks * LANES, 64)]
 
     def pack_weights(self, constants: Constants) -> list[Array]:
         """Bits of the weights, channels of direction -1 negated."""
@@ -52,7 +52,7 @@ class XnorConv2d(DirectConv2d):
         for count in (count for row in counts for count in row):
             write(count, splat(T.int32(0)), lanes(0))
         self._accumulate(tile, counts)
-        self._finish.emit_tile(tile, blocks, counts)
+        self._finish.emit_tile(tile, counts)
 
     def _accumulate(self, tile: Tile, counts: list[list[Expr]]) -> None:
         """counts[p][b] += mismatches of pixel p with the channels of block b."""

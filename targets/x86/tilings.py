@@ -1,0 +1,88 @@
+"""Register tiles of convolutions: which ones fit a machine, and which is best before anything is measured.
+
+The rule, from measurements: tiles that divide the row and the channel blocks beat everything else; with equal waste,
+enough independent accumulators to hide the latency of an addition or multiply-add; then few operand loads per product.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from qcompiler.targets.problem import Conv2d
+from qcompiler.targets.x86.blocks import Blocks
+from qcompiler.targets.x86.direct import Geometry, Tiling
+from qcompiler.targets.x86.emit import LANES
+from qcompiler.targets.x86.machine import Isa
+
+_L1_WEIGHTS = 24 * 1024
+_KEPT = 16
+
+
+@dataclass(frozen=True)
+class Ranked:
+    """A tiling and its estimated time relative to the port limit (1 is perfect)."""
+
+    tiling: Tiling
+    slowdown: float
+    width: int = 0
+
+
+def word_tilings(isa: Isa, problem: Conv2d, blocks: Blocks) -> list[Ranked]:
+    """Tiles of the word form; without a vector population count its expansion needs most of the registers."""
+    limit = {"avx512vpopcntdq": 16, "avx512bw": 16, "avx2": 4, "baseline": 2}[isa.level]
+    return _ranked(problem, blocks, [(p, b, _vector_slowdown(p, b, 4)) for p, b in _tiles(problem, blocks, limit)])
+
+
+def float_tilings(isa: Isa, problem: Conv2d, blocks: Blocks) -> list[Ranked]:
+    """Tiles of float convolutions."""
+    limit = {"avx512vpopcntdq": 16, "avx512bw": 16, "avx2": 6, "baseline": 3}[isa.level]
+    need = 8 * isa.vector_bytes // 64
+    return _ranked(problem, blocks, [(p, b, _vector_slowdown(p, b, need)) for p, b in _tiles(problem, blocks, limit)])
+
+
+def lookup_tilings(isa: Isa, problem: Conv2d, blocks: Blocks) -> list[Ranked]:
+    """Tiles of the lookup form, with the shuffle width each uses."""
+    limit = 8 if isa.registers == 16 else 16
+    found: list[Ranked] = []
+    for width in (16, 32, 64):
+        per_vector = width // LANES
+        if width > isa.vector_bytes or (width < isa.vector_bytes and blocks.count * LANES > width):
+            continue
+        tiles = [
+            (p, b, 0.5 + per_vector / b + 0.5 / p)
+            for p, b in _tiles(problem, blocks, limit * per_vector)
+            if b % per_vector == 0 and p <= 7
+        ]
+        found += _ranked(problem, blocks, tiles, width)
+    return found
+
+
+def _tiles(problem: Conv2d, blocks: Blocks, limit: int) -> list[tuple[int, int]]:
+    """All (pixels, blocks) of at most `limit` accumulators of sixteen lanes."""
+    geometry = Geometry(problem, blocks)
+    usable = [b for b in range(1, min(blocks.count, 8) + 1) if b == 1 or geometry.uniform(b)]
+    return [(p, b) for b in usable for p in range(1, min(problem.out_hw[1], 14) + 1) if p * b <= limit]
+
+
+def _vector_slowdown(pixels: int, blocks: int, need: int) -> float:
+    """Latency not hidden, and loads per product."""
+    return max(1.0, need / (pixels * blocks)) * (1 + 0.05 / pixels + 0.03 / blocks)
+
+
+def _ranked(problem: Conv2d, blocks: Blocks, tiles: list[tuple[int, int, float]], width: int = 0) -> list[Ranked]:
+    """The best tiles, with the slowdown of overlapping tiles on top."""
+    row, count = problem.out_hw[1], blocks.count
+    found = [
+        Ranked(_tiling(problem, blocks, p, b), s * -(-row // p) * p / row * -(-count // b) * b / count, width)
+        for p, b, s in tiles
+    ]
+    return sorted(found, key=lambda ranked: ranked.slowdown)[:_KEPT]
+
+
+def _tiling(problem: Conv2d, blocks: Blocks, pixels: int, run: int) -> Tiling:
+    """Order and size of the work items around a register tile."""
+    weights = Geometry(problem, blocks).steps * blocks.count * LANES * 4
+    rows, tiles = problem.x.n * problem.out_hw[0], -(-problem.out_hw[1] // pixels)
+    rereads_rows = problem.x.nbytes * -(-blocks.count // run)
+    channel_major = weights > _L1_WEIGHTS and rereads_rows < weights * rows
+    return Tiling(pixels, run, tiles if rows >= 8 else min(tiles, 8), channel_major)
