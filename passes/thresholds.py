@@ -72,5 +72,6 @@ def attains_zero(steps: tuple[Step, ...], lattice: Lattice) -> BoolArray:
     """Per channel, whether the chain is exactly 0 at some integer of the lattice. bool [C]."""
     nonnegative = find_sign_change(steps, lattice, 1.0)
     positive = find_sign_change(steps, lattice, -1.0)
-    same = (nonnegative.threshold == positive.threshold) & (nonnegative.direction == positive.direction)
-    return ~same
+    moved: BoolArray = nonnegative.threshold != positive.threshold
+    turned: BoolArray = nonnegative.direction != positive.direction
+    return np.logical_or(moved, turned)

@@ -99,7 +99,7 @@ def test_scale_bias_relu_and_clip_fold_and_keep_their_names():
     [
         ("m = Mul (acc, scale)\n b2 = qcompiler.Binarize (m)\n y = Add (b2, m)", "read by more than one node"),
         (
-            "map = Abs (x)\n k = ReduceMean (map, axes)\n m = Mul (acc, k)\n y = qcompiler.Binarize (m)",
+            "k = ReduceMean (x, axes)\n m = Mul (acc, k)\n y = qcompiler.Binarize (m)",
             "not a constant",
         ),
         ("m = Mul (acc, spatial)\n y = qcompiler.Binarize (m)", "varies within a channel"),

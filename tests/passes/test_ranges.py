@@ -54,10 +54,8 @@ def test_a_lattice_holds_every_attainable_sum(weights, op):
     reach = IntegerRanges().lattice(the(model, "MatMul"))
     assert reach is not None
     codes = (-1, 1) if op == "Binarize" else (-1, 0, 1)
-    sums = {
-        sum(a * w for a, w in zip(point, weights, strict=True))
-        for point in itertools.product(codes, repeat=len(weights))
-    }
+    points = itertools.product(codes, repeat=len(weights))
+    sums = {sum(a * w for a, w in zip(point, weights, strict=True)) for point in points}
     allowed = {int(n) for n in reach.at(np.arange(reach.count[0]))}
     assert sums <= allowed
     assert (min(sums), max(sums)) == (reach.low[0], reach.high[0])

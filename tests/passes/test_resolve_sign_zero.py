@@ -33,7 +33,7 @@ def network(body: str):
         "c = Conv (x, w)\n v = Add (c, beta)",
         "c = Conv (x, w)\n n = Add (c, beta)\n v = Clip (n, low, high)",
         "c = Conv (x, w)\n n = Add (c, beta)\n r = Relu (n)\n m = Mul (r, gamma)\n v = Add (m, beta)",
-        "c = Conv (x, w)\n n = Add (c, beta)\n p = MaxPool <kernel_shape = [2, 2]> (n)\n m = Mul (p, gamma)\n v = Add (m, beta)",
+        "c = Conv (x, w)\n n = Add (c, beta)\n p = MaxPool <kernel_shape = [2, 2]> (n)\n v = Add (p, half)",
         "c = Conv (x, w)\n n = Add (c, beta)\n d = Conv <pads = [1, 1, 1, 1]> (n, w)\n v = Add (d, n)",
     ],
     ids=["bias", "hardtanh", "relu then batch norm", "pool", "residual"],
