@@ -90,7 +90,7 @@ def random_inputs(tensors: Sequence[TensorInfo], seed: int = 0) -> dict[str, Arr
 
 
 def read_npz(path: Path, expected: Sequence[TensorInfo] | None = None, limit: int = DEFAULT_LIMIT) -> dict[str, Array]:
-    """Read the arrays of an .npz file that may be hostile: no pickles, and nothing larger than announced.
+    """Read the arrays of an .npz file that may be hostile: no pickles, and at most `limit` bytes in all.
 
     With `expected`, names (or numpy's arr_0, arr_1, ... in the order of the inputs), shapes and dtypes are checked
     before any data is read. Raises UsageError.
@@ -98,10 +98,11 @@ def read_npz(path: Path, expected: Sequence[TensorInfo] | None = None, limit: in
     try:
         with zipfile.ZipFile(path) as archive:
             members = {entry.filename.removesuffix(".npy"): entry for entry in archive.infolist()}
-            wanted = _wanted(members, expected)
-            return {
-                name: _read_member(archive, members[key], name, tensor, limit) for key, (name, tensor) in wanted.items()
-            }
+            arrays: dict[str, Array] = {}
+            for key, (name, tensor) in _wanted(members, expected).items():
+                arrays[name] = _read_member(archive, members[key], name, tensor, limit)
+                limit -= arrays[name].nbytes
+            return arrays
     except UsageError as error:
         raise UsageError(f"{path}: {error.message}", remedy=error.remedy) from error
     except OSError as error:
@@ -135,7 +136,7 @@ def _read_member(
             check_type(tensor, shape, dtype.newbyteorder("="))
         size = int(np.prod([int(extent) for extent in shape], dtype=object)) * dtype.itemsize
         if size > limit:
-            raise UsageError(f"array '{name}' has {size} bytes, at most {limit} are read")
+            raise UsageError(f"array '{name}' has {size} bytes, at most {limit} more are read")
         flat = _read_exactly(file, size, name).view(dtype)
     array = flat.reshape(shape[::-1]).transpose() if fortran else flat.reshape(shape)
     return array.astype(dtype.newbyteorder("="), copy=False)

@@ -1,0 +1,274 @@
+"""The command lines qcompile and qrun: parse, call, print."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from time import perf_counter
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+
+import typer
+from rich.console import Console
+
+from qcompiler.errors import QCompilerError, UsageError
+
+if TYPE_CHECKING:
+    from qcompiler.bundle.load import Bundle
+
+INTERRUPTED, TERMINATED, BROKEN_PIPE = 128 + signal.SIGINT, 128 + signal.SIGTERM, 128 + signal.SIGPIPE
+Task = Callable[[], None]
+
+_COMPILE_HELP = """Compile an ONNX network into a directory with a C library that needs nothing else.
+
+\b
+Examples:
+  qcompile model.onnx                          for this kind of machine, into model.qc/
+  qcompile model.onnx -o net --threads 4       into net/, run on four threads by default
+  qcompile model.onnx --shape image=1x3x32x32  fix the shape of a dynamic input
+  qcompile model.onnx --explain                say for each layer why it is or is not binary
+
+The result is checked against onnxruntime, step by step, before it appears.
+Exit status: 0 done, 2 usage, 3 unsupported model, 4 invalid file, 5 verification failed, 1 anything else.
+"""
+
+_RUN_HELP = """Run a network that qcompile made, on arrays from an .npz file or on random ones.
+
+\b
+Examples:
+  qrun model.qc --inputs in.npz --outputs out.npz
+  qrun model.qc --benchmark --threads 2        time whole runs
+  qrun model.qc --profile                      time every step
+  qrun model.qc --benchmark --json             the same for programs
+
+An .npz file has one array per input, under the input's name:
+numpy.savez("in.npz", **{"input": array}). Exit status: 0 done, 2 usage, 3 unsupported CPU, 4 damaged bundle.
+"""
+
+_compile_app = typer.Typer(add_completion=False, rich_markup_mode=None)
+_run_app = typer.Typer(add_completion=False, rich_markup_mode=None)
+
+Debug = Annotated[bool, typer.Option("--debug", help="Show a traceback with an error.")]
+
+
+def qcompile() -> NoReturn:
+    """Entry point of the command qcompile."""
+    _main(_compile_app, "qcompile")
+
+
+def qrun() -> NoReturn:
+    """Entry point of the command qrun."""
+    _main(_run_app, "qrun")
+
+
+@_compile_app.command(help=_COMPILE_HELP)
+def _compile_command(
+    model: Annotated[Path, typer.Argument(metavar="MODEL.onnx", show_default=False)],
+    target: Annotated[str, typer.Option(metavar="NAME", help="Machine family.")] = "x86",
+    mcpu: Annotated[
+        str, typer.Option(metavar="NAME[,NAME...]", help="Instruction sets or CPUs to make code for; default: all.")
+    ] = "",
+    bits: Annotated[str, typer.Option(metavar="auto|1..8", help="Widest quantized layer allowed.")] = "auto",
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", metavar="DIR", help="Directory to make; default: MODEL.qc.")
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace the bundle at the output.")] = False,
+    shape: Annotated[
+        list[str] | None, typer.Option(metavar="NAME=1x3x224x224", help="Shape of an input; may be repeated.")
+    ] = None,
+    threads: Annotated[int, typer.Option(metavar="N", help="Threads that qrun uses by default.")] = 1,
+    verify: Annotated[bool, typer.Option(help="Compare with onnxruntime before the bundle appears.")] = True,
+    inputs: Annotated[Path | None, typer.Option(metavar="DATA.npz", help="Inputs to verify with.")] = None,
+    print_after: Annotated[str | None, typer.Option(metavar="PASS", help="Print the graph after a pass.")] = None,
+    save_ir: Annotated[Path | None, typer.Option(metavar="DIR", help="Save the graph after each pass.")] = None,
+    explain: Annotated[bool, typer.Option("--explain", help="Say why each layer is or is not binary.")] = False,
+    debug: Debug = False,
+) -> Task:
+    options: dict[str, Any] = {
+        "target": target,
+        "mcpu": tuple(name for name in mcpu.split(",") if name),
+        "bits": parse_bits(bits),
+        "output": output,
+        "shapes": dict(parse_shape(text) for text in shape or ()),
+        "threads": threads,
+        "verify": verify,
+        "print_after": print_after,
+        "save_ir": save_ir,
+        "force": force,
+    }
+    return lambda: _compile(model, inputs, options, explain)
+
+
+@_run_app.command(help=_RUN_HELP)
+def _run_command(
+    bundle: Annotated[Path, typer.Argument(metavar="BUNDLE", show_default=False)],
+    inputs: Annotated[Path | None, typer.Option(metavar="IN.npz", help="Arrays by input name.")] = None,
+    outputs: Annotated[Path | None, typer.Option(metavar="OUT.npz", help="Write the outputs here.")] = None,
+    benchmark: Annotated[bool, typer.Option("--benchmark", help="Time whole runs.")] = False,
+    profile: Annotated[bool, typer.Option("--profile", help="Time every step.")] = False,
+    threads: Annotated[int | None, typer.Option(metavar="N", help="Default: as given to qcompile.")] = None,
+    variant: Annotated[str | None, typer.Option(metavar="NAME", help="Instruction set; default: the best.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    debug: Debug = False,
+) -> Task:
+    if outputs is not None and inputs is None:
+        raise UsageError("--outputs needs --inputs", remedy="give the arrays to run on")
+    return lambda: _run(bundle, inputs, outputs, benchmark, profile, threads, variant, as_json)
+
+
+def parse_bits(text: str) -> str | int:
+    """The value of --bits: auto, or an integer from 1 to 8."""
+    if text == "auto":
+        return text
+    if text.isdecimal() and text.isascii() and 1 <= int(text) <= 8:
+        return int(text)
+    raise UsageError(f"--bits {text}: expected auto or a number from 1 to 8")
+
+
+def parse_shape(text: str) -> tuple[str, tuple[int, ...]]:
+    """NAME=1x3x224x224 as (name, shape); the name may contain further equal signs."""
+    name, _, sizes = text.rpartition("=")
+    parts = sizes.split("x")
+    if not name or not all(part.isdecimal() and part.isascii() and len(part) < 10 and int(part) for part in parts):
+        raise UsageError(f"--shape {text}: expected NAME=1x3x224x224, with positive sizes")
+    return name, tuple(int(part) for part in parts)
+
+
+def _compile(model: Path, inputs: Path | None, options: dict[str, Any], explain: bool) -> None:
+    if inputs is not None:
+        from qcompiler.bundle.tensors import read_npz
+
+        options = {**options, "inputs": read_npz(inputs)}
+    with _stages() as progress:
+        from qcompiler.pipeline import compile
+
+        bundle = compile(model, progress=progress, **options)
+    console = Console()
+    console.print(bundle.report_text, markup=False, highlight=False, soft_wrap=True)
+    if explain:
+        for line in _explanations(bundle):
+            console.print(line, markup=False, highlight=False, soft_wrap=True)
+    sizes = {name: info.bytes for name, info in bundle.manifest.files.items()}
+    files = ", ".join(f"{name} ({size / 1024:.1f} KiB)" for name, size in sizes.items() if name.startswith("lib"))
+    console.print(f"wrote {bundle.directory}/: {files}, {bundle.name}.h", markup=False, highlight=False, soft_wrap=True)
+    console.print(f"try: qrun {bundle.directory} --benchmark", markup=False, highlight=False, soft_wrap=True)
+
+
+def _explanations(bundle: Bundle) -> Iterator[str]:
+    for step in bundle.steps:
+        if not step.macs:
+            continue
+        binary = step.w_bits == 1 and step.a_bits == 1
+        what = "binary" if binary else f"not binary ({step.w_bits}-bit weights, {step.a_bits}-bit inputs)"
+        reason = f": {step.note}" if step.note else ""
+        yield f"{', '.join(step.nodes) or step.op}: {what}{reason}"
+
+
+@contextmanager
+def _stages() -> Iterator[Callable[[str], None]]:
+    """A callback that shows the stage at work, and leaves a line with its time for each that is done."""
+    console = Console(stderr=True)
+    started = perf_counter()
+    with console.status("loading the compiler") as status:
+
+        def show(stage: str) -> None:
+            seconds = f"{perf_counter() - started:6.1f} s  "
+            console.print(seconds + stage, markup=False, highlight=False, soft_wrap=True)
+            status.update(stage.partition(":")[0])
+
+        yield show
+
+
+def _run(
+    path: Path,
+    inputs: Path | None,
+    outputs: Path | None,
+    benchmark: bool,
+    profile: bool,
+    threads: int | None,
+    variant: str | None,
+    as_json: bool,
+) -> None:
+    from qcompiler import display
+    from qcompiler.bundle.load import load
+    from qcompiler.bundle.staging import new_file
+    from qcompiler.bundle.tensors import random_inputs, read_npz, write_npz
+
+    bundle = load(path, variant=variant)
+    threads = bundle.manifest.threads if threads is None else threads
+    arrays = random_inputs(bundle.inputs) if inputs is None else read_npz(inputs, bundle.inputs)
+    results = bundle.run(arrays, threads=threads)
+    if outputs is not None:
+        with new_file(outputs) as staged:
+            write_npz(staged, results)
+    timed = bundle.benchmark(arrays, threads=threads) if benchmark else None
+    profiled = bundle.profile(arrays, threads=threads) if profile else None
+    if as_json:
+        data: dict[str, Any] = {"outputs": display.outputs_data(results)}
+        data |= {"benchmark": display.benchmark_data(timed, bundle)} if timed else {}
+        data |= {"profile": display.profile_data(profiled)} if profiled else {}
+        print(json.dumps(data, indent=1, allow_nan=False))
+        return
+    console = Console()
+    if inputs is None and not (timed or profiled):
+        console.print("random inputs: give arrays with --inputs IN.npz", highlight=False)
+    if not (timed or profiled):
+        console.print(display.outputs_table(results))
+    if timed:
+        console.print(display.benchmark_text(timed, bundle), markup=False, highlight=False, soft_wrap=True)
+    if profiled:
+        console.print(display.profile_table(profiled))
+
+
+class _Terminated(KeyboardInterrupt):
+    """SIGTERM, treated as an interrupt so that nothing half-written is left."""
+
+
+def _terminate(*_: object) -> NoReturn:
+    raise _Terminated
+
+
+def _main(app: typer.Typer, name: str) -> NoReturn:
+    """Run a command and leave with its exit status; without --debug no traceback reaches the user."""
+    signal.signal(signal.SIGTERM, _terminate)
+    try:
+        result = app(prog_name=name, standalone_mode=False)
+        if callable(result):
+            result()
+        sys.stdout.flush()
+        status = result if isinstance(result, int) else 0
+    except BrokenPipeError:
+        # Python would complain once more when it flushes at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        status = BROKEN_PIPE
+    except BaseException as error:
+        if "--debug" in sys.argv:
+            traceback.print_exc()
+        status, message = _explain(error, name)
+        if message:
+            print(message.replace("\n", " "), file=sys.stderr)
+    sys.exit(status)
+
+
+def _explain(error: BaseException, name: str) -> tuple[int, str]:
+    """Exit status and one line for an error."""
+    if isinstance(error, _Terminated):
+        return TERMINATED, "terminated; nothing was written"
+    if isinstance(error, KeyboardInterrupt):
+        return INTERRUPTED, "interrupted; nothing was written"
+    if isinstance(error, QCompilerError):
+        return error.exit_code, f"error: {error}"
+    if isinstance(error, SystemExit):
+        return error.code if isinstance(error.code, int) else 1, ""
+    if isinstance(error, MemoryError):
+        return 1, "error: out of memory"
+    # Typer's own errors; its classes moved between versions, their interface did not.
+    text = getattr(error, "format_message", None)
+    if text is not None:
+        return UsageError.exit_code, f"error: {text()} (see {name} --help)"
+    return 1, f"error: internal error: {type(error).__name__}: {error} (--debug shows where)"
