@@ -19,6 +19,9 @@ from qcompiler.ir.ops import DOMAIN
 
 Array = npt.NDArray[Any]
 
+# The key under which a node carries the name of the original node it comes from.
+SOURCE = "qcompiler.source"
+
 
 class Emitter:
     """Nodes, constants and types of the graph built so far.
@@ -103,6 +106,8 @@ class Emitter:
                 self.add_initializer(name, onnx.numpy_helper.from_array(value))
             return
         node.name = _unique(label(node), self._node_names)
+        if self.base not in ("", node.name):
+            node.metadata_props.append(onnx.StringStringEntryProto(key=SOURCE, value=self.base))
         self.nodes.append(node)
 
     def binarize(self, x: str, outputs: Sequence[str] = (), zero: float = 1.0) -> str:

@@ -1,0 +1,97 @@
+"""Rounding of a clipped value to two neighbouring integers: a step function of the value before the chain.
+
+2 * Round(Clip((x + 1) / 2, 0, 1)) - 1 and its relatives are signs up to float32 rounding. Every operator of the chain
+is monotone, so the composition is, and bisection over the float32 numbers finds the exact place of the step; the
+closed formula would be off by an ulp or two (round half to even included).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx_ir as ir
+
+from qcompiler.frontend.elementwise import Array, Constants, apply
+from qcompiler.frontend.steps import Step
+
+_ROUNDINGS = ("Round", "Floor", "Ceil")
+_MONOTONE = ("Add", "Sub", "Mul", "Div", "Clip", "Relu", "Max", "Min", "Neg", "Identity")
+# A node, its constant operands, and the position of its run-time operand.
+_Link = tuple[ir.Node, list[Array | None], int]
+_LARGEST = 0x7F800000  # the bits of infinity
+
+
+def rounded_step(node: ir.Node, constants: Constants) -> Step | None:
+    """The step function that a Round, Floor or Ceil node is; None if it takes other than two neighbouring values."""
+    if node.op_type not in _ROUNDINGS or node.domain != "" or node.outputs[0].dtype != ir.DataType.FLOAT:
+        return None
+    source, chain = _chain(node, constants)
+    low, high = _apply(chain, np.float32(-np.inf)), _apply(chain, np.float32(np.inf))
+    if not (np.isfinite(low) and np.isfinite(high)) or abs(high - low) != 1:
+        return None
+    last, first = _bisected(chain, low)
+    if not (np.isfinite(last) and np.isfinite(first)):
+        return None
+    if _short(last) >= _short(first):
+        return Step(source, np.asarray(last), np.asarray(low), np.asarray(low), np.asarray(high))
+    return Step(source, np.asarray(first), np.asarray(low), np.asarray(high), np.asarray(high))
+
+
+def _chain(node: ir.Node, constants: Constants) -> tuple[ir.Value, list[_Link]]:
+    """The monotone operators with constant scalars up to `node`, in order, and the value they start from."""
+    chain: list[_Link] = [(node, [None], 0)]
+    source = node.inputs[0]
+    assert source is not None
+    while (previous := source.producer()) is not None and (link := _link(previous, constants)) is not None:
+        chain.append(link)
+        following = previous.inputs[link[2]]
+        assert following is not None
+        source = following
+    return source, chain[::-1]
+
+
+def _link(node: ir.Node, constants: Constants) -> _Link | None:
+    """A monotone float32 operator of one run-time operand and scalar constants; None for any other node."""
+    if node.domain != "" or node.op_type not in _MONOTONE or node.outputs[0].dtype != ir.DataType.FLOAT:
+        return None
+    operands = [constants.of(value) for value in node.inputs]
+    running = [i for i, value in enumerate(node.inputs) if value is not None and operands[i] is None]
+    if len(running) != 1 or any(o is not None and (o.size != 1 or not np.isfinite(o).all()) for o in operands):
+        return None
+    if node.op_type in ("Clip", "Div") and running != [0]:
+        return None
+    scalars = [None if operand is None else operand.reshape(()) for operand in operands]
+    if node.op_type in ("Mul", "Div") and not scalars[1 - running[0]]:
+        return None
+    return node, scalars, running[0]
+
+
+def _apply(chain: list[_Link], x: np.float32) -> np.float32:
+    for node, operands, position in chain:
+        result = apply(node, [*operands[:position], np.asarray(x), *operands[position + 1 :]])
+        assert result is not None
+        x = np.float32(result)
+    return x
+
+
+def _bisected(chain: list[_Link], low: np.float32) -> tuple[np.float32, np.float32]:
+    """The largest number mapped to `low` and the smallest one that is not."""
+    below, above = -_LARGEST, _LARGEST
+    while above - below > 1:
+        middle = (below + above) // 2
+        if _apply(chain, _float_at(middle)) == low:
+            below = middle
+        else:
+            above = middle
+    return _float_at(below), _float_at(above)
+
+
+def _float_at(position: int) -> np.float32:
+    """The float32 number at a position of the ordered line; 0 is zero, negative positions are negative numbers."""
+    magnitude = np.asarray(abs(position), np.uint32).view(np.float32)
+    return np.float32(-magnitude if position < 0 else magnitude)
+
+
+def _short(number: np.float32) -> int:
+    """Trailing zero bits: how short the number is to write."""
+    bits = int(np.asarray(number, np.float32).view(np.uint32))
+    return 32 if bits & 0x7FFFFFFF == 0 else (bits & -bits).bit_length() - 1
