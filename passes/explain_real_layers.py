@@ -11,7 +11,7 @@ from qcompiler.ir.view import constant_of
 from qcompiler.passes.editing import is_op
 from qcompiler.passes.extract_scales import signs_and_scales
 from qcompiler.passes.provenance import REASON, label
-from qcompiler.passes.ranges import IntegerRanges
+from qcompiler.passes.ranges import Codes, IntegerRanges
 from qcompiler.passes.result import PassResult, Refusal
 
 _LAYERS = ("Conv", "MatMul", "Gemm", "ConvTranspose")
@@ -52,21 +52,38 @@ def _about_activations(node: ir.Node, ranges: IntegerRanges) -> str:
     value = node.inputs[0]
     if constant_of(value) is not None:
         return "the left operand is a constant; put the weights on the right"
+    while is_op(value.producer(), *_MOVES):
+        value = value.producer().inputs[0]
     origin = value.producer()
-    while is_op(origin, *_MOVES):
-        value = origin.inputs[0]
-        origin = value.producer()
     if is_op(origin, "Sign"):
         ternary = "activations are ternary: sign(0) = 0; use x >= 0 instead of sign"
         return str(origin.metadata_props.get(REASON, ternary))
-    codes = ranges.codes(node.inputs[0])
-    where = f"the input of the node comes from {label(origin)}" if origin is not None else "the input is a graph input"
-    if codes is None:
-        return f"activations are real: {where}; put a sign before it"
-    if codes.binary:
-        return ""
+    kind = _kind(node.inputs[0], value, ranges)
+    where = f"it reads the graph input '{value.name}'"
+    if origin is not None:
+        where = f"the input of the node comes from {label(origin)}"
+    return f"activations are {kind}: {where}; put a sign before it" if kind else ""
+
+
+def _kind(value: ir.Value, origin: ir.Value, ranges: IntegerRanges) -> str:
+    """What the activations are; "" for binary codes."""
+    codes = ranges.codes(value)
+    if codes is not None:
+        return "" if codes.binary else _width(codes)
+    node = origin.producer()
+    if is_op(node, "DequantizeLinear"):
+        quantized = node.inputs[0].dtype
+        return "real" if quantized is None else f"{quantized.bitwidth}-bit integers with a scale"
+    if is_op(node, "Mul", "Div"):
+        codes = next((found for i in node.inputs if constant_of(i) is None and (found := ranges.codes(i))), None)
+        if codes is not None and any(constant_of(i) is not None for i in node.inputs):
+            return f"{_width(codes)} with a scale"
+    return "real"
+
+
+def _width(codes: Codes) -> str:
     bits = max(1, int(np.ceil(np.log2(codes.high - codes.low + 1))))
-    return f"activations are {bits}-bit integers ({codes.low} to {codes.high}): {where}; put a sign before it"
+    return f"{bits}-bit integers ({codes.low} to {codes.high})"
 
 
 def _about_weights(node: ir.Node) -> str:

@@ -1,0 +1,67 @@
+import numpy as np
+import pytest
+
+from qcompiler.passes.explain_real_layers import ExplainRealLayers
+from tests.passes.comparison import apply, graph, normal, ops_of, signs, the
+
+GENERATOR = np.random.default_rng(0)
+SIGNS = signs(GENERATOR, 4, 2, 3, 3)
+TERNARY = np.sign(np.round(normal(GENERATOR, 4, 2, 3, 3)))
+
+
+@pytest.mark.parametrize(
+    ("body", "weights", "words"),
+    [
+        ("y = Conv (x, w)", SIGNS, ["activations are real", "the graph input 'x'", "put a sign before it"]),
+        ("r = Relu (x)\n y = Conv (r, w)", SIGNS, ["activations are real", "comes from Relu 'Relu_r'"]),
+        (
+            "r = Relu (x)\n p = MaxPool <kernel_shape = [2, 2]> (r)\n y = Conv (p, w)",
+            SIGNS,
+            ["comes from Relu 'Relu_r'"],
+        ),
+        ("b = qcompiler.Binarize (x)\n y = Conv (b, w)", TERNARY, ["the weights are ternary"]),
+        ("b = qcompiler.Binarize (x)\n y = Conv (b, w)", normal(GENERATOR, 4, 2, 3, 3), ["the weights are real"]),
+        ("b = Sign (x)\n y = Conv (b, w)", SIGNS, ["activations are ternary", "x >= 0"]),
+        ("c = Clip (x, low, high)\n b = Round (c)\n y = Conv (b, w)", SIGNS, ["2-bit integers (0 to 3)"]),
+        (
+            "c = Clip (x, low, high)\n b = Round (c)\n m = Mul (b, scale)\n y = Conv (m, w)",
+            SIGNS,
+            ["2-bit integers (0 to 3) with a scale", "comes from Mul 'Mul_m'"],
+        ),
+        (
+            "q = QuantizeLinear (x, scale, point)\n d = DequantizeLinear (q, scale, point)\n y = Conv (d, w)",
+            SIGNS,
+            ["8-bit integers with a scale", "DequantizeLinear 'DequantizeLinear_d'"],
+        ),
+    ],
+)
+def test_reasons(body, weights, words):
+    constants = {
+        "low": np.asarray(0, np.float32),
+        "high": np.asarray(3, np.float32),
+        "scale": np.asarray(0.3, np.float32),
+        "point": np.asarray(0, np.uint8),
+    }
+    model = graph(f"g (float[1, 2, 6, 6] x) => (y) {{ {body} }}", w=weights, **constants)
+    before = ops_of(model)
+    result = apply(ExplainRealLayers(), model)
+    assert ops_of(model) == before
+    reason = the(model, "Conv").metadata_props["qcompiler.reason"]
+    assert result.refusals[0].reason == reason
+    assert all(word in reason for word in words), reason
+
+
+def test_run_time_weights_and_left_constants():
+    model = graph(
+        "g (float[3, 3] x) => (y, z) { y = MatMul (x, x)\n z = MatMul (w, x) }", w=np.eye(3, dtype=np.float32)
+    )
+    apply(ExplainRealLayers(), model)
+    reasons = [node.metadata_props["qcompiler.reason"] for node in model.graph]
+    assert "computed at run time" in reasons[0]
+    assert "put the weights on the right" in reasons[1]
+
+
+def test_binary_layers_need_no_reason():
+    text = "g (float[3, 3] x) => (y) { b = qcompiler.Binarize (x)\n y = qcompiler.BinaryMatMul (b, w) }"
+    model = graph(text, w=np.ones((3, 3), np.float32))
+    assert ExplainRealLayers()(model).refusals == ()

@@ -1,0 +1,138 @@
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from qcompiler.ir.view import constant_of
+from qcompiler.passes.extract_scales import ExtractScales, signs_and_scales
+from tests.passes.comparison import apply, graph, normal, ops_of, signs, the
+
+GENERATOR = np.random.default_rng(0)
+SIGNS = signs(GENERATOR, 4, 2, 3, 3)
+ALPHA = np.asarray([0.5, 2, 0.25, 1], np.float32).reshape(4, 1, 1, 1)
+
+NEGATIVE_POOL = """
+    b = qcompiler.Binarize (x)
+    m = Mul (b, n)
+    p = MaxPool <kernel_shape = [2, 1]> (m)
+    y = Conv (p, w)"""
+
+
+def conv(body: str, weights, **constants):
+    return graph(f"g (float[1, 2, 6, 6] x) => (y) {{ {body} }}", w=weights, **constants)
+
+
+def weights_of(model, op="Conv"):
+    return constant_of(the(model, op).inputs[1])
+
+
+def test_weights_of_one_magnitude_per_channel_become_signs():
+    model = conv("b = qcompiler.Binarize (x)\n y = Conv (b, w)", SIGNS * ALPHA)
+    assert apply(ExtractScales(), model).rewrites == 1
+    assert ops_of(model) == ["Binarize", "Conv", "Mul"]
+    np.testing.assert_array_equal(weights_of(model), SIGNS)
+    np.testing.assert_array_equal(constant_of(the(model, "Mul").inputs[1]), ALPHA.reshape(1, 4, 1, 1))
+
+
+def test_a_channel_of_zeros_gets_scale_zero():
+    alpha = ALPHA.copy()
+    alpha[2] = 0
+    model = conv("b = qcompiler.Binarize (x)\n y = Conv (b, w)", SIGNS * alpha)
+    assert apply(ExtractScales(), model).rewrites == 1
+    assert (np.abs(weights_of(model)) == 1).all()
+    assert constant_of(the(model, "Mul").inputs[1]).reshape(-1)[2] == 0
+
+
+def test_the_spread_of_straight_through_chains_is_accepted_and_noted():
+    noise = 1 + 4e-7 * (GENERATOR.random(SIGNS.shape) - 0.5)
+    model = conv("b = qcompiler.Binarize (x)\n y = Conv (b, w)", (SIGNS * 0.3 * noise).astype(np.float32))
+    assert apply(ExtractScales(), model, exact=False).rewrites == 1
+    assert "vary by" in the(model, "Conv").metadata_props["qcompiler.note"]
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "s = Identity (m)",
+        "s = MaxPool <kernel_shape = [2, 2]> (m)",
+        "s = Pad (m, pads)",
+        "t = Transpose <perm = [0, 1, 3, 2]> (m)\n r = Reshape (t, shape)\n s = Reshape (r, back)",
+        "s = Slice (m, one, five, axis)",
+    ],
+)
+def test_activation_scales_move_through_layout_changes(path):
+    body = f"b = qcompiler.Binarize (x)\n m = Mul (b, s0)\n {path}\n y = Conv (s, w)"
+    model = conv(
+        body.replace("s = Identity (m)\n y = Conv (s", "y = Conv (m"),
+        SIGNS,
+        s0=np.asarray([0.125], np.float32),
+        pads=np.asarray([0, 0, 1, 1, 0, 0, 1, 1]),
+        shape=np.asarray([1, 72]),
+        back=np.asarray([1, 2, 6, 6]),
+        one=np.asarray([1]),
+        five=np.asarray([5]),
+        axis=np.asarray([2]),
+    )
+    assert apply(ExtractScales(), model).rewrites == 1
+    assert ops_of(model)[-2:] == ["Conv", "Mul"]
+    assert "Mul" not in ops_of(model)[:-1]
+
+
+def test_a_scale_with_another_reader_stays_for_it():
+    body = "b = qcompiler.Binarize (x)\n m = Mul (b, s0)\n c = Conv <pads = [1, 1, 1, 1]> (m, w)\n y = Add (c, m)"
+    model = conv(body, signs(GENERATOR, 2, 2, 3, 3), s0=np.asarray(0.5, np.float32))
+    assert apply(ExtractScales(), model).rewrites == 1
+    assert ops_of(model) == ["Binarize", "Mul", "Conv", "Mul", "Add"]
+
+
+def test_concatenated_codes_need_one_scale():
+    body = """b = qcompiler.Binarize (x)
+        m = Mul (b, s0)
+        n = Neg (x)
+        c = qcompiler.Binarize (n)
+        o = Mul (c, {0})
+        k = Concat <axis = 1> (m, o)
+        y = Conv (k, w)"""
+    constants = {"s0": np.asarray(0.5, np.float32), "s1": np.asarray(0.25, np.float32)}
+    assert apply(ExtractScales(), conv(body.format("s0"), signs(GENERATOR, 3, 4, 3, 3), **constants)).rewrites == 1
+    assert apply(ExtractScales(), conv(body.format("s1"), signs(GENERATOR, 3, 4, 3, 3), **constants)).rewrites == 0
+
+
+@pytest.mark.parametrize(
+    ("body", "weights"),
+    [
+        ("y = Conv (x, w)", SIGNS * ALPHA),
+        ("b = qcompiler.Binarize (x)\n y = Conv (b, w)", normal(GENERATOR, 4, 2, 3, 3)),
+        ("b = qcompiler.Binarize (x)\n y = Conv (b, w)", np.where(SIGNS > 0, SIGNS, 0)),
+        ("b = qcompiler.Binarize (x)\n m = Mul (b, c)\n y = Conv (m, w)", SIGNS),
+        (NEGATIVE_POOL, SIGNS),
+        ("b = qcompiler.Binarize (x)\n m = Mul (b, n)\n p = Pad (m, pads, v)\n y = Conv (p, w)", SIGNS),
+    ],
+    ids=["real input", "real weights", "0 and 1", "per input channel", "negative before pool", "border of ones"],
+)  # fmt: skip
+def test_nothing_to_extract(body, weights):
+    constants = {
+        "c": np.asarray([0.5, 0.25], np.float32).reshape(2, 1, 1),
+        "n": np.asarray(-0.5, np.float32),
+        "pads": np.asarray([0, 0, 1, 1, 0, 0, 1, 1]),
+        "v": np.asarray(1, np.float32),
+    }
+    assert apply(ExtractScales(), conv(body, weights, **constants)).rewrites == 0
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(1, 40), st.integers(1, 9), st.floats(2**-10, 8, width=32), st.integers(0, 2**32 - 1))
+def test_any_matrix_product_within_a_few_ulp(inner, outer, scale, seed):
+    generator = np.random.default_rng(seed)
+    alpha = np.abs(normal(generator, outer))
+    text = f"g (float[3, {inner}] x) => (y) {{ b = qcompiler.Binarize (x)\n m = Mul (b, s)\n y = MatMul (m, w) }}"
+    weights = signs(generator, inner, outer) * alpha
+    model = graph(text, w=weights, s=np.asarray([scale], np.float32))
+    assert apply(ExtractScales(), model, seed, exact=False).rewrites == 1
+    assert (np.abs(weights_of(model, "MatMul")) == 1).all()
+
+
+def test_signs_and_scales_reject_what_is_not_constant_per_channel():
+    assert signs_and_scales(np.asarray([[1, -1], [1, -1.00001]], np.float32), 0) is None
+    assert signs_and_scales(np.asarray([[np.inf, -np.inf]], np.float32), 0) is None
+    assert signs_and_scales(np.ones(3, np.float32), 0) is None

@@ -1,0 +1,80 @@
+from dataclasses import dataclass
+
+import numpy as np
+import onnx_ir as ir
+import pytest
+
+from qcompiler.errors import VerificationFailed
+from qcompiler.ir import oracle
+from qcompiler.passes import DEFAULT
+from qcompiler.passes.editing import insert, remove_dead, replace, static_shape
+from qcompiler.passes.result import PassResult
+from qcompiler.passes.runner import run_passes
+from tests.passes.comparison import graph, normal, ops_of, signs
+
+
+@dataclass(frozen=True)
+class Nudge:
+    """Adds `amount` to the outputs of every MatMul."""
+
+    amount: float
+    bound: float
+    name: str = "nudge"
+
+    def __call__(self, model: ir.Model) -> PassResult:
+        nodes = [node for node in model.graph if node.op_type == "MatMul"]
+        for node in nodes:
+            shape = static_shape(node.outputs[0])
+            product = insert(node, "MatMul", node.inputs, shape)
+            replace(node.outputs[0], insert(node, "Add", [product, np.full(1, self.amount, np.float32)], shape))
+        remove_dead(model.graph)
+        return PassResult(self.name, len(nodes))
+
+
+TEXT = """g (float[4, 16] x) => (float[4, 3] y) {
+    m = MatMul (x, w1)
+    b = qcompiler.Binarize (m)
+    y = MatMul (b, w2) }"""
+
+
+def network():
+    generator = np.random.default_rng(0)
+    return graph(TEXT, w1=normal(generator, 16, 500), w2=signs(generator, 500, 3))
+
+
+def test_a_pass_that_claims_to_be_exact_and_is_not():
+    with pytest.raises(VerificationFailed, match="pass 'nudge' is exact, but changed 12 of 12 values of output 'y'"):
+        run_passes(network(), [Nudge(1e-3, bound=0.0)], check=True)
+
+
+def test_a_pass_that_exceeds_its_bound():
+    with pytest.raises(VerificationFailed, match="pass 'nudge' changed .* by 1, more than 1e-05"):
+        run_passes(network(), [Nudge(1.0, bound=1e-5)], check=True)
+
+
+def test_a_flipped_sign_is_no_failure_where_its_cause_is_within_the_bound():
+    """The nudge flips some of 2000 signs, which changes the output by whole numbers."""
+    nudged, original = network(), network()
+    run_passes(nudged, [Nudge(2e-3, bound=1e-3)], check=True)
+    inputs = {"x": np.random.default_rng(0).standard_normal((4, 16)).astype(np.float32)}
+    assert np.abs(oracle.run(nudged, inputs)["y"] - oracle.run(original, inputs)["y"]).max() > 1
+
+
+def test_without_check_nothing_is_run():
+    (result,) = run_passes(network(), [Nudge(1.0, bound=0.0)])
+    assert result == PassResult("nudge", 2)
+
+
+def test_the_callback_sees_every_pass_in_order():
+    seen = []
+    run_passes(network(), DEFAULT, callback=lambda model, result, seconds: seen.append((result.name, seconds >= 0)))
+    assert seen == [(step.name, True) for step in DEFAULT]
+
+
+def test_missing_shapes_are_inferred():
+    model = network()
+    for node in model.graph:
+        if not node.outputs[0].is_graph_output():
+            node.outputs[0].shape = None
+    run_passes(model, DEFAULT, check=True)
+    assert "BinaryMatMul" in ops_of(model)

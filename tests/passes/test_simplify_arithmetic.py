@@ -1,0 +1,58 @@
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from qcompiler.passes.simplify_arithmetic import SimplifyArithmetic
+from tests.passes.comparison import apply, graph, ops_of, signs
+
+CONSTANTS = {
+    "one": np.ones(1, np.float32),
+    "ones": np.ones((1, 3), np.float32),
+    "nought": np.zeros(1, np.float32),
+    "minus_nought": np.full(1, -0.0, np.float32),
+    "wide": np.ones((4, 1, 1), np.float32),
+    "low": np.asarray(-1, np.float32),
+    "high": np.asarray(1, np.float32),
+    "zero": np.asarray(0, np.float32),
+}
+
+
+@pytest.mark.parametrize("body", ["Mul (a, one)", "Mul (ones, a)", "Div (a, one)", "Sub (a, nought)",
+                                  "Add (minus_nought, a)"])  # fmt: skip
+def test_neutral_operands(body):
+    model = graph(f"g (float[2, 3] x) => (y) {{ a = Abs (x)\n m = {body}\n y = Neg (m) }}", **CONSTANTS)
+    apply(SimplifyArithmetic(), model)
+    assert ops_of(model) == ["Abs", "Neg"]
+
+
+@pytest.mark.parametrize("body", ["Add (a, nought)", "Div (one, a)", "Sub (nought, a)", "Mul (a, wide)"])
+def test_what_changes_a_bit_or_a_shape_stays(body):
+    model = graph(f"g (float[2, 3] x) => (y) {{ a = Abs (x)\n m = {body}\n y = Neg (m) }}", **CONSTANTS)
+    assert apply(SimplifyArithmetic(), model).rewrites == 0
+
+
+@pytest.mark.parametrize(
+    ("clip", "left"), [("x, low, high", 1), ("x, low", 1), ("x, , high", 1), ("x, zero, high", 2), ("x, low, zero", 2)]
+)
+def test_a_clip_around_zero_keeps_every_sign(clip, left):
+    model = graph(f"g (float[50] x) => (y) {{ c = Clip ({clip})\n y = qcompiler.Binarize (c) }}", **CONSTANTS)
+    apply(SimplifyArithmetic(), model)
+    assert len(ops_of(model)) == left
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.floats(-100, 100, width=32), st.floats(-100, 100, width=32), st.integers(-20, 20))
+def test_factors_of_an_integer_merge_only_where_no_bit_changes(a, b, exponent):
+    text = """g (float[4, 37] x) => (y) {
+        c = qcompiler.Binarize (x)
+        n = qcompiler.BinaryMatMul (c, w)
+        m = Mul (n, a)
+        y = Mul (m, b) }"""
+    weights = signs(np.random.default_rng(0), 37, 5)
+    power = np.asarray([2.0**exponent], np.float32)
+    for first, second in ((a, power), (power, b), (a, b)):
+        model = graph(
+            text, w=weights, a=np.asarray(first, np.float32).reshape(1), b=np.asarray(second, np.float32).reshape(1)
+        )
+        apply(SimplifyArithmetic(), model)
