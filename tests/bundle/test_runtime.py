@@ -1,0 +1,234 @@
+"""The C runtime through its public functions: results, threads, dispatch, and every error code."""
+
+from __future__ import annotations
+
+import ctypes
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from qcompiler.bundle.load import Bundle, load
+from qcompiler.bundle.native import Library, addresses, aligned_empty
+from qcompiler.bundle.write import write
+from qcompiler.errors import QCompilerError
+from tests.bundle import programs
+
+OK, NULL, ALIGNMENT, WORKSPACE, OVERLAP, CPU, RANGE, THREADS, POOL, KERNEL = range(10)
+
+
+class Raw:
+    """The library without the checks of `Bundle`, on memory whose alignment and size the test decides."""
+
+    def __init__(self, folder: Path, offset: int = 0) -> None:
+        self.library = Library("tiny", (folder / "libtiny.so").read_bytes())
+        self.given = programs.inputs()
+        self.size = int(self.library.call("workspace_size"))
+        self.inputs = [shifted(array, offset) for array in self.given.values()]
+        self.outputs = [shifted(np.zeros((1, programs.C), np.float32), offset), shifted(np.zeros(1, np.int64), offset)]
+        self.workspace = aligned_empty((self.size + 64,), "uint8")
+
+    def run(self, function: str = "run", *more: Any, **changed: Any) -> int:
+        values = {
+            "inputs": addresses(self.inputs),
+            "outputs": addresses(self.outputs),
+            "workspace": self.workspace.ctypes.data,
+            "size": self.size,
+            **changed,
+        }
+        return int(self.library.call(function, *values.values(), *more))
+
+    def assert_right(self) -> None:
+        for found, expected in zip(self.outputs, programs.expected(self.given).values(), strict=True):
+            np.testing.assert_array_equal(found, expected)
+
+
+def shifted(array: np.ndarray[Any, Any], offset: int) -> np.ndarray[Any, Any]:
+    """A copy of `array` that starts `offset` bytes behind a 64-byte boundary."""
+    memory = aligned_empty((array.nbytes + offset,), "uint8")[offset:]
+    memory[...] = array.reshape(-1).view(np.uint8)
+    return memory.view(array.dtype).reshape(array.shape)
+
+
+@pytest.mark.parametrize("variant", ["avx2", "plain"])
+@pytest.mark.parametrize("threads", [1, 2, 3, 4])
+def test_results_do_not_depend_on_variant_or_threads(pristine: Path, variant: str, threads: int) -> None:
+    bundle = load(pristine, variant=variant)
+    assert bundle.variant == variant
+    for seed in range(5):
+        given = programs.inputs(seed)
+        found = bundle.run(given, threads=threads)
+        for name, expected in programs.expected(given).items():
+            np.testing.assert_array_equal(found[name], expected)
+
+
+def test_more_threads_than_items(bundle: Bundle) -> None:
+    given = programs.inputs()
+    np.testing.assert_array_equal(bundle.run(given, threads=64)["count"], programs.expected(given)["count"])
+
+
+def test_a_pool_is_used_again_and_again(bundle: Bundle) -> None:
+    """Many short runs, so that workers meet every state: spinning, sleeping, and between runs."""
+    given = programs.inputs()
+    expected = programs.expected(given)["scores/out:0"]
+    for index in range(300):
+        result = bundle.run(given, threads=2 + index % 2)
+        np.testing.assert_array_equal(result["scores/out:0"], expected)
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_callers_run_at_the_same_time(bundle: Bundle, threads: int) -> None:
+    def work(seed: int) -> bool:
+        given = programs.inputs(seed)
+        expected = programs.expected(given)["scores/out:0"]
+        return all(np.array_equal(bundle.run(given, threads=threads)["scores/out:0"], expected) for _ in range(50))
+
+    with ThreadPoolExecutor(3) as executor:
+        assert all(executor.map(work, range(3)))
+
+
+def test_one_pool_serves_callers_in_turn(pristine: Path) -> None:
+    raws = [Raw(pristine) for _ in range(2)]
+    raws[1].library = raws[0].library
+    pool = aligned_empty((4096,), "uint8")
+    library = raws[0].library
+    assert library.call("pool_start", pool.ctypes.data, 2) == OK
+
+    def work(raw: Raw) -> bool:
+        pointers = (addresses(raw.inputs), addresses(raw.outputs), raw.workspace.ctypes.data, raw.size)
+        return all(library.call("run_pool", pool.ctypes.data, *pointers) == OK for _ in range(100))
+
+    with ThreadPoolExecutor(2) as executor:
+        assert all(executor.map(work, raws))
+    for raw in raws:
+        raw.assert_right()
+    assert library.call("pool_stop", pool.ctypes.data) == OK
+
+
+@pytest.mark.parametrize("offset", [0, 4, 8, 60])
+def test_inputs_and_outputs_of_any_alignment(pristine: Path, offset: int) -> None:
+    raw = Raw(pristine, offset)
+    assert raw.run() == OK
+    raw.assert_right()
+
+
+def test_misaligned_outputs_survive_between_steps(pristine: Path) -> None:
+    raw = Raw(pristine, 8)
+    for step in range(4):
+        assert raw.run("run_steps", step, step + 1) == OK
+    raw.assert_right()
+    assert raw.run("run_steps", 0, 1) == OK
+    raw.assert_right()
+
+
+def test_null_pointers(pristine: Path) -> None:
+    raw = Raw(pristine)
+    nothing = (ctypes.c_void_p * 2)(raw.inputs[0].ctypes.data, None)
+    assert raw.run(inputs=None) == NULL
+    assert raw.run(outputs=None) == NULL
+    assert raw.run(workspace=None) == NULL
+    assert raw.run(inputs=nothing) == NULL
+    assert raw.run(outputs=nothing) == NULL
+    assert raw.run("run_profile", None) == NULL
+
+
+def test_workspace_alignment_and_size(pristine: Path) -> None:
+    raw = Raw(pristine)
+    assert raw.run(workspace=raw.workspace.ctypes.data + 32) == ALIGNMENT
+    assert raw.run(size=raw.size - 1) == WORKSPACE
+    assert raw.run(size=0) == WORKSPACE
+
+
+def test_overlap(pristine: Path) -> None:
+    raw = Raw(pristine)
+    assert raw.run(outputs=addresses([raw.inputs[0], raw.outputs[1]])) == OVERLAP
+    assert raw.run(outputs=addresses([raw.outputs[0], raw.outputs[0].reshape(-1)[-1:]])) == OVERLAP
+    assert raw.run(outputs=addresses([raw.workspace[raw.size - 4 :], raw.outputs[1]])) == OVERLAP
+    assert raw.run(inputs=addresses([raw.workspace, raw.inputs[1]])) == OVERLAP
+    same = raw.inputs[1]
+    assert raw.run(inputs=addresses([raw.inputs[0], same])) == OK
+
+
+@pytest.mark.parametrize(("first", "last"), [(-1, 2), (2, 1), (0, 5), (5, 5)])
+def test_step_range(pristine: Path, first: int, last: int) -> None:
+    assert Raw(pristine).run("run_steps", first, last) == RANGE
+
+
+def test_variants(pristine: Path) -> None:
+    library = Raw(pristine).library
+    assert library.variant_names(5) == ("avx2", "plain")
+    assert library.call("select_variant", 2) == RANGE
+    assert library.call("select_variant", -2) == RANGE
+    assert library.call("select_variant", 1) == OK and library.call("variant") == 1
+    assert library.call("select_variant", -1) == OK and library.call("variant") == 0
+    assert library.call("variant_name", -1) is None
+
+
+def test_a_cpu_without_the_features(tmp_path: Path) -> None:
+    """No x86 CPU has every feature that the dispatcher knows."""
+    from qcompiler.bundle.glue import known_features
+
+    folder = tmp_path / "modern"
+    write(programs.tiny("tiny", [programs.variant("all", sorted(known_features("x86_64")))]), folder)
+    raw = Raw(folder)
+    if raw.library.call("variant") >= 0:
+        pytest.skip("this CPU has every known feature")
+    assert raw.library.call("select_variant", 0) == CPU
+    assert raw.run() == CPU
+
+
+def test_dispatch_agrees_with_the_kernel(tmp_path: Path) -> None:
+    """Every feature by itself, against /proc/cpuinfo."""
+    from qcompiler.bundle.glue import known_features
+    from qcompiler.bundle.load import _cpu_features
+
+    names = sorted(known_features("x86_64"))
+    kernels = [programs.variant(f"v_{name}", [name]) for name in names]
+    write(programs.tiny("tiny", kernels), tmp_path / "features")
+    library = Raw(tmp_path / "features").library
+    present = _cpu_features()
+    for index, name in enumerate(names):
+        assert (library.call("select_variant", index) == OK) == (name in present), name
+
+
+def test_pool_errors(pristine: Path) -> None:
+    raw = Raw(pristine)
+    pool = aligned_empty((4096,), "uint8")
+    pool[...] = 0
+    address = pool.ctypes.data
+    pointers = (addresses(raw.inputs), addresses(raw.outputs), raw.workspace.ctypes.data, raw.size)
+    assert raw.library.call("pool_start", None, 1) == NULL
+    assert raw.library.call("pool_start", address, 0) == RANGE
+    assert raw.library.call("pool_start", address, 129) == RANGE
+    assert raw.library.call("run_pool", address, *pointers) == POOL
+    assert raw.library.call("pool_stop", address) == POOL
+    assert raw.library.call("pool_start", address, 2) == OK
+    assert raw.library.call("run_pool", address, None, *pointers[1:]) == NULL
+    assert raw.library.call("run_pool", address, *pointers) == OK
+    raw.assert_right()
+    assert raw.library.call("pool_stop", address) == OK
+    assert raw.library.call("pool_stop", address) == POOL
+    assert raw.library.call("run_pool", address, *pointers) == POOL
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_a_failing_kernel_is_reported(tmp_path: Path, threads: int) -> None:
+    write(programs.failing(), tmp_path / "failing")
+    bundle = load(tmp_path / "failing")
+    given = programs.inputs()
+    given["features/x:0"][...] = 0
+    bundle.run(given, threads=threads)
+    given["features/x:0"][...] = 1
+    with pytest.raises(QCompilerError, match="a kernel failed"):
+        bundle.run(given, threads=threads)
+
+
+def test_metadata(pristine: Path) -> None:
+    library = Raw(pristine).library
+    assert library.tensors("input", 9) == programs.tiny().inputs
+    assert library.tensors("output", 9) == programs.tiny().outputs
+    assert library.call("status_text", 99) is None
+    assert library.call("status_text", WORKSPACE) == b"the workspace is too small"
+    assert library.call("steps") == 4
