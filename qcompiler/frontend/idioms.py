@@ -72,6 +72,7 @@ class _Rewriting:
         self._steps: dict[ir.Value, Step] = {}
         self._quantized: set[ir.Value] = set()
         self._codes: list[tuple[Step, ir.Value]] = []
+        self._made: set[ir.Node] = set()
         self._names = {value.name for value in graph.inputs} | set(graph.initializers)
         for node in graph:
             self._names.update((node.name, *(value.name for value in node.outputs)))
@@ -125,9 +126,11 @@ class _Rewriting:
         return node.op_type in _SCALINGS or (node.op_type in _SHIFTS and constant)
 
     def _is_settled(self, node: ir.Node, step: Step) -> bool:
-        """Whether the node has the canonical form already: Binarize, or a Binarize scaled by a constant."""
+        """Whether the node has the canonical form already: Binarize, alone or scaled by a constant."""
         if node.op_type == "Binarize" and node.inputs[0] is step.source:
             self._codes.append((step, node.outputs[0]))
+            return True
+        if node.op_type == "Identity":
             return True
         if node.op_type not in _SCALINGS:
             return False
@@ -206,6 +209,7 @@ class _Rewriting:
         output.shape = ir.Shape(shape)
         output.type = ir.TensorType(ir.DataType.FLOAT)
         self._graph.insert_before(node, new)
+        self._made.add(new)
         return output
 
     def _constant(self, node: ir.Node, array: np.ndarray, hint: str) -> ir.Value:
@@ -216,13 +220,18 @@ class _Rewriting:
         return value
 
     def _substitute(self, node: ir.Node, new: ir.Value) -> None:
-        """Let all readers of the node's output read `new`; a graph output keeps its name."""
+        """Let all readers of the node's output read `new`; a node made for this one takes over its name."""
         old = node.outputs[0]
         if old.is_graph_output():
-            new = self._insert(node, "Identity", [new], tuple(old.shape or ()))
+            if new.producer() is None or new.is_graph_output():
+                new = self._insert(node, "Identity", [new], tuple(old.shape or ()))
             name, old.name = old.name, self._fresh(f"{old.name}/replaced")
             new.name = name
         old.replace_all_uses_with(new, replace_graph_outputs=True)
+        producer = new.producer()
+        if producer is not None and producer in self._made and producer.metadata_props.get(SOURCE) == node.name:
+            del producer.metadata_props[SOURCE]
+            producer.name, node.name = node.name, producer.name
 
     def _fresh(self, hint: str) -> str:
         name, count = hint, 1

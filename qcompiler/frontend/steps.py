@@ -64,10 +64,16 @@ class Step:
 def step_of(node: ir.Node, known: Mapping[ir.Value, Step], constants: Constants) -> Step | None:
     """The step function that the first output of `node` is, given those of its inputs; None if it is none."""
     carried = _carried(node, known, constants)
-    if carried is not None and (carried.symmetric or not _starts(node)):
+    if carried is not None and (_is_uniform(carried) or not _starts(node)):
+        return carried
+    if carried is not None and (carried.as_signs or carried).symmetric:
         return carried
     started = _started(node, constants)
     return carried if started is None else started
+
+
+def _is_uniform(step: Step) -> bool:
+    return not (step.below.shape or step.at.shape or step.above.shape)
 
 
 def _starts(node: ir.Node) -> bool:
