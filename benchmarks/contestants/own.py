@@ -1,0 +1,55 @@
+"""qcompiler: the binary network exported to ONNX, compiled for this machine, run from its bundle."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+import onnx
+
+import qcompiler
+from benchmarks.graphs import float_model
+from benchmarks.models import Workload
+from benchmarks.network import FloatArray
+from benchmarks.timing import Round
+
+BINARY_OPS = ("BinaryConv", "BinaryMatMul")
+PROFILED_RUNS = 20
+
+
+class BundleSession:
+    """A loaded bundle and the inputs of one run."""
+
+    def __init__(self, workload: Workload, threads: int) -> None:
+        self._folder = tempfile.TemporaryDirectory()
+        model = Path(self._folder.name) / "model.onnx"
+        onnx.save(float_model(workload.network, workload.x), model)
+        self._bundle = qcompiler.compile(model, target="x86", output=Path(self._folder.name) / "out")
+        self._inputs = {"input": workload.x}
+        self._threads = threads
+        self._outputs: dict[str, FloatArray] = {}
+
+    def run(self) -> None:
+        """One inference."""
+        self._outputs = self._bundle.run(self._inputs, threads=self._threads)
+
+    def measure(self, seconds: float) -> Round:
+        """Time inferences for about `seconds`, through the bundle's own loop, which keeps its threads alive."""
+        timed = self._bundle.benchmark(self._inputs, threads=self._threads, seconds=seconds)
+        return Round(timed.median, timed.minimum, timed.runs)
+
+    def output(self) -> FloatArray:
+        """The result of the last run."""
+        (result,) = self._outputs.values()
+        return result
+
+    def kernel_seconds(self) -> float | None:
+        """Median time of the binary steps over some runs."""
+        profile = self._bundle.profile(self._inputs, repeats=PROFILED_RUNS, threads=self._threads)
+        timed = [step.seconds for step in profile.steps if step.op in BINARY_OPS]
+        return sum(timed) if timed else None
+
+
+def open_binary(workload: Workload, threads: int) -> BundleSession:
+    """A session on `threads` threads."""
+    return BundleSession(workload, threads)

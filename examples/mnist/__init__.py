@@ -1,0 +1,1 @@
+"""A binary LeNet and a binary multi-layer perceptron on MNIST."""
