@@ -45,15 +45,22 @@ _SHAPE_ARITHMETIC = frozenset({
     "Transpose", "Unsqueeze", "Where", "Xor",
 })
 # fmt: on
-_STAND_INS = {"Binarize": "Identity", "Threshold": "Sub", "BinaryMatMul": "MatMul"}
-_STAND_INS |= {"BinaryConv": "Conv", "BinaryMaxPool": "MaxPool"}
+# Standard operators without an inference function.
+_UNTYPED = ("GroupNormalization", "MeanVarianceNormalization")
+_STAND_INS = dict.fromkeys(("Binarize", *_UNTYPED), "Identity") | {
+    "BinaryConv": "Conv",
+    "BinaryMatMul": "MatMul",
+    "BinaryMaxPool": "MaxPool",
+    "Threshold": "Sub",
+}
+_STAND_IN_INPUTS = {"BinaryConv": 2, "BinaryMatMul": 2, "Threshold": 2}
 
 
 def output_types(
     node: onnx.NodeProto, types: Mapping[str, onnx.TypeProto], known: Mapping[str, Array]
 ) -> dict[str, onnx.TypeProto]:
     """The static tensor type of every output of a canonical node."""
-    stand_in = _stand_in(node) if node.domain == DOMAIN else node
+    stand_in = _stand_in(node) if node.domain == DOMAIN or node.op_type in _UNTYPED else node
     inputs = {name: types[name] for name in stand_in.input if name}
     data = {name: _small_tensor(known[name]) for name in inputs if name in known}
     try:
@@ -142,12 +149,12 @@ def _single(node: onnx.NodeProto, types: Mapping[str, onnx.TypeProto]) -> onnx.M
 
 
 def _stand_in(node: onnx.NodeProto) -> onnx.NodeProto:
-    """A standard node with the shapes of a `qcompiler` op."""
+    """A standard node with the shapes of a `qcompiler` op, or of a standard one that has no inference."""
     if node.op_type not in _STAND_INS:
         raise UnsupportedModel(f"there is no op qcompiler::{node.op_type}", node=label(node), remedy="check its name")
     keep: Sequence[str] = ("kernel_shape", "strides", "pads", "dilations", "group", "ceil_mode")
     kept = [attribute for attribute in node.attribute if attribute.name in keep]
-    arity = 1 if node.op_type in ("Binarize", "BinaryMaxPool") else 2
-    stand_in = onnx.helper.make_node(_STAND_INS[node.op_type], node.input[:arity], node.output)
+    inputs = node.input[: _STAND_IN_INPUTS.get(node.op_type, 1)]
+    stand_in = onnx.helper.make_node(_STAND_INS[node.op_type], inputs, node.output)
     stand_in.attribute.extend(kept)
     return stand_in

@@ -30,7 +30,6 @@ _BECAME_INPUTS: dict[str, tuple[int, dict[str, int]]] = {
     "Squeeze": (13, {"axes": 1}),
     "Unsqueeze": (13, {"axes": 1}),
     "ReduceSum": (13, {"axes": 1}),
-    "Split": (13, {"split": 1}),
 } | {f"Reduce{name}": (18, {"axes": 1}) for name in _REDUCTIONS}
 
 # Attributes newer than the project's opset, with the value that means what the older operator did.
@@ -60,7 +59,8 @@ def _check_known(node: onnx.NodeProto, opset: int) -> None:
         schema = defs.get_schema(node.op_type, opset, "")
     except defs.SchemaError:
         schema = None
-    if schema is None or schema.deprecated:
+    # GroupNormalization-18 was deprecated for its parameter shapes, which _group_normalization understands.
+    if schema is None or (schema.deprecated and node.op_type != "GroupNormalization"):
         raise UnsupportedModel(
             f"operator {node.op_type} is unknown in ONNX opset {opset}",
             node=label(node),
@@ -84,8 +84,6 @@ def _drop_later_defaults(node: onnx.NodeProto) -> None:
 
 def _move_attributes(emitter: Emitter, node: onnx.NodeProto, moved: dict[str, int]) -> None:
     """Turn attributes into constant inputs."""
-    if node.op_type == "Split" and not attributes.has(node, "split"):
-        node.attribute.append(onnx.helper.make_attribute("num_outputs", len(node.output)))
     inputs = list(node.input)[: min(moved.values())]
     for name, position in moved.items():
         if attributes.has(node, name):
@@ -151,6 +149,15 @@ def _softmax(emitter: Emitter, node: onnx.NodeProto, opset: int) -> None:
     rows = emitter.op("Reshape", [node.input[0], matrix])
     result = emitter.op(node.op_type, [rows], axis=-1)
     emitter.op("Reshape", [result, emitter.constant(shape, "shape", np.int64)], node.output)
+
+
+def _split(emitter: Emitter, node: onnx.NodeProto, opset: int) -> None:
+    """Before opset 18 a Split without sizes makes as many equal parts as it has outputs."""
+    if opset < 13 and attributes.has(node, "split"):
+        _move_attributes(emitter, node, {"split": 1})
+    elif len(node.input) < 2:
+        node.attribute.append(onnx.helper.make_attribute("num_outputs", len(node.output)))
+    emitter.place(node)
 
 
 def _resize(emitter: Emitter, node: onnx.NodeProto, opset: int) -> None:
@@ -237,6 +244,7 @@ _HANDLERS: dict[str, tuple[int, Callable[[Emitter, onnx.NodeProto, int], None]]]
     "Upsample": (10, _resize),
     "Resize": (_ANY, _resize_any),
     "Scatter": (11, _scatter),
+    "Split": (18, _split),
     "GridSample": (20, _grid_sample),
     "GroupNormalization": (21, _group_normalization),
     "RoiAlign": (16, _roi_align),
