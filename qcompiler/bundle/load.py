@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from qcompiler.bundle import elf, values
 from qcompiler.bundle import manifest as manifests
-from qcompiler.bundle import values
 from qcompiler.bundle.execution import Execution
 from qcompiler.bundle.manifest import FILE_NAME, MAX_THREADS, Manifest, Step, VariantInfo
 from qcompiler.bundle.native import ALIGNMENT, Library, aligned_empty
@@ -29,6 +29,7 @@ from qcompiler.ir.program import TensorInfo
 
 Array = npt.NDArray[Any]
 MAX_IDLE_WORKSPACES = 8
+REMEDY = "compile the model again"
 _SAFE_OPEN = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
@@ -167,6 +168,8 @@ def load(directory: str | os.PathLike[str], *, variant: str | None = None) -> Bu
     manifest = manifests.decode(_read_file(folder, FILE_NAME, manifests.MAX_MANIFEST_BYTES))
     contents = {name: _checked_file(folder, name, info) for name, info in manifest.files.items()}
     _check_architecture(manifest)
+    if not elf.is_whole_library(contents[manifest.library], manifest.architecture):
+        raise InvalidBundle(f"{manifest.library} is not a whole library for {manifest.architecture}", remedy=REMEDY)
     library = Library(manifest.name, contents[manifest.library])
     _check_library(manifest, library)
     _select(manifest, library, variant)
@@ -179,19 +182,19 @@ def _read_file(folder: Path, name: str, limit: int) -> bytes:
     try:
         with open(folder / name, "rb", opener=lambda path, flags: os.open(path, flags | _SAFE_OPEN)) as file:
             if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-                raise InvalidBundle(f"{name} is not a regular file", remedy="compile the model again")
+                raise InvalidBundle(f"{name} is not a regular file", remedy=REMEDY)
             return file.read(limit + 1)
     except OSError as error:
-        raise InvalidBundle(f"{name} cannot be read ({error.strerror})", remedy="compile the model again") from error
+        raise InvalidBundle(f"{name} cannot be read ({error.strerror})", remedy=REMEDY) from error
 
 
 def _checked_file(folder: Path, name: str, info: manifests.FileInfo) -> bytes:
     content = _read_file(folder, name, info.bytes)
     if len(content) != info.bytes:
         found = f"more than {info.bytes}" if len(content) > info.bytes else str(len(content))
-        raise InvalidBundle(f"{name} has {found} bytes, expected {info.bytes}", remedy="compile the model again")
+        raise InvalidBundle(f"{name} has {found} bytes, expected {info.bytes}", remedy=REMEDY)
     if hashlib.sha256(content).hexdigest() != info.sha256:
-        raise InvalidBundle(f"{name} was changed: its sha256 is not the manifest's", remedy="compile the model again")
+        raise InvalidBundle(f"{name} was changed: its sha256 is not the manifest's", remedy=REMEDY)
     return content
 
 
@@ -215,14 +218,14 @@ def _check_library(manifest: Manifest, library: Library) -> None:
         and library.variant_names(len(manifest.variants) + 1) == tuple(item.name for item in manifest.variants)
     )
     if not agree:
-        raise InvalidBundle(f"{manifest.library} does not fit the manifest", remedy="compile the model again")
+        raise InvalidBundle(f"{manifest.library} does not fit the manifest", remedy=REMEDY)
     for step in manifest.steps:
         for value in step.values:
             position = value.argument.position
             if value.argument.kind == "workspace" and (
                 position % ALIGNMENT or position + values.stored_bytes(value) > manifest.workspace_bytes
             ):
-                raise InvalidBundle(f"value '{value.name}' lies outside of the workspace", remedy="compile again")
+                raise InvalidBundle(f"value '{value.name}' lies outside of the workspace", remedy=REMEDY)
 
 
 def _select(manifest: Manifest, library: Library, variant: str | None) -> None:

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 from qcompiler.errors import InvalidBundle
 from qcompiler.ir.program import Argument, StoredValue, TensorInfo
 
+REMEDY = "compile the model again"
 FORMAT = "qcompiler-bundle"
 VERSION = 1
 FILE_NAME = "manifest.json"
@@ -120,7 +121,7 @@ def decode(text: bytes) -> Manifest:
     try:
         document = json.loads(text.decode("utf-8"), parse_constant=_reject_constant)
     except (ValueError, RecursionError) as error:
-        raise InvalidBundle(f"{FILE_NAME}: not JSON ({error})", remedy="compile the model again") from error
+        raise InvalidBundle(f"{FILE_NAME}: not JSON ({error})", remedy=REMEDY) from error
     root = _Entry(document, "manifest")
     if not isinstance(document, dict) or document.get("format") != FORMAT:
         raise InvalidBundle(f"{FILE_NAME}: not the manifest of a bundle", remedy="name a directory made by qcompile")
@@ -149,15 +150,13 @@ class _Entry:
     def _fail(self, expected: str) -> InvalidBundle:
         found = repr(self.value)
         found = found if len(found) <= 60 else found[:60] + "..."
-        return InvalidBundle(
-            f"{FILE_NAME}: {self.where} is {found}, expected {expected}", remedy="compile the model again"
-        )
+        return InvalidBundle(f"{FILE_NAME}: {self.where} is {found}, expected {expected}", remedy=REMEDY)
 
     def field(self, key: str) -> _Entry:
         if not isinstance(self.value, dict):
             raise self._fail("an object")
         if key not in self.value:
-            raise InvalidBundle(f"{FILE_NAME}: {self.where} has no '{key}'", remedy="compile the model again")
+            raise InvalidBundle(f"{FILE_NAME}: {self.where} has no '{key}'", remedy=REMEDY)
         return _Entry(self.value[key], f"{self.where}.{key}")
 
     def integer(self, low: int, high: int) -> int:
@@ -215,10 +214,10 @@ def _manifest(root: _Entry) -> Manifest:
 
 def _check_consistency(manifest: Manifest) -> None:
     if manifest.library not in manifest.files:
-        raise InvalidBundle(f"{FILE_NAME}: files does not list {manifest.library}", remedy="compile the model again")
+        raise InvalidBundle(f"{FILE_NAME}: files does not list {manifest.library}", remedy=REMEDY)
     for kind, tensors in (("inputs", manifest.inputs), ("outputs", manifest.outputs)):
         if len({tensor.name for tensor in tensors}) != len(tensors):
-            raise InvalidBundle(f"{FILE_NAME}: two {kind} have the same name", remedy="compile the model again")
+            raise InvalidBundle(f"{FILE_NAME}: two {kind} have the same name", remedy=REMEDY)
 
 
 def _variant(entry: _Entry) -> VariantInfo:

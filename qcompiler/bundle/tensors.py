@@ -135,6 +135,8 @@ def _read_member(
         if tensor is not None:
             check_type(tensor, shape, dtype.newbyteorder("="))
         size = int(np.prod([int(extent) for extent in shape], dtype=object)) * dtype.itemsize
+        if any(extent < 0 for extent in shape):
+            raise UsageError(f"array '{name}' has the impossible shape {shape}")
         if size > limit:
             raise UsageError(f"array '{name}' has {size} bytes, at most {limit} more are read")
         flat = _read_exactly(file, size, name).view(dtype)

@@ -10,9 +10,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from qcompiler.bundle import elf
 from qcompiler.errors import QCompilerError
 
-ELF_MACHINES = {62: "x86_64", 183: "aarch64", 40: "arm"}
 CROSS_PREFIXES = {"aarch64": "aarch64-linux-gnu-", "arm": "arm-linux-gnueabihf-", "x86_64": "x86_64-linux-gnu-"}
 C_FLAGS = (
     "-std=c11",
@@ -100,12 +100,10 @@ class Toolchain:
 
 def machine_of(object_code: bytes) -> str:
     """The architecture of a relocatable ELF object."""
-    if object_code[:4] != b"\x7fELF" or len(object_code) < 20:
-        raise QCompilerError("internal error: the object code is not an ELF file")
-    machine = int.from_bytes(object_code[18:20], "little")
-    if machine not in ELF_MACHINES:
-        raise QCompilerError(f"internal error: object code for the unknown ELF machine {machine}")
-    return ELF_MACHINES[machine]
+    architecture = elf.machine(object_code)
+    if architecture is None:
+        raise QCompilerError("internal error: the object code is not an ELF file of a known machine")
+    return architecture
 
 
 def toolchain_for(architecture: str) -> Toolchain:

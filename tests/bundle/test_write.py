@@ -234,7 +234,9 @@ def test_runtime_calls_are_refused(tmp_path: Path) -> None:
     with pytest.raises(QCompilerError, match="undefined reference to `somebody'"):
         write(with_kernel(CALLS_OTHERS), tmp_path / "out")
     with pytest.raises(QCompilerError, match="weak undefined symbols somebody"):
-        write(with_kernel(CALLS_OTHERS.replace("somebody(float", "__attribute__((weak)) somebody(float")), tmp_path / "o")
+        write(
+            with_kernel(CALLS_OTHERS.replace("somebody(float", "__attribute__((weak)) somebody(float")), tmp_path / "o"
+        )
     assert names(tmp_path) == []
 
 

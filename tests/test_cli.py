@@ -1,0 +1,200 @@
+"""The commands as the user meets them: exit statuses, one-line errors, files and JSON."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from qcompiler.bundle.write import write
+from qcompiler.cli import parse_bits, parse_shape
+from qcompiler.errors import UsageError
+from tests.bundle import programs
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="module")
+def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("cli") / "out"
+    write(programs.tiny(), folder, threads=2)
+    return folder
+
+
+def command(name: str, *arguments: object, cwd: Path = ROOT, **environment: str) -> subprocess.CompletedProcess[str]:
+    code = f"import sys; from qcompiler.cli import {name}; sys.argv[0] = {name!r}; {name}()"
+    return subprocess.run(
+        [sys.executable, "-c", code, *map(str, arguments)],
+        cwd=cwd,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "100", **environment},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def qrun(*arguments: object) -> subprocess.CompletedProcess[str]:
+    return command("qrun", *arguments)
+
+
+def assert_error(done: subprocess.CompletedProcess[str], status: int, message: str) -> None:
+    assert done.returncode == status, done.stderr
+    assert message in done.stderr and done.stderr.startswith("error: ") and done.stderr.count("\n") == 1
+    assert "Traceback" not in done.stderr and done.stdout == ""
+
+
+@pytest.fixture
+def in_npz(tmp_path: Path) -> Path:
+    np.savez(tmp_path / "in.npz", **programs.inputs(2))
+    return tmp_path / "in.npz"
+
+
+@pytest.mark.parametrize("threads", [[], ["--threads", 3]])
+def test_inputs_to_outputs(out: Path, in_npz: Path, tmp_path: Path, threads: list[object]) -> None:
+    done = qrun(out, "--inputs", in_npz, "--outputs", tmp_path / "out.npz", *threads)
+    assert done.returncode == 0 and done.stderr == ""
+    expected = programs.expected(programs.inputs(2))
+    assert "scores/out:0" in done.stdout and f"│ {expected['scores/out:0'].argmax()} " in done.stdout
+    with np.load(tmp_path / "out.npz") as written:
+        assert sorted(written.files) == sorted(expected)
+        for name, array in expected.items():
+            np.testing.assert_array_equal(written[name], array)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["in.npz", "out.npz"]
+
+
+def test_json(out: Path, in_npz: Path) -> None:
+    done = qrun(out, "--inputs", in_npz, "--json", "--benchmark", "--profile", "--variant", "plain")
+    data = json.loads(done.stdout)
+    assert data["outputs"]["scores/out:0"]["shape"] == [1, 40]
+    expected = programs.expected(programs.inputs(2))
+    assert data["outputs"]["scores/out:0"]["classes"] == [int(expected["scores/out:0"].argmax())]
+    assert data["outputs"]["count"]["max"] == expected["count"][0]
+    assert data["benchmark"]["variant"] == "plain" and data["benchmark"]["threads"] == 2
+    assert [step["nodes"][0] for step in data["profile"]["steps"]][:2] == ["/sign", "/scale"]
+
+
+def test_tables(out: Path) -> None:
+    done = qrun(out, "--benchmark", "--profile", "--threads", 1)
+    assert "median" in done.stdout and "runs/s" in done.stdout and "1 thread, variant avx2" in done.stdout
+    assert "binarize_c" in done.stdout and "/sign, /pack" in done.stdout and "all steps" in done.stdout
+    assert "random inputs" in qrun(out).stdout
+
+
+def test_usage_errors(out: Path, tmp_path: Path, in_npz: Path) -> None:
+    assert_error(qrun(), 2, "Missing argument 'BUNDLE'. (see qrun --help)")
+    assert_error(qrun(out, "--speed"), 2, "No such option: --speed")
+    assert_error(qrun(out, "--threads", "many"), 2, "Invalid value for '--threads'")
+    assert_error(qrun(out, "--threads", 0), 2, "0 threads, expected 1 to 128")
+    assert_error(qrun(out, "--variant", "neon"), 2, "no variant 'neon'; it has avx2, plain")
+    assert_error(qrun(out, "--outputs", tmp_path / "out.npz"), 2, "--outputs needs --inputs")
+    assert_error(qrun(out, "--inputs", tmp_path / "none.npz"), 2, "cannot read")
+    assert_error(qrun(out, "--inputs", in_npz, "--outputs", tmp_path / "no" / "o.npz"), 2, "cannot write")
+    assert_error(qrun(tmp_path / "none"), 2, "there is no directory")
+    assert_error(qrun(tmp_path), 2, "is not a bundle")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["in.npz"]
+
+
+def test_bad_arrays(out: Path, tmp_path: Path) -> None:
+    path = tmp_path / "in.npz"
+    path.write_text("text")
+    assert_error(qrun(out, "--inputs", path), 2, "is not a valid .npz file")
+    given = programs.inputs()
+    np.savez(path, **{**given, "bias": given["bias"].astype("f8")})
+    assert_error(qrun(out, "--inputs", path), 2, "input 'bias' has dtype float64, expected float32")
+    np.savez(path, **{**given, "bias": given["bias"][:5]})
+    assert_error(qrun(out, "--inputs", path), 2, "input 'bias' has shape [5], expected [40]")
+    np.savez(path, bias=given["bias"])
+    assert_error(qrun(out, "--inputs", path), 2, "input 'features/x:0' is missing; the network takes")
+    np.savez(path, **{**given, "bias": np.array([{}], object)})
+    assert_error(qrun(out, "--inputs", path), 2, "array 'bias' has dtype object, expected numbers")
+
+
+def test_damaged_bundles(out: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(out, tmp_path / "out")
+    (folder / "tiny.h").write_text("")
+    assert_error(qrun(folder), 4, "tiny.h has 0 bytes")
+    (folder / "manifest.json").write_text("{}")
+    assert_error(qrun(folder), 4, "not the manifest of a bundle")
+
+
+def test_an_unsupported_cpu(tmp_path: Path) -> None:
+    from qcompiler.bundle.glue import known_features
+
+    write(programs.tiny("tiny", [programs.variant("all", sorted(known_features("x86_64")))]), tmp_path / "out")
+    assert_error(qrun(tmp_path / "out"), 3, "this CPU cannot run the variants of 'tiny': all (lacks ")
+
+
+def test_debug_shows_where(out: Path) -> None:
+    done = qrun(out, "--variant", "neon", "--debug")
+    assert done.returncode == 2 and "Traceback" in done.stderr
+    assert done.stderr.splitlines()[-1].startswith("error: the bundle has no variant")
+
+
+def test_a_closed_pipe_is_quiet(out: Path) -> None:
+    code = "from qcompiler.cli import qrun; qrun()"
+    for arguments in (["--json"], ["--profile"]):
+        process = subprocess.Popen(
+            [sys.executable, "-c", code, str(out), *arguments],
+            cwd=ROOT,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+        assert process.stdout and process.stderr
+        process.stdout.close()
+        errors = process.stderr.read()
+        process.stderr.close()
+        assert process.wait(30) != 0 and errors == b""
+
+
+def test_help_teaches() -> None:
+    for name in ("qrun", "qcompile"):
+        done = command(name, "--help")
+        assert done.returncode == 0 and "Examples:" in done.stdout and "Exit status:" in done.stdout
+
+
+def test_qrun_imports_no_compiler(out: Path) -> None:
+    code = """
+import atexit, sys
+names = ("onnx", "onnx_ir", "onnxscript", "onnxruntime", "tvm", "torch", "networkx")
+atexit.register(lambda: print([name for name in names if name in sys.modules], file=sys.stderr))
+from qcompiler.cli import qrun
+qrun()
+"""
+    command_ = [sys.executable, "-c", code, str(out), "--profile"]
+    done = subprocess.run(command_, cwd=ROOT, capture_output=True, text=True, timeout=60, check=True)
+    assert done.stderr == "[]\n"
+
+
+def test_parse_shape() -> None:
+    assert parse_shape("input=1x3x224x224") == ("input", (1, 3, 224, 224))
+    assert parse_shape("a/b:0=7") == ("a/b:0", (7,))
+    assert parse_shape("a=b=2x2") == ("a=b", (2, 2))
+    for text in ("input", "input=", "=1x2", "x=1x", "x=0x2", "x=-1x2", "x=axb", "x=1,2", "x=99999999999"):
+        with pytest.raises(UsageError, match="expected NAME=1x3x224x224"):
+            parse_shape(text)
+
+
+def test_parse_bits() -> None:
+    assert parse_bits("auto") == "auto" and [parse_bits(str(n)) for n in range(1, 9)] == list(range(1, 9))
+    for text in ("0", "9", "x", "", "-1", "1.0", "²"):
+        with pytest.raises(UsageError, match="expected auto or a number from 1 to 8"):
+            parse_bits(text)
+
+
+def test_qcompile_usage_errors(tmp_path: Path) -> None:
+    def qcompile(*arguments: object) -> subprocess.CompletedProcess[str]:
+        return command("qcompile", *arguments, cwd=tmp_path)
+
+    assert_error(qcompile(), 2, "Missing argument 'MODEL.onnx'. (see qcompile --help)")
+    assert_error(qcompile("m.onnx", "--bits", "9"), 2, "--bits 9: expected auto or a number from 1 to 8")
+    assert_error(qcompile("m.onnx", "--shape", "x"), 2, "--shape x: expected NAME=1x3x224x224")
+    assert_error(qcompile("m.onnx", "--calibrate", "x.npz"), 2, "No such option: --calibrate")
+    assert_error(qcompile("m.onnx", "--inputs", "none.npz"), 2, "cannot read 'none.npz'")
+    assert list(tmp_path.iterdir()) == []
