@@ -163,7 +163,10 @@ def _step_info(work: Work, offsets: dict[Slot, int]) -> StepInfo:
 
 
 def _is_binary(weights: npt.NDArray[np.float32]) -> bool:
-    return bool(np.all(np.abs(weights) == 1))
+    """Whether the weights [O, ...] take one magnitude per output channel, up to the rounding of exporters."""
+    magnitudes = np.abs(weights.reshape(len(weights), -1))
+    largest = magnitudes.max(axis=1, keepdims=True)
+    return bool(np.all(largest - magnitudes <= 1e-6 * largest))
 
 
 def _notes(nodes: Sequence[ir.Node]) -> list[str]:
