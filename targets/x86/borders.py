@@ -45,7 +45,8 @@ class Borders:
         """Sum of the weights OIHW of the padded taps, [classes, O]."""
         taps = weights.sum(axis=1)
         inside = np.einsum("ohw,rh,cw->rco", taps, self.row_taps.astype(float), self.column_taps.astype(float))
-        return (taps.sum(axis=(1, 2)) - inside).reshape(self.count, -1)
+        corrections: FloatArray = (taps.sum(axis=(1, 2)) - inside).reshape(self.count, -1)
+        return corrections
 
 
 def borders_of(problem: Conv2d) -> Borders:

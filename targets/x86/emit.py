@@ -85,9 +85,13 @@ def split(value: Expr, extent: int) -> tuple[Expr, Expr]:
     return T.truncdiv(value, T.int64(extent)), T.truncmod(value, T.int64(extent))
 
 
-def rounded(value: Expr) -> Expr:
-    """A float32 vector that may not be contracted with the operation that uses it."""
-    return T.call_llvm_pure_intrin("float32x16", "llvm.arithmetic.fence", value)
+def fenced(value: Expr, count: int = LANES) -> Expr:
+    """A float32 vector that the optimiser cannot see through.
+
+    It keeps a product from being contracted with the sum that uses it, and a loop that fills or copies memory from
+    becoming a call of memset or memcpy, which a bare library does not have.
+    """
+    return T.call_llvm_pure_intrin("float32" if count == 1 else f"float32x{count}", "llvm.arithmetic.fence", value)
 
 
 def mask_bits(condition: Expr) -> Expr:

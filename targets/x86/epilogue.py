@@ -21,12 +21,12 @@ from qcompiler.targets.x86.emit import (
     Expr,
     Parameter,
     View,
+    fenced,
     float_view,
     half_view,
     i64,
     lanes,
     mask_bits,
-    rounded,
     splat,
     temporary,
     write,
@@ -139,9 +139,9 @@ class Epilogue:
         """The operand of a step as float32x16."""
         if isinstance(step.operand, Scalar):
             return splat(T.float32(float(np.float32(step.operand.value))))
-        if isinstance(step.operand, Channel):
+        if not isinstance(operand, View):
+            assert operand is not None
             return operand[lanes(block * LANES)]
-        assert isinstance(operand, View)
         if operand.buffer.c == 1:
             return splat(operand.data[operand.offset(*pixel, i64(0))])
         return load_lanes(operand, self.blocks, pixel, block)
@@ -180,15 +180,15 @@ def load_lanes(view: View, blocks: Blocks, pixel: Pixel, block: Expr) -> Expr:
 def _apply(op: str, v: Expr, operand: Expr) -> Expr:
     """One step in float32; selections keep v unless the operand is strictly better, as the reference does."""
     if op == "mul":
-        return rounded(v * operand)
+        return fenced(v * operand)
     if op == "add":
         return v + operand
     if op == "sub":
         return v - operand
     if op == "div":
-        return rounded(v / operand)
+        return fenced(v / operand)
     if op == "max":
         return T.Select(v < operand, operand, v)
     if op == "min":
         return T.Select(v > operand, operand, v)
-    return rounded(T.Select(v >= splat(T.float32(0)), v, v * operand))
+    return fenced(T.Select(v >= splat(T.float32(0)), v, v * operand))

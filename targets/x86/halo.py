@@ -9,7 +9,7 @@ from __future__ import annotations
 from tvm.script.ir_builder import tirx as T
 
 from qcompiler.targets.x86.blocks import Blocks
-from qcompiler.targets.x86.emit import LANES, Expr, View, i64, lanes, splat, write
+from qcompiler.targets.x86.emit import LANES, Expr, View, fenced, i64, lanes, splat, write
 
 
 def emit_halo(target: View, blocks: Blocks, n: Expr, y: Expr, block: Expr, height: int) -> None:
@@ -41,7 +41,7 @@ def _fill_bits(target: View, blocks: Blocks, pixel: tuple[Expr, Expr, Expr], blo
     """All valid bits of the block are +1 or all are -1; a half of padding stays clear."""
     half, last = blocks.half(block, target.buffer)
     at = target.offset(*pixel, half)
-    ones: Expr = T.uint16(0)
+    ones: Expr = T.Cast("uint16", T.reinterpret("uint32", fenced(T.float32(0), 1)))
     if target.buffer.halo_value > 0:
         ones = T.Cast("uint16", T.shift_left(T.int32(1), T.Cast("int32", blocks.valid(block))) - 1)
     write(target.data, ones, at)
@@ -52,7 +52,7 @@ def _fill_bits(target: View, blocks: Blocks, pixel: tuple[Expr, Expr, Expr], blo
 
 def _fill_floats(target: View, blocks: Blocks, pixel: tuple[Expr, Expr, Expr], block: Expr) -> None:
     """The halo value in every channel of the block."""
-    value, first = T.float32(target.buffer.halo_value), blocks.first(block)
+    first, value = blocks.first(block), T.bind(fenced(T.float32(target.buffer.halo_value), 1))
     if target.channels_last and not blocks.ragged:
         write(target.data, splat(value, LANES), lanes(target.offset(*pixel, first)))
         return

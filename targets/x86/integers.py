@@ -1,34 +1,32 @@
-"""From mismatch counts to outputs: acc = K - 2 * popcount(a xor w), corrected per border class.
+"""What the binary convolutions share: from mismatch counts to outputs, acc = K - 2 * popcount(a xor w).
 
-With a threshold step everything folds into one comparison, count <= (K + correction - threshold) / 2; a channel of
-direction -1 has its weights and threshold negated first, which turns its comparison round.
+The accumulator is corrected per border class. With a threshold step everything folds into one comparison,
+count <= (K + correction - threshold) / 2; a channel of direction -1 has its weights and threshold negated first, which
+turns its comparison round.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import ClassVar
 
 import numpy as np
 import numpy.typing as npt
 from tvm.script.ir_builder import tirx as T
 
-from qcompiler.targets.problem import Conv2d
-from qcompiler.targets.target import Constants
-from qcompiler.targets.x86.blocks import Blocks
-from qcompiler.targets.x86.borders import borders_of
-from qcompiler.targets.x86.conv import Tile
+from qcompiler.targets.target import Array, Constants
+from qcompiler.targets.x86.borders import Borders, borders_of
+from qcompiler.targets.x86.conv import DirectConv2d, Tile
 from qcompiler.targets.x86.emit import LANES, Expr, Parameter, i64, lanes, mask_bits, splat
 from qcompiler.targets.x86.epilogue import Pixel, is_threshold
 
 
 @dataclass(frozen=True)
-class CountFinish:
-    """How one binary convolution ends: its constants and the code per register."""
+class CountingConv2d(DirectConv2d):
+    """A convolution that counts mismatching bits; a subclass says how."""
 
-    problem: Conv2d
-    blocks: Blocks
+    element: ClassVar[str] = "uint32"
 
     @property
     def products(self) -> int:
@@ -36,45 +34,51 @@ class CountFinish:
         return self.problem.x.c // self.problem.groups * self.problem.kernel[0] * self.problem.kernel[1]
 
     @property
-    def corrected(self) -> bool:
-        """Whether some output has padded taps that the raw count takes for -1."""
-        borders = borders_of(self.problem)
-        return not (borders.row_taps.all() and borders.column_taps.all())
+    def borders(self) -> Borders:
+        """Border classes."""
+        return borders_of(self.problem)
 
-    def parameters(self) -> list[Parameter]:
+    @property
+    def _has_base(self) -> bool:
+        """Whether counts are compared with, or subtracted from, more than the constant K."""
+        borders = self.borders
+        padded = not (borders.row_taps.all() and borders.column_taps.all())
+        return padded or is_threshold(self.problem.epilogue)
+
+    def finish_parameters(self) -> list[Parameter]:
         """`base`: int32 [classes, blocks * 16] limits or K + correction; `classes`: int32 [oh + ow]."""
-        borders, found = borders_of(self.problem), []
-        if self.corrected or is_threshold(self.problem.epilogue):
+        borders, found = self.borders, []
+        if self._has_base:
             found.append(Parameter("base", "int32", borders.count * self.blocks.count * LANES, 64))
         if borders.count > 1:
             found.append(Parameter("classes", "int32", sum(self.problem.out_hw), 64))
         return found
 
-    def weights(self, constants: Constants) -> npt.NDArray[np.float32]:
-        """OIHW codes, with the channels of direction -1 negated."""
+    def pack_finish(self, constants: Constants) -> list[Array]:
+        """The arrays for `finish_parameters`."""
+        borders, found = self.borders, list[Array]()
+        total = self.products + borders.corrections(self.directed_weights(constants).astype(np.float64))
+        if is_threshold(self.problem.epilogue):
+            assert constants.threshold is not None and constants.direction is not None
+            directed = constants.threshold.astype(np.float64) * constants.direction
+            limit = np.nan_to_num((total - directed) / 2, nan=-1, posinf=self.products, neginf=-1)
+            total = np.clip(np.floor(limit), -1, self.products)
+        if self._has_base:
+            found.append(self.blocks.spread(total.astype(np.int32), -1))
+        if borders.count > 1:
+            found.append(borders.table())
+        return found
+
+    def directed_weights(self, constants: Constants) -> npt.NDArray[np.float32]:
+        """OIHW codes, with the channels of direction -1 negated if there is a threshold."""
         assert constants.weights is not None
         if not is_threshold(self.problem.epilogue):
             return constants.weights
         assert constants.direction is not None
         return (constants.weights * constants.direction[:, None, None, None]).astype(np.float32)
 
-    def pack(self, constants: Constants) -> list[npt.NDArray[Any]]:
-        """The arrays for `parameters`."""
-        borders, found = borders_of(self.problem), list[npt.NDArray[Any]]()
-        total = self.products + borders.corrections(self.weights(constants).astype(np.float64))
-        if is_threshold(self.problem.epilogue):
-            assert constants.threshold is not None and constants.direction is not None
-            directed = constants.threshold.astype(np.float64) * constants.direction
-            limit = np.nan_to_num((total - directed) / 2, nan=-1, posinf=self.products, neginf=-1)
-            total = np.clip(np.floor(limit), -1, self.products)
-        if self.corrected or is_threshold(self.problem.epilogue):
-            found.append(self.blocks.spread(total.astype(np.int32), -1))
-        if borders.count > 1:
-            found.append(borders.table())
-        return found
-
-    def emit_tile(self, tile: Tile, counts: Sequence[Sequence[Expr]]) -> None:
-        """Finish counts[p][b], stack arrays int32 [16], of a register tile."""
+    def finish_tile(self, tile: Tile, counts: Sequence[Sequence[Expr]]) -> None:
+        """Run the epilogue on counts[p][b], stack arrays int32 [16]."""
         n, y, x0 = tile.pixel
         classes = tile.finish[1] if len(tile.finish) > 1 else None
         row_class = T.bind(T.Cast("int64", classes[y])) if classes is not None else i64(0)

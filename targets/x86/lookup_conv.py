@@ -14,10 +14,10 @@ import numpy as np
 from tvm.script.ir_builder import tirx as T
 
 from qcompiler.targets.target import Array, Constants
-from qcompiler.targets.x86.conv import DirectConv2d, Tile
+from qcompiler.targets.x86.conv import Tile
 from qcompiler.targets.x86.direct import Loop, for_taps
 from qcompiler.targets.x86.emit import LANES, Expr, Parameter, i64, lanes, splat, temporary, write
-from qcompiler.targets.x86.integers import CountFinish
+from qcompiler.targets.x86.integers import CountingConv2d
 
 _SHUFFLE = {16: "llvm.x86.ssse3.pshuf.b.128", 32: "llvm.x86.avx2.pshuf.b", 64: "llvm.x86.avx512.pshuf.b.512"}
 _WORDS_PER_BYTE_SUM = 7
@@ -25,7 +25,7 @@ _NIBBLES = 8
 
 
 @dataclass(frozen=True)
-class LookupConv2d(DirectConv2d):
+class LookupConv2d(CountingConv2d):
     """Weights uint8 [runs, steps, 4, B * 16]: byte b of every channel's word, channels side by side.
 
     `width`: channels per shuffle, 16, 32 or 64; the run of B blocks is cut into vectors of that width.
@@ -34,11 +34,6 @@ class LookupConv2d(DirectConv2d):
     width: int
 
     family: ClassVar[str] = "lookup_conv2d"
-    element: ClassVar[str] = "uint32"
-
-    @property
-    def _finish(self) -> CountFinish:
-        return CountFinish(self.problem, self.blocks)
 
     @property
     def _channels(self) -> int:
@@ -52,19 +47,11 @@ class LookupConv2d(DirectConv2d):
 
     def pack_weights(self, constants: Constants) -> list[Array]:
         """Bytes of the words of `XnorConv2d`, regrouped by byte."""
-        words = self.geometry.arrange(self._finish.weights(constants), self.tiling.blocks)
+        words = self.geometry.arrange(self.directed_weights(constants), self.tiling.blocks)
         bytes_of_lane = words.view(np.uint8).reshape(*words.shape, 4)
         nibbles = np.arange(16)
         table = np.bitwise_count(nibbles[:, None] ^ nibbles[None, :]).astype(np.uint8)
         return [np.ascontiguousarray(bytes_of_lane.swapaxes(2, 3)), np.tile(table, (1, self.width // 16))]
-
-    def finish_parameters(self) -> list[Parameter]:
-        """Limits or corrections per border class."""
-        return self._finish.parameters()
-
-    def pack_finish(self, constants: Constants) -> list[Array]:
-        """The arrays for `finish_parameters`."""
-        return self._finish.pack(constants)
 
     def emit_tile(self, tile: Tile) -> None:
         """Count in bytes, widen now and then, and finish each block of sixteen channels."""
@@ -73,7 +60,7 @@ class LookupConv2d(DirectConv2d):
         for total in (total for row in sums for total in row):
             write(total, splat(T.uint16(0), self.width), lanes(0, self.width))
         self._accumulate(tile, sums)
-        self._finish.emit_tile(tile, [self._blocks_of(row) for row in sums])
+        self.finish_tile(tile, [self._blocks_of(row) for row in sums])
 
     def _blocks_of(self, row: list[Expr]) -> list[Expr]:
         """The sums of one pixel as int32x16 per block."""

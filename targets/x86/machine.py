@@ -34,7 +34,8 @@ class Isa:
     @property
     def tvm_target(self) -> Mapping[str, Any]:
         """The dict form of tvm.target.Target; 512-bit vectors are asked for, whatever the CPU model prefers."""
-        target: dict[str, Any] = {"kind": "llvm", "mtriple": _TRIPLE, "mcpu": self.mcpu}
+        # the optimiser's third level costs a third more time and makes no kernel faster
+        target: dict[str, Any] = {"kind": "llvm", "mtriple": _TRIPLE, "mcpu": self.mcpu, "opt-level": 2}
         return {**target, "mattr": list(self.mattr)} if self.mattr else target
 
 

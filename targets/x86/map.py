@@ -16,6 +16,7 @@ from qcompiler.targets.x86.emit import (
     Expr,
     Parameter,
     View,
+    fenced,
     float_view,
     half_view,
     i64,
@@ -72,7 +73,7 @@ class ElementMap2d:
             view = half_view(x, buffers[0]) if bits else float_view(x, buffers[0])
 
             def pixel(at: Pixel, block: Expr) -> None:
-                value = self._codes(view, at, block) if bits else load_lanes(view, self.blocks, at, block)
+                value = self._codes(view, at, block) if bits else fenced(load_lanes(view, self.blocks, at, block))
                 epilogue.emit(at, block, value)
 
             emit_row((x.h, x.w), self.blocks, epilogue, item, pixel)

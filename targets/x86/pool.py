@@ -17,12 +17,12 @@ from qcompiler.targets.x86.emit import (
     Expr,
     Parameter,
     View,
+    fenced,
     float_view,
     half_view,
     i64,
     lanes,
     prim_func,
-    rounded,
     splat,
     split,
     temporary,
@@ -88,7 +88,7 @@ class FloatPool2d:
         for_window(self.problem, pixel, tap)
         value = best[lanes(0)]
         if average:
-            value = rounded(value / splat(T.Cast("float32", self._count(pixel))))
+            value = fenced(value / splat(T.Cast("float32", self._count(pixel))))
         epilogue.emit(pixel, block, value)
 
     def _count(self, pixel: Pixel) -> Expr:
@@ -164,8 +164,13 @@ class BitPool2d:
             write(bits, bits[all_lanes] | (word ^ flip), all_lanes)
 
         for_window(self.problem, pixel, tap)
-        halves = T.reinterpret(f"uint16x{2 * self._lanes}", bits[all_lanes] ^ flip)
+        halves = T.reinterpret(f"uint16x{2 * self._lanes}", self._fenced(bits[all_lanes] ^ flip))
         write(target.data, halves, lanes(target.offset(*pixel, first * 2), 2 * self._lanes))
+
+    def _fenced(self, words: Expr) -> Expr:
+        """`_lanes` words that no copy loop can be recognised by."""
+        dtype = "float32" if self._lanes == 1 else f"float32x{self._lanes}"
+        return fenced(T.reinterpret(dtype, words), self._lanes)
 
 
 def emit_row(

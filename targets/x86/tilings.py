@@ -17,6 +17,10 @@ from qcompiler.targets.x86.machine import Isa
 _L1_WEIGHTS = 24 * 1024
 _KEPT = 16
 
+# cost of a lookup by vector size, as measured: the shuffle itself, finding the table (shared by the vectors of a run)
+# and splitting weights into nibbles (shared by the pixels)
+_LOOKUP_COSTS = {16: (0.6, 0.7, 0.4), 32: (0.57, 0.68, 0.38), 64: (0.6, 0.3, 0.5)}
+
 
 @dataclass(frozen=True)
 class Ranked:
@@ -42,16 +46,16 @@ def float_tilings(isa: Isa, problem: Conv2d, blocks: Blocks) -> list[Ranked]:
 
 def lookup_tilings(isa: Isa, problem: Conv2d, blocks: Blocks) -> list[Ranked]:
     """Tiles of the lookup form, with the shuffle width each uses."""
-    limit = 8 if isa.registers == 16 else 16
+    fixed, per_run, per_tile = _LOOKUP_COSTS[isa.vector_bytes]
     found: list[Ranked] = []
     for width in (16, 32, 64):
         per_vector = width // LANES
         if width > isa.vector_bytes or (width < isa.vector_bytes and blocks.count * LANES > width):
             continue
         tiles = [
-            (p, b, 0.5 + per_vector / b + 0.5 / p)
-            for p, b in _tiles(problem, blocks, limit * per_vector)
-            if b % per_vector == 0 and p <= 7
+            (p, b, fixed + per_run * per_vector / b + per_tile / p)
+            for p, b in _tiles(problem, blocks, 8 * per_vector)
+            if b % per_vector == 0 and b <= 2 * per_vector and p <= 7
         ]
         found += _ranked(problem, blocks, tiles, width)
     return found

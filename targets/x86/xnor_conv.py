@@ -12,22 +12,17 @@ from typing import ClassVar
 from tvm.script.ir_builder import tirx as T
 
 from qcompiler.targets.target import Array, Constants
-from qcompiler.targets.x86.conv import DirectConv2d, Tile
+from qcompiler.targets.x86.conv import Tile
 from qcompiler.targets.x86.direct import for_taps
 from qcompiler.targets.x86.emit import LANES, Expr, Parameter, lanes, splat, temporary, write
-from qcompiler.targets.x86.integers import CountFinish
+from qcompiler.targets.x86.integers import CountingConv2d
 
 
 @dataclass(frozen=True)
-class XnorConv2d(DirectConv2d):
+class XnorConv2d(CountingConv2d):
     """Weights uint32 [runs, steps, B, 16]."""
 
     family: ClassVar[str] = "xnor_conv2d"
-    element: ClassVar[str] = "uint32"
-
-    @property
-    def _finish(self) -> CountFinish:
-        return CountFinish(self.problem, self.blocks)
 
     def weight_parameters(self) -> list[Parameter]:
         """Words of weights."""
@@ -35,15 +30,7 @@ class XnorConv2d(DirectConv2d):
 
     def pack_weights(self, constants: Constants) -> list[Array]:
         """Bits of the weights, channels of direction -1 negated."""
-        return [self.geometry.arrange(self._finish.weights(constants), self.tiling.blocks)]
-
-    def finish_parameters(self) -> list[Parameter]:
-        """Limits or corrections per border class."""
-        return self._finish.parameters()
-
-    def pack_finish(self, constants: Constants) -> list[Array]:
-        """The arrays for `finish_parameters`."""
-        return self._finish.pack(constants)
+        return [self.geometry.arrange(self.directed_weights(constants), self.tiling.blocks)]
 
     def emit_tile(self, tile: Tile) -> None:
         """Count mismatches of all pixels and blocks, then finish each register."""
@@ -52,7 +39,7 @@ class XnorConv2d(DirectConv2d):
         for count in (count for row in counts for count in row):
             write(count, splat(T.int32(0)), lanes(0))
         self._accumulate(tile, counts)
-        self._finish.emit_tile(tile, counts)
+        self.finish_tile(tile, counts)
 
     def _accumulate(self, tile: Tile, counts: list[list[Expr]]) -> None:
         """counts[p][b] += mismatches of pixel p with the channels of block b."""

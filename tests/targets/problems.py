@@ -155,11 +155,17 @@ def constants(rng: np.random.Generator, problem: Problem) -> Constants:
 
 
 def results(
-    kernel: Kernel, variant: Variant, problem: Problem, seed: int, cuts: tuple[int, ...] = (), offset: int = 4
+    kernel: Kernel,
+    variant: Variant,
+    problem: Problem,
+    seed: int,
+    cuts: tuple[int, ...] = (),
+    offset: int = 4,
+    made: Constants | None = None,
 ) -> list[tuple[Array, Array]]:
     """(computed, expected) per output; the work is cut at `cuts`, and run-time arrays are misaligned by `offset`."""
     rng = np.random.default_rng(seed)
-    made = constants(rng, problem)
+    made = made or constants(rng, problem)
     x = aligned(values(rng, problem.x, whole=isinstance(problem, Conv2d)), offset=offset)
     buffers = [step.operand.buffer for step in problem.epilogue if isinstance(step.operand, Tensor)]
     tensors = [aligned(values(rng, b), offset=offset) for b in buffers]

@@ -1,0 +1,127 @@
+"""What every kernel promises besides its results: bare objects, divisible work, any tiling, honest names."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from qcompiler.errors import UsageError
+from qcompiler.targets import reference
+from qcompiler.targets.problem import Buffer, Channel, Conv2d, Halo, Map2d, Pool2d, Problem, Scalar, Step, Tensor
+from qcompiler.targets.target import Constants
+from qcompiler.targets.x86 import TARGET, X86Variant
+from qcompiler.targets.x86.machine import host_features
+from qcompiler.targets.x86.runner import object_code
+from tests.targets.problems import RUNNABLE, constants, results, values
+
+EDGE = Halo(1, 1, 1, 1)
+ALL = TARGET.variants(())
+
+
+def image(c: int, dtype: str = "float32", halo: Halo = EDGE, h: int = 6, w: int = 9, **more: object) -> Buffer:
+    return Buffer(2, h, w, c, dtype, halo=halo, halo_value=-1.0 if dtype == "bit" else 0.0, **more)  # type: ignore[arg-type]
+
+
+def binary(c: int, o: int, **more: object) -> Conv2d:
+    step = Step("threshold", into=image(o, "bit"))
+    return Conv2d(image(c, "bit"), o, (3, 3), (1, 1), (1, 1, 1, 1), epilogue=(step,), **more)  # type: ignore[arg-type]
+
+
+def residual(c: int, o: int, dtype: str) -> Conv2d:
+    stream = image(o, halo=Halo())
+    steps = (
+        Step("mul", Channel()),
+        Step("add", Channel()),
+        Step("add", Tensor(stream)),
+        Step("store", into=stream),
+        Step("prelu", Channel()),
+        Step("store_bits", into=image(o, "bit")),
+    )
+    return Conv2d(image(c, dtype), o, (3, 3), (1, 1), (1, 1, 1, 1), epilogue=steps)
+
+
+PROBLEMS: dict[str, Problem] = {
+    "binary": binary(64, 64),
+    "binary-odd": binary(70, 41),
+    "binary-residual": residual(64, 48, "bit"),
+    "float": residual(16, 32, "float32"),
+    "float-odd": residual(5, 21, "float32"),
+    "depthwise": Conv2d(image(20), 20, (3, 3), pads=(1, 1, 1, 1), groups=20, epilogue=(Step("store", into=image(20)),)),
+    "max": Pool2d(image(20), "max", (2, 2), (1, 1), (0, 0, 1, 1), (6, 9), epilogue=(Step("store", into=image(20)),)),
+    "bits": Pool2d(image(40, "bit"), "bits", (2, 2), (1, 1), (0, 0, 1, 1), (6, 9), into=image(40, "bit")),
+    "map": Map2d(image(33), (Step("max", Scalar(0.0)), Step("store_bits", into=image(33, "bit")))),
+    "copy": Map2d(image(32), (Step("store", into=image(32)),)),
+    "copy-odd": Map2d(image(5, order="nchw"), (Step("store", into=image(5)),)),
+    "copy-bits": Pool2d(image(64, "bit"), "bits", (1, 1), (1, 1), (0,) * 4, (6, 9), into=image(64, "bit")),
+    "repack": Map2d(image(48, "bit"), (Step("store_bits", into=image(48, "bit", groups=4)),)),
+}
+per_problem = pytest.mark.parametrize("problem", PROBLEMS.values(), ids=PROBLEMS.keys())
+
+
+@per_problem
+@pytest.mark.parametrize("variant", ALL, ids=lambda v: v.name)
+def test_objects_are_bare(problem: Problem, variant: X86Variant, tmp_path: Path) -> None:
+    path = object_code(variant.kernels(problem)[0], variant, tmp_path / "k.o", "some_name")
+    listing = subprocess.run(["nm", str(path)], capture_output=True, text=True, check=True).stdout
+    kinds = {line.split()[-1]: line.split()[-2] for line in listing.splitlines()}
+    assert kinds["some_name"] == "T"
+    assert not [name for name, kind in kinds.items() if kind in "UwvBb" or name.startswith("__TVM")]
+
+
+@per_problem
+@pytest.mark.parametrize("variant", RUNNABLE, ids=lambda v: v.name)
+def test_every_tiling(problem: Problem, variant: X86Variant) -> None:
+    kernels = variant.kernels(problem)
+    assert len({kernel.name for kernel in kernels}) == len(kernels)
+    assert [k.cost for k in kernels] == sorted(k.cost for k in kernels)
+    for kernel in kernels[:: max(1, len(kernels) // 6)]:
+        for got, expected in results(kernel, variant, problem, seed=1):
+            np.testing.assert_array_equal(got, expected, err_msg=kernel.name)
+
+
+@per_problem
+def test_work_can_be_cut_anywhere(problem: Problem) -> None:
+    variant = RUNNABLE[0]
+    kernel = variant.kernels(problem)[0]
+    for got, expected in results(kernel, variant, problem, seed=2, cuts=tuple(range(kernel.items))):
+        np.testing.assert_array_equal(got, expected)
+
+
+@pytest.mark.parametrize("threshold", [-1e9, 1e9, -np.inf, np.inf, 0.0, 1.0])
+@pytest.mark.parametrize("direction", [-1.0, 1.0])
+def test_thresholds_out_of_reach(threshold: float, direction: float) -> None:
+    problem = binary(40, 20)
+    rng = np.random.default_rng(0)
+    made = constants(rng, problem)
+    ones = np.ones(20, np.float32)
+    made = Constants(made.weights, ones * np.float32(threshold), ones * np.float32(direction))
+    for variant in RUNNABLE:
+        for got, expected in results(variant.kernels(problem)[0], variant, problem, seed=3, made=made):
+            np.testing.assert_array_equal(got, expected)
+
+
+def test_store_and_load_are_inverse() -> None:
+    rng = np.random.default_rng(0)
+    for buffer in (image(5), image(37, "bit"), image(12, "bit", groups=3), image(5, order="nchw")):
+        stored = values(rng, buffer)
+        assert stored.shape == buffer.storage_shape
+        np.testing.assert_array_equal(reference.store(buffer, reference.load(buffer, stored)), stored)
+
+
+def test_variants_by_cpu_name() -> None:
+    names = ["avx512vpopcntdq", "avx512bw", "avx2", "baseline"]
+    assert [v.name for v in TARGET.variants(())] == names
+    assert [v.name for v in TARGET.variants(["x86-64", "znver4"])] == ["avx512vpopcntdq", "baseline"]
+    assert [v.name for v in TARGET.variants(["skylake-avx512", "haswell", "avx2"])] == ["avx512bw", "avx2"]
+    (native,) = TARGET.variants(["native"])
+    assert {feature.name for feature in native.features} <= host_features()
+    with pytest.raises(UsageError, match="pentium.*znver4"):
+        TARGET.variants(["pentium"])
+
+
+def test_irreconcilable_packings_have_no_kernel() -> None:
+    stores = tuple(Step("store_bits", into=image(12, "bit", groups=g)) for g in (1, 2))
+    assert not TARGET.variants(())[0].kernels(Map2d(image(12), stores))
