@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from qcompiler.passes.binarize_codes import BinarizeCodes
 from qcompiler.passes.choose_layouts import ChooseLayouts
 from qcompiler.passes.decompose_batchnorm import DecomposeBatchnorm
 from qcompiler.passes.eliminate_identities import EliminateIdentities
@@ -33,6 +34,9 @@ DEFAULT: tuple[Pass, ...] = (
     MergePads(),
     ExtractScales(),
     ResolveSignZero(),
+    BinarizeCodes(),
+    SinkLayouts(),
+    SimplifyArithmetic(),
     SinkPools(),
     FuseSignConv(),
     FuseSignMatmul(),

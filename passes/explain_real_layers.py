@@ -92,7 +92,8 @@ def _about_weights(node: ir.Node) -> str:
         return "the weights are computed at run time"
     if weights.dtype != np.float32:
         return f"the weights are {weights.dtype}"
-    if signs_and_scales(weights, 0 if node.op_type == "Conv" else -1) is not None:
+    split = signs_and_scales(weights, 0 if node.op_type == "Conv" else -1)
+    if split is not None and split[0].all():
         return ""
     sample = weights.reshape(-1)[:_SAMPLE]
     levels = np.unique(sample).size

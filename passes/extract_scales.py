@@ -1,4 +1,4 @@
-"""Make layers pure integer: conv(s * a, c * w) = (s * c) * conv(a, w) for codes a, signs w and scales s, c > 0.
+"""Make layers pure integer: conv(s * a, c * w) = (s * c) * conv(a, w) for codes a, signs w (or 0) and scales s, c > 0.
 
 s is one number for the whole activation (BipolarQuant, quantizers); c is one per output channel, where |w| is constant
 within 1e-6 (sign(W) * alpha, batch norms folded by exporters, detach-STE chains). A channel of zeros has c = 0. The
@@ -44,18 +44,22 @@ def signs_and_scales(weights: npt.NDArray[Any], axis: int) -> tuple[FloatArray, 
     """Split weights into signs and one magnitude per channel of `axis`; None unless |w| is constant per channel.
 
     Result: signs float32 -1/+1 in the shape of `weights`, magnitudes float32 [C], and the largest relative spread.
+    Zeros among others count as no magnitude if the other magnitudes are constant: their sign is 0.
     """
     if weights.dtype != np.float32 or weights.ndim < 2 or weights.size == 0:
         return None
     others = tuple(a for a in range(weights.ndim) if a != axis % weights.ndim)
     magnitude = np.abs(weights)
-    low, high = magnitude.min(axis=others), magnitude.max(axis=others)
+    high = magnitude.max(axis=others)
+    present = np.where(magnitude == 0, np.expand_dims(high, others), magnitude)
+    low = present.min(axis=others)
     with np.errstate(invalid="ignore"):
         if not np.isfinite(high).all() or ((high - low) > _SPREAD * high).any():
             return None
-    scale = np.where(low == high, high, magnitude.mean(axis=others, dtype=np.float64)).astype(np.float32)
+    scale = np.where(low == high, high, present.mean(axis=others, dtype=np.float64)).astype(np.float32)
     spread = float(np.max((high - low) / np.where(high == 0, 1, high)))
-    return np.where(weights < 0, np.float32(-1), np.float32(1)), scale, spread
+    signs = np.where(weights < 0, np.float32(-1), np.float32(1))
+    return np.where((weights == 0) & np.expand_dims(high > 0, others), np.float32(0), signs), scale, spread
 
 
 @dataclass

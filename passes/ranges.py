@@ -147,6 +147,9 @@ def _codes_of_node(node: ir.Node, codes: list[Codes | None]) -> Codes | None:
         return _union(codes[1:])
     if is_op(node, "Pad"):
         return _union([codes[0], codes[2] if len(codes) > 2 and node.inputs[2] is not None else Codes(0, 0)])
+    if is_op(node, "Cast"):
+        source = node.inputs[0]
+        return Codes(0, 1) if source is not None and source.dtype == ir.DataType.BOOL else None
     if is_op(node, "Clip", "Relu"):
         return _clipped(node, codes[0])
     if is_op(node, "Round", "Floor", "Ceil"):

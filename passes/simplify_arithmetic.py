@@ -27,7 +27,7 @@ _EXPONENTS = 60
 
 @dataclass(frozen=True)
 class SimplifyArithmetic:
-    """Drop x * 1, x / 1, x - 0 and Clip before Binarize; merge two factors of an integer if one is a power of two."""
+    """Drop neutral operands, and what keeps the sign before a Binarize; merge factors if one is a power of two."""
 
     name: str = "simplify-arithmetic"
     bound: float = 0.0
@@ -50,7 +50,7 @@ def _simplify(node: ir.Node) -> int:
         replace(output, source, keep_name=False)
         return 1
     if is_quantized_op(node, "Binarize"):
-        return _skip_clip(node)
+        return _see_through(node)
     if is_op(node, "Mul"):
         return _merge_factors(node)
     return 0
@@ -73,21 +73,51 @@ def _is_all(constant: Array | None, wanted: float) -> bool:
     return bool((constant == wanted).all() and (np.signbit(constant) == np.signbit(wanted)).all())
 
 
-def _skip_clip(node: ir.Node) -> int:
-    """A Clip whose bounds lie on either side of 0 keeps every sign."""
-    clip = node.inputs[0].producer()
-    if not is_op(clip, "Clip"):
-        return 0
-    bounds = [constant_of(value) if value is not None else None for value in clip.inputs[1:]]
-    given = [value is not None for value in clip.inputs[1:]]
-    sides = (-1, 1)
-    for bound, present, side in zip(bounds, given, sides, strict=False):
-        if present and (bound is None or not bool((bound * side > 0).all())):
+def _see_through(node: ir.Node) -> int:
+    """Binarize(f(x) - c) for an f that does not move x across c: read x itself.
+
+    Clip with a bound on either side of c moves nothing across it; for c = k + 1/2, Round(x) is above c where x is, and
+    at x = c too if k is odd (half to even); Sign(x) is above 1/2 where x > 0, and above -1/2 where x >= 0.
+    """
+    cut, value, offset = 0.0, node.inputs[0], node.inputs[0].producer()
+    if is_op(offset, "Sub"):
+        constant = constant_of(offset.inputs[1])
+        if constant is None or constant.size != 1 or constant.dtype != np.float32:
             return 0
-    shape = static_shape(node.outputs[0]) or ()
-    attributes = {"zero": number(node, "zero", 1.0)}
-    replace(node.outputs[0], insert(node, "Binarize", [clip.inputs[0]], shape, attributes, origins=(clip, node)))
+        cut, value = float(constant.reshape(())), offset.inputs[0]
+    source = value.producer()
+    zero = _zero_behind(source, cut, number(node, "zero", 1.0))
+    if zero is None or static_shape(source.inputs[0]) != static_shape(node.outputs[0]):
+        return 0
+    shape, x = static_shape(node.outputs[0]) or (), source.inputs[0]
+    origins = (source, node)
+    if cut != 0 and not is_op(source, "Sign"):
+        x = insert(node, "Sub", [x, offset.inputs[1]], shape, origins=(offset,))
+    replace(node.outputs[0], insert(node, "Binarize", [x], shape, {"zero": zero}, origins=origins))
     return 1
+
+
+def _zero_behind(source: ir.Node | None, cut: float, zero: float) -> float | None:
+    """The `zero` of the Binarize that reads the input of `source` instead of its output, or None if there is none."""
+    if source is None or not source.inputs or source.inputs[0] is None:
+        return None
+    if is_op(source, "Clip"):
+        return zero if _clips_around(source, cut) else None
+    if is_op(source, "Round") and abs(cut) < 2**20 and (cut - 0.5) % 1 == 0:
+        return -1.0 if (cut - 0.5) % 2 == 0 else 1.0
+    if is_op(source, "Sign") and abs(cut) == 0.5:
+        return -1.0 if cut > 0 else 1.0
+    return None
+
+
+def _clips_around(clip: ir.Node, cut: float) -> bool:
+    for value, side in zip(clip.inputs[1:], (-1, 1), strict=False):
+        if value is None:
+            continue
+        bound = constant_of(value)
+        if bound is None or not bool(((bound - cut) * side > 0).all()):
+            return False
+    return True
 
 
 def _merge_factors(node: ir.Node) -> int:

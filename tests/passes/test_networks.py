@@ -202,3 +202,49 @@ def test_a_channel_shuffle_keeps_codes(padding):
         w=signs(GENERATOR, 4, 3, 3, 3),
     )
     assert binary_layers(model) == 1
+
+
+def test_dorefa_with_one_bit_activations_of_0_and_1():
+    text = f"""g (float[1, 4, 9, 9] x) => (float[1, 3] y) {{
+        a = Clip (x, zero, one)
+        b = Round (a)
+        c = Conv <pads = [1, 1, 1, 1]> (b, w1)
+        d = {bn("n", "c")}
+        p = MaxPool <kernel_shape = [3, 3], strides = [3, 3]> (d)
+        e = Clip (p, zero, one)
+        f = Round (e)
+        h = Flatten (f)
+        y = Gemm (h, w2, bias) }}"""
+    model = compiled(
+        text,
+        w1=signs(GENERATOR, 6, 4, 3, 3) * np.float32(0.37),
+        w2=signs(GENERATOR, 54, 3) * np.float32(0.11),
+        bias=normal(GENERATOR, 3),
+        zero=np.asarray(0, np.float32),
+        one=np.asarray(1, np.float32),
+        **norm("n", 6),
+    )
+    assert ops_of(model) == [
+        "Sub", "Binarize", "BinaryConv", "Threshold", "BinaryMaxPool", "BinaryConv", "Mul", "Add", "Mul", "Add",
+        "Reshape",
+    ]  # fmt: skip
+
+
+def test_sign_after_an_untrained_batch_norm_reaches_zero():
+    """beta = mean = 0: every even sum can be 0, so the codes are ternary, and layers are two binary products."""
+    text = """g (float[1, 4, 8, 8] x) => (y) {
+        a = qcompiler.Binarize (x)
+        b = Conv <pads = [1, 1, 1, 1]> (a, w1)
+        c = BatchNormalization (b, one, nought, nought, one)
+        d = qcompiler.Binarize <zero = 0.0> (c)
+        p = MaxPool <kernel_shape = [2, 2], strides = [2, 2]> (d)
+        y = Conv <pads = [1, 1, 1, 1]> (p, w2) }"""
+    model = compiled(
+        text,
+        w1=signs(GENERATOR, 6, 4, 3, 3),
+        w2=signs(GENERATOR, 5, 6, 3, 3),
+        one=np.ones(6, np.float32),
+        nought=np.zeros(6, np.float32),
+    )
+    assert binary_layers(model) == 3
+    assert "Conv" not in ops_of(model)
