@@ -16,13 +16,17 @@ from qcompiler.bundle.write import write_into
 from qcompiler.errors import UsageError
 from qcompiler.frontend import canonicalize
 from qcompiler.watch import GraphWatcher
+from qcompiler.widths import check_bits
 from qcompiler.ir import oracle
 from qcompiler.lowering.module import lower
+from qcompiler.passes.result import PassResult
 from qcompiler.passes.runner import run_passes
 from qcompiler.report import report
 from qcompiler.verify import Inputs, Reference
 
 SEED = 0
+# later passes split wider codes into binary products
+WIDTHS_KNOWN_AFTER = "resolve-sign-zero"
 
 Progress = Callable[[str], None]
 
@@ -65,7 +69,13 @@ def compile(
     source = ir.serde.serialize_model(graph)
     watcher("frontend", graph)
     say("rewriting the graph")
-    run_passes(graph, passes.DEFAULT, check=verify, callback=lambda model, result, _: watcher(result.name, model))
+
+    def after_pass(current: ir.Model, result: PassResult, _: float) -> None:
+        watcher(result.name, current)
+        if result.name == WIDTHS_KNOWN_AFTER:
+            check_bits(current.graph, bits)
+
+    run_passes(graph, passes.DEFAULT, check=verify, callback=after_pass)
     say("making kernels")
     program = lower(graph, target, variants, identifier(path.stem))
     summary = report(program)
