@@ -15,14 +15,14 @@ from qcompiler.bundle.staging import check_free, new_directory
 from qcompiler.bundle.write import write_into
 from qcompiler.errors import UsageError
 from qcompiler.frontend import canonicalize
-from qcompiler.watch import GraphWatcher
-from qcompiler.widths import check_bits
 from qcompiler.ir import oracle
 from qcompiler.lowering.module import lower
 from qcompiler.passes.result import PassResult
 from qcompiler.passes.runner import run_passes
 from qcompiler.report import report
 from qcompiler.verify import Inputs, Reference
+from qcompiler.watch import GraphWatcher
+from qcompiler.widths import check_bits
 
 SEED = 0
 # later passes split wider codes into binary products
