@@ -11,6 +11,7 @@ import numpy.typing as npt
 import onnx
 
 from qcompiler.errors import InvalidModel
+from qcompiler.frontend.consistency import check_shapes
 from qcompiler.frontend.evaluate import MAX_KNOWN_ELEMENTS, evaluate, output_types, sizes_and_type
 from qcompiler.frontend.read import MAX_NODES
 from qcompiler.frontend.structure import label
@@ -105,6 +106,7 @@ class Emitter:
             for name, value in values.items():
                 self.add_initializer(name, onnx.numpy_helper.from_array(value))
             return
+        check_shapes(node, [self.shape(name) if name else () for name in node.input], self.shape(_first(node.output)))
         node.name = _unique(label(node), self._node_names)
         if self.base not in ("", node.name):
             node.metadata_props.append(onnx.StringStringEntryProto(key=SOURCE, value=self.base))
@@ -113,6 +115,10 @@ class Emitter:
     def binarize(self, x: str, outputs: Sequence[str] = (), zero: float = 1.0) -> str:
         """Add a qcompiler::Binarize node."""
         return self.op("Binarize", [x], outputs, DOMAIN, zero=zero)
+
+
+def _first(names: Sequence[str]) -> str:
+    return next(name for name in names if name)
 
 
 def _unique(hint: str, taken: dict[str, int]) -> str:

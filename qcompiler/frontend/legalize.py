@@ -6,14 +6,15 @@ rewritten for the project's opset, all with the shapes of everything before it k
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
+import numpy.typing as npt
 import onnx
 
 from qcompiler.errors import InvalidModel, UnsupportedModel
-from qcompiler.frontend import channels_last, qonnx
+from qcompiler.frontend import attributes, channels_last, qonnx
 from qcompiler.frontend.emit import Emitter
 from qcompiler.frontend.read import MAX_NODES
 from qcompiler.frontend.structure import check_definitions, label, sorted_nodes, subgraphs
@@ -199,10 +200,15 @@ def _constant(node: onnx.NodeProto) -> onnx.TensorProto:
     name = found[0].name
     if name == "value":
         return found[0].t
-    dtype = {"value_int": np.int64, "value_ints": np.int64, "value_float": np.float32, "value_floats": np.float32}
-    if name not in dtype:
+    readers: dict[str, Callable[[], npt.ArrayLike]] = {
+        "value_int": lambda: np.int64(attributes.integer(node, name, 0)),
+        "value_ints": lambda: np.asarray(attributes.integers(node, name), np.int64),
+        "value_float": lambda: np.float32(attributes.real(node, name, 0.0)),
+        "value_floats": lambda: np.asarray(attributes.reals(node, name), np.float32),
+    }
+    if name not in readers:
         raise UnsupportedModel(f"Constant with {name}", node=label(node), remedy="store it as a dense number tensor")
-    return onnx.numpy_helper.from_array(np.asarray(onnx.helper.get_attribute_value(found[0]), dtype[name]))
+    return onnx.numpy_helper.from_array(np.asarray(readers[name]()))
 
 
 def _bound(node: onnx.NodeProto, given: Mapping[str, onnx.AttributeProto]) -> onnx.NodeProto:

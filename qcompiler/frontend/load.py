@@ -35,12 +35,8 @@ def load(path: str | os.PathLike[str], shapes: Mapping[str, tuple[int, ...]] | N
     UnsupportedModel (operators, types or versions that cannot be compiled); nothing else.
     """
     model = read(path)
-    try:
-        read_external_data(model, Path(path).parent)
-        canonical = _canonical(model, dict(shapes or {}))
-    except UnicodeDecodeError as error:
-        raise InvalidModel(f"'{path}' has names that are no text", remedy="export the model again") from error
-    return canonical
+    read_external_data(model, Path(path).parent)
+    return _canonical(model, dict(shapes or {}))
 
 
 def _canonical(model: onnx.ModelProto, shapes: Mapping[str, tuple[int, ...]]) -> ir.Model:

@@ -30,6 +30,7 @@ def read(path: str | os.PathLike[str]) -> onnx.ModelProto:
     UnsupportedModel for versions outside the supported range.
     """
     model = _parse(path, _content(path))
+    _check_text(path, model)
     _check_header(path, model)
     return model
 
@@ -62,6 +63,18 @@ def _parse(path: str | os.PathLike[str], content: bytes) -> onnx.ModelProto:
     except DecodeError as error:
         raise InvalidModel(f"'{path}' is not an ONNX file, or it is truncated: {error}", remedy=_REEXPORT) from error
     return model
+
+
+def _check_text(path: str | os.PathLike[str], model: onnx.ModelProto) -> None:
+    """Refuse names that are not UTF-8, which the parser hands out as bytes."""
+    pending = [model]
+    while pending:
+        for field, value in pending.pop().ListFields():
+            if field.type == field.TYPE_STRING and field.name != "doc_string":
+                if not all(isinstance(text, str) for text in ([value] if isinstance(value, (str, bytes)) else value)):
+                    raise InvalidModel(f"'{path}' has a {field.name} that is no text", remedy=_REEXPORT)
+            elif field.type == field.TYPE_MESSAGE:
+                pending.extend([value] if hasattr(value, "ListFields") else value)
 
 
 def _check_header(path: str | os.PathLike[str], model: onnx.ModelProto) -> None:

@@ -46,7 +46,11 @@ def check_type(element_type: int, dims: Sequence[int], what: str, node: str = ""
         found = _T.DataType.Name(element_type) if element_type in _T.DataType.values() else f"type {element_type}"
         raise UnsupportedModel(f"{what} is of type {found}", node=node, remedy="use float32 or integer tensors")
     if len(dims) > MAX_RANK or any(dim < 0 for dim in dims):
-        raise InvalidModel(f"{what} has shape {list(dims)[:8]}, expected at most {MAX_RANK} sizes >= 0", node=node)
+        raise InvalidModel(
+            f"{what} has shape {list(dims)[:8]}, expected at most {MAX_RANK} sizes >= 0",
+            node=node,
+            remedy="the file is damaged; export it again",
+        )
     if byte_count(element_type, dims) > MAX_VALUE_BYTES:
         raise InvalidModel(
             f"{what} of shape {list(dims)} exceeds 4 GiB", node=node, remedy="use smaller shapes or a smaller batch"
@@ -136,7 +140,7 @@ def _external_bytes(tensor: onnx.TensorProto, folder: Path) -> bytes:
 
 def _entry(entries: dict[str, str], key: str, default: int, what: str) -> int:
     text = entries.get(key, str(default))
-    if not (text.isascii() and text.isdigit() and len(text) < 19):
+    if not (text.isascii() and text.isdigit() and len(text) < 20):
         raise InvalidModel(f"{what} has {key} '{text[:40]}', expected a number", remedy="export it again")
     return int(text)
 
