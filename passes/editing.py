@@ -14,6 +14,8 @@ from qcompiler.passes import provenance
 
 Array = npt.NDArray[Any]
 
+_NAMES = "qcompiler.names"
+
 
 def static_shape(value: ir.Value) -> tuple[int, ...] | None:
     """The static shape, or None if any part of it is unknown."""
@@ -41,15 +43,22 @@ def only_consumer(value: ir.Value) -> ir.Node | None:
     return consumer
 
 
+def forget_names(graph: ir.Graph) -> None:
+    """Drop the record of names in use, after someone else may have added some."""
+    graph.meta.pop(_NAMES, None)
+
+
 def _fresh_name(graph: ir.Graph, stem: str) -> str:
-    taken = set(graph.initializers) | {value.name for value in graph.inputs}
-    for node in graph.all_nodes():
-        taken.add(node.name)
-        taken.update(output.name for output in node.outputs)
+    taken: set[str] = graph.meta.setdefault(_NAMES, set())
+    if not taken:
+        taken.update(graph.initializers, (value.name for value in graph.inputs))
+        for node in graph.all_nodes():
+            taken.update((node.name, *(output.name for output in node.outputs)))
     name, count = stem, 0
     while name in taken:
         count += 1
         name = f"{stem}.{count}"
+    taken.add(name)
     return name
 
 

@@ -42,6 +42,8 @@ def reason_for(node: ir.Node, ranges: IntegerRanges) -> str:
     """Why the layer is not binary, and what the user can do."""
     if is_op(node, "ConvTranspose"):
         return "transposed convolutions have no binary kernel; use an upsampling and a convolution"
+    if len(node.inputs) > 2 and node.inputs[2] is not None and constant_of(node.inputs[2]) is None:
+        return "the bias is computed at run time; make it a constant"
     parts = [part for part in (_about_activations(node, ranges), _about_weights(node)) if part]
     if not parts:
         return "its shape has no binary kernel: only 2-D convolutions and products with a matrix [K, O] have one"

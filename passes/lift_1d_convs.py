@@ -35,7 +35,8 @@ def _lift(node: ir.Node) -> int:
         return 0
     x = _reshape(node, node.inputs[0], (*shape[:2], 1, shape[2]))
     operands = [x, *([_lift_weights(node)] if node.op_type == "Conv" else []), *node.inputs[2:]]
-    lifted = insert(node, node.op_type, operands, (*out[:2], 1, out[2]), _attributes(node))
+    dtype = node.outputs[0].dtype or ir.DataType.FLOAT
+    lifted = insert(node, node.op_type, operands, (*out[:2], 1, out[2]), _attributes(node), dtype=dtype)
     replace(node.outputs[0], _reshape(node, lifted, out))
     return 1
 

@@ -59,7 +59,8 @@ def _merge(node: ir.Node, pad: ir.Node, ranges: IntegerRanges) -> ir.Value | str
             attributes["pad_value"] = value
     if objection:
         return objection
-    merged = insert(node, node.op_type, [pad.inputs[0], *node.inputs[1:]], shape, attributes, origins=(pad, node))
+    dtype, inputs = node.outputs[0].dtype or ir.DataType.FLOAT, [pad.inputs[0], *node.inputs[1:]]
+    merged = insert(node, node.op_type, inputs, shape, attributes, origins=(pad, node), dtype=dtype)
     replace(node.outputs[0], merged)
     return merged
 

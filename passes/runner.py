@@ -12,6 +12,7 @@ from onnx_ir.passes.common import ShapeInferencePass
 from qcompiler.ir import oracle
 from qcompiler.ir.ops import attach_functions
 from qcompiler.passes.checking import Arrays, check_bound, check_exact
+from qcompiler.passes.editing import forget_names
 from qcompiler.passes.result import Pass, PassResult
 
 Callback = Callable[[ir.Model, PassResult, float], None]
@@ -35,6 +36,7 @@ def run_passes(
     results = []
     for apply in passes:
         start = time.perf_counter()
+        forget_names(model.graph)
         result = apply(model)
         attach_functions(model)
         elapsed = time.perf_counter() - start

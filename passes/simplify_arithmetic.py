@@ -127,13 +127,19 @@ def _merge_factors(node: ir.Node) -> int:
     if not is_op(before, "Mul") or outer is None or shape is None or only_consumer(before.outputs[0]) is None:
         return 0
     inner = constant_of(before.inputs[1])
-    if inner is None or not is_quantized_op(before.inputs[0].producer(), "BinaryConv", "BinaryMatMul"):
+    if inner is None or not _is_integer_sum(before.inputs[0].producer()):
         return 0
     if not _moderate(inner) or not _moderate(outer) or not (_is_power(inner) or _is_power(outer)):
         return 0
     product = np.asarray(inner * outer, dtype=np.float32)
     replace(node.outputs[0], insert(node, "Mul", [before.inputs[0], product], shape, origins=(before, node)))
     return 1
+
+
+def _is_integer_sum(node: ir.Node | None) -> bool:
+    if is_op(node, "Add") and node is not None:
+        return all(_is_integer_sum(value.producer()) for value in node.inputs)
+    return is_quantized_op(node, "BinaryConv", "BinaryMatMul")
 
 
 def _moderate(constant: Array) -> bool:

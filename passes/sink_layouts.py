@@ -77,6 +77,10 @@ def _data_operands(node: ir.Node) -> list[int]:
     return []
 
 
+def _dtype(node: ir.Node) -> ir.DataType:
+    return node.outputs[0].dtype or ir.DataType.FLOAT
+
+
 def _attributes(node: ir.Node) -> dict[str, object]:
     return {name: attribute.value for name, attribute in node.attributes.items()}
 
@@ -104,8 +108,10 @@ def _sink_transpose(node: ir.Node, operands: list[int], movers: list[ir.Node]) -
         inputs[1] = np.concatenate([pads[:rank][inverse], pads[rank:][inverse]])
     elif not is_op(node, *_UNARY):
         inputs = [_transposed(value, rank, inverse) for value in inputs]
-    moved = insert(node, node.op_type, inputs, [out[axis] for axis in inverse], attributes, origins=(node,))
-    replace(node.outputs[0], insert(node, "Transpose", [moved], out, {"perm": list(perm)}, origins=(movers[0],)))
+    shape, dtype = [out[axis] for axis in inverse], _dtype(node)
+    moved = insert(node, node.op_type, inputs, shape, attributes, origins=(node,), dtype=dtype)
+    perms_again = {"perm": list(perm)}
+    replace(node.outputs[0], insert(node, "Transpose", [moved], out, perms_again, origins=(movers[0],), dtype=dtype))
     return 1
 
 
@@ -136,9 +142,9 @@ def _sink_reshape(node: ir.Node, operands: list[int], movers: list[ir.Node]) -> 
         if reshaped is None:
             return 0
         inputs[position] = reshaped
-    moved = insert(node, node.op_type, inputs, shape, _attributes(node), origins=(node,))
+    moved = insert(node, node.op_type, inputs, shape, _attributes(node), origins=(node,), dtype=_dtype(node))
     target = np.asarray(out, dtype=np.int64)
-    replace(node.outputs[0], insert(node, "Reshape", [moved, target], out, origins=(movers[0],)))
+    replace(node.outputs[0], insert(node, "Reshape", [moved, target], out, origins=(movers[0],), dtype=_dtype(node)))
     return 1
 
 

@@ -40,7 +40,7 @@ class SplitBiases:
 
 def _split_conv(node: ir.Node) -> int:
     shape, bias = static_shape(node.outputs[0]), constant_of(node.inputs[2])
-    if shape is None or bias is None:
+    if shape is None or bias is None or bias.dtype != np.float32:
         return 0
     attributes = {name: attribute.value for name, attribute in node.attributes.items()}
     value = insert(node, "Conv", node.inputs[:2], shape, attributes)

@@ -11,19 +11,26 @@ GENERATOR = np.random.default_rng(0)
 @pytest.mark.parametrize("layout", ["", "t = Transpose <perm = [0, 2, 3, 1]> (b)"])
 def test_a_flattened_image_becomes_a_kernel_as_large_as_it(layout):
     source = "t" if layout else "b"
-    text = f"""g (float[2, 3, 4, 5] x) => (y) {{
+    text = f"""g (float[2, 24, 2, 3] x) => (y) {{
         b = qcompiler.Binarize (x)
         {layout}
         f = Reshape ({source}, flat)
         y = qcompiler.BinaryMatMul (f, w) }}"""
-    model = graph(text, w=signs(GENERATOR, 60, 7), flat=np.asarray([2, 60]))
+    model = graph(text, w=signs(GENERATOR, 144, 7), flat=np.asarray([2, 144]))
     assert apply(UnflattenMatmul(), model).rewrites == 1
     assert ops_of(model) == ["Binarize", "BinaryConv", "Reshape"]
-    assert constant_of(the(model, "BinaryConv").inputs[1]).shape == (7, 3, 4, 5)
+    assert constant_of(the(model, "BinaryConv").inputs[1]).shape == (7, 24, 2, 3)
 
 
 @pytest.mark.parametrize(
-    ("shape", "flat"), [("2, 3, 1, 1", [2, 3]), ("2, 3, 4, 5", [6, 20]), ("2, 3, 20", [2, 60]), ("1, 4, 3, 5", [2, 30])]
+    ("shape", "flat"),
+    [
+        ("2, 3, 1, 1", [2, 3]),
+        ("2, 3, 4, 5", [6, 20]),
+        ("2, 3, 20", [2, 60]),
+        ("2, 3, 4, 5", [2, 60]),
+        ("1, 4, 3, 5", [2, 30]),
+    ],
 )
 def test_other_reshapes_stay(shape, flat):
     text = f"g (float[{shape}] x) => (y) {{ b = qcompiler.Binarize (x)\n f = Reshape (b, flat)\n"
