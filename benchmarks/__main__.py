@@ -18,7 +18,7 @@ from rich.console import Console
 from benchmarks.arena import Result, Settings, compete
 from benchmarks.contestants import CONTESTANTS
 from benchmarks.machine import inspect
-from benchmarks.table import row_table, show_machine, show_versions, write_json
+from benchmarks.table import TABLE_WIDTH, row_table, show_machine, show_versions, write_json
 from benchmarks.workloads import LAYERS, NETWORKS
 
 
@@ -40,7 +40,7 @@ def main() -> int:
     options = _options()
     chosen = [one for one in CONTESTANTS if not options.engines or any(e in one.name for e in options.engines)]
     settings = Settings(options.peers_python, options.rounds, options.seconds)
-    console = Console()
+    console = Console(width=max(Console().width, TABLE_WIDTH))
     machine = inspect()
     show_machine(console, machine)
     results: list[Result] = []

@@ -9,7 +9,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -117,37 +117,53 @@ def _opened(process: _Process, row: str) -> tuple[Result, int]:
     return replace(result, macs=answer["macs"], error=answer["error"], failure=failure), answer["repeats"]
 
 
-def _timed(result: Result, repeats: int, rounds: list[dict[str, Any]], kernel: dict[str, Any]) -> Result:
-    failed = next((answer["failed"] for answer in rounds if "failed" in answer), "")
-    if failed or not rounds:
-        return replace(result, failure=result.failure or failed)
-    medians = np.array([answer["median"] for answer in rounds]) / repeats
-    inside = kernel.get("kernel")
-    return replace(
-        result,
-        median=float(np.median(medians)),
-        low=float(medians.min()),
-        high=float(medians.max()),
-        minimum=min(answer["minimum"] for answer in rounds) / repeats,
-        kernel=inside / repeats if inside else None,
-    )
+@dataclass
+class _Cell:
+    """One contestant's row while it is being measured."""
+
+    process: _Process
+    result: Result
+    repeats: int
+    rounds: list[dict[str, Any]] = field(default_factory=list)
+    kernels: list[float] = field(default_factory=list)
+
+    def take_turn(self, seconds: float) -> None:
+        """One round: whole runs, then the engine's own clock."""
+        if self.result.failure:
+            return
+        time.sleep(SETTLE_SECONDS)
+        answer = self.process.ask(measure=seconds)
+        if "failed" in answer:
+            self.result = replace(self.result, failure=answer["failed"])
+            return
+        self.rounds.append(answer)
+        inside = self.process.ask(kernel=True).get("kernel")
+        if inside:
+            self.kernels.append(inside)
+
+    def summary(self) -> Result:
+        """The result with its times, if nothing failed."""
+        if self.result.failure:
+            return self.result
+        medians = np.array([answer["median"] for answer in self.rounds]) / self.repeats
+        return replace(
+            self.result,
+            median=float(np.median(medians)),
+            low=float(medians.min()),
+            high=float(medians.max()),
+            minimum=min(answer["minimum"] for answer in self.rounds) / self.repeats,
+            kernel=float(np.median(self.kernels)) / self.repeats if self.kernels else None,
+        )
 
 
 def _row(processes: Sequence[_Process], row: str, settings: Settings) -> list[Result]:
-    opened = [_opened(process, row) for process in processes]
-    rounds: list[list[dict[str, Any]]] = [[] for _ in processes]
+    cells = [_Cell(process, *_opened(process, row)) for process in processes]
     for turn in range(settings.rounds):
-        for position in range(len(processes)):
-            # each round begins with another contestant
-            index = (position + turn) % len(processes)
-            if not opened[index][0].failure:
-                time.sleep(SETTLE_SECONDS)
-                rounds[index].append(processes[index].ask(measure=settings.seconds))
-    results = []
-    for process, (result, repeats), measured in zip(processes, opened, rounds, strict=True):
-        kernel = {} if result.failure else process.ask(kernel=True)
-        results.append(_timed(result, repeats, measured, kernel))
-    return results
+        # each round begins with another contestant
+        first = turn % len(cells)
+        for cell in cells[first:] + cells[:first]:
+            cell.take_turn(settings.seconds)
+    return [cell.summary() for cell in cells]
 
 
 def compete(

@@ -15,6 +15,9 @@ from benchmarks.arena import Result, Settings
 from benchmarks.machine import Machine
 from benchmarks.workloads import NETWORKS, TITLES
 
+# nothing is cut off when the output goes to a file
+TABLE_WIDTH = 100
+
 LEGEND = (
     "Layers: µs per layer of a chain of eight (products: one), signs and changes of layout included; 'kernel' is the"
     " time in binary kernels by the engine's own clock. Spread: extremes of the rounds' medians."

@@ -63,12 +63,14 @@ def compare_speed(bundle: qcompiler.Bundle, session: onnxruntime.InferenceSessio
 
 
 def show_sizes(bundle: qcompiler.Bundle, model: Path) -> None:
-    """Print the size of the library against that of the float32 weights in the file."""
+    """Print the size of the library, with its share of weights, beside that of the float32 weights in the file."""
     initializers = onnx.load(model).graph.initializer
     floats = sum(4 * int(np.prod(tensor.dims)) for tensor in initializers if tensor.data_type == onnx.TensorProto.FLOAT)
-    library = bundle.directory / bundle.manifest.library
-    print(f"size         {library.stat().st_size / 1024:.0f} KiB of library, all instruction sets and weights included")
-    print(f"             ({floats / 1024:.0f} KiB of float32 weights before)")
+    library = (bundle.directory / bundle.manifest.library).stat().st_size
+    constants = bundle.report["constant_bytes"]
+    sets = len(bundle.variants)
+    print(f"size         {constants / 1024:.0f} KiB of weights and thresholds, {floats / 1024:.0f} KiB as float32")
+    print(f"             {(library - constants) / 1024:.0f} KiB of code for {sets} instruction sets, in one library")
 
 
 def main() -> None:
