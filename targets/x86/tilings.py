@@ -38,10 +38,14 @@ def word_tilings(isa: Isa, problem: Conv2d, blocks: Blocks) -> list[Ranked]:
 
 
 def float_tilings(isa: Isa, problem: Conv2d, blocks: Blocks) -> list[Ranked]:
-    """Tiles of float convolutions."""
-    limit = {"avx512vpopcntdq": 16, "avx512bw": 16, "avx2": 6, "baseline": 3}[isa.level]
-    need = 8 * isa.vector_bytes // 64
-    return _ranked(problem, blocks, [(p, b, _vector_slowdown(p, b, need)) for p, b in _tiles(problem, blocks, limit)])
+    """Tiles of float convolutions: accumulators, the weights of one step and the broadcast input stay in registers."""
+    per_block = 64 // isa.vector_bytes
+    tiles = [
+        (p, b, _vector_slowdown(p, b, 8 / per_block))
+        for p, b in _tiles(problem, blocks, 16)
+        if per_block * (p * b + (b if p > 1 else 0)) < isa.registers
+    ]
+    return _ranked(problem, blocks, tiles)
 
 
 def lookup_tilings(isa: Isa, problem: Conv2d, blocks: Blocks) -> list[Ranked]:
@@ -68,9 +72,9 @@ def _tiles(problem: Conv2d, blocks: Blocks, limit: int) -> list[tuple[int, int]]
     return [(p, b) for b in usable for p in range(1, min(problem.out_hw[1], 14) + 1) if p * b <= limit]
 
 
-def _vector_slowdown(pixels: int, blocks: int, need: int) -> float:
-    """Latency not hidden, and loads per product."""
-    return max(1.0, need / (pixels * blocks)) * (1 + 0.05 / pixels + 0.03 / blocks)
+def _vector_slowdown(pixels: int, blocks: int, need: float) -> float:
+    """Latency not hidden by `need` accumulators, weights loaded for fewer than two pixels, and loads per product."""
+    return max(1.0, need / (pixels * blocks), 2 / pixels) * (1 + 0.05 / pixels + 0.03 / blocks)
 
 
 def _ranked(problem: Conv2d, blocks: Blocks, tiles: list[tuple[int, int, float]], width: int = 0) -> list[Ranked]:
