@@ -1,0 +1,82 @@
+"""The benchmark networks mean the same in numpy and in ONNX, and compile to what they mean."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+
+import qcompiler
+from benchmarks.graphs import float_model, qdq_model
+from benchmarks.models import Workload, birealnet18, conv_chain, product, resnet18
+from benchmarks.network import FloatArray, evaluate
+from benchmarks.timing import measure
+from benchmarks.worker import relative_error
+
+
+def expected(workload: Workload) -> FloatArray:
+    return evaluate(workload.network, workload.x)[workload.network.output]
+
+
+def in_onnxruntime(model: onnx.ModelProto, x: FloatArray) -> FloatArray:
+    onnx.checker.check_model(model, full_check=True)
+    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    result: FloatArray = session.run(None, {"input": x})[0]
+    return result
+
+
+@pytest.mark.parametrize(
+    "make",
+    [lambda: conv_chain(32, 6, 3, binary=True), lambda: product(4, 64, 48, binary=True)],
+    ids=["conv-chain", "product"],
+)
+def test_binary_layers_are_exact_in_onnx(make: Callable[[], Workload]) -> None:
+    work = make()
+    np.testing.assert_array_equal(in_onnxruntime(float_model(work.network, work.x), work.x), expected(work))
+
+
+@pytest.mark.parametrize("stem", [True, False])
+@pytest.mark.parametrize("make", [birealnet18, resnet18])
+def test_networks_agree_with_onnxruntime(make: Callable[..., Workload], stem: bool) -> None:
+    work = make(size=64, stem=stem)
+    found = in_onnxruntime(float_model(work.network, work.x), work.x)
+    assert found.shape == (1, 1000)
+    assert relative_error(found, expected(work)) < 1e-5
+
+
+@pytest.mark.parametrize(
+    "make",
+    [lambda: conv_chain(16, 6, 3, False), lambda: product(4, 64, 48, False), lambda: resnet18(64)],
+    ids=["conv-chain", "product", "resnet18"],
+)
+def test_eight_bits_cost_a_few_percent(make: Callable[[], Workload]) -> None:
+    work = make()
+    error = relative_error(in_onnxruntime(qdq_model(work.network, work.x), work.x), expected(work))
+    assert 1e-4 < error < 0.05
+
+
+def test_binary_chain_compiles_to_exact_results(tmp_path: Path) -> None:
+    work = conv_chain(64, 7, 2, binary=True)
+    onnx.save(float_model(work.network, work.x), tmp_path / "chain.onnx")
+    bundle = qcompiler.compile(tmp_path / "chain.onnx", output=tmp_path / "out", verify=False)
+    (found,) = bundle.run({"input": work.x}).values()
+    np.testing.assert_array_equal(found, expected(work))
+
+
+def test_wrong_outputs_have_large_errors() -> None:
+    x = np.ones((2, 3), np.float32)
+    assert relative_error(x, x) == 0
+    assert relative_error(x[:1], x) == float("inf")
+    assert relative_error(x * np.float32("nan"), x) == float("inf")
+    assert relative_error(-x, x) == 2
+
+
+def test_a_round_times_every_call() -> None:
+    calls: list[int] = []
+    timed = measure(lambda: calls.append(1), 0.01)
+    assert 0 < timed.minimum <= timed.median
+    assert len(calls) > timed.runs > 5
