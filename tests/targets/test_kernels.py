@@ -13,7 +13,7 @@ from tests.targets.problems import RUNNABLE, convolutions, maps, pools, results
 
 per_variant = pytest.mark.parametrize("variant", RUNNABLE, ids=lambda v: v.name)
 seeds = st.integers(0, 2**31)
-quick = settings(max_examples=30, deadline=None, suppress_health_check=list(HealthCheck))
+quick = settings(max_examples=20, deadline=None, suppress_health_check=list(HealthCheck))
 
 
 def check(variant: X86Variant, problem: Problem, seed: int) -> None:
