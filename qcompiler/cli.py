@@ -9,6 +9,7 @@ import sys
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
@@ -148,15 +149,22 @@ def _compile(model: Path, inputs: Path | None, options: dict[str, Any], explain:
         from qcompiler.pipeline import compile
 
         bundle = compile(model, progress=progress, **options)
-    console = Console()
-    console.print(bundle.report_text, markup=False, highlight=False, soft_wrap=True)
-    if explain:
-        for line in _explanations(bundle):
-            console.print(line, markup=False, highlight=False, soft_wrap=True)
-    sizes = {name: info.bytes for name, info in bundle.manifest.files.items()}
-    files = ", ".join(f"{name} ({size / 1024:.1f} KiB)" for name, size in sizes.items() if name.startswith("lib"))
-    console.print(f"wrote {bundle.directory}/: {files}, {bundle.name}.h", markup=False, highlight=False, soft_wrap=True)
-    console.print(f"try: qrun {bundle.directory} --benchmark", markup=False, highlight=False, soft_wrap=True)
+    _print_compiled(Console(), bundle, explain)
+
+
+def _print_compiled(console: Console, bundle: Bundle, explain: bool) -> None:
+    """The report in the width of the terminal, and where the files are."""
+    from qcompiler.report import Row, table
+
+    say = partial(console.print, markup=False, highlight=False, soft_wrap=True)
+    console.print(table([Row(**row) for row in bundle.report["rows"]]))
+    for line in _explanations(bundle) if explain else ():
+        say(line)
+    say(bundle.report_text.splitlines()[-1])
+    sizes = {name: info.bytes for name, info in bundle.manifest.files.items() if name.startswith("lib")}
+    files = ", ".join(f"{name} ({size / 1024:.1f} KiB)" for name, size in sizes.items())
+    say(f"wrote {bundle.directory}/: {files}, {bundle.name}.h, example.c, bench.c")
+    say(f"try: qrun {bundle.directory} --benchmark")
 
 
 def _explanations(bundle: Bundle) -> Iterator[str]:
@@ -166,7 +174,7 @@ def _explanations(bundle: Bundle) -> Iterator[str]:
         binary = step.w_bits == 1 and step.a_bits == 1
         what = "binary" if binary else f"not binary ({step.w_bits}-bit weights, {step.a_bits}-bit inputs)"
         reason = f": {step.note}" if step.note else ""
-        yield f"{', '.join(step.nodes) or step.op}: {what}{reason}"
+        yield f"{', '.join(dict.fromkeys(step.nodes)) or step.op}: {what}{reason}"
 
 
 @contextmanager

@@ -12,7 +12,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from qcompiler.bundle.load import Bundle
-from qcompiler.bundle.timing import Benchmark, Profile
+from qcompiler.bundle.timing import Benchmark, Profile, StepTime
 
 Array = npt.NDArray[Any]
 MAX_CLASSES = 100_000
@@ -88,12 +88,17 @@ def profile_table(profile: Profile) -> Table:
     total = profile.seconds or 1.0
     for step in profile.steps:
         rate = f"{step.macs / step.seconds * 1e-9:.1f}" if step.macs and step.seconds else ""
-        nodes = escape(", ".join(step.nodes) or step.op)
         share = f"{100 * step.seconds / total:.1f} %"
-        table.add_row(str(step.index), nodes, escape(step.kernel), duration(step.seconds), share, rate)
+        table.add_row(str(step.index), escape(_nodes(step)), escape(step.kernel), duration(step.seconds), share, rate)
     table.add_section()
     table.add_row("", "all steps", "", duration(profile.seconds), "", "")
     return table
+
+
+def _nodes(step: StepTime) -> str:
+    """The first node of a step, which is the layer, and how many were fused into it."""
+    nodes = list(dict.fromkeys(step.nodes)) or [step.op]
+    return nodes[0] + (f" +{len(nodes) - 1}" if len(nodes) > 1 else "")
 
 
 def duration(seconds: float) -> str:

@@ -83,7 +83,7 @@ def test_json(out: Path, in_npz: Path) -> None:
 def test_tables(out: Path) -> None:
     done = qrun(out, "--benchmark", "--profile", "--threads", 1)
     assert "median" in done.stdout and "runs/s" in done.stdout and "1 thread, variant avx2" in done.stdout
-    assert "binarize_c" in done.stdout and "/sign, /pack" in done.stdout and "all steps" in done.stdout
+    assert "binarize_c" in done.stdout and "/sign +1" in done.stdout and "all steps" in done.stdout
     assert "random inputs" in qrun(out).stdout
 
 
@@ -198,3 +198,48 @@ def test_qcompile_usage_errors(tmp_path: Path) -> None:
     assert_error(qcompile("m.onnx", "--calibrate", "x.npz"), 2, "No such option: --calibrate")
     assert_error(qcompile("m.onnx", "--inputs", "none.npz"), 2, "cannot read 'none.npz'")
     assert list(tmp_path.iterdir()) == []
+
+
+MODEL = """
+<ir_version: 10, opset_import: ["" : 21]>
+net (float[1, 64] x) => (float[1, 8] scores)
+{
+    codes = Sign (x)
+    scores = MatMul (codes, w)
+}
+"""
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    import onnx.numpy_helper
+    import onnx.parser
+
+    proto = onnx.parser.parse_model(MODEL)
+    weights = np.random.default_rng(0).choice(np.array([-1, 1], np.float32), (64, 8))
+    proto.graph.initializer.append(onnx.numpy_helper.from_array(weights, "w"))
+    path = tmp_path_factory.mktemp("models") / "tiny-net.onnx"
+    proto.graph.node[1].name = "classify"
+    onnx.save(proto, path)
+    return path
+
+
+def test_qcompile_then_qrun(model: Path, tmp_path: Path) -> None:
+    arguments = (model, "--mcpu", "baseline", "--explain", "--threads", 2)
+    done = command("qcompile", *arguments, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "verified: " in done.stderr and "Traceback" not in done.stderr
+    assert "wrote tiny-net.qc/: libtiny_net.a (" in done.stdout and "\nclassify" in done.stdout
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["tiny-net.qc"]
+    ran = qrun(tmp_path / "tiny-net.qc", "--json")
+    assert json.loads(ran.stdout)["outputs"]["scores"]["shape"] == [1, 8]
+    again = command("qcompile", *arguments, cwd=tmp_path)
+    assert_error(again, 2, "output 'tiny-net.qc' is a bundle already; replace it with --force")
+    assert command("qcompile", *arguments, "--force", "--no-verify", cwd=tmp_path).returncode == 0
+
+
+def test_qcompile_refuses_what_is_no_model(tmp_path: Path) -> None:
+    (tmp_path / "m.onnx").write_bytes(b"no model")
+    done = command("qcompile", "m.onnx", cwd=tmp_path)
+    assert done.returncode == 4 and done.stderr.splitlines()[-1].startswith("error: 'm.onnx' is not an ONNX file")
+    assert [path.name for path in tmp_path.iterdir()] == ["m.onnx"]

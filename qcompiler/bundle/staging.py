@@ -56,9 +56,15 @@ def check_free(path: Path, *, force: bool = False) -> None:
     if path.is_symlink() or not path.is_dir():
         raise UsageError(f"output '{path}' exists and is not a directory", remedy="choose another name")
     present = {entry.name for entry in path.iterdir()}
-    if present and not (force and present <= _bundle_files(path)):
-        what = "is a bundle already" if manifest.FILE_NAME in present else "exists and is not empty"
-        raise UsageError(f"output '{path}' {what}", remedy="remove it or choose another directory")
+    if not present:
+        return
+    if not present <= _bundle_files(path):
+        raise UsageError(f"output '{path}' exists and holds other files", remedy="choose another directory")
+    if not force:
+        raise UsageError(
+            f"output '{path}' is a bundle already",
+            remedy="replace it with --force (force=True), or choose another name",
+        )
 
 
 def _bundle_files(path: Path) -> set[str]:

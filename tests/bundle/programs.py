@@ -135,6 +135,30 @@ def tiny(name: str = "tiny", variants: Sequence[VariantCode] = ()) -> Program:
     )
 
 
+CLASSIFY = """
+#include <stdint.h>
+int32_t classify(const float *image, float *scores, int32_t begin, int32_t end) {
+    for (int c = begin; c < end; c++) scores[c] = image[c] * 2;
+    return 0;
+}
+"""
+
+
+def digits() -> Program:
+    """The network of docs/c_api.md: ten scores for an image."""
+    call = Call("classify", "classify_c", (Argument("input", 0), Argument("output", 0)), 10)
+    return Program(
+        name="digits",
+        target="x86",
+        inputs=(TensorInfo("image", (1, 1, 28, 28), "float32"),),
+        outputs=(TensorInfo("scores", (1, 10), "float32"),),
+        workspace_bytes=0,
+        constants=b"",
+        steps=(StepInfo(("/fc",), "MatMul", 1, 32, 7840, 40),),
+        variants=(VariantCode("baseline", (), compiled(CLASSIFY), (call,)),),
+    )
+
+
 def failing() -> Program:
     """A network whose kernel reports failure where the first feature is positive."""
     call = Call("fail", "fail_c", (Argument("input", 0),), 8)

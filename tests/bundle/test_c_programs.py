@@ -138,3 +138,18 @@ def test_one_thread_needs_no_pthreads(folder: Path) -> None:
     """A program without a pool does not pull in the object that needs them."""
     sh(folder, "cc", "-O2", "example.c", "libtiny.a", "-lm", "-o", "example")
     assert "pthread" not in sh(folder, "nm", "-D", "--undefined-only", "example")
+
+
+def test_the_programs_of_the_documentation(tmp_path: Path) -> None:
+    write(programs.digits(), tmp_path / "digits.qc")
+    text = (Path(__file__).parents[2] / "docs" / "c_api.md").read_text()
+    blocks = re.findall(r"```c\n(.*?)```", text, re.DOTALL)
+    commands = re.findall(r"^(cc .*)$", text, re.MULTILINE)
+    assert len(blocks) == 2 and len(commands) == 2
+    for block, line in zip(blocks, commands, strict=True):
+        (tmp_path / "main.c").write_text(block)
+        sh(tmp_path, *line.split(), "-Wall", "-Wextra", "-Werror")
+        image = np.zeros((28, 28), np.float32)
+        image[0, 7] = 1
+        image.tofile(tmp_path / "image.bin")
+        assert "7" in sh(tmp_path, "./main", "image.bin").split()

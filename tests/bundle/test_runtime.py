@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import subprocess
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -232,3 +233,42 @@ def test_metadata(pristine: Path) -> None:
     assert library.call("status_text", 99) is None
     assert library.call("status_text", WORKSPACE) == b"the workspace is too small"
     assert library.call("steps") == 4
+
+
+FAKE_CPUID = """
+#include <stdint.h>
+static int all(uint32_t leaf, uint32_t *a, uint32_t *b, uint32_t *c, uint32_t *d) {
+    *a = *b = *c = *d = ~0u;
+    if (leaf == 1) *c &= ~(1u << 27);
+    return 1;
+}
+#define __get_cpuid(leaf, a, b, c, d) all(leaf, a, b, c, d)
+#define __get_cpuid_count(leaf, sub, a, b, c, d) all(leaf, a, b, c, d)
+"""
+FAKE_NETWORK = """
+#include <stddef.h>
+#define API(x) net_##x
+#define LIMIT(x) 1
+typedef struct { size_t bytes; } TENSOR;
+"""
+PRINT_FEATURES = """
+#include <stdio.h>
+#include "internal.h"
+#define PRINT(name, leaf, subleaf, reg, bit, state) if (API(internal_cpu_features)() & CPU_FEATURE(name)) puts(#name);
+int main(void) { CPU_FEATURES(PRINT) return 0; }
+"""
+
+
+def test_vectors_that_the_system_does_not_save_are_not_used(tmp_path: Path) -> None:
+    """A CPU with every feature under a system that does not save its vector registers (no OSXSAVE)."""
+    from qcompiler.bundle import glue
+
+    sources = glue.sources(programs.tiny(), "x86_64")
+    files = {name: sources[name] for name in ("internal.h", "cpu.h", "cpu.c")}
+    files |= {"cpuid.h": FAKE_CPUID, "network.h": FAKE_NETWORK, "main.c": PRINT_FEATURES}
+    for name, text in files.items():
+        (tmp_path / name).write_text(text)
+    subprocess.run(["cc", "-I.", "main.c", "cpu.c", "-o", "main"], cwd=tmp_path, check=True)
+    found = subprocess.run(["./main"], cwd=tmp_path, check=True, capture_output=True, text=True).stdout.split()
+    assert {"popcnt", "bmi2", "abm"} <= set(found)
+    assert not [name for name in found if name.startswith(("avx", "fma", "f16c"))]

@@ -73,7 +73,7 @@ def test_the_libraries_carry_no_path_and_no_time(pristine: Path, tmp_path: Path)
 
 def test_a_previous_bundle_is_replaced_only_when_asked(folder: Path) -> None:
     program = programs.tiny("other")
-    with pytest.raises(UsageError, match="is a bundle already; remove it or choose another directory"):
+    with pytest.raises(UsageError, match="is a bundle already; replace it with --force"):
         write(program, folder)
     assert load(folder).name == "tiny"
     write(program, folder, force=True)
@@ -83,11 +83,11 @@ def test_a_previous_bundle_is_replaced_only_when_asked(folder: Path) -> None:
 
 def test_other_peoples_files_are_never_replaced(folder: Path, tmp_path: Path) -> None:
     (folder / "notes.txt").write_text("mine")
-    with pytest.raises(UsageError, match="is a bundle already"):
+    with pytest.raises(UsageError, match="exists and holds other files; choose another directory"):
         write(programs.tiny(), folder, force=True)
     (tmp_path / "work").mkdir()
     (tmp_path / "work" / "notes.txt").write_text("mine")
-    with pytest.raises(UsageError, match="exists and is not empty"):
+    with pytest.raises(UsageError, match="exists and holds other files"):
         write(programs.tiny(), tmp_path / "work", force=True)
     with pytest.raises(UsageError, match="is not a directory"):
         write(programs.tiny(), tmp_path / "work" / "notes.txt", force=True)
