@@ -144,6 +144,11 @@ int32_t classify(const float *image, float *scores, int32_t begin, int32_t end) 
 """
 
 
+def impossible() -> Program:
+    """A network for a CPU that does not exist: XOP ended before AVX-512 began."""
+    return tiny("tiny", [variant("all", ("avx512f", "xop"))])
+
+
 def digits() -> Program:
     """The network of docs/c_api.md: ten scores for an image."""
     call = Call("classify", "classify_c", (Argument("input", 0), Argument("output", 0)), 10)

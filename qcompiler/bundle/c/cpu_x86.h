@@ -34,7 +34,8 @@
     F(avx_vnni, 0x7, 1, EAX, 4, YMM) \
     F(avx512_bf16, 0x7, 1, EAX, 5, ZMM) \
     F(lahf_lm, 0x80000001, 0, ECX, 0, NONE) \
-    F(abm, 0x80000001, 0, ECX, 5, NONE)
+    F(abm, 0x80000001, 0, ECX, 5, NONE) \
+    F(xop, 0x80000001, 0, ECX, 11, YMM)
 
 #define CPU_INDEX(name, leaf, subleaf, reg, bit, state) CPU_INDEX_##name,
 enum { CPU_FEATURES(CPU_INDEX) CPU_COUNT };
