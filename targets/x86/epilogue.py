@@ -107,7 +107,7 @@ class Epilogue:
         v = T.bind(value)
         for step, operand, target in zip(self.steps, self.operands, self.targets, strict=True):
             if target is None:
-                v = T.bind(_apply(step.op, v, self._operand(step, operand, pixel, block)))
+                v = T.bind(apply_step(step.op, v, self._operand(step, operand, pixel, block)))
             elif step.op == "store":
                 self._store(target, pixel, block, v)
             else:
@@ -138,7 +138,7 @@ class Epilogue:
     def _operand(self, step: Step, operand: Expr | View | None, pixel: Pixel, block: Expr) -> Expr:
         """The operand of a step as float32x16."""
         if isinstance(step.operand, Scalar):
-            return splat(T.float32(float(np.float32(step.operand.value))))
+            return scalar_lanes(step.operand)
         if not isinstance(operand, View):
             assert operand is not None
             return operand[lanes(block * LANES)]
@@ -177,7 +177,12 @@ def load_lanes(view: View, blocks: Blocks, pixel: Pixel, block: Expr) -> Expr:
     return gathered[lanes(0)]
 
 
-def _apply(op: str, v: Expr, operand: Expr) -> Expr:
+def scalar_lanes(operand: Scalar) -> Expr:
+    """A constant in every lane."""
+    return splat(T.float32(float(np.float32(operand.value))))
+
+
+def apply_step(op: str, v: Expr, operand: Expr) -> Expr:
     """One step in float32; selections keep v unless the operand is strictly better, as the reference does."""
     if op == "mul":
         return fenced(v * operand)

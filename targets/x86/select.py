@@ -15,6 +15,7 @@ from qcompiler.targets.x86.float_conv import FloatConv2d
 from qcompiler.targets.x86.lookup_conv import LookupConv2d
 from qcompiler.targets.x86.machine import PORT_LIMITS, Isa
 from qcompiler.targets.x86.map import ElementMap2d
+from qcompiler.targets.x86.planar_map import PlanarMap2d, is_planar
 from qcompiler.targets.x86.pool import BitPool2d, FloatPool2d
 from qcompiler.targets.x86.tilings import Ranked, float_tilings, lookup_tilings, word_tilings
 from qcompiler.targets.x86.xnor_conv import XnorConv2d
@@ -29,6 +30,8 @@ def kernels_for(isa: Isa, problem: Problem) -> Sequence[Kernel]:
     """Every kernel for a problem; empty if packed outputs group their channels irreconcilably."""
     if isinstance(problem, Pool2d) and problem.kind == "bits":
         return [BitPool2d(problem, _memory_ns(problem))]
+    if isinstance(problem, Map2d) and is_planar(problem):
+        return [PlanarMap2d(problem, _memory_ns(problem))]
     blocks = _blocks(problem)
     if blocks is None:
         return []

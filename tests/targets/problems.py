@@ -121,7 +121,23 @@ def maps(draw: st.DrawFn) -> Map2d:
     n, h, w, c = draw(small), draw(st.integers(1, 6)), draw(st.integers(1, 20)), draw(st.integers(1, 70))
     groups = draw(st.sampled_from([1, *divisors(c)]))
     x = draw(st.one_of(floats(n, h, w, c), bits(n, h, w, c, groups)))
-    return Map2d(x, draw(epilogues(n, h, w, c, threshold=False)))
+    problem = Map2d(x, draw(epilogues(n, h, w, c, threshold=False)))
+    return draw(st.sampled_from([problem, all_planes(problem)]))
+
+
+def all_planes(problem: Map2d) -> Map2d:
+    """The same chain with every buffer in planes and without packed outputs."""
+    if problem.x.dtype == "bit":
+        return problem
+    steps = []
+    for step in problem.epilogue:
+        if isinstance(step.operand, Tensor):
+            step = dataclasses.replace(step, operand=Tensor(dataclasses.replace(step.operand.buffer, order="nchw")))
+        if step.into is not None:
+            plane = dataclasses.replace(step.into, dtype="float32", order="nchw", groups=1)
+            step = dataclasses.replace(step, op="store", into=plane)
+        steps.append(step)
+    return Map2d(dataclasses.replace(problem.x, order="nchw"), tuple(steps))
 
 
 def values(rng: np.random.Generator, buffer: Buffer, whole: bool = False) -> Array:

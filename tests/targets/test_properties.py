@@ -56,6 +56,10 @@ PROBLEMS: dict[str, Problem] = {
     "copy": Map2d(image(32), (Step("store", into=image(32)),)),
     "copy-odd": Map2d(image(5, order="nchw"), (Step("store", into=image(5)),)),
     "copy-bits": Pool2d(image(64, "bit"), "bits", (1, 1), (1, 1), (0,) * 4, (6, 9), into=image(64, "bit")),
+    "planes": Map2d(
+        image(3, order="nchw", w=21),
+        (Step("mul", Channel()), Step("add", Tensor(image(1, w=21))), Step("store", into=image(3, order="nchw", w=21))),
+    ),
     "repack": Map2d(image(48, "bit"), (Step("store_bits", into=image(48, "bit", groups=4)),)),
 }
 per_problem = pytest.mark.parametrize("problem", PROBLEMS.values(), ids=PROBLEMS.keys())
