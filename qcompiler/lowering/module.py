@@ -150,7 +150,7 @@ def _info(value: ir.Value) -> TensorInfo:
 
 
 def _step_info(work: Work, offsets: dict[Slot, int]) -> StepInfo:
-    nodes = tuple(node.metadata_props.get("qcompiler.source") or node.name or node.op_type for node in work.nodes)
+    nodes = tuple(dict.fromkeys(name for node in work.nodes for name in _original_names(node)))
     note = "; ".join(_notes(work.nodes))
     values = tuple(_stored_value(item, offsets) for item in work.stored)
     problem = work.problem if isinstance(work, KernelWork) else None
@@ -167,6 +167,10 @@ def _is_binary(weights: npt.NDArray[np.float32]) -> bool:
     magnitudes = np.abs(weights.reshape(len(weights), -1))
     largest = magnitudes.max(axis=1, keepdims=True)
     return bool(np.all(largest - magnitudes <= 1e-6 * largest))
+
+
+def _original_names(node: ir.Node) -> list[str]:
+    return (node.metadata_props.get("qcompiler.source") or node.name or node.op_type).split(",")
 
 
 def _notes(nodes: Sequence[ir.Node]) -> list[str]:
