@@ -68,6 +68,13 @@ def test_reshapes_merge_and_keep_their_sources():
     assert the(model, "Reshape").metadata_props["qcompiler.source"] == "Reshape_a,Reshape_y"
 
 
+def test_transposes_merge():
+    text = "g (float[2, 3, 4] x) => (y) { a = Transpose <perm = [1, 2, 0]> (x)\n y = Transpose <perm = [0, 2, 1]> (a) }"
+    model = graph(text)
+    apply(EliminateIdentities(), model)
+    assert ops_of(model) == ["Transpose"]
+
+
 def test_graph_outputs_keep_their_names():
     model = graph("g (float[2] x) => (y, z) { a = Abs (x)\n y = Identity (a)\n z = Identity (a) }")
     apply(EliminateIdentities(), model)

@@ -10,6 +10,8 @@ CONSTANTS = {
     "w": normal(GENERATOR, 2, 2, 3, 3),
     "dead": np.stack([normal(GENERATOR, 2, 3, 3), np.zeros((2, 3, 3), np.float32)]),
     "signs": signs(GENERATOR, 2, 2, 3, 3),
+    "signs2": signs(GENERATOR, 2, 2, 3, 3),
+    "three": np.full((1, 2, 1, 1), 3, np.float32),
     "odd": signs(GENERATOR, 2, 2, 3, 3)[:, :1, :, :],
     "gamma": np.asarray([0.7, -0.3], np.float32).reshape(1, 2, 1, 1),
     "beta": np.asarray([0.2, 0.1], np.float32).reshape(1, 2, 1, 1),
@@ -57,20 +59,21 @@ def test_real_values_are_zero_only_by_rounding(body):
         "c = Conv (x, w)\n n = Add (c, beta)\n v = Clip (n, zero, high)",
         "c = Conv (x, w)\n n = Add (c, beta)\n v = Round (n)",
         "c = Conv (x, w)\n n = Add (c, beta)\n m = Mul (n, nought)\n v = Add (m, half)",
+        "b = qcompiler.Binarize (x)\n c = Conv (b, w)\n m = Mul (c, nought)\n v = Add (m, half)",
         "c = Conv (x, dead)\n v = Add (c, half)",
         "c = Conv (x, w)\n n = Add (c, beta)\n k = Clip (n, low, high)\n v = Add (k, one)",
         "c = Conv (x, w)\n n = Add (c, beta)\n r = Relu (n)\n v = GlobalAveragePool (r)",
     ],
     ids=[
         "graph input", "scaled graph input", "blank image without bias", "relu", "pooled relu", "clip at 0", "round",
-        "gamma and beta 0", "dead channel", "clip bound moved to 0", "average of relu",
+        "gamma and beta 0", "gamma 0 of a continuous value", "dead channel", "clip bound moved to 0", "average of relu",
     ],
 )  # fmt: skip
 def test_where_zero_has_a_probability_the_sign_stays_ternary(body):
     model = network(body)
     result = apply(ResolveSignZero(), model)
     assert (result.rewrites, len(result.refusals)) == (0, 1)
-    assert "Binarize" not in ops_of(model)
+    assert ops_of(model)[-1] == "Sign"
     assert "sign(0) = 0" in the(model, "Sign").metadata_props["qcompiler.reason"]
     assert model.graph.outputs[0].name == "y"
 
@@ -100,6 +103,28 @@ def test_integer_sums_are_searched(epilogue, resolved):
     assert ("Sign" in ops_of(model)) is not resolved
     if not resolved:
         assert "the integer sums of Conv 'Conv_acc' reach 0" in result.refusals[0].reason
+
+
+@pytest.mark.parametrize(
+    ("left", "right", "resolved"),
+    [
+        ("Identity (acc)", "Identity (acc2)", False),
+        ("Add (acc, one)", "Add (acc2, three)", False),
+        ("Mul (acc, gamma)", "Mul (acc2, beta)", False),
+        ("Add (acc, beta)", "Add (acc2, half)", True),
+        ("Add (acc, beta)", "Identity (real)", True),
+    ],
+    ids=["both reach 0", "odd and odd", "both scaled", "trained offsets", "real residual"],
+)
+def test_a_sum_of_sums_is_zero_where_coincidence_is_likely(left, right, resolved):
+    body = f"""b = qcompiler.Binarize (x)
+        acc = Conv (b, signs)
+        acc2 = Conv (b, signs2)
+        real = Conv (b, w)
+        l = {left}
+        r = {right}
+        v = Add (l, r)"""
+    assert apply(ResolveSignZero(), network(body)).rewrites == int(resolved)
 
 
 def test_an_odd_fan_in_never_sums_to_zero_unless_zeros_pad_it():

@@ -41,6 +41,45 @@ def test_a_clip_around_zero_keeps_every_sign(clip, left):
     assert len(ops_of(model)) == left
 
 
+@pytest.mark.parametrize("cut", [-2.5, -1.5, -0.5, 0.5, 1.5, 2.5])
+def test_round_before_a_cut_between_integers_is_not_needed(cut):
+    """The values are halves, so that half of them are ties, which round to even."""
+    text = """g (float[200] x) => (y) {
+        d = Mul (x, four)
+        i = Round (d)
+        h = Mul (i, half)
+        r = Round (h)
+        s = Sub (r, cut)
+        y = qcompiler.Binarize (s) }"""
+    numbers = {"four": 4.0, "half": 0.5, "cut": cut}
+    model = graph(text, **{name: np.full(1, number, np.float32) for name, number in numbers.items()})
+    assert apply(SimplifyArithmetic(), model).rewrites == 1
+    assert ops_of(model) == ["Mul", "Round", "Mul", "Sub", "Binarize"]
+
+
+@pytest.mark.parametrize("cut", [-0.5, 0.5])
+def test_sign_before_a_cut_between_its_codes_is_not_needed(cut):
+    text = "g (float[200] x) => (y) { i = Round (x)\n s = Sign (i)\n c = Sub (s, cut)\n y = qcompiler.Binarize (c) }"
+    model = graph(text, cut=np.full(1, cut, np.float32))
+    assert apply(SimplifyArithmetic(), model).rewrites >= 1
+    assert "Sign" not in ops_of(model)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "r = Round (x)\n s = Sub (r, third)\n y = qcompiler.Binarize (s)",
+        "r = Sign (x)\n s = Sub (r, third)\n y = qcompiler.Binarize (s)",
+        "r = Clip (x, low, high)\n s = Sub (r, far)\n y = qcompiler.Binarize (s)",
+        "r = Round (x)\n s = Sub (r, row)\n y = qcompiler.Binarize (s)",
+    ],
+)
+def test_other_cuts_stay(body):
+    numbers = {"third": np.full(1, 1 / 3, np.float32), "far": np.full(1, 1.5, np.float32)}
+    model = graph(f"g (float[3] x) => (y) {{ {body} }}", row=np.full(3, 0.5, np.float32), **numbers, **CONSTANTS)
+    assert apply(SimplifyArithmetic(), model).rewrites == 0
+
+
 @settings(max_examples=40, deadline=None)
 @given(st.floats(-100, 100, width=32), st.floats(-100, 100, width=32), st.integers(-20, 20))
 def test_factors_of_an_integer_merge_only_where_no_bit_changes(a, b, exponent):
