@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 from tvm.script.ir_builder import tirx as T
 
-from qcompiler.ir.numerics import pack_bits, words_for
+from qcompiler.ir.numerics import WORD_BITS, pack_bits
 from qcompiler.targets.problem import Conv2d
 from qcompiler.targets.x86.blocks import Blocks
 from qcompiler.targets.x86.emit import LANES, Expr, channels_last, i64, split
@@ -57,8 +57,16 @@ class Geometry:
     @property
     def group_inputs(self) -> int:
         """Units per pixel and group."""
-        per_group = self.problem.x.c // self.problem.groups
-        return words_for(per_group) if self.problem.x.dtype == "bit" else per_group
+        units = self.problem.x.words if self.problem.x.dtype == "bit" else self.problem.x.c
+        return units // self.problem.groups
+
+    @property
+    def reads_whole_words(self) -> bool:
+        """Whether every group of a packed input starts at a word."""
+        x, groups = self.problem.x, self.problem.groups
+        if x.dtype == "float32" or x.groups % groups == 0:
+            return True
+        return (x.c // groups) % WORD_BITS == 0 and (x.c // x.groups) % WORD_BITS == 0
 
     @property
     def planar(self) -> bool:
@@ -130,7 +138,8 @@ class Geometry:
     def arrange(self, weights: npt.NDArray[np.float32], blocks: int) -> npt.NDArray[np.generic]:
         """OIHW weights as [runs, steps, B * 16] in the order of `loops`; uint32 words for "bit"."""
         if self.problem.x.dtype == "bit":
-            units: npt.NDArray[np.generic] = pack_bits(weights.transpose(0, 2, 3, 1))
+            parts = max(1, self.problem.x.groups // self.problem.groups)
+            units: npt.NDArray[np.generic] = pack_bits(weights.transpose(0, 2, 3, 1), parts)
         else:
             units = weights.astype(np.float32) if self.planar else weights.transpose(0, 2, 3, 1).astype(np.float32)
         lanes = self.blocks.spread(units.reshape(len(weights), -1).T)

@@ -27,7 +27,7 @@ _STREAM = 60
 
 
 def kernels_for(isa: Isa, problem: Problem) -> Sequence[Kernel]:
-    """Every kernel for a problem; empty if packed outputs group their channels irreconcilably."""
+    """Every kernel for a problem; empty if packed buffers group their channels irreconcilably."""
     if isinstance(problem, Pool2d) and problem.kind == "bits":
         return [BitPool2d(problem, _memory_ns(problem))]
     if isinstance(problem, Map2d) and is_planar(problem):
@@ -39,7 +39,7 @@ def kernels_for(isa: Isa, problem: Problem) -> Sequence[Kernel]:
         return [FloatPool2d(problem, blocks, _memory_ns(problem))]
     if isinstance(problem, Map2d):
         return [ElementMap2d(problem, blocks, _memory_ns(problem))]
-    return _convolutions(isa, problem, blocks)
+    return _convolutions(isa, problem, blocks) if Geometry(problem, blocks).reads_whole_words else []
 
 
 def _blocks(problem: Problem) -> Blocks | None:

@@ -89,7 +89,8 @@ def convolutions(draw: st.DrawFn, dtype: str) -> Conv2d:
     h, w = (f + draw(st.integers(0, 9)) for f in fits)
     n = draw(st.integers(1, 2))
     if dtype == "bit":
-        x = Buffer(n, h, w, channels, "bit", "nhwc", halo, -1.0 if pad_value == 0 else pad_value, groups)
+        packed = draw(st.sampled_from([groups, groups, 1, *(groups * d for d in divisors(channels // groups))]))
+        x = Buffer(n, h, w, channels, "bit", "nhwc", halo, -1.0 if pad_value == 0 else pad_value, packed)
     else:
         x = Buffer(n, h, w, channels, "float32", draw(st.sampled_from(["nhwc", "nchw"])), halo, 0.0)
     problem = Conv2d(x, outputs, kernel, strides, pads, dilations, groups, pad_value)  # type: ignore[arg-type]
