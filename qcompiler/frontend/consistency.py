@@ -33,6 +33,8 @@ def _conv(node: onnx.NodeProto, inputs: Shapes, output: tuple[int, ...]) -> str:
     x, w = inputs[0], inputs[1]
     group = attributes.integer(node, "group", 1)
     kernel = attributes.integers(node, "kernel_shape")
+    if len(x) != len(w) or len(w) < 3:
+        return f"has an operand {list(x)} and weights {list(w)}, expected equal ranks of at least 3"
     if group < 1 or x[1] != w[1] * group or w[0] % group:
         return f"has {x[1]} channels, weights {list(w)} and {group} groups, which do not fit"
     if kernel is not None and kernel != w[2:]:

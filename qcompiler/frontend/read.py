@@ -66,15 +66,23 @@ def _parse(path: str | os.PathLike[str], content: bytes) -> onnx.ModelProto:
 
 
 def _check_text(path: str | os.PathLike[str], model: onnx.ModelProto) -> None:
-    """Refuse names that are not UTF-8, which the parser hands out as bytes."""
+    """Refuse names and text attributes that are not UTF-8; the parser hands such names out as bytes."""
     pending = [model]
     while pending:
         for field, value in pending.pop().ListFields():
-            if field.type == field.TYPE_STRING and field.name != "doc_string":
-                if not all(isinstance(text, str) for text in ([value] if isinstance(value, (str, bytes)) else value)):
-                    raise InvalidModel(f"'{path}' has a {field.name} that is no text", remedy=_REEXPORT)
-            elif field.type == field.TYPE_MESSAGE:
+            if field.type == field.TYPE_MESSAGE:
                 pending.extend([value] if hasattr(value, "ListFields") else value)
+            elif field.name == "s" or (field.type == field.TYPE_STRING and field.name != "doc_string"):
+                texts = [value] if isinstance(value, (str, bytes)) else value
+                if not all(_is_text(text) for text in texts):
+                    raise InvalidModel(f"'{path}' has text in a {field.name} that is not UTF-8", remedy=_REEXPORT)
+
+
+def _is_text(text: str | bytes) -> bool:
+    try:
+        return isinstance(text, str) or bool(text.decode() or True)
+    except UnicodeDecodeError:
+        return False
 
 
 def _check_header(path: str | os.PathLike[str], model: onnx.ModelProto) -> None:

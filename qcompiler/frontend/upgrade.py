@@ -14,7 +14,7 @@ import numpy as np
 import onnx
 from onnx import defs
 
-from qcompiler.errors import UnsupportedModel
+from qcompiler.errors import InvalidModel, UnsupportedModel
 from qcompiler.frontend import attributes
 from qcompiler.frontend.emit import Emitter
 from qcompiler.frontend.structure import label
@@ -65,6 +65,15 @@ def _check_known(node: onnx.NodeProto, opset: int) -> None:
             f"operator {node.op_type} is unknown in ONNX opset {opset}",
             node=label(node),
             remedy="replace it by standard operators, or attach it as a model-local function",
+        )
+    fits = schema.min_input <= len(node.input) <= schema.max_input and all(node.input[: schema.min_input])
+    first = bool(node.output[0]) or node.op_type not in _HANDLERS
+    if not (fits and first and schema.min_output <= len(node.output) <= schema.max_output):
+        raise InvalidModel(
+            f"{node.op_type} has {len(node.input)} inputs and {len(node.output)} outputs, expected"
+            f" {schema.min_input} to {schema.max_input} and {schema.min_output} to {schema.max_output}",
+            node=label(node),
+            remedy="the file is damaged; export it again",
         )
 
 

@@ -23,7 +23,7 @@ Array = npt.NDArray[Any]
 
 _THREADS = 2
 _PROTOBUF_LIMIT = 2**31 - 1
-_NODE_IN_MESSAGE = re.compile(r"Name:\s*'([^']*)'|Node, \(\"([^\"]*)\"|[Nn]ode\s*\(([^)]*)\)")
+_NODE_IN_MESSAGE = re.compile(r"Name:\s*'([^']*)'|node with name '([^']*)'|Node, \(\"([^\"]*)\"|[Nn]ode\s*\(([^)]*)\)")
 _FLOATS = (onnx.TensorProto.FLOAT, onnx.TensorProto.DOUBLE, onnx.TensorProto.FLOAT16, onnx.TensorProto.BFLOAT16)
 
 

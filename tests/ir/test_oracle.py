@@ -1,0 +1,108 @@
+from __future__ import annotations
+
+import numpy as np
+import onnx
+import onnx.parser
+import onnx_ir as ir
+import pytest
+
+from qcompiler.errors import InvalidModel, UnsupportedModel, UsageError
+from qcompiler.ir import oracle
+from qcompiler.ir.numerics import binarize
+
+HEADER = '<ir_version: 10, opset_import: ["": 21, "qcompiler": 1, "com.microsoft": 1]>'
+SIGNATURE = "g (float[1, 4] x, float[2] unused) => (float[1, 4] y)"
+X = np.array([[-1, -0.0, 0.0, 2]], np.float32)
+INPUTS = {"x": X, "unused": np.zeros(2, np.float32)}
+
+
+def proto(body: str) -> onnx.ModelProto:
+    model = onnx.parser.parse_model(f"{HEADER} {SIGNATURE} {{ {body} }}")
+    model.graph.initializer.append(onnx.numpy_helper.from_array(np.float32(2), "two"))
+    model.graph.node[-1].name = "last"
+    return model
+
+
+def test_outputs_and_intermediate_values() -> None:
+    model = ir.from_proto(proto("b = qcompiler.Binarize (x) y = Mul (b, two)"))
+    assert list(oracle.run(model, INPUTS)) == ["y"]
+    found = oracle.run(model, INPUTS, ["b", "x", "two", "y"])
+    assert list(found) == ["b", "x", "two", "y"]
+    np.testing.assert_array_equal(found["b"], binarize(X))
+    np.testing.assert_array_equal(found["y"], 2 * binarize(X))
+    assert found["x"] is INPUTS["x"] and found["two"] == 2
+
+
+def test_the_graph_is_left_as_it_was() -> None:
+    model = proto("n = Neg (x) y = Neg (n)")
+    before = model.SerializeToString(deterministic=True)
+    oracle.run(model, INPUTS, ["n"])
+    assert model.SerializeToString(deterministic=True) == before
+
+
+def test_optimisations_are_off() -> None:
+    """Constant folding at a higher level would hide the division by zero behind an Identity."""
+    model = proto("z = Sub (two, two) d = Div (two, z) y = Mul (x, d)")
+    assert np.isposinf(oracle.run(model, INPUTS, ["d"])["d"])
+
+
+@pytest.mark.parametrize(
+    ("inputs", "words"),
+    [
+        ({"x": X}, "no array for input 'unused'"),
+        (INPUTS | {"z": X}, "no input 'z'"),
+        (INPUTS | {"x": X[:, :3]}, r"shape \[1, 3\], expected \[1, 4\]"),
+        (INPUTS | {"x": X.astype(np.float64)}, "float64, expected float32"),
+    ],
+)
+def test_wrong_inputs(inputs: dict[str, np.ndarray], words: str) -> None:
+    with pytest.raises(UsageError, match=words):
+        oracle.run(proto("y = Neg (x)"), inputs)
+
+
+def test_unknown_value() -> None:
+    with pytest.raises(UsageError, match="no value 'q'"):
+        oracle.run(proto("y = Neg (x)"), INPUTS, ["q"])
+
+
+@pytest.mark.parametrize(
+    ("body", "error"),
+    [
+        ("y = Conv (x, unused)", InvalidModel),
+        ("y = Frobnicate (x)", InvalidModel),
+        ("s = Constant <value_ints = [3, 3]> () y = Reshape (x, s)", InvalidModel),
+        ("i = Cast <to = 5> (x) y = Relu (i)", UnsupportedModel),
+    ],
+)
+def test_refusals_name_the_node(body: str, error: type[Exception], capfd: pytest.CaptureFixture[str]) -> None:
+    model = proto(body)
+    del model.graph.output[0].type.tensor_type.shape.dim[:]
+    model.graph.output[0].ClearField("type")
+    with pytest.raises(error) as caught:
+        oracle.run(model, INPUTS)
+    assert getattr(caught.value, "node", "") == "last"
+    assert "\n" not in str(caught.value)
+    assert capfd.readouterr().err == ""
+
+
+def test_random_inputs_are_reproducible_and_typed() -> None:
+    text = '<ir_version: 10, opset_import: ["": 21]> g (float[3] f, uint8[50] u, int8[50] i, bool[9] b, float[3] w)'
+    model = onnx.parser.parse_model(text + " => (float[3] y) { y = Add (f, w) }")
+    model.graph.initializer.append(onnx.numpy_helper.from_array(np.ones(3, np.float32), "w"))
+    first, second = oracle.random_inputs(model, 1), oracle.random_inputs(model, 1)
+    assert {name: array.dtype.name for name, array in first.items()} == {
+        "f": "float32",
+        "u": "uint8",
+        "i": "int8",
+        "b": "bool",
+    }
+    for name, array in first.items():
+        np.testing.assert_array_equal(array, second[name])
+    assert first["i"].min() < 0
+    assert not np.array_equal(first["f"], oracle.random_inputs(model, 2)["f"])
+
+
+def test_random_inputs_need_fixed_shapes() -> None:
+    text = '<ir_version: 10, opset_import: ["": 21]> g (float[N, 3] x) => (float[N, 3] y) { y = Neg (x) }'
+    with pytest.raises(UsageError, match="'x' has dynamic dimensions"):
+        oracle.random_inputs(onnx.parser.parse_model(text), 0)
