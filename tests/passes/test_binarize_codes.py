@@ -11,7 +11,7 @@ from tests.passes.comparison import apply, graph, normal, ops_of, signs
 GENERATOR = np.random.default_rng(0)
 CONSTANTS = {
     name: np.asarray(value, np.float32)
-    for name, value in (("zero", 0), ("one", 1), ("two", 2), ("minus", -1), ("five", 5), ("half", 0.5))
+    for name, value in (("zero", 0), ("one", 1), ("two", 2), ("minus", -1), ("three", 3), ("five", 5), ("half", 0.5))
 }
 CODES = {
     "binary": "a = qcompiler.Binarize (x)",
@@ -20,9 +20,12 @@ CODES = {
     "compared": "c = Greater (x, half)\n a = Cast <to = 1> (c)",
     "selected": "c = Less (x, half)\n a = Where (c, five, one)",
     "two bits, narrow": "c = Clip (x, minus, one)\n a = Round (c)",
+    "two bits": "c = Clip (x, zero, three)\n a = Round (c)",
     "three levels from 0": "c = Clip (x, zero, two)\n a = Round (c)",
     "sum of two": "b = qcompiler.Binarize (x)\n n = Sub (x, half)\n d = qcompiler.Binarize (n)\n a = Add (b, d)",
 }
+
+LEVELS = {"sign": 3, "two bits, narrow": 3, "three levels from 0": 3, "sum of two": 3, "two bits": 4}
 
 
 def ternary(*shape):
@@ -30,7 +33,7 @@ def ternary(*shape):
 
 
 def convolution(codes: str, weights, attributes: str = ""):
-    text = f"g (float[1, 3, 6, 6] x) => (y) {{ {CODES[codes]}\n y = Conv <{attributes or 'group = 1'}> (a, w) }}"
+    text = f"g (float[1, 24, 4, 4] x) => (y) {{ {CODES[codes]}\n y = Conv <{attributes or 'group = 1'}> (a, w) }}"
     model = graph(text, w=weights, **CONSTANTS)
     SpellOutShapes()(model)
     return model
@@ -40,10 +43,8 @@ def convolution(codes: str, weights, attributes: str = ""):
 @pytest.mark.parametrize("kind", [signs, lambda _, *shape: ternary(*shape)], ids=["binary weights", "ternary weights"])
 @pytest.mark.parametrize("attributes", ["", "pads = [1, 0, 1, 2], strides = [2, 1]"], ids=["inside", "padded"])
 def test_two_and_three_levels(codes, kind, attributes):
-    model = convolution(codes, kind(GENERATOR, 4, 3, 3, 3), attributes)
-    products = (1 + (codes in ("sign", "two bits, narrow", "three levels from 0", "sum of two"))) * (
-        1 + (kind is not signs)
-    )
+    model = convolution(codes, kind(GENERATOR, 4, 24, 3, 3), attributes)
+    products = (LEVELS.get(codes, 2) - 1) * (1 + (kind is not signs))
     unneeded = codes == "binary" and kind is signs
     refused = codes == "selected" and attributes != ""
     result = apply(BinarizeCodes(), model)
@@ -53,10 +54,19 @@ def test_two_and_three_levels(codes, kind, attributes):
 
 
 def test_zeros_at_the_border_are_the_lower_level_of_a_unit_step():
-    model = convolution("unit step", signs(GENERATOR, 4, 3, 3, 3), "pads = [1, 1, 1, 1]")
+    model = convolution("unit step", signs(GENERATOR, 4, 24, 3, 3), "pads = [1, 1, 1, 1]")
     apply(BinarizeCodes(), model)
     (conv,) = [node for node in model.graph if node.op_type == "BinaryConv"]
     assert number(conv, "pad_value", 9) == -1
+
+
+def test_many_products_over_few_channels_are_not_worth_it():
+    text = "g (float[1, 3, 6, 6] x) => (y) { a = Sign (x)\n y = Conv (a, w) }"
+    model = graph(text, w=signs(GENERATOR, 4, 3, 3, 3))
+    SpellOutShapes()(model)
+    result = apply(BinarizeCodes(), model)
+    assert result.rewrites == 0
+    assert result.refusals[0].reason == "2 binary products over 3 channels cost more than a real one"
 
 
 def test_layers_of_one_value_share_its_planes():

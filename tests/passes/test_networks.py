@@ -241,10 +241,10 @@ def test_sign_after_an_untrained_batch_norm_reaches_zero():
         y = Conv <pads = [1, 1, 1, 1]> (p, w2) }"""
     model = compiled(
         text,
-        w1=signs(GENERATOR, 6, 4, 3, 3),
-        w2=signs(GENERATOR, 5, 6, 3, 3),
-        one=np.ones(6, np.float32),
-        nought=np.zeros(6, np.float32),
+        w1=signs(GENERATOR, 16, 4, 3, 3),
+        w2=signs(GENERATOR, 5, 16, 3, 3),
+        one=np.ones(16, np.float32),
+        nought=np.zeros(16, np.float32),
     )
     assert binary_layers(model) == 3
     assert "Conv" not in ops_of(model)
