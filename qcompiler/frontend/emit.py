@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,7 @@ from qcompiler.frontend.consistency import check_shapes
 from qcompiler.frontend.evaluate import MAX_KNOWN_ELEMENTS, evaluate, output_types, sizes_and_type
 from qcompiler.frontend.read import MAX_NODES
 from qcompiler.frontend.structure import label
-from qcompiler.frontend.tensors import check_stored
+from qcompiler.frontend.tensors import TWO_BIT_RANGES, check_stored, widened
 from qcompiler.ir.ops import DOMAIN
 
 Array = npt.NDArray[Any]
@@ -28,14 +28,17 @@ class Emitter:
     """Nodes, constants and types of the graph built so far.
 
     `base` is the name of the original node being rewritten: new nodes and values are named after it.
+    reserved: names of values still to come; outputs: those of graph outputs, which stay results of nodes.
     """
 
-    def __init__(self, reserved: set[str]) -> None:
+    def __init__(self, reserved: set[str], outputs: Collection[str] = ()) -> None:
         self.nodes: list[onnx.NodeProto] = []
         self.initializers: dict[str, onnx.TensorProto] = {}
         self.types: dict[str, onnx.TypeProto] = {}
         self.base = ""
+        self._two_bit: dict[str, tuple[int, int]] = {}
         self._known: dict[str, Array] = {}
+        self._outputs = frozenset(outputs)
         self._value_names = dict.fromkeys(reserved, 1)
         self._node_names: dict[str, int] = {}
 
@@ -58,6 +61,10 @@ class Emitter:
         tensor = self.initializers.get(name)
         return None if tensor is None else np.asarray(onnx.numpy_helper.to_array(tensor))
 
+    def two_bit_range(self, name: str) -> tuple[int, int] | None:
+        """The range of the two-bit type that a constant had in the file; None for other constants and values."""
+        return self._two_bit.get(name)
+
     def add_input(self, value: onnx.ValueInfoProto) -> None:
         """Declare a graph input."""
         self.types[value.name] = value.type
@@ -65,11 +72,13 @@ class Emitter:
     def add_initializer(self, name: str, tensor: onnx.TensorProto) -> None:
         """Add a checked stored tensor under `name`."""
         check_stored(tensor, f"constant '{name}'", self.base)
-        stored = onnx.TensorProto()
-        stored.CopyFrom(tensor)
+        stored = widened(tensor)
+        if tensor.data_type in TWO_BIT_RANGES:
+            self._two_bit[name] = TWO_BIT_RANGES[tensor.data_type]
         stored.name = name
         stored.ClearField("doc_string")
         self.initializers[name] = stored
+        tensor = stored
         self.types[name] = onnx.helper.make_tensor_type_proto(tensor.data_type, list(tensor.dims))
         if math.prod(tensor.dims) <= MAX_KNOWN_ELEMENTS:
             self._known[name] = np.asarray(onnx.numpy_helper.to_array(tensor))
@@ -102,7 +111,7 @@ class Emitter:
                 )
         self.types |= output_types(node, self.types, self._known)
         values = evaluate(node, self.types, self._known)
-        if values is not None:
+        if values is not None and not self._outputs.intersection(node.output):
             for name, value in values.items():
                 self.add_initializer(name, onnx.numpy_helper.from_array(value))
             return

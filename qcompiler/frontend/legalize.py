@@ -18,7 +18,7 @@ from qcompiler.frontend import attributes, channels_last, qonnx
 from qcompiler.frontend.emit import Emitter
 from qcompiler.frontend.read import MAX_NODES
 from qcompiler.frontend.structure import check_definitions, label, sorted_nodes, subgraphs
-from qcompiler.frontend.upgrade import upgrade
+from qcompiler.frontend.upgrade import newer_function, upgrade
 from qcompiler.ir.ops import DOMAIN
 
 _STANDARD = ("", "ai.onnx")
@@ -81,6 +81,8 @@ class Legalizer:
             self._emitter.place(node)
         elif key in self._functions:
             self._call(node, original, self._functions[key], scope)
+        elif qonnx.owns(node):
+            qonnx.lower(self._emitter, node)
         elif _domain(node.domain):
             raise UnsupportedModel(
                 f"operator {node.op_type} of domain '{node.domain}' is unknown",
@@ -94,7 +96,16 @@ class Legalizer:
         elif node.op_type == "Constant":
             self._emitter.add_initializer(node.output[0], _constant(node))
         else:
-            upgrade(self._emitter, node, self._opset(node, scope))
+            self._standard(node, original, scope)
+
+    def _standard(self, node: onnx.NodeProto, original: onnx.NodeProto, scope: Scope) -> None:
+        opset = self._opset(node, scope)
+        types = [self._emitter.types[name] if name else onnx.TypeProto() for name in node.input]
+        body = newer_function(node, opset, types)
+        if body is None:
+            upgrade(self._emitter, node, opset)
+        else:
+            self._call(node, original, body, scope)
 
     def _opset(self, node: onnx.NodeProto, scope: Scope) -> int:
         if scope.opset is None:

@@ -58,7 +58,8 @@ def _legalized(model: onnx.ModelProto, inputs: Sequence[onnx.ValueInfoProto]) ->
     graph = model.graph
     stored = [tensor.name for tensor in graph.initializer]
     produced = [name for node in graph.node for name in node.output if name]
-    emitter = Emitter({*stored, *produced, *(value.name for value in graph.input)})
+    reserved = {*stored, *produced, *(value.name for value in graph.input)}
+    emitter = Emitter(reserved, [value.name for value in graph.output])
     for value in inputs:
         emitter.add_input(value)
     for tensor in graph.initializer:

@@ -36,10 +36,13 @@ _FloatArray = npt.NDArray[np.float32]
 
 
 def handles(node: onnx.NodeProto) -> bool:
-    """Whether the node is of this dialect."""
-    if node.domain in ("", "ai.onnx"):
-        return node.op_type in _LOWERINGS
-    return node.domain in _DOMAINS
+    """Whether `lower` can lower the node."""
+    return node.domain in _DOMAINS and node.op_type in _LOWERINGS
+
+
+def owns(node: onnx.NodeProto) -> bool:
+    """Whether the node is of this dialect, which nobody else can lower."""
+    return node.domain in _DOMAINS and (node.domain not in ("", "ai.onnx") or node.op_type == "FloatQuant")
 
 
 def lower(emitter: Emitter, node: onnx.NodeProto) -> None:
@@ -48,8 +51,9 @@ def lower(emitter: Emitter, node: onnx.NodeProto) -> None:
     Raises UnsupportedModel for operators without one, InvalidModel for missing or impossible parameters.
     """
     if node.op_type not in _LOWERINGS:
+        codes = "has minifloat codes, expected integers" if node.op_type == "FloatQuant" else "is not supported"
         raise UnsupportedModel(
-            f"operator {node.op_type} of domain '{node.domain}' is not supported",
+            f"operator {node.op_type} of domain '{node.domain}' {codes}",
             node=label(node),
             remedy=f"of this dialect, use {', '.join(_LOWERINGS)}",
         )
@@ -124,20 +128,14 @@ def _trunc_factors(emitter: Emitter, node: onnx.NodeProto, scale: str, out_scale
 
 def _multi_threshold(emitter: Emitter, node: onnx.NodeProto) -> None:
     x, thresholds = _floats(emitter, node, 0), _floats(emitter, node, 1)
-    rank, axis = len(emitter.shape(x)), _channel_axis(emitter, node)
-    shape = emitter.shape(thresholds)
+    axis, shape = _channel_axis(emitter, node), emitter.shape(thresholds)
     if len(shape) != 2 or shape[0] not in (1, emitter.shape(x)[axis]):
         raise InvalidModel(
             f"MultiThreshold has thresholds {list(shape)}, expected [{emitter.shape(x)[axis]} or 1, levels]",
             node=label(node),
             remedy="export the model again",
         )
-    aligned = [1] * rank + [shape[1]]
-    aligned[axis] = shape[0]
-    levels = emitter.op("Reshape", [thresholds, emitter.constant(aligned, "levels", np.int64)])
-    column = emitter.op("Unsqueeze", [x, emitter.constant([rank], "last", np.int64)])
-    reached = emitter.op("Cast", [emitter.op("GreaterOrEqual", [column, levels])], to=onnx.TensorProto.FLOAT)
-    count = emitter.op("ReduceSum", [reached, emitter.constant([rank], "last", np.int64)], keepdims=0)
+    count = _reached(emitter, x, thresholds, axis)
     scale = emitter.constant(attributes.real(node, "out_scale", 1.0), "out_scale")
     bias = emitter.constant(attributes.real(node, "out_bias", 0.0), "out_bias")
     scaled = count if _is_all(emitter, scale, 1.0) else emitter.op("Mul", [count, scale])
@@ -145,6 +143,20 @@ def _multi_threshold(emitter: Emitter, node: onnx.NodeProto) -> None:
         emitter.op("Identity", [scaled], node.output)
     else:
         emitter.op("Add", [scaled, bias], node.output)
+
+
+def _reached(emitter: Emitter, x: str, thresholds: str, axis: int) -> str:
+    """How many thresholds of its channel each element reaches."""
+    rank, (channels, levels) = len(emitter.shape(x)), emitter.shape(thresholds)
+    aligned = [1] * rank + ([levels] if levels > 1 else [])
+    aligned[axis] = channels
+    steps = emitter.op("Reshape", [thresholds, emitter.constant(aligned, "levels", np.int64)])
+    if levels == 1:
+        return emitter.op("Cast", [emitter.op("GreaterOrEqual", [x, steps])], to=onnx.TensorProto.FLOAT)
+    last = emitter.constant([rank], "last", np.int64)
+    column = emitter.op("Unsqueeze", [x, last])
+    reached = emitter.op("Cast", [emitter.op("GreaterOrEqual", [column, steps])], to=onnx.TensorProto.FLOAT)
+    return emitter.op("ReduceSum", [reached, last], keepdims=0)
 
 
 def _channel_axis(emitter: Emitter, node: onnx.NodeProto) -> int:
@@ -155,12 +167,6 @@ def _channel_axis(emitter: Emitter, node: onnx.NodeProto) -> int:
     if axis >= rank:
         raise InvalidModel(f"layout {layout} for {rank} axes", node=label(node), remedy="export the model again")
     return axis
-
-
-def _float_quant(emitter: Emitter, node: onnx.NodeProto) -> None:
-    raise UnsupportedModel(
-        "FloatQuant has minifloat codes, expected integers", node=label(node), remedy="train with integer quantizers"
-    )
 
 
 def _floats(emitter: Emitter, node: onnx.NodeProto, index: int) -> str:
@@ -255,5 +261,4 @@ _LOWERINGS: dict[str, tuple[tuple[int, ...], Callable[[Emitter, onnx.NodeProto],
     "BipolarQuant": ((2,), _bipolar_quant),
     "Trunc": ((5, 6), _trunc),
     "MultiThreshold": ((2,), _multi_threshold),
-    "FloatQuant": (tuple(range(1, 9)), _float_quant),
 }

@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 import os
 import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
+import numpy as np
 import onnx
 
 from qcompiler.errors import InvalidModel, UnsupportedModel
@@ -36,13 +37,20 @@ _BITS = {
     _T.INT2: 2,
     _T.UINT2: 2,
 }
+# Two-bit types came after the project's opset: stored tensors of them are widened, values of them are refused.
+_WIDENED = {_T.INT2: np.int8, _T.UINT2: np.uint8}
+TWO_BIT_RANGES = {_T.INT2: (-2, 1), _T.UINT2: (0, 3)}
 _FIELDS = {_T.FLOAT: "float_data", _T.DOUBLE: "double_data", _T.INT64: "int64_data"}
 _FIELDS |= {_T.UINT32: "uint64_data", _T.UINT64: "uint64_data"}
 
 
 def check_type(element_type: int, dims: Sequence[int], what: str, node: str = "") -> None:
     """Refuse element types outside the supported ones and shapes that are negative or absurdly large."""
-    if element_type not in _BITS:
+    _check(element_type, dims, what, node, frozenset(_BITS) - frozenset(_WIDENED))
+
+
+def _check(element_type: int, dims: Sequence[int], what: str, node: str, supported: Collection[int]) -> None:
+    if element_type not in supported:
         found = _T.DataType.Name(element_type) if element_type in _T.DataType.values() else f"type {element_type}"
         raise UnsupportedModel(f"{what} is of type {found}", node=node, remedy="use float32 or integer tensors")
     if len(dims) > MAX_RANK or any(dim < 0 for dim in dims):
@@ -57,6 +65,15 @@ def check_type(element_type: int, dims: Sequence[int], what: str, node: str = ""
         )
 
 
+def widened(tensor: onnx.TensorProto) -> onnx.TensorProto:
+    """A copy of a stored tensor, two-bit elements as int8 or uint8."""
+    if tensor.data_type in _WIDENED:
+        return onnx.numpy_helper.from_array(onnx.numpy_helper.to_array(tensor).astype(_WIDENED[tensor.data_type]))
+    copy = onnx.TensorProto()
+    copy.CopyFrom(tensor)
+    return copy
+
+
 def byte_count(element_type: int, dims: Sequence[int]) -> int:
     """Bytes of a tensor, sub-byte elements packed."""
     return -(-math.prod(dims) * _BITS[element_type] // 8)
@@ -68,7 +85,7 @@ def read_external_data(model: onnx.ModelProto, folder: Path) -> None:
     for tensor in _stored_tensors(model):
         if tensor.data_location != _T.EXTERNAL:
             continue
-        check_type(tensor.data_type, tensor.dims, f"tensor '{tensor.name}'")
+        _check(tensor.data_type, tensor.dims, f"tensor '{tensor.name}'", "", _BITS)
         total += byte_count(tensor.data_type, tensor.dims)
         if total > MAX_STORED_BYTES:
             raise UnsupportedModel("the model stores more than 2 GiB of weights", remedy="use a smaller model")
@@ -79,7 +96,7 @@ def read_external_data(model: onnx.ModelProto, folder: Path) -> None:
 
 def check_stored(tensor: onnx.TensorProto, what: str, node: str = "") -> None:
     """Refuse a tensor whose type is unsupported or whose data does not fill its shape exactly."""
-    check_type(tensor.data_type, tensor.dims, what, node)
+    _check(tensor.data_type, tensor.dims, what, node, _BITS)
     if tensor.HasField("raw_data"):
         found, expected = len(tensor.raw_data), byte_count(tensor.data_type, tensor.dims)
         unit = "bytes"

@@ -18,6 +18,7 @@ from qcompiler.errors import InvalidModel, UnsupportedModel
 from qcompiler.frontend import attributes
 from qcompiler.frontend.emit import Emitter
 from qcompiler.frontend.structure import label
+from qcompiler.frontend.tensors import TWO_BIT_RANGES
 from qcompiler.ir.ops import OPSET
 
 _REDUCTIONS = ("L1", "L2", "LogSum", "LogSumExp", "Max", "Mean", "Min", "Prod", "SumSquare")
@@ -52,6 +53,30 @@ def upgrade(emitter: Emitter, node: onnx.NodeProto, opset: int) -> None:
         emitter.place(node)
     else:
         emitter.place(node)
+
+
+def newer_function(node: onnx.NodeProto, opset: int, types: Sequence[onnx.TypeProto]) -> onnx.FunctionProto | None:
+    """The standard's own definition of an operator that is newer than the project's opset; None for any other."""
+    if defs.has(node.op_type, OPSET, "") or not defs.has(node.op_type, opset, ""):
+        return None
+    schema = defs.get_schema(node.op_type, opset, "")
+    content = b""
+    if schema.has_context_dependent_function:
+        kinds = [value.SerializeToString() for value in types]
+        versions = [v for v in schema.context_dependent_function_opset_versions if v <= opset]
+        content = schema.get_context_dependent_function_with_opset_version(
+            max(versions), node.SerializeToString(), kinds
+        )
+    elif schema.has_function:
+        versions = [v for v in schema.function_opset_versions if v <= opset]
+        content = schema.get_function_with_opset_version(max(versions))
+    if not content:
+        raise UnsupportedModel(
+            f"operator {node.op_type} of opset {opset} has no form at opset {OPSET}",
+            node=label(node),
+            remedy=f"export with opset {OPSET}",
+        )
+    return onnx.FunctionProto.FromString(content)
 
 
 def _check_known(node: onnx.NodeProto, opset: int) -> None:
@@ -243,6 +268,28 @@ def _dft(emitter: Emitter, node: onnx.NodeProto, opset: int) -> None:
     emitter.place(node)
 
 
+def _quantize(emitter: Emitter, node: onnx.NodeProto, opset: int) -> None:
+    """QuantizeLinear to two bits becomes one to eight bits, clipped to the range of the two."""
+    limits = emitter.two_bit_range(node.input[2]) if len(node.input) > 2 else None
+    declared = attributes.integer(node, "output_dtype", 0)
+    if declared in _WIDE:
+        limits = TWO_BIT_RANGES[declared]
+        _replace(node, node.input, attributes.without(node, ["output_dtype"]))
+        node.attribute.append(onnx.helper.make_attribute("output_dtype", _WIDE[declared]))
+    if limits is None:
+        emitter.place(node)
+        return
+    wide = onnx.NodeProto.FromString(node.SerializeToString())
+    wide.output[0] = emitter.fresh(f"{emitter.base}/wide")
+    wide.name = f"{emitter.base}/quantizelinear"
+    emitter.place(wide)
+    dtype = onnx.helper.tensor_dtype_to_np_dtype(emitter.element_type(wide.output[0]))
+    bounds = [emitter.constant(limit, hint, dtype) for limit, hint in zip(limits, ("low", "high"), strict=True)]
+    emitter.op("Clip", [wide.output[0], *bounds], node.output)
+
+
+# The types that stand for two-bit ones.
+_WIDE = {onnx.TensorProto.INT2: onnx.TensorProto.INT8, onnx.TensorProto.UINT2: onnx.TensorProto.UINT8}
 _ANY = 1000
 _HANDLERS: dict[str, tuple[int, Callable[[Emitter, onnx.NodeProto, int], None]]] = {
     "BatchNormalization": (_ANY, _batch_normalization),
@@ -254,6 +301,7 @@ _HANDLERS: dict[str, tuple[int, Callable[[Emitter, onnx.NodeProto, int], None]]]
     "Resize": (_ANY, _resize_any),
     "Scatter": (11, _scatter),
     "Split": (18, _split),
+    "QuantizeLinear": (_ANY, _quantize),
     "GridSample": (20, _grid_sample),
     "GroupNormalization": (21, _group_normalization),
     "RoiAlign": (16, _roi_align),

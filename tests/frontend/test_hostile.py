@@ -169,7 +169,7 @@ def test_output_of_another_type(tmp_path: Path) -> None:
         ("y = com.acme.Frobnicate (x)", UnsupportedModel, "Frobnicate of domain 'com.acme' is unknown"),
         ("y = qcompiler.Frobnicate (x)", UnsupportedModel, "no op qcompiler::Frobnicate"),
         ("y = Conv (x, x)", InvalidModel, "Conv cannot have"),
-        ("y = Relu (x, x)", InvalidModel, "Relu cannot have"),
+        ("y = Relu (x, x)", InvalidModel, "Relu has 2 inputs"),
         ("y = Relu <slope = 2> (x)", InvalidModel, "slope"),
         ("y = Softmax <axis = 7> (x)", InvalidModel, "Softmax"),
         ("y = NonZero (x)", UnsupportedModel, "depends on data"),

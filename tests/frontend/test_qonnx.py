@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
 from qcompiler.errors import InvalidModel, UnsupportedModel
-from qcompiler.frontend import load
+from qcompiler.frontend import canonicalize, load
 from qcompiler.ir import oracle
 from tests.frontend.files import write
 
@@ -170,6 +170,25 @@ def test_multi_threshold(tmp_path: Path, shape: tuple[int, ...], layout: str, ax
     want = np.moveaxis((moved[..., None] >= thresholds).sum(-1) * 2.0 - 3.0, -1, axis)
     found = evaluated(tmp_path, one_node("MultiThreshold", x, [thresholds], **settings), x)
     np.testing.assert_array_equal(found, want.astype(np.float32))
+
+
+def test_one_threshold_is_a_binarization(tmp_path: Path) -> None:
+    x = np.random.default_rng(1).integers(-4, 5, (2, 3, 4, 4)).astype(np.float32)
+    thresholds = np.array([[-2], [0], [1]], np.float32)
+    proto = one_node("MultiThreshold", x, [thresholds], out_scale=2.0, out_bias=-1.0, out_dtype="BIPOLAR")
+    model = canonicalize(write(tmp_path, proto))
+    assert {node.op_type for node in model.graph} == {"Sub", "Binarize"}
+    want = np.where(x >= thresholds.reshape(3, 1, 1), 1, -1).astype(np.float32)
+    np.testing.assert_array_equal(oracle.run(model, {"x": x})["y"], want)
+
+
+def test_functions_of_unknown_quantizers_are_expanded(tmp_path: Path) -> None:
+    model = one_node("FloatQuant", GRID, [np.float32(1)])
+    body = onnx.parser.parse_function(
+        f'<domain: "{GENERAL}", opset_import: ["": 9]> FloatQuant (v, s) => (r) {{ r = Mul (v, s) }}'
+    )
+    model.functions.append(body)
+    np.testing.assert_array_equal(evaluated(tmp_path, model, GRID), GRID)
 
 
 def test_channels_last_convolution(tmp_path: Path) -> None:

@@ -107,6 +107,7 @@ CASES: dict[str, tuple[str, int, list[int], list[Any], int, dict[str, Any]]] = {
     "conv-22": ("Conv", 22, IMAGE, [np.ones((2, 4, 3, 3), np.float32)], 1, {"auto_pad": "SAME_UPPER"}),
     "cast-24": ("Cast", 24, IMAGE, [], 1, {"to": I64, "round_mode": "up"}),
     "reducemean-26": ("ReduceMean", 26, IMAGE, [np.array([1])], 1, {}),
+    "swish-24": ("Swish", 24, IMAGE, [], 1, {"alpha": 0.5}),
     "quantize-25": ("QuantizeLinear", 25, IMAGE, [np.float32(0.1), np.uint8(3)], 1, {"precision": 0}),
 }
 
@@ -124,6 +125,16 @@ def test_canonical_form_computes_the_same(tmp_path: Path, case: str) -> None:
         np.testing.assert_array_equal(array, want[name], strict=True)
 
 
+def test_newer_operator_is_replaced_by_its_definition(tmp_path: Path) -> None:
+    scale = np.linspace(1, 2, 6, dtype=np.float32)
+    original = one_node("RMSNormalization", 23, IMAGE, [scale], epsilon=0.25)
+    model = load(write(tmp_path, original))
+    assert "RMSNormalization" not in {node.op_type for node in model.graph}
+    inputs = oracle.random_inputs(model, 5)
+    want = oracle.run(original, inputs)["y0"]
+    np.testing.assert_allclose(oracle.run(model, inputs)["y0"], want, rtol=1e-6)
+
+
 def test_group_normalization_spreads_its_parameters(tmp_path: Path) -> None:
     scale, bias = np.array([2, 3], np.float32), np.array([1, -1], np.float32)
     model = load(write(tmp_path, one_node("GroupNormalization", 18, IMAGE, [scale, bias], num_groups=2)))
@@ -132,6 +143,46 @@ def test_group_normalization_spreads_its_parameters(tmp_path: Path) -> None:
     normal = (grouped - grouped.mean(-1, keepdims=True)) / np.sqrt(grouped.var(-1, keepdims=True) + 1e-5)
     want = (normal * scale[:, None] + bias[:, None]).reshape(x.shape)
     np.testing.assert_allclose(oracle.run(model, {"x": x})["y0"], want, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", [TensorProto.INT2, TensorProto.UINT2])
+@pytest.mark.parametrize("by_type", [True, False])
+def test_two_bit_quantization(tmp_path: Path, kind: int, by_type: bool) -> None:
+    low, high = (-2, 1) if kind == TensorProto.INT2 else (0, 3)
+    constants = [numpy_helper.from_array(np.array(0.5, np.float32), "s"), helper.make_tensor("z", kind, [], [1])]
+    operands = ["x", "s"] if by_type else ["x", "s", "z"]
+    quantize = helper.make_node("QuantizeLinear", operands, ["q"], **({"output_dtype": kind} if by_type else {}))
+    nodes = [quantize, helper.make_node("DequantizeLinear", ["q", *operands[1:]], ["y"])]
+    graph = helper.make_graph(
+        nodes,
+        "g",
+        [helper.make_tensor_value_info("x", F, [9])],
+        [helper.make_tensor_value_info("y", F, [9])],
+        constants[: len(operands) - 1],
+    )
+    model = load(write(tmp_path, helper.make_model(graph, opset_imports=[helper.make_opsetid("", 25)], ir_version=13)))
+    x = np.linspace(-3, 3, 9, dtype=np.float32)
+    zero = 0 if by_type else 1
+    want = (np.clip(np.round(x / 0.5) + zero, low, high) - zero) * np.float32(0.5)
+    np.testing.assert_array_equal(oracle.run(model, {"x": x})["y"], want)
+
+
+def test_two_bit_weights_are_widened(tmp_path: Path) -> None:
+    weights = helper.make_tensor("w", TensorProto.INT2, [8], [-2, -1, 0, 1, 1, 0, -1, -2])
+    nodes = [
+        helper.make_node("DequantizeLinear", ["w", "s"], ["d"]),
+        helper.make_node("Mul", ["x", "d"], ["y"]),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "g",
+        [helper.make_tensor_value_info("x", F, [8])],
+        [helper.make_tensor_value_info("y", F, [8])],
+        [weights, numpy_helper.from_array(np.array(0.5, np.float32), "s")],
+    )
+    model = load(write(tmp_path, helper.make_model(graph, opset_imports=[helper.make_opsetid("", 26)], ir_version=13)))
+    found = oracle.run(model, {"x": np.ones(8, np.float32)})["y"]
+    np.testing.assert_array_equal(found, np.array([-1, -0.5, 0, 0.5, 0.5, 0, -0.5, -1], np.float32))
 
 
 @pytest.mark.parametrize(
@@ -143,6 +194,7 @@ def test_group_normalization_spreads_its_parameters(tmp_path: Path) -> None:
         ("Resize", 10, [np.array([1, 1, 2, 0.5], np.float32)], {}, "two steps"),
         ("Upsample", 10, [SCALES], {}, "unknown in ONNX opset 10"),
         ("Gelu", 19, [], {}, "unknown in ONNX opset 19"),
+        ("CumProd", 26, [np.int64(1)], {}, "no form at opset 21"),
         ("Cast", 24, [], {"to": F, "round_mode": "nearest"}, "round_mode"),
     ],
 )
