@@ -82,9 +82,9 @@ class Blocks:
         return np.where(channel >= 0, values[..., channel], np.asarray(fill, values.dtype)).astype(values.dtype)
 
 
-def blocks_for(channels: int, steps: Sequence[Step], *more: Buffer) -> Blocks | None:
+def blocks_for(channels: int, steps: Sequence[Step]) -> Blocks | None:
     """Blocks that suit every packed output; None if two of them group channels in irreconcilable ways."""
-    packed = [b for b in (*(s.into for s in steps), *more) if b is not None and b.dtype == "bit"]
+    packed = [s.into for s in steps if s.into is not None and s.into.dtype == "bit"]
     awkward = {b.groups for b in packed if b.groups > 1 and (channels // b.groups) % LANES}
     if not awkward:
         return Blocks(channels)

@@ -1,7 +1,7 @@
 """Border pixels of an output buffer, written by the kernel that writes the buffer.
 
 Every (image, row, channel block) owns a share: the pixels left and right of its row; the first row also owns all rows
-above, the last row all rows below. So disjoint ranges of work items write the halo exactly once.
+above, the last row all rows below. So any division of the work items among threads writes the whole halo.
 """
 
 from __future__ import annotations

@@ -40,6 +40,11 @@ class LookupConv2d(CountingConv2d):
         """Channels of a run."""
         return self.tiling.blocks * LANES
 
+    @property
+    def name(self) -> str:
+        """Family, channels per shuffle and tiling."""
+        return f"{self.family}_w{self.width}{self.tiling.label}"
+
     def weight_parameters(self) -> list[Parameter]:
         """Weights, and the tables uint8 [16, width]."""
         weights = Parameter("weights", "uint8", self.work.runs * self.geometry.steps * 4 * self._channels, 64)

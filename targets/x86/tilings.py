@@ -54,15 +54,16 @@ def lookup_tilings(isa: Isa, problem: Conv2d, blocks: Blocks) -> list[Ranked]:
     found: list[Ranked] = []
     for width in (16, 32, 64):
         per_vector = width // LANES
-        if width > isa.vector_bytes or (width < isa.vector_bytes and blocks.count * LANES > width):
+        widest = min(isa.vector_bytes, blocks.count * LANES)
+        if not widest // 4 < width <= widest:
             continue
         tiles = [
-            (p, b, fixed + per_run * per_vector / b + per_tile / p)
+            (p, b, (fixed + per_run * per_vector / b + per_tile / p) * (isa.vector_bytes / width) ** 0.5)
             for p, b in _tiles(problem, blocks, 8 * per_vector)
             if b % per_vector == 0 and b <= 2 * per_vector and p <= 7
         ]
         found += _ranked(problem, blocks, tiles, width)
-    return found
+    return sorted(found, key=lambda ranked: ranked.slowdown)[:_KEPT]
 
 
 def _tiles(problem: Conv2d, blocks: Blocks, limit: int) -> list[tuple[int, int]]:
