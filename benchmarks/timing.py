@@ -33,3 +33,14 @@ def measure(run: Callable[[], None], seconds: float) -> Round:
         marks.append(time.perf_counter_ns())
     times = np.diff(marks) * 1e-9
     return Round(float(np.median(times)), float(times.min()), len(times))
+
+
+def median_sample(sample: Callable[[], float], seconds: float = 0.15) -> float:
+    """The median of what `sample` returns, called for `seconds` of which the first third only warms up."""
+    started = time.perf_counter()
+    samples: list[float] = []
+    while not samples or time.perf_counter() < started + seconds:
+        value = sample()
+        if time.perf_counter() > started + seconds / 3:
+            samples.append(value)
+    return float(np.median(samples))

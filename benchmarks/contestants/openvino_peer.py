@@ -15,10 +15,9 @@ from openvino import Shape, Tensor, Type
 from benchmarks.graphs import float_model, qdq_model
 from benchmarks.models import Workload
 from benchmarks.network import Add, BatchNorm, Conv, Dense, FloatArray, GlobalAverage, Network, Node, Pool, Sign
-from benchmarks.timing import Round, measure
+from benchmarks.timing import Round, measure, median_sample
 
 BINARY_KERNEL = "BinaryConvolution"
-PROFILED_RUNS = 20
 
 
 class _BinaryGraph:
@@ -136,17 +135,18 @@ class OpenVinoSession:
         return y.reshape(-1, y.shape[-1]) if self._as_map else y
 
     def kernel_seconds(self) -> float | None:
-        """Median time inside binary convolutions over some runs with the engine's clock (of 1 µs) switched on."""
+        """Median time inside binary convolutions, with the engine's clock (of 1 µs) switched on."""
         if self._precision != "binary":
             return None
         if self._profiled is None:
             self._profiled = OpenVinoSession(self._workload, self._threads, self._precision, profile=True)
-        times = []
-        for _ in range(PROFILED_RUNS):
-            self._profiled.run()
-            nodes = self._profiled._request.profiling_info
-            times.append(sum(n.real_time.total_seconds() for n in nodes if n.node_type == BINARY_KERNEL))
-        return float(np.median(times))
+        return median_sample(self._profiled.binary_nodes)
+
+    def binary_nodes(self) -> float:
+        """Run once; seconds inside binary convolutions."""
+        self.run()
+        nodes = self._request.profiling_info
+        return float(sum(node.real_time.total_seconds() for node in nodes if node.node_type == BINARY_KERNEL))
 
 
 def open_binary(workload: Workload, threads: int) -> OpenVinoSession:

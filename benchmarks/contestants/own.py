@@ -11,10 +11,10 @@ import qcompiler
 from benchmarks.graphs import float_model
 from benchmarks.models import Workload
 from benchmarks.network import FloatArray
-from benchmarks.timing import Round
+from benchmarks.timing import Round, median_sample
 
 BINARY_OPS = ("BinaryConv", "BinaryMatMul")
-PROFILED_RUNS = 20
+PROFILED_RUNS = 5
 
 
 class BundleSession:
@@ -44,10 +44,12 @@ class BundleSession:
         return result
 
     def kernel_seconds(self) -> float | None:
-        """Median time of the binary steps over some runs."""
+        """Median time of the binary steps, None if there are none."""
+        return median_sample(self._binary_steps) or None
+
+    def _binary_steps(self) -> float:
         profile = self._bundle.profile(self._inputs, repeats=PROFILED_RUNS, threads=self._threads)
-        timed = [step.seconds for step in profile.steps if step.op in BINARY_OPS]
-        return sum(timed) if timed else None
+        return sum(step.seconds for step in profile.steps if step.op in BINARY_OPS)
 
 
 def open_binary(workload: Workload, threads: int) -> BundleSession:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,7 +15,7 @@ import qcompiler
 from benchmarks.graphs import float_model, qdq_model
 from benchmarks.models import Workload, birealnet18, conv_chain, product, resnet18
 from benchmarks.network import FloatArray, evaluate
-from benchmarks.timing import measure
+from benchmarks.timing import measure, median_sample
 from benchmarks.worker import relative_error
 
 
@@ -80,3 +81,13 @@ def test_a_round_times_every_call() -> None:
     timed = measure(lambda: calls.append(1), 0.01)
     assert 0 < timed.minimum <= timed.median
     assert len(calls) > timed.runs > 5
+
+
+def test_samples_of_the_warm_up_do_not_count() -> None:
+    values = iter([1000.0] * 3 + [2.0] * 1000)
+
+    def sample() -> float:
+        time.sleep(0.002)
+        return next(values)
+
+    assert median_sample(sample, 0.06) == 2
