@@ -1,13 +1,15 @@
-"""Layers on codes of two to four levels become sums of binary layers.
+"""Layers on integer codes of few bits become sums of binary layers.
 
-Codes of L levels are a = m + h * (B1 + ... + B(L-1)) with B -1/+1: Bi says whether a is above the i-th half step, which
-is a threshold like any sign. So {0, 1} (one-bit DoReFa, step functions) costs one binary product,
+A code a is written as m + sum(s[i] * B[i]) with planes B of -1/+1. Up to four levels: B[i] says whether a is above the
+i-th half step, which is a threshold like any sign, and every s is half a step. Beyond: B[i] are the bits of a, found
+from the highest by subtraction, and s doubles from bit to bit. A layer is linear, so
 
-    conv(a, W) = h * conv(B, W) + m * sum(W),
+    layer(a, W) = sum(s[i] * layer(B[i], W)) + m * sum(W).
 
-ternary codes (a sign with sign(0) = 0, narrow two-bit quantizers) two, and two bits three. Ternary weights split
-likewise, W = (W1 + W2) / 2. Zeros that pad the border are the B for which m + h * (L-1) * B = 0; if there is none, the
-layer stays. All numbers are multiples of 1/4 below 2**22, so nothing is rounded.
+{0, 1} (one-bit DoReFa, step functions) costs one binary product, ternary codes (a sign with sign(0) = 0) two, two bits
+three, three bits three. Ternary weights split likewise, W = (W1 + W2) / 2. Zeros that pad the border are the B of the
+code 0; if it has none, the layer stays, and so it does where the products would cost more than a real one. All numbers
+are multiples of 1/4 below 2**22, so nothing is rounded.
 """
 
 from __future__ import annotations
@@ -28,7 +30,8 @@ from qcompiler.passes.result import PassResult, Refusal
 
 FloatArray = npt.NDArray[np.float32]
 _EXACT = 2**22
-_MOST_LEVELS = 4
+_MOST_LEVELS = 2**8
+_MOST_THRESHOLDS = 3
 _SPEEDUP = 8
 """Binary products per real product in the same time, at the least: what AVX2 and NEON reach; AVX-512 doubles it."""
 
@@ -55,49 +58,35 @@ class BinarizeCodes:
 
 
 @dataclass(frozen=True)
-class _Planes:
-    """value = middle + half * sum(signs)."""
+class Form:
+    """code = middle + sum(steps[i] * plane[i]); fills[i] is plane i of the code 0, None if 0 is no such code."""
 
-    signs: tuple[ir.Value, ...]
+    codes: Codes
     middle: float
-    half: float
+    steps: tuple[float, ...]
+    fills: tuple[float, ...] | None
+
+    @property
+    def by_bits(self) -> bool:
+        """True if the planes are bits, False if they are thresholds."""
+        return len(set(self.steps)) > 1
 
 
-@dataclass
-class _Splitter:
-    ranges: IntegerRanges = field(default_factory=IntegerRanges)
-    known: dict[ir.Value, _Planes] = field(default_factory=dict)
-
-    def split(self, node: ir.Node) -> int | str:
-        """1 if rewritten, 0 if there is nothing to do, or why the layer must stay."""
-        weights, source = constant_of(node.inputs[1]), node.inputs[0]
-        if weights is None or len(node.inputs) > 2 or constant_of(source) is not None:
-            return 0
-        codes = self.ranges.codes(source)
-        halves = weight_planes(weights, node.op_type)
-        if codes is None or halves is None or _levels(codes) < 2 or (codes.binary and len(halves) == 1):
-            return 0
-        products, fan_in = (_levels(codes) - 1) * len(halves), _fan_in(weights, node.op_type)
-        if _levels(codes) > _MOST_LEVELS:
-            return 0
-        if products > 1 and products * words_for(fan_in) * WORD_BITS > _SPEEDUP * fan_in:
-            return f"{products} binary products over {fan_in} channels cost more than a real one"
-        largest = max(abs(codes.low), abs(codes.high)) + codes.step
-        if np.abs(weights).sum() / _channels(weights, node.op_type) * largest * 4 >= _EXACT:
-            return "its sums are too large for exact halves"
-        fill = _fill(codes, any(ints(node, "pads", ())))
-        if fill is None:
-            return f"the zeros that pad the border are no level between {codes.low} and {codes.high}"
-        planes = self._planes(source, codes, node)
-        _rewrite(node, planes, weights, halves, fill)
-        return 1
-
-    def _planes(self, value: ir.Value, codes: Codes, anchor: ir.Node) -> _Planes:
-        if value not in self.known:
-            cuts = [codes.low + codes.step * (i + 0.5) for i in range(_levels(codes) - 1)]
-            signs = (value,) if codes.binary else tuple(_sign_above(value, cut, anchor) for cut in cuts)
-            self.known[value] = _Planes(signs, (codes.low + codes.high) / 2, codes.step / 2)
-        return self.known[value]
+def form_of(codes: Codes) -> Form:
+    """How codes are written in planes of -1/+1."""
+    levels = (codes.high - codes.low) // codes.step + 1
+    if levels - 1 <= _MOST_THRESHOLDS:
+        middle, half = (codes.low + codes.high) / 2, codes.step / 2
+        fill = -middle / (half * (levels - 1)) if levels > 1 else 0.0
+        fills = (fill,) * (levels - 1) if fill in (-1.0, 0.0, 1.0) else None
+        return Form(codes, middle, (half,) * (levels - 1), fills)
+    bits = (levels - 1).bit_length()
+    middle = codes.low + codes.step * (2**bits - 1) / 2
+    steps = tuple(codes.step * 2.0 ** (bit - 1) for bit in reversed(range(bits)))
+    zero, rest = divmod(-codes.low, codes.step)
+    if rest or not 0 <= zero < levels:
+        return Form(codes, middle, steps, None)
+    return Form(codes, middle, steps, tuple(1.0 if zero >> bit & 1 else -1.0 for bit in reversed(range(bits))))
 
 
 def weight_planes(weights: npt.NDArray[Any], op: str) -> tuple[FloatArray, ...] | None:
@@ -111,62 +100,114 @@ def weight_planes(weights: npt.NDArray[Any], op: str) -> tuple[FloatArray, ...] 
     return (upper,) if np.array_equal(upper, lower) else (upper, lower)
 
 
-def _levels(codes: Codes) -> int:
-    return (codes.high - codes.low) // codes.step + 1
+@dataclass
+class _Splitter:
+    ranges: IntegerRanges = field(default_factory=IntegerRanges)
+    known: dict[ir.Value, tuple[ir.Value, ...]] = field(default_factory=dict)
+
+    def split(self, node: ir.Node) -> int | str:
+        """1 if rewritten, 0 if there is nothing to do, or why the layer must stay."""
+        weights, source = constant_of(node.inputs[1]), node.inputs[0]
+        if weights is None or len(node.inputs) > 2 or constant_of(source) is not None:
+            return 0
+        codes, halves = self.ranges.codes(source), weight_planes(weights, node.op_type)
+        if codes is None or halves is None or codes.low == codes.high or (codes.binary and len(halves) == 1):
+            return 0
+        if codes.high - codes.low >= _MOST_LEVELS * codes.step:
+            return 0
+        form = form_of(codes)
+        if reason := _objection(node, form, weights, len(halves)):
+            return reason
+        if source not in self.known:
+            self.known[source] = (source,) if codes.binary else _planes(source, form, node)
+        _rewrite(node, form, self.known[source], weights, halves)
+        return 1
 
 
-def _channels(weights: npt.NDArray[np.generic], op: str) -> int:
-    return int(weights.shape[-1] if op == "MatMul" else weights.shape[0])
+def _objection(node: ir.Node, form: Form, weights: npt.NDArray[Any], halves: int) -> str:
+    products = len(form.steps) * halves
+    packed = int(weights.shape[0] if node.op_type == "MatMul" else weights.shape[1])
+    if products > 1 and products * words_for(packed) * WORD_BITS >= _SPEEDUP * packed:
+        return f"{products} binary products over {packed} channels cost more than a real one"
+    fan_in = weights.size // weights.shape[-1 if node.op_type == "MatMul" else 0]
+    if fan_in * (form.codes.high - form.codes.low + max(abs(form.codes.low), abs(form.codes.high))) * 4 >= _EXACT:
+        return "its sums are too large for exact halves"
+    if form.fills is None and any(ints(node, "pads", ())):
+        return f"the zeros that pad the border are no level between {form.codes.low} and {form.codes.high}"
+    return ""
 
 
-def _fan_in(weights: npt.NDArray[np.generic], op: str) -> int:
-    """Channels that a word packs together."""
-    return int(weights.shape[0] if op == "MatMul" else weights.shape[1])
+def _planes(value: ir.Value, form: Form, anchor: ir.Node) -> tuple[ir.Value, ...]:
+    if not form.by_bits:
+        cuts = [form.codes.low + form.codes.step * (i + 0.5) for i in range(len(form.steps))]
+        return tuple(_binarize(_shifted(value, cut, anchor), value, anchor) for cut in cuts)
+    shape, origins = static_shape(value) or (), _origins(value, anchor)
+    rest, planes = _shifted(value, form.middle, anchor), []
+    for step in form.steps:
+        planes.append(_binarize(rest, value, anchor))
+        taken = insert(anchor, "Mul", [planes[-1], np.full(1, step, np.float32)], shape, origins=origins)
+        rest = insert(anchor, "Sub", [rest, taken], shape, origins=origins)
+    return tuple(planes)
 
 
-def _fill(codes: Codes, padded: bool) -> float | None:
-    """The border value of the planes that stands for the code 0."""
-    middle, half = (codes.low + codes.high) / 2, codes.step / 2
-    fill = -middle / (half * (_levels(codes) - 1))
-    return fill if not padded or fill in (-1.0, 0.0, 1.0) else None
-
-
-def _sign_above(value: ir.Value, cut: float, anchor: ir.Node) -> ir.Value:
-    shape = static_shape(value) or ()
+def _origins(value: ir.Value, anchor: ir.Node) -> tuple[ir.Node, ...]:
     producer = value.producer()
-    origins = (anchor,) if producer is None else (producer,)
-    difference = insert(anchor, "Sub", [value, np.full(1, cut, np.float32)], shape, origins=origins)
-    return insert(anchor, "Binarize", [difference], shape, {"zero": 1.0}, origins=origins)
+    return (anchor,) if producer is None else (producer,)
+
+
+def _shifted(value: ir.Value, by: float, anchor: ir.Node) -> ir.Value:
+    shape = static_shape(value) or ()
+    return insert(anchor, "Sub", [value, np.full(1, by, np.float32)], shape, origins=_origins(value, anchor))
+
+
+def _binarize(x: ir.Value, value: ir.Value, anchor: ir.Node) -> ir.Value:
+    shape = static_shape(value) or ()
+    return insert(anchor, "Binarize", [x], shape, {"zero": 1.0}, origins=_origins(value, anchor))
 
 
 def _rewrite(
-    node: ir.Node, planes: _Planes, weights: npt.NDArray[np.generic], halves: tuple[FloatArray, ...], fill: float
+    node: ir.Node,
+    form: Form,
+    planes: tuple[ir.Value, ...],
+    weights: npt.NDArray[Any],
+    halves: tuple[FloatArray, ...],
 ) -> None:
     shape = static_shape(node.outputs[0]) or ()
-    products = [_product(node, sign, half, fill, shape) for sign in planes.signs for half in halves]
-    total = products[0]
-    for product in products[1:]:
-        total = insert(node, "Add", [total, product], shape)
-    factor = planes.half / len(halves)
-    if factor != 1:
-        total = insert(node, "Mul", [total, np.full(1, factor, np.float32)], shape)
-    if planes.middle != 0:
-        axis = 0 if node.op_type == "MatMul" else (1, 2, 3)
-        sums = (planes.middle * weights.astype(np.float64).sum(axis=axis)).astype(np.float32)
-        layout = (-1,) if node.op_type == "MatMul" else (1, -1, 1, 1)
-        total = insert(node, "Add", [total, sums.reshape(layout)], shape)
-    if len(products) > 1:
-        for product in products:
-            levels = f"{len(planes.signs) + 1}-level activations and {len(halves) + 1}-level weights"
-            product.producer().metadata_props[NOTE] = f"one of {len(products)} binary products of {levels}"
+    unit = min(form.steps)
+    fills = form.fills or (0.0,) * len(planes)
+    total: ir.Value | None = None
+    for plane, step, fill in zip(planes, form.steps, fills, strict=True):
+        for half in halves:
+            product = _product(node, plane, half, fill, shape)
+            if len(planes) * len(halves) > 1:
+                product.producer().metadata_props[NOTE] = _note(form, len(planes) * len(halves), len(halves))
+            scaled = _times(node, product, step / unit, shape)
+            total = scaled if total is None else insert(node, "Add", [total, scaled], shape)
+    assert total is not None
+    total = _times(node, total, unit / len(halves), shape)
+    if form.middle != 0:
+        matrix = node.op_type == "MatMul"
+        sums = form.middle * weights.astype(np.float64).sum(axis=0 if matrix else (1, 2, 3))
+        offset = sums.astype(np.float32).reshape((-1,) if matrix else (1, -1, 1, 1))
+        total = insert(node, "Add", [total, offset], shape)
     replace(node.outputs[0], total)
 
 
-def _product(node: ir.Node, sign: ir.Value, weights: FloatArray, fill: float, shape: tuple[int, ...]) -> ir.Value:
+def _note(form: Form, products: int, halves: int) -> str:
+    low, high = form.codes.low, form.codes.high
+    kind = "binary" if halves == 1 else "ternary"
+    return f"one of {products} binary products of activations from {low} to {high} and {kind} weights"
+
+
+def _times(node: ir.Node, value: ir.Value, factor: float, shape: tuple[int, ...]) -> ir.Value:
+    return value if factor == 1 else insert(node, "Mul", [value, np.full(1, factor, np.float32)], shape)
+
+
+def _product(node: ir.Node, plane: ir.Value, weights: FloatArray, fill: float, shape: tuple[int, ...]) -> ir.Value:
     if node.op_type == "MatMul":
-        return insert(node, "BinaryMatMul", [sign, weights], shape)
+        return insert(node, "BinaryMatMul", [plane, weights], shape)
     names = ("kernel_shape", "strides", "pads", "dilations")
     attributes: dict[str, object] = {name: list(ints(node, name, ())) for name in names}
     attributes["group"] = integer(node, "group", 1)
     attributes["pad_value"] = fill if any(ints(node, "pads", ())) else 0.0
-    return insert(node, "BinaryConv", [sign, weights], shape, attributes)
+    return insert(node, "BinaryConv", [plane, weights], shape, attributes)

@@ -1,17 +1,30 @@
+import itertools
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from qcompiler.ir.view import number
-from qcompiler.passes.binarize_codes import BinarizeCodes, weight_planes
+from qcompiler.passes.binarize_codes import BinarizeCodes, form_of, weight_planes
+from qcompiler.passes.ranges import Codes
 from qcompiler.passes.spell_out_shapes import SpellOutShapes
 from tests.passes.comparison import apply, graph, normal, ops_of, signs
 
 GENERATOR = np.random.default_rng(0)
 CONSTANTS = {
     name: np.asarray(value, np.float32)
-    for name, value in (("zero", 0), ("one", 1), ("two", 2), ("minus", -1), ("three", 3), ("five", 5), ("half", 0.5))
+    for name, value in (
+        ("zero", 0),
+        ("one", 1),
+        ("two", 2),
+        ("minus", -1),
+        ("three", 3),
+        ("minus4", -4),
+        ("three", 3),
+        ("five", 5),
+        ("half", 0.5),
+    )
 }
 CODES = {
     "binary": "a = qcompiler.Binarize (x)",
@@ -21,11 +34,21 @@ CODES = {
     "selected": "c = Less (x, half)\n a = Where (c, five, one)",
     "two bits, narrow": "c = Clip (x, minus, one)\n a = Round (c)",
     "two bits": "c = Clip (x, zero, three)\n a = Round (c)",
+    "three bits": "d = Mul (x, two)\n c = Clip (d, minus4, three)\n a = Round (c)",
+    "five levels": "d = Mul (x, two)\n c = Clip (d, minus, three)\n a = Round (c)",
     "three levels from 0": "c = Clip (x, zero, two)\n a = Round (c)",
     "sum of two": "b = qcompiler.Binarize (x)\n n = Sub (x, half)\n d = qcompiler.Binarize (n)\n a = Add (b, d)",
 }
 
-LEVELS = {"sign": 3, "two bits, narrow": 3, "three levels from 0": 3, "sum of two": 3, "two bits": 4}
+PRODUCTS = {
+    "sign": 2,
+    "two bits, narrow": 2,
+    "three levels from 0": 2,
+    "sum of two": 2,
+    "two bits": 3,
+    "three bits": 3,
+    "five levels": 3,
+}
 
 
 def ternary(*shape):
@@ -44,7 +67,7 @@ def convolution(codes: str, weights, attributes: str = ""):
 @pytest.mark.parametrize("attributes", ["", "pads = [1, 0, 1, 2], strides = [2, 1]"], ids=["inside", "padded"])
 def test_two_and_three_levels(codes, kind, attributes):
     model = convolution(codes, kind(GENERATOR, 4, 24, 3, 3), attributes)
-    products = (LEVELS.get(codes, 2) - 1) * (1 + (kind is not signs))
+    products = PRODUCTS.get(codes, 1) * (1 + (kind is not signs))
     unneeded = codes == "binary" and kind is signs
     refused = codes == "selected" and attributes != ""
     result = apply(BinarizeCodes(), model)
@@ -87,12 +110,22 @@ def test_matrix_products_of_any_size(codes, inner, outer, binary, seed):
 
 @pytest.mark.parametrize(
     ("codes", "weights"),
-    [("c = Clip (x, zero, five)\n a = Round (c)", signs(GENERATOR, 9, 2)), ("a = Sign (x)", normal(GENERATOR, 9, 2))],
-    ids=["six levels", "real weights"],
+    [("a = Round (x)", signs(GENERATOR, 9, 2)), ("a = Sign (x)", normal(GENERATOR, 9, 2)), ("a = Neg (x)", None)],
+    ids=["unbounded codes", "real weights", "real activations"],
 )
-def test_more_levels_stay(codes, weights):
+def test_what_has_no_planes_stays(codes, weights):
+    weights = signs(GENERATOR, 9, 2) if weights is None else weights
     model = graph(f"g (float[2, 9] x) => (y) {{ {codes}\n y = MatMul (a, w) }}", w=weights, **CONSTANTS)
     assert apply(BinarizeCodes(), model).rewrites == 0
+
+
+@given(st.integers(-40, 40), st.integers(1, 40), st.integers(1, 3))
+def test_a_form_reaches_every_code_and_its_fills_are_zero(low, span, step):
+    form = form_of(Codes(low, low + step * span, step))
+    reached = {form.middle + sum(point) for point in itertools.product(*((-s, s) for s in form.steps))}
+    assert set(range(low, low + step * span + 1, step)) <= reached
+    if form.fills is not None:
+        assert form.middle + sum(s * fill for s, fill in zip(form.steps, form.fills, strict=True)) == 0
 
 
 def test_weight_planes_average_to_the_weights():
