@@ -111,8 +111,8 @@ class Step:
     prelu: v = v if v >= 0 else v * operand.
     store: write v to the float32 buffer `into`. v goes on.
     store_bits: write the bit of v to the "bit" buffer `into`: v >= 0 if zero_is_positive, else v > 0; NaN gives 0.
-    threshold: only as the first step of a "bit" convolution: write bit = direction * (v - threshold) >= 0 to `into`, where v is the exact
-    integer accumulator and threshold and direction are per-channel constants; ends the epilogue.
+    threshold: only as the first step of a "bit" convolution: write bit = direction * (v - threshold) >= 0 to `into`,
+    where v is the exact integer accumulator and threshold and direction are per-channel constants; ends the epilogue.
     """
 
     op: StepOp

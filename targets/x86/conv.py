@@ -113,8 +113,10 @@ class DirectConv2d:
                     epilogue.emit_halos(n, y, first_block + i, self.problem.out_hw[0])
         source = Source(self, x, offsets, first_block)
 
+        rows = self.geometry.visited_rows(y)
+
         def tile(x0: Expr) -> None:
-            self.emit_tile(Tile(source, weights, finish, epilogue, (n, y, x0), run, first_block))
+            self.emit_tile(Tile(source, weights, finish, epilogue, (n, y, x0), rows, run, first_block))
 
         self.work.for_tiles(segment, tile)
 
@@ -158,13 +160,17 @@ class Source:
 
 @dataclass(frozen=True)
 class Tile:
-    """One register tile: where its operands come from and which outputs it computes."""
+    """One register tile: where its operands come from and which outputs it computes.
+
+    rows: the range of kernel rows that lie inside the image.
+    """
 
     source: Source
     weights: list[Expr]
     finish: list[Expr]
     epilogue: Epilogue
     pixel: Pixel
+    rows: tuple[Expr, Expr]
     run: Expr
     block: Expr
 

@@ -41,10 +41,14 @@ class Tiling:
 
 @dataclass(frozen=True)
 class Loop:
-    """One level of the reduction: trip count and the step through x, in elements or words."""
+    """One level of the reduction: trip count and the step through x, in elements or words.
+
+    rows: whether it walks kernel rows and nothing else.
+    """
 
     extent: int
     stride: int
+    rows: bool = False
 
 
 @dataclass(frozen=True)
@@ -89,7 +93,7 @@ class Geometry:
         """The reduction, outermost first, with adjacent loops fused where they are one run through memory."""
         (kh, kw), (dh, dw) = self.problem.kernel, self.problem.dilations
         row = self.problem.x.width * self.pixel_pitch
-        taps = [Loop(kh, dh * row), Loop(kw, dw * self.pixel_pitch)]
+        taps = [Loop(kh, dh * row, rows=True), Loop(kw, dw * self.pixel_pitch)]
         channels = Loop(self.group_inputs, self.channel_pitch)
         fused: list[Loop] = []
         for loop in [channels, *taps] if self.planar else [*taps, channels]:
@@ -98,6 +102,25 @@ class Geometry:
             elif loop.extent > 1 or loop is channels:
                 fused.append(loop)
         return fused
+
+    @property
+    def skips_rows(self) -> bool:
+        """Whether kernel rows that fall into zero padding are not visited at all.
+
+        The innermost loop always runs in full, since kernels cut it into pieces of fixed size.
+        """
+        padded = self.problem.pad_value == 0 and max(self.problem.pads[0], self.problem.pads[2]) > 0
+        return padded and any(loop.rows for loop in self.loops()[:-1])
+
+    def visited_rows(self, y: Expr) -> tuple[Expr, Expr]:
+        """First and past-the-last kernel row that output row `y` visits."""
+        kh, dh, top = self.problem.kernel[0], self.problem.dilations[0], self.problem.pads[0]
+        if not self.skips_rows:
+            return i64(0), i64(kh)
+        above = T.max(top - y * self.problem.strides[0], i64(0))
+        inside = T.max(self.problem.x.h + top - y * self.problem.strides[0], i64(0))
+        first = T.bind(split(above + (dh - 1), dh)[0])
+        return first, T.bind(T.max(T.min(split(inside + (dh - 1), dh)[0], i64(kh)), first))
 
     @property
     def depthwise(self) -> bool:
@@ -204,11 +227,22 @@ class Work:
             body(T.bind(x0 if width % p == 0 else T.min(x0, i64(width - p))))
 
 
-def for_taps(loops: list[Loop], x: Expr, w: Expr, w_step: int, body: Callable[[Expr, Expr], None]) -> None:
-    """Nest `loops` around `body(x offset, w offset)`; one innermost step advances w by `w_step`."""
+def for_taps(
+    loops: list[Loop],
+    rows: tuple[Expr, Expr],
+    x: Expr,
+    w: Expr,
+    w_step: int,
+    body: Callable[[Expr, Expr], None],
+) -> None:
+    """Nest `loops` around `body(x offset, w offset)`; one innermost step advances w by `w_step`.
+
+    rows: the range of kernel rows to visit.
+    """
     if not loops:
         body(x, w)
         return
     inner = int(np.prod([loop.extent for loop in loops[1:]], dtype=np.int64))
-    with T.serial(i64(0), i64(loops[0].extent)) as i:
-        for_taps(loops[1:], x + i * loops[0].stride, w + i * (inner * w_step), w_step, body)
+    first, last = rows if loops[0].rows else (i64(0), i64(loops[0].extent))
+    with T.serial(first, last) as i:
+        for_taps(loops[1:], rows, x + i * loops[0].stride, w + i * (inner * w_step), w_step, body)

@@ -55,7 +55,7 @@ class FloatConv2d(DirectConv2d):
 
         per_step = blocks * LANES
         first = tile.run * (self.geometry.steps * per_step)
-        for_taps(self.geometry.loops(), source.start(tile.pixel), first, per_step, step)
+        for_taps(self.geometry.loops(), tile.rows, source.start(tile.pixel), first, per_step, step)
 
     def _multiply_add(self, x: Expr, w: Expr, total: Expr) -> Expr:
         """X * w + total, fused where the CPU can."""

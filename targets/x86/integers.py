@@ -57,7 +57,7 @@ class CountingConv2d(DirectConv2d):
     def pack_finish(self, constants: Constants) -> list[Array]:
         """The arrays for `finish_parameters`."""
         borders, found = self.borders, list[Array]()
-        total = self.products + borders.corrections(self.directed_weights(constants).astype(np.float64))
+        total = borders.totals(self.directed_weights(constants).astype(np.float64), self.geometry.skips_rows)
         if is_threshold(self.problem.epilogue):
             assert constants.threshold is not None and constants.direction is not None
             directed = constants.threshold.astype(np.float64) * constants.direction

@@ -92,7 +92,7 @@ class LookupConv2d(CountingConv2d):
                 at_part, weight_part = at + start * inner.stride, weight + start * per_step
                 self._chunk(tile, sums, Loop(trips, inner.stride), T.bind(at_part), T.bind(weight_part))
 
-        for_taps(outer, tile.source.start(tile.pixel), first, per_step * inner.extent, row)
+        for_taps(outer, tile.rows, tile.source.start(tile.pixel), first, per_step * inner.extent, row)
 
     def _chunk(self, tile: Tile, sums: list[list[Expr]], loop: Loop, at: Expr, weight: Expr) -> None:
         """Add up to seven words in bytes, then widen."""

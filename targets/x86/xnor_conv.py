@@ -54,4 +54,4 @@ class XnorConv2d(CountingConv2d):
 
         per_step = blocks * LANES
         first = tile.run * (self.geometry.steps * per_step)
-        for_taps(self.geometry.loops(), source.start(tile.pixel), first, per_step, step)
+        for_taps(self.geometry.loops(), tile.rows, source.start(tile.pixel), first, per_step, step)
