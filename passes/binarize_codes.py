@@ -1,15 +1,15 @@
 """Layers on integer codes of few bits become sums of binary layers.
 
-A code a is written as m + sum(s[i] * B[i]) with planes B of -1/+1. Up to four levels: B[i] says whether a is above the
-i-th half step, which is a threshold like any sign, and every s is half a step. Beyond: B[i] are the bits of a, found
-from the highest by subtraction, and s doubles from bit to bit. A layer is linear, so
+A code a is written as m + sum(s[i] * B[i]) with planes B of -1/+1. For two and three levels B[i] says whether a is above
+the i-th half step, which is a threshold like any sign, and every s is half a step. Beyond that B[i] are the bits of a,
+found from the highest by subtraction, and s doubles from bit to bit. A layer is linear, so
 
     layer(a, W) = sum(s[i] * layer(B[i], W)) + m * sum(W).
 
-{0, 1} (one-bit DoReFa, step functions) costs one binary product, ternary codes (a sign with sign(0) = 0) two, two bits
-three, three bits three. Ternary weights split likewise, W = (W1 + W2) / 2. Zeros that pad the border are the B of the
-code 0; if it has none, the layer stays, and so it does where the products would cost more than a real one. All numbers
-are multiples of 1/4 below 2**22, so nothing is rounded.
+{0, 1} (one-bit DoReFa, step functions) costs one binary product, ternary codes (a sign with sign(0) = 0) two, n bits n.
+Ternary weights split likewise, W = (W1 + W2) / 2. Zeros that pad the border are the B of the code 0; if it has none, the
+layer stays, and so it does where the products would cost more than a real one. All numbers are multiples of 1/4 below
+2**22, so nothing is rounded.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from qcompiler.passes.result import PassResult, Refusal
 FloatArray = npt.NDArray[np.float32]
 _EXACT = 2**22
 _MOST_LEVELS = 2**8
-_MOST_THRESHOLDS = 3
+_MOST_THRESHOLDS = 2
 _SPEEDUP = 8
 """Binary products per real product in the same time, at the least: what AVX2 and NEON reach; AVX-512 doubles it."""
 

@@ -45,7 +45,7 @@ PRODUCTS = {
     "two bits, narrow": 2,
     "three levels from 0": 2,
     "sum of two": 2,
-    "two bits": 3,
+    "two bits": 2,
     "three bits": 3,
     "five levels": 3,
 }
@@ -56,7 +56,7 @@ def ternary(*shape):
 
 
 def convolution(codes: str, weights, attributes: str = ""):
-    text = f"g (float[1, 24, 4, 4] x) => (y) {{ {CODES[codes]}\n y = Conv <{attributes or 'group = 1'}> (a, w) }}"
+    text = f"g (float[1, 32, 4, 4] x) => (y) {{ {CODES[codes]}\n y = Conv <{attributes or 'group = 1'}> (a, w) }}"
     model = graph(text, w=weights, **CONSTANTS)
     SpellOutShapes()(model)
     return model
@@ -66,7 +66,7 @@ def convolution(codes: str, weights, attributes: str = ""):
 @pytest.mark.parametrize("kind", [signs, lambda _, *shape: ternary(*shape)], ids=["binary weights", "ternary weights"])
 @pytest.mark.parametrize("attributes", ["", "pads = [1, 0, 1, 2], strides = [2, 1]"], ids=["inside", "padded"])
 def test_two_and_three_levels(codes, kind, attributes):
-    model = convolution(codes, kind(GENERATOR, 4, 24, 3, 3), attributes)
+    model = convolution(codes, kind(GENERATOR, 4, 32, 3, 3), attributes)
     products = PRODUCTS.get(codes, 1) * (1 + (kind is not signs))
     unneeded = codes == "binary" and kind is signs
     refused = codes == "selected" and attributes != ""
@@ -77,7 +77,7 @@ def test_two_and_three_levels(codes, kind, attributes):
 
 
 def test_zeros_at_the_border_are_the_lower_level_of_a_unit_step():
-    model = convolution("unit step", signs(GENERATOR, 4, 24, 3, 3), "pads = [1, 1, 1, 1]")
+    model = convolution("unit step", signs(GENERATOR, 4, 32, 3, 3), "pads = [1, 1, 1, 1]")
     apply(BinarizeCodes(), model)
     (conv,) = [node for node in model.graph if node.op_type == "BinaryConv"]
     assert number(conv, "pad_value", 9) == -1
