@@ -170,9 +170,17 @@ def test_straight_through_remainder_of_rounding_is_exact(tmp_path: Path) -> None
     np.testing.assert_array_equal(oracle.run(model, {"x": x})["y"], oracle.run(original, {"x": x})["y"])
 
 
-def test_difference_that_is_no_quantizer_stays(tmp_path: Path) -> None:
-    _, model = rewritten(tmp_path, "e = Exp (x) d = Sub (e, x) y = Add (x, d)")
-    assert ops(model) == {"Exp": 1, "Sub": 1, "Add": 1}
+@pytest.mark.parametrize(
+    ("body", "expected"),
+    [
+        ("e = Exp (x) d = Sub (e, x) y = Add (x, d)", {"Exp": 1, "Sub": 1, "Add": 1}),
+        ("s = Sign (x) d = Sub (s, x) y = Add (one, d)", {"Binarize": 1, "Sub": 1, "Add": 1}),
+        ("s = Sign (x) d = Sub (s, x) y = Sub (x, d)", {"Binarize": 1, "Sub": 2}),
+        ("s = Sign (x) d = Sub (x, s) y = Add (x, d)", {"Binarize": 1, "Sub": 1, "Add": 1}),
+    ],
+)
+def test_other_differences_stay(tmp_path: Path, body: str, expected: dict[str, int]) -> None:
+    assert ops(rewritten(tmp_path, body)[1]) == expected
 
 
 def test_computed_scale_of_live_weights(tmp_path: Path) -> None:
@@ -224,6 +232,13 @@ def test_constants_of_the_activation_shape_and_per_channel(tmp_path: Path) -> No
 def test_what_is_not_plus_minus_one_stays(tmp_path: Path, body: str) -> None:
     original, model = rewritten(tmp_path, body)
     assert "Binarize" not in ops(model)
+    np.testing.assert_array_equal(oracle.run(model, {"x": EDGES})["y"], oracle.run(original, {"x": EDGES})["y"])
+
+
+@pytest.mark.parametrize(("clip", "op"), [("Relu (x)", "Relu"), ("Clip (x, minus, zero)", "Clip")])
+def test_sign_of_a_clip_that_ends_at_zero_stays(tmp_path: Path, clip: str, op: str) -> None:
+    original, model = rewritten(tmp_path, f"k = {clip} y = Sign (k)")
+    assert ops(model) == {op: 1, "Sign": 1}
     np.testing.assert_array_equal(oracle.run(model, {"x": EDGES})["y"], oracle.run(original, {"x": EDGES})["y"])
 
 

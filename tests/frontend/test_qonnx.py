@@ -132,6 +132,13 @@ def test_unit_scales_leave_no_arithmetic(tmp_path: Path) -> None:
     assert [node.op_type for node in one_bit.graph] == ["Binarize", "Mul"]
 
 
+def test_one_bit_quant_of_numbers_that_vanish_under_the_scale(tmp_path: Path) -> None:
+    tiny = np.array([-1e-45, 1e-45, -1, 1], np.float32)
+    for scale in (0.5, 4.0):
+        model = one_node("Quant", tiny, [np.float32(scale), np.float32(0), np.float32(1)])
+        np.testing.assert_array_equal(evaluated(tmp_path, model, tiny), quant(tiny, scale, 0, 1, 1, 0, "ROUND"))
+
+
 @pytest.mark.parametrize("mode", ["FLOOR", "ROUND", "CEIL"])
 def test_trunc_version_1(tmp_path: Path, mode: str) -> None:
     x = np.arange(-40, 41, dtype=np.float32) * np.float32(0.25)
