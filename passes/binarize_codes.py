@@ -1,15 +1,15 @@
 """Layers on integer codes of few bits become sums of binary layers.
 
-A code a is written as m + sum(s[i] * B[i]) with planes B of -1/+1. For two and three levels B[i] says whether a is above
-the i-th half step, which is a threshold like any sign, and every s is half a step. Beyond that B[i] are the bits of a,
-found from the highest by subtraction, and s doubles from bit to bit. A layer is linear, so
+A code a is written as m + sum(s[i] * B[i]) with planes B of -1/+1. For two and three levels B[i] says whether a is
+above the i-th half step, which is a threshold like any sign, and every s is half a step. Beyond that B[i] are the bits
+of a, found from the highest by subtraction, and s doubles from bit to bit. A layer is linear, so
 
     layer(a, W) = sum(s[i] * layer(B[i], W)) + m * sum(W).
 
-{0, 1} (one-bit DoReFa, step functions) costs one binary product, ternary codes (a sign with sign(0) = 0) two, n bits n.
-Ternary weights split likewise, W = (W1 + W2) / 2. Zeros that pad the border are the B of the code 0; if it has none, the
-layer stays, and so it does where the products would cost more than a real one. All numbers are multiples of 1/4 below
-2**22, so nothing is rounded.
+{0, 1} (one-bit DoReFa, step functions) costs one binary product, ternary codes (a sign with sign(0) = 0) two, n bits
+cost n. Ternary weights split likewise, W = (W1 + W2) / 2. Zeros that pad the border are the B of the code 0; if it has
+none, the layer stays, and so it does where the products would cost more than a real one. All numbers are multiples of
+1/4 below 2**22, so nothing is rounded.
 """
 
 from __future__ import annotations

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 import onnx_ir as ir
 
+from qcompiler.errors import QCompilerError
 from qcompiler.ir import oracle
 from qcompiler.ir.view import constant_of, integer
 from qcompiler.passes.editing import add_constant, is_op, remove_dead, replace, static_shape
@@ -135,7 +136,7 @@ def _evaluate(model: ir.Model, nodes: list[ir.Node], refusals: list[Refusal]) ->
         return 0
     try:
         arrays = _run(model, nodes, wanted)
-    except Exception as error:  # onnxruntime raises its own classes for whatever it cannot run
+    except QCompilerError as error:
         if len(nodes) == 1:
             refusals.append(Refusal(nodes[0].name or "", f"onnxruntime cannot evaluate it: {error}"))
             return 0

@@ -71,3 +71,17 @@ def test_random_numbers_are_no_constants():
                   "y = Add (x, m) }", zero=np.zeros(1, np.float32))  # fmt: skip
     FoldConstants()(model)
     assert "RandomUniform" in ops_of(model)
+
+
+def test_what_onnxruntime_cannot_evaluate_stays_and_the_rest_folds():
+    text = """g (float[2, 3] x) => (y) {
+        a = Neg (c)
+        b = Identity (a)
+        d = Abs (c)
+        e = Add (x, d)
+        y = Add (e, b) }"""
+    model = graph(text, c=np.ones((2, 3), np.float32))
+    the(model, "Identity").op_type = "NoSuchOp"
+    result = FoldConstants()(model)
+    assert ops_of(model) == ["NoSuchOp", "Add", "Add"]
+    assert "onnxruntime cannot evaluate it" in result.refusals[0].reason
