@@ -22,9 +22,9 @@ import numpy.typing as npt
 import onnx_ir as ir
 
 from qcompiler.ir.numerics import WORD_BITS, words_for
+from qcompiler.ir.provenance import NOTE
 from qcompiler.ir.view import constant_of, integer, ints
 from qcompiler.passes.editing import insert, is_op, remove_dead, replace, static_shape
-from qcompiler.passes.provenance import NOTE
 from qcompiler.passes.ranges import Codes, IntegerRanges
 from qcompiler.passes.result import PassResult, Refusal
 

@@ -9,8 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
-from qcompiler.ir import ops
-from qcompiler.passes import provenance
+from qcompiler.ir import ops, provenance
 
 Array = npt.NDArray[Any]
 

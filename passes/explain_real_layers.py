@@ -7,10 +7,10 @@ from dataclasses import dataclass
 import numpy as np
 import onnx_ir as ir
 
+from qcompiler.ir.provenance import REASON, label
 from qcompiler.ir.view import constant_of
 from qcompiler.passes.editing import is_op
 from qcompiler.passes.extract_scales import signs_and_scales
-from qcompiler.passes.provenance import REASON, label
 from qcompiler.passes.ranges import Codes, IntegerRanges
 from qcompiler.passes.result import PassResult, Refusal
 

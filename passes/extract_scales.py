@@ -15,9 +15,9 @@ import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
+from qcompiler.ir.provenance import NOTE
 from qcompiler.ir.view import constant_of
 from qcompiler.passes.editing import insert, is_op, remove_dead, replace, static_shape
-from qcompiler.passes.provenance import NOTE
 from qcompiler.passes.ranges import IntegerRanges
 from qcompiler.passes.result import PassResult
 

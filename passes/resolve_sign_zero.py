@@ -12,10 +12,10 @@ from dataclasses import dataclass
 import numpy as np
 import onnx_ir as ir
 
+from qcompiler.ir.provenance import NOTE, REASON, label
 from qcompiler.ir.view import constant_of, number
 from qcompiler.passes.editing import insert, is_op, is_quantized_op, replace, static_shape
 from qcompiler.passes.elementwise import Step, step_of
-from qcompiler.passes.provenance import NOTE, REASON, label
 from qcompiler.passes.ranges import IntegerRanges, Lattice
 from qcompiler.passes.result import PassResult, Refusal
 from qcompiler.passes.thresholds import attains_zero, finite_at_ends

@@ -35,7 +35,8 @@ class GraphWatcher:
             try:
                 folder.mkdir(parents=True, exist_ok=True)
             except OSError as error:
-                raise UsageError(f"cannot create '{folder}': {error.strerror}", remedy="choose another folder") from None
+                message = f"cannot create '{folder}': {error.strerror}"
+                raise UsageError(message, remedy="choose another folder") from None
         return cls(print_after, folder)
 
     def __call__(self, name: str, model: ir.Model) -> None:

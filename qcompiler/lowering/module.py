@@ -17,6 +17,7 @@ import tvm
 
 from qcompiler.errors import UnsupportedModel
 from qcompiler.ir.program import Argument, Call, Program, StepInfo, StoredValue, TensorInfo, VariantCode
+from qcompiler.ir.provenance import sources
 from qcompiler.ir.view import dtype_of, shape_of
 from qcompiler.lowering import memory
 from qcompiler.lowering.groups import partition
@@ -170,7 +171,7 @@ def _is_binary(weights: npt.NDArray[np.float32]) -> bool:
 
 
 def _original_names(node: ir.Node) -> list[str]:
-    return (node.metadata_props.get("qcompiler.source") or node.name or node.op_type).split(",")
+    return list(sources(node)) or [node.op_type]
 
 
 def _notes(nodes: Sequence[ir.Node]) -> list[str]:

@@ -24,6 +24,9 @@ HEADER = '<ir_version: 10, opset_import: ["" : 21, "qcompiler" : 1]>\n'
 
 CONV = "kernel_shape = [3, 3], strides = [1, 1], pads = [1, 1, 1, 1], dilations = [1, 1], group = 1"
 
+POOL = "kernel_shape=[2,2], strides=[2,2], pads=[0,0,0,0], dilations=[1,1], ceil_mode=0"
+WHOLE = "kernel_shape=[4,4], strides=[1,1], pads=[0,0,0,0], dilations=[1,1], group=1"
+
 NETWORKS = {
     "threshold_pool_fc": (
         """g (float[1,3,8,8] x) => (float[1,5] y) {
@@ -31,8 +34,8 @@ NETWORKS = {
             b = qcompiler.Binarize (a)
             c = qcompiler.BinaryConv <CONV> (b, w1)
             d = qcompiler.Threshold (c, t1, d1)
-            e = qcompiler.BinaryMaxPool <kernel_shape=[2,2], strides=[2,2], pads=[0,0,0,0], dilations=[1,1], ceil_mode=0> (d, d1)
-            f = qcompiler.BinaryConv <kernel_shape=[4,4], strides=[1,1], pads=[0,0,0,0], dilations=[1,1], group=1> (e, w2)
+            e = qcompiler.BinaryMaxPool <POOL> (d, d1)
+            f = qcompiler.BinaryConv <WHOLE> (e, w2)
             s = Mul (f, s2)
             h = Reshape (s, shape)
             y = Add (h, bias)
@@ -118,7 +121,7 @@ NETWORKS = {
 @pytest.mark.parametrize("name", NETWORKS)
 def test_lowered_network_equals_the_graph(name: str) -> None:
     text, constants, generic = NETWORKS[name]
-    model = canonical(HEADER + text.replace("CONV", CONV), constants)
+    model = canonical(HEADER + text.replace("CONV", CONV).replace("POOL", POOL).replace("WHOLE", WHOLE), constants)
     inputs = oracle.random_inputs(model, 3)
     expected = oracle.run(model, inputs)
     outputs, works = run(model, list(inputs.values()))

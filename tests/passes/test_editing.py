@@ -1,5 +1,6 @@
 import numpy as np
 
+from qcompiler.ir.provenance import REASON, sources
 from qcompiler.passes.editing import (
     add_constant,
     can_replace,
@@ -10,7 +11,6 @@ from qcompiler.passes.editing import (
     replace,
     static_shape,
 )
-from qcompiler.passes.provenance import REASON, sources
 from tests.passes.comparison import graph, ops_of
 
 TEXT = "g (float[2, 3] x) => (y, z) { a = Abs (x)\n b = Neg (a)\n y = Relu (b)\n z = Identity (a) }"
