@@ -84,6 +84,11 @@ def _binarize(node: ir.Node, x: Array) -> Array:
     return np.where(x == 0, np.float32(number(node, "zero", 1.0)), codes)
 
 
+def _hard_sigmoid(node: ir.Node, x: Array) -> Array:
+    slope, offset = np.float32(number(node, "alpha", 0.2)), np.float32(number(node, "beta", 0.5))
+    return np.asarray(np.clip(slope * x + offset, np.float32(0), np.float32(1)))
+
+
 def _plain(function: Callable[..., Any]) -> Callable[..., Array]:
     return lambda node, *operands: np.asarray(function(*operands))
 
@@ -104,6 +109,7 @@ OPERATIONS: Mapping[str, Callable[..., Array]] = {
     "Floor": _plain(np.floor),
     "Greater": _plain(np.greater),
     "GreaterOrEqual": _plain(np.greater_equal),
+    "HardSigmoid": _hard_sigmoid,
     "Identity": _plain(lambda x: x),
     "Less": _plain(np.less),
     "LessOrEqual": _plain(np.less_equal),

@@ -70,7 +70,7 @@ class Emitter:
         self.types[value.name] = value.type
 
     def add_initializer(self, name: str, tensor: onnx.TensorProto) -> None:
-        """Add a checked stored tensor under `name`."""
+        """Check a stored tensor and take it over under `name`; weights can be large, so it is not copied."""
         check_stored(tensor, f"constant '{name}'", self.base)
         stored = widened(tensor)
         if tensor.data_type in TWO_BIT_RANGES:

@@ -132,7 +132,7 @@ class _Rewriting:
             return True
         if node.op_type == "Identity":
             return True
-        if node.op_type not in _SCALINGS:
+        if node.op_type not in _SCALINGS or (not step.above.shape and step.above == 1):
             return False
         scaled = [self._steps[value] for value in node.inputs if value in self._steps]
         return len(scaled) == 1 and scaled[0].symmetric

@@ -114,11 +114,15 @@ def _assembled(
         for value in node.output
         if value and value not in public
     ]
-    graph = onnx.helper.make_graph(nodes, name, inputs, outputs, tensors, value_info=infos)
-    imports = [onnx.helper.make_opsetid("", OPSET)]
+    model = onnx.ModelProto(ir_version=IR_VERSION, producer_name="qcompiler")
+    model.opset_import.append(onnx.helper.make_opsetid("", OPSET))
     if any(node.domain == DOMAIN for node in nodes):
-        imports.append(onnx.helper.make_opsetid(DOMAIN, 1))
-    return onnx.helper.make_model(graph, opset_imports=imports, ir_version=IR_VERSION, producer_name="qcompiler")
+        model.opset_import.append(onnx.helper.make_opsetid(DOMAIN, 1))
+    model.graph.name = name
+    parts = ("node", nodes), ("input", inputs), ("output", outputs), ("initializer", tensors), ("value_info", infos)
+    for field, content in parts:
+        getattr(model.graph, field).extend(content)
+    return model
 
 
 def _live(nodes: Sequence[onnx.NodeProto], outputs: Sequence[str]) -> list[onnx.NodeProto]:
@@ -134,9 +138,7 @@ def _live(nodes: Sequence[onnx.NodeProto], outputs: Sequence[str]) -> list[onnx.
 
 def _check(proto: onnx.ModelProto) -> None:
     """The standard's own checker and strict shape inference, on the graph without its large constants."""
-    light = onnx.ModelProto()
-    light.CopyFrom(_without_weights(proto))
-    model = ir.from_proto(light)
+    model = ir.from_proto(_without_weights(proto))
     attach_functions(model)
     try:
         onnx.checker.check_model(ir.to_proto(model), full_check=True)

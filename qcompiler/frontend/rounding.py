@@ -14,7 +14,7 @@ from qcompiler.frontend.elementwise import Array, Constants, apply
 from qcompiler.frontend.steps import Step
 
 _ROUNDINGS = ("Round", "Floor", "Ceil")
-_MONOTONE = ("Add", "Sub", "Mul", "Div", "Clip", "Relu", "Max", "Min", "Neg", "Identity")
+_MONOTONE = ("Add", "Sub", "Mul", "Div", "Clip", "Relu", "Max", "Min", "Neg", "Identity", "HardSigmoid")
 # A node, its constant operands, and the position of its run-time operand.
 _Link = tuple[ir.Node, list[Array | None], int]
 _LARGEST = 0x7F800000  # the bits of infinity

@@ -66,12 +66,10 @@ def _check(element_type: int, dims: Sequence[int], what: str, node: str, support
 
 
 def widened(tensor: onnx.TensorProto) -> onnx.TensorProto:
-    """A copy of a stored tensor, two-bit elements as int8 or uint8."""
-    if tensor.data_type in _WIDENED:
-        return onnx.numpy_helper.from_array(onnx.numpy_helper.to_array(tensor).astype(_WIDENED[tensor.data_type]))
-    copy = onnx.TensorProto()
-    copy.CopyFrom(tensor)
-    return copy
+    """A stored tensor with two-bit elements as int8 or uint8; any other as it is."""
+    if tensor.data_type not in _WIDENED:
+        return tensor
+    return onnx.numpy_helper.from_array(onnx.numpy_helper.to_array(tensor).astype(_WIDENED[tensor.data_type]))
 
 
 def byte_count(element_type: int, dims: Sequence[int]) -> int:

@@ -107,6 +107,16 @@ EXACT = {
         {"Sub": 1, "Binarize": 1},
         -1.0,
     ),
+    "hard-sigmoid": (
+        "h = HardSigmoid <alpha = 0.5, beta = 0.5> (x) r = Round (h) d = Mul (r, two) y = Sub (d, one)",
+        {"Sub": 1, "Binarize": 1},
+        -1.0,
+    ),
+    "halves": (
+        "c = GreaterOrEqual (x, zero) f = Cast <to = 1> (c) g = Sub (f, half) y = Mul (g, two)",
+        {"Binarize": 1},
+        1.0,
+    ),
     "round-falling": (
         "a = Sub (one, x) h = Mul (a, half) k = Clip (h, zero, one) r = Round (k) d = Mul (r, two) y = Sub (one, d)",
         {"Sub": 1, "Binarize": 1},
