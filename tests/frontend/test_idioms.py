@@ -12,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from qcompiler.frontend.idioms import canonicalize
+from qcompiler.frontend import canonicalize, load
 from qcompiler.ir import oracle
 from tests.frontend.files import graph_text, save
 
@@ -295,7 +295,57 @@ def test_any_threshold_is_exact(tmp_path: Path, threshold: float, scale: float, 
     path = tmp_path / "model.onnx"
     path.write_bytes(model.SerializeToString())
     t = np.float32(threshold)
-    x = np.concatenate([x, [t, np.nextafter(t, np.float32(np.inf), dtype=np.float32)]]).astype(np.float32)
+    x = np.concatenate([x, [t, np.nextafter(t, np.float32(0), dtype=np.float32)]]).astype(np.float32)
     found = canonicalize(path)
     assert "Where" not in ops(found)
     np.testing.assert_array_equal(oracle.run(found, {"x": x})["y"], oracle.run(model, {"x": x})["y"])
+
+
+FINITE = EDGES[1:-1]
+CONSTANTS = {"zero": 0.0, "one": 1.0, "minus": -1.0, "half": 0.5, "two": 2.0, "tenth": 0.1}
+NAMES = st.sampled_from(sorted(CONSTANTS))
+
+
+@st.composite
+def elementwise_nodes(draw: st.DrawFn) -> str:
+    """Nodes v0, v1, ... that read x, earlier nodes and constants; the last of them is y."""
+    floats, conditions, lines = ["x"], [], []
+    for index in range(draw(st.integers(2, 9))):
+        kind = draw(st.sampled_from(["unary", "binary", "compare", "where", "cast", "not"]))
+        operand = st.sampled_from(floats[-3:])
+        name = f"v{index}"
+        if kind == "compare" or (kind in ("where", "cast", "not") and not conditions):
+            op = draw(st.sampled_from(["Greater", "GreaterOrEqual", "Less", "LessOrEqual", "Equal"]))
+            sides = draw(st.permutations([draw(operand), draw(NAMES)]))
+            lines.append(f"{name} = {op} ({sides[0]}, {sides[1]})")
+            conditions.append(name)
+            continue
+        if kind == "unary":
+            op = draw(st.sampled_from(["Sign", "Neg", "Relu", "Abs", "Round", "Floor", "Identity"]))
+            lines.append(f"{name} = {op} ({draw(operand)})")
+        elif kind == "binary":
+            op = draw(st.sampled_from(["Add", "Sub", "Mul", "Div", "Max", "Min"]))
+            other = draw(st.sampled_from(["one", "minus", "half", "two", "tenth"]))
+            lines.append(f"{name} = {op} ({draw(operand)}, {other})")
+        elif kind == "where":
+            branches = st.one_of(operand, NAMES, NAMES)
+            lines.append(f"{name} = Where ({draw(st.sampled_from(conditions))}, {draw(branches)}, {draw(branches)})")
+        elif kind == "cast":
+            lines.append(f"{name} = Cast <to = 1> ({draw(st.sampled_from(conditions))})")
+        else:
+            lines.append(f"{name} = Not ({draw(st.sampled_from(conditions))})")
+            conditions.append(name)
+            continue
+        floats.append(name)
+    return "\n".join([*lines, f"k = Clip ({floats[-1]}, minus, one) s = Sign (k) y = Add (s, {floats[-1]})"])
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(body=elementwise_nodes())
+def test_any_elementwise_graph_keeps_its_values(tmp_path: Path, body: str) -> None:
+    shape = f"float[{FINITE.size}]"
+    path = save(tmp_path, graph_text(ONE + TWO + body, f"{shape} x", f"{shape} y, {shape} s"))
+    want = oracle.run(load(path), {"x": FINITE})
+    found = oracle.run(canonicalize(path), {"x": FINITE})
+    for name in ("y", "s"):
+        np.testing.assert_array_equal(found[name], want[name])
