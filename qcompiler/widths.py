@@ -11,8 +11,8 @@ import onnx_ir as ir
 
 from qcompiler.errors import UnsupportedModel, UsageError
 from qcompiler.ir import ops
+from qcompiler.ir.provenance import sources
 from qcompiler.ir.view import constant_of, dependency_graph
-from qcompiler.passes.provenance import sources
 from qcompiler.passes.ranges import IntegerRanges
 
 WIDEST = 8
