@@ -17,11 +17,9 @@ from qcompiler.frontend.read import MAX_NODES
 from qcompiler.frontend.structure import label
 from qcompiler.frontend.tensors import TWO_BIT_RANGES, check_stored, widened
 from qcompiler.ir.ops import DOMAIN
+from qcompiler.ir.provenance import SOURCE
 
 Array = npt.NDArray[Any]
-
-# The key under which a node carries the name of the original node it comes from.
-SOURCE = "qcompiler.source"
 
 
 class Emitter:

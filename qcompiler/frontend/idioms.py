@@ -17,11 +17,11 @@ import onnx_ir as ir
 from onnx_ir.passes.common import RemoveUnusedNodesPass
 
 from qcompiler.frontend.elementwise import Constants
-from qcompiler.frontend.emit import SOURCE
 from qcompiler.frontend.load import load
 from qcompiler.frontend.rounding import rounded_step
 from qcompiler.frontend.steps import Step, step_of
 from qcompiler.ir.ops import DOMAIN, attach_functions
+from qcompiler.ir.provenance import NOTE, SOURCE
 from qcompiler.ir.view import constant_of
 
 _ROUNDINGS = ("Round", "Floor", "Ceil", "Sign", "Binarize")
@@ -62,6 +62,12 @@ def _negated(value: ir.Value) -> ir.Value | None:
     return None
 
 
+def _note(value: ir.Value, note: str) -> None:
+    node = value.producer()
+    if node is not None:
+        node.metadata_props[NOTE] = "; ".join(filter(None, (node.metadata_props.get(NOTE), note)))
+
+
 class _Rewriting:
     """One pass over a graph in topological order."""
 
@@ -82,6 +88,7 @@ class _Rewriting:
         quantized = self._detached(node)
         if quantized is not None:
             self._substitute(node, quantized)
+            _note(quantized, f"the straight-through arithmetic around '{node.name}' is taken as what it rounds to")
             return
         value = node.outputs[0]
         self._constants.note(node)

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from qcompiler.frontend import canonicalize, load
 from qcompiler.ir import oracle
+from qcompiler.ir.provenance import NOTE
 from tests.frontend.files import graph_text, save
 
 TINY = np.float32(1e-45)
@@ -167,6 +168,7 @@ DETACHED = {
 def test_straight_through_remainder_disappears(tmp_path: Path, case: str) -> None:
     original, model = rewritten(tmp_path, DETACHED[case])
     assert {name: count for name, count in ops(model).items() if name != "Identity"} == {"Binarize": 1}
+    assert any("straight-through" in node.metadata_props.get(NOTE, "") for node in model.graph)
     x = np.linspace(-2, 2, N, dtype=np.float32)
     np.testing.assert_allclose(oracle.run(model, {"x": x})["y"], oracle.run(original, {"x": x})["y"], atol=1e-6)
 
