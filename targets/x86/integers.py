@@ -3,6 +3,9 @@
 The accumulator is corrected per border class. With a threshold step everything folds into one comparison,
 count <= (K + correction - threshold) / 2; a channel of direction -1 has its weights and threshold negated first, which
 turns its comparison round.
+
+A float epilogue needs no conversion: counts start at the bits of the float 2^24, where one unit in the last place is 2,
+so the register read as a float is 2^24 + 2 * count, and one exact subtraction gives the accumulator.
 """
 
 from __future__ import annotations
@@ -20,6 +23,10 @@ from qcompiler.targets.x86.borders import Borders, borders_of
 from qcompiler.targets.x86.conv import DirectConv2d, Tile
 from qcompiler.targets.x86.emit import LANES, Expr, Parameter, i64, lanes, mask_bits, splat
 from qcompiler.targets.x86.epilogue import Pixel, is_threshold
+
+_MAGIC = 2.0**24
+# counts below this keep the exponent of the magic number
+MOST_PRODUCTS = 2**23
 
 
 @dataclass(frozen=True)
@@ -45,11 +52,22 @@ class CountingConv2d(DirectConv2d):
         padded = not (borders.row_taps.all() and borders.column_taps.all())
         return padded or is_threshold(self.problem.epilogue)
 
+    @property
+    def start(self) -> int:
+        """What counts start from."""
+        return 0 if is_threshold(self.problem.epilogue) else int(np.float32(_MAGIC).view(np.int32))
+
+    @property
+    def _even(self) -> bool:
+        """Whether all accumulators are even, so that 2^24 plus one is a float."""
+        return self.problem.x.c // self.problem.groups % 2 == 0
+
     def finish_parameters(self) -> list[Parameter]:
-        """`base`: int32 [classes, blocks * 16] limits or K + correction; `classes`: int32 [oh + ow]."""
+        """`base` [classes, blocks * 16]: int32 limits or float32 K + correction; `classes`: int32 [oh + ow]."""
         borders, found = self.borders, []
         if self._has_base:
-            found.append(Parameter("base", "int32", borders.count * self.blocks.count * LANES, 64))
+            dtype = "int32" if is_threshold(self.problem.epilogue) else "float32"
+            found.append(Parameter("base", dtype, borders.count * self.blocks.count * LANES, 64))
         if borders.count > 1:
             found.append(Parameter("classes", "int32", sum(self.problem.out_hw), 64))
         return found
@@ -62,9 +80,11 @@ class CountingConv2d(DirectConv2d):
             assert constants.threshold is not None and constants.direction is not None
             directed = constants.threshold.astype(np.float64) * constants.direction
             limit = np.nan_to_num((total - directed) / 2, nan=-1, posinf=self.products, neginf=-1)
-            total = np.clip(np.floor(limit), -1, self.products)
+            base = self.blocks.spread(np.clip(np.floor(limit), -1, self.products).astype(np.int32), -1)
+        else:
+            base = self.blocks.spread((total + (_MAGIC if self._even else 0)).astype(np.float32))
         if self._has_base:
-            found.append(self.blocks.spread(total.astype(np.int32), -1))
+            found.append(base)
         if borders.count > 1:
             found.append(borders.table())
         return found
@@ -91,12 +111,14 @@ class CountingConv2d(DirectConv2d):
 
     def _finish(self, tile: Tile, pixel_class: Expr, pixel: Pixel, block: Expr, count: Expr) -> None:
         """Finish one register of mismatch counts, int32x16."""
-        base = splat(T.int32(self.products))
+        base = splat(T.float32(self.products + (_MAGIC if self._even else 0)))
         if tile.finish:
             base = tile.finish[0][lanes((pixel_class * self.blocks.count + block) * LANES)]
         if is_threshold(self.problem.epilogue):
             target = tile.epilogue.targets[0]
             assert target is not None
             tile.epilogue.store_mask(target, pixel, block, mask_bits(count <= base), padding_clear=True)
-        else:
-            tile.epilogue.emit(pixel, block, T.Cast("float32x16", base - count - count))
+            return
+        doubled = T.reinterpret("float32x16", count)
+        value = base - doubled if self._even else (splat(T.float32(_MAGIC)) - doubled) + base
+        tile.epilogue.emit(pixel, block, value)

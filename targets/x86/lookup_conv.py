@@ -73,7 +73,7 @@ class LookupConv2d(CountingConv2d):
         for total in row:
             for first in range(0, self.width, LANES):
                 count = temporary("int32")
-                write(count, T.Cast("int32x16", total[lanes(first)]), lanes(0))
+                write(count, T.Cast("int32x16", total[lanes(first)]) + splat(T.int32(self.start)), lanes(0))
                 counts.append(count)
         return counts
 

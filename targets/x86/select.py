@@ -12,6 +12,7 @@ from qcompiler.targets.x86.direct import Geometry
 from qcompiler.targets.x86.emit import LANES
 from qcompiler.targets.x86.epilogue import outputs_of
 from qcompiler.targets.x86.float_conv import FloatConv2d
+from qcompiler.targets.x86.integers import MOST_PRODUCTS
 from qcompiler.targets.x86.lookup_conv import LookupConv2d
 from qcompiler.targets.x86.machine import PORT_LIMITS, Isa
 from qcompiler.targets.x86.map import ElementMap2d
@@ -39,7 +40,7 @@ def kernels_for(isa: Isa, problem: Problem) -> Sequence[Kernel]:
         return [FloatPool2d(problem, blocks, _memory_ns(problem))]
     if isinstance(problem, Map2d):
         return [ElementMap2d(problem, blocks, _memory_ns(problem))]
-    return _convolutions(isa, problem, blocks) if Geometry(problem, blocks).reads_whole_words else []
+    return _convolutions(isa, problem, blocks) if _has_form(problem, blocks) else []
 
 
 def _blocks(problem: Problem) -> Blocks | None:
@@ -51,6 +52,13 @@ def _blocks(problem: Problem) -> Blocks | None:
     if blocks is None or packed or not _gathers(problem, blocks):
         return blocks
     return Blocks(problem.out_channels, problem.groups)
+
+
+def _has_form(problem: Conv2d, blocks: Blocks) -> bool:
+    """Whether every group of the input starts at a word, and counts of mismatches fit their registers."""
+    geometry = Geometry(problem, blocks)
+    countable = problem.x.dtype == "float32" or geometry.steps * WORD_BITS < MOST_PRODUCTS
+    return geometry.reads_whole_words and countable
 
 
 def _gathers(problem: Conv2d, blocks: Blocks) -> bool:

@@ -37,7 +37,7 @@ class XnorConv2d(CountingConv2d):
         blocks = self.tiling.blocks
         counts = [[temporary("int32") for _ in range(blocks)] for _ in range(self.tiling.pixels)]
         for count in (count for row in counts for count in row):
-            write(count, splat(T.int32(0)), lanes(0))
+            write(count, splat(T.int32(self.start)), lanes(0))
         self._accumulate(tile, counts)
         self.finish_tile(tile, counts)
 
