@@ -11,7 +11,7 @@ End to end: the outputs of the undisturbed run against those of the original fil
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,9 +22,9 @@ import onnx
 import onnx_ir as ir
 
 from qcompiler.bundle.load import Bundle
-from qcompiler.errors import QCompilerError, VerificationFailed
+from qcompiler.errors import QCompilerError, UsageError, VerificationFailed
 from qcompiler.ir import ops, oracle
-from qcompiler.ir.program import Program, StoredValue
+from qcompiler.ir.program import Program, StoredValue, TensorInfo
 
 Array = npt.NDArray[Any]
 Inputs = Mapping[str, Array]
@@ -33,59 +33,92 @@ BOUND = 1e-4
 TIE = 1e-5
 
 
-@dataclass(frozen=True)
 class Reference:
     """The original file where onnxruntime can run it, else what the front end made of it."""
 
-    path: Path
-    canonical: onnx.ModelProto
-    name: str = "onnxruntime"
+    def __init__(self, path: Path, canonical: onnx.ModelProto) -> None:
+        self._canonical = canonical
+        self._session: oracle.Session | None = None
+        self._path = path
 
     def outputs(self, inputs: Inputs) -> dict[str, Array]:
         """Outputs by name, optimisations disabled."""
+        if self._session is not None:
+            return self._session.run(inputs)
         try:
-            return oracle.run(onnx.load(self.path), inputs)
+            self._session = oracle.Session(onnx.load(self._path))
+            return self._session.run(inputs)
         except QCompilerError:
-            return oracle.run(self.canonical, inputs)
+            self._session = oracle.Session(self._canonical)
+            return self._session.run(inputs)
 
 
 @dataclass(frozen=True)
 class Verification:
-    """What was compared and how it came out; differences are relative to the largest magnitude of the reference."""
+    """What was compared and how it came out; `largest` is relative to the largest magnitude of the reference."""
 
+    samples: int
     codes: int
     ties: int
     steps: int
     largest: float
-    worst_output: str
-    reference: str
 
     def summary(self) -> str:
         """One line for the user."""
         tied = f", {self.ties} signs within rounding of zero" if self.ties else ""
+        times = f" on {self.samples} samples" if self.samples > 1 else ""
         return (
-            f"verified: {self.codes} codes of {self.steps} steps equal{tied}; largest difference from {self.reference} "
-            f"{self.largest:.2g} of the largest value (bound {BOUND:g})"
+            f"verified{times}: {self.codes} codes of {self.steps} steps equal{tied}; largest difference from "
+            f"onnxruntime {self.largest:.2g} of the largest value (bound {BOUND:g})"
         )
 
 
 def verify(bundle: Bundle, program: Program, final: ir.Model, reference: Reference, inputs: Inputs) -> Verification:
     """Compare a bundle with its final graph step by step, and with the reference model end to end.
 
-    Raises VerificationFailed where codes differ, or floats by more than BOUND, other than through ties.
+    inputs: by name, arrays of the model's shapes, or several samples stacked along the first axis.
+    Raises VerificationFailed where codes differ, or floats by more than BOUND, other than through ties; UsageError for
+    inputs of other shapes.
     """
-    codes, ties = _steps(bundle, program, final, inputs)
-    expected = reference.outputs(inputs)
-    found = bundle.run(dict(inputs))
-    differences = {name: relative_difference(found[name], expected[name]) for name in expected}
-    worst = max(differences, key=lambda name: differences[name])
-    if differences[worst] > BOUND and not ties:
-        raise VerificationFailed(
-            f"output '{worst}' differs from {reference.name} by {differences[worst]:.3g} of its largest value, "
-            f"more than {BOUND:g}",
-            remedy="please report the model; --save-ir shows the graph after each pass",
-        )
-    return Verification(codes, ties, len(program.steps), differences[worst], worst, reference.name)
+    steps = _StepCheck(bundle, program, final)
+    count, codes, ties, largest = 0, 0, 0, 0.0
+    for sample in samples(inputs, program.inputs):
+        compared, tied = steps.check(sample)
+        expected, found = reference.outputs(sample), bundle.run(sample)
+        for name, array in expected.items():
+            difference = relative_difference(found[name], array)
+            if difference > BOUND and not tied:
+                raise VerificationFailed(
+                    f"output '{name}' differs from onnxruntime by {difference:.3g} of its largest value, "
+                    f"more than {BOUND:g}",
+                    remedy="please report the model; --save-ir shows the graph after each pass",
+                )
+            largest = max(largest, difference)
+        count, codes, ties = count + 1, codes + compared, ties + tied
+    return Verification(count, codes, ties, len(program.steps), largest)
+
+
+def samples(inputs: Inputs, tensors: Sequence[TensorInfo]) -> Iterator[dict[str, Array]]:
+    """One dict per sample; every array is [S * n, ...] for a tensor of shape [n, ...], with the same S throughout."""
+    counts = set()
+    for tensor in tensors:
+        if tensor.name not in inputs:
+            raise UsageError(f"no array for input '{tensor.name}'", remedy=f"inputs: {', '.join(inputs) or 'none'}")
+        shape = inputs[tensor.name].shape
+        batch = tensor.shape[0] if tensor.shape else 1
+        if len(shape) != len(tensor.shape) or shape[1:] != tensor.shape[1:] or (shape and shape[0] % batch):
+            raise UsageError(
+                f"input '{tensor.name}' has shape {list(shape)}, expected {list(tensor.shape)}",
+                remedy="several samples may be stacked along the first axis",
+            )
+        counts.add(shape[0] // batch if shape else 1)
+    if len(counts) > 1 or counts == {0}:
+        raise UsageError(f"inputs hold {sorted(counts)} samples", remedy="give the same number, at least 1, for each")
+    for index in range(counts.pop() if counts else 1):
+        yield {
+            t.name: inputs[t.name][index * t.shape[0] : (index + 1) * t.shape[0]] if t.shape else inputs[t.name]
+            for t in tensors
+        }
 
 
 def relative_difference(found: Array, expected: Array) -> float:
@@ -103,28 +136,37 @@ def relative_difference(found: Array, expected: Array) -> float:
     return float(difference.max() / max(float(np.abs(expected[finite]).max()), 1e-30))
 
 
-def _steps(bundle: Bundle, program: Program, final: ir.Model, inputs: Inputs) -> tuple[int, int]:
-    """Codes compared, and ties among them."""
-    sources = _sign_sources(final)
-    names = {value.name for step in program.steps for value in step.values}
-    reference = oracle.run(final, inputs, sorted(names | {sources[n] for n in names & sources.keys()}))
-    codes = ties = 0
-    stepper = bundle.stepper(inputs)
-    for index, step in enumerate(program.steps):
-        stepper.run_steps(index, index + 1)
-        for value in step.values:
-            expected = reference[value.name].reshape(value.shape)
-            found = stepper.value(value)
-            if value.layout != "bit-nhwc":
-                _compare_floats(program, index, value, found, expected)
-                continue
-            codes += found.size
-            before = reference[sources[value.name]].reshape(value.shape) if value.name in sources else None
-            tied = _compare_codes(program, index, value, found, expected, before)
-            if tied:
-                stepper.overwrite(value, expected)
-                ties += tied
-    return codes, ties
+class _StepCheck:
+    """Runs a bundle one step at a time beside its final graph."""
+
+    def __init__(self, bundle: Bundle, program: Program, final: ir.Model) -> None:
+        self._bundle = bundle
+        self._program = program
+        self._sources = _sign_sources(final)
+        names = {value.name for step in program.steps for value in step.values}
+        wanted = names | {self._sources[name] for name in names & self._sources.keys()}
+        self._final = oracle.Session(final, sorted(wanted))
+
+    def check(self, inputs: Inputs) -> tuple[int, int]:
+        """Codes compared, and ties among them."""
+        reference = self._final.run(inputs)
+        stepper = self._bundle.stepper(inputs)
+        codes = ties = 0
+        for index, step in enumerate(self._program.steps):
+            stepper.run_steps(index, index + 1)
+            for value in step.values:
+                expected, found = reference[value.name].reshape(value.shape), stepper.value(value)
+                if value.layout != "bit-nhwc":
+                    _compare_floats(self._program, index, value, found, expected)
+                    continue
+                codes += found.size
+                source = self._sources.get(value.name)
+                before = reference[source].reshape(value.shape) if source else None
+                tied = _compare_codes(self._program, index, value, found, expected, before)
+                if tied:
+                    stepper.overwrite(value, expected)
+                    ties += tied
+        return codes, ties
 
 
 def _sign_sources(final: ir.Model) -> dict[str, str]:

@@ -35,18 +35,44 @@ def run(
     outputs: names of the values wanted, which may be intermediate; None means the graph outputs.
     Raises UsageError for wrong inputs or unknown names, UnsupportedModel or InvalidModel where onnxruntime refuses.
     """
-    proto = _proto(model)
-    wanted = [value.name for value in proto.graph.output] if outputs is None else list(dict.fromkeys(outputs))
-    _check_inputs(proto.graph, inputs)
-    given = {tensor.name: tensor for tensor in proto.graph.initializer}
-    computed = [name for name in wanted if name not in inputs and name not in given]
-    results = _evaluate(proto, computed, inputs) if computed else {}
-    for name in wanted:
-        if name in inputs:
-            results[name] = np.asarray(inputs[name])
-        elif name in given:
-            results[name] = onnx.numpy_helper.to_array(given[name])
-    return {name: results[name] for name in wanted}
+    return Session(model, outputs).run(inputs)
+
+
+class Session:
+    """A graph prepared once and evaluated on many inputs; see `run`."""
+
+    def __init__(self, model: ir.Model | onnx.ModelProto, outputs: Sequence[str] | None = None) -> None:
+        self._proto = _proto(model)
+        graph = self._proto.graph
+        self._inputs = _real_inputs(graph)
+        self._wanted = list(dict.fromkeys([value.name for value in graph.output] if outputs is None else outputs))
+        given = {tensor.name: tensor for tensor in graph.initializer}
+        self._given = {name: onnx.numpy_helper.to_array(given[name]) for name in self._wanted if name in given}
+        names = {value.name for value in self._inputs}
+        self._computed = [name for name in self._wanted if name not in names and name not in given]
+        self._session: ort.InferenceSession | None = None
+
+    def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
+        """The wanted values, by name."""
+        _check_inputs(self._inputs, inputs)
+        results = dict(self._given)
+        if self._computed:
+            results.update(zip(self._computed, self._evaluate(inputs), strict=True))
+        return {name: results[name] if name in results else np.asarray(inputs[name]) for name in self._wanted}
+
+    def _evaluate(self, inputs: Mapping[str, Array]) -> list[Array]:
+        quiet = ort.RunOptions()
+        quiet.log_severity_level = 4
+        if self._session is None:
+            _make_outputs(self._proto.graph, self._computed)
+        try:
+            self._session = self._session or _start(self._proto)
+            arrays: list[Array] = self._session.run(self._computed, dict(inputs), quiet)
+        except QCompilerError:
+            raise
+        except Exception as error:
+            raise _translate(error) from error
+        return arrays
 
 
 def random_inputs(model: ir.Model | onnx.ModelProto, seed: int) -> dict[str, Array]:
@@ -71,8 +97,8 @@ def _real_inputs(graph: onnx.GraphProto) -> list[onnx.ValueInfoProto]:
     return [value for value in graph.input if value.name not in initializers]
 
 
-def _check_inputs(graph: onnx.GraphProto, inputs: Mapping[str, Array]) -> None:
-    expected = {value.name: value for value in _real_inputs(graph)}
+def _check_inputs(declared: Sequence[onnx.ValueInfoProto], inputs: Mapping[str, Array]) -> None:
+    expected = {value.name: value for value in declared}
     if missing := [name for name in expected if name not in inputs]:
         raise UsageError(f"no array for input '{missing[0]}'", remedy=f"give arrays for {', '.join(expected)}")
     if extra := [name for name in inputs if name not in expected]:
@@ -91,24 +117,16 @@ def _check_array(name: str, array: Array, declared: onnx.TypeProto.Tensor) -> No
         raise UsageError(f"input '{name}' has shape {list(array.shape)}, expected {sizes}", remedy="reshape the array")
 
 
-def _evaluate(proto: onnx.ModelProto, names: Sequence[str], inputs: Mapping[str, Array]) -> dict[str, Array]:
-    _make_outputs(proto.graph, names)
+def _start(proto: onnx.ModelProto) -> ort.InferenceSession:
     options = ort.SessionOptions()
     options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
     options.intra_op_num_threads = _THREADS
     options.inter_op_num_threads = 1
     options.log_severity_level = 4
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    quiet = ort.RunOptions()
-    quiet.log_severity_level = 4
     if proto.ByteSize() > _PROTOBUF_LIMIT:
         raise UnsupportedModel("the graph holds more than 2 GiB of constants", remedy="use a smaller model")
-    try:
-        session = ort.InferenceSession(proto.SerializeToString(), options, providers=["CPUExecutionProvider"])
-        arrays = session.run(list(names), dict(inputs), quiet)
-    except Exception as error:
-        raise _translate(error) from error
-    return dict(zip(names, arrays, strict=True))
+    return ort.InferenceSession(proto.SerializeToString(), options, providers=["CPUExecutionProvider"])
 
 
 def _make_outputs(graph: onnx.GraphProto, names: Sequence[str]) -> None:
