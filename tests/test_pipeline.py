@@ -1,0 +1,90 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+
+import qcompiler
+from qcompiler.errors import UnsupportedModel, UsageError, VerificationFailed
+from qcompiler.ir import oracle
+from qcompiler.pipeline import identifier
+from tests.networks import binary_cnn, float_mlp
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    return binary_cnn(tmp_path / "cnn.onnx")
+
+
+def test_compile_names_the_bundle_after_the_model(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    bundle = qcompiler.compile(model, mcpu=("native",))
+    assert (tmp_path / "cnn.qc").is_dir()
+    image = np.random.default_rng(1).standard_normal((1, 3, 8, 8)).astype(np.float32)
+    expected = oracle.run(onnx.load(model), {"image": image})["scores"]
+    np.testing.assert_allclose(bundle.run({"image": image})["scores"], expected, rtol=1e-5, atol=1e-5)
+    for threads in (1, 2, 3):
+        np.testing.assert_array_equal(
+            bundle.run({"image": image}, threads=threads)["scores"], bundle.run({"image": image})["scores"]
+        )
+
+
+def test_every_saved_graph_runs_and_agrees(model: Path, tmp_path: Path) -> None:
+    qcompiler.compile(model, output=tmp_path / "out", save_ir=tmp_path / "ir", mcpu=("baseline",))
+    saved = sorted((tmp_path / "ir").glob("*.onnx"))
+    assert saved[0].name == "00-frontend.onnx"
+    assert len(saved) > 10
+    inputs = oracle.random_inputs(onnx.load(model), 5)
+    expected = oracle.run(onnx.load(model), inputs)["scores"]
+    for path in saved:
+        proto = onnx.load(path)
+        onnx.checker.check_model(proto)
+        np.testing.assert_allclose(oracle.run(proto, inputs)["scores"], expected, rtol=1e-5, atol=1e-5)
+    assert {node.op_type for node in onnx.load(saved[-1]).graph.node} >= {"BinaryConv", "Threshold"}
+
+
+def test_print_after_shows_the_graph(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    qcompiler.compile(model, output=tmp_path / "out", print_after="fold-thresholds", mcpu=("baseline",))
+    assert "qcompiler.Threshold" in capsys.readouterr().out
+
+
+def test_a_failed_verification_leaves_nothing(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def disagree(*_: object) -> None:
+        raise VerificationFailed("the results differ")
+
+    monkeypatch.setattr("qcompiler.verify.verify", disagree)
+    with pytest.raises(VerificationFailed):
+        qcompiler.compile(model, output=tmp_path / "out", mcpu=("baseline",))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["cnn.onnx"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        ({"target": "vax"}, UsageError, "unknown target 'vax'.*x86"),
+        ({"mcpu": ("pentium9",)}, UsageError, "pentium9"),
+        ({"bits": 9}, UsageError, "1 to 8"),
+        ({"print_after": "fold-laundry"}, UsageError, "fold-thresholds"),
+        ({"shapes": {"picture": (1, 3, 8, 8)}}, UsageError, "picture"),
+        ({"inputs": {"image": np.zeros((1, 3, 9, 9), np.float32)}}, UsageError, r"\[1, 3, 8, 8\]"),
+    ],
+)
+def test_wrong_options_are_named(model: Path, tmp_path: Path, arguments, error, message: str) -> None:
+    with pytest.raises(error, match=message):
+        qcompiler.compile(model, output=tmp_path / "out", **arguments)
+    assert not (tmp_path / "out").exists()
+
+
+def test_bits_refuses_a_network_without_quantized_layers(model: Path, tmp_path: Path) -> None:
+    with pytest.raises(UnsupportedModel, match="no layer is quantized to 4 bits"):
+        qcompiler.compile(float_mlp(tmp_path / "mlp.onnx"), output=tmp_path / "out", bits=4)
+    qcompiler.compile(model, output=tmp_path / "out", bits=1, mcpu=("baseline",))
+
+
+def test_identifiers() -> None:
+    assert identifier("ResNet-18 (final)") == "resnet_18_final"
+    assert identifier("4bit") == "net_4bit"
+    with pytest.raises(UsageError):
+        identifier("---")

@@ -1,0 +1,97 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import onnx_ir as ir
+import pytest
+
+from qcompiler import passes, targets
+from qcompiler.bundle.load import load
+from qcompiler.bundle.write import write
+from qcompiler.errors import UsageError, VerificationFailed
+from qcompiler.frontend import canonicalize
+from qcompiler.ir import oracle
+from qcompiler.ir.program import Program, TensorInfo
+from qcompiler.lowering.module import lower
+from qcompiler.passes.runner import run_passes
+from qcompiler.verify import Reference, Verification, relative_difference, samples, verify
+from tests.networks import binary_cnn
+
+
+@pytest.fixture(scope="module")
+def lowered(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, ir.Model, object, Program]:
+    path = binary_cnn(tmp_path_factory.mktemp("model") / "cnn.onnx")
+    graph = canonicalize(path, {})
+    source = ir.serde.serialize_model(graph)
+    run_passes(graph, passes.DEFAULT)
+    variants = targets.get("x86").variants(("baseline",))
+    return path, graph, source, lower(graph, "x86", variants, "cnn")
+
+
+def check(lowered, program: Program, folder: Path) -> Verification:
+    path, graph, source, _ = lowered
+    write(program, folder)
+    inputs = oracle.random_inputs(graph, 0)
+    return verify(load(folder), program, graph, Reference(path, source), inputs)
+
+
+def test_a_correct_bundle_passes(lowered, tmp_path: Path) -> None:
+    result = check(lowered, lowered[3], tmp_path / "out")
+    assert result.codes >= 2 * 16 * 64
+    assert result.largest <= 1e-6
+    assert f"{result.codes} codes" in result.summary()
+
+
+def test_every_wrong_constant_of_a_binary_layer_is_found(lowered, tmp_path: Path) -> None:
+    program = lowered[3]
+    step = next(i for i, info in enumerate(program.steps) if info.op == "BinaryConv")
+    offsets = [a.position for a in program.variants[0].calls[step].arguments if a.kind == "constant"]
+    # weights and limits; what follows are indices, which the bundle's sha256 protects
+    for number, offset in enumerate(offsets[:2]):
+        wrong = bytearray(program.constants)
+        wrong[offset : offset + 64] = bytes(byte ^ 0x55 for byte in wrong[offset : offset + 64])
+        with pytest.raises(VerificationFailed, match=f"step {step} .BinaryConv.: .* codes of"):
+            check(lowered, replace(program, constants=bytes(wrong)), tmp_path / f"out{number}")
+
+
+def test_a_wrong_float_layer_is_found(lowered, tmp_path: Path) -> None:
+    program = lowered[3]
+    offsets = [a.position for a in program.variants[0].calls[-1].arguments if a.kind == "constant"]
+    wrong = bytearray(program.constants)
+    wrong[offsets[-1] : offsets[-1] + 20] = np.full(5, 7, np.float32).tobytes()
+    with pytest.raises(VerificationFailed, match="differs by"):
+        check(lowered, replace(program, constants=bytes(wrong)), tmp_path / "out")
+
+
+def test_samples_are_taken_one_by_one() -> None:
+    tensors = (TensorInfo("a", (2, 3), "float32"), TensorInfo("b", (1,), "float32"))
+    a, b = np.arange(18.0, dtype=np.float32).reshape(6, 3), np.arange(3.0, dtype=np.float32)
+    found = list(samples({"a": a, "b": b}, tensors))
+    assert [sample["b"].item() for sample in found] == [0, 1, 2]
+    np.testing.assert_array_equal(np.concatenate([sample["a"] for sample in found]), a)
+
+
+@pytest.mark.parametrize(
+    ("arrays", "message"),
+    [
+        ({}, "no array for input 'a'"),
+        ({"a": np.zeros((3, 3))}, "expected \\[2, 3\\]"),
+        ({"a": np.zeros((2, 4))}, "expected \\[2, 3\\]"),
+        ({"a": np.zeros((0, 3))}, "0"),
+    ],
+)
+def test_other_shapes_are_refused(arrays: dict[str, np.ndarray], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        list(samples(arrays, (TensorInfo("a", (2, 3), "float32"),)))
+
+
+def test_relative_difference() -> None:
+    one = np.array([1.0, -4.0], np.float32)
+    assert relative_difference(one, one) == 0
+    assert relative_difference(np.array([1.0, -3.0], np.float32), one) == 0.25
+    nan = np.array([np.nan, 1.0], np.float32)
+    assert relative_difference(nan, nan) == 0
+    assert relative_difference(one, nan) == float("inf")
+    assert relative_difference(np.array([1, 2]), np.array([1, 3])) == float("inf")
