@@ -2,8 +2,8 @@
 
 The halo of a zero-padded input holds -1, so the raw accumulator of a border pixel has -w for every padded tap; the true
 one has 0. true = raw + sum of the weights of the padded taps, which depends only on which kernel rows and columns fall
-into the padding: output rows and columns with equal sets form a class. A kernel may leave out padded rows altogether;
-then they add nothing to either side.
+into the padding: output rows and columns with equal sets form a class. A kernel may leave out padded rows or columns
+altogether; then they add nothing to either side.
 """
 
 from __future__ import annotations
@@ -42,16 +42,19 @@ class Borders:
         rows = self.row_class * len(self.column_taps)
         return np.concatenate([rows, self.column_class]).astype(np.int32)
 
-    def totals(self, weights: FloatArray, skips_rows: bool) -> FloatArray:
+    def totals(self, weights: FloatArray, skips_rows: bool, skips_columns: bool) -> FloatArray:
         """What 2 * count is subtracted from, [classes, O]: products counted plus the weights of padded taps counted.
 
-        weights: OIHW. skips_rows: whether padded kernel rows are not counted.
+        weights: OIHW. skips_rows, skips_columns: whether padded kernel rows or columns are not counted.
         """
-        taps, (_, per_tap, _, kw) = weights.sum(axis=1), weights.shape
-        counted = self.row_taps.astype(float) if skips_rows else np.ones(self.row_taps.shape)
-        inside = np.einsum("ohw,rh,cw->rco", taps, self.row_taps.astype(float), self.column_taps.astype(float))
-        padded = np.einsum("ohw,rh->ro", taps, counted)[:, None, :] - inside
-        totals: FloatArray = (padded + counted.sum(axis=1)[:, None, None] * (kw * per_tap)).reshape(self.count, -1)
+        taps, per_tap = weights.sum(axis=1), weights.shape[1]
+        rows, columns = self.row_taps.astype(float), self.column_taps.astype(float)
+        counted_rows = rows if skips_rows else np.ones(rows.shape)
+        counted_columns = columns if skips_columns else np.ones(columns.shape)
+        counted = np.einsum("ohw,rh,cw->rco", taps, counted_rows, counted_columns)
+        padded = counted - np.einsum("ohw,rh,cw->rco", taps, rows, columns)
+        products = counted_rows.sum(axis=1)[:, None] * counted_columns.sum(axis=1)[None, :] * per_tap
+        totals: FloatArray = (padded + products[:, :, None]).reshape(self.count, -1)
         return totals
 
 

@@ -89,11 +89,15 @@ class Geometry:
         """Units from one input channel (or word) to the next."""
         return self.problem.x.height * self.problem.x.width if self.planar else 1
 
-    def loops(self) -> list[Loop]:
-        """The reduction, outermost first, with adjacent loops fused where they are one run through memory."""
+    def taps(self) -> list[Loop]:
+        """The loops over kernel rows and columns."""
         (kh, kw), (dh, dw) = self.problem.kernel, self.problem.dilations
         row = self.problem.x.width * self.pixel_pitch
-        taps = [Loop(kh, dh * row, rows=True), Loop(kw, dw * self.pixel_pitch)]
+        return [Loop(kh, dh * row, rows=True), Loop(kw, dw * self.pixel_pitch)]
+
+    def loops(self) -> list[Loop]:
+        """The reduction, outermost first, with adjacent loops fused where they are one run through memory."""
+        taps = self.taps()
         channels = Loop(self.group_inputs, self.channel_pitch)
         fused: list[Loop] = []
         for loop in [channels, *taps] if self.planar else [*taps, channels]:
@@ -182,6 +186,12 @@ class Work:
     def tiles(self) -> int:
         """Pixel tiles of a row."""
         return -(-self.problem.out_hw[1] // self.tiling.pixels)
+
+    @property
+    def starts(self) -> list[int]:
+        """First output column of every tile of a row; the last tile overlaps its neighbour rather than be short."""
+        width, p = self.problem.out_hw[1], self.tiling.pixels
+        return [min(tile * p, width - p) for tile in range(self.tiles)]
 
     @property
     def segments(self) -> int:

@@ -53,6 +53,11 @@ class CountingConv2d(DirectConv2d):
         return padded or is_threshold(self.problem.epilogue)
 
     @property
+    def skips_columns(self) -> bool:
+        """Whether kernel columns that fall into zero padding are not counted."""
+        return False
+
+    @property
     def start(self) -> int:
         """What counts start from."""
         return 0 if is_threshold(self.problem.epilogue) else int(np.float32(_MAGIC).view(np.int32))
@@ -75,7 +80,8 @@ class CountingConv2d(DirectConv2d):
     def pack_finish(self, constants: Constants) -> list[Array]:
         """The arrays for `finish_parameters`."""
         borders, found = self.borders, list[Array]()
-        total = borders.totals(self.directed_weights(constants).astype(np.float64), self.geometry.skips_rows)
+        weights = self.directed_weights(constants).astype(np.float64)
+        total = borders.totals(weights, self.geometry.skips_rows, self.skips_columns)
         if is_threshold(self.problem.epilogue):
             assert constants.threshold is not None and constants.direction is not None
             directed = constants.threshold.astype(np.float64) * constants.direction

@@ -7,15 +7,20 @@ LLVM expands the population count, which makes this the portable form.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import ClassVar
 
 from tvm.script.ir_builder import tirx as T
 
 from qcompiler.targets.target import Array, Constants
+from qcompiler.targets.x86.columns import Pixels, choose, sees
 from qcompiler.targets.x86.conv import Tile
 from qcompiler.targets.x86.direct import for_taps
-from qcompiler.targets.x86.emit import LANES, Expr, Parameter, lanes, splat, temporary, write
+from qcompiler.targets.x86.emit import LANES, Expr, Parameter, i64, lanes, splat, temporary, write
 from qcompiler.targets.x86.integers import CountingConv2d
+
+# below this, a loop over the words of one kernel column costs more than the taps it leaves out
+_FEWEST_WORDS = 4
 
 
 @dataclass(frozen=True)
@@ -41,17 +46,41 @@ class XnorConv2d(CountingConv2d):
         self._accumulate(tile, counts)
         self.finish_tile(tile, counts)
 
+    @property
+    def skips_columns(self) -> bool:
+        """Where there are padded columns, and enough words per pixel."""
+        padded = self.problem.pad_value == 0 and max(self.problem.pads[1], self.problem.pads[3]) > 0
+        return padded and self.geometry.group_inputs >= _FEWEST_WORDS
+
     def _accumulate(self, tile: Tile, counts: list[list[Expr]]) -> None:
         """counts[p][b] += mismatches of pixel p with the channels of block b."""
-        source, blocks, w = tile.source, self.tiling.blocks, tile.weights[0]
+        per_step = self.tiling.blocks * LANES
+        at, weight = tile.source.start(tile.pixel), tile.run * (self.geometry.steps * per_step)
+        if self.skips_columns:
+            self._columns(tile, counts, at, weight)
+        else:
+            step = partial(self._step, tile, dict(enumerate(counts)))
+            for_taps(self.geometry.loops(), tile.rows, at, weight, per_step, step)
 
-        def step(at: Expr, weight: Expr) -> None:
-            for p, row in enumerate(counts):
-                word = source.lanes_at(at + p * source.pixel_step())
-                for b, count in enumerate(row):
-                    mismatch = T.popcount(word ^ w[lanes(weight + b * LANES)])
-                    write(count, count[lanes(0)] + T.reinterpret("int32x16", mismatch), lanes(0))
+    def _columns(self, tile: Tile, counts: list[list[Expr]], at: Expr, weight: Expr) -> None:
+        """Accumulate kernel column by column, for the pixels that see it."""
+        (_, kw), words, per_step = self.problem.kernel, self.geometry.group_inputs, self.tiling.blocks * LANES
+        rows, columns = self.geometry.taps()
+        with T.serial(*tile.rows) as row:
+            for column in range(kw):
+                x = T.bind(at + (row * rows.stride + column * columns.stride))
+                w = T.bind(weight + (row * kw + column) * (words * per_step))
 
-        per_step = blocks * LANES
-        first = tile.run * (self.geometry.steps * per_step)
-        for_taps(self.geometry.loops(), tile.rows, source.start(tile.pixel), first, per_step, step)
+                def visit(pixels: Pixels, x: Expr = x, w: Expr = w) -> None:
+                    with T.serial(i64(0), i64(words)) as word:
+                        self._step(tile, {p: counts[p] for p in pixels}, x + word, w + word * per_step)
+
+                choose(tile.pixel[2], sees(self.problem, column, self.work.starts, len(counts)), visit)
+
+    def _step(self, tile: Tile, counts: dict[int, list[Expr]], at: Expr, weight: Expr) -> None:
+        """Compare one word of some pixels with the weights of all blocks."""
+        for p, row in counts.items():
+            word = tile.source.lanes_at(at + p * tile.source.pixel_step())
+            for b, count in enumerate(row):
+                mismatch = T.popcount(word ^ tile.weights[0][lanes(weight + b * LANES)])
+                write(count, count[lanes(0)] + T.reinterpret("int32x16", mismatch), lanes(0))

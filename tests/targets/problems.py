@@ -75,7 +75,7 @@ def epilogues(draw: st.DrawFn, n: int, h: int, w: int, c: int, threshold: bool) 
 @st.composite
 def convolutions(draw: st.DrawFn, dtype: str) -> Conv2d:
     groups = draw(st.sampled_from([1, 1, 1, 2, 3, 5]))
-    per_group = draw(st.integers(1, 70 if dtype == "bit" else 20))
+    per_group = draw(st.one_of(st.integers(1, 70), st.integers(97, 160)) if dtype == "bit" else st.integers(1, 20))
     kind = draw(st.sampled_from(["any", "any", "any", "depthwise"]))
     channels, outputs = groups * per_group, groups * draw(st.integers(1, 40))
     if kind == "depthwise":

@@ -46,6 +46,7 @@ def residual(c: int, o: int, dtype: str) -> Conv2d:
 PROBLEMS: dict[str, Problem] = {
     "binary": binary(64, 64),
     "binary-odd": binary(70, 41),
+    "binary-wide": binary(129, 41),
     "binary-residual": residual(64, 48, "bit"),
     "float": residual(16, 32, "float32"),
     "float-odd": residual(5, 21, "float32"),
