@@ -66,7 +66,7 @@ def compile(
     watcher = GraphWatcher.create(print_after, save_ir, [step.name for step in passes.DEFAULT])
     say("reading the model")
     graph = canonicalize(path, {name: tuple(shape) for name, shape in (shapes or {}).items()})
-    source = ir.serde.serialize_model(graph)
+    source = graph.clone()
     watcher("frontend", graph)
     say("rewriting the graph")
 

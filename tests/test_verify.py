@@ -24,7 +24,7 @@ from tests.networks import binary_cnn
 def lowered(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, ir.Model, object, Program]:
     path = binary_cnn(tmp_path_factory.mktemp("model") / "cnn.onnx")
     graph = canonicalize(path, {})
-    source = ir.serde.serialize_model(graph)
+    source = graph.clone()
     run_passes(graph, passes.DEFAULT)
     variants = targets.get("x86").variants(("baseline",))
     return path, graph, source, lower(graph, "x86", variants, "cnn")

@@ -85,7 +85,7 @@ def _calls(module: Any, output_names: Sequence[str]) -> list[GenericCall]:
     for binding in bindings:
         value, var = binding.value, binding.var
         if isinstance(value, relax.Call) and value.op.name == "relax.call_tir":
-            outputs = results.get(var, [f"{output_names[0]}/{var.name}"])
+            outputs = results.get(var, [f"{output_names[0]}/call{len(calls)}"])
             function = module[value.args[0]]
             inputs = tuple(_operand(argument, names) for argument in value.args[1].fields)
             calls.append(_pointer_call(function, inputs, outputs, value.args[0].name_hint))

@@ -110,6 +110,19 @@ NETWORKS = {
         {"w1": codes(4, 4, 3, 3)},
         0,
     ),
+    "several_functions_in_one_region": (
+        """g (float[2,9,8] x, float[2,9,8] k) => (float[2,9,9] y, float[2,9,1] z) {
+            t = Transpose <perm = [0, 2, 1]> (k)
+            m = MatMul (x, t)
+            s = Softmax <axis = -1> (m)
+            l = Log (s)
+            r = ReduceMax <keepdims = 1> (l, axes)
+            z = Exp (r)
+            y = Sub (s, r)
+        }""",
+        {"axes": np.array([2])},
+        6,
+    ),
     "input_is_output": (
         "g (float[2,3] x) => (float[2,3] y, float[2,3] z) { y = Identity (x) z = Relu (x) }",
         {},
