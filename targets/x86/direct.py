@@ -151,6 +151,31 @@ class Geometry:
         first = np.minimum(np.arange(-(-self.blocks.count // blocks)) * blocks, self.blocks.count - blocks)
         return first[:, None] + np.arange(blocks)[None, :]
 
+    @property
+    def interleave(self) -> int:
+        """Blocks that lie side by side in the weights.
+
+        One alone, so that tiles of any shape keep little of the cache busy; where a single pixel reads all weights
+        once, as many as make one long stream.
+        """
+        single = self.problem.x.n * self.problem.out_hw[0] * self.problem.out_hw[1] == 1
+        return next(u for u in range(8 if single else 1, 0, -1) if self.blocks.count % u == 0)
+
+    @property
+    def step_weights(self) -> int:
+        """Units of weights from one step of a block to the next."""
+        return self.interleave * LANES
+
+    @property
+    def block_weights(self) -> int:
+        """Units of weights from one block of a run to the next."""
+        return LANES if self.interleave > 1 else self.steps * LANES
+
+    def first_weight(self, block: Expr) -> Expr:
+        """Offset of the weights of a run that starts at `block`."""
+        group, within = split(block, self.interleave)
+        return group * (self.steps * self.step_weights) + within * LANES
+
     def group_offset(self, block: Expr) -> Expr:
         """Offset of the inputs of the group that a block belongs to."""
         if self.problem.groups == 1:
@@ -162,16 +187,23 @@ class Geometry:
         """int32 [blocks * 16]: `group_offset` per lane."""
         return (self.group_of_lane() * self.group_inputs * self.channel_pitch).astype(np.int32)
 
-    def arrange(self, weights: npt.NDArray[np.float32], blocks: int) -> npt.NDArray[np.generic]:
-        """OIHW weights as [runs, steps, B * 16] in the order of `loops`; uint32 words for "bit"."""
+    def weight_lanes(self, weights: npt.NDArray[np.float32]) -> npt.NDArray[np.generic]:
+        """OIHW weights as [blocks, steps, 16] in the order of `loops`; uint32 words for "bit"."""
         if self.problem.x.dtype == "bit":
             parts = max(1, self.problem.x.groups // self.problem.groups)
             units: npt.NDArray[np.generic] = pack_bits(weights.transpose(0, 2, 3, 1), parts)
         else:
             units = weights.astype(np.float32) if self.planar else weights.transpose(0, 2, 3, 1).astype(np.float32)
         lanes = self.blocks.spread(units.reshape(len(weights), -1).T)
-        runs = lanes.reshape(self.steps, -1, LANES)[:, self.runs(blocks)]
-        return np.ascontiguousarray(runs.reshape(self.steps, -1, blocks * LANES).transpose(1, 0, 2))
+        return np.ascontiguousarray(lanes.reshape(self.steps, -1, LANES).transpose(1, 0, 2))
+
+    def arrange(self, weights: npt.NDArray[np.float32]) -> npt.NDArray[np.generic]:
+        """`weight_lanes` as [blocks / U, steps, U, 16], U = `interleave`.
+
+        No tiling shows in this layout, so all variants of a bundle share one copy.
+        """
+        units = self.weight_lanes(weights).reshape(-1, self.interleave, self.steps, LANES)
+        return np.ascontiguousarray(units.swapaxes(1, 2))
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from qcompiler.targets.x86.emit import LANES, Expr, Parameter, lanes, splat, tem
 
 @dataclass(frozen=True)
 class FloatConv2d(DirectConv2d):
-    """Weights float32 [runs, steps, B, 16]; `fma`: whether the variant fuses multiply and add."""
+    """Weights float32 [blocks / U, steps, U, 16]; `fma`: whether the variant fuses multiply and add."""
 
     fma: bool
 
@@ -24,12 +24,12 @@ class FloatConv2d(DirectConv2d):
 
     def weight_parameters(self) -> list[Parameter]:
         """The weights."""
-        return [Parameter("weights", "float32", self.work.runs * self.geometry.steps * self.tiling.blocks * LANES, 64)]
+        return [Parameter("weights", "float32", self.blocks.count * self.geometry.steps * LANES, 64)]
 
     def pack_weights(self, constants: Constants) -> list[Array]:
         """Weights in the order of the loops."""
         assert constants.weights is not None
-        return [self.geometry.arrange(constants.weights, self.tiling.blocks)]
+        return [self.geometry.arrange(constants.weights)]
 
     def emit_tile(self, tile: Tile) -> None:
         """Sum all pixels and blocks, then run the epilogue on each register."""
@@ -45,16 +45,15 @@ class FloatConv2d(DirectConv2d):
 
     def _accumulate(self, tile: Tile, sums: list[list[Expr]]) -> None:
         """sums[p][b] += products of pixel p with the channels of block b."""
-        source, blocks, w = tile.source, self.tiling.blocks, tile.weights[0]
+        source, w, per_block = tile.source, tile.weights[0], self.geometry.block_weights
 
         def step(at: Expr, weight: Expr) -> None:
             for p, row in enumerate(sums):
                 x = source.lanes_at(at + p * source.pixel_step())
                 for b, total in enumerate(row):
-                    write(total, self._multiply_add(x, w[lanes(weight + b * LANES)], total[lanes(0)]), lanes(0))
+                    write(total, self._multiply_add(x, w[lanes(weight + b * per_block)], total[lanes(0)]), lanes(0))
 
-        per_step = blocks * LANES
-        first = tile.run * (self.geometry.steps * per_step)
+        first, per_step = T.bind(self.geometry.first_weight(tile.block)), self.geometry.step_weights
         for_taps(self.geometry.loops(), tile.rows, source.start(tile.pixel), first, per_step, step)
 
     def _multiply_add(self, x: Expr, w: Expr, total: Expr) -> Expr:

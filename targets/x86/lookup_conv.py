@@ -8,15 +8,17 @@ Bytes hold the sums of at most 31 input bytes (31 * 8 = 248), then they are wide
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import gcd
 from typing import ClassVar
 
 import numpy as np
+import numpy.typing as npt
 from tvm.script.ir_builder import tirx as T
 
 from qcompiler.targets.target import Array, Constants
 from qcompiler.targets.x86.conv import Tile
 from qcompiler.targets.x86.direct import Loop, for_taps
-from qcompiler.targets.x86.emit import LANES, Expr, Parameter, i64, lanes, splat, temporary, write
+from qcompiler.targets.x86.emit import LANES, Expr, Parameter, i64, lanes, splat, split, temporary, write
 from qcompiler.targets.x86.integers import CountingConv2d
 
 _SHUFFLE = {16: "llvm.x86.ssse3.pshuf.b.128", 32: "llvm.x86.avx2.pshuf.b", 64: "llvm.x86.avx512.pshuf.b.512"}
@@ -26,7 +28,7 @@ _NIBBLES = 8
 
 @dataclass(frozen=True)
 class LookupConv2d(CountingConv2d):
-    """Weights uint8 [runs, steps, 4, B * 16]: byte b of every channel's word, channels side by side.
+    """Weights uint8 [groups, steps, 4, S * 16]: byte b of every channel's word, S blocks of channels side by side.
 
     `width`: channels per shuffle, 16, 32 or 64; the run of B blocks is cut into vectors of that width.
     """
@@ -45,18 +47,49 @@ class LookupConv2d(CountingConv2d):
         """Family, channels per shuffle and tiling."""
         return f"{self.family}_w{self.width}{self.tiling.label}"
 
+    @property
+    def _shares(self) -> bool:
+        """Whether vectors of this width lie evenly in groups of the size that all widths share."""
+        return gcd(self.blocks.count, 4) % (self.width // LANES) == 0
+
+    @property
+    def _side(self) -> int:
+        """Blocks side by side, S."""
+        return gcd(self.blocks.count, 4) if self._shares else self.tiling.blocks
+
+    def _groups(self) -> npt.NDArray[np.int64]:
+        """int64 [groups, S]: the blocks that lie side by side."""
+        if self._shares:
+            return np.arange(self.blocks.count).reshape(-1, self._side)
+        return self.geometry.runs(self.tiling.blocks)
+
+    @property
+    def _block_bytes(self) -> int:
+        """Bytes of the weights of one block."""
+        return self.geometry.steps * 4 * LANES
+
+    def _first_weight(self, tile: Tile) -> Expr:
+        """Offset of the weights of a run."""
+        group, within = split(tile.block, self._side) if self._shares else (tile.run, i64(0))
+        return group * (self._side * self._block_bytes) + within * LANES
+
+    def _vector_offset(self, vector: int) -> int:
+        """Offset of a vector of a run from the first."""
+        group, within = divmod(vector * (self.width // LANES), self._side)
+        return group * self._side * self._block_bytes + within * LANES
+
     def weight_parameters(self) -> list[Parameter]:
         """Weights, and the tables uint8 [16, width]."""
-        weights = Parameter("weights", "uint8", self.work.runs * self.geometry.steps * 4 * self._channels, 64)
+        weights = Parameter("weights", "uint8", self._groups().size * self._block_bytes, 64)
         return [weights, Parameter("tables", "uint8", 16 * self.width, 64)]
 
     def pack_weights(self, constants: Constants) -> list[Array]:
         """Bytes of the words of `XnorConv2d`, regrouped by byte."""
-        words = self.geometry.arrange(self.directed_weights(constants), self.tiling.blocks)
-        bytes_of_lane = words.view(np.uint8).reshape(*words.shape, 4)
+        words = self.geometry.weight_lanes(self.directed_weights(constants))[self._groups()]
+        bytes_of_lane = words.view(np.uint8).reshape(*words.shape, 4).transpose(0, 2, 4, 1, 3)
         nibbles = np.arange(16)
         table = np.bitwise_count(nibbles[:, None] ^ nibbles[None, :]).astype(np.uint8)
-        return [np.ascontiguousarray(bytes_of_lane.swapaxes(2, 3)), np.tile(table, (1, self.width // 16))]
+        return [np.ascontiguousarray(bytes_of_lane), np.tile(table, (1, self.width // 16))]
 
     def emit_tile(self, tile: Tile) -> None:
         """Count in bytes, widen now and then, and finish each block of sixteen channels."""
@@ -82,8 +115,7 @@ class LookupConv2d(CountingConv2d):
         *outer, inner = self.geometry.loops()
         chunks = -(-inner.extent // _WORDS_PER_BYTE_SUM)
         chunk = -(-inner.extent // chunks)
-        per_step = 4 * self._channels
-        first = tile.run * (self.geometry.steps * per_step)
+        per_step, first = 4 * LANES * self._side, T.bind(self._first_weight(tile))
 
         def row(at: Expr, weight: Expr) -> None:
             with T.serial(i64(0), i64(chunks)) as part:
@@ -101,7 +133,7 @@ class LookupConv2d(CountingConv2d):
         for count in (count for row in counts for count in row):
             write(count, splat(T.uint8(0), self.width), all_lanes)
         with T.serial(i64(0), loop.extent) as word:
-            self._word(tile, counts, at + word * loop.stride, weight + word * (4 * self._channels))
+            self._word(tile, counts, at + word * loop.stride, weight + word * (4 * LANES * self._side))
         for row, narrow in zip(sums, counts, strict=True):
             for total, count in zip(row, narrow, strict=True):
                 write(total, total[all_lanes] + T.Cast(f"uint16x{self.width}", count[all_lanes]), all_lanes)
@@ -113,7 +145,7 @@ class LookupConv2d(CountingConv2d):
         low = splat(T.uint8(15), self.width)
         for byte in range(4):
             packed = [
-                T.bind(w[lanes(weight + (byte * self._channels + v * self.width), self.width)])
+                T.bind(w[lanes(weight + (byte * self._side * LANES + self._vector_offset(v)), self.width)])
                 for v in range(self._channels // self.width)
             ]
             halves = [[T.bind(p & low) for p in packed],

@@ -34,7 +34,8 @@ class Ranked:
 def word_tilings(isa: Isa, problem: Conv2d, blocks: Blocks) -> list[Ranked]:
     """Tiles of the word form; without a vector population count its expansion needs most of the registers."""
     limit = {"avx512vpopcntdq": 16, "avx512bw": 16, "avx2": 4, "baseline": 2}[isa.level]
-    return _ranked(problem, blocks, [(p, b, _vector_slowdown(p, b, 4)) for p, b in _tiles(problem, blocks, limit)])
+    tiles = [(p, b, _vector_slowdown(p, b, 4)) for p, b in _streams(problem, blocks, limit)]
+    return _ranked(problem, blocks, tiles)
 
 
 def float_tilings(isa: Isa, problem: Conv2d, blocks: Blocks) -> list[Ranked]:
@@ -42,7 +43,7 @@ def float_tilings(isa: Isa, problem: Conv2d, blocks: Blocks) -> list[Ranked]:
     per_block = 64 // isa.vector_bytes
     tiles = [
         (p, b, _vector_slowdown(p, b, 8 / per_block))
-        for p, b in _tiles(problem, blocks, 16)
+        for p, b in _streams(problem, blocks, 16)
         if per_block * (p * b + (b if p > 1 else 0)) < isa.registers
     ]
     return _ranked(problem, blocks, tiles)
@@ -71,6 +72,12 @@ def _tiles(problem: Conv2d, blocks: Blocks, limit: int) -> list[tuple[int, int]]
     geometry = Geometry(problem, blocks)
     usable = [b for b in range(1, min(blocks.count, 8) + 1) if b == 1 or geometry.uniform(b)]
     return [(p, b) for b in usable for p in range(1, min(problem.out_hw[1], 14) + 1) if p * b <= limit]
+
+
+def _streams(problem: Conv2d, blocks: Blocks, limit: int) -> list[tuple[int, int]]:
+    """Those of `_tiles` whose runs lie evenly in the weights."""
+    interleave = Geometry(problem, blocks).interleave
+    return [(p, b) for p, b in _tiles(problem, blocks, limit) if interleave == 1 or interleave % b == 0]
 
 
 def _vector_slowdown(pixels: int, blocks: int, need: float) -> float:

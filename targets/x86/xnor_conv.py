@@ -25,17 +25,17 @@ _FEWEST_WORDS = 4
 
 @dataclass(frozen=True)
 class XnorConv2d(CountingConv2d):
-    """Weights uint32 [runs, steps, B, 16]."""
+    """Weights uint32 [blocks / U, steps, U, 16]; see `Geometry.arrange`."""
 
     family: ClassVar[str] = "xnor_conv2d"
 
     def weight_parameters(self) -> list[Parameter]:
         """Words of weights."""
-        return [Parameter("weights", "uint32", self.work.runs * self.geometry.steps * self.tiling.blocks * LANES, 64)]
+        return [Parameter("weights", "uint32", self.blocks.count * self.geometry.steps * LANES, 64)]
 
     def pack_weights(self, constants: Constants) -> list[Array]:
         """Bits of the weights, channels of direction -1 negated."""
-        return [self.geometry.arrange(self.directed_weights(constants), self.tiling.blocks)]
+        return [self.geometry.arrange(self.directed_weights(constants))]
 
     def emit_tile(self, tile: Tile) -> None:
         """Count mismatches of all pixels and blocks, then finish each register."""
@@ -54,17 +54,16 @@ class XnorConv2d(CountingConv2d):
 
     def _accumulate(self, tile: Tile, counts: list[list[Expr]]) -> None:
         """counts[p][b] += mismatches of pixel p with the channels of block b."""
-        per_step = self.tiling.blocks * LANES
-        at, weight = tile.source.start(tile.pixel), tile.run * (self.geometry.steps * per_step)
+        at, weight = tile.source.start(tile.pixel), T.bind(self.geometry.first_weight(tile.block))
         if self.skips_columns:
             self._columns(tile, counts, at, weight)
         else:
             step = partial(self._step, tile, dict(enumerate(counts)))
-            for_taps(self.geometry.loops(), tile.rows, at, weight, per_step, step)
+            for_taps(self.geometry.loops(), tile.rows, at, weight, self.geometry.step_weights, step)
 
     def _columns(self, tile: Tile, counts: list[list[Expr]], at: Expr, weight: Expr) -> None:
         """Accumulate kernel column by column, for the pixels that see it."""
-        (_, kw), words, per_step = self.problem.kernel, self.geometry.group_inputs, self.tiling.blocks * LANES
+        kw, words, per_step = self.problem.kernel[1], self.geometry.group_inputs, self.geometry.step_weights
         rows, columns = self.geometry.taps()
         with T.serial(*tile.rows) as row:
             for column in range(kw):
@@ -79,8 +78,9 @@ class XnorConv2d(CountingConv2d):
 
     def _step(self, tile: Tile, counts: dict[int, list[Expr]], at: Expr, weight: Expr) -> None:
         """Compare one word of some pixels with the weights of all blocks."""
+        per_block = self.geometry.block_weights
         for p, row in counts.items():
             word = tile.source.lanes_at(at + p * tile.source.pixel_step())
             for b, count in enumerate(row):
-                mismatch = T.popcount(word ^ tile.weights[0][lanes(weight + b * LANES)])
+                mismatch = T.popcount(word ^ tile.weights[0][lanes(weight + b * per_block)])
                 write(count, count[lanes(0)] + T.reinterpret("int32x16", mismatch), lanes(0))

@@ -43,10 +43,19 @@ def residual(c: int, o: int, dtype: str) -> Conv2d:
     return Conv2d(image(c, dtype), o, (3, 3), (1, 1), (1, 1, 1, 1), epilogue=steps)
 
 
+def pixel(c: int, o: int, dtype: str) -> Conv2d:
+    x, into = (Buffer(1, 1, 1, channels, dtype) for channels in (c, o))  # type: ignore[arg-type]
+    return Conv2d(x, o, (1, 1), epilogue=(Step("threshold" if dtype == "bit" else "store", into=into),))
+
+
 PROBLEMS: dict[str, Problem] = {
     "binary": binary(64, 64),
     "binary-odd": binary(70, 41),
     "binary-wide": binary(129, 41),
+    "binary-6-blocks": binary(33, 96),
+    "binary-8-blocks": binary(33, 128),
+    "binary-pixel": pixel(70, 112, "bit"),
+    "float-pixel": pixel(40, 64, "float32"),
     "binary-residual": residual(64, 48, "bit"),
     "float": residual(16, 32, "float32"),
     "float-odd": residual(5, 21, "float32"),
