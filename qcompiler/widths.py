@@ -60,7 +60,8 @@ def widths(graph: ir.Graph) -> list[Width]:
     result = []
     for node in layers:
         first = not nx.ancestors(dependencies, node).intersection(layers)
-        result.append(Width(sources(node)[0], _weight_bits(node), None if first else _code_bits(node, ranges)))
+        name = (*sources(node), node.op_type)[0]
+        result.append(Width(name, _weight_bits(node), None if first else _code_bits(node, ranges)))
     return result
 
 
