@@ -30,7 +30,9 @@ def test_what_lies_between_kernels_runs_channels_last():
 
 
 def test_what_only_the_caller_sees_stays_dense():
-    text = "g (float[1, 4, 6, 6] x, float[1, 4, 6, 6] z) => (float[1, 8, 6, 6] y) { d = Concat <axis = 1> (x, z)\n y = Exp (d) }"
+    text = """g (float[1, 4, 6, 6] x, float[1, 4, 6, 6] z) => (float[1, 8, 6, 6] y) {
+        d = Concat <axis = 1> (x, z)
+        y = Exp (d) }"""
     model = graph(text)
     assert apply(ChooseLayouts(), model).rewrites == 0
     assert not is_marked(the(model, "Concat"))
