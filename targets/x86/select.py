@@ -19,6 +19,7 @@ from qcompiler.targets.x86.map import ElementMap2d
 from qcompiler.targets.x86.planar_map import PlanarMap2d, is_planar
 from qcompiler.targets.x86.pool import BitPool2d, FloatPool2d
 from qcompiler.targets.x86.tilings import Ranked, float_tilings, lookup_tilings, word_tilings
+from qcompiler.targets.x86.transpose_map import TransposeMap2d, can_transpose
 from qcompiler.targets.x86.xnor_conv import XnorConv2d
 
 # one lane after the other instead of a broadcast
@@ -38,6 +39,8 @@ def kernels_for(isa: Isa, problem: Problem) -> Sequence[Kernel]:
         return []
     if isinstance(problem, Pool2d):
         return [FloatPool2d(problem, blocks, _memory_ns(problem))]
+    if isinstance(problem, Map2d) and can_transpose(problem, blocks):
+        return [TransposeMap2d(problem, blocks, _memory_ns(problem))]
     if isinstance(problem, Map2d):
         return [ElementMap2d(problem, blocks, _memory_ns(problem))]
     return _convolutions(isa, problem, blocks) if _has_form(problem, blocks) else []

@@ -70,6 +70,17 @@ PROBLEMS: dict[str, Problem] = {
         image(3, order="nchw", w=21),
         (Step("mul", Channel()), Step("add", Tensor(image(1, w=21))), Step("store", into=image(3, order="nchw", w=21))),
     ),
+    "to-planes": Map2d(image(32, w=21), (Step("store", into=image(32, order="nchw", w=21)),)),
+    "from-planes": Map2d(
+        image(48, order="nchw", w=37),
+        (
+            Step("mul", Channel()),
+            Step("add", Tensor(image(1, w=37))),
+            Step("sub", Tensor(image(48, w=37))),
+            Step("store", into=image(48, w=37)),
+            Step("store_bits", into=image(48, "bit", w=37)),
+        ),
+    ),
     "repack": Map2d(image(48, "bit"), (Step("store_bits", into=image(48, "bit", groups=4)),)),
 }
 per_problem = pytest.mark.parametrize("problem", PROBLEMS.values(), ids=PROBLEMS.keys())

@@ -1,0 +1,114 @@
+"""Layout changes between planes and channels-last, in tiles of sixteen pixels by sixteen channels.
+
+A tile is transposed in registers by four rounds of exchanges: round d swaps the blocks of d x d lanes that lie off the
+diagonal of every block of 2d x 2d.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from tvm import tirx
+from tvm.script.ir_builder import tirx as T
+
+from qcompiler.targets.problem import Map2d, Tensor
+from qcompiler.targets.target import Array, Constants
+from qcompiler.targets.x86.blocks import Blocks
+from qcompiler.targets.x86.emit import (
+    LANES,
+    Expr,
+    Parameter,
+    View,
+    channels_last,
+    fenced,
+    float_view,
+    i64,
+    lanes,
+    prim_func,
+    split,
+    write,
+)
+from qcompiler.targets.x86.epilogue import Epilogue, channel_parameters, memory_parameters, outputs_of, pack_channels
+
+
+def can_transpose(problem: Map2d, blocks: Blocks) -> bool:
+    """Whether whole tiles cover the image, and planes lie on one side only: read, or written by a plain copy."""
+    x, outputs = problem.x, outputs_of(problem)
+    if x.dtype != "float32" or x.w < LANES or blocks.ragged:
+        return False
+    if channels_last(x):
+        return len(problem.epilogue) == 1 and not channels_last(outputs[0])
+    operands = [step.operand.buffer for step in problem.epilogue if isinstance(step.operand, Tensor)]
+    return all(channels_last(b) or b.c == 1 for b in [*outputs, *operands])
+
+
+@dataclass(frozen=True)
+class TransposeMap2d:
+    """Planes in and an elementwise chain, or planes out; see `qcompiler.targets.target.Kernel`."""
+
+    problem: Map2d
+    blocks: Blocks
+    cost: float
+
+    @property
+    def name(self) -> str:
+        """Family."""
+        return "map2d_transpose"
+
+    @property
+    def items(self) -> int:
+        """Rows of all images."""
+        return self.problem.x.n * self.problem.x.h
+
+    def pack(self, constants: Constants) -> tuple[Array, ...]:
+        """Channel constants of the epilogue."""
+        return tuple(pack_channels(constants, self.blocks))
+
+    def build(self, name: str) -> Any:
+        """The PrimFunc."""
+        channels = channel_parameters(self.problem.epilogue, self.blocks)
+        x = Parameter("x", "float32", self.problem.x.nbytes // 4, 4)
+
+        def body(buffers: list[Expr], item: Expr) -> None:
+            split_at = 1 + len(channels)
+            epilogue = Epilogue.bind(self.problem, self.blocks, buffers[1:split_at], buffers[split_at:])
+            self._row(float_view(self.problem.x, buffers[0]), epilogue, item)
+
+        return prim_func(name, [x, *channels, *memory_parameters(self.problem)], body)
+
+    def _row(self, view: View, epilogue: Epilogue, item: Expr) -> None:
+        """One row with its share of the halos."""
+        x = self.problem.x
+        n, y = (T.bind(part) for part in split(item, x.h))
+        with T.serial(i64(0), i64(self.blocks.count)) as block:
+            epilogue.emit_halos(n, y, block, x.h)
+            with T.serial(i64(0), i64(-(-x.w // LANES))) as tile:
+                self._tile(view, epilogue, (n, y, T.bind(T.min(tile * LANES, i64(x.w - LANES)))), block)
+
+    def _tile(self, view: View, epilogue: Epilogue, pixel: tuple[Expr, Expr, Expr], block: Expr) -> None:
+        """Sixteen pixels of a block."""
+        columns = transposed([T.bind(fenced(view.data[self._vector(view, pixel, block, i)])) for i in range(LANES)])
+        n, y, x0 = pixel
+        for i, column in enumerate(columns):
+            if view.channels_last:
+                (target,) = epilogue.targets
+                assert target is not None
+                write(target.data, column, self._vector(target, pixel, block, i))
+            else:
+                epilogue.emit((n, y, x0 + i), block, column)
+
+    def _vector(self, view: View, pixel: tuple[Expr, Expr, Expr], block: Expr, i: int) -> Expr:
+        """Where vector i of a tile lies: the channels of pixel i, or the pixels of channel i."""
+        n, y, x0 = pixel
+        first = self.blocks.first(block)
+        return lanes(view.offset(n, y, x0 + i, first) if view.channels_last else view.offset(n, y, x0, first + i))
+
+
+def transposed(rows: list[Expr]) -> list[Expr]:
+    """The columns of sixteen vectors of sixteen lanes."""
+    for d in (1, 2, 4, 8):
+        low = [lane if lane & d == 0 else lane - d + LANES for lane in range(LANES)]
+        high = [lane + d if lane & d == 0 else lane + LANES for lane in range(LANES)]
+        rows = [T.bind(tirx.Shuffle([rows[i & ~d], rows[i | d]], low if i & d == 0 else high)) for i in range(LANES)]
+    return rows
