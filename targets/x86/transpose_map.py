@@ -107,7 +107,8 @@ class TransposeMap2d:
 
 def transposed(rows: list[Expr]) -> list[Expr]:
     """The columns of sixteen vectors of sixteen lanes."""
-    for d in (1, 2, 4, 8):
+    # from coarse to fine: where vectors are narrow, the first rounds only rename registers
+    for d in (8, 4, 2, 1):
         low = [lane if lane & d == 0 else lane - d + LANES for lane in range(LANES)]
         high = [lane + d if lane & d == 0 else lane + LANES for lane in range(LANES)]
         rows = [T.bind(tirx.Shuffle([rows[i & ~d], rows[i | d]], low if i & d == 0 else high)) for i in range(LANES)]
