@@ -1,7 +1,7 @@
 """The steps that turn accumulators into stored outputs, for every kernel family.
 
-Each float step rounds to float32 on its own: products pass through an arithmetic fence, because the code generator
-would otherwise contract them with a following addition.
+Each float step rounds to float32 on its own: results pass through an arithmetic fence, because the code generator would
+otherwise contract products with a following addition, and simplify sums with constants.
 """
 
 from __future__ import annotations
@@ -187,9 +187,9 @@ def apply_step(op: str, v: Expr, operand: Expr) -> Expr:
     if op == "mul":
         return fenced(v * operand)
     if op == "add":
-        return v + operand
+        return fenced(v + operand)
     if op == "sub":
-        return v - operand
+        return fenced(v - operand)
     if op == "div":
         return fenced(v / operand)
     if op == "max":

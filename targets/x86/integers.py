@@ -21,7 +21,7 @@ from tvm.script.ir_builder import tirx as T
 from qcompiler.targets.target import Array, Constants
 from qcompiler.targets.x86.borders import Borders, borders_of
 from qcompiler.targets.x86.conv import DirectConv2d, Tile
-from qcompiler.targets.x86.emit import LANES, Expr, Parameter, i64, lanes, mask_bits, splat
+from qcompiler.targets.x86.emit import LANES, Expr, Parameter, fenced, i64, lanes, mask_bits, splat
 from qcompiler.targets.x86.epilogue import Pixel, is_threshold
 
 _MAGIC = 2.0**24
@@ -126,5 +126,5 @@ class CountingConv2d(DirectConv2d):
             tile.epilogue.store_mask(target, pixel, block, mask_bits(count <= base), padding_clear=True)
             return
         doubled = T.reinterpret("float32x16", count)
-        value = base - doubled if self._even else (splat(T.float32(_MAGIC)) - doubled) + base
+        value = base - doubled if self._even else fenced(splat(T.float32(_MAGIC)) - doubled) + base
         tile.epilogue.emit(pixel, block, value)

@@ -63,6 +63,12 @@ PROBLEMS: dict[str, Problem] = {
     "max": Pool2d(image(20), "max", (2, 2), (1, 1), (0, 0, 1, 1), (6, 9), epilogue=(Step("store", into=image(20)),)),
     "bits": Pool2d(image(40, "bit"), "bits", (2, 2), (1, 1), (0, 0, 1, 1), (6, 9), into=image(40, "bit")),
     "map": Map2d(image(33), (Step("max", Scalar(0.0)), Step("store_bits", into=image(33, "bit")))),
+    "sums": Conv2d(
+        image(7),
+        16,
+        (1, 1),
+        epilogue=(Step("add", Scalar(0.1)), Step("sub", Scalar(0.1)), Step("store", into=image(16))),
+    ),
     "copy": Map2d(image(32), (Step("store", into=image(32)),)),
     "copy-odd": Map2d(image(5, order="nchw"), (Step("store", into=image(5)),)),
     "copy-bits": Pool2d(image(64, "bit"), "bits", (1, 1), (1, 1), (0,) * 4, (6, 9), into=image(64, "bit")),
