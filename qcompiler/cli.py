@@ -164,7 +164,10 @@ def _print_compiled(console: Console, bundle: Bundle, explain: bool) -> None:
     sizes = {name: info.bytes for name, info in bundle.manifest.files.items() if name.startswith("lib")}
     files = ", ".join(f"{name} ({size / 1024:.1f} KiB)" for name, size in sizes.items())
     say(f"wrote {bundle.directory}/: {files}, {bundle.name}.h, example.c, bench.c")
-    say(f"try: qrun {bundle.directory} --benchmark")
+    if bundle.runs_here:
+        say(f"try: qrun {bundle.directory} --benchmark")
+    else:
+        say(f"for {bundle.manifest.architecture}: {bundle.directory}/example.c says how to build a program")
 
 
 def _explanations(bundle: Bundle) -> Iterator[str]:

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import onnx_ir as ir
 
 from qcompiler import passes, targets
 from qcompiler import verify as verification
-from qcompiler.bundle.load import Bundle, load
+from qcompiler.bundle.emulated import PACKAGE, EmulatedBundle, emulator_for
+from qcompiler.bundle.load import Bundle, describe
 from qcompiler.bundle.staging import check_free, new_directory
 from qcompiler.bundle.write import write_into
 from qcompiler.errors import UsageError
 from qcompiler.frontend import canonicalize
 from qcompiler.ir import oracle
+from qcompiler.ir.program import Program
 from qcompiler.lowering.module import lower
 from qcompiler.passes.result import PassResult
 from qcompiler.passes.runner import run_passes
@@ -25,6 +28,7 @@ from qcompiler.watch import GraphWatcher
 from qcompiler.widths import check_bits
 
 SEED = 0
+UNVERIFIED = "not verified on this machine"
 # later passes split wider codes into binary products
 WIDTHS_KNOWN_AFTER = "resolve-sign-zero"
 
@@ -50,11 +54,11 @@ def compile(
     """Compile an ONNX file into a bundle and load it.
 
     target: a machine family; mcpu: its instruction-set levels or CPU names (none: all levels, chosen at load time).
-    bits: "auto", or the widest quantized layer allowed, 1 to 8. output: the directory to create (default: MODEL.qc in
-    the current directory). shapes: static shapes of dynamic inputs. threads: default of later runs. verify: compare
-    with onnxruntime, on `inputs` (name -> array) or random ones. print_after: print the graph after this pass.
-    save_ir: a directory for a runnable ONNX file after each pass. force: replace an existing bundle.
-    progress: called with the name of each stage.
+    bits: "auto", or the widest quantized layer allowed, 1 to 8. output: the directory to create (default: MODEL.qc
+    in the current directory). shapes: static shapes of dynamic inputs. threads: default of later runs. verify:
+    compare with onnxruntime, on `inputs` (name -> array) or random ones, under an emulator for another processor
+    family. print_after: print the graph after this pass. save_ir: a directory for a runnable ONNX file after each
+    pass. force: replace an existing bundle. progress: called with the name of each stage.
 
     Raises UsageError, InvalidModel, UnsupportedModel or VerificationFailed; nothing is left behind then.
     """
@@ -85,8 +89,28 @@ def compile(
         if verify:
             say("verifying against onnxruntime")
             data = inputs if inputs is not None else oracle.random_inputs(graph, SEED)
-            say(verification.verify(load(staged), program, graph, Reference(path, source), data).summary())
-    return load(folder)
+            for line in _verified(staged, program, graph, Reference(path, source), data):
+                (progress or warnings.warn)(line) if line.startswith(UNVERIFIED) else say(line)
+    return describe(folder)
+
+
+def _verified(
+    folder: Path, program: Program, graph: ir.Model, reference: Reference, data: Inputs
+) -> Iterator[str]:
+    """Verify a bundle, under an emulator where its code is for another processor family; one line per verification."""
+    bundle = describe(folder)
+    if bundle.runs_here:
+        yield verification.verify(bundle, program, graph, reference, data).summary()
+        return
+    architecture = bundle.manifest.architecture
+    emulator = emulator_for(architecture)
+    if emulator is None:
+        yield f"{UNVERIFIED}: it cannot run {architecture} code; install the package {PACKAGE} to verify by emulation"
+        return
+    with EmulatedBundle(folder, bundle.manifest, emulator) as emulated:
+        for emulated.variant, variant in enumerate(program.variants):
+            verified = verification.verify(emulated, program, graph, reference, data)
+            yield f"{variant.name} under {Path(emulator).name}: {verified.summary()}"
 
 
 def identifier(stem: str) -> str:

@@ -16,14 +16,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 import onnx
 import onnx_ir as ir
 
-from qcompiler.bundle.load import Bundle
+from qcompiler.bundle.stepping import Stepper
 from qcompiler.errors import QCompilerError, UsageError, VerificationFailed
 from qcompiler.ir import ops, oracle
 from qcompiler.ir.program import Program, StoredValue, TensorInfo
@@ -33,6 +33,18 @@ Inputs = Mapping[str, Array]
 
 BOUND = 1e-4
 TIE = 1e-5
+
+
+class Runnable(Protocol):
+    """A bundle as verification uses it."""
+
+    def run(self, inputs: Inputs) -> dict[str, Array]:
+        """Outputs by name."""
+        ...
+
+    def stepper(self, inputs: Inputs) -> Stepper:
+        """A run that can be stopped between steps."""
+        ...
 
 
 class Reference:
@@ -93,7 +105,7 @@ class Verification:
         )
 
 
-def verify(bundle: Bundle, program: Program, final: ir.Model, reference: Reference, inputs: Inputs) -> Verification:
+def verify(bundle: Runnable, program: Program, final: ir.Model, reference: Reference, inputs: Inputs) -> Verification:
     """Compare a bundle with its final graph step by step, and with the reference model end to end.
 
     inputs: by name, arrays of the model's shapes, or several samples stacked along the first axis.
@@ -161,7 +173,7 @@ def relative_difference(found: Array, expected: Array) -> float:
 class _StepCheck:
     """Runs a bundle one step at a time beside its final graph."""
 
-    def __init__(self, bundle: Bundle, program: Program, final: ir.Model) -> None:
+    def __init__(self, bundle: Runnable, program: Program, final: ir.Model) -> None:
         self._bundle = bundle
         self._program = program
         self._sources = _sign_sources(final)

@@ -18,7 +18,7 @@ C_TYPES = {
     "float32": "float",
     "float64": "double",
 }
-CPU_SOURCES = {"x86_64": "cpu_x86"}
+CPU_SOURCES = {"x86_64": "cpu_x86", "aarch64": "cpu_arm", "arm": "cpu_arm"}
 
 
 def workspace_size(program: Program) -> int:
@@ -35,6 +35,11 @@ def public_header(program: Program) -> str:
 def example(program: Program, template: str, compiler: str) -> str:
     """The text of example.c or bench.c, to be compiled with `compiler`."""
     return _filled(program, template).replace("@cc@", compiler)
+
+
+def named(template: str, name: str) -> str:
+    """The text of a C file that depends on the network's name alone."""
+    return _template(template).replace("@name@", name).replace("@NAME@", name.upper())
 
 
 def internal_symbols(program: Program) -> tuple[str, ...]:

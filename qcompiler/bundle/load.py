@@ -34,15 +34,31 @@ _SAFE_OPEN = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
 class Bundle:
-    """A compiled network, ready to run. All methods may be called from several threads at the same time."""
+    """A compiled network, ready to run. All methods may be called from several threads at the same time.
 
-    def __init__(self, directory: Path, manifest: Manifest, library: Library, texts: Mapping[str, bytes]) -> None:
+    Without a library it can be described, but not run: methods that would run it raise UnsupportedCpu.
+    """
+
+    def __init__(
+        self, directory: Path, manifest: Manifest, library: Library | None, texts: Mapping[str, bytes]
+    ) -> None:
         self.directory = directory
         self.manifest = manifest
-        self._library = library
+        self._loaded = library
         self._texts = texts
         self._idle: list[Array] = []
         self._lock = threading.Lock()
+
+    @property
+    def runs_here(self) -> bool:
+        """Whether the bundle is for this machine's processor family."""
+        return self._loaded is not None
+
+    @property
+    def _library(self) -> Library:
+        if self._loaded is None:
+            raise _foreign(self.manifest)
+        return self._loaded
 
     @property
     def name(self) -> str:
@@ -160,6 +176,25 @@ def load(directory: str | os.PathLike[str], *, variant: str | None = None) -> Bu
     variant: use this instruction-set variant instead of the best one. Raises UsageError where there is no bundle or no
     such variant, InvalidBundle where it is damaged, UnsupportedCpu where it cannot run on this machine.
     """
+    folder, manifest, contents = _read(directory)
+    if not _is_native(manifest):
+        raise _foreign(manifest)
+    if not elf.is_whole_library(contents[manifest.library], manifest.architecture):
+        raise InvalidBundle(f"{manifest.library} is not a whole library for {manifest.architecture}", remedy=REMEDY)
+    library = Library(manifest.name, contents[manifest.library])
+    _check_library(manifest, library)
+    _select(manifest, library, variant)
+    return Bundle(folder, manifest, library, _texts(contents))
+
+
+def describe(directory: str | os.PathLike[str]) -> Bundle:
+    """Open a bundle as `load` does, and one for another processor family without its library."""
+    folder, manifest, contents = _read(directory)
+    return load(folder) if _is_native(manifest) else Bundle(folder, manifest, None, _texts(contents))
+
+
+def _read(directory: str | os.PathLike[str]) -> tuple[Path, Manifest, dict[str, bytes]]:
+    """A bundle's manifest and files, checked against one another."""
     folder = Path(directory)
     if not folder.is_dir():
         raise UsageError(f"there is no directory '{folder}'", remedy="name a directory made by qcompile")
@@ -167,14 +202,11 @@ def load(directory: str | os.PathLike[str], *, variant: str | None = None) -> Bu
         raise UsageError(f"'{folder}' is not a bundle: it has no {FILE_NAME}", remedy="name one made by qcompile")
     manifest = manifests.decode(_read_file(folder, FILE_NAME, manifests.MAX_MANIFEST_BYTES))
     contents = {name: _checked_file(folder, name, info) for name, info in manifest.files.items()}
-    _check_architecture(manifest)
-    if not elf.is_whole_library(contents[manifest.library], manifest.architecture):
-        raise InvalidBundle(f"{manifest.library} is not a whole library for {manifest.architecture}", remedy=REMEDY)
-    library = Library(manifest.name, contents[manifest.library])
-    _check_library(manifest, library)
-    _select(manifest, library, variant)
-    texts = {name: content for name, content in contents.items() if name.startswith("report.")}
-    return Bundle(folder, manifest, library, texts)
+    return folder, manifest, contents
+
+
+def _texts(contents: Mapping[str, bytes]) -> dict[str, bytes]:
+    return {name: content for name, content in contents.items() if name.startswith("report.")}
 
 
 def _read_file(folder: Path, name: str, limit: int) -> bytes:
@@ -198,14 +230,20 @@ def _checked_file(folder: Path, name: str, info: manifests.FileInfo) -> bytes:
     return content
 
 
-def _check_architecture(manifest: Manifest) -> None:
+def _machine() -> str:
     machine = platform.machine()
-    machine = "arm" if machine.startswith("armv") else machine
-    if machine != manifest.architecture:
-        raise UnsupportedCpu(
-            f"the bundle is for {manifest.architecture}, this machine is {machine}",
-            remedy="compile the model for this machine with --target",
-        )
+    return "arm" if machine.startswith("armv") else machine
+
+
+def _is_native(manifest: Manifest) -> bool:
+    return manifest.architecture == _machine()
+
+
+def _foreign(manifest: Manifest) -> UnsupportedCpu:
+    return UnsupportedCpu(
+        f"the bundle is for {manifest.architecture}, this machine is {_machine()}",
+        remedy="compile the model for this machine with --target",
+    )
 
 
 def _check_library(manifest: Manifest, library: Library) -> None:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from qcompiler.bundle import values
-from qcompiler.bundle.execution import Execution
 from qcompiler.bundle.manifest import Step
 from qcompiler.errors import UsageError
 from qcompiler.ir.program import StoredValue, TensorInfo
@@ -17,10 +16,27 @@ from qcompiler.ir.program import StoredValue, TensorInfo
 Array = npt.NDArray[Any]
 
 
+class Memory(Protocol):
+    """Inputs and outputs in the network's order, the workspace (uint8), and steps that work on them."""
+
+    @property
+    def inputs(self) -> Sequence[Array]: ...  # noqa: D102
+
+    @property
+    def outputs(self) -> Sequence[Array]: ...  # noqa: D102
+
+    @property
+    def workspace(self) -> Array: ...  # noqa: D102
+
+    def run_steps(self, first: int, last: int) -> None:
+        """Run the steps first .. last - 1."""
+        ...
+
+
 class Stepper:
     """One run under control. Memory plans reuse the workspace: read a value right after the step that stores it."""
 
-    def __init__(self, execution: Execution, steps: Sequence[Step], outputs: Sequence[TensorInfo]) -> None:
+    def __init__(self, execution: Memory, steps: Sequence[Step], outputs: Sequence[TensorInfo]) -> None:
         self._execution = execution
         self._steps = steps
         self._outputs = outputs

@@ -29,8 +29,12 @@ LINK_FLAGS = (
     "-nostartfiles",
     "-static-libgcc",
     "-Wl,--gc-sections,--build-id=none,--as-needed,-O1",
-    "-Wl,-z,defs,-z,noexecstack,-z,relro,-z,now,-z,max-page-size=4096,-z,noseparate-code",
+    "-Wl,-z,defs,-z,noexecstack,-z,now,-z,noseparate-code",
 )
+# 64-bit ARM kernels have pages of 4, 16 (Raspberry Pi 5) or 64 KiB, and a library must be laid out for the largest;
+# with relro it would be padded to a whole one
+PAGE_FLAGS = {"aarch64": "-Wl,-z,max-page-size=65536,-z,norelro"}
+SMALL_PAGES = "-Wl,-z,max-page-size=4096,-z,relro"
 ALLOWED_NEEDED = re.compile(r"(libc|libm|libpthread|ld-linux[a-z0-9_-]*)\.(so|musl)[a-z0-9_.-]*")
 _SYMBOL = re.compile(r"^(?:[0-9a-fA-F]+)?\s+([A-Za-z?-])\s+(\S+)$")
 _NEEDED = re.compile(r"\(NEEDED\).*\[(.+)\]")
@@ -41,6 +45,7 @@ _RUNTIME = re.compile(r"_*TVM")
 class Toolchain:
     """Commands for one architecture; `prefix` is empty for the machine's own."""
 
+    architecture: str
     prefix: str
 
     @property
@@ -67,7 +72,8 @@ class Toolchain:
     def link_shared(self, objects: Sequence[str], target: str, folder: Path) -> None:
         """Link a stripped shared library that needs nothing but libc and libm."""
         soname = f"-Wl,-soname,{target}"
-        self.run("cc", "-shared", *LINK_FLAGS, soname, "-s", "-o", target, *objects, "-lm", "-pthread", folder=folder)
+        flags = (*LINK_FLAGS, PAGE_FLAGS.get(self.architecture, SMALL_PAGES), soname)
+        self.run("cc", "-shared", *flags, "-s", "-o", target, *objects, "-lm", "-pthread", folder=folder)
 
     def archive(self, objects: Sequence[str], target: str, folder: Path) -> None:
         """Make a static library; equal objects give equal bytes."""
@@ -109,7 +115,7 @@ def machine_of(object_code: bytes) -> str:
 def toolchain_for(architecture: str) -> Toolchain:
     """The chain that makes code for `architecture` on this machine. Raises QCompilerError where it is not installed."""
     host = "arm" if platform.machine().startswith("armv") else platform.machine()
-    chain = Toolchain("" if host == architecture else CROSS_PREFIXES[architecture])
+    chain = Toolchain(architecture, "" if host == architecture else CROSS_PREFIXES[architecture])
     for tool in (chain.compiler, *(f"{chain.prefix}{name}" for name in ("ar", "nm", "objcopy", "readelf"))):
         _found(tool)
     return chain

@@ -16,10 +16,10 @@ import numpy.typing as npt
 from tvm.script.ir_builder import tirx as T
 
 from qcompiler.targets.target import Array, Constants
-from qcompiler.targets.x86.conv import Tile
-from qcompiler.targets.x86.direct import Loop, for_taps
-from qcompiler.targets.x86.emit import LANES, Expr, Parameter, i64, lanes, splat, split, temporary, write
-from qcompiler.targets.x86.integers import CountingConv2d
+from qcompiler.targets.vector.conv import Tile
+from qcompiler.targets.vector.direct import Loop, for_taps
+from qcompiler.targets.vector.emit import LANES, Expr, Parameter, i64, lanes, splat, split, temporary, write
+from qcompiler.targets.vector.integers import CountingConv2d
 
 _SHUFFLE = {16: "llvm.x86.ssse3.pshuf.b.128", 32: "llvm.x86.avx2.pshuf.b", 64: "llvm.x86.avx512.pshuf.b.512"}
 _WORDS_PER_BYTE_SUM = 7

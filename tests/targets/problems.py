@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from hypothesis import strategies as st
@@ -21,9 +23,9 @@ from qcompiler.targets.problem import (
     Tensor,
 )
 from qcompiler.targets.target import Array, Constants, Kernel, Variant
+from qcompiler.targets.vector.runner import Runner, aligned, empty_outputs
 from qcompiler.targets.x86 import TARGET
 from qcompiler.targets.x86.machine import host_features, supports
-from qcompiler.targets.x86.runner import Runner, aligned, empty_outputs
 
 RUNNABLE = [variant for variant in TARGET.variants(()) if supports(variant.isa, host_features())]
 
@@ -179,6 +181,7 @@ def results(
     cuts: tuple[int, ...] = (),
     offset: int = 4,
     made: Constants | None = None,
+    make_runner: Callable[[Kernel, Variant, Constants], Any] = Runner,
 ) -> list[tuple[Array, Array]]:
     """(computed, expected) per output; the work is cut at `cuts`, and run-time arrays are misaligned by `offset`."""
     rng = np.random.default_rng(seed)
@@ -187,7 +190,7 @@ def results(
     buffers = [step.operand.buffer for step in problem.epilogue if isinstance(step.operand, Tensor)]
     tensors = [aligned(values(rng, b), offset=offset) for b in buffers]
     outputs = [guarded(a, offset) for a in empty_outputs(problem)]
-    runner = Runner(kernel, variant, made)
+    runner = make_runner(kernel, variant, made)
     edges = sorted({0, runner.items, *(cut % (runner.items + 1) for cut in cuts)})
     pointers = runner.bind(x, tensors, [inner for _, inner in outputs])
     for begin, end in reversed(list(zip(edges, edges[1:], strict=False))):

@@ -12,9 +12,9 @@ from qcompiler.errors import UsageError
 from qcompiler.targets import reference
 from qcompiler.targets.problem import Buffer, Channel, Conv2d, Halo, Map2d, Pool2d, Problem, Scalar, Step, Tensor
 from qcompiler.targets.target import Constants
+from qcompiler.targets.vector.runner import object_code
 from qcompiler.targets.x86 import TARGET, X86Variant
 from qcompiler.targets.x86.machine import host_features
-from qcompiler.targets.x86.runner import object_code
 from tests.targets.problems import RUNNABLE, constants, results, values
 
 EDGE = Halo(1, 1, 1, 1)

@@ -6,6 +6,7 @@ LLVM expands the population count, which makes this the portable form.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import ClassVar
@@ -13,14 +14,17 @@ from typing import ClassVar
 from tvm.script.ir_builder import tirx as T
 
 from qcompiler.targets.target import Array, Constants
-from qcompiler.targets.x86.columns import Pixels, choose, sees
-from qcompiler.targets.x86.conv import Tile
-from qcompiler.targets.x86.direct import for_taps
-from qcompiler.targets.x86.emit import LANES, Expr, Parameter, i64, lanes, splat, temporary, write
-from qcompiler.targets.x86.integers import CountingConv2d
+from qcompiler.targets.vector.columns import Pixels, choose, sees
+from qcompiler.targets.vector.conv import Tile
+from qcompiler.targets.vector.direct import Loop, for_taps
+from qcompiler.targets.vector.emit import LANES, Expr, Parameter, i64, lanes, splat, temporary, write
+from qcompiler.targets.vector.integers import CountingConv2d
 
 # below this, a loop over the words of one kernel column costs more than the taps it leaves out
 _FEWEST_WORDS = 4
+
+
+Step = Callable[[Expr, Expr], None]
 
 
 @dataclass(frozen=True)
@@ -43,7 +47,7 @@ class XnorConv2d(CountingConv2d):
         counts = [[temporary("int32") for _ in range(blocks)] for _ in range(self.tiling.pixels)]
         for count in (count for row in counts for count in row):
             write(count, splat(T.int32(self.start)), lanes(0))
-        self._accumulate(tile, counts)
+        self.accumulate(tile, counts)
         self.finish_tile(tile, counts)
 
     @property
@@ -52,14 +56,18 @@ class XnorConv2d(CountingConv2d):
         padded = self.problem.pad_value == 0 and max(self.problem.pads[1], self.problem.pads[3]) > 0
         return padded and self.geometry.group_inputs >= _FEWEST_WORDS
 
-    def _accumulate(self, tile: Tile, counts: list[list[Expr]]) -> None:
+    def accumulate(self, tile: Tile, counts: list[list[Expr]]) -> None:
         """counts[p][b] += mismatches of pixel p with the channels of block b."""
         at, weight = tile.source.start(tile.pixel), T.bind(self.geometry.first_weight(tile.block))
         if self.skips_columns:
             self._columns(tile, counts, at, weight)
         else:
             step = partial(self._step, tile, dict(enumerate(counts)))
-            for_taps(self.geometry.loops(), tile.rows, at, weight, self.geometry.step_weights, step)
+            self.for_steps(self.geometry.loops(), tile, at, weight, step)
+
+    def for_steps(self, loops: list[Loop], tile: Tile, at: Expr, weight: Expr, step: Step) -> None:
+        """Run the reduction `loops`; see `for_taps`."""
+        for_taps(loops, tile.rows, at, weight, self.geometry.step_weights, step)
 
     def _columns(self, tile: Tile, counts: list[list[Expr]], at: Expr, weight: Expr) -> None:
         """Accumulate kernel column by column, for the pixels that see it."""

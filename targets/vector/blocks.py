@@ -16,7 +16,7 @@ from tvm.script.ir_builder import tirx as T
 
 from qcompiler.ir.numerics import words_for
 from qcompiler.targets.problem import Buffer, Step
-from qcompiler.targets.x86.emit import LANES, Expr, lanes, splat, split
+from qcompiler.targets.vector.emit import LANES, Expr, lanes, splat, split
 
 
 @dataclass(frozen=True)

@@ -14,8 +14,8 @@ from tvm.script.ir_builder import tirx as T
 
 from qcompiler.targets.problem import Map2d, Tensor
 from qcompiler.targets.target import Array, Constants
-from qcompiler.targets.x86.blocks import Blocks
-from qcompiler.targets.x86.emit import (
+from qcompiler.targets.vector.blocks import Blocks
+from qcompiler.targets.vector.emit import (
     LANES,
     Expr,
     Parameter,
@@ -29,7 +29,7 @@ from qcompiler.targets.x86.emit import (
     split,
     write,
 )
-from qcompiler.targets.x86.epilogue import Epilogue, channel_parameters, memory_parameters, outputs_of, pack_channels
+from qcompiler.targets.vector.epilogue import Epilogue, channel_parameters, memory_parameters, outputs_of, pack_channels
 
 
 def can_transpose(problem: Map2d, blocks: Blocks) -> bool:

@@ -10,8 +10,8 @@ from tvm.script.ir_builder import tirx as T
 from qcompiler.ir.numerics import words_for
 from qcompiler.targets.problem import Map2d
 from qcompiler.targets.target import Array, Constants
-from qcompiler.targets.x86.blocks import Blocks
-from qcompiler.targets.x86.emit import (
+from qcompiler.targets.vector.blocks import Blocks
+from qcompiler.targets.vector.emit import (
     LANES,
     Expr,
     Parameter,
@@ -27,7 +27,7 @@ from qcompiler.targets.x86.emit import (
     temporary,
     write,
 )
-from qcompiler.targets.x86.epilogue import (
+from qcompiler.targets.vector.epilogue import (
     Epilogue,
     Pixel,
     channel_parameters,
@@ -35,7 +35,7 @@ from qcompiler.targets.x86.epilogue import (
     memory_parameters,
     pack_channels,
 )
-from qcompiler.targets.x86.pool import emit_row
+from qcompiler.targets.vector.pool import emit_row
 
 
 @dataclass(frozen=True)

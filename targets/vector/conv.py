@@ -10,10 +10,10 @@ from tvm.script.ir_builder import tirx as T
 
 from qcompiler.targets.problem import Conv2d
 from qcompiler.targets.target import Array, Constants
-from qcompiler.targets.x86.blocks import Blocks
-from qcompiler.targets.x86.direct import Geometry, Tiling, Work
-from qcompiler.targets.x86.emit import LANES, Expr, Parameter, View, i64, lanes, prim_func, splat
-from qcompiler.targets.x86.epilogue import Epilogue, Pixel, channel_parameters, memory_parameters, pack_channels
+from qcompiler.targets.vector.blocks import Blocks
+from qcompiler.targets.vector.direct import Geometry, Tiling, Work
+from qcompiler.targets.vector.emit import LANES, Expr, Parameter, View, i64, lanes, prim_func, splat
+from qcompiler.targets.vector.epilogue import Epilogue, Pixel, channel_parameters, memory_parameters, pack_channels
 
 
 @dataclass(frozen=True)

@@ -16,8 +16,8 @@ from tvm.script.ir_builder import tirx as T
 
 from qcompiler.ir.numerics import WORD_BITS, pack_bits
 from qcompiler.targets.problem import Conv2d
-from qcompiler.targets.x86.blocks import Blocks
-from qcompiler.targets.x86.emit import LANES, Expr, channels_last, i64, split
+from qcompiler.targets.vector.blocks import Blocks
+from qcompiler.targets.vector.emit import LANES, Expr, channels_last, i64, split
 
 
 @dataclass(frozen=True)

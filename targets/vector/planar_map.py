@@ -12,9 +12,21 @@ from tvm.script.ir_builder import tirx as T
 
 from qcompiler.targets.problem import Buffer, Map2d, Scalar, Step, Tensor
 from qcompiler.targets.target import Array, Constants
-from qcompiler.targets.x86.blocks import Blocks
-from qcompiler.targets.x86.emit import LANES, Expr, Parameter, View, fenced, i64, lanes, prim_func, splat, split, write
-from qcompiler.targets.x86.epilogue import (
+from qcompiler.targets.vector.blocks import Blocks
+from qcompiler.targets.vector.emit import (
+    LANES,
+    Expr,
+    Parameter,
+    View,
+    fenced,
+    i64,
+    lanes,
+    prim_func,
+    splat,
+    split,
+    write,
+)
+from qcompiler.targets.vector.epilogue import (
     Epilogue,
     apply_step,
     channel_parameters,

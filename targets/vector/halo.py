@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from tvm.script.ir_builder import tirx as T
 
-from qcompiler.targets.x86.blocks import Blocks
-from qcompiler.targets.x86.emit import LANES, Expr, View, fenced, i64, lanes, splat, write
+from qcompiler.targets.vector.blocks import Blocks
+from qcompiler.targets.vector.emit import LANES, Expr, View, fenced, i64, lanes, splat, write
 
 
 def emit_halo(target: View, blocks: Blocks, n: Expr, y: Expr, block: Expr, height: int) -> None:

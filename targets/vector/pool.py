@@ -12,8 +12,8 @@ from tvm.script.ir_builder import tirx as T
 from qcompiler.ir.numerics import pack_bits
 from qcompiler.targets.problem import Pool2d
 from qcompiler.targets.target import Array, Constants
-from qcompiler.targets.x86.blocks import Blocks
-from qcompiler.targets.x86.emit import (
+from qcompiler.targets.vector.blocks import Blocks
+from qcompiler.targets.vector.emit import (
     Expr,
     Parameter,
     View,
@@ -29,7 +29,7 @@ from qcompiler.targets.x86.emit import (
     word_view,
     write,
 )
-from qcompiler.targets.x86.epilogue import (
+from qcompiler.targets.vector.epilogue import (
     Epilogue,
     Pixel,
     channel_parameters,
@@ -37,7 +37,7 @@ from qcompiler.targets.x86.epilogue import (
     memory_parameters,
     pack_channels,
 )
-from qcompiler.targets.x86.halo import emit_halo
+from qcompiler.targets.vector.halo import emit_halo
 
 
 @dataclass(frozen=True)

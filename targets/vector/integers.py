@@ -19,10 +19,10 @@ import numpy.typing as npt
 from tvm.script.ir_builder import tirx as T
 
 from qcompiler.targets.target import Array, Constants
-from qcompiler.targets.x86.borders import Borders, borders_of
-from qcompiler.targets.x86.conv import DirectConv2d, Tile
-from qcompiler.targets.x86.emit import LANES, Expr, Parameter, fenced, i64, lanes, mask_bits, splat
-from qcompiler.targets.x86.epilogue import Pixel, is_threshold
+from qcompiler.targets.vector.borders import Borders, borders_of
+from qcompiler.targets.vector.conv import DirectConv2d, Tile
+from qcompiler.targets.vector.emit import LANES, Expr, Parameter, fenced, i64, lanes, mask_bits, splat
+from qcompiler.targets.vector.epilogue import Pixel, is_threshold
 
 _MAGIC = 2.0**24
 # counts below this keep the exponent of the magic number

@@ -17,7 +17,7 @@ import tvm
 from qcompiler.targets.problem import Problem
 from qcompiler.targets.reference import Array
 from qcompiler.targets.target import Constants, Kernel, Variant
-from qcompiler.targets.x86.epilogue import outputs_of
+from qcompiler.targets.vector.epilogue import outputs_of
 
 
 def object_code(kernel: Kernel, variant: Variant, path: Path, name: str = "kernel") -> Path:

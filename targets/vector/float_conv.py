@@ -8,9 +8,9 @@ from typing import ClassVar
 from tvm.script.ir_builder import tirx as T
 
 from qcompiler.targets.target import Array, Constants
-from qcompiler.targets.x86.conv import DirectConv2d, Tile
-from qcompiler.targets.x86.direct import for_taps
-from qcompiler.targets.x86.emit import LANES, Expr, Parameter, lanes, splat, temporary, write
+from qcompiler.targets.vector.conv import DirectConv2d, Tile
+from qcompiler.targets.vector.direct import for_taps
+from qcompiler.targets.vector.emit import LANES, Expr, Parameter, lanes, splat, temporary, write
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from functools import reduce
 from tvm.script.ir_builder import tirx as T
 
 from qcompiler.targets.problem import Conv2d
-from qcompiler.targets.x86.emit import Expr
+from qcompiler.targets.vector.emit import Expr
 
 Pixels = tuple[int, ...]
 

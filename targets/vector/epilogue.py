@@ -15,8 +15,8 @@ from tvm.script.ir_builder import tirx as T
 
 from qcompiler.targets.problem import Buffer, Channel, Problem, Scalar, Step, Tensor
 from qcompiler.targets.target import Constants
-from qcompiler.targets.x86.blocks import Blocks
-from qcompiler.targets.x86.emit import (
+from qcompiler.targets.vector.blocks import Blocks
+from qcompiler.targets.vector.emit import (
     LANES,
     Expr,
     Parameter,
@@ -31,7 +31,7 @@ from qcompiler.targets.x86.emit import (
     temporary,
     write,
 )
-from qcompiler.targets.x86.halo import emit_halo
+from qcompiler.targets.vector.halo import emit_halo
 
 Pixel = tuple[Expr, Expr, Expr]
 

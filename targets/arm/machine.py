@@ -1,0 +1,119 @@
+"""What ARM machines offer: cores and instruction-set levels, and the limits behind cost estimates."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from qcompiler.errors import UsageError
+from qcompiler.targets.target import CpuFeature
+
+DOTPROD = "asimddp"
+
+
+@dataclass(frozen=True)
+class Isa:
+    """Code for one core or instruction-set level.
+
+    name: a C identifier. cpuinfo: features that must be present, as in /proc/cpuinfo. registers: vector registers of
+    16 bytes. ghz: the clock that cost estimates assume. pipes: vector instructions per cycle.
+    """
+
+    name: str
+    triple: str
+    mcpu: str
+    mattr: tuple[str, ...]
+    cpuinfo: tuple[str, ...]
+    registers: int = 32
+    ghz: float = 1.5
+    pipes: int = 2
+
+    @property
+    def wide(self) -> bool:
+        """Whether this is 64-bit code."""
+        return self.triple.startswith("aarch64")
+
+    @property
+    def dotprod(self) -> bool:
+        """Whether udot adds four bytes to a 32-bit lane."""
+        return DOTPROD in self.cpuinfo
+
+    @property
+    def unroll(self) -> int:
+        """Steps that inner loops may unroll; sixteen registers hold the operands of one."""
+        return 4 if self.registers > 16 else 1
+
+    @property
+    def widen(self) -> str:
+        """The LLVM intrinsic that adds up neighbouring lanes into lanes of twice the size."""
+        return "llvm.aarch64.neon.uaddlp" if self.wide else "llvm.arm.neon.vpaddlu"
+
+    @property
+    def tvm_target(self) -> Mapping[str, Any]:
+        """The dict form of tvm.target.Target."""
+        target = {"kind": "llvm", "mtriple": self.triple, "mcpu": self.mcpu, "mattr": list(self.mattr), "opt-level": 2}
+        return target if self.wide else {**target, "mfloat-abi": "hard"}
+
+
+_A64, _A32 = "aarch64-linux-gnu", "armv7a-linux-gnueabihf"
+_V8 = ("asimd",)
+_V82 = ("asimd", DOTPROD)
+_V7 = ("neon", "vfpv4")
+
+# most demanding first; a level runs on every core with its features. LLVM's generic order is the best for Cortex-A53
+# and A55; code in the order for A72 and A76 takes three times as long there
+ISAS: tuple[Isa, ...] = (
+    Isa("cortex_a76", _A64, "cortex-a76", ("+neon", "+dotprod"), _V82, ghz=2.4),
+    Isa("cortex_a55", _A64, "generic", ("+neon", "+dotprod"), _V82, ghz=1.8, pipes=1),
+    Isa("dotprod", _A64, "generic", ("+neon", "+dotprod"), _V82, ghz=2.0),
+    Isa("cortex_a72", _A64, "cortex-a72", ("+neon",), _V8, ghz=1.5),
+    Isa("cortex_a53", _A64, "generic", ("+neon",), _V8, ghz=1.2, pipes=1),
+    Isa("generic", _A64, "generic", ("+neon",), _V8, ghz=1.5),
+    Isa("armv7", _A32, "cortex-a7", ("+neon", "+vfp4", "+thumb2"), _V7, registers=16, ghz=1.2, pipes=1),
+)
+DEFAULT = ("dotprod", "generic")
+
+# other names that people use, and the entry that serves them
+_ALIASES: Mapping[str, str] = {
+    "aarch64": "generic",
+    "armv8-a": "generic",
+    "armv8.2-a": "dotprod",
+    "armv7-a": "armv7",
+    **dict.fromkeys(("cortex-a35",), "cortex-a53"),
+    **dict.fromkeys(("cortex-a57", "cortex-a73"), "cortex-a72"),
+    **dict.fromkeys(("cortex-a510", "cortex-a520"), "cortex-a55"),
+    **dict.fromkeys(
+        ("cortex-a75", "cortex-a77", "cortex-a78", "cortex-a710", "cortex-a715", "cortex-a720", "cortex-x1",
+         "cortex-x2", "cortex-x3", "cortex-x4", "neoverse-n1", "neoverse-n2", "neoverse-v1", "neoverse-v2", "apple-m1"),
+        "cortex-a76",
+    ),
+    **dict.fromkeys(("cortex-a7", "cortex-a15"), "armv7"),
+}  # fmt: skip
+
+
+def isas_for(mcpu: Sequence[str]) -> tuple[Isa, ...]:
+    """The entries for --mcpu names, most demanding first; the default bundle's if none is named.
+
+    Raises UsageError for an unknown name, and where 32-bit and 64-bit code would share a bundle.
+    """
+    wanted = {_entry(name) for name in mcpu or DEFAULT}
+    found = tuple(isa for isa in ISAS if isa.name in wanted)
+    if len({isa.triple for isa in found}) > 1:
+        names = ", ".join(isa.name for isa in found)
+        raise UsageError(f"--mcpu: 32-bit and 64-bit code cannot share a bundle ({names})", remedy="make two bundles")
+    return found
+
+
+def _entry(name: str) -> str:
+    """The entry that one --mcpu name stands for."""
+    entry = _ALIASES.get(name, name).replace("-", "_")
+    if entry not in {isa.name for isa in ISAS}:
+        known = ", ".join(sorted({*_ALIASES, *(isa.name.replace("_", "-") for isa in ISAS)}))
+        raise UsageError(f"--mcpu: unknown ARM CPU '{name}', expected one of {known}")
+    return entry
+
+
+def features_of(isa: Isa) -> tuple[CpuFeature, ...]:
+    """The features the dispatcher must find."""
+    return tuple(CpuFeature(name) for name in isa.cpuinfo)

@@ -1,0 +1,86 @@
+"""The reduction of binary convolutions: cut into parts that bytes can count, its innermost loop unrolled.
+
+A byte holds the counts of 31 steps of eight bits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+from tvm.script.ir_builder import tirx as T
+
+from qcompiler.targets.vector.direct import Loop, for_taps
+from qcompiler.targets.vector.emit import Expr, fenced, i64
+
+MOST_STEPS = 31
+
+
+def for_parts(
+    loops: list[Loop],
+    rows: tuple[Expr, Expr],
+    x: Expr,
+    w: Expr,
+    w_step: int,
+    body: Callable[[list[Loop], Expr, Expr], None],
+) -> None:
+    """Run `body(loops, x offset, w offset)` for pieces of the reduction `loops` of at most 31 steps each.
+
+    The other arguments are those of `for_taps`, and of the loops that `body` is to run with it.
+    """
+    count = 1
+    for loop in loops:
+        count *= loop.extent
+    if count <= MOST_STEPS:
+        body(loops, x, w)
+        return
+    first, *inner = loops
+    if inner:
+
+        def piece(at: Expr, weight: Expr) -> None:
+            for_parts(inner, rows, T.bind(at), T.bind(weight), w_step, body)
+
+        for_taps([first], rows, x, w, w_step * (count // first.extent), piece)
+        return
+    trips = -(-first.extent // -(-first.extent // MOST_STEPS))
+    whole, rest = divmod(first.extent, trips)
+    with T.serial(i64(0), i64(whole)) as i:
+        at, weight = T.bind(x + i * (trips * first.stride)), T.bind(w + i * (trips * w_step))
+        body([replace(first, extent=trips)], at, weight)
+    if rest:
+        at, weight = x + whole * trips * first.stride, w + whole * trips * w_step
+        body([replace(first, extent=rest)], at, weight)
+
+
+def for_unrolled_taps(
+    loops: list[Loop],
+    rows: tuple[Expr, Expr],
+    x: Expr,
+    w: Expr,
+    w_step: int,
+    body: Callable[[Expr, Expr], None],
+    most: int,
+) -> None:
+    """`for_taps` with up to `most` steps of the innermost loop per jump, and no more: LLVM would unroll into spills."""
+    *outer, inner = loops
+    times = next(count for count in range(min(most, inner.extent), 0, -1) if inner.extent % count == 0)
+
+    def several(at: Expr, weight: Expr) -> None:
+        for i in range(times):
+            body(at + i * inner.stride, weight + i * w_step)
+
+    def innermost(at: Expr, weight: Expr) -> None:
+        if inner.extent == times:
+            several(at, weight)
+            return
+        with T.serial(i64(0), _opaque(inner.extent // times)) as i:
+            several(at + i * (inner.stride * times), weight + i * (w_step * times))
+
+    for_taps(outer, rows, x, w, w_step * inner.extent, innermost)
+
+
+def _opaque(count: int) -> Expr:
+    """A constant that the optimiser does not know."""
+    bits = float(np.int32(count).view(np.float32))
+    return T.bind(T.Cast("int64", T.reinterpret("int32", fenced(T.float32(bits), 1))))

@@ -1,0 +1,122 @@
+"""Binary convolution by rows: 128 channels of a pixel against 128 weights of one output channel at a time.
+
+Both operands are loaded as they lie, with no broadcast, and three instructions make 128 products. An accumulator
+belongs to one pixel and one output channel: four 32-bit lanes with udot, else sixteen bytes, good for 31 steps. At the
+end four accumulators are added up across lanes into one vector of four channels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+from tvm.script.ir_builder import tirx as T
+
+from qcompiler.targets.arm.parts import for_parts, for_unrolled_taps
+from qcompiler.targets.target import Array, Constants
+from qcompiler.targets.vector.conv import Tile
+from qcompiler.targets.vector.direct import Geometry, Loop
+from qcompiler.targets.vector.emit import LANES, Expr, i64, lanes, splat, temporary, write
+from qcompiler.targets.vector.xnor_conv import XnorConv2d
+
+_QUAD = 4
+_WORDS = 4
+# steps per jump of the inner loop for a number of pixels: more are faster on Cortex-A53, until they need the stack
+_UNROLLED = {1: 2, 2: 3, 3: 2}
+
+
+def reads_rows(geometry: Geometry) -> bool:
+    """Whether the reduction is made of runs of 128 channels that lie together, the same ones for all lanes."""
+    inner = geometry.loops()[-1]
+    return geometry.uniform(1) and inner.extent % _WORDS == 0 and inner.stride == 1
+
+
+@dataclass(frozen=True)
+class RowConv2d(XnorConv2d):
+    """Weights uint32 [blocks, passes, steps / 4, channels, 4 words]; tiles of one block. See `reads_rows`.
+
+    A pass over the pixels' words serves as many of the block's sixteen channels as there are accumulators for.
+    dotprod: whether udot adds up four bytes.
+    """
+
+    dotprod: bool
+
+    family: ClassVar[str] = "row_conv2d"
+
+    def pack_weights(self, constants: Constants) -> list[Array]:
+        """Four words of one channel side by side, channels of direction -1 negated."""
+        words = self.geometry.weight_lanes(self.directed_weights(constants))
+        split = words.reshape(len(words), -1, _WORDS, LANES // self._channels, self._channels)
+        return [np.ascontiguousarray(split.transpose(0, 3, 1, 4, 2))]
+
+    @property
+    def skips_columns(self) -> bool:
+        """Never: kernel columns that lie together are one run."""
+        return False
+
+    @property
+    def _channels(self) -> int:
+        """Output channels of a pass."""
+        return LANES if self.tiling.pixels == 1 else _QUAD
+
+    def accumulate(self, tile: Tile, counts: list[list[Expr]]) -> None:
+        """counts[p][0] += mismatches of pixel p, pass by pass."""
+        *outer, inner = self.geometry.loops()
+        loops = [*outer, Loop(inner.extent // _WORDS, _WORDS)]
+        start = T.bind(tile.source.start(tile.pixel))
+        passes, size = LANES // self._channels, self._channels * _WORDS
+        with T.serial(i64(0), i64(passes)) as each:
+            first = T.bind((tile.block * passes + each) * (self.geometry.steps // _WORDS * size))
+
+            def part(loops: list[Loop], at: Expr, weight: Expr) -> None:
+                self._part(tile, [row[0] for row in counts], each * self._channels, loops, at, weight)
+
+            if self.dotprod:
+                part(loops, start, first)
+            else:
+                for_parts(loops, tile.rows, start, first, size, part)
+
+    def _part(self, tile: Tile, counts: list[Expr], channel: Expr, loops: list[Loop], at: Expr, weight: Expr) -> None:
+        """Count, then add up the lanes of every accumulator."""
+        dtype, size = ("uint32", 4) if self.dotprod else ("uint8", 16)
+        sums = [[temporary(dtype, size) for _ in range(self._channels)] for _ in counts]
+        every = lanes(0, size)
+        for total in (total for row in sums for total in row):
+            write(total, splat(T.Cast(dtype, T.uint32(0)), size), every)
+        source, w = tile.source, tile.weights[0]
+
+        def step(x: Expr, first: Expr) -> None:
+            for p, row in enumerate(sums):
+                words = source.data[lanes(x + p * source.pixel_step(), _WORDS)]
+                for c, total in enumerate(row):
+                    mismatch = T.reinterpret(f"{dtype}x{size}", words ^ w[lanes(first + c * _WORDS, _WORDS)])
+                    write(total, total[every] + T.popcount(mismatch), every)
+
+        unrolled = _UNROLLED.get(self.tiling.pixels, 1)
+        for_unrolled_taps(loops, tile.rows, at, weight, self._channels * _WORDS, step, unrolled)
+        for count, row in zip(counts, sums, strict=True):
+            for quad in range(0, self._channels, _QUAD):
+                into = lanes(channel + quad, _QUAD)
+                added = self._sum([total[every] for total in row[quad : quad + _QUAD]])
+                write(count, count[into] + T.reinterpret("int32x4", added), into)
+
+    def _sum(self, totals: Sequence[Expr]) -> Expr:
+        """uint32x4: the lanes of each of four accumulators added up."""
+        dtype, halves = "uint32x4", list(totals)
+        if not self.dotprod:
+            dtype, halves = "uint16x8", [_pairwise("uint16x8", total) for total in totals]
+        pairs = [_side_by_side(dtype, *halves[:2]), _side_by_side(dtype, *halves[2:])]
+        added = _side_by_side(dtype, *pairs)
+        return added if self.dotprod else _pairwise("uint32x4", added)
+
+
+def _pairwise(dtype: str, counts: Expr) -> Expr:
+    """Neighbours added up into lanes of twice the size."""
+    return T.call_llvm_pure_intrin(dtype, "llvm.aarch64.neon.uaddlp", counts)
+
+
+def _side_by_side(dtype: str, left: Expr, right: Expr) -> Expr:
+    """Neighbours of `left`, then those of `right`, added up."""
+    return T.call_llvm_pure_intrin(dtype, "llvm.aarch64.neon.addp", left, right)

@@ -1,0 +1,41 @@
+"""Register tiles of binary convolutions on ARM: those that need no stack in their inner loops, and how good each is.
+
+The slowdowns are cycles of the inner loops in llvm-mca's models of Cortex-A72 and Neoverse N1, relative to three vector
+instructions for 128 products (`python -m benchmarks.arm`).
+"""
+
+from __future__ import annotations
+
+from qcompiler.targets.arm.machine import Isa
+from qcompiler.targets.problem import Conv2d
+from qcompiler.targets.vector.blocks import Blocks
+from qcompiler.targets.vector.tilings import Ranked, ranked, streams
+
+Slowdowns = dict[tuple[int, int], float]
+
+# pixels x blocks of sixteen channels; four registers of accumulators each
+_WORD: Slowdowns = {(2, 1): 1.09, (3, 1): 1.2, (1, 4): 1.2, (1, 3): 1.22, (1, 2): 1.22, (1, 1): 1.35}
+# with the instructions in the order that suits two pipes; in LLVM's generic order this tile
+# spills, and so does (4, 1)
+_WORD_SCHEDULED: Slowdowns = {**_WORD, (2, 2): 1.07}
+_WORD_16_REGISTERS: Slowdowns = {(2, 1): 1.1, (1, 2): 1.2, (1, 1): 1.3}
+_ROW: Slowdowns = {(2, 1): 1.0, (3, 1): 1.01, (4, 1): 1.02, (1, 1): 1.17}
+
+
+def word_tilings(isa: Isa, problem: Conv2d, blocks: Blocks) -> list[Ranked]:
+    """Tiles of `WordConv2d` and `ByteConv2d`."""
+    if isa.registers == 16:
+        return _offered(problem, blocks, _WORD_16_REGISTERS)
+    scheduled = isa.mcpu in ("cortex-a72", "cortex-a76")
+    return _offered(problem, blocks, _WORD_SCHEDULED if scheduled else _WORD)
+
+
+def row_tilings(problem: Conv2d, blocks: Blocks) -> list[Ranked]:
+    """Tiles of `RowConv2d`."""
+    return _offered(problem, blocks, _ROW)
+
+
+def _offered(problem: Conv2d, blocks: Blocks, slowdowns: Slowdowns) -> list[Ranked]:
+    """Those that the problem is large enough for."""
+    possible = streams(problem, blocks, 4)
+    return ranked(problem, blocks, [(p, b, slowdowns[p, b]) for p, b in possible if (p, b) in slowdowns])

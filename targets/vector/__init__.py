@@ -1,0 +1,5 @@
+"""Kernels for processors with vector registers: direct convolutions, pooling and maps over sixteen logical lanes.
+
+LLVM cuts sixteen lanes into as many registers as a machine needs; how many accumulators then fit is for the target's
+tilings to say.
+"""

@@ -1,0 +1,84 @@
+"""Register tiles of convolutions: which ones fit a machine, and which is best before anything is measured.
+
+The rule, from measurements: tiles that divide the row and the channel blocks beat everything else; with equal waste,
+enough independent accumulators to hide the latency of an addition or multiply-add; then few operand loads per product.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from qcompiler.targets.problem import Conv2d
+from qcompiler.targets.vector.blocks import Blocks
+from qcompiler.targets.vector.direct import Geometry, Tiling
+from qcompiler.targets.vector.emit import LANES
+
+_L1_WEIGHTS = 24 * 1024
+_KEPT = 16
+
+
+@dataclass(frozen=True)
+class Ranked:
+    """A tiling and its estimated time relative to the port limit (1 is perfect)."""
+
+    tiling: Tiling
+    slowdown: float
+    width: int = 0
+
+
+def word_tilings(problem: Conv2d, blocks: Blocks, limit: int) -> list[Ranked]:
+    """Tiles of the word form: at most `limit` accumulators of sixteen lanes."""
+    return ranked(problem, blocks, [(p, b, _vector_slowdown(p, b, 4)) for p, b in streams(problem, blocks, limit)])
+
+
+def float_tilings(problem: Conv2d, blocks: Blocks, vector_bytes: int, registers: int) -> list[Ranked]:
+    """Tiles of float convolutions: accumulators, the weights of one step and the broadcast input stay in registers."""
+    per_block = 64 // vector_bytes
+    tiles = [
+        (p, b, _vector_slowdown(p, b, 8 / per_block))
+        for p, b in streams(problem, blocks, 16)
+        if per_block * (p * b + (b if p > 1 else 0)) < registers
+    ]
+    return ranked(problem, blocks, tiles)
+
+
+def tiles_within(problem: Conv2d, blocks: Blocks, limit: int) -> list[tuple[int, int]]:
+    """All (pixels, blocks) of at most `limit` accumulators of sixteen lanes."""
+    geometry = Geometry(problem, blocks)
+    usable = [b for b in range(1, min(blocks.count, 8) + 1) if b == 1 or geometry.uniform(b)]
+    return [(p, b) for b in usable for p in range(1, min(problem.out_hw[1], 14) + 1) if p * b <= limit]
+
+
+def streams(problem: Conv2d, blocks: Blocks, limit: int) -> list[tuple[int, int]]:
+    """Those of `tiles_within` whose runs lie evenly in the weights."""
+    interleave = Geometry(problem, blocks).interleave
+    return [(p, b) for p, b in tiles_within(problem, blocks, limit) if interleave == 1 or interleave % b == 0]
+
+
+def _vector_slowdown(pixels: int, blocks: int, need: float) -> float:
+    """Latency not hidden by `need` accumulators, weights loaded for fewer than two pixels, and loads per product."""
+    return max(1.0, need / (pixels * blocks), 2 / pixels) * (1 + 0.05 / pixels + 0.03 / blocks)
+
+
+def ranked(problem: Conv2d, blocks: Blocks, tiles: list[tuple[int, int, float]], width: int = 0) -> list[Ranked]:
+    """The best tiles, with the slowdown of overlapping tiles on top."""
+    row, count = problem.out_hw[1], blocks.count
+    found = [
+        Ranked(_tiling(problem, blocks, p, b), s * -(-row // p) * p / row * -(-count // b) * b / count, width)
+        for p, b, s in tiles
+    ]
+    return best_first(found)
+
+
+def best_first(found: list[Ranked]) -> list[Ranked]:
+    """The best tiles, fastest first."""
+    return sorted(found, key=lambda one: one.slowdown)[:_KEPT]
+
+
+def _tiling(problem: Conv2d, blocks: Blocks, pixels: int, run: int) -> Tiling:
+    """Order and size of the work items around a register tile."""
+    weights = Geometry(problem, blocks).steps * blocks.count * LANES * 4
+    rows, tiles = problem.x.n * problem.out_hw[0], -(-problem.out_hw[1] // pixels)
+    rereads_rows = problem.x.nbytes * -(-blocks.count // run)
+    channel_major = weights > _L1_WEIGHTS and rereads_rows < weights * rows
+    return Tiling(pixels, run, tiles if rows >= 8 else min(tiles, 8), channel_major)

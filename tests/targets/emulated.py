@@ -1,0 +1,77 @@
+"""Runs a kernel for another processor family under an emulator, in memory shared through a file."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from qcompiler.bundle.emulated import emulator_for
+from qcompiler.targets.target import Array, Constants, Kernel, Variant
+from qcompiler.targets.vector.runner import object_code
+
+COMPILERS = {"aarch64": "aarch64-linux-gnu-gcc", "arm": "arm-linux-gnueabihf-gcc"}
+FENCE = 0xA5
+
+
+def missing(architecture: str) -> str:
+    """The Debian packages that are needed to run code for `architecture` and not installed; empty if none."""
+    compiler = COMPILERS[architecture]
+    packages = [] if shutil.which(compiler) else ["gcc-" + compiler.removesuffix("-gcc")]
+    return ", ".join(packages + ([] if emulator_for(architecture) else ["qemu-user"]))
+
+
+class EmulatedRunner:
+    """Like `runner.Runner`: `bind` places the arrays in the shared file, `call` runs and copies all of them back."""
+
+    def __init__(self, kernel: Kernel, variant: Variant, constants: Constants) -> None:
+        self.items = kernel.items
+        self._constants = list(kernel.pack(constants))
+        self._architecture = "aarch64" if variant.tvm_target["mtriple"].startswith("aarch64") else "arm"
+        self._folder = tempfile.TemporaryDirectory()
+        self._path = Path(self._folder.name)
+        object_code(kernel, variant, self._path / "kernel.o")
+
+    def bind(self, x: Array, tensors: Sequence[Array], outputs: Sequence[Array]) -> list[tuple[Array, int]]:
+        """Arrays and where they lie: constants aligned to 64 bytes, the others as they are in this process."""
+        placed, end = [], 64
+        for array in (x, *self._constants, *tensors, *outputs):
+            misaligned = 0 if any(array is constant for constant in self._constants) else array.ctypes.data % 64
+            placed.append((array, -(-end // 64) * 64 + misaligned))
+            end = placed[-1][1] + array.nbytes + 64
+        self._file = np.memmap(self._path / "memory", np.uint8, "w+", shape=(end,))
+        self._file[...] = FENCE
+        self._build([offset for _, offset in placed], end)
+        return placed
+
+    def _build(self, offsets: Sequence[int], size: int) -> None:
+        arguments = "".join(f"memory + {offset}, " for offset in offsets)
+        (self._path / "main.c").write_text(f"""
+            #include <fcntl.h>
+            #include <stdlib.h>
+            #include <sys/mman.h>
+            extern int kernel({"void *, " * len(offsets)}int, int);
+            int main(int argc, char **argv) {{
+                char *memory = mmap(0, {size}, PROT_READ | PROT_WRITE, MAP_SHARED, open(argv[1], O_RDWR), 0);
+                return argc != 4 || kernel({arguments}atoi(argv[2]), atoi(argv[3]));
+            }}""")
+        command = [COMPILERS[self._architecture], "-O1", "-static", "main.c", "kernel.o", "-o", "main"]
+        subprocess.run(command, cwd=self._path, check=True)
+
+    def call(self, pointers: Sequence[tuple[Array, int]], begin: int, end: int) -> None:
+        """Run the work items [begin, end)."""
+        used = np.zeros(self._file.shape, bool)
+        for array, offset in pointers:
+            self._file[offset : offset + array.nbytes] = array.reshape(-1).view(np.uint8)
+            used[offset : offset + array.nbytes] = True
+        emulator = emulator_for(self._architecture)
+        assert emulator is not None
+        command = [emulator, "-cpu", "max", str(self._path / "main"), str(self._path / "memory"), str(begin), str(end)]
+        subprocess.run(command, check=True)
+        assert (self._file[~used] == FENCE).all(), "wrote past a buffer"
+        for array, offset in pointers:
+            array.reshape(-1).view(np.uint8)[...] = self._file[offset : offset + array.nbytes]

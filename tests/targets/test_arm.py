@@ -1,0 +1,142 @@
+"""The ARM target: kernels under emulation against the numpy reference, and what their inner loops look like."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from benchmarks.inner_loops import assembly, inner_loops
+from qcompiler.errors import UsageError
+from qcompiler.targets.arm import TARGET, ArmVariant
+from qcompiler.targets.arm.machine import ISAS
+from qcompiler.targets.problem import Buffer, Conv2d, Halo, Problem, Step
+from qcompiler.targets.vector.runner import object_code
+from tests.targets.emulated import EmulatedRunner, missing
+from tests.targets.problems import convolutions, maps, pools, results
+from tests.targets.test_properties import PROBLEMS, binary, residual
+
+ALL = TARGET.variants([isa.name for isa in ISAS if isa.wide])
+ARMV7 = TARGET.variants(["armv7"])
+DISTINCT = [v for v in (*ALL, *ARMV7) if v.name in ("dotprod", "generic", "armv7")]
+EDGE = Halo(1, 1, 1, 1)
+
+
+def runnable(variant: ArmVariant) -> object:
+    packages = missing("aarch64" if variant.isa.wide else "arm")
+    skip = pytest.mark.skipif(bool(packages), reason=f"missing Debian packages: {packages}")
+    return pytest.param(variant, marks=skip, id=variant.name)
+
+
+per_variant = pytest.mark.parametrize("variant", [runnable(v) for v in DISTINCT])
+seeds = st.integers(0, 2**31)
+
+
+def layer(c: int, o: int, h: int = 5, w: int = 9, kernel: int = 3) -> Conv2d:
+    """A binary convolution whose result is packed again."""
+    pad = kernel // 2
+    halo = Halo(pad, pad, pad, pad)
+    x, y = (Buffer(1, h, w, n, "bit", halo=halo, halo_value=-1.0) for n in (c, o))
+    step = Step("threshold", into=y)
+    return Conv2d(x, o, (kernel, kernel), pads=(pad, pad, pad, pad), epilogue=(step,))
+
+
+DEEP: dict[str, Problem] = {
+    "rows": layer(128, 32),
+    "rows of 36 steps": layer(512, 16, 3, 4),
+    "words of 3 times 18 steps": layer(192, 16, 3, 4),
+    "matrix of 1000 words": layer(32000, 20, 1, 3, 1),
+    "matrix row": layer(4096, 20, 1, 1, 1),
+}
+
+
+@per_variant
+@pytest.mark.parametrize("problem", [*PROBLEMS.values(), *DEEP.values()], ids=[*PROBLEMS, *DEEP])
+def test_fixed_problems(problem: Problem, variant: ArmVariant) -> None:
+    kernels = variant.kernels(problem)
+    assert [k.cost for k in kernels] == sorted(k.cost for k in kernels)
+    families = {re.sub(r"_p\d.*", "", k.name): k for k in reversed(kernels)}
+    for kernel in families.values():
+        cuts = (kernel.items // 3,)
+        for got, expected in results(kernel, variant, problem, 1, cuts, make_runner=EmulatedRunner):
+            np.testing.assert_array_equal(got, expected, err_msg=kernel.name)
+
+
+@pytest.mark.slow
+@per_variant
+@pytest.mark.parametrize("problem", [*PROBLEMS.values(), *DEEP.values()], ids=[*PROBLEMS, *DEEP])
+def test_every_tiling(problem: Problem, variant: ArmVariant) -> None:
+    for kernel in variant.kernels(problem):
+        for got, expected in results(kernel, variant, problem, 1, make_runner=EmulatedRunner):
+            np.testing.assert_array_equal(got, expected, err_msg=kernel.name)
+
+
+@per_variant
+@settings(max_examples=12, deadline=None, suppress_health_check=list(HealthCheck))
+@given(problem=st.one_of(convolutions("bit"), convolutions("float32"), pools(), maps()), seed=seeds)
+def test_random_problems(variant: ArmVariant, problem: Problem, seed: int) -> None:
+    kernels = variant.kernels(problem)
+    if not kernels:
+        return
+    kernel = kernels[seed % len(kernels)]
+    with np.errstate(all="ignore"):
+        for got, expected in results(kernel, variant, problem, seed, (seed,), make_runner=EmulatedRunner):
+            np.testing.assert_array_equal(got, expected)
+
+
+@pytest.mark.parametrize("problem", PROBLEMS.values(), ids=PROBLEMS.keys())
+@pytest.mark.parametrize("variant", DISTINCT, ids=lambda v: v.name)
+def test_objects_call_nothing_but_the_compilers_own_library(
+    problem: Problem, variant: ArmVariant, tmp_path: Path
+) -> None:
+    path = object_code(variant.kernels(problem)[0], variant, tmp_path / "k.o", "some_name")
+    listing = subprocess.run(["nm", "--undefined-only", path], capture_output=True, text=True, check=True).stdout
+    # 32-bit ARM has no division of 64-bit numbers, and names the unwinder; both are in libgcc, which is linked in
+    allowed = set() if variant.isa.wide else {"__divdi3", "__moddi3", "__aeabi_unwind_cpp_pr0"}
+    assert set(re.findall(r"\S+$", listing, re.MULTILINE)) <= allowed
+
+
+@pytest.mark.parametrize("variant", ALL, ids=lambda v: v.name)
+@pytest.mark.parametrize("problem", [layer(128, 128, 14, 14), layer(64, 64, 14, 14), layer(32, 48, 14, 14),
+                                     layer(256, 256, 7, 7), layer(1024, 64, 1, 8, 1), binary(64, 64),
+                                     residual(64, 48, "bit")], ids=lambda p: f"{p.x.c}-{p.out_channels}")  # fmt: skip
+def test_no_inner_loop_of_a_binary_kernel_touches_the_stack(problem: Conv2d, variant: ArmVariant) -> None:
+    for kernel in variant.kernels(problem):
+        loops = [loop for loop in inner_loops(assembly(kernel, variant)) if loop.count("cnt")]
+        assert loops, kernel.name
+        for loop in loops:
+            assert loop.spills == 0, (kernel.name, loop.instructions)
+            assert loop.count("eor") == loop.count("cnt"), kernel.name
+
+
+@pytest.mark.parametrize("variant", ALL, ids=lambda v: v.name)
+@pytest.mark.parametrize("channels", [64, 128, 256, 512])
+def test_the_chosen_inner_loop_is_exclusive_or_count_and_add(channels: int, variant: ArmVariant) -> None:
+    kernel = variant.kernels(layer(channels, channels, 14, 14))[0]
+    assert ("row" in kernel.name) == (channels >= 128)
+    (loop,) = [loop for loop in inner_loops(assembly(kernel, variant)) if loop.count("cnt")]
+    assert len(loop.instructions) <= (3.6 if channels >= 128 else 3.85) * loop.count("cnt")
+
+
+def test_dotprod_adds_up_in_one_instruction() -> None:
+    (variant,) = TARGET.variants(["cortex-a76"])
+    for problem in (layer(128, 128), layer(64, 64)):
+        for kernel in variant.kernels(problem):
+            loops = [loop for loop in inner_loops(assembly(kernel, variant)) if loop.count("cnt")]
+            assert all(loop.count("udot") == loop.count("cnt") for loop in loops), kernel.name
+
+
+def test_variants_by_cpu_name() -> None:
+    assert [v.name for v in TARGET.variants(())] == ["dotprod", "generic"]
+    assert [v.name for v in TARGET.variants(["cortex-a53", "cortex-a76"])] == ["cortex_a76", "cortex_a53"]
+    assert [v.name for v in TARGET.variants(["neoverse-n1", "cortex-a57"])] == ["cortex_a76", "cortex_a72"]
+    assert {f.name for v in TARGET.variants(["dotprod"]) for f in v.features} == {"asimd", "asimddp"}
+    with pytest.raises(UsageError, match="cortex-m4.*cortex-a53"):
+        TARGET.variants(["cortex-m4"])
+    with pytest.raises(UsageError, match="32-bit and 64-bit"):
+        TARGET.variants(["armv7", "generic"])
