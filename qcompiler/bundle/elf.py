@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import platform
 import struct
 
 MACHINES = {62: "x86_64", 183: "aarch64", 40: "arm"}
 SHARED = 3
 LOAD = 1
+
+
+def host() -> str:
+    """The architecture that this process runs code of; a 32-bit process on a 64-bit ARM kernel is "arm"."""
+    name = platform.machine()
+    narrow = name == "aarch64" and struct.calcsize("P") == 4
+    return "arm" if narrow or name.startswith("armv") else name
 
 
 def machine(content: bytes) -> str | None:

@@ -6,7 +6,6 @@ import contextlib
 import hashlib
 import json
 import os
-import platform
 import stat
 import threading
 from collections.abc import Iterator, Mapping
@@ -230,18 +229,13 @@ def _checked_file(folder: Path, name: str, info: manifests.FileInfo) -> bytes:
     return content
 
 
-def _machine() -> str:
-    machine = platform.machine()
-    return "arm" if machine.startswith("armv") else machine
-
-
 def _is_native(manifest: Manifest) -> bool:
-    return manifest.architecture == _machine()
+    return manifest.architecture == elf.host()
 
 
 def _foreign(manifest: Manifest) -> UnsupportedCpu:
     return UnsupportedCpu(
-        f"the bundle is for {manifest.architecture}, this machine is {_machine()}",
+        f"the bundle is for {manifest.architecture}, this machine is {elf.host()}",
         remedy="compile the model for this machine with --target",
     )
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import platform
 import re
 import shutil
 import subprocess
@@ -114,8 +113,7 @@ def machine_of(object_code: bytes) -> str:
 
 def toolchain_for(architecture: str) -> Toolchain:
     """The chain that makes code for `architecture` on this machine. Raises QCompilerError where it is not installed."""
-    host = "arm" if platform.machine().startswith("armv") else platform.machine()
-    chain = Toolchain(architecture, "" if host == architecture else CROSS_PREFIXES[architecture])
+    chain = Toolchain(architecture, "" if elf.host() == architecture else CROSS_PREFIXES[architecture])
     for tool in (chain.compiler, *(f"{chain.prefix}{name}" for name in ("ar", "nm", "objcopy", "readelf"))):
         _found(tool)
     return chain
