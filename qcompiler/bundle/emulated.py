@@ -41,7 +41,8 @@ def emulator_for(architecture: str) -> str | None:
 class EmulatedBundle:
     """A bundle of another architecture, to be closed after use.
 
-    directory: the written bundle. variant: the number of the instruction-set variant to run.
+    directory: the written bundle. variant: the number of the instruction-set variant to run. executable: the program
+    that runs steps in a shared file; see c/emulated.c.
     """
 
     def __init__(self, directory: Path, manifest: Manifest, emulator: str) -> None:
@@ -52,7 +53,7 @@ class EmulatedBundle:
         self._folder = Path(self._open.enter_context(tempfile.TemporaryDirectory()))
         with contextlib.ExitStack() as on_failure:
             on_failure.callback(self._open.close)
-            self._executable = self._build(directory)
+            self.executable = self._build(directory)
             on_failure.pop_all()
 
     def __enter__(self) -> EmulatedBundle:
@@ -72,6 +73,11 @@ class EmulatedBundle:
         execution = self._open.enter_context(self._execution(inputs))
         return Stepper(execution, self._manifest.steps, self._manifest.outputs)
 
+    @property
+    def memory_bytes(self) -> int:
+        """Size of the shared file."""
+        return sum(_file_sizes(self._manifest)) + self._manifest.workspace_bytes
+
     def _build(self, directory: Path) -> Path:
         chain = toolchain.toolchain_for(self._manifest.architecture)
         name = self._manifest.name
@@ -89,7 +95,7 @@ class EmulatedBundle:
             memory = _Memory(Path(file.name), self._manifest)
             for array, source in zip(memory.inputs, given, strict=True):
                 array[...] = source
-            command = [self._emulator, "-cpu", "max", str(self._executable), file.name]
+            command = [self._emulator, "-cpu", "max", str(self.executable), file.name]
             with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
                 try:
                     yield EmulatedExecution(memory, process, self.variant)
@@ -102,12 +108,18 @@ class _Memory:
 
     def __init__(self, path: Path, manifest: Manifest) -> None:
         tensors = (*manifest.inputs, *manifest.outputs)
-        sizes = [-(-tensor_bytes(tensor) // ALIGNMENT) * ALIGNMENT for tensor in tensors]
+        sizes = _file_sizes(manifest)
         whole = np.memmap(path, np.uint8, "w+", shape=(sum(sizes) + manifest.workspace_bytes,))
         starts = np.cumsum([0, *sizes])
         arrays = [_array(whole[start:], tensor) for start, tensor in zip(starts, tensors, strict=False)]
         count = len(manifest.inputs)
         self.inputs, self.outputs, self.workspace = arrays[:count], arrays[count:], whole[starts[-1] :]
+
+
+def _file_sizes(manifest: Manifest) -> list[int]:
+    """Bytes of each input and output in the shared file."""
+    tensors = (*manifest.inputs, *manifest.outputs)
+    return [-(-tensor_bytes(tensor) // ALIGNMENT) * ALIGNMENT for tensor in tensors]
 
 
 def _array(memory: Array, tensor: TensorInfo) -> Array:
