@@ -64,6 +64,8 @@ def write_into(
     (folder / f"{program.name}.h").write_text(glue.public_header(program), encoding="utf-8")
     for name in ("example.c", "bench.c"):
         (folder / name).write_text(glue.example(program, name, chain.compiler), encoding="utf-8")
+    for template, name in (("package.cmake", f"{program.name}Config.cmake"), ("package.pc", f"{program.name}.pc")):
+        (folder / name).write_text(glue.named(template, program.name), encoding="utf-8")
     _write_report(folder, report, report_text)
     described = _describe(program, architecture, threads, _file_infos(folder))
     (folder / manifest.FILE_NAME).write_bytes(described.encode())

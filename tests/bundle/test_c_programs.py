@@ -153,3 +153,22 @@ def test_the_programs_of_the_documentation(tmp_path: Path) -> None:
         image[0, 7] = 1
         image.tofile(tmp_path / "image.bin")
         assert "7" in sh(tmp_path, "./main", "image.bin").split()
+
+
+@pytest.mark.skipif(shutil.which("cmake") is None, reason="missing Debian package: cmake")
+def test_cmake_finds_the_bundle(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "CMakeLists.txt").write_text(
+        "cmake_minimum_required(VERSION 3.13)\nproject(test C)\n"
+        f"find_package(tiny CONFIG REQUIRED PATHS {folder} NO_DEFAULT_PATH)\n"
+        f"add_executable(app {folder / 'example.c'})\ntarget_link_libraries(app tiny::tiny)\n"
+    )
+    sh(tmp_path, "cmake", "-S", ".", "-B", "build")
+    sh(tmp_path, "cmake", "--build", "build")
+    assert "largest at" in sh(tmp_path, "build/app")
+
+
+@pytest.mark.skipif(shutil.which("pkg-config") is None, reason="missing Debian package: pkg-config")
+def test_pkg_config_finds_the_bundle(folder: Path, tmp_path: Path) -> None:
+    flags = sh(tmp_path, "env", f"PKG_CONFIG_PATH={folder}", "pkg-config", "--cflags", "--libs", "tiny").split()
+    sh(tmp_path, "cc", str(folder / "example.c"), *flags, "-o", "app")
+    assert "largest at" in sh(tmp_path, "./app")

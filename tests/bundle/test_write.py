@@ -35,7 +35,7 @@ def names(folder: Path) -> list[str]:
 
 def test_files(pristine: Path) -> None:
     expected = ["bench.c", "example.c", "libtiny.a", "libtiny.so", "manifest.json"]
-    assert names(pristine) == [*expected, "report.json", "report.txt", "tiny.h"]
+    assert names(pristine) == [*expected, "report.json", "report.txt", "tiny.h", "tiny.pc", "tinyConfig.cmake"]
     document = json.loads((pristine / "manifest.json").read_text())
     assert set(document["files"]) == set(names(pristine)) - {"manifest.json"}
     assert document["steps"][0]["kernels"] == ["binarize_c", "binarize_c"]
