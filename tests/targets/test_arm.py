@@ -13,10 +13,12 @@ from hypothesis import strategies as st
 
 from benchmarks.inner_loops import assembly, inner_loops
 from qcompiler.errors import UsageError
+from qcompiler.targets import reference
 from qcompiler.targets.arm import TARGET, ArmVariant
 from qcompiler.targets.arm.machine import ISAS
 from qcompiler.targets.problem import Buffer, Conv2d, Halo, Problem, Step
-from qcompiler.targets.vector.runner import object_code
+from qcompiler.targets.target import Constants
+from qcompiler.targets.vector.runner import aligned, empty_outputs, object_code
 from tests.targets.emulated import EmulatedRunner, missing
 from tests.targets.problems import convolutions, maps, pools, results
 from tests.targets.test_properties import PROBLEMS, binary, residual
@@ -65,6 +67,22 @@ def test_fixed_problems(problem: Problem, variant: ArmVariant) -> None:
         cuts = (kernel.items // 3,)
         for got, expected in results(kernel, variant, problem, 1, cuts, make_runner=EmulatedRunner):
             np.testing.assert_array_equal(got, expected, err_msg=kernel.name)
+
+
+@per_variant
+@pytest.mark.parametrize("channels", [32 * 31, 32 * 32, 128 * 31, 128 * 32, 128 * 63])
+def test_counts_of_all_mismatches_do_not_overflow(channels: int, variant: ArmVariant) -> None:
+    x, y = (Buffer(1, 1, 4, c, dtype) for c, dtype in ((channels, "bit"), (16, "float32")))  # type: ignore[arg-type]
+    problem = Conv2d(x, 16, (1, 1), epilogue=(Step("store", into=y),))
+    made = Constants(np.ones((16, channels, 1, 1), np.float32))
+    stored = aligned(reference.store(x, -np.ones((1, channels, 1, 4), np.float32)))
+    families = {re.sub(r"_p\d.*", "", k.name): k for k in reversed(variant.kernels(problem))}
+    assert ("row_conv2d" in families) == (variant.isa.wide and channels % 128 == 0)
+    for kernel in families.values():
+        (output,) = empty_outputs(problem)
+        runner = EmulatedRunner(kernel, variant, made)
+        runner.call(runner.bind(stored, [], [output]), 0, kernel.items)
+        np.testing.assert_array_equal(output, np.float32(-channels), err_msg=kernel.name)
 
 
 @pytest.mark.slow
