@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -17,7 +18,7 @@ from qcompiler.targets.vector.epilogue import Epilogue, Pixel, channel_parameter
 
 
 @dataclass(frozen=True)
-class DirectConv2d:
+class DirectConv2d(ABC):
     """A convolution on one tiling; see `qcompiler.targets.target.Kernel`.
 
     A subclass names its family and element type, packs its weights and constants, and emits one register tile.
@@ -56,13 +57,13 @@ class DirectConv2d:
         """Whether the lanes of a block read different groups."""
         return not self.geometry.uniform(self.tiling.blocks)
 
+    @abstractmethod
     def weight_parameters(self) -> list[Parameter]:
         """Packed weights, and what else the inner loop reads."""
-        raise NotImplementedError
 
+    @abstractmethod
     def pack_weights(self, constants: Constants) -> list[Array]:
         """The arrays for `weight_parameters`."""
-        raise NotImplementedError
 
     def finish_parameters(self) -> list[Parameter]:
         """Constants between accumulator and epilogue."""
@@ -72,9 +73,9 @@ class DirectConv2d:
         """The arrays for `finish_parameters`."""
         return []
 
+    @abstractmethod
     def emit_tile(self, tile: Tile) -> None:
         """Accumulate one register tile and run its epilogue."""
-        raise NotImplementedError
 
     def pack(self, constants: Constants) -> tuple[Array, ...]:
         """Weights, lane offsets if lanes of a block read different groups, finish and channel constants."""
