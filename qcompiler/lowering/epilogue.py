@@ -81,9 +81,9 @@ class Epilogue:
         assert start is not None
         channels = want.view_buffer(start, self.matrix).c
         # integers of magnitude below 2**24 are exact in float32
-        for op, constant in (("sub", threshold), ("mul", direction)):
+        for constant in (threshold, direction):
             self.channels.append(np.broadcast_to(constant.reshape(-1), (channels,)).astype(np.float32))
-            self.steps.append(Step(op, Channel()))  # type: ignore[arg-type]
+        self.steps += [Step("sub", Channel()), Step("mul", Channel())]
         self._store(link.value, bits=True)
 
     def _store(

@@ -193,9 +193,12 @@ def _merge_generic(groups: Sequence[Group]) -> list[Group]:
     return result
 
 
+_ANCHORS: dict[str, Kind] = {"BinaryConv": "conv", "BinaryMatMul": "conv", "BinaryMaxPool": "pool"}
+
+
 def _anchor_kind(node: ir.Node) -> Kind | None:
     if node.domain == ops.DOMAIN:
-        return {"BinaryConv": "conv", "BinaryMatMul": "conv", "BinaryMaxPool": "pool"}.get(node.op_type)  # type: ignore[return-value]
+        return _ANCHORS.get(node.op_type)
     if node.domain != "":
         return None
     if node.op_type == "Conv":
