@@ -83,6 +83,16 @@ def test_bits_refuses_a_network_without_quantized_layers(model: Path, tmp_path: 
     qcompiler.compile(model, output=tmp_path / "out", bits=1, mcpu=("baseline",))
 
 
+def test_weights_computed_at_run_time_are_refused(tmp_path: Path) -> None:
+    text = """<ir_version: 10, opset_import: ["" : 18]>
+    g (float[1,3,8,8] image, float[4,3,3,3] kernel) => (float[1,4,8,8] y) {
+        y = Conv <kernel_shape = [3, 3], pads = [1, 1, 1, 1]> (image, kernel)
+    }"""
+    onnx.save(onnx.parser.parse_model(text), tmp_path / "dynamic.onnx")
+    with pytest.raises(UnsupportedModel, match="weights of Conv are computed at run time.*initializer"):
+        qcompiler.compile(tmp_path / "dynamic.onnx", output=tmp_path / "out")
+
+
 def test_identifiers() -> None:
     assert identifier("ResNet-18 (final)") == "resnet_18_final"
     assert identifier("4bit") == "net_4bit"

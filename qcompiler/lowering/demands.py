@@ -6,8 +6,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from math import prod
 
+import numpy as np
+import numpy.typing as npt
 import onnx_ir as ir
 
+from qcompiler.errors import UnsupportedModel
 from qcompiler.ir import ops
 from qcompiler.ir.layout import is_marked
 from qcompiler.ir.view import constant_of, dtype_of, integer, number, shape_of, window_of
@@ -54,6 +57,21 @@ def through_alias(value: ir.Value, source: ir.Value, form: Form) -> Form:
         if (rows, columns) == (form.buffer.w, form.buffer.c):
             return form
     return natural(source)
+
+
+def weights_of(node: ir.Node) -> npt.NDArray[np.float32]:
+    """Constant weights of a convolution (OIHW) or matrix product ([K, O]).
+
+    Raises UnsupportedModel where they are computed at run time.
+    """
+    weights = constant_of(node.inputs[1])
+    if weights is None:
+        raise UnsupportedModel(
+            f"the weights of {node.op_type} are computed at run time",
+            node=node.name or "",
+            remedy="make them an initializer of the model",
+        )
+    return weights.astype(np.float32, copy=False)
 
 
 def is_matrix(group: Group) -> bool:
@@ -138,9 +156,7 @@ _OURS = ("Conv", "MatMul", "MaxPool", "AveragePool", "Add", "Mul", "Sub", "Div",
 
 
 def _with_halo(node: ir.Node, plain: Buffer, from_caller: bool) -> Buffer:
-    weight = constant_of(node.inputs[1])
-    assert weight is not None
-    window = window_of(node, weight.shape[2:])
+    window = window_of(node, weights_of(node).shape[2:])
     fill = number(node, "pad_value", 0.0)
     if plain.dtype == "bit":
         fill = -1.0 if fill == 0 else fill

@@ -8,7 +8,6 @@ import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
-from qcompiler.errors import UnsupportedModel
 from qcompiler.ir import ops
 from qcompiler.ir.view import constant_of
 from qcompiler.lowering import demands as want
@@ -123,12 +122,6 @@ def viewed(got: Form, asked: Form) -> Buffer:
 
 
 def out_channels(group: Group) -> int:
-    """Output channels of a convolution or matrix product. Raises UnsupportedModel where its weights are computed."""
-    weight = constant_of(group.anchor.inputs[1])
-    if weight is None:
-        raise UnsupportedModel(
-            "convolution weights are computed at run time",
-            node=group.anchor.name or "",
-            remedy="make them an initializer of the model",
-        )
-    return int(weight.shape[1] if group.anchor.op_type in ("MatMul", "BinaryMatMul") else weight.shape[0])
+    """Output channels of a convolution or matrix product."""
+    shape = want.weights_of(group.anchor).shape
+    return int(shape[1] if want.is_matrix(group) else shape[0])

@@ -8,6 +8,7 @@ import numpy as np
 
 from qcompiler.ir import ops
 from qcompiler.ir.view import constant_of, integer, number, shape_of, window_of
+from qcompiler.lowering.demands import weights_of
 from qcompiler.lowering.epilogue import Epilogue, out_channels
 from qcompiler.lowering.groups import Group
 from qcompiler.targets.problem import Buffer, Conv2d, Map2d, Pool2d, PoolKind, Problem
@@ -23,8 +24,7 @@ def problem_of(group: Group, x: Buffer, epilogue: Epilogue) -> tuple[Problem, Co
         return _pool(group, x, epilogue)
     node = group.anchor
     channels = out_channels(group)
-    weight = constant_of(node.inputs[1])
-    assert weight is not None
+    weight = weights_of(node)
     constants = Constants(None, epilogue.threshold, epilogue.direction, tuple(epilogue.channels))
     if node.op_type in ("MatMul", "BinaryMatMul"):
         oihw = np.ascontiguousarray(weight.T).reshape(channels, -1, 1, 1)
@@ -41,7 +41,7 @@ def problem_of(group: Group, x: Buffer, epilogue: Epilogue) -> tuple[Problem, Co
         number(node, "pad_value", 0.0),
         steps,
     )
-    return problem, replace(constants, weights=weight.astype(np.float32))
+    return problem, replace(constants, weights=weight)
 
 
 def _pool(group: Group, x: Buffer, epilogue: Epilogue) -> tuple[Problem, Constants]:
