@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 from tvm.script.ir_builder import tirx as T
 
 from qcompiler.ir.numerics import words_for
 from qcompiler.targets.problem import Map2d
-from qcompiler.targets.target import Array, Constants
-from qcompiler.targets.vector.blocks import Blocks
 from qcompiler.targets.vector.emit import (
     LANES,
     Expr,
@@ -21,7 +18,6 @@ from qcompiler.targets.vector.emit import (
     half_view,
     i64,
     lanes,
-    prim_func,
     splat,
     split,
     temporary,
@@ -30,21 +26,17 @@ from qcompiler.targets.vector.emit import (
 from qcompiler.targets.vector.epilogue import (
     Epilogue,
     Pixel,
-    channel_parameters,
     load_lanes,
-    memory_parameters,
-    pack_channels,
 )
 from qcompiler.targets.vector.pool import emit_row
+from qcompiler.targets.vector.rows import RowKernel
 
 
 @dataclass(frozen=True)
-class ElementMap2d:
+class ElementMap2d(RowKernel):
     """An elementwise chain over all pixels; see `qcompiler.targets.target.Kernel`."""
 
     problem: Map2d
-    blocks: Blocks
-    cost: float
 
     @property
     def name(self) -> str:
@@ -56,29 +48,23 @@ class ElementMap2d:
         """Rows of all images."""
         return self.problem.x.n * self.problem.x.h
 
-    def pack(self, constants: Constants) -> tuple[Array, ...]:
-        """Channel constants of the epilogue."""
-        return tuple(pack_channels(constants, self.blocks))
-
-    def build(self, name: str) -> Any:
-        """The PrimFunc."""
+    @property
+    def source(self) -> Parameter:
+        """Codes are read as halves of words."""
         x = self.problem.x
-        channels = channel_parameters(self.problem.epilogue, self.blocks)
-        bits = x.dtype == "bit"
-        source = Parameter("x", "uint16" if bits else "float32", x.nbytes // (2 if bits else 4), 4)
+        return Parameter("x", "uint16", x.nbytes // 2, 4) if x.dtype == "bit" else super().source
 
-        def body(buffers: list[Expr], item: Expr) -> None:
-            split_at = 1 + len(channels)
-            epilogue = Epilogue.bind(self.problem, self.blocks, buffers[1:split_at], buffers[split_at:])
-            view = half_view(x, buffers[0]) if bits else float_view(x, buffers[0])
+    def emit_item(self, x: Expr, epilogue: Epilogue, item: Expr) -> None:
+        """Run the chain on every pixel of a row."""
+        image = self.problem.x
+        bits = image.dtype == "bit"
+        view = half_view(image, x) if bits else float_view(image, x)
 
-            def pixel(at: Pixel, block: Expr) -> None:
-                value = self._codes(view, at, block) if bits else fenced(load_lanes(view, self.blocks, at, block))
-                epilogue.emit(at, block, value)
+        def pixel(at: Pixel, block: Expr) -> None:
+            value = self._codes(view, at, block) if bits else fenced(load_lanes(view, self.blocks, at, block))
+            epilogue.emit(at, block, value)
 
-            emit_row((x.h, x.w), self.blocks, epilogue, item, pixel)
-
-        return prim_func(name, [source, *channels, *memory_parameters(self.problem)], body)
+        emit_row((image.h, image.w), self.blocks, epilogue, item, pixel)
 
     def _codes(self, view: View, pixel: Pixel, block: Expr) -> Expr:
         """The codes -1/+1 of a block at one pixel, float32x16."""

@@ -32,21 +32,17 @@ from qcompiler.targets.vector.emit import (
 from qcompiler.targets.vector.epilogue import (
     Epilogue,
     Pixel,
-    channel_parameters,
     load_lanes,
-    memory_parameters,
-    pack_channels,
 )
 from qcompiler.targets.vector.halo import emit_halo
+from qcompiler.targets.vector.rows import RowKernel
 
 
 @dataclass(frozen=True)
-class FloatPool2d:
+class FloatPool2d(RowKernel):
     """Maximum or average; see `qcompiler.targets.target.Kernel`."""
 
     problem: Pool2d
-    blocks: Blocks
-    cost: float
 
     @property
     def name(self) -> str:
@@ -58,22 +54,10 @@ class FloatPool2d:
         """Output rows."""
         return self.problem.x.n * self.problem.out_hw[0]
 
-    def pack(self, constants: Constants) -> tuple[Array, ...]:
-        """Channel constants of the epilogue."""
-        return tuple(pack_channels(constants, self.blocks))
-
-    def build(self, name: str) -> Any:
-        """The PrimFunc."""
-        channels = channel_parameters(self.problem.epilogue, self.blocks)
-        x = Parameter("x", "float32", self.problem.x.nbytes // 4, 4)
-
-        def body(buffers: list[Expr], item: Expr) -> None:
-            split_at = 1 + len(channels)
-            epilogue = Epilogue.bind(self.problem, self.blocks, buffers[1:split_at], buffers[split_at:])
-            view = float_view(self.problem.x, buffers[0])
-            emit_row(self.problem.out_hw, self.blocks, epilogue, item, lambda *at: self._pixel(view, epilogue, *at))
-
-        return prim_func(name, [x, *channels, *memory_parameters(self.problem)], body)
+    def emit_item(self, x: Expr, epilogue: Epilogue, item: Expr) -> None:
+        """Pool every pixel of an output row."""
+        view = float_view(self.problem.x, x)
+        emit_row(self.problem.out_hw, self.blocks, epilogue, item, lambda *at: self._pixel(view, epilogue, *at))
 
     def _pixel(self, view: View, epilogue: Epilogue, pixel: Pixel, block: Expr) -> None:
         """One output pixel of one block."""

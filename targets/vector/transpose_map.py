@@ -7,29 +7,26 @@ diagonal of every block of 2d x 2d.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 from tvm import tirx
 from tvm.script.ir_builder import tirx as T
 
 from qcompiler.targets.problem import Map2d, Tensor
-from qcompiler.targets.target import Array, Constants
 from qcompiler.targets.vector.blocks import Blocks
 from qcompiler.targets.vector.emit import (
     LANES,
     Expr,
-    Parameter,
     View,
     channels_last,
     fenced,
     float_view,
     i64,
     lanes,
-    prim_func,
     split,
     write,
 )
-from qcompiler.targets.vector.epilogue import Epilogue, channel_parameters, memory_parameters, outputs_of, pack_channels
+from qcompiler.targets.vector.epilogue import Epilogue, outputs_of
+from qcompiler.targets.vector.rows import RowKernel
 
 
 def can_transpose(problem: Map2d, blocks: Blocks) -> bool:
@@ -44,12 +41,10 @@ def can_transpose(problem: Map2d, blocks: Blocks) -> bool:
 
 
 @dataclass(frozen=True)
-class TransposeMap2d:
+class TransposeMap2d(RowKernel):
     """Planes in and an elementwise chain, or planes out; see `qcompiler.targets.target.Kernel`."""
 
     problem: Map2d
-    blocks: Blocks
-    cost: float
 
     @property
     def name(self) -> str:
@@ -61,21 +56,9 @@ class TransposeMap2d:
         """Rows of all images."""
         return self.problem.x.n * self.problem.x.h
 
-    def pack(self, constants: Constants) -> tuple[Array, ...]:
-        """Channel constants of the epilogue."""
-        return tuple(pack_channels(constants, self.blocks))
-
-    def build(self, name: str) -> Any:
-        """The PrimFunc."""
-        channels = channel_parameters(self.problem.epilogue, self.blocks)
-        x = Parameter("x", "float32", self.problem.x.nbytes // 4, 4)
-
-        def body(buffers: list[Expr], item: Expr) -> None:
-            split_at = 1 + len(channels)
-            epilogue = Epilogue.bind(self.problem, self.blocks, buffers[1:split_at], buffers[split_at:])
-            self._row(float_view(self.problem.x, buffers[0]), epilogue, item)
-
-        return prim_func(name, [x, *channels, *memory_parameters(self.problem)], body)
+    def emit_item(self, x: Expr, epilogue: Epilogue, item: Expr) -> None:
+        """Transpose the tiles of a row."""
+        self._row(float_view(self.problem.x, x), epilogue, item)
 
     def _row(self, view: View, epilogue: Epilogue, item: Expr) -> None:
         """One row with its share of the halos."""
