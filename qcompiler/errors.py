@@ -54,3 +54,9 @@ class VerificationFailed(QCompilerError):
     """The compiled network, or the graph after a pass, disagrees with the reference."""
 
     exit_code = 5
+
+
+class InvalidData(QCompilerError):
+    """A data set, checkpoint or run log that is truncated, damaged or of another format."""
+
+    exit_code = 4

@@ -1,0 +1,104 @@
+"""What a quantizer, whose derivative is zero almost everywhere, hands to the gradient instead.
+
+Two ways: `straight_through` with the derivative of a named surrogate of sign, and `replace_gradient` with a surrogate
+tensor that autograd differentiates. Both return the quantized value bit for bit, unlike `s + (q - s).detach()`, whose
+float sum rounds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from difflib import get_close_matches
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from qcompiler.errors import UsageError
+
+SWISH_BETA = 5.0
+
+
+@dataclass(frozen=True)
+class Estimator:
+    """A smooth stand-in for sign: `surrogate` and its `derivative`, both elementwise."""
+
+    name: str
+    surrogate: Callable[[Tensor], Tensor]
+    derivative: Callable[[Tensor], Tensor]
+
+
+def _polynomial(x: Tensor) -> Tensor:
+    x = x.clamp(-1, 1)
+    return 2 * x - x * x.abs()
+
+
+def _swish(x: Tensor) -> Tensor:
+    gate = torch.sigmoid(SWISH_BETA * x)
+    return 2 * gate * (1 + SWISH_BETA * x * (1 - gate)) - 1
+
+
+def _swish_derivative(x: Tensor) -> Tensor:
+    gate = torch.sigmoid(SWISH_BETA * x)
+    return 2 * SWISH_BETA * gate * (1 - gate) * (2 + SWISH_BETA * x * (1 - 2 * gate))
+
+
+# Hubara et al., "Binarized Neural Networks", 2016, section 1.3
+CLIP = Estimator("clip", functional.hardtanh, lambda x: (x.abs() <= 1).to(x.dtype))
+# Bengio et al., "Estimating or Propagating Gradients Through Stochastic Neurons", 2013
+IDENTITY = Estimator("identity", lambda x: x, torch.ones_like)
+# Liu et al., "Bi-Real Net", 2018, equation 7
+POLYNOMIAL = Estimator("polynomial", _polynomial, lambda x: (2 - 2 * x.abs()).clamp_min(0))
+# Darabi et al., "Regularized Binary Network Training" (SignSwish), 2018, with beta = 5
+SWISH = Estimator("swish", _swish, _swish_derivative)
+ESTIMATORS = {each.name: each for each in (CLIP, IDENTITY, POLYNOMIAL, SWISH)}
+
+
+def estimator(name: str) -> Estimator:
+    """The estimator of that name; UsageError names the nearest one if there is none."""
+    if name not in ESTIMATORS:
+        nearest = get_close_matches(name, ESTIMATORS, 1)
+        hint = f"did you mean '{nearest[0]}'?" if nearest else f"known: {', '.join(ESTIMATORS)}"
+        raise UsageError(f"no gradient estimator '{name}'", remedy=hint)
+    return ESTIMATORS[name]
+
+
+class _StraightThrough(torch.autograd.Function):
+    """`value` forward; the gradient times the estimator's derivative at x backward."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, value: Tensor, name: str) -> Tensor:
+        ctx.save_for_backward(x)
+        ctx.name = name
+        return value.view_as(value)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
+        (x,) = ctx.saved_tensors
+        return gradients[0] * ESTIMATORS[ctx.name].derivative(x), None, None
+
+
+class _ReplaceGradient(torch.autograd.Function):
+    """`value` forward; the gradient goes to `surrogate` unchanged."""
+
+    @staticmethod
+    def forward(ctx: Any, value: Tensor, surrogate: Tensor) -> Tensor:
+        return value.view_as(value)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[None, Tensor]:
+        return None, gradients[0]
+
+
+def straight_through(value: Tensor, x: Tensor, through: Estimator) -> Tensor:
+    """`value` (shape of x, computed from x), with the gradient through.derivative(x) with respect to x."""
+    result: Tensor = _StraightThrough.apply(x, value.detach(), through.name)
+    return result
+
+
+def replace_gradient(value: Tensor, surrogate: Tensor) -> Tensor:
+    """`value` forward, exactly; differentiated as if it were `surrogate` (the same shape)."""
+    result: Tensor = _ReplaceGradient.apply(value.detach(), surrogate)
+    return result

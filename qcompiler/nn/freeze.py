@@ -1,0 +1,57 @@
+"""A trained model with every quantizer constant and every weight on its grid: what is exported."""
+
+from __future__ import annotations
+
+import copy
+
+import torch
+from torch import nn
+from torch.nn.utils import parametrize
+
+from qcompiler.errors import UnsupportedModel
+from qcompiler.nn.layers import QConv1d, QConv2d, QLinear
+from qcompiler.nn.quantizers import Quantizer
+
+
+def freeze(model: nn.Module) -> nn.Module:
+    """A deep copy of `model` in eval mode whose quantizers are `Fixed` and whose weights are their quantized values.
+
+    It computes what `model.eval()` computes, bit for bit. UnsupportedModel names a quantizer without constant grid.
+    """
+    frozen = copy.deepcopy(model).eval()
+    with torch.no_grad():
+        for layer in frozen.modules():
+            if isinstance(layer, QConv1d | QConv2d | QLinear) and isinstance(layer.weight_quantizer, Quantizer):
+                layer.weight.data, layer.weight_quantizer = layer.weight_quantizer.freeze(layer.weight)
+            if parametrize.is_parametrized(layer):
+                _freeze_parametrizations(layer)
+    if isinstance(frozen, Quantizer):
+        return frozen.freeze_activation()
+    _freeze_activations(frozen, "")
+    return frozen
+
+
+def _freeze_parametrizations(layer: nn.Module) -> None:
+    for name, chain in layer.parametrizations.items():
+        if not isinstance(chain[-1], Quantizer):
+            continue
+        latent = chain.original
+        for step in chain[:-1]:
+            latent = step(latent)
+        weight, fixed = chain[-1].freeze(latent)
+        if weight.shape != chain.original.shape:
+            raise UnsupportedModel(f"parametrizations of '{name}' change its shape", remedy="keep the quantizer only")
+        chain.original.data = weight
+        del chain[:]
+        chain.append(fixed)
+
+
+def _freeze_activations(parent: nn.Module, prefix: str) -> None:
+    for name, child in parent.named_children():
+        if isinstance(child, Quantizer):
+            try:
+                setattr(parent, name, child.freeze_activation())
+            except UnsupportedModel as error:
+                raise UnsupportedModel(error.message, node=f"{prefix}{name}", remedy=error.remedy) from error
+        else:
+            _freeze_activations(child, f"{prefix}{name}.")
