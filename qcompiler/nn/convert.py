@@ -159,7 +159,7 @@ def _replace(model: nn.Module, chosen: dict[str, LayerBits]) -> nn.Module:
 def _quantized(module: nn.Module, bits: LayerBits) -> nn.Module:
     """The quantized counterpart, with the same parameter objects and in the same mode."""
     if isinstance(module, ACTIVATIONS):
-        return QActivation(bits.act_bit).train(module.training)
+        return QActivation(bits.act_bit or FLOAT_BITS).train(module.training)
     result = _quantized_layer(module, bits)
     result.weight, result.bias = module.weight, module.bias
     return result.train(module.training)

@@ -12,8 +12,8 @@ import torch
 from torch import nn
 
 from qcompiler.errors import UsageError
+from qcompiler.nn.binary import Ternarize
 from qcompiler.nn.layers import quantized_weights
-from qcompiler.nn.quantizers import Ternarize
 
 BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
 
