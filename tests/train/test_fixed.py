@@ -1,0 +1,195 @@
+import copy
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from sklearn.datasets import load_digits
+from torch import nn
+from torch.nn.utils import parametrize
+
+from qcompiler.errors import UsageError
+from qcompiler.nn import Binarize, QActivation, QConv2d, QLinear, XnorConv2d, freeze
+from qcompiler.train.fixed import Format, Formats, fixed_point, saturation_table
+
+
+@pytest.fixture(autouse=True)
+def _one_thread():
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+
+
+@given(
+    st.lists(st.floats(-3000, 3000, width=32), min_size=1, max_size=50),
+    st.integers(1, 20),
+    st.integers(0, 12),
+)
+def test_rounding_is_to_the_nearest_step_and_saturates(values, bits, integer_bits):
+    form = Format(bits, integer_bits)
+    x = torch.tensor(values)
+    rounded = form.round(x)
+    steps = rounded.double() * form.scale
+    assert torch.equal(steps, steps.round())
+    assert steps.abs().max() <= 2**bits - 1
+    fits = x.double().abs() * form.scale <= 2**bits - 1
+    assert ((rounded - x).double().abs() * form.scale)[fits].le(0.5).all()
+    assert form.saturated(x) == int(((x.double() * form.scale).round().abs() > 2**bits - 1).sum())
+
+
+def test_published_formats():
+    formats = Formats()
+    assert formats.of("input").round(torch.tensor([-1.0, 127 / 128, 0.1])).tolist() == [-127 / 128, 127 / 128, 13 / 128]
+    assert (formats.linear.scale, formats.norm.scale, formats.last.scale) == (32.0, 4096.0, 8.0)
+
+
+@pytest.mark.parametrize("bits", [0, 25])
+def test_a_width_that_float32_cannot_hold_is_refused(bits):
+    with pytest.raises(UsageError, match=f"{bits} bits.*1 to 24"):
+        Format(bits, 0)
+
+
+def binary_cnn():
+    return nn.Sequential(
+        nn.Conv2d(1, 16, 3, padding=1, bias=False),
+        nn.BatchNorm2d(16),
+        QActivation(1),
+        QConv2d(16, 32, 3, padding=1, bias=False),
+        nn.MaxPool2d(2),
+        nn.BatchNorm2d(32),
+        QActivation(1),
+        nn.Flatten(),
+        QLinear(32 * 16, 64, bias=False),
+        nn.BatchNorm1d(64),
+        nn.LeakyReLU(),
+        nn.Linear(64, 10),
+    )
+
+
+def xnor_cnn():
+    return nn.Sequential(
+        nn.Conv2d(1, 16, 3, padding=1),
+        nn.BatchNorm2d(16),
+        XnorConv2d(16, 32, 3, padding=1),
+        nn.MaxPool2d(2),
+        nn.ReLU(),
+        nn.Flatten(),
+        nn.Linear(32 * 16, 10),
+        nn.BatchNorm1d(10),
+    )
+
+
+def four_bit_cnn():
+    return nn.Sequential(
+        QConv2d(1, 16, 3, padding=1, w_bits=4, bias=False),
+        nn.BatchNorm2d(16),
+        QActivation(4),
+        nn.AvgPool2d(2),
+        nn.Flatten(),
+        nn.Linear(16 * 16, 10, bias=False),
+        nn.BatchNorm1d(10),
+    )
+
+
+@pytest.fixture(scope="module")
+def digits():
+    images, labels = load_digits(return_X_y=True)
+    x = torch.tensor(images, dtype=torch.float32).reshape(-1, 1, 8, 8) / 8 - 1
+    return x[:1000], torch.tensor(labels[:1000]), x[1000:], torch.tensor(labels[1000:])
+
+
+@pytest.mark.parametrize("build", [binary_cnn, xnor_cnn, four_bit_cnn])
+def test_a_trained_network_keeps_its_accuracy(build, digits):
+    x, labels, test, test_labels = digits
+    model = build()
+    optimizer = torch.optim.Adam(model.parameters(), 0.01)
+    for _ in range(7):
+        for batch in torch.randperm(len(x)).split(100):
+            optimizer.zero_grad()
+            nn.functional.cross_entropy(model(x[batch]), labels[batch]).backward()
+            optimizer.step()
+    model.eval()
+    fixed = fixed_point(model, x[:200])
+    expected = model(test).argmax(1)
+    found = fixed(test).argmax(1)
+    accuracy = [(each == test_labels).float().mean().item() for each in (expected, found)]
+    assert accuracy[0] > 0.9
+    # one image of 797 is 0.13 points
+    assert accuracy[0] - accuracy[1] <= 0.003
+    assert not any(each.saturated for each in fixed.saturations() if each.layer)
+
+
+def test_outputs_lie_on_the_grid_and_the_model_stays_as_it_was():
+    model = binary_cnn().eval()
+    before = copy.deepcopy(model.state_dict())
+    x = torch.rand(3, 1, 8, 8) * 2 - 1
+    fixed = fixed_point(model, formats=Formats(last=Format(6, 3)))
+    steps = fixed(x) * 8
+    assert torch.equal(steps, steps.round())
+    assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
+    assert not model[3]._forward_hooks
+
+
+def test_batch_norm_becomes_scale_and_offset():
+    norm = nn.BatchNorm1d(4).eval()
+    with torch.no_grad():
+        for each in (norm.weight, norm.bias, norm.running_mean):
+            each.copy_(torch.randn(4))
+        norm.running_var.copy_(torch.rand(4) + 0.5)
+    fixed = fixed_point(nn.Sequential(norm), formats=Formats(input=Format(7, 0)))
+    x = torch.randint(-127, 128, (50, 4)) / 128
+    assert (fixed(x) - norm(x)).abs().max() < 3 * 2.0**-12
+
+
+def test_narrow_formats_saturate_and_say_where():
+    model = nn.Sequential(nn.Linear(4, 3, bias=False), nn.ReLU(), nn.Linear(3, 2))
+    with torch.no_grad():
+        model[0].weight.fill_(0.5)
+    fixed = fixed_point(model, formats=Formats(linear=Format(4, 1), activation=Format(4, 0)))
+    fixed(torch.full((5, 4), 0.5))
+    report = {each.layer: each for each in fixed.saturations()}
+    assert report["0"].kind == "linear" and report["2"].kind == "last"
+    # |w| * 4 = 2 needs the one integer bit there is; 1.0 fits it, but not the activation's 15/16
+    assert (report["0"].saturated, report["0"].values) == (0, 15)
+    assert (report["1"].saturated, report["1"].values) == (15, 15)
+    assert report[""].saturated == 0
+    assert saturation_table(fixed.saturations()).row_count == 4
+
+
+def test_the_fan_in_moves_the_binary_point():
+    model = nn.Sequential(QConv2d(128, 8, 3, bias=False), nn.Flatten(), nn.Linear(8, 10))
+    formats = {each.layer: each.format for each in fixed_point(model).saturations()}
+    # 1152 products of +-1 need 11 integer bits, more than the published 8
+    assert formats["0"] == Format(15, 11)
+    assert formats["2"] == Format(20, 17)
+
+
+def test_calibration_images_set_the_binary_points():
+    model = nn.Sequential(nn.Linear(2, 2, bias=False), nn.Linear(2, 1, bias=False))
+    with torch.no_grad():
+        model[0].weight.copy_(torch.eye(2) * 3)
+        model[1].weight.fill_(0.01)
+    fixed = fixed_point(model, torch.tensor([[0.5, -0.5]]))
+    formats = {each.layer: each.format for each in fixed.saturations()}
+    # twice 1.5 is below 4; the second layer gives 0
+    assert formats["0"] == Format(15, 2)
+    assert formats["1"] == Format(20, 17)
+
+
+def test_weights_are_the_quantized_ones_rounded_to_the_parameter_bits():
+    layer = QConv2d(2, 3, 1, bias=False, weight_quantizer=Binarize(scale="channel"))
+    fixed = fixed_point(nn.Sequential(layer), formats=Formats(parameter_bits=6))
+    steps = fixed.network[0].weight * 64
+    assert torch.equal(steps, steps.round())
+    assert torch.equal(fixed.network[0].weight.sign(), layer.weight_quantizer(layer.weight).sign())
+
+
+def test_parametrized_and_frozen_networks_agree_with_plain_ones():
+    plain = nn.Sequential(QConv2d(2, 3, 3, bias=False), nn.BatchNorm2d(3)).eval()
+    other = nn.Sequential(nn.Conv2d(2, 3, 3, bias=False), nn.BatchNorm2d(3)).eval()
+    other[0].weight.data.copy_(plain[0].weight.data)
+    parametrize.register_parametrization(other[0], "weight", Binarize())
+    x = torch.rand(2, 2, 5, 5) * 2 - 1
+    expected = fixed_point(plain)(x)
+    assert torch.equal(fixed_point(other)(x), expected)
+    assert torch.equal(fixed_point(freeze(plain))(x), expected)
+    assert torch.equal(other(x), plain(x))
