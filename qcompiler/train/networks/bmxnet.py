@@ -9,11 +9,13 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
-from torch import nn
+from torch import Tensor, nn
 
 from qcompiler.nn import QActivation, QConv2d, QLinear
 from qcompiler.nn.grid import FLOAT_BITS
 from qcompiler.train.networks.network import Network, Shape
+
+_EPS = 2e-5
 
 
 @dataclass(frozen=True)
@@ -64,3 +66,63 @@ class LeNet(_Bmxnet):
             QLinear(self.filters * rows * columns, self.hidden, bias=False, **bits),
             nn.BatchNorm1d(self.hidden), nn.Tanh(), nn.Linear(self.hidden, classes),
         )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class ResNet18(_Bmxnet):
+    """ResNet-18 with BatchNorm and sign before each convolution, binary shortcuts, and `width` filters at first.
+
+    Images of up to 32 pixels enter by a 3x3 convolution (CIFAR-10: .86), larger ones by 7x7 of stride 2, BatchNorm,
+    ReLU and a 3x3 pool of stride 2 (ImageNet). In float, ReLU stands in the sign's place. The BatchNorm of the images
+    has no learned parameters here; the published one learns an offset.
+    """
+
+    name: ClassVar[str] = "resnet18"
+    width: int = 64
+
+    def check(self) -> None:
+        """Raise UsageError for a parameter out of range."""
+        super().check()
+        self.check_at_least(1, "width")
+
+    def build(self, shape: Shape, classes: int) -> nn.Module:
+        """The network: float32 [N, *shape] to scores float32 [N, classes]."""
+        self.check_images(shape, classes, least=8)
+        layers: list[nn.Module] = [nn.BatchNorm2d(shape[0], eps=_EPS, affine=False), *self._stem(shape)]
+        inputs = self.width
+        for stage in range(4):
+            outputs = self.width << stage
+            layers.append(_Unit(self, inputs, outputs, stride=2 if stage else 1, matched=False))
+            layers.append(_Unit(self, outputs, outputs))
+            inputs = outputs
+        tail = [nn.BatchNorm2d(inputs, eps=_EPS), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten()]
+        return nn.Sequential(*layers, *tail, nn.Linear(inputs, classes))
+
+    def activation(self) -> nn.Module:
+        """The activation before each inner convolution."""
+        return nn.ReLU() if self.a_bits == FLOAT_BITS else QActivation(self.a_bits)
+
+    def _stem(self, shape: Shape) -> list[nn.Module]:
+        if max(shape[1:]) <= 32:
+            return [nn.Conv2d(shape[0], self.width, 3, padding=1, bias=False)]
+        conv = nn.Conv2d(shape[0], self.width, 7, 2, 3, bias=False)
+        return [conv, nn.BatchNorm2d(self.width, eps=_EPS), nn.ReLU(), nn.MaxPool2d(3, 2, 1)]
+
+
+class _Unit(nn.Module):
+    """BatchNorm, activation, 3x3, BatchNorm, activation, 3x3, and the shortcut: the input, or 1x1 of its activation."""
+
+    def __init__(self, net: ResNet18, inputs: int, outputs: int, stride: int = 1, matched: bool = True) -> None:
+        super().__init__()
+        self.before = nn.Sequential(nn.BatchNorm2d(inputs, eps=_EPS), net.activation())
+        self.body = nn.Sequential(
+            QConv2d(inputs, outputs, 3, stride, 1, bias=False, w_bits=net.w_bits),
+            nn.BatchNorm2d(outputs, eps=_EPS), net.activation(),
+            QConv2d(outputs, outputs, 3, 1, 1, bias=False, w_bits=net.w_bits),
+        )  # fmt: skip
+        self.shortcut = None if matched else QConv2d(inputs, outputs, 1, stride, bias=False, w_bits=net.w_bits)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x: float [N, C, H, W]; result: float [N, O, H', W']."""
+        active = self.before(x)
+        return self.body(active) + (x if self.shortcut is None else self.shortcut(active))
