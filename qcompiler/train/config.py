@@ -1,0 +1,221 @@
+"""Settings of a training run: a flat YAML file, overridden key by key, checked against typed fields.
+
+The keys of the run and those of its network stand side by side in one file; `network` says which fields the latter are.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from qcompiler.errors import InvalidData, UsageError
+
+SHIPPED = Path(__file__).resolve().parent / "configs"
+LARGEST_FILE = 64 * 1024
+_FORM = "write one 'key: value' a line"
+
+DATASETS = ("mnist", "fashion_mnist", "cifar10", "svhn", "images")
+
+
+def number(default: Any, low: float, high: float) -> Any:
+    """A field whose value must lie in [low, high]."""
+    return field(default=default, metadata={"low": low, "high": high})
+
+
+def choice(default: str, *choices: str) -> Any:
+    """A field whose value must be one of `choices`."""
+    return field(default=default, metadata={"choices": choices})
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """A training run. `name` names its directory and defaults to that of the config file.
+
+    `validation` images are taken from the training set for every choice that is made. `lr` falls to `lr_final` over
+    `epochs` by `schedule`. `threads` 0 leaves the number to torch. `image_size` applies to image folders only.
+    An empty `data_dir` downloads into the user's cache directory.
+    """
+
+    name: str = ""
+    network: str = ""
+    dataset: str = choice("mnist", *DATASETS)
+    image_size: int = number(224, 8, 1024)
+    epochs: int = number(100, 1, 100_000)
+    batch_size: int = number(64, 1, 65_536)
+    lr: float = number(1e-3, 1e-12, 100)
+    lr_final: float = number(1e-6, 0, 100)
+    schedule: str = choice("exponential", "constant", "exponential", "cosine", "step", "onecycle")
+    optimizer: str = choice("adam", "adam", "sgd")
+    momentum: float = number(0.9, 0, 1)
+    weight_decay: float = number(0.0, 0, 1)
+    loss: str = choice("squared_hinge", "squared_hinge", "cross_entropy")
+    augment: str = choice("none", "none", "flip", "shift", "flip_shift")
+    shift: int = number(4, 1, 64)
+    validation: int = number(5000, 1, 10_000_000)
+    seed: int = number(0, 0, 2**31 - 1)
+    amp: str = choice("none", "none", "bf16", "fp16")
+    compile: bool = False
+    threads: int = number(0, 0, 1024)
+    device: str = choice("auto", "auto", "cpu", "cuda")
+    scale_updates: bool = False
+    clip_weights: bool = True
+    recalibrate: bool = False
+    baseline: bool = False
+    data_dir: str = ""
+    output: str = "runs"
+
+
+def load_config(source: str | Path, overrides: Iterable[str] = ()) -> tuple[TrainConfig, Any]:
+    """The run and the network's settings from a config file, or a shipped one of that name, and KEY=VALUE overrides.
+
+    Raises UsageError for an unknown key (with the nearest valid one) and for a value of the wrong type or range, and
+    InvalidData for a file that is no flat mapping.
+    """
+    path = find_config(source)
+    flat = _read(path)
+    flat.setdefault("name", path.stem)
+    flat.update(map(parse_override, overrides))
+    return from_flat(flat, str(path))
+
+
+def from_flat(flat: Mapping[str, Any], source: str = "config") -> tuple[TrainConfig, Any]:
+    """Inverse of `to_flat`, checked: `source` says in messages where the values come from."""
+    network = _network_type(flat.get("network"), source)
+    mine, theirs = _fields(TrainConfig), _fields(network)
+    unknown = next((key for key in flat if key not in mine and key not in theirs), None)
+    if unknown is not None:
+        raise UsageError(f"{source}: unknown key '{unknown}'", remedy=_nearest(unknown, [*mine, *theirs]))
+    config = _fill(TrainConfig, {key: flat[key] for key in mine if key in flat}, source)
+    settings = _fill(network, {key: flat[key] for key in theirs if key in flat}, source)
+    _check_together(config, source)
+    return config, settings
+
+
+def to_flat(config: TrainConfig, network: Any) -> dict[str, Any]:
+    """All keys of the run and of its network."""
+    return {**dataclasses.asdict(config), **dataclasses.asdict(network)}
+
+
+def find_config(source: str | Path) -> Path:
+    """The file `source`, or the shipped config of that file name. Raises UsageError."""
+    path = Path(source)
+    candidates = [path, SHIPPED / path.name, SHIPPED / f"{path.name}.yaml"]
+    for candidate in candidates:
+        if candidate.is_file():
+            return candidate
+    if path.exists():
+        raise UsageError(f"config '{path}' is not a file", remedy="name a .yaml file")
+    raise UsageError(f"config '{path}' does not exist", remedy=_nearest(path.stem, shipped_configs()))
+
+
+def shipped_configs() -> list[str]:
+    """Names of the configs that come with the package."""
+    return sorted(path.stem for path in SHIPPED.glob("*.yaml"))
+
+
+def parse_override(text: str) -> tuple[str, str]:
+    """KEY=VALUE as (key, value)."""
+    key, equals, value = text.partition("=")
+    if not equals or not key.strip():
+        raise UsageError(f"override '{text}': expected KEY=VALUE", remedy="for example lr=0.01")
+    return key.strip(), value.strip()
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """The mapping in a YAML file that may be hostile: small, safe types, scalars only."""
+    try:
+        with path.open("rb") as file:
+            text = file.read(LARGEST_FILE + 1)
+    except OSError as error:
+        raise UsageError(f"cannot read config '{path}': {error.strerror or error}") from error
+    if len(text) > LARGEST_FILE:
+        raise InvalidData(f"config '{path}' is larger than {LARGEST_FILE} bytes", remedy="is it a config file?")
+    try:
+        data = yaml.safe_load(text)
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise InvalidData(f"config '{path}' is not valid YAML ({error})", remedy=_FORM) from error
+    if data is None:
+        return {}
+    if not isinstance(data, dict) or not all(isinstance(key, str) for key in data):
+        raise InvalidData(f"config '{path}' is not a mapping", remedy=_FORM)
+    return data
+
+
+def _network_type(name: Any, source: str) -> type:
+    from qcompiler.train.networks import NETWORKS
+
+    if name is None:
+        raise UsageError(f"{source}: key 'network' is missing", remedy=f"set it to one of {', '.join(NETWORKS)}")
+    if not isinstance(name, str) or name not in NETWORKS:
+        raise UsageError(f"{source}: unknown network '{name}'", remedy=_nearest(str(name), NETWORKS))
+    network: type = NETWORKS[name]
+    return network
+
+
+def _fields(settings: type) -> dict[str, dataclasses.Field[Any]]:
+    return {item.name: item for item in dataclasses.fields(settings)}
+
+
+def _fill(settings: type, values: Mapping[str, Any], source: str) -> Any:
+    """An instance of a dataclass of scalars from untrusted values."""
+    filled = OmegaConf.structured(settings)
+    OmegaConf.set_readonly(filled, False)
+    fields = _fields(settings)
+    for key, value in values.items():
+        _check_scalar(key, value, fields[key], source)
+        try:
+            OmegaConf.update(filled, key, None if value == "null" else value)
+        except OmegaConfBaseException as error:
+            raise UsageError(f"{source}: {key}={value}: expected {_expected(fields[key])}") from error
+        _check_range(key, filled[key], fields[key], source)
+    return OmegaConf.to_object(filled)
+
+
+def _check_scalar(key: str, value: Any, wanted: dataclasses.Field[Any], source: str) -> None:
+    # "${" would start an interpolation, which could read the environment
+    if not isinstance(value, str | int | float | bool | None) or (isinstance(value, str) and "${" in value):
+        raise UsageError(f"{source}: key '{key}' is not a plain value", remedy=f"give {_expected(wanted)}")
+
+
+def _check_range(key: str, value: Any, wanted: dataclasses.Field[Any], source: str) -> None:
+    limits = wanted.metadata
+    good = not isinstance(value, float) or math.isfinite(value)
+    if good and "low" in limits:
+        good = limits["low"] <= value <= limits["high"]
+    if good and "choices" in limits:
+        good = value in limits["choices"]
+    if not good:
+        raise UsageError(f"{source}: {key}={value}: expected {_expected(wanted)}")
+
+
+def _expected(wanted: dataclasses.Field[Any]) -> str:
+    limits = wanted.metadata
+    if "choices" in limits:
+        return "one of " + ", ".join(limits["choices"])
+    kinds = {"int": "an integer", "float": "a finite number", "bool": "true or false", "str": "text"}
+    kind = kinds.get(str(wanted.type), str(wanted.type))
+    return f"{kind} from {limits['low']:g} to {limits['high']:g}" if "low" in limits else kind
+
+
+def _check_together(config: TrainConfig, source: str) -> None:
+    if config.schedule in ("exponential", "step") and config.lr_final == 0:
+        raise UsageError(f"{source}: lr_final=0: schedule={config.schedule} never gets there", remedy="try 1e-6")
+    if config.lr_final > config.lr and config.schedule != "constant":
+        raise UsageError(f"{source}: lr_final={config.lr_final:g} is above lr={config.lr:g}", remedy="lower it too")
+    if not config.name or Path(config.name).name != config.name:
+        raise UsageError(f"{source}: name='{config.name}': expected the name of a directory, without slashes")
+
+
+def _nearest(word: str, valid: Iterable[str]) -> str:
+    valid = list(valid)
+    close = difflib.get_close_matches(word, valid, n=1, cutoff=0.5)
+    return f"did you mean '{close[0]}'?" if close else f"valid are {', '.join(valid)}"

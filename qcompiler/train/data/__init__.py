@@ -1,0 +1,7 @@
+"""Image data sets as uint8 tensors, from files that are checked before they are believed."""
+
+from __future__ import annotations
+
+from qcompiler.train.data.dataset import Data, Split, load_data, to_input
+
+__all__ = ["Data", "Split", "load_data", "to_input"]
