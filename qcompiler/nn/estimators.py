@@ -35,6 +35,18 @@ def _polynomial(x: Tensor) -> Tensor:
     return 2 * x - x * x.abs()
 
 
+def _identity(x: Tensor) -> Tensor:
+    return x
+
+
+def _clip_derivative(x: Tensor) -> Tensor:
+    return (x.abs() <= 1).to(x.dtype)
+
+
+def _polynomial_derivative(x: Tensor) -> Tensor:
+    return (2 - 2 * x.abs()).clamp_min(0)
+
+
 def _swish(x: Tensor) -> Tensor:
     gate = torch.sigmoid(SWISH_BETA * x)
     return 2 * gate * (1 + SWISH_BETA * x * (1 - gate)) - 1
@@ -46,11 +58,11 @@ def _swish_derivative(x: Tensor) -> Tensor:
 
 
 # Hubara et al., "Binarized Neural Networks", 2016, section 1.3
-CLIP = Estimator("clip", functional.hardtanh, lambda x: (x.abs() <= 1).to(x.dtype))
+CLIP = Estimator("clip", functional.hardtanh, _clip_derivative)
 # Bengio et al., "Estimating or Propagating Gradients Through Stochastic Neurons", 2013
-IDENTITY = Estimator("identity", lambda x: x, torch.ones_like)
+IDENTITY = Estimator("identity", _identity, torch.ones_like)
 # Liu et al., "Bi-Real Net", 2018, equation 7
-POLYNOMIAL = Estimator("polynomial", _polynomial, lambda x: (2 - 2 * x.abs()).clamp_min(0))
+POLYNOMIAL = Estimator("polynomial", _polynomial, _polynomial_derivative)
 # Darabi et al., "Regularized Binary Network Training" (SignSwish), 2018, with beta = 5
 SWISH = Estimator("swish", _swish, _swish_derivative)
 ESTIMATORS = {each.name: each for each in (CLIP, IDENTITY, POLYNOMIAL, SWISH)}

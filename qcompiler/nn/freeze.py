@@ -22,32 +22,42 @@ def freeze(model: nn.Module) -> nn.Module:
     with torch.no_grad():
         for layer in frozen.modules():
             if isinstance(layer, QConv1d | QConv2d | QLinear) and isinstance(layer.weight_quantizer, Quantizer):
-                layer.weight.data, layer.weight_quantizer = layer.weight_quantizer.freeze(layer.weight)
+                weight, layer.weight_quantizer = layer.weight_quantizer.freeze(layer.weight)
+                # a parameter of its own: other layers may read the same latent weight
+                layer.weight = nn.Parameter(weight, layer.weight.requires_grad)
             if parametrize.is_parametrized(layer):
                 _freeze_parametrizations(layer)
     if isinstance(frozen, Quantizer):
-        return frozen.freeze_activation()
+        return frozen.freeze_activation().eval()
     _freeze_activations(frozen, "")
-    return frozen
+    return frozen.eval()
 
 
 def _freeze_parametrizations(layer: nn.Module) -> None:
     for name, chain in layer.parametrizations.items():
         if not isinstance(chain[-1], Quantizer):
             continue
+        if not chain.is_tensor:
+            raise UnsupportedModel(
+                f"'{name}' is computed from several parameters before it is quantized",
+                remedy="remove the parametrization below the quantizer first (remove_parametrizations keeps its value)",
+            )
         latent = chain.original
-        for step in chain[:-1]:
+        for step in list(chain)[:-1]:
             latent = step(latent)
         weight, fixed = chain[-1].freeze(latent)
         if weight.shape != chain.original.shape:
             raise UnsupportedModel(f"parametrizations of '{name}' change its shape", remedy="keep the quantizer only")
-        chain.original.data = weight
+        chain.original = nn.Parameter(weight, chain.original.requires_grad)
         del chain[:]
         chain.append(fixed)
 
 
 def _freeze_activations(parent: nn.Module, prefix: str) -> None:
-    for name, child in parent.named_children():
+    # named_children would leave out the second place of a quantizer that is used twice
+    for name, child in list(parent._modules.items()):
+        if child is None:
+            continue
         if isinstance(child, Quantizer):
             try:
                 setattr(parent, name, child.freeze_activation())

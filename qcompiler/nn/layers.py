@@ -146,5 +146,6 @@ def quantized_weights(model: nn.Module) -> Iterator[tuple[str, nn.Parameter, Qua
             yield f"{prefix}weight", layer.weight, layer.weight_quantizer
         if parametrize.is_parametrized(layer):
             for tensor, chain in layer.parametrizations.items():
-                if isinstance(chain[-1], Quantizer):
+                # of several originals (weight norm) none is the latent weight
+                if isinstance(chain[-1], Quantizer) and chain.is_tensor:
                     yield f"{prefix}parametrizations.{tensor}.original", chain.original, chain[-1]

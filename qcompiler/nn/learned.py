@@ -5,8 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor, distributed, nn
 
-from qcompiler.errors import UsageError
+from qcompiler.errors import UnsupportedModel, UsageError
 from qcompiler.nn.estimators import replace_gradient
+from qcompiler.nn.fixed import Fixed
 from qcompiler.nn.grid import Grid, check_bits, codes
 from qcompiler.nn.quantizers import Quantizer
 
@@ -62,6 +63,16 @@ class LSQ(Quantizer):
             start /= distributed.get_world_size()
         self.scale.copy_(start.clamp_min(_LEAST))
         self.started.fill_(True)
+
+    def freeze_activation(self) -> Fixed:
+        """Refused for one scale per channel: axis 0 of activations is the batch."""
+        if self.channels is not None:
+            raise UnsupportedModel(
+                f"LSQ(channels={self.channels}) has a scale per output channel of a weight",
+                remedy="use LSQ without channels for activations",
+            )
+        fixed: Fixed = super().freeze_activation()
+        return fixed
 
     def _positive(self, x: Tensor) -> Tensor:
         scale = self.scale.abs().clamp_min(_LEAST)
