@@ -21,6 +21,7 @@ from qcompiler.errors import QCompilerError, UsageError
 
 if TYPE_CHECKING:
     from qcompiler.bundle.load import Bundle
+    from qcompiler.bundle.remote import RemoteBundle
 
 INTERRUPTED, TERMINATED, BROKEN_PIPE = 128 + signal.SIGINT, 128 + signal.SIGTERM, 128 + signal.SIGPIPE
 Task = Callable[[], None]
@@ -46,6 +47,7 @@ Examples:
   qrun model.qc --benchmark --threads 2        time whole runs
   qrun model.qc --profile                      time every step
   qrun model.qc --benchmark --json             the same for programs
+  qrun model.qc --remote pi:9090 --benchmark   on a device where TVM's RPC server runs
 
 An .npz file has one array per input, under the input's name:
 numpy.savez("in.npz", **{"input": array}). Exit status: 0 done, 2 usage, 3 unsupported CPU, 4 damaged bundle.
@@ -114,12 +116,17 @@ def _run_command(
     profile: Annotated[bool, typer.Option("--profile", help="Time every step.")] = False,
     threads: Annotated[int | None, typer.Option(metavar="N", help="Default: as given to qcompile.")] = None,
     variant: Annotated[str | None, typer.Option(metavar="NAME", help="Instruction set; default: the best.")] = None,
+    remote: Annotated[str | None, typer.Option(metavar="HOST:PORT", help="Run on the device of this server.")] = None,
+    remote_key: Annotated[str | None, typer.Option(metavar="KEY", help="Key of the server; default: none.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     debug: Debug = False,
 ) -> Task:
+    if remote is None and remote_key is not None:
+        raise UsageError("--remote-key needs --remote", remedy="name the server with --remote HOST:PORT")
     if outputs is not None and inputs is None:
         raise UsageError("--outputs needs --inputs", remedy="give the arrays to run on")
-    return lambda: _run(bundle, inputs, outputs, benchmark, profile, threads, variant, as_json)
+    opened = partial(_open, bundle, variant, remote, remote_key or "")
+    return lambda: _run(opened, inputs, outputs, benchmark, profile, threads, as_json)
 
 
 def parse_bits(text: str) -> str | int:
@@ -195,22 +202,30 @@ def _stages() -> Iterator[Callable[[str], None]]:
         yield show
 
 
+def _open(path: Path, variant: str | None, remote: str | None, key: str) -> Bundle | RemoteBundle:
+    if remote is None:
+        from qcompiler.bundle.load import load
+
+        return load(path, variant=variant)
+    from qcompiler.bundle.remote import RemoteBundle
+
+    return RemoteBundle(path, remote, key, variant=variant)
+
+
 def _run(
-    path: Path,
+    opened: Callable[[], Bundle | RemoteBundle],
     inputs: Path | None,
     outputs: Path | None,
     benchmark: bool,
     profile: bool,
     threads: int | None,
-    variant: str | None,
     as_json: bool,
 ) -> None:
     from qcompiler import display
-    from qcompiler.bundle.load import load
     from qcompiler.bundle.staging import new_file
     from qcompiler.bundle.tensors import random_inputs, read_npz, write_npz
 
-    bundle = load(path, variant=variant)
+    bundle = opened()
     threads = bundle.manifest.threads if threads is None else threads
     arrays = random_inputs(bundle.inputs) if inputs is None else read_npz(inputs, bundle.inputs)
     results = bundle.run(arrays, threads=threads)

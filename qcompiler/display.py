@@ -4,19 +4,30 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 from rich.markup import escape
 from rich.table import Table
 
-from qcompiler.bundle.load import Bundle
 from qcompiler.bundle.timing import Benchmark, Profile, StepTime
 
 Array = npt.NDArray[Any]
 MAX_CLASSES = 100_000
 SHOWN_ROWS = 8
+
+
+class Timed(Protocol):
+    """A bundle, wherever it runs."""
+
+    @property
+    def name(self) -> str:
+        """For people."""
+
+    @property
+    def variant(self) -> str:
+        """The instruction set in use."""
 
 
 def classes_of(array: Array) -> list[int] | None:
@@ -57,12 +68,12 @@ def outputs_table(outputs: Mapping[str, Array]) -> Table:
     return table
 
 
-def benchmark_data(benchmark: Benchmark, bundle: Bundle) -> dict[str, Any]:
+def benchmark_data(benchmark: Benchmark, bundle: Timed) -> dict[str, Any]:
     """Times in seconds, throughput in runs per second."""
     return {**asdict(benchmark), "variant": bundle.variant}
 
 
-def benchmark_text(benchmark: Benchmark, bundle: Bundle) -> str:
+def benchmark_text(benchmark: Benchmark, bundle: Timed) -> str:
     """One line."""
     threads = f"{benchmark.threads} thread{'s' if benchmark.threads > 1 else ''}"
     return (

@@ -12,9 +12,15 @@ LOAD = 1
 
 def host() -> str:
     """The architecture that this process runs code of; a 32-bit process on a 64-bit ARM kernel is "arm"."""
-    name = platform.machine()
-    narrow = name == "aarch64" and struct.calcsize("P") == 4
-    return "arm" if narrow or name.startswith("armv") else name
+    name = family(platform.machine())
+    return "arm" if name == "aarch64" and struct.calcsize("P") == 4 else name
+
+
+def family(name: str) -> str:
+    """The architecture by one of the names that systems and compilers have for it; an unknown name as it is."""
+    if name.startswith(("armv", "thumbv")):
+        return "arm"
+    return {"arm64": "aarch64", "amd64": "x86_64"}.get(name, name)
 
 
 def machine(content: bytes) -> str | None:

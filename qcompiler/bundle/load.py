@@ -22,7 +22,7 @@ from qcompiler.bundle.manifest import FILE_NAME, MAX_THREADS, Manifest, Step, Va
 from qcompiler.bundle.native import ALIGNMENT, Library, aligned_empty
 from qcompiler.bundle.stepping import Stepper
 from qcompiler.bundle.tensors import checked_inputs
-from qcompiler.bundle.timing import Benchmark, Profile, StepTime, measure
+from qcompiler.bundle.timing import Benchmark, Profile, measure, profile_of
 from qcompiler.errors import InvalidBundle, UnsupportedCpu, UsageError
 from qcompiler.ir.program import TensorInfo
 
@@ -121,13 +121,7 @@ class Bundle:
         with self._execution(inputs, threads) as execution:
             execution.run()
             times = np.array([execution.profile(len(self.steps)) for _ in range(repeats)])
-        medians = np.median(times, axis=0) * 1e-9
-        variant = self._variant_index()
-        steps = [
-            StepTime(index, step.op, step.nodes, step.kernels[variant], float(medians[index]), step.macs)
-            for index, step in enumerate(self.steps)
-        ]
-        return Profile(repeats, threads, tuple(steps))
+        return profile_of(times, self.steps, self._variant_index(), threads)
 
     def stepper(self, inputs: Mapping[str, Array]) -> Stepper:
         """A run on one thread that can be stopped between steps, with memory of its own."""
@@ -190,6 +184,11 @@ def describe(directory: str | os.PathLike[str]) -> Bundle:
     """Open a bundle as `load` does, and one for another processor family without its library."""
     folder, manifest, contents = _read(directory)
     return load(folder) if _is_native(manifest) else Bundle(folder, manifest, None, _texts(contents))
+
+
+def checked_manifest(directory: str | os.PathLike[str]) -> Manifest:
+    """The manifest of a bundle for any machine, after the sha256 of every file was checked."""
+    return _read(directory)[1]
 
 
 def _read(directory: str | os.PathLike[str]) -> tuple[Path, Manifest, dict[str, bytes]]:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+
+from qcompiler.bundle.manifest import Step
 
 WARM_UP_SECONDS = 0.1
 WARM_UP_RUNS = 3
@@ -65,7 +67,11 @@ def measure(run: Callable[[], None], seconds: float, threads: int) -> Benchmark:
     while (marks[-1] < end or len(marks) <= MIN_RUNS) and len(marks) <= MAX_RUNS:
         run()
         marks.append(time.perf_counter_ns())
-    times: npt.NDArray[np.float64] = np.diff(np.array(marks, np.int64)).astype(np.float64) * 1e-9
+    return benchmark_of(np.diff(np.array(marks, np.int64)).astype(np.float64) * 1e-9, threads)
+
+
+def benchmark_of(times: npt.NDArray[np.float64], threads: int) -> Benchmark:
+    """Sum up the times of runs one after the other, in seconds."""
     return Benchmark(
         runs=len(times),
         threads=threads,
@@ -74,3 +80,13 @@ def measure(run: Callable[[], None], seconds: float, threads: int) -> Benchmark:
         p90=float(np.quantile(times, 0.9)),
         throughput=float(len(times) / times.sum()),
     )
+
+
+def profile_of(nanoseconds: npt.NDArray[np.uint64], steps: Sequence[Step], variant: int, threads: int) -> Profile:
+    """Sum up the times [repeats, steps] of a variant's steps."""
+    medians = np.median(nanoseconds, axis=0) * 1e-9
+    found = (
+        StepTime(index, step.op, step.nodes, step.kernels[variant], float(medians[index]), step.macs)
+        for index, step in enumerate(steps)
+    )
+    return Profile(len(nanoseconds), threads, tuple(found))

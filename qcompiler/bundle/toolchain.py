@@ -64,9 +64,9 @@ class Toolchain:
             raise QCompilerError(f"{name} failed: {message[:1000]}")
         return done.stdout
 
-    def compile(self, source: str, target: str, folder: Path) -> None:
+    def compile(self, source: str, target: str, folder: Path, *flags: str) -> None:
         """Compile one C or assembly file to an object."""
-        self.run("cc", *C_FLAGS, "-c", source, "-o", target, folder=folder)
+        self.run("cc", *C_FLAGS, *flags, "-c", source, "-o", target, folder=folder)
 
     def link_shared(self, objects: Sequence[str], target: str, folder: Path) -> None:
         """Link a stripped shared library that needs nothing but libc and libm."""

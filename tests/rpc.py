@@ -1,0 +1,46 @@
+"""TVM's RPC server on loopback, on this machine or on the emulated board."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+KEY = "bench"
+START_SECONDS = 240.0
+
+
+@contextmanager
+def server(log: Path, python: Path = Path(sys.executable)) -> Iterator[str]:
+    """Start a server of the given Python, with `KEY`, and give its address; it ends with the context."""
+    port = free_port()
+    where = ["--host", "127.0.0.1", "--port", str(port), "--port-end", str(port + 1), "--key", KEY]
+    with log.open("wb") as file:
+        command = [str(python), "-m", "tvm.exec.rpc_server", *where]
+        process = subprocess.Popen(command, stdout=file, stderr=file, start_new_session=True)
+        try:
+            await_start(process, log)
+            yield f"127.0.0.1:{port}"
+        finally:
+            # the server leaves its session's processes to themselves
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+
+
+def free_port() -> int:
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        return int(listening.getsockname()[1])
+
+
+def await_start(process: subprocess.Popen[bytes], log: Path) -> None:
+    end = time.monotonic() + START_SECONDS
+    while "bind to" not in log.read_text():
+        assert process.poll() is None and time.monotonic() < end, log.read_text()
+        time.sleep(0.1)
