@@ -57,10 +57,12 @@ def codes(x: Tensor, grid: Grid) -> Tensor:
         one = torch.ones((), dtype=x.dtype, device=x.device)
         return torch.where(x >= 0, one, -one)
     shifted = x / grid.scale + grid.zero_point if grid.zero_point else x / grid.scale
-    return shifted.clamp(*grid.limits).round()
+    return shifted.clamp_(*grid.limits).round_()
 
 
 def quantize(x: Tensor, grid: Grid) -> Tensor:
     """The value on `grid` of every element of x, in the float32 steps of QONNX's Quant and BipolarQuant."""
     levels = codes(x, grid)
-    return ((levels - grid.zero_point) if grid.zero_point else levels) * grid.scale
+    if grid.zero_point:
+        levels -= grid.zero_point
+    return levels * grid.scale if grid.scale.dim() else levels.mul_(grid.scale)
