@@ -1,0 +1,101 @@
+"""One training over several processes: torchrun starts them, each has a share of every batch."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor, nn
+from torch import distributed as torch_distributed
+
+from qcompiler.errors import UsageError
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Group:
+    """This process among its peers; alone unless torchrun started several."""
+
+    device: torch.device
+    rank: int = 0
+    size: int = 1
+
+    @property
+    def leads(self) -> bool:
+        """Whether this process writes the files and shows the progress."""
+        return self.rank == 0
+
+    def wrap(self, model: nn.Module) -> nn.Module:
+        """The model with gradients averaged over all processes."""
+        if self.size == 1:
+            return model
+        return nn.parallel.DistributedDataParallel(model, [self.device.index] if self.device.type == "cuda" else None)
+
+    def sum(self, tensor: Tensor) -> Tensor:
+        """The sum of `tensor` over all processes, in place."""
+        if self.size > 1:
+            torch_distributed.all_reduce(tensor)
+        return tensor
+
+    def any(self, flag: bool) -> bool:
+        """Whether `flag` is set in any process."""
+        return flag if self.size == 1 else bool(self.sum(torch.tensor(float(flag), device=self.device)) > 0)
+
+    def gather(self, value: T) -> list[T]:
+        """The values of all processes, in order."""
+        values: list[Any] = [value]
+        if self.size > 1:
+            values = [None] * self.size
+            torch_distributed.all_gather_object(values, value)
+        return values
+
+    def barrier(self) -> None:
+        """Wait for all processes."""
+        self.any(False)
+
+    def leader_first(self, work: Callable[[], T]) -> T:
+        """The result of `work`, done by the leader before the others, who find its files."""
+        if self.size == 1:
+            return work()
+        if self.leads:
+            result = work()
+            self.barrier()
+            return result
+        self.barrier()
+        return work()
+
+
+def choose_device(name: str) -> torch.device:
+    """The device called auto, cpu or cuda; raises UsageError where there is no GPU."""
+    if name == "cpu" or (name == "auto" and not torch.cuda.is_available()):
+        return torch.device("cpu")
+    if not torch.cuda.is_available():
+        raise UsageError("device is cuda, but torch finds no GPU", remedy="set device=cpu or device=auto")
+    return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")) % torch.cuda.device_count())
+
+
+@contextmanager
+def process_group(device_name: str) -> Iterator[Group]:
+    """Join the processes that torchrun started, or be alone; gloo on the CPU, nccl on GPUs."""
+    device = choose_device(device_name)
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1 or torch_distributed.is_initialized():
+        yield _current(device)
+        return
+    torch_distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    try:
+        yield _current(device)
+    finally:
+        torch_distributed.destroy_process_group()
+
+
+def _current(device: torch.device) -> Group:
+    if not torch_distributed.is_initialized():
+        return Group(device)
+    return Group(device, torch_distributed.get_rank(), torch_distributed.get_world_size())
