@@ -11,8 +11,8 @@ N_c multiply-accumulates, N_s weights, A_s activations and p parallel units at Q
 
 with E_MAC(Q) a power of Q, p = 16 p_16 / Q, and memory energies proportional to the bits moved. The paper has one Q for
 all; here weights and activations have their own widths, and Q = sqrt(w_bits * a_bits): a multiplier grows with their
-product. The paper's platform is replaced by constants of public origin (see HOROWITZ); put in your own for another chip. The
-numbers serve to compare networks and widths, not to predict a device.
+product. The constants are not those of the paper's chip but of public origin, see HOROWITZ; put in your own for
+another. The numbers serve to compare networks and widths, not to predict a device.
 """
 
 from __future__ import annotations
