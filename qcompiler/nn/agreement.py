@@ -106,7 +106,8 @@ class _Comparison:
 def _checked(what: str, found: Tensor, expected: Array) -> float:
     array = found.numpy(force=True)
     if array.shape != expected.shape:
-        raise VerificationFailed(f"{what} has shape {list(expected.shape)} in onnxruntime, {list(array.shape)} in torch")
+        shapes = f"{list(expected.shape)} in onnxruntime, {list(array.shape)} in torch"
+        raise VerificationFailed(f"{what} has shape {shapes}")
     difference = _relative_difference(array, expected)
     if not difference <= BOUND:
         raise VerificationFailed(

@@ -1,0 +1,159 @@
+"""A trained network as an ONNX file and as a compiled bundle: sizes, speeds, and the same class on every test image."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+import onnxruntime
+import torch
+from torch import nn
+
+import qcompiler
+from qcompiler.bundle.load import Bundle
+from qcompiler.bundle.timing import measure
+from qcompiler.errors import UnsupportedModel
+from qcompiler.ir import oracle
+from qcompiler.nn.export import export_onnx
+from qcompiler.nn.freeze import freeze
+from qcompiler.report import BINARY_OPS
+from qcompiler.train.data import Data, Split, to_input
+from qcompiler.train.evaluate import EVALUATION_BATCH, bundle_classes
+from qcompiler.train.work import LayerWork, traced_work
+from qcompiler.widths import WIDEST
+
+ONNX_FILE = "model.onnx"
+BUNDLE = "model.qc"
+VERIFIED_IMAGES = 8
+SECONDS = 1.0
+MICROSECONDS = 1e6
+INPUT, OUTPUT = "image", "scores"
+# how a compile says that signs of numbers within rounding of zero fell differently (qcompiler.verify)
+TIES = "within rounding of zero"
+
+Classes = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Deployment:
+    """What became of a trained network; the fields of a bundle are None where it was not compiled.
+
+    images: of the test set. same_class_onnxruntime, same_class_bundle: how many of them have torch's class.
+    quantized_layers: layers whose weights and input have at most 8 bits. exact: all of them run on integers and gave
+    onnxruntime's codes on every verified image. us_per_image: median on one thread, batch 1, beside onnxruntime's
+    with its optimisations. lacks: the widths that the compiler has no kernels for, or why it refused; None if nothing.
+    """
+
+    onnx_bytes: int
+    images: int
+    same_class_onnxruntime: int
+    onnxruntime_us_per_image: float
+    quantized_layers: int
+    same_class_bundle: int | None = None
+    library_bytes: int | None = None
+    weight_bytes: int | None = None
+    exact: bool | None = None
+    us_per_image: float | None = None
+    lacks: str | None = None
+
+
+def deploy(model: nn.Module, data: Data, directory: str | Path) -> dict[str, Any]:
+    """Export `model` into `directory`, compile it for this machine, and compare both with torch on the test set.
+
+    The result holds the fields of `Deployment`. Raises VerificationFailed where onnxruntime or the bundle computes
+    something else than torch beyond float rounding.
+    """
+    folder = Path(directory)
+    folder.mkdir(parents=True, exist_ok=True)
+    frozen, example = freeze(model).cpu(), to_input(data.test.images[:1])
+    exported = export_onnx(frozen, example, folder / ONNX_FILE, inputs=[INPUT], outputs=[OUTPUT], dynamic_batch=True)
+    classes = _classes(data.test, lambda images: _torch_scores(frozen, images))
+    session = oracle.Session(onnx.load(exported.path))
+    in_onnxruntime = _classes(data.test, lambda images: session.run({INPUT: images.numpy()})[OUTPUT])
+    layers = traced_work(frozen, example)
+    deployment = Deployment(
+        onnx_bytes=exported.bytes,
+        images=len(classes),
+        same_class_onnxruntime=int((in_onnxruntime == classes).sum()),
+        onnxruntime_us_per_image=_onnxruntime_time(exported.path, example),
+        quantized_layers=sum(_is_quantized(layer) for layer in layers),
+    )
+    return {**asdict(deployment), **_compiled(exported.path, folder / BUNDLE, data.test, classes, layers)}
+
+
+def _compiled(path: Path, output: Path, split: Split, classes: Classes, layers: Sequence[LayerWork]) -> dict[str, Any]:
+    """The fields of the bundle."""
+    said: list[str] = []
+    example = to_input(split.images[:VERIFIED_IMAGES]).numpy()
+    shapes = {INPUT: (1, *example.shape[1:])}
+    try:
+        bundle = qcompiler.compile(
+            path, output=output, shapes=shapes, inputs={INPUT: example}, force=True, progress=said.append
+        )
+    except UnsupportedModel as error:
+        return {"lacks": str(error)}
+    missing = missing_widths(layers, bundle.report["rows"])
+    return {
+        "same_class_bundle": int((bundle_classes(bundle, split) == classes).sum()),
+        "library_bytes": bundle.manifest.files[bundle.manifest.library].bytes,
+        "weight_bytes": bundle.report["constant_bytes"],
+        "exact": not missing and not any(TIES in line for line in said),
+        "us_per_image": _bundle_time(bundle, example[:1]),
+        "lacks": ", ".join(missing) or None,
+    }
+
+
+def missing_widths(layers: Sequence[LayerWork], rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Text wNaM (L layers) for every pair of widths that runs in real arithmetic for want of a kernel.
+
+    layers: of the network, in order of execution; the first reads pixels, which are exact in float32. rows: of the
+    compiler's report.
+    """
+    binary = {name for row in rows if row["op"] in BINARY_OPS for name in _modules(row["nodes"])}
+    real = [layer for layer in layers[1:] if _is_quantized(layer) and layer.name not in binary]
+    widths = [(layer.w_bits, layer.a_bits) for layer in real]
+    return [
+        f"w{w_bits}a{a_bits} ({count} layer{'s' if count > 1 else ''})"
+        for w_bits, a_bits in sorted(set(widths))
+        if (count := widths.count((w_bits, a_bits)))
+    ]
+
+
+def _modules(nodes: Sequence[str]) -> Iterator[str]:
+    """The modules that the nodes of a row came from; an exported node is named MODULE/OPERATOR."""
+    return (name.rpartition("/")[0] for name in nodes)
+
+
+def _is_quantized(layer: LayerWork) -> bool:
+    return max(layer.w_bits, layer.a_bits) <= WIDEST
+
+
+def _classes(split: Split, scores: Callable[[torch.Tensor], npt.NDArray[np.float32]]) -> Classes:
+    """Class of every image; `scores` takes float32 [n, C, H, W] and gives [n, classes]."""
+    batches = torch.split(split.images, EVALUATION_BATCH)
+    return np.concatenate([scores(to_input(images)).argmax(1) for images in batches])
+
+
+@torch.no_grad()
+def _torch_scores(frozen: nn.Module, images: torch.Tensor) -> npt.NDArray[np.float32]:
+    scores: npt.NDArray[np.float32] = frozen(images).numpy()
+    return scores
+
+
+def _bundle_time(bundle: Bundle, example: npt.NDArray[np.float32]) -> float:
+    return bundle.benchmark({INPUT: example}, threads=1, seconds=SECONDS).median * MICROSECONDS
+
+
+def _onnxruntime_time(path: Path, example: torch.Tensor) -> float:
+    """Microseconds for one image as a user would run the file: on one thread, optimised."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    image = {INPUT: example.numpy()}
+    return measure(lambda: session.run(None, image), SECONDS, 1).median * MICROSECONDS
