@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
-import sys
-import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -17,14 +13,12 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 import typer
 from rich.console import Console
 
-from qcompiler.errors import QCompilerError, UsageError
+from qcompiler.command import Task, main
+from qcompiler.errors import UsageError
 
 if TYPE_CHECKING:
     from qcompiler.bundle.load import Bundle
     from qcompiler.bundle.remote import RemoteBundle
-
-INTERRUPTED, TERMINATED, BROKEN_PIPE = 128 + signal.SIGINT, 128 + signal.SIGTERM, 128 + signal.SIGPIPE
-Task = Callable[[], None]
 
 _COMPILE_HELP = """Compile an ONNX network into a directory with a C library that needs nothing else.
 
@@ -61,12 +55,12 @@ Debug = Annotated[bool, typer.Option("--debug", help="Show a traceback with an e
 
 def qcompile() -> NoReturn:
     """Entry point of the command qcompile."""
-    _main(_compile_app, "qcompile")
+    main(_compile_app, "qcompile")
 
 
 def qrun() -> NoReturn:
     """Entry point of the command qrun."""
-    _main(_run_app, "qrun")
+    main(_run_app, "qrun")
 
 
 @_compile_app.command(help=_COMPILE_HELP)
@@ -249,52 +243,3 @@ def _run(
         console.print(display.benchmark_text(timed, bundle), markup=False, highlight=False, soft_wrap=True)
     if profiled:
         console.print(display.profile_table(profiled))
-
-
-class _Terminated(KeyboardInterrupt):
-    """SIGTERM, treated as an interrupt so that nothing half-written is left."""
-
-
-def _terminate(*_: object) -> NoReturn:
-    raise _Terminated
-
-
-def _main(app: typer.Typer, name: str) -> NoReturn:
-    """Run a command and leave with its exit status; without --debug no traceback reaches the user."""
-    signal.signal(signal.SIGTERM, _terminate)
-    try:
-        result = app(prog_name=name, standalone_mode=False)
-        if callable(result):
-            result()
-        sys.stdout.flush()
-        status = result if isinstance(result, int) else 0
-    except BrokenPipeError:
-        # Python would complain once more when it flushes at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        status = BROKEN_PIPE
-    except BaseException as error:
-        if "--debug" in sys.argv:
-            traceback.print_exc()
-        status, message = _explain(error, name)
-        if message:
-            print(message.replace("\n", " "), file=sys.stderr)
-    sys.exit(status)
-
-
-def _explain(error: BaseException, name: str) -> tuple[int, str]:
-    """Exit status and one line for an error."""
-    if isinstance(error, _Terminated):
-        return TERMINATED, "terminated; nothing was written"
-    if isinstance(error, KeyboardInterrupt):
-        return INTERRUPTED, "interrupted; nothing was written"
-    if isinstance(error, QCompilerError):
-        return error.exit_code, f"error: {error}"
-    if isinstance(error, SystemExit):
-        return error.code if isinstance(error.code, int) else 1, ""
-    if isinstance(error, MemoryError):
-        return 1, "error: out of memory"
-    # Typer's own errors; its classes moved between versions, their interface did not.
-    text = getattr(error, "format_message", None)
-    if text is not None:
-        return UsageError.exit_code, f"error: {text()} (see {name} --help)"
-    return 1, f"error: internal error: {type(error).__name__}: {error} (--debug shows where)"

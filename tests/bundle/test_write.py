@@ -137,7 +137,7 @@ def script(tmp_path: Path, body: str, **environment: str) -> subprocess.Popen[st
     text = f"""\
 import os, sys, resource, typer
 from pathlib import Path
-from qcompiler import cli
+from qcompiler.command import main
 from qcompiler.bundle.write import write
 from tests.bundle import programs
 program = programs.tiny()
@@ -146,7 +146,7 @@ app = typer.Typer(add_completion=False, rich_markup_mode=None)
 def command(): return task
 {textwrap.dedent(body)}
 sys.argv = ["test"]
-cli._main(app, "test")
+main(app, "test")
 """
     return subprocess.Popen(
         [sys.executable, "-c", text],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,7 +41,7 @@ def fetch(directory: str, remotes: Sequence[Remote]) -> list[Path]:
 
 
 def _fetch(directory: Path, remote: Remote) -> Path:
-    get = pooch.HTTPDownloader(timeout=30, progressbar=False)
+    get = pooch.HTTPDownloader(timeout=30, progressbar=sys.stderr.isatty())
     pooch.get_logger().setLevel("WARNING")
     try:
         path = pooch.retrieve(remote.url, remote.checksum, remote.name, directory, downloader=get)

@@ -30,7 +30,8 @@ CLASSES = 10
 SHAPE = (32, 32, 3)
 FILE_HEADER, TAG = 128, 8
 COMPRESSED = 15
-STEP = 2**20
+# One step inflates to at most 17 MB.
+STEP = 2**14
 
 
 def read(directory: Path | None) -> Arrays:
@@ -79,7 +80,7 @@ def _count(declared: dict[str, tuple[tuple[int, ...], str]], path: Path) -> int:
     if kind != "uint8" or len(shape) != 4 or shape[:3] != SHAPE or shape[3] * int(np.prod(SHAPE)) > LARGEST_ARRAY:
         raise InvalidData(f"'{path}': X is {kind} {list(shape)}, expected uint8 [32, 32, 3, N]")
     shape_y, kind = declared.get("y", ((), "absent"))
-    if kind not in ("uint8", "double") or shape_y not in ((shape[3], 1), (1, shape[3])):
+    if kind not in ("uint8", "uint16", "int32", "int64", "double") or shape_y not in ((shape[3], 1), (1, shape[3])):
         raise InvalidData(f"'{path}': y is {kind} {list(shape_y)}, expected numbers [{shape[3]}, 1]")
     return shape[3]
 
@@ -102,6 +103,7 @@ def _check_sizes(path: Path) -> None:
             if following > end:
                 raise InvalidData(f"'{path}' is truncated: {end} bytes, expected at least {following}")
             total += _unpacked(file.read(size)) if kind == COMPRESSED else size
+            file.seek(following)
             if total > LARGEST_ARRAY:
                 raise InvalidData(f"'{path}' unpacks to more than {LARGEST_ARRAY} bytes")
 
@@ -110,7 +112,8 @@ def _unpacked(packed: bytes) -> int:
     """Size that `packed` has when inflated, without keeping it; counting stops beyond the limit."""
     inflater = zlib.decompressobj()
     total = 0
-    while packed and total <= LARGEST_ARRAY:
-        total += len(inflater.decompress(packed, STEP))
-        packed = inflater.unconsumed_tail
+    for start in range(0, len(packed), STEP):
+        total += len(inflater.decompress(packed[start : start + STEP]))
+        if total > LARGEST_ARRAY:
+            break
     return total

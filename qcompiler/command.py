@@ -1,0 +1,69 @@
+"""How every command of qcompiler ends: an exit status, and one line for an error."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Callable
+from typing import NoReturn
+
+import typer
+
+from qcompiler.errors import QCompilerError, UsageError
+
+INTERRUPTED, TERMINATED, BROKEN_PIPE = 128 + signal.SIGINT, 128 + signal.SIGTERM, 128 + signal.SIGPIPE
+Task = Callable[[], None]
+
+
+class _Terminated(KeyboardInterrupt):
+    """SIGTERM, treated as an interrupt so that nothing half-written is left."""
+
+
+def _terminate(*_: object) -> NoReturn:
+    raise _Terminated
+
+
+def main(app: typer.Typer, name: str, kept: str = "nothing was written") -> NoReturn:
+    """Run a command and leave with its exit status; without --debug no traceback reaches the user.
+
+    A command returns the task to run, or None where it was only asked for help. `kept` is what an interrupt leaves.
+    """
+    signal.signal(signal.SIGTERM, _terminate)
+    try:
+        result = app(prog_name=name, standalone_mode=False)
+        if callable(result):
+            result()
+        sys.stdout.flush()
+        status = result if isinstance(result, int) else 0
+    except BrokenPipeError:
+        # Python would complain once more when it flushes at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        status = BROKEN_PIPE
+    except BaseException as error:
+        if "--debug" in sys.argv:
+            traceback.print_exc()
+        status, message = _explain(error, name, kept)
+        if message:
+            print(message.replace("\n", " "), file=sys.stderr)
+    sys.exit(status)
+
+
+def _explain(error: BaseException, name: str, kept: str) -> tuple[int, str]:
+    """Exit status and one line for an error."""
+    if isinstance(error, _Terminated):
+        return TERMINATED, f"terminated; {kept}"
+    if isinstance(error, KeyboardInterrupt):
+        return INTERRUPTED, f"interrupted; {kept}"
+    if isinstance(error, QCompilerError):
+        return error.exit_code, f"error: {error}"
+    if isinstance(error, SystemExit):
+        return error.code if isinstance(error.code, int) else 1, ""
+    if isinstance(error, MemoryError):
+        return 1, "error: out of memory"
+    # Typer's own errors; its classes moved between versions, their interface did not.
+    text = getattr(error, "format_message", None)
+    if text is not None:
+        return UsageError.exit_code, f"error: {text()} (see {name} --help)"
+    return 1, f"error: internal error: {type(error).__name__}: {error} (--debug shows where)"
