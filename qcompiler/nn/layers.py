@@ -20,14 +20,14 @@ def default_weight_quantizer(bits: int) -> nn.Module:
     """1: Binarize, 2 to 16: DoReFaWeight, 32: nothing."""
     if bits == FLOAT_BITS:
         return nn.Identity()
-    return Binarize() if bits == 1 else DoReFaWeight(check_bits(bits, what="w_bits"))
+    return Binarize() if check_bits(bits, what="w_bits") == 1 else DoReFaWeight(bits)
 
 
 def default_activation_quantizer(bits: int | None) -> nn.Module:
     """1: Binarize, 2 to 16: DoReFaActivation, 32 or None: nothing."""
     if bits is None or bits == FLOAT_BITS:
         return nn.Identity()
-    return Binarize() if bits == 1 else DoReFaActivation(check_bits(bits, what="act_bit"))
+    return Binarize() if check_bits(bits, what="act_bit") == 1 else DoReFaActivation(bits)
 
 
 class _Quantized(nn.Module):

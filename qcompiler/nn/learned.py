@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor, distributed, nn
 
@@ -94,7 +96,7 @@ class PACT(Quantizer):
     def __init__(self, bits: int, alpha: float = 6.0) -> None:
         super().__init__()
         self.bits = check_bits(bits, 1, "bits of PACT")
-        if not alpha > 0:
+        if not 0 < alpha < math.inf:
             raise UsageError(f"alpha of PACT is {alpha}, expected a positive number")
         self.alpha = nn.Parameter(torch.tensor(float(alpha)))
 

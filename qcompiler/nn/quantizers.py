@@ -6,10 +6,12 @@ layer through `torch.nn.utils.parametrize.register_parametrization`.
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor, nn
 
-from qcompiler.errors import UnsupportedModel
+from qcompiler.errors import UnsupportedModel, UsageError
 from qcompiler.nn.estimators import replace_gradient
 from qcompiler.nn.fixed import Fixed
 from qcompiler.nn.grid import Grid, check_bits, quantize
@@ -64,6 +66,8 @@ class FixedPoint(Quantizer):
     def __init__(self, bits: int, scale: float, *, signed: bool = True) -> None:
         super().__init__()
         self.bits = check_bits(bits, 2 if signed else 1)
+        if not 0 < scale < math.inf:
+            raise UsageError(f"scale of {type(self).__name__} is {scale}, expected a positive number")
         self.signed = signed
         self.register_buffer("scale", torch.tensor(float(scale)), persistent=False)
 

@@ -1,0 +1,69 @@
+"""Bad input is refused with a message that names the thing, what was found and what to do."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from qcompiler import nn as q
+from qcompiler.errors import UsageError
+
+BITS: dict[str, Callable[[Any], Any]] = {
+    "MoonsWeight": q.MoonsWeight,
+    "MoonsReLU": q.MoonsReLU,
+    "DoReFaWeight": q.DoReFaWeight,
+    "DoReFaActivation": q.DoReFaActivation,
+    "LSQ": q.LSQ,
+    "LSQ unsigned": lambda bits: q.LSQ(bits, signed=False),
+    "PACT": q.PACT,
+    "FixedPoint": lambda bits: q.FixedPoint(bits, 0.5),
+    "QLinear weights": lambda bits: q.QLinear(2, 2, w_bits=bits),
+    "QLinear input": lambda bits: q.QLinear(2, 2, act_bit=bits),
+    "QConv1d": lambda bits: q.QConv1d(2, 2, 3, w_bits=bits),
+    "QConv2d": lambda bits: q.QConv2d(2, 2, 3, act_bit=bits),
+    "QActivation": q.QActivation,
+}
+
+
+@pytest.mark.parametrize("bits", [0, 17, -1, 2.0, True, "4"])
+@pytest.mark.parametrize("name", BITS)
+def test_bits_outside_the_range(name: str, bits: Any) -> None:
+    with pytest.raises(UsageError) as caught:
+        BITS[name](bits)
+    assert repr(bits) in str(caught.value) and "16" in str(caught.value)
+    assert caught.value.exit_code == 2
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: q.MoonsReLU(1), "constant zero.*Binarize"),
+        (lambda: q.MoonsWeight(1), "Binarize"),
+        (lambda: q.DoReFaWeight(1), "Binarize"),
+        (lambda: q.LSQ(1), "LSQ"),
+        (lambda: q.FixedPoint(1, 0.5), "expected an integer from 2"),
+        (lambda: q.Binarize(estimator="polynomal"), "did you mean 'polynomial'"),
+        (lambda: q.Binarize(estimator="?"), "known: clip, identity"),
+        (lambda: q.Ternarize(estimator="clipp"), "did you mean 'clip'"),
+        (lambda: q.Binarize(scale="row"), "row.*channel"),
+        (lambda: q.Ternarize(scale="row"), "row.*channel"),
+        (lambda: q.Ternarize(threshold=0), "threshold.*0"),
+        (lambda: q.Ternarize(threshold=1.5), "threshold.*1.5"),
+        (lambda: q.Ternarize(threshold="median"), "threshold.*median"),
+        (lambda: q.Ternarize(threshold=float("nan")), "threshold.*nan"),
+        (lambda: q.PACT(4, alpha=0), "alpha.*0"),
+        (lambda: q.PACT(4, alpha=-1.0), "alpha.*-1"),
+        (lambda: q.PACT(4, alpha=float("inf")), "alpha.*inf"),
+        (lambda: q.FixedPoint(4, 0.0), "scale.*0"),
+        (lambda: q.FixedPoint(4, -1.0), "scale.*-1"),
+        (lambda: q.FixedPoint(4, float("nan")), "scale.*nan"),
+        (lambda: q.LSQ(4, channels=0), "channels.*0"),
+        (lambda: q.XnorConv2d(4, 4, 3, groups=2), "groups=1"),
+        (lambda: q.XnorConv2d(4, 4, 3, padding=1, padding_mode="reflect"), "zeros"),
+    ],
+)
+def test_other_refusals(make: Callable[[], Any], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        make()
