@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
 import subprocess
@@ -25,8 +24,6 @@ from tests.targets.emulated import COMPILERS, missing
 
 SAMPLE = ("qonnx_zoo.TFC_1W1A", "torch_bnn.xnornet_alpha")
 ARCHITECTURES = {"aarch64": (), "arm": ("armv7",)}
-# a root file system of 64-bit ARM with Python at usr/bin/python3 and numpy at site/
-DEVICE = Path(os.environ.get("QCOMPILER_AARCH64_ROOT", "/nonexistent"))
 C_FLAGS = ("-O2", "-Wall", "-Wextra", "-Werror", "-std=c99", "-static")
 
 
@@ -177,26 +174,3 @@ def test_wrong_code_is_found_under_the_emulator(cnn: Path, tmp_path: Path, monke
     with pytest.raises(qcompiler.errors.VerificationFailed, match="codes of .* are wrong"):
         qcompiler.compile(cnn, "arm", output=tmp_path / "out")
     assert not (tmp_path / "out").exists()
-
-
-@needs("aarch64")
-@pytest.mark.skipif(not DEVICE.exists(), reason="QCOMPILER_AARCH64_ROOT names no aarch64 system with Python and numpy")
-@pytest.mark.parametrize("cpu", ["max", "cortex-a72"])
-def test_python_on_the_device_runs_the_bundle_with_numpy_alone(
-    cpu: str, cnn: Path, bundle: Path, tmp_path: Path
-) -> None:
-    native = qcompiler.compile(cnn, output=tmp_path / "x86", verify=False)
-    inputs = random_inputs(native.inputs)
-    np.savez(tmp_path / "in.npz", **inputs)
-    script = (
-        f"import numpy, qcompiler; bundle = qcompiler.load({str(bundle)!r})\n"
-        f"inputs = dict(numpy.load({str(tmp_path / 'in.npz')!r}))\n"
-        f"numpy.savez({str(tmp_path / 'out.npz')!r}, **bundle.run(inputs, threads=2))"
-    )
-    python = (DEVICE / "usr/bin/python3").resolve()
-    environment = {**os.environ, "PYTHONPATH": f"{DEVICE / 'site'}:{Path(qcompiler.__file__).parents[1]}"}
-    command = ["qemu-aarch64", "-cpu", cpu, "-L", str(DEVICE), str(python), "-c", script]
-    subprocess.run(command, env=environment, check=True)
-    found, expected = np.load(tmp_path / "out.npz"), native.run(inputs)
-    for name, array in expected.items():
-        np.testing.assert_allclose(found[name], array, rtol=1e-5, atol=1e-5)
