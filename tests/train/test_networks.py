@@ -44,7 +44,7 @@ SMALL: list[tuple[str, dict[str, Any], Shape]] = [
     ("xnornet_mlp", {"hidden": 16, "real_first": True}, DIGITS),
     ("xnornet_vgg", {"width": 8, "hidden": 16}, COLOUR),
     ("xnornet_vgg", {"width": 8, "hidden": 16, "k_map": False}, DIGITS),
-    ("xnornet_alexnet", {"width": 6, "hidden": 16}, (3, 64, 70)),
+    ("xnornet_alexnet", {"width": 6, "hidden": 16}, (3, 64, 126)),
     ("moons", {"network_type": "float", "nfa": 8, "nfb": 8, "nfc": 8}, COLOUR),
     ("moons", {"network_type": "qnn", "nfa": 8, "nfb": 8, "nfc": 8}, COLOUR),
     ("moons", {"network_type": "full-qnn", "nfa": 8, "nfb": 8, "nfc": 8, "wbits": 2, "abits": 2}, COLOUR),
@@ -252,6 +252,26 @@ def test_binarynet_mlp_layer_by_layer() -> None:
         "QLinear", "BatchNorm1d",
     ]  # fmt: skip
     assert (model[2].p, model[6].p, model[4].eps) == (0.2, 0.5, 1e-4)
+
+
+@pytest.mark.parametrize(("name", "steps"), [("binarynet_vgg", 6), ("keras_cnn", 4)])
+def test_every_second_convolution_pools_before_its_batchnorm(name: str, steps: int) -> None:
+    model = built_without_memory(NETWORKS[name](), COLOUR, 10)
+    pair = ["QConv2d", "BatchNorm2d", "QActivation", "QConv2d", "MaxPool2d", "BatchNorm2d", "QActivation"]
+    dense = ["QLinear", "BatchNorm1d", "QActivation"]
+    hidden = dense * (weight_widths(model).count(1) - steps - 1)
+    assert kinds(model) == ["FixedPoint", *pair * (steps // 2), "Flatten", *hidden, "QLinear", "BatchNorm1d"]
+
+
+@pytest.mark.parametrize(("name", "blocks"), [("resnet18", 2), ("bireal18", 4)])
+def test_residual_stages_halve_the_image_after_the_first(name: str, blocks: int) -> None:
+    model = NETWORKS[name](width=2).build(COLOUR, 10).eval()
+    rows: list[int] = []
+    for block in model:
+        if hasattr(block, "body"):
+            block.register_forward_hook(lambda layer, inputs, output: rows.append(output.shape[2]))
+    model(pixels(1, COLOUR))
+    assert rows == [size for size in (32, 16, 8, 4) for _ in range(blocks)]
 
 
 def test_moons_blocks_end_in_a_pool_and_the_last_layer_is_float() -> None:
