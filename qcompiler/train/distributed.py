@@ -19,7 +19,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Group:
-    """This process among its peers; alone unless torchrun started several."""
+    """A process among its peers; alone unless torchrun started several."""
 
     device: torch.device
     rank: int = 0

@@ -49,7 +49,7 @@ def train(
         if not resume:
             _require_fresh(directory)
         log = _Run(config, network_config, loaded, group, directory, stop).finish(shown)
-        if not (config.baseline and log.finished):
+        if not (config.baseline and log.tested):
             return log
         twin = replace(config, network=network_config.baseline().name, baseline=False)
         twin_run = _Run(twin, network_config.baseline(), loaded, group, directory / BASELINE, stop)
@@ -96,9 +96,9 @@ class _Run:
         )
 
     def finish(self, progress: TrainingProgress) -> RunLog:
-        """Train what is left, then test; the log is not `finished` where the run was interrupted."""
+        """Train what is left, then test; the log is not `tested` where the run was interrupted."""
         self._begin()
-        if self._log.finished:
+        if self._log.tested:
             return self._log
         done = len(self._log.epochs)
         progress.start(self._config.name, self._config.epochs, len(self._trainer.batches), done)
@@ -141,7 +141,7 @@ class _Run:
             best_epoch=checkpoint.best["epoch"],
             validation_accuracy=checkpoint.best["accuracy"],
         )
-        if before.finished:
+        if before.tested:
             self._log = before
 
     def _epoch(self, epoch: int, progress: TrainingProgress, events: SummaryWriter | None) -> bool:

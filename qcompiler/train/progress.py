@@ -69,7 +69,8 @@ class Bars:
         """Print the epoch's line above the bar, which starts again."""
         if self._progress is None:
             return
-        self._progress.console.print(_line(record, self._epochs, best), highlight=False)
+        line = _line(record, self._epochs, best)
+        self._progress.console.print(line, markup=False, highlight=False, soft_wrap=True)
         self._progress.reset(self._task, description=_title(self._name, record.epoch + 1, self._epochs))
 
     def stop(self) -> None:

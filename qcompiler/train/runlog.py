@@ -58,9 +58,14 @@ class RunLog:
     deploy: dict[str, Any] | None = None
 
     @property
-    def finished(self) -> bool:
-        """Whether the run has been trained to the end and tested."""
+    def tested(self) -> bool:
+        """Whether the network has been trained to the end and the test set touched."""
         return self.test is not None
+
+    @property
+    def finished(self) -> bool:
+        """Whether nothing is left to do: tested, and the float twin too where the config asks for one."""
+        return self.tested and (self.baseline is not None or not self.config.get("baseline"))
 
     def write(self, directory: Path) -> None:
         """Write run.json in `directory`, whole or not at all."""
