@@ -61,7 +61,12 @@ class Quantizer(nn.Module):
 
 
 class FixedPoint(Quantizer):
-    """round(x / scale) clipped to `bits` bits, times a constant scale; gradient 1 inside the range, else 0."""
+    """round(x / scale) clipped to `bits` bits, times a constant scale; gradient 1 inside the range, else 0.
+
+    margin: how many steps beyond the outermost values the gradient still passes.
+    """
+
+    margin = 0.0
 
     def __init__(self, bits: int, scale: float, *, signed: bool = True) -> None:
         super().__init__()
@@ -76,9 +81,9 @@ class FixedPoint(Quantizer):
         return Grid(self.scale, self.bits, self.signed)
 
     def surrogate(self, x: Tensor) -> Tensor:
-        """Clip(x) to the grid's range."""
+        """Clip(x) to the grid's range, widened by the margin."""
         low, high = self.grid(x).limits
-        return x.clamp(low * self.scale, high * self.scale)
+        return x.clamp((low - self.margin) * self.scale, (high + self.margin) * self.scale)
 
 
 def input_quantizer() -> FixedPoint:
@@ -90,9 +95,11 @@ class MoonsWeight(FixedPoint):
     """clip(round(w * m), -m, m - 1) / m with m = 2^(bits-1); latent weights stay in [-1, 1].
 
     Moons et al., "Minimum Energy Quantized Neural Networks", 2017. One bit would leave {-1, 0}: use `Binarize`.
+    The published code clips what is rounded already, so that the gradient passes wherever x rounds into the range.
     """
 
     clip = (-1.0, 1.0)
+    margin = 0.5
 
     def __init__(self, bits: int) -> None:
         super().__init__(check_bits(bits, 2, "bits of MoonsWeight (for 1 bit use Binarize)"), 2.0 ** (1 - bits))
@@ -102,8 +109,11 @@ class MoonsReLU(FixedPoint):
     """The published quantized ReLU: round(x * m) clipped to 0 .. m - 1, divided by m, with m = 2^(bits-1).
 
     It has 2^(bits-1) levels, so that its codes need bits - 1 bits, and one "bit" would be constant zero. The published
-    clip(2 * round(hs(x) * 2^n) / 2^n - 1, 0, 1 - 2^(1-n)) with hs(x) = clip((x + 1) / 2, 0, 1) is the same function.
+    clip(2 * round(hs(x) * 2^n) / 2^n - 1, 0, 1 - 2^(1-n)) with hs(x) = clip((x + 1) / 2, 0, 1) is the same function;
+    like it, this one passes the gradient wherever x rounds into the range.
     """
+
+    margin = 0.5
 
     def __init__(self, bits: int) -> None:
         check_bits(bits, 2, "bits of MoonsReLU (its formula is constant zero for 1 bit; for 1 bit use Binarize)")

@@ -104,15 +104,17 @@ def test_ternarize(name: str, threshold: float | str, scale: str | None, drawn: 
 @quick
 @given(bits=st.integers(2, 16), data=st.data())
 def test_moons_weight(bits: int, data: st.DataObject) -> None:
-    high = 1 - 2.0 ** (1 - bits)
-    check(q.MoonsWeight(bits), lambda x, _: np.clip(x, -1, high), data.draw(tensors((-1.0, high))))
+    half = 2.0**-bits
+    low, high = -1 - half, 1 - half
+    check(q.MoonsWeight(bits), lambda x, _: np.clip(x, low, high), data.draw(tensors((low, high))))
 
 
 @quick
 @given(bits=st.integers(2, 16), data=st.data())
 def test_moons_relu(bits: int, data: st.DataObject) -> None:
-    high = 1 - 2.0 ** (1 - bits)
-    check(q.MoonsReLU(bits), lambda x, _: np.clip(x, 0, high), data.draw(tensors((0.0, high))))
+    half = 2.0**-bits
+    low, high = -half, 1 - half
+    check(q.MoonsReLU(bits), lambda x, _: np.clip(x, low, high), data.draw(tensors((low, high))))
 
 
 @quick
