@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import pickle
 import zipfile
-from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from qcompiler.errors import InvalidData, UsageError
 from qcompiler.train.atomic import write_atomically
+from qcompiler.train.runlog import EpochRecord
 
 SCHEMA = 1
 # where a run happens and what happens beside it change nothing in its result, or only its last bits
@@ -24,9 +26,9 @@ class Checkpoint:
     """A network after `epoch` epochs.
 
     config: the flat settings of the recipe and of the network. shape: (C, H, W) of an image. data: sha256 of the data
-    set. model: state_dict. best: epoch and validation accuracy of the best model so far. epochs: the log, a dict for
-    each epoch. optimizer, scheduler, scaler: state_dicts; rng: a dict for each process. These four are None where the
-    checkpoint keeps a model alone.
+    set. model: state_dict. best: `epoch` and validation `accuracy` of the best model so far. epochs: the log.
+    optimizer, scheduler, scaler: state_dicts; rng: a dict for each process. These four are None where the checkpoint
+    keeps a model alone.
     """
 
     config: dict[str, Any]
@@ -36,7 +38,7 @@ class Checkpoint:
     epoch: int
     model: dict[str, Any]
     best: dict[str, Any]
-    epochs: list[dict[str, Any]]
+    epochs: list[EpochRecord]
     wall_s: float
     optimizer: dict[str, Any] | None = None
     scheduler: dict[str, Any] | None = None
@@ -46,6 +48,7 @@ class Checkpoint:
     def save(self, path: Path) -> None:
         """Write to `path` whole or not at all; raises UsageError where the disk refuses."""
         payload = {"schema": SCHEMA, **{field.name: getattr(self, field.name) for field in fields(self)}}
+        payload["epochs"] = [asdict(each) for each in self.epochs]
         write_atomically(path, lambda file: torch.save(payload, file))
 
     def require_same(self, config: Mapping[str, Any], path: Path) -> None:
@@ -70,27 +73,41 @@ def load_checkpoint(path: Path) -> Checkpoint:
         raise _damaged(path, f"its schema is {schema}, expected {SCHEMA}")
     expected = {field.name for field in fields(Checkpoint)}
     if payload.keys() != expected:
-        raise _damaged(path, f"it lacks or adds '{min(payload.keys() ^ expected)}'")
-    for name, kind in _KINDS.items():
-        if not isinstance(payload[name], kind):
-            raise _damaged(path, f"its '{name}' is a {type(payload[name]).__name__}")
+        raise _damaged(path, f"it lacks or adds '{min(map(str, payload.keys() ^ expected))}'")
+    wrong = next((name for name, holds in _CHECKS.items() if not holds(payload[name])), None)
+    if wrong is not None:
+        raise _damaged(path, f"its '{wrong}' is no such thing")
+    payload["epochs"] = [EpochRecord(**each) for each in payload["epochs"]]
     return Checkpoint(**{**payload, "shape": tuple(payload["shape"])})
 
 
-_KINDS: dict[str, Any] = {
-    "config": dict,
-    "shape": list | tuple,
-    "classes": int,
-    "data": str,
-    "epoch": int,
-    "model": dict,
-    "best": dict,
-    "epochs": list,
-    "wall_s": float,
-    "optimizer": dict | None,
-    "scheduler": dict | None,
-    "scaler": dict | None,
-    "rng": list | None,
+def _is_state(value: Any) -> bool:
+    return value is None or isinstance(value, dict)
+
+
+def _is_record(value: Any, keys: set[str]) -> bool:
+    return (
+        isinstance(value, dict)
+        and value.keys() == keys
+        and all(isinstance(each, int | float) for each in value.values())
+    )
+
+
+_RECORD = {field.name for field in fields(EpochRecord)}
+_CHECKS: dict[str, Callable[[Any], bool]] = {
+    "config": lambda value: isinstance(value, dict) and all(isinstance(key, str) for key in value),
+    "shape": lambda value: isinstance(value, list | tuple) and [type(each) for each in value] == [int] * 3,
+    "classes": lambda value: isinstance(value, int),
+    "data": lambda value: isinstance(value, str),
+    "epoch": lambda value: isinstance(value, int),
+    "model": lambda value: isinstance(value, dict) and all(isinstance(each, Tensor) for each in value.values()),
+    "best": lambda value: _is_record(value, {"epoch", "accuracy"}),
+    "epochs": lambda value: isinstance(value, list) and all(_is_record(each, _RECORD) for each in value),
+    "wall_s": lambda value: isinstance(value, float),
+    "optimizer": _is_state,
+    "scheduler": _is_state,
+    "scaler": _is_state,
+    "rng": lambda value: value is None or isinstance(value, list),
 }
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -129,15 +129,17 @@ class _Run:
         if checkpoint.data != self._data.sha256:
             message = f"checkpoint '{path}' was made with other images or labels"
             raise UsageError(message, remedy="resume with the data set as it was")
-        if checkpoint.rng is None:
-            raise InvalidData(f"'{path}' holds a model alone", remedy="remove the run and train again")
         checkpoint.load_model(self._trainer.model, path)
-        self._trainer.restore(checkpoint.optimizer, checkpoint.scheduler, checkpoint.scaler, checkpoint.rng)
+        try:
+            self._trainer.restore(checkpoint.optimizer, checkpoint.scheduler, checkpoint.scaler, checkpoint.rng)
+        except (KeyError, TypeError, ValueError, RuntimeError, AttributeError) as error:
+            message = f"'{path}' does not hold the state of a training: {error}"
+            raise InvalidData(message, remedy="remove the run and train again") from None
         before = RunLog.read(self._directory)
         self._log = replace(
             self._log,
             wall_s=checkpoint.wall_s,
-            epochs=[EpochRecord(**each) for each in checkpoint.epochs],
+            epochs=checkpoint.epochs,
             best_epoch=checkpoint.best["epoch"],
             validation_accuracy=checkpoint.best["accuracy"],
         )
@@ -184,7 +186,7 @@ class _Run:
             epoch=len(log.epochs),
             model=self._trainer.model.state_dict(),
             best={"epoch": log.best_epoch, "accuracy": log.validation_accuracy},
-            epochs=[asdict(each) for each in log.epochs],
+            epochs=log.epochs,
             wall_s=log.wall_s,
         )
 

@@ -112,7 +112,7 @@ class Trainer:
             "rng": self.group.gather(rng_state(self.group.device)),
         }
 
-    def restore(self, optimizer: Any, scheduler: Any, scaler: Any, rng: list[dict[str, Any]]) -> None:
+    def restore(self, optimizer: Any, scheduler: Any, scaler: Any, rng: Any) -> None:
         """Continue from a state; raises UsageError where it is that of another number of processes."""
         if len(rng) != self.group.size:
             message = f"the checkpoint is of {len(rng)} processes, this run has {self.group.size}"
