@@ -34,6 +34,7 @@ Examples:
   qtrain cifar10_moons.yaml -o wbits=4 abits=4 network_type=full-qnn seed=1
   qtrain mnist_lenet --resume                   go on after an interrupt
   qtrain mnist_lenet --test                     test the best checkpoint of the run
+  qtrain runs/mnist_lenet/seed0 --test          the same, with all overrides as they were
   qtrain mnist_lenet --test --mode fixed        the same in simulated fixed point
   qtrain mnist_lenet --test --bundle net.qc     test what qcompile made of it
   qtrain mnist_lenet --export model.onnx        write an ONNX file, compared in onnxruntime
@@ -41,7 +42,7 @@ Examples:
   torchrun --nproc-per-node 2 -m qcompiler.cli_train cifar10_moons      on two GPUs
 
 \b
-CONFIG is a YAML file with one 'key: value' a line, or one that comes with qcompiler:
+CONFIG is a YAML file with one 'key: value' a line, the directory of a run, or one that comes with qcompiler:
 {textwrap.fill(", ".join(_CONFIGS), 78, initial_indent="  ", subsequent_indent="  ")}
 
 KEY=VALUE overrides a key of the run (lr, epochs, batch_size, seed, dataset, device, ...) or of its network
@@ -269,7 +270,7 @@ class _Session:
         result = deploy(model, self._data, self._directory)
         self._note(deploy=result)
         for key, value in result.items():
-            self._say(f"{key.replace('_', ' ')}: {value}")
+            self._say(f"{key.replace('_', ' ')}: {f'{value:.5g}' if isinstance(value, float) else value}")
 
     def pack(self, path: Path) -> None:
         """Write the packed weights, and print the ratio of sizes."""
@@ -287,7 +288,8 @@ class _Session:
         constants = HOROWITZ if self._asked.constants is None else read_constants(self._asked.constants)
         model, checkpoint = self._trained
         layers = energy(model, torch.zeros(1, *checkpoint.shape), constants)
-        self._console.print(energy_table(layers, constants))
+        console = self._console if self._console.is_terminal else Console(width=120)
+        console.print(energy_table(layers, constants))
 
     def _note(self, **measured: Any) -> None:
         """Keep a measurement in the run's log; one of another checkpoint is not the run's."""

@@ -20,6 +20,7 @@ from omegaconf.errors import OmegaConfBaseException
 from qcompiler.errors import InvalidData, UsageError
 
 SHIPPED = Path(__file__).resolve().parent / "configs"
+RUN_CONFIG = "config.yaml"
 LARGEST_FILE = 64 * 1024
 _FORM = "write one 'key: value' a line"
 
@@ -106,14 +107,17 @@ def to_flat(config: TrainConfig, network: Any) -> dict[str, Any]:
 
 
 def find_config(source: str | Path) -> Path:
-    """The file `source`, or the shipped config of that file name. Raises UsageError."""
+    """The file `source`, that of the run in the directory `source`, or the shipped one of that name.
+
+    Raises UsageError where there is none.
+    """
     path = Path(source)
-    candidates = [path, SHIPPED / path.name, SHIPPED / f"{path.name}.yaml"]
+    candidates = [path, path / RUN_CONFIG, SHIPPED / path.name, SHIPPED / f"{path.name}.yaml"]
     for candidate in candidates:
         if candidate.is_file():
             return candidate
     if path.exists():
-        raise UsageError(f"config '{path}' is not a file", remedy="name a .yaml file")
+        raise UsageError(f"config '{path}' is not a file", remedy="name a .yaml file, or the directory of a run")
     raise UsageError(f"config '{path}' does not exist", remedy=_nearest(path.stem, shipped_configs()))
 
 
@@ -176,7 +180,8 @@ def _fill(settings: type, values: Mapping[str, Any], source: str) -> Any:
             OmegaConf.update(filled, key, None if value == "null" else value)
         except OmegaConfBaseException as error:
             raise UsageError(f"{source}: {key}={value}: expected {_expected(fields[key])}") from error
-        _check_range(key, filled[key], fields[key], source)
+        if not _in_range(filled[key], fields[key]):
+            raise UsageError(f"{source}: {key}={value}: expected {_expected(fields[key])}")
     return OmegaConf.to_object(filled)
 
 
@@ -186,15 +191,13 @@ def _check_scalar(key: str, value: Any, wanted: dataclasses.Field[Any], source: 
         raise UsageError(f"{source}: key '{key}' is not a plain value", remedy=f"give {_expected(wanted)}")
 
 
-def _check_range(key: str, value: Any, wanted: dataclasses.Field[Any], source: str) -> None:
+def _in_range(value: Any, wanted: dataclasses.Field[Any]) -> bool:
     limits = wanted.metadata
-    good = not isinstance(value, float) or math.isfinite(value)
-    if good and "low" in limits:
-        good = limits["low"] <= value <= limits["high"]
-    if good and "choices" in limits:
-        good = value in limits["choices"]
-    if not good:
-        raise UsageError(f"{source}: {key}={value}: expected {_expected(wanted)}")
+    if isinstance(value, float) and not math.isfinite(value):
+        return False
+    if "low" in limits and not limits["low"] <= value <= limits["high"]:
+        return False
+    return value in limits.get("choices", (value,))
 
 
 def _expected(wanted: dataclasses.Field[Any]) -> str:
@@ -211,7 +214,7 @@ def _check_together(config: TrainConfig, source: str) -> None:
         raise UsageError(f"{source}: lr_final=0: schedule={config.schedule} never gets there", remedy="try 1e-6")
     if config.lr_final > config.lr and config.schedule != "constant":
         raise UsageError(f"{source}: lr_final={config.lr_final:g} is above lr={config.lr:g}", remedy="lower it too")
-    if not config.name or Path(config.name).name != config.name:
+    if config.name in ("", ".", "..") or Path(config.name).name != config.name or "\0" in config.name:
         raise UsageError(f"{source}: name='{config.name}': expected the name of a directory, without slashes")
 
 
