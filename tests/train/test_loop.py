@@ -1,0 +1,353 @@
+"""The training loop: what it keeps, how it ends, and how it goes on."""
+
+from __future__ import annotations
+
+import os
+import random
+import resource
+import signal
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from qcompiler.errors import InvalidData, UsageError
+from qcompiler.train.checkpoint import load_checkpoint
+from qcompiler.train.config import TrainConfig
+from qcompiler.train.data import Split
+from qcompiler.train.evaluate import evaluate
+from qcompiler.train.loop import run_directory, train
+from qcompiler.train.networks import Network
+from qcompiler.train.progress import Quiet
+from qcompiler.train.runlog import EpochRecord, RunLog
+from tests.train.tiny import config, conv, data, mlp, split
+
+
+class AtStep(Quiet):
+    """Does something after the step of a number, counted over all epochs."""
+
+    def __init__(self, number: int, action: Callable[[], None]) -> None:
+        self.left = number
+        self.action = action
+
+    def step(self) -> None:
+        self.left -= 1
+        if not self.left:
+            self.action()
+
+
+def interrupt() -> None:
+    os.kill(os.getpid(), signal.SIGINT)
+
+
+def disturb_generators() -> None:
+    """As a new process would: every generator stands elsewhere."""
+    torch.manual_seed(12345)
+    np.random.seed(54321)
+    random.seed(99)
+
+
+def assert_same(first: Any, second: Any, where: str = "checkpoint") -> None:
+    """Equal bit for bit, times apart."""
+    assert type(first) is type(second), where
+    if isinstance(first, torch.Tensor):
+        assert first.dtype == second.dtype and torch.equal(first, second), where
+    elif isinstance(first, dict):
+        assert first.keys() == second.keys(), where
+        for key in first:
+            if key not in ("wall_s", "seconds", "output"):
+                assert_same(first[key], second[key], f"{where}.{key}")
+    elif isinstance(first, list | tuple):
+        assert len(first) == len(second), where
+        for index, pair in enumerate(zip(first, second, strict=True)):
+            assert_same(*pair, f"{where}[{index}]")
+    else:
+        assert first == second, where
+
+
+def assert_same_run(first: TrainConfig, second: TrainConfig) -> None:
+    for name in ("last.pt", "best.pt"):
+        states = [torch.load(run_directory(each) / name, weights_only=True) for each in (first, second)]
+        assert_same(*states, name)
+    logs = [vars(RunLog.read(run_directory(each))) for each in (first, second)]
+    for log in logs:
+        log["epochs"] = [vars(each) for each in log["epochs"]]
+    assert_same(*logs, "run.json")
+
+
+HARD: dict[str, Any] = {"augment": "flip_shift", "shift": 1, "scale_updates": True}
+RUNS: dict[str, tuple[Network, dict[str, Any]]] = {
+    "adam": (mlp(), HARD),
+    "sgd": (conv(), {**HARD, "optimizer": "sgd", "amp": "bf16", "schedule": "onecycle", "recalibrate": True}),
+}
+
+
+@pytest.mark.parametrize("run", RUNS)
+@pytest.mark.parametrize("steps", [3, 5, 12])
+def test_resumed_run_equals_an_uninterrupted_one(tmp_path: Path, run: str, steps: int) -> None:
+    network, settings = RUNS[run]
+    whole = config(tmp_path / "whole", network, **settings)
+    parts = config(tmp_path / "parts", network, **settings)
+    assert train(whole, network, data=data()).finished
+
+    log = train(parts, network, data=data(), progress=AtStep(steps, interrupt))
+    # five steps an epoch; a wish that comes with an epoch's last step is heard after it
+    assert len(log.epochs) == steps // 5
+    assert not log.finished
+    disturb_generators()
+    assert train(parts, network, data=data(), resume=True).finished
+    assert_same_run(whole, parts)
+
+
+def test_runs_of_one_seed_are_equal_and_of_two_are_not(tmp_path: Path) -> None:
+    first, second = config(tmp_path / "a", epochs=1), config(tmp_path / "b", epochs=1)
+    for each in (first, second):
+        train(each, mlp(), data=data())
+        disturb_generators()
+    assert_same_run(first, second)
+    other = train(replace(first, seed=1), mlp(), data=data())
+    assert other.epochs[0].loss != RunLog.read(run_directory(first)).epochs[0].loss
+
+
+def test_full_disk_loses_no_checkpoint(tmp_path: Path) -> None:
+    network = mlp(hidden=64)
+    whole, parts = config(tmp_path / "whole", network), config(tmp_path / "parts", network)
+    train(whole, network, data=data())
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+
+    def fill_disk() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, before[1]))
+
+    try:
+        with pytest.raises(UsageError, match="cannot write .*pt': File too large"):
+            train(parts, network, data=data(), progress=AtStep(7, fill_disk))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert load_checkpoint(run_directory(parts) / "last.pt").epoch == 1
+    assert train(parts, network, data=data(), resume=True).finished
+    assert_same_run(whole, parts)
+
+
+def test_test_set_is_touched_once(tmp_path: Path) -> None:
+    chosen = config(tmp_path, epochs=1)
+    log = train(chosen, mlp(), data=data())
+    assert log.test is not None and log.test["images"] == 41
+    # a second look would not find the same accuracy
+    shuffled = replace(data(), test=Split(split(41, 3).images, split(41, 4).labels))
+    assert train(chosen, mlp(), data=shuffled, resume=True) == log == RunLog.read(run_directory(chosen))
+
+
+def test_best_model_is_the_one_tested(tmp_path: Path) -> None:
+    chosen = config(tmp_path, conv(), epochs=4, lr=0.03)
+    log = train(chosen, conv(), data=data())
+    accuracies = [each.validation_accuracy for each in log.epochs]
+    assert log.best_epoch == 1 + accuracies.index(max(accuracies))
+    assert log.validation_accuracy == max(accuracies)
+    assert evaluate(run_directory(chosen), data().validation) == log.validation_accuracy
+    assert log.test is not None
+    assert evaluate(run_directory(chosen) / "best.pt", data().test) == log.test["accuracy"]
+
+
+def test_network_learns(tmp_path: Path) -> None:
+    network = mlp(hidden=64, stochastic=False, dropout_hidden=0.0, head="batchnorm")
+    log = train(config(tmp_path, network, epochs=2), network, data=data())
+    assert log.test is not None and log.test["accuracy"] > 0.9
+
+
+def test_float_twin_is_trained_beside(tmp_path: Path) -> None:
+    chosen = config(tmp_path, epochs=2, baseline=True)
+    log = train(chosen, mlp(), data=data())
+    twin = RunLog.read(run_directory(chosen) / "baseline")
+    assert twin.test is not None and log.baseline is not None
+    assert twin.config["weights"] == "float"
+    assert {**twin.config, "weights": "binary"} == {
+        **log.config,
+        "activation": twin.config["activation"],
+        "stochastic": False,
+        "baseline": False,
+    }
+    assert log.baseline["test_accuracy"] == twin.test["accuracy"]
+    assert log.baseline["epochs"] == 2
+
+
+def test_interrupted_twin_goes_on(tmp_path: Path) -> None:
+    chosen = config(tmp_path, epochs=2, baseline=True)
+    log = train(chosen, mlp(), data=data(), progress=AtStep(17, interrupt))
+    assert log.tested and not log.finished
+    resumed = train(chosen, mlp(), data=data(), resume=True)
+    assert resumed.finished
+    assert resumed.test == log.test
+
+
+@pytest.mark.parametrize(("filters", "rate", "better"), [(8, 0.01, True), (4, 1e-6, False)])
+def test_recalibration_keeps_the_better_statistics(tmp_path: Path, filters: int, rate: float, better: bool) -> None:
+    network = conv(nfa=filters, nfb=filters, nfc=filters)
+    chosen = config(tmp_path, network, epochs=1, lr=rate, lr_final=1e-7)
+    plain = train(chosen, network, data=data())
+    fresh = replace(chosen, name="fresh", recalibrate=True)
+    log = train(fresh, network, data=data())
+    means = [
+        next(value for key, value in load_checkpoint(run_directory(each) / "best.pt").model.items() if "mean" in key)
+        for each in (chosen, fresh)
+    ]
+    assert (log.validation_accuracy > plain.validation_accuracy) == better
+    assert torch.equal(*means) != better
+    assert evaluate(run_directory(fresh), data().validation) == log.validation_accuracy
+
+
+def test_run_is_not_overwritten(tmp_path: Path) -> None:
+    train(config(tmp_path, epochs=1), mlp(), data=data())
+    with pytest.raises(UsageError, match="seed0' holds a run already; go on with --resume"):
+        train(config(tmp_path, epochs=1), mlp(), data=data())
+
+
+@pytest.mark.parametrize(
+    ("network", "settings", "message"),
+    [
+        (mlp(), {"lr": 0.5}, "made with lr=0.01, this run has lr=0.5"),
+        (mlp(), {"epochs": 9}, "made with epochs=1, this run has epochs=9"),
+        (mlp(hidden=8), {}, "made with hidden=16, this run has hidden=8"),
+        (conv(), {"network": "moons"}, "made with .*=.*, this run has"),
+    ],
+)
+def test_checkpoint_of_another_run_is_refused(
+    tmp_path: Path, network: Network, settings: dict[str, Any], message: str
+) -> None:
+    chosen = config(tmp_path, epochs=1)
+    train(chosen, mlp(), data=data())
+    with pytest.raises(UsageError, match=message):
+        train(replace(chosen, **settings), network, data=data(), resume=True)
+
+
+def test_checkpoint_of_other_data_is_refused(tmp_path: Path) -> None:
+    train(config(tmp_path, epochs=1), mlp(), data=data())
+    with pytest.raises(UsageError, match="made with other images or labels"):
+        train(config(tmp_path, epochs=1), mlp(), data=data(train=170), resume=True)
+
+
+@pytest.mark.parametrize("name", ["last.pt", "run.json"])
+def test_damaged_files_of_a_run(tmp_path: Path, name: str) -> None:
+    chosen = config(tmp_path, epochs=1)
+    train(chosen, mlp(), data=data())
+    path = run_directory(chosen) / name
+    path.write_bytes(path.read_bytes()[:-200])
+    with pytest.raises(InvalidData, match="not a whole"):
+        train(chosen, mlp(), data=data(), resume=True)
+
+
+def test_checkpoint_without_the_state_of_a_training(tmp_path: Path) -> None:
+    chosen = config(tmp_path, epochs=1)
+    train(chosen, mlp(), data=data())
+    directory = run_directory(chosen)
+    os.replace(directory / "best.pt", directory / "last.pt")
+    with pytest.raises(InvalidData, match="does not hold the state of a training"):
+        train(chosen, mlp(), data=data(), resume=True)
+
+
+def test_loss_that_is_not_finite(tmp_path: Path) -> None:
+    network = mlp(weights="float", stochastic=False)
+    with pytest.raises(UsageError, match="the loss of epoch 1 is .*; train with a lower lr"):
+        train(config(tmp_path, network, lr=1e38), network, data=data())
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"amp": "fp16"}, "amp=fp16 needs a GPU"),
+        ({"amp": "fp8"}, "unknown amp 'fp8'"),
+        ({"batch_size": 161}, "batch_size is 161, expected 1 to the 160 training images"),
+        ({"augment": "mixup"}, "unknown augment 'mixup'"),
+    ],
+)
+def test_settings_that_cannot_be(tmp_path: Path, settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        train(config(tmp_path, **settings), mlp(), data=data())
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU is there")
+def test_missing_gpu(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="device is cuda, but torch finds no GPU"):
+        train(config(tmp_path, device="cuda"), mlp(), data=data())
+
+
+def test_callers_settings_are_left_as_they_were(tmp_path: Path) -> None:
+    threads, handler = torch.get_num_threads(), signal.getsignal(signal.SIGINT)
+    train(config(tmp_path, epochs=1, threads=2 if threads == 1 else 1), mlp(), data=data())
+    assert torch.get_num_threads() == threads
+    assert signal.getsignal(signal.SIGINT) is handler
+    assert not torch.are_deterministic_algorithms_enabled()
+
+
+def test_second_interrupt_ends_at_once(tmp_path: Path) -> None:
+    def twice() -> None:
+        interrupt()
+        interrupt()
+
+    with pytest.raises(KeyboardInterrupt):
+        train(config(tmp_path), mlp(), data=data(), progress=AtStep(7, twice))
+    assert load_checkpoint(run_directory(config(tmp_path)) / "last.pt").epoch == 1
+
+
+class Told(Quiet):
+    def __init__(self) -> None:
+        self.calls: list[Any] = []
+
+    def start(self, name: str, epochs: int, steps: int, done: int) -> None:
+        self.calls.append((name, epochs, steps, done))
+
+    def step(self) -> None:
+        self.calls.append("step")
+
+    def epoch(self, record: EpochRecord, best: bool) -> None:
+        self.calls.append((record.epoch, best))
+
+    def stop(self) -> None:
+        self.calls.append("stop")
+
+
+def test_progress_is_told(tmp_path: Path) -> None:
+    told = Told()
+    train(config(tmp_path, epochs=1), mlp(), data=data(), progress=told)
+    assert told.calls == [("tiny", 1, 5, 0), *["step"] * 5, (1, True), "stop"]
+
+
+def test_tensorboard_has_every_epoch_once(tmp_path: Path) -> None:
+    chosen = config(tmp_path)
+    train(chosen, mlp(), data=data(), progress=AtStep(8, interrupt))
+    log = train(chosen, mlp(), data=data(), resume=True)
+    events = EventAccumulator(str(run_directory(chosen)))
+    events.Reload()
+    for tag, field in {
+        "loss": "loss",
+        "accuracy/train": "train_accuracy",
+        "accuracy/validation": "validation_accuracy",
+        "lr": "lr",
+    }.items():
+        scalars = events.Scalars(tag)
+        assert [each.step for each in scalars] == [1, 2, 3]
+        assert [each.value for each in scalars] == pytest.approx([getattr(each, field) for each in log.epochs])
+
+
+def test_log_says_what_happened_where(tmp_path: Path) -> None:
+    chosen = config(tmp_path, epochs=2)
+    log = train(chosen, mlp(), data=data())
+    assert RunLog.read(run_directory(chosen)) == log
+    assert log.hardware["device"] == "cpu" and log.hardware["threads"] == 1 and log.hardware["cores"] >= 1
+    assert log.versions["torch"] == torch.__version__
+    assert log.data == {"name": "mnist", "version": "tiny", "sha256": data().sha256}
+    assert log.parameters == sum(each.numel() for each in mlp().build((1, 8, 8), 4).parameters())
+    assert [each.lr for each in log.epochs] == pytest.approx([0.01, 0.01 * 1e-4**0.5])
+    assert 0 < sum(each.seconds for each in log.epochs) <= log.wall_s
+
+
+def test_compiled_network_trains(tmp_path: Path) -> None:
+    network = mlp(stochastic=False, dropout_hidden=0.0)
+    plain = train(config(tmp_path / "plain", network, epochs=1), network, data=data())
+    compiled = train(config(tmp_path / "compiled", network, epochs=1, compile=True), network, data=data())
+    assert compiled.epochs[0].loss == pytest.approx(plain.epochs[0].loss, rel=0.02)
+    assert evaluate(run_directory(config(tmp_path / "compiled")), data().validation) == compiled.validation_accuracy
