@@ -1,8 +1,8 @@
 """What a quantizer, whose derivative is zero almost everywhere, hands to the gradient instead.
 
-Two ways: `straight_through` with the derivative of a named surrogate of sign, and `replace_gradient` with a surrogate
-tensor that autograd differentiates. Both return the quantized value bit for bit, unlike `s + (q - s).detach()`, whose
-float sum rounds.
+Three ways: `straight_through` with the derivative of a named surrogate of sign, `clipped_gradient` with a range, and
+`replace_gradient` with a surrogate tensor that autograd differentiates. All return the quantized value bit for bit,
+unlike `s + (q - s).detach()`, whose float sum rounds.
 """
 
 from __future__ import annotations
@@ -92,6 +92,21 @@ class _StraightThrough(torch.autograd.Function):
         return gradients[0] * ESTIMATORS[ctx.name].derivative(x), None, None
 
 
+class _Clipped(torch.autograd.Function):
+    """`value` forward; the gradient where x is in range backward, in one pass over memory."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, value: Tensor, low: float, high: float) -> Tensor:
+        ctx.save_for_backward(x)
+        ctx.limits = _beyond(low), _beyond(high)
+        return value.view_as(value)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None, None]:
+        (x,) = ctx.saved_tensors
+        return torch.ops.aten.hardtanh_backward(gradients[0], x, *ctx.limits), None, None, None
+
+
 class _ReplaceGradient(torch.autograd.Function):
     """`value` forward; the gradient goes to `surrogate` unchanged."""
 
@@ -106,7 +121,18 @@ class _ReplaceGradient(torch.autograd.Function):
 
 def straight_through(value: Tensor, x: Tensor, through: Estimator) -> Tensor:
     """`value` (shape of x, computed from x), with the gradient through.derivative(x) with respect to x."""
+    if through is CLIP:
+        return clipped_gradient(value, x, -1.0, 1.0)
     result: Tensor = _StraightThrough.apply(x, value.detach(), through.name)
+    return result
+
+
+def clipped_gradient(value: Tensor, x: Tensor, low: float, high: float) -> Tensor:
+    """`value` (shape of x, computed from x), with the gradient 1 where low <= x <= high, else 0.
+
+    A limit of exactly 0 does not belong to the range.
+    """
+    result: Tensor = _Clipped.apply(x, value.detach(), low, high)
     return result
 
 
@@ -114,3 +140,8 @@ def replace_gradient(value: Tensor, surrogate: Tensor) -> Tensor:
     """`value` forward, exactly; differentiated as if it were `surrogate` (the same shape)."""
     result: Tensor = _ReplaceGradient.apply(value.detach(), surrogate)
     return result
+
+
+def _beyond(limit: float) -> float:
+    """The float32 next to `limit`, away from zero: torch's hardtanh leaves its limits out of the range."""
+    return limit * (1 + 2.0**-23)

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from qcompiler.errors import UnsupportedModel, UsageError
-from qcompiler.nn.estimators import replace_gradient
+from qcompiler.nn.estimators import clipped_gradient, replace_gradient
 from qcompiler.nn.fixed import Fixed
 from qcompiler.nn.grid import Grid, check_bits, quantize
 
@@ -74,7 +74,8 @@ class FixedPoint(Quantizer):
         if not 0 < scale < math.inf:
             raise UsageError(f"scale of {type(self).__name__} is {scale}, expected a positive number")
         self.signed = signed
-        self.register_buffer("scale", torch.tensor(float(scale)), persistent=False)
+        self._step = float(scale)
+        self.register_buffer("scale", torch.tensor(self._step), persistent=False)
 
     def grid(self, x: Tensor) -> Grid:
         """Constant."""
@@ -82,8 +83,16 @@ class FixedPoint(Quantizer):
 
     def surrogate(self, x: Tensor) -> Tensor:
         """Clip(x) to the grid's range, widened by the margin."""
-        low, high = self.grid(x).limits
-        return x.clamp((low - self.margin) * self.scale, (high + self.margin) * self.scale)
+        return x.clamp(*self._range)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x: float [...]; result: the values on the grid, [...]."""
+        return clipped_gradient(quantize(x.detach(), self.grid(x)), x, *self._range)
+
+    @property
+    def _range(self) -> tuple[float, float]:
+        low, high = self.grid(self.scale).limits
+        return (low - self.margin) * self._step, (high + self.margin) * self._step
 
 
 def input_quantizer() -> FixedPoint:
