@@ -5,8 +5,10 @@ test/inf_layers.py), for any network of convolutions, linear layers, batch norma
 `bits` bits without sign, `integer_bits` of them before the binary point, is round(x * 2^(bits - integer_bits)), clipped
 to +-(2^bits - 1). Dot products are exact and rounded once, at the output of their layer. Batch normalisation becomes
 x * scale + offset with scale = gamma / sigma and offset = beta - mu * gamma / sigma. Every parameter has
-`parameter_bits` bits and the fewest integer bits that hold the largest of its tensor. Codes of quantizers are integers
-already and stay as they are; sums outside of modules (residuals) are exact sums of rounded values.
+`parameter_bits` bits and the fewest integer bits that hold the largest of its tensor.
+
+Left as they are: codes of quantizers, which are integers already; sums outside of modules (residuals), exact sums of
+rounded values; an activation after the last layer (softmax, sigmoid), whose rounding would only make ties.
 """
 
 from __future__ import annotations
@@ -42,6 +44,8 @@ class Format:
 
     bits: int
     integer_bits: int
+    symmetric: bool = True
+    """Without the smallest code of two's complement, as published."""
 
     def __post_init__(self) -> None:
         # float32 holds integers of up to 24 bits exactly
@@ -54,17 +58,19 @@ class Format:
         return 2.0 ** (self.bits - self.integer_bits)
 
     @property
-    def largest(self) -> int:
-        """The largest magnitude, in steps."""
-        return (1 << self.bits) - 1
+    def limits(self) -> tuple[int, int]:
+        """The smallest and the largest value, in steps."""
+        largest = (1 << self.bits) - 1
+        return -largest - int(not self.symmetric), largest
 
     def round(self, x: Tensor) -> Tensor:
         """x: float [...]; result: the nearest value of this format, saturated, [...]."""
-        return (x * self.scale).round().clamp(-self.largest, self.largest) / self.scale
+        return (x * self.scale).round().clamp(*self.limits) / self.scale
 
     def saturated(self, x: Tensor) -> int:
-        """How many elements of x are beyond the largest magnitude."""
-        return int(((x * self.scale).round().abs() > self.largest).sum())
+        """How many elements of x are beyond the limits."""
+        steps = (x * self.scale).round()
+        return int((steps != steps.clamp(*self.limits)).sum())
 
     def __str__(self) -> str:
         return f"{self.bits}/{self.integer_bits}"
@@ -72,9 +78,13 @@ class Format:
 
 @dataclass(frozen=True)
 class Formats:
-    """A format for each kind of value; the defaults are the published ones, activations like batch normalisations."""
+    """A format for each kind of value; the defaults are the published ones, activations like batch normalisations.
 
-    input: Format = Format(7, 0)
+    Inputs have the smallest code too: images k / 128 - 1 are fixed-point numbers of 7 bits as they are, and a
+    background of -127/128 in place of -1 would shift whole feature maps.
+    """
+
+    input: Format = Format(7, 0, symmetric=False)
     conv: Format = Format(15, 8)
     linear: Format = Format(15, 10)
     last: Format = Format(20, 17)
@@ -218,12 +228,14 @@ def _bake_weights(network: nn.Module) -> None:
 def _places(network: nn.Module) -> Iterator[tuple[str, Kind]]:
     """Every module whose output is rounded, in the order of registration."""
     products = [name for name, each in network.named_modules() if isinstance(each, (*_CONVS, nn.Linear))]
+    ended = False
     for name, module in network.named_modules():
         if name in products:
-            yield name, ("last" if name == products[-1] else "conv" if isinstance(module, _CONVS) else "linear")
+            ended = name == products[-1]
+            yield name, ("last" if ended else "conv" if isinstance(module, _CONVS) else "linear")
         elif isinstance(module, _NORMS):
             yield name, "norm"
-        elif not (any(module.children()) or isinstance(module, (*_EXACT, *_QUANTIZERS))):
+        elif not (ended or any(module.children()) or isinstance(module, (*_EXACT, *_QUANTIZERS))):
             yield name, "activation"
 
 

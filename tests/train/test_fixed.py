@@ -38,7 +38,10 @@ def test_rounding_is_to_the_nearest_step_and_saturates(values, bits, integer_bit
 
 def test_published_formats():
     formats = Formats()
-    assert formats.of("input").round(torch.tensor([-1.0, 127 / 128, 0.1])).tolist() == [-127 / 128, 127 / 128, 13 / 128]
+    x = torch.tensor([-1.5, -1.0, 1.0, 0.1])
+    assert formats.of("input").round(x).tolist() == [-1.0, -1.0, 127 / 128, 13 / 128]
+    assert formats.of("input").saturated(x) == 2
+    assert Format(7, 0).round(x).tolist() == [-127 / 128, -127 / 128, 127 / 128, 13 / 128]
     assert (formats.linear.scale, formats.norm.scale, formats.last.scale) == (32.0, 4096.0, 8.0)
 
 
@@ -153,6 +156,11 @@ def test_narrow_formats_saturate_and_say_where():
     assert (report["1"].saturated, report["1"].values) == (15, 15)
     assert report[""].saturated == 0
     assert saturation_table(fixed.saturations()).row_count == 4
+
+
+def test_an_activation_at_the_end_is_not_rounded():
+    model = nn.Sequential(nn.Linear(4, 3), nn.Sigmoid())
+    assert [each.layer for each in fixed_point(model).saturations()] == ["", "0"]
 
 
 def test_the_fan_in_moves_the_binary_point():
