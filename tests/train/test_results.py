@@ -1,0 +1,177 @@
+import json
+from dataclasses import replace
+
+import pytest
+
+from qcompiler.errors import InvalidData, UsageError
+from qcompiler.train.record import read_record
+from qcompiler.train.results import find_runs, main, results
+from qcompiler.train.runlog import EpochRecord, RunLog
+
+EPOCH = EpochRecord(epoch=1, loss=0.5, train_accuracy=0.9, validation_accuracy=0.95, lr=0.01, seconds=3.0)
+LOG = RunLog(
+    name="mnist_mlp",
+    config={"lr": 0.01},
+    network="binarynet_mlp",
+    seed=0,
+    hardware={"cpu": "A CPU | fast", "cores": 4, "threads": 2, "device": "cpu", "processes": 1},
+    versions={"python": "3.11", "torch": "2.13.0"},
+    data={"name": "mnist", "version": "1998", "sha256": "ab" * 32},
+    parameters=1234567,
+    wall_s=90.0,
+    epochs=[EPOCH, replace(EPOCH, epoch=2)],
+    best_epoch=2,
+    validation_accuracy=0.97,
+    test={"accuracy": 0.98, "images": 10000},
+)
+DEPLOYED = {
+    "onnx_bytes": 54321,
+    "images": 10000,
+    "same_class_onnxruntime": 10000,
+    "onnxruntime_us_per_image": 123.4,
+    "quantized_layers": 3,
+    "same_class_bundle": 9999,
+    "library_bytes": 77000,
+    "weight_bytes": 66000,
+    "exact": True,
+    "us_per_image": 5678.9,
+    "lacks": None,
+}
+
+
+def row(text, heading, start):
+    """The cells of the row that starts so, below a heading."""
+    section = text.split(f"## {heading}\n")[1].split("\n## ")[0]
+    (line,) = [line for line in section.splitlines() if line.startswith(f"| {start} |")]
+    return line.strip("| ").split(" | ")
+
+
+@pytest.fixture
+def runs(tmp_path):
+    for seed, accuracy in enumerate((0.98, 0.981, 0.985)):
+        log = replace(LOG, seed=seed, test={"accuracy": accuracy, "images": 10000})
+        if seed == 0:
+            log = replace(log, fixed={"accuracy": 0.978}, baseline={"test_accuracy": 0.99}, deploy=DEPLOYED)
+        log.write(tmp_path / "mnist_mlp" / f"seed{seed}")
+    replace(LOG, name="cifar", network="moons", wall_s=7200.0, test=None, data={**LOG.data, "name": "cifar10"}).write(
+        tmp_path / "cifar" / "seed0"
+    )
+    return tmp_path
+
+
+def test_the_page_tells_mean_deviation_and_every_seed(runs):
+    text = results([read_record(path) for path in find_runs([runs])])
+    assert row(text, "Accuracy", "mnist_mlp")[2:] == [
+        "mnist",
+        "98.20 ± 0.26 [98.00, 98.10, 98.50]",
+        "97.00 ± 0.00 [97.00, 97.00, 97.00]",
+        "99.00 [99.00, -, -]",
+        "97.80 [97.80, -, -], at most 0.20 lost",
+    ]
+    assert row(text, "Accuracy", "cifar")[3:] == ["-", "97.00", "-", "-"]
+    assert row(text, "Runs", "mnist_mlp")[1:] == [
+        "0, 1, 2",
+        "1,234,567",
+        "2, 2, 2",
+        "2, 2, 2",
+        "1.5 min, 1.5 min, 1.5 min",
+        r"A CPU \| fast, 2 of 4 cores",
+        "2.13.0",
+    ]
+    assert row(text, "Runs", "cifar")[5] == "2.0 h"
+    assert f"| mnist | 1998 | `{'ab' * 32}` |" in text
+
+
+def test_the_page_tells_of_the_compiled_network(runs):
+    text = results([read_record(path) for path in find_runs([runs])])
+    assert row(text, "Compiled", "mnist_mlp")[1:] == [
+        "10,000 of 10,000", "9,999 of 10,000", "3", "yes", "54.3", "77.0", "66.0", "5,679", "123", "-"
+    ]  # fmt: skip
+    assert "| cifar |" not in text.split("## Compiled")[1].split("##")[0]
+
+
+def test_what_the_compiler_lacks_is_said(tmp_path):
+    lacking = {**dict.fromkeys(DEPLOYED), "images": 10, "same_class_onnxruntime": 10, "lacks": "w4a3 (2 layers)"}
+    replace(LOG, deploy=lacking).write(tmp_path)
+    text = results([read_record(tmp_path / "run.json")])
+    assert row(text, "Compiled", "mnist_mlp")[1:3] == ["10 of 10", "-"]
+    assert row(text, "Compiled", "mnist_mlp")[-1] == "w4a3 (2 layers)"
+
+
+def test_without_deployments_the_page_has_no_table_of_them(tmp_path):
+    LOG.write(tmp_path)
+    assert "Compiled" not in results([read_record(tmp_path / "run.json")])
+
+
+def test_the_order_of_the_arguments_does_not_matter(runs, tmp_path):
+    paths = find_runs([runs])
+    assert len(paths) == 4
+    forth = results([read_record(path) for path in paths])
+    assert results([read_record(path) for path in reversed(paths)]) == forth
+    assert find_runs([runs, *reversed(paths)]) == paths
+
+
+def test_float_twins_are_no_runs_of_their_own(runs):
+    replace(LOG, network="float_mlp").write(runs / "mnist_mlp" / "seed0" / "baseline")
+    assert len(find_runs([runs])) == 4
+
+
+def test_the_command_writes_the_page(runs, tmp_path, capsys):
+    output = tmp_path / "docs" / "results.md"
+    assert main([str(runs), "-o", str(output)]) == 0
+    assert main([str(runs)]) == 0
+    assert capsys.readouterr().out == output.read_text()
+
+
+def test_two_runs_of_one_seed_are_refused(tmp_path):
+    LOG.write(tmp_path / "a")
+    LOG.write(tmp_path / "b")
+    with pytest.raises(UsageError, match="both mnist_mlp with seed 0"):
+        results([read_record(path) for path in find_runs([tmp_path])])
+    replace(LOG, seed=1, network="lenet").write(tmp_path / "b")
+    with pytest.raises(UsageError, match="not the network"):
+        results([read_record(path) for path in find_runs([tmp_path])])
+
+
+def test_no_runs_are_said_to_be_none(tmp_path, capsys):
+    with pytest.raises(UsageError, match="no run at .*absent"):
+        find_runs([tmp_path / "absent"])
+    with pytest.raises(UsageError, match="no run.json in"):
+        find_runs([tmp_path])
+    assert main([str(tmp_path)]) == 2
+    assert capsys.readouterr().err.startswith("error: no run.json in")
+
+
+CHANGES = {
+    "schema": ({"schema": 2}, "schema 2, expected 1"),
+    "no schema": ({"schema": None}, "schema None, expected 1"),
+    "name": ({"name": 3}, "name is 3, expected str"),
+    "accuracy": ({"test": {"accuracy": 98.2}}, r"test.accuracy is 98.2, expected a share"),
+    "test": ({"test": 0.98}, "test is 0.98, expected dict"),
+    "nan": ({"validation_accuracy": float("nan")}, "validation_accuracy is nan, expected a number"),
+    "seed": ({"seed": True}, "seed is True, expected int"),
+    "negative": ({"parameters": -1}, "parameters is -1"),
+    "data": ({"data": {"name": "mnist", "version": "1"}}, "data.sha256 is missing, expected str"),
+    "exact": ({"deploy": {"exact": "yes"}}, "deploy.exact is 'yes', expected bool"),
+    "lacks": ({"deploy": {"lacks": []}}, "deploy.lacks is"),
+    "size": ({"deploy": {"onnx_bytes": "5"}}, "deploy.onnx_bytes is '5', expected int or float"),
+    "hardware": ({"hardware": []}, "hardware is"),
+    "epochs": ({"epochs": 3}, "epochs is 3, expected list"),
+}
+
+
+@pytest.mark.parametrize("change, message", CHANGES.values(), ids=CHANGES)
+def test_a_log_of_another_form_is_refused(tmp_path, change, message):
+    LOG.write(tmp_path)
+    path = tmp_path / "run.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **change}))
+    with pytest.raises(InvalidData, match=message):
+        read_record(path)
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "3", "[" * 100_000])
+def test_a_damaged_log_is_refused(tmp_path, text):
+    path = tmp_path / "run.json"
+    path.write_text(text)
+    with pytest.raises(InvalidData, match="run.json"):
+        read_record(path)
