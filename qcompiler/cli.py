@@ -164,7 +164,7 @@ def _print_compiled(console: Console, bundle: Bundle, explain: bool) -> None:
     say(bundle.report_text.splitlines()[-1])
     sizes = {name: info.bytes for name, info in bundle.manifest.files.items() if name.startswith("lib")}
     files = ", ".join(f"{name} ({size / 1024:.1f} KiB)" for name, size in sizes.items())
-    say(f"wrote {bundle.directory}/: {files}, {bundle.name}.h, example.c, bench.c")
+    say(f"wrote {bundle.directory}/: {files}, {bundle.name}.h, example.c, example.cpp, bench.c")
     if bundle.runs_here:
         say(f"try: qrun {bundle.directory} --benchmark")
     else:

@@ -18,7 +18,9 @@ from qcompiler.bundle.emulated import emulator_for
 
 ROOT = Path(__file__).resolve().parents[1] / ".board"
 PYTHON = ROOT / "python3"
-DEBIAN = ("python3", "libstdc++6")
+# musl is a C library besides glibc to link bundles with
+DEBIAN = ("python3", "libstdc++6", "musl-dev")
+MUSL = ROOT / "usr/lib/aarch64-linux-musl"
 # the server is of the client's version; it needs the last three to run as a program
 PYPI = (*(f"{name}=={metadata.version(name)}" for name in ("apache-tvm", "apache-tvm-ffi")), "numpy")
 SERVER = ("tornado", "psutil", "cloudpickle")

@@ -22,6 +22,23 @@ g (float[1,3,8,8] image) => (float[1,5] scores) {
     scores = Gemm <transB = 1> (flat, w2, bias)
 }"""
 
+LENET = """<ir_version: 10, opset_import: ["" : 18]>
+g (float[1,1,28,28] image) => (float[1,10] scores) {
+    first = Conv <kernel_shape = [5, 5], pads = [2, 2, 2, 2]> (image, w0)
+    normal0 = BatchNormalization (first, gamma0, beta0, mean0, variance0)
+    signs0 = Sign (normal0)
+    pooled0 = MaxPool <kernel_shape = [2, 2], strides = [2, 2]> (signs0)
+    sums1 = Conv <kernel_shape = [5, 5]> (pooled0, w1)
+    normal1 = BatchNormalization (sums1, gamma1, beta1, mean1, variance1)
+    signs1 = Sign (normal1)
+    pooled1 = MaxPool <kernel_shape = [2, 2], strides = [2, 2]> (signs1)
+    flat = Flatten (pooled1)
+    sums2 = MatMul (flat, w2)
+    normal2 = BatchNormalization (sums2, gamma2, beta2, mean2, variance2)
+    signs2 = Sign (normal2)
+    scores = Gemm (signs2, w3, bias)
+}"""
+
 FLOAT_MLP = """<ir_version: 10, opset_import: ["" : 18]>
 g (float[1,6] x) => (float[1,3] y) {
     h = Gemm (x, w0, b0)
@@ -58,6 +75,22 @@ def binary_cnn(path: Path, seed: int = 0) -> Path:
             "bias": normal(random, 5),
         },
     )
+
+
+def lenet(path: Path, seed: int = 0) -> Path:
+    """LeNet-5 with binary layers: 5x5 convolutions to 20 and 50 channels, a hidden layer of 500, ten classes."""
+    random = np.random.default_rng(seed)
+    constants = {
+        "w0": normal(random, 20, 1, 5, 5),
+        "w1": signs(random, 50, 20, 5, 5),
+        "w2": signs(random, 1250, 500),
+        "w3": signs(random, 500, 10),
+        "bias": normal(random, 10),
+    }
+    for index, channels in enumerate((20, 50, 500)):
+        constants |= {f"{name}{index}": normal(random, channels) for name in ("gamma", "beta", "mean")}
+        constants[f"variance{index}"] = random.random(channels).astype(np.float32) + np.float32(0.5)
+    return _save(path, LENET, constants)
 
 
 def float_mlp(path: Path, seed: int = 0) -> Path:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from importlib import resources
 
 from qcompiler.bundle.contract import ALIGNMENT
@@ -32,9 +32,12 @@ def public_header(program: Program) -> str:
     return _filled(program, "header.h")
 
 
-def example(program: Program, template: str, compiler: str) -> str:
-    """The text of example.c or bench.c, to be compiled with `compiler`."""
-    return _filled(program, template).replace("@cc@", compiler)
+def example(program: Program, template: str, compilers: Mapping[str, str]) -> str:
+    """The text of an example program; compilers: the commands that its first comment names, by language."""
+    text = _filled(program, template)
+    for language, command in compilers.items():
+        text = text.replace(f"@{language}@", command)
+    return text
 
 
 def named(template: str, name: str) -> str:

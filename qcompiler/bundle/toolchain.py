@@ -24,6 +24,8 @@ C_FLAGS = (
     "-pthread",
     "-Wall",
 )
+# without these, atomic operations and 32-bit divisions are calls to helpers of GCC's own library
+MACHINE_FLAGS = {"aarch64": ("-mno-outline-atomics",), "arm": ("-mcpu=cortex-a7",)}
 LINK_FLAGS = (
     "-nostartfiles",
     "-static-libgcc",
@@ -52,6 +54,11 @@ class Toolchain:
         """The C compiler."""
         return f"{self.prefix}gcc" if self.prefix else "cc"
 
+    @property
+    def cxx_compiler(self) -> str:
+        """The C++ compiler, for programs of the user; bundles are made without."""
+        return f"{self.prefix}g++" if self.prefix else "c++"
+
     def run(self, tool: str, *arguments: str, folder: Path) -> str:
         """Run a tool of the chain in `folder` and give what it printed. Raises QCompilerError with its message."""
         name = self.compiler if tool == "cc" else f"{self.prefix}{tool}"
@@ -66,7 +73,8 @@ class Toolchain:
 
     def compile(self, source: str, target: str, folder: Path, *flags: str) -> None:
         """Compile one C or assembly file to an object."""
-        self.run("cc", *C_FLAGS, *flags, "-c", source, "-o", target, folder=folder)
+        own = MACHINE_FLAGS.get(self.architecture, ())
+        self.run("cc", *C_FLAGS, *own, *flags, "-c", source, "-o", target, folder=folder)
 
     def link_shared(self, objects: Sequence[str], target: str, folder: Path) -> None:
         """Link a stripped shared library that needs nothing but libc and libm."""

@@ -62,8 +62,9 @@ def write_into(
         path.unlink()
     build.rmdir()
     (folder / f"{program.name}.h").write_text(glue.public_header(program), encoding="utf-8")
-    for name in ("example.c", "bench.c"):
-        (folder / name).write_text(glue.example(program, name, chain.compiler), encoding="utf-8")
+    compilers = {"cc": chain.compiler, "c++": chain.cxx_compiler}
+    for name in ("example.c", "example.cpp", "bench.c"):
+        (folder / name).write_text(glue.example(program, name, compilers), encoding="utf-8")
     for template, name in (("package.cmake", f"{program.name}Config.cmake"), ("package.pc", f"{program.name}.pc")):
         (folder / name).write_text(glue.named(template, program.name), encoding="utf-8")
     _write_report(folder, report, report_text)

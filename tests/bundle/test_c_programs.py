@@ -39,12 +39,12 @@ def assert_example_is_right(printed: str) -> None:
 
 
 def test_the_command_in_the_comment(folder: Path) -> None:
-    for name in ("example", "bench"):
-        match = re.search(r"^ \* +(cc .* -o \w+)", (folder / f"{name}.c").read_text(), re.MULTILINE)
+    for name in ("example.c", "example.cpp", "bench.c"):
+        match = re.search(r"^ \* +(c[c+]+ .* -o \w+)", (folder / name).read_text(), re.MULTILINE)
         assert match
         sh(folder, *match[1].split())
     assert_example_is_right(sh(folder, "./example", *save_inputs(folder)))
-    assert "largest at" in sh(folder, "./example")
+    assert "largest at" in sh(folder, "./example") and "largest at" in sh(folder, "./example_cpp")
     assert re.search(r"median .* us", sh(folder, "./bench", "20", "2"))
 
 
@@ -56,6 +56,45 @@ def test_strict_c99(folder: Path, library: str) -> None:
     assert_example_is_right(sh(folder, "./example", *save_inputs(folder)))
     printed = sh(folder, "./bench", "10", "3")
     assert "Binarize /sign and 1 more" in printed and 'ReduceSum /score "quoted" */ ??/' in printed
+
+
+CXX = ["-std=c++17", "-O2", "-g", "-Wall", "-Wextra", "-Wpedantic", "-Wshadow", "-Wconversion", "-Werror"]
+
+
+@pytest.mark.parametrize("library", ["libtiny.a", "libtiny.so"])
+@pytest.mark.parametrize("checked", [[], SANITIZE], ids=["plain", "sanitized"])
+def test_the_cpp_example(folder: Path, library: str, checked: list[str]) -> None:
+    sh(folder, "c++", *CXX, *checked, "example.cpp", library, "-Wl,-rpath,$ORIGIN", "-lm", "-o", "example_cpp")
+    scores = programs.expected(programs.inputs())["scores/out:0"][0]
+    printed = sh(folder, "./example_cpp", *save_inputs(folder)).splitlines()
+    assert printed == [f"scores/out:0: float32, largest at {scores.argmax()}", "count: int64, largest at 0"]
+    assert len(sh(folder, "./example_cpp").splitlines()) == 2
+    Path(folder, "1.bin").write_bytes(b"abc")
+    for arguments, message in (
+        (["0.bin", "1.bin"], "exactly 160 bytes"),
+        (["0.bin"], "1 input files given"),
+        (["a", "b"], "open"),
+    ):
+        done = subprocess.run(["./example_cpp", *arguments], cwd=folder, capture_output=True, text=True, check=False)
+        assert done.returncode == 1 and message in done.stderr
+
+
+def test_the_benchmark_tells_the_clock(folder: Path) -> None:
+    clock = folder / "clock"
+    command = ["cc", "-O2", f'-DCPU_CLOCK="{clock}"', "bench.c", "libtiny.a", "-lm", "-pthread", "-o", "bench"]
+    sh(folder, *command)
+    assert f"CPU frequency: not told by this system (no {clock})\n" in sh(folder, "./bench", "10")
+    clock.mkdir()
+    for name, text in (
+        ("scaling_cur_freq", "600000"),
+        ("cpuinfo_max_freq", "1500000"),
+        ("scaling_governor", "ondemand"),
+    ):
+        (clock / name).write_text(f"{text}\n")
+    said = "CPU frequency: 600 MHz of at most 1500 MHz, governor ondemand: for steady times, set it to performance\n"
+    assert said in sh(folder, "./bench", "10")
+    (clock / "scaling_governor").write_text("performance\n")
+    assert "at most 1500 MHz, governor performance\n" in sh(folder, "./bench", "10")
 
 
 def test_wrong_files_are_refused_by_the_example(folder: Path) -> None:

@@ -34,7 +34,7 @@ def names(folder: Path) -> list[str]:
 
 
 def test_files(pristine: Path) -> None:
-    expected = ["bench.c", "example.c", "libtiny.a", "libtiny.so", "manifest.json"]
+    expected = ["bench.c", "example.c", "example.cpp", "libtiny.a", "libtiny.so", "manifest.json"]
     assert names(pristine) == [*expected, "report.json", "report.txt", "tiny.h", "tiny.pc", "tinyConfig.cmake"]
     document = json.loads((pristine / "manifest.json").read_text())
     assert set(document["files"]) == set(names(pristine)) - {"manifest.json"}

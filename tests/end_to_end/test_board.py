@@ -88,6 +88,31 @@ def test_python_on_the_board_refuses_32_bit_code(cnn: Path, tmp_path: Path) -> N
     )
 
 
+def compiler_prints(what: str) -> str:
+    command = ["aarch64-linux-gnu-gcc", f"-print-{what}"]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+
+def test_the_static_library_links_with_another_c_library(bundle: Path, tmp_path: Path) -> None:
+    """As on Android, whose own cannot be had here: with musl's headers and library instead of glibc's."""
+    headers = [board.ROOT / "usr/include/aarch64-linux-musl", compiler_prints("file-name=include"), bundle]
+    include = [word for path in headers for word in ("-isystem", str(path))]
+    around = [str(board.MUSL / name) for name in ("crt1.o", "crti.o", "libc.a", "crtn.o")]
+    for name in ("example", "bench"):
+        objects = [*around[:2], f"{bundle}/{name}.c", f"{bundle}/libcnn.a", around[2]]
+        command = ["aarch64-linux-gnu-gcc", "-O2", "-Wall", "-Werror", "-static", "-nostdinc", "-nostdlib", *include]
+        command += [*objects, compiler_prints("libgcc-file-name"), around[3], "-o", name]
+        subprocess.run(command, cwd=tmp_path, check=True)
+    inputs = random_inputs(checked_manifest(bundle).inputs)
+    inputs["image"].tofile(tmp_path / "image.bin")
+    (scores,) = emulated(bundle, "dotprod").values()
+    run = ["qemu-aarch64", "./example", "image.bin"]
+    done = subprocess.run(run, cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == f" largest at {scores.argmax()}"
+    run = ["qemu-aarch64", "./bench", "5", "2"]
+    assert "median" in subprocess.run(run, cwd=tmp_path, capture_output=True, text=True, check=True).stdout
+
+
 def test_the_board_runs_bundles_through_rpc(cnn: Path, bundle: Path, tmp_path: Path) -> None:
     """In one test, since the server takes half a minute to start."""
     save_inputs(bundle, tmp_path / "in.npz")

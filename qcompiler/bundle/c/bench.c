@@ -13,6 +13,10 @@
 
 #include "@name@.h"
 
+#ifndef CPU_CLOCK
+#define CPU_CLOCK "/sys/devices/system/cpu/cpu0/cpufreq"
+#endif
+
 enum { MAX_RUNS = 1000000, PROFILE_RUNS = 20 };
 
 static void *allocate(size_t bytes) {
@@ -48,6 +52,31 @@ static void *workspace;
 
 static void run(void) {
     check(@name@_run_pool(&pool, inputs, outputs, workspace, @NAME@_WORKSPACE_SIZE));
+}
+
+/* One word that the kernel tells of the clock; 0 where it tells none. */
+static int read_clock(const char *what, char word[32]) {
+    char path[sizeof CPU_CLOCK + 32];
+    snprintf(path, sizeof path, CPU_CLOCK "/%s", what);
+    FILE *file = fopen(path, "r");
+    int found = file && fscanf(file, "%31s", word) == 1;
+    if (file) fclose(file);
+    return found;
+}
+
+/* Times mean little without the clock they were taken at, and one that is not fixed changes while they are taken. */
+static void print_clock(void) {
+    char now[32], most[32], governor[32];
+    if (!read_clock("scaling_cur_freq", now) || !read_clock("cpuinfo_max_freq", most)) {
+        printf("CPU frequency: not told by this system (no " CPU_CLOCK ")\n");
+        return;
+    }
+    printf("CPU frequency: %.0f MHz of at most %.0f MHz", atof(now) * 1e-3, atof(most) * 1e-3);
+    if (read_clock("scaling_governor", governor)) {
+        printf(", governor %s", governor);
+        if (strcmp(governor, "performance") != 0) printf(": for steady times, set it to performance");
+    }
+    printf("\n");
 }
 
 static void time_runs(int runs) {
@@ -89,6 +118,7 @@ int main(int argc, char **argv) {
     workspace = allocate(@NAME@_WORKSPACE_SIZE);
     check(@name@_pool_start(&pool, threads));
     time_runs(runs);
+    print_clock();
     time_steps();
     check(@name@_pool_stop(&pool));
     return 0;

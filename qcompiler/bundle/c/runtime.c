@@ -86,17 +86,20 @@ static uint64_t now(void) {
     return (uint64_t)time.tv_sec * 1000000000u + (uint64_t)time.tv_nsec;
 }
 
+/* The first of `items` items of a part: items * part / parts, without 64-bit division, which 32-bit processors lack. */
+static int32_t share(int32_t items, int part, int parts) {
+    return items / parts * part + items % parts * part / parts;
+}
+
 /* Every part executes every step, on its share of the step's items. After the last meeting the job may be the next
  * run's already, so nothing of it is read there. */
 void API(internal_execute)(struct job *job, int part) {
     uint64_t *nanoseconds = part == 0 ? job->nanoseconds : NULL;
-    int64_t parts = job->parts;
-    int last = job->last;
+    int parts = job->parts, last = job->last;
     for (int index = job->first; index < last; index++) {
         const struct step *step = &job->steps[index];
         uint64_t start = nanoseconds ? now() : 0;
-        int32_t begin = (int32_t)(step->items * (int64_t)part / parts);
-        int32_t end = (int32_t)(step->items * (int64_t)(part + 1) / parts);
+        int32_t begin = share(step->items, part, parts), end = share(step->items, part + 1, parts);
         if (begin < end && step->call(&job->memory, begin, end) != 0)
             atomic_store_explicit(&job->failed, 1, memory_order_relaxed);
         if (job->meet) job->meet(job);
