@@ -200,6 +200,16 @@ def test_no_gradient_outside_the_clip_range_and_one_inside() -> None:
     np.testing.assert_array_equal(edges.grad, [1, 1])
 
 
+@pytest.mark.parametrize("count", [1, 64])
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16])
+def test_codes_that_are_binary_already_keep_their_gradient(dtype: torch.dtype, count: int) -> None:
+    """-1 and +1 lie on the edge of the range; under autocast they come in 16 bits."""
+    for quantizer in (q.Binarize(), q.Binarize(estimator="identity")):
+        x = torch.tensor([-1.0, 1.0] * count, dtype=dtype, requires_grad=True)
+        quantizer(x).sum().backward()
+        assert x.grad is not None and torch.equal(x.grad, torch.ones_like(x))
+
+
 @pytest.mark.parametrize(
     "quantizer",
     [q.Binarize(scale="channel"), q.Ternarize(), q.MoonsWeight(4), q.DoReFaWeight(4), q.LSQ(4), q.PACT(4)],
