@@ -60,7 +60,8 @@ def export_onnx(
     Raises UsageError (the model does not take the example, `path` cannot be written), UnsupportedModel (no constant
     quantizer, or no ONNX form), VerificationFailed (onnxruntime computes something else than torch).
     """
-    frozen = freeze(getattr(model, "_orig_mod", model)).cpu()
+    model = getattr(model, "_orig_mod", model)  # what torch.compile wraps
+    frozen = freeze(model).cpu()
     tensors = [tensor.detach().cpu() for tensor in ([example] if isinstance(example, Tensor) else example)]
     _check_example(frozen, tensors, inputs)
     if dynamic_batch:

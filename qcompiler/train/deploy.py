@@ -98,11 +98,12 @@ def _compiled(path: Path, output: Path, split: Split, classes: Classes, layers: 
     except UnsupportedModel as error:
         return {"lacks": str(error)}
     missing = missing_widths(layers, bundle.report["rows"])
+    quantized = any(map(_is_quantized, layers))
     return {
         "same_class_bundle": int((bundle_classes(bundle, split) == classes).sum()),
         "library_bytes": bundle.manifest.files[bundle.manifest.library].bytes,
         "weight_bytes": bundle.report["constant_bytes"],
-        "exact": not missing and not any(TIES in line for line in said),
+        "exact": not missing and not any(TIES in line for line in said) if quantized else None,
         "us_per_image": _bundle_time(bundle, example[:1]),
         "lacks": ", ".join(missing) or None,
     }

@@ -291,6 +291,7 @@ def test_a_wrong_output_is_named(network: nn.Module, tmp_path: Path, monkeypatch
     monkeypatch.setattr(exporting, "tidy", damage)
     with pytest.raises(VerificationFailed, match="output 'scores' differs between onnxruntime and torch by"):
         export_onnx(network, pixels(1, 3, 8, 8), tmp_path / "net.onnx")
+    assert not list(tmp_path.iterdir())
     assert export_onnx(network, pixels(1, 3, 8, 8), tmp_path / "net.onnx", check=False).largest_difference is None
 
 
