@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import textwrap
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -152,6 +153,8 @@ def _run(source: str, overrides: Sequence[str], asked: Asked) -> None:
         session = _Session(source, overrides, asked)
         if asked.trains:
             session.train()
+        if not _leads():
+            return
         if asked.test:
             session.test()
         if asked.export is not None:
@@ -300,9 +303,7 @@ class _Session:
 
 
 def _leads() -> bool:
-    """Whether this is the process that prints."""
-    import os
-
+    """Whether this is the only process, or the one of torchrun's that prints and writes."""
     return os.environ.get("RANK", "0") == "0"
 
 

@@ -1,0 +1,268 @@
+"""The command qtrain as the user meets it, on a small data set in MNIST's format."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from qcompiler.cli_train import Asked, qtrain, split_words
+from qcompiler.errors import UsageError
+from tests.train import files
+
+ROOT = Path(__file__).resolve().parents[1]
+SMALL = ("hidden=16", "layers=1", "validation=10", "batch_size=10", "threads=1", "device=cpu")
+
+
+class Done:
+    """What a command left: its status and what it printed."""
+
+    def __init__(self, status: int, out: str, err: str) -> None:
+        self.status, self.out, self.err = status, out, err
+
+
+class Command:
+    """qtrain in a directory, within this process so that torch is loaded once."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
+        self._monkeypatch = monkeypatch
+        self._capfd = capfd
+
+    def __call__(self, *arguments: object) -> Done:
+        self._monkeypatch.setattr(sys, "argv", ["qtrain", *map(str, arguments)])
+        self._capfd.readouterr()
+        with pytest.raises(SystemExit) as left:
+            qtrain()
+        out, err = self._capfd.readouterr()
+        return Done(int(left.value.code or 0), out, err)
+
+
+@pytest.fixture
+def command(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Command:
+    monkeypatch.setenv("COLUMNS", "100")
+    return Command(monkeypatch, capfd)
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A directory with data/ and a trained network of two epochs, run/seed0/."""
+    folder = tmp_path_factory.mktemp("qtrain")
+    files.write_mnist(folder / "data")
+    done = in_process(
+        "mnist_binarynet", "-o", "epochs=2", "name=run", "output=.", *SMALL, "--data-dir", "data", cwd=folder
+    )
+    assert done.returncode == 0, done.stderr
+    assert "test accuracy" in done.stdout and "wrote run/seed0/" in done.stdout and "epoch 2/2" in done.stderr
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def inside(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    if "place" in request.fixturenames:
+        monkeypatch.chdir(request.getfixturevalue("place"))
+
+
+def in_process(
+    *arguments: str, cwd: Path = ROOT, before: str = "", **environment: str
+) -> subprocess.CompletedProcess[str]:
+    """Qtrain in a process of its own; `before` is run first."""
+    code = f"import sys; sys.argv[0] = 'qtrain'; {before}\nfrom qcompiler.cli_train import qtrain; qtrain()"
+    return subprocess.run(
+        [sys.executable, "-c", code, *arguments],
+        cwd=cwd,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "100", **environment},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+
+
+def assert_error(done: Done, status: int, message: str) -> None:
+    assert done.status == status, done.err
+    assert message in done.err and done.err.startswith("error: ") and done.err.count("\n") == 1
+    assert done.out == ""
+
+
+def test_run_is_recorded(place: Path) -> None:
+    log = json.loads(Path("run/seed0/run.json").read_text())
+    assert log["name"] == "run" and len(log["epochs"]) == 2
+    assert log["config"]["hidden"] == 16 and log["config"]["data_dir"] == "data"
+    assert log["data"]["version"] == "MNIST format, not the published files"
+    assert log["test"]["images"] == 20 and log["fixed"] is None and log["deploy"] is None
+
+
+def test_a_second_run_does_not_overwrite_the_first(place: Path, command: Command) -> None:
+    before = Path("run/seed0/run.json").read_text()
+    assert_error(command("run/seed0"), 2, "'run/seed0' holds a run already; go on with --resume")
+    done = command("run/seed0", "--resume")
+    assert done.status == 0 and "wrote run/seed0/" in done.out
+    assert Path("run/seed0/run.json").read_text() == before
+
+
+def test_an_interrupt_keeps_whole_epochs(place: Path, command: Command) -> None:
+    settings = ["mnist_binarynet", "name=long", "output=.", "data_dir=data", "epochs=100000", *SMALL]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "qcompiler.cli_train", *settings],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    deadline = time.monotonic() + 120
+    while not Path("long/seed0/last.pt").exists():
+        assert time.monotonic() < deadline and process.poll() is None
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 130 and out == ""
+    assert err.endswith("interrupted; whole epochs are kept, go on with --resume\n") and "Traceback" not in err
+    # Nothing of it has been tested yet, but its best model can be.
+    assert json.loads(Path("long/seed0/run.json").read_text())["test"] is None
+    assert command("long/seed0", "--test").status == 0
+
+
+def test_test(place: Path, command: Command) -> None:
+    log = json.loads(Path("run/seed0/run.json").read_text())
+    done = command("run/seed0", "--test")
+    assert done.status == 0
+    assert done.out == f"test accuracy {log['test']['accuracy']:.2%} on 20 images (run/seed0/best.pt, float)\n"
+    same = command("mnist_binarynet", "-o", "name=run", "output=.", "data_dir=data", *SMALL, "--test")
+    assert same.out == done.out
+    named = command("run/seed0", "--test", "--checkpoint", "run/seed0/last.pt")
+    assert named.status == 0 and "(run/seed0/last.pt, float)" in named.out
+
+
+def test_fixed_point_is_recorded(place: Path, command: Command) -> None:
+    done = command("run/seed0", "--test", "--mode", "fixed")
+    assert done.status == 0 and "(run/seed0/best.pt, fixed)" in done.out
+    fixed = json.loads(Path("run/seed0/run.json").read_text())["fixed"]["accuracy"]
+    assert f"test accuracy {fixed:.2%} on 20 images" in done.out
+
+
+def test_other_checkpoints_are_not_recorded(place: Path, command: Command) -> None:
+    before = Path("run/seed0/run.json").read_text()
+    assert command("run/seed0", "--test", "--mode", "fixed", "--checkpoint", "run/seed0/last.pt").status == 0
+    assert Path("run/seed0/run.json").read_text() == before
+
+
+def test_export_pack_and_energy_in_one_command(place: Path, command: Command) -> None:
+    done = command("run/seed0", "--export", "net.onnx", "--pack", "net.packed", "--energy")
+    assert done.status == 0, done.err
+    assert "wrote net.onnx" in done.out and "wrote net.packed: " in done.out and "weight memory" in done.out
+    assert Path("net.onnx").stat().st_size > 10_000 and Path("net.packed").stat().st_size < 5_000
+
+
+def test_constants_of_the_energy_model(place: Path, command: Command) -> None:
+    Path("constants.json").write_text('{"source": "our own chip"}')
+    assert "our own chip" in command("run/seed0", "--energy", "--constants", "constants.json").out
+
+
+@pytest.mark.slow
+def test_deploy_and_bundle(place: Path, command: Command) -> None:
+    done = command("run/seed0", "--deploy")
+    assert done.status == 0, done.err
+    assert "same class bundle: 20\n" in done.out
+    assert json.loads(Path("run/seed0/run.json").read_text())["deploy"]["same_class_onnxruntime"] == 20
+    expected = command("run/seed0", "--test").out.partition(" (")[0]
+    assert command("run/seed0", "--test", "--bundle", "run/seed0/model.qc").out.startswith(expected)
+
+
+def test_checkpoint_of_another_network(place: Path, command: Command) -> None:
+    assert_error(
+        command("run/seed0", "hidden=32", "--test"),
+        2,
+        "'run/seed0/best.pt' is of another network: hidden=16, the config says hidden=32; set hidden=16",
+    )
+    assert_error(command("mnist_lenet", "--export", "a.onnx", "--checkpoint", "run/seed0/best.pt"), 2, "network=")
+    assert not Path("a.onnx").exists()
+
+
+def test_no_trained_network(place: Path, command: Command) -> None:
+    assert_error(
+        command("mnist_binarynet", "--test"),
+        2,
+        "no trained network at 'runs/mnist_binarynet/seed0/best.pt'; train it first (qtrain mnist_binarynet)",
+    )
+    assert_error(command("run/seed0", "--test", "--checkpoint", "none.pt"), 2, "no trained network at 'none.pt'")
+
+
+def test_damaged_files(place: Path, command: Command) -> None:
+    Path("cut.pt").write_bytes(Path("run/seed0/best.pt").read_bytes()[:1000])
+    assert_error(command("run/seed0", "--test", "--checkpoint", "cut.pt"), 4, "'cut.pt' is not a whole checkpoint")
+    files.write_mnist(Path("cut"))
+    cut = Path("cut/t10k-images-idx3-ubyte.gz")
+    cut.write_bytes(cut.read_bytes()[:-9])
+    assert_error(command("run/seed0", "--test", "--data-dir", "cut"), 4, "t10k-images-idx3-ubyte.gz' is truncated")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "Missing argument"),
+        (["lr=0.1"], "expected one config, found none"),
+        (["mnist_lenet", "cifar10_moons"], "expected one config, found 2: mnist_lenet, cifar10_moons"),
+        (["mnist_lenett"], "config 'mnist_lenett' does not exist; did you mean 'mnist_lenet'?"),
+        (["mnist_lenet", "-o", "lr"], "override 'lr': expected KEY=VALUE"),
+        (["mnist_lenet", "-o", "lr=0.1", "batchsize=4"], "unknown key 'batchsize'; did you mean 'batch_size'?"),
+        (["mnist_lenet", "lr=fast"], "lr=fast: expected a finite number"),
+        (["cifar10_moons", "-o", "network_type=full-qnn", "abits=1"], "abits is 1, expected 2 to 16"),
+        (["cifar10_moons", "wbits=17", "network_type=qnn"], "wbits is 17"),
+        (["mnist_lenet", "--mode", "fixed"], "--mode needs --test"),
+        (["mnist_lenet", "--test", "--mode", "double"], "--mode double: expected float or fixed"),
+        (["mnist_lenet", "--bundle", "net.qc"], "--bundle needs --test"),
+        (["mnist_lenet", "--constants", "a.json"], "--constants needs --energy"),
+        (["mnist_lenet", "--checkpoint", "a.pt"], "the command would train one; add --test"),
+        (["mnist_lenet", "--test", "--checkpoint", "a", "--bundle", "b"], "both say what to test"),
+        (["mnist_lenet", "--data-dir", "no/such"], "data directory 'no/such' does not exist"),
+        (["mnist_lenet", "--tset"], "No such option: --tset"),
+    ],
+)
+def test_usage(
+    command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], message: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    done = command(*arguments)
+    assert_error(done, 2, message)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_help(command: Command) -> None:
+    done = command("--help")
+    assert done.status == 0 and done.err == ""
+    for part in ("Examples:", "KEY=VALUE", "mnist_lenet", "cifar10_moons", "--resume", "torchrun", "Exit status"):
+        assert part in done.out
+
+
+def test_help_and_refusals_without_torch() -> None:
+    """The training packages are optional."""
+    blocked = "sys.modules.update(dict.fromkeys(['torch', 'omegaconf']))"
+    done = in_process("--help", before=blocked)
+    assert done.returncode == 0 and "Examples:" in done.stdout
+    done = in_process("mnist_lenet", before=blocked)
+    assert done.returncode == 2
+    assert done.stderr == "error: qtrain needs omegaconf, which is missing; pip install 'qcompiler[train]'\n"
+
+
+def test_words() -> None:
+    assert split_words(["a.yaml", "lr=1", "b=2"]) == ("a.yaml", ["lr=1", "b=2"])
+    assert split_words(["lr=1", "a.yaml"]) == ("a.yaml", ["lr=1"])
+
+
+def test_a_file_is_no_override(tmp_path: Path) -> None:
+    path = tmp_path / "a=b.yaml"
+    path.touch()
+    assert split_words([str(path), "c=d"]) == (str(path), ["c=d"])
+
+
+def test_when_to_train() -> None:
+    assert Asked().trains and Asked(resume=True, test=True).trains
+    assert not Asked(test=True).trains and not Asked(export=Path("a")).trains and not Asked(energy=True).trains
+    with pytest.raises(UsageError, match="would train one"):
+        Asked(resume=True, test=True, checkpoint=Path("a")).check()
