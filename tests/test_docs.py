@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -16,6 +17,11 @@ from tests.networks import binary_cnn
 from tests.targets.emulated import missing
 
 ROOT = Path(__file__).resolve().parents[1]
+APP = """#include "model.h"
+int classify(const void *const *inputs, void *const *outputs, void *workspace) {
+    return model_run(inputs, outputs, workspace, MODEL_WORKSPACE_SIZE);
+}
+"""
 _BLOCK = re.compile(r"<!-- run: (\S+) -->\n```bash\n(.*?)```", re.DOTALL)
 
 
@@ -25,20 +31,24 @@ def blocks(page: str, kind: str) -> str:
     return "".join(found)
 
 
-@pytest.mark.parametrize(
-    ("kind", "architecture", "program"), [("64-bit", "aarch64", "classify"), ("32-bit", "arm", "classify32")]
-)
-def test_the_raspberry_pi_page(
-    kind: str, architecture: str, program: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    if packages := missing(architecture):
-        pytest.skip(f"missing Debian packages: {packages}")
+@pytest.fixture
+def commands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """qcompile on the search path."""
     (tmp_path / "bin").mkdir()
     command = tmp_path / "bin" / "qcompile"
     command.write_text(f"#!{sys.executable}\nfrom qcompiler.cli import qcompile\nqcompile()\n")
     command.chmod(0o755)
     monkeypatch.setenv("PATH", str(command.parent), prepend=":")
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
+
+
+@pytest.mark.usefixtures("commands")
+@pytest.mark.parametrize(
+    ("kind", "architecture", "program"), [("64-bit", "aarch64", "classify"), ("32-bit", "arm", "classify32")]
+)
+def test_the_raspberry_pi_page(kind: str, architecture: str, program: str, tmp_path: Path) -> None:
+    if packages := missing(architecture):
+        pytest.skip(f"missing Debian packages: {packages}")
     model = binary_cnn(tmp_path / "model.onnx")
     image = np.random.default_rng(3).standard_normal((1, 3, 8, 8)).astype(np.float32)
     image.tofile(tmp_path / "image.bin")
@@ -49,3 +59,41 @@ def test_the_raspberry_pi_page(
     assert machine((tmp_path / program).read_bytes()) == architecture
     (scores,) = qcompiler.compile(model, output=tmp_path / "x86", verify=False).run({"image": image}).values()
     assert f"largest at {scores.argmax()}" in done.stdout
+
+
+@pytest.mark.usefixtures("commands")
+@pytest.mark.skipif(shutil.which("cmake") is None, reason="missing Debian package: cmake")
+def test_the_android_page(tmp_path: Path) -> None:
+    """With GCC's cross compiler instead of the NDK's."""
+    if packages := missing("aarch64"):
+        pytest.skip(f"missing Debian packages: {packages}")
+    binary_cnn(tmp_path / "model.onnx")
+    subprocess.run(["bash", "-euc", blocks("deploy_android.md", "android")], cwd=tmp_path, check=True)
+    (lines,) = re.findall(r"```cmake\n(.*?)```", (ROOT / "docs" / "deploy_android.md").read_text(), re.DOTALL)
+    (tmp_path / "app.c").write_text(APP)
+    start = "cmake_minimum_required(VERSION 3.13)\nproject(app C)\nadd_library(app SHARED app.c)\n"
+    (tmp_path / "CMakeLists.txt").write_text(start + lines)
+    cross = ["-DCMAKE_SYSTEM_NAME=Linux", "-DCMAKE_SYSTEM_PROCESSOR=aarch64"]
+    cross += ["-DCMAKE_C_COMPILER=aarch64-linux-gnu-gcc", "-DCMAKE_SHARED_LINKER_FLAGS=-Wl,-z,defs"]
+    subprocess.run(["cmake", "-S", ".", "-B", "build", *cross], cwd=tmp_path, check=True)
+    subprocess.run(["cmake", "--build", "build"], cwd=tmp_path, check=True)
+    app = tmp_path / "build" / "libapp.so"
+    assert machine(app.read_bytes()) == "aarch64"
+    headers = subprocess.run(["readelf", "-lW", app], capture_output=True, text=True, check=True).stdout
+    assert set(re.findall(r"LOAD.* (0x\w+)$", headers, re.MULTILINE)) == {"0x4000"}
+    symbols = subprocess.run(["aarch64-linux-gnu-nm", "-D", app], capture_output=True, text=True, check=True).stdout
+    assert " T classify" in symbols and "U model_" not in symbols
+
+
+@pytest.mark.usefixtures("commands")
+def test_the_arm_commands_of_the_readme(tmp_path: Path) -> None:
+    """.ci/run times them as they stand; here what they print is looked at."""
+    if packages := missing("aarch64"):
+        pytest.skip(f"missing Debian packages: {packages}")
+    (script,) = re.findall(r"<!-- arm -->\n```bash\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    assert len(script.splitlines()) == 3
+    shutil.copytree(ROOT / "examples" / "digits", tmp_path / "examples" / "digits")
+    script = script.replace(".venv/bin/qcompile", "qcompile")
+    done = subprocess.run(["bash", "-euc", script], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.endswith(" largest at 3\n")
