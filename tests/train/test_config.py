@@ -146,6 +146,11 @@ def test_bad_value_is_named(key: str, value: object, expected: str) -> None:
     assert str(caught.value).startswith(f"config: {key}={value}: expected {expected}")
 
 
+def test_numbers_of_a_network_are_finite() -> None:
+    with pytest.raises(UsageError, match="config: dropout_in=nan: expected a finite number"):
+        from_flat({"name": "a", "network": "binarynet_mlp", "dropout_in": "nan"})
+
+
 @pytest.mark.parametrize("bits", [0, 17, -1])
 def test_widths_out_of_range(bits: int) -> None:
     with pytest.raises(UsageError, match=f"wbits is {bits}, expected"):

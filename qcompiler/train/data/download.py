@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import pooch
+from rich.console import Console
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
 from qcompiler.errors import InvalidData, QCompilerError
+
+CHUNK = 2**16
 
 
 @dataclass(frozen=True)
@@ -41,7 +44,8 @@ def fetch(directory: str, remotes: Sequence[Remote]) -> list[Path]:
 
 
 def _fetch(directory: Path, remote: Remote) -> Path:
-    get = pooch.HTTPDownloader(timeout=30, progressbar=sys.stderr.isatty())
+    bar = _Bar(remote)
+    get = pooch.HTTPDownloader(timeout=30, progressbar=bar, chunk_size=CHUNK)
     pooch.get_logger().setLevel("WARNING")
     try:
         path = pooch.retrieve(remote.url, remote.checksum, remote.name, directory, downloader=get)
@@ -55,4 +59,29 @@ def _fetch(directory: Path, remote: Remote) -> Path:
             f"cannot download '{remote.url}' ({error})",
             remedy=f"give a directory that holds it with --data-dir, or put it into '{directory}'",
         ) from error
+    finally:
+        bar.close()
     return Path(path)
+
+
+class _Bar:
+    """What pooch tells of a download, shown on a terminal; it sets `total`, and starts again at the end."""
+
+    def __init__(self, remote: Remote) -> None:
+        self.total = remote.size
+        columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
+        self._progress = Progress(*columns, console=Console(stderr=True), transient=True)
+        self._task = self._progress.add_task(remote.name, total=remote.size)
+
+    def update(self, size: int) -> None:
+        """So many more bytes have arrived."""
+        self._progress.start()
+        self._progress.update(self._task, advance=size, total=self.total)
+
+    def reset(self) -> None:
+        """Begin again."""
+        self._progress.reset(self._task)
+
+    def close(self) -> None:
+        """Nothing more will arrive."""
+        self._progress.stop()
