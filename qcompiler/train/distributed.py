@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import atexit
 import os
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -79,23 +79,22 @@ def choose_device(name: str) -> torch.device:
     return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")) % torch.cuda.device_count())
 
 
-@contextmanager
-def process_group(device_name: str) -> Iterator[Group]:
-    """Join the processes that torchrun started, or be alone; gloo on the CPU, nccl on GPUs."""
+def join_group(device_name: str) -> Group:
+    """Join the processes that torchrun started, or be alone; gloo on the CPU, nccl on GPUs.
+
+    The group lasts until the process ends: under torchrun it can be made only once.
+    """
     device = choose_device(device_name)
     if device.type == "cuda":
         torch.cuda.set_device(device)
-    if int(os.environ.get("WORLD_SIZE", "1")) == 1 or torch_distributed.is_initialized():
-        yield _current(device)
-        return
-    torch_distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
-    try:
-        yield _current(device)
-    finally:
-        torch_distributed.destroy_process_group()
-
-
-def _current(device: torch.device) -> Group:
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1 and not torch_distributed.is_initialized():
+        torch_distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
+        atexit.register(_leave_group)
     if not torch_distributed.is_initialized():
         return Group(device)
     return Group(device, torch_distributed.get_rank(), torch_distributed.get_world_size())
+
+
+def _leave_group() -> None:
+    if torch_distributed.is_initialized():
+        torch_distributed.destroy_process_group()

@@ -15,7 +15,7 @@ from qcompiler.train.atomic import write_atomically
 from qcompiler.train.checkpoint import Checkpoint, load_checkpoint
 from qcompiler.train.config import TrainConfig, to_flat
 from qcompiler.train.data import Data, load_data
-from qcompiler.train.distributed import Group, process_group
+from qcompiler.train.distributed import Group, join_group
 from qcompiler.train.interruption import Interruption
 from qcompiler.train.networks import Network
 from qcompiler.train.progress import Quiet, TrainingProgress
@@ -42,7 +42,8 @@ def train(
     Raises UsageError where the directory holds a run and resume is not set, or one with other settings;
     InvalidData for a damaged checkpoint.
     """
-    with process_group(config.device) as group, training_settings(config, group.device), Interruption() as stop:
+    group = join_group(config.device)
+    with training_settings(config, group.device), Interruption() as stop:
         loaded = data if data is not None else group.leader_first(lambda: _load(config))
         shown = progress if progress is not None and group.leads else Quiet()
         directory = run_directory(config)
