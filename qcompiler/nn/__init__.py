@@ -1,7 +1,9 @@
 """Quantized layers for PyTorch, ready for export and compilation."""
 
 from qcompiler.nn.binary import Binarize, Ternarize
+from qcompiler.nn.convert import LayerBits, quantize_model
 from qcompiler.nn.estimators import CLIP, IDENTITY, POLYNOMIAL, SWISH, Estimator, estimator
+from qcompiler.nn.export import Export, export_onnx
 from qcompiler.nn.fixed import Fixed
 from qcompiler.nn.freeze import freeze
 from qcompiler.nn.grid import Grid
@@ -24,10 +26,12 @@ from qcompiler.nn.quantizers import (
     Quantizer,
     input_quantizer,
 )
+from qcompiler.nn.updates import clip_weights_, recalibrate_batchnorm, scaled_parameter_groups
 
 __all__ = [
     "CLIP", "IDENTITY", "LSQ", "PACT", "POLYNOMIAL", "SWISH", "Binarize", "DoReFaActivation", "DoReFaWeight",
-    "Estimator", "Fixed", "FixedPoint", "Grid", "MoonsReLU", "MoonsWeight", "QActivation", "QConv1d", "QConv2d",
-    "QLinear", "Quantizer", "Ternarize", "XnorConv2d", "XnorLinear", "estimator", "freeze", "input_quantizer",
-    "quantized_weights",
+    "Estimator", "Export", "Fixed", "FixedPoint", "Grid", "LayerBits", "MoonsReLU", "MoonsWeight",
+    "QActivation", "QConv1d", "QConv2d", "QLinear", "Quantizer", "Ternarize", "XnorConv2d", "XnorLinear",
+    "clip_weights_", "estimator", "export_onnx", "freeze", "input_quantizer", "quantize_model",
+    "quantized_weights", "recalibrate_batchnorm", "scaled_parameter_groups",
 ]  # fmt: skip
