@@ -64,9 +64,12 @@ def test_libraries_are_small_and_ask_for_libc_alone(
     assert chain.needed(library, folder) == ["libc.so.6"]
     wanted = set(chain.symbols(library, folder, defined=False, dynamic=True))
     assert not [symbol for symbol in wanted - LIBC if not THREADS.fullmatch(symbol)]
-    core = chain.run("nm", "--undefined-only", archive, folder=folder).partition(f"{name}_threads.o:")[0]
+    objects = chain.run("nm", "--undefined-only", archive, folder=folder).split(f"{name}_threads.o:")
+    core, threads = (set(re.findall(r"^\s+U (\S+)$", text, re.MULTILINE)) for text in objects)
     # the first object is all that a program without threads links
-    assert set(re.findall(r"^\s+U (\S+)$", core, re.MULTILINE)) <= LIBC | COMPILER.get(architecture, set())
+    assert core <= LIBC | COMPILER.get(architecture, set())
+    internal = re.compile(rf"{name}_internal_\w+")
+    assert not [symbol for symbol in threads - LIBC if not THREADS.fullmatch(symbol) and not internal.fullmatch(symbol)]
     assert not re.search(r"^[0-9a-f ]*\s[wvWV] ", chain.run("nm", archive, folder=folder), re.MULTILINE)
 
 
