@@ -38,7 +38,8 @@ def evaluate(path: str | Path, split: Split, *, mode: str = "float", device: str
     _check_shape(checkpoint, split, checkpoint_path)
     if mode == "fixed":
         return _fixed_accuracy(model, split)
-    return accuracy(model.to(choose_device(device)), split)
+    result: float = accuracy(model.to(choose_device(device)), split)
+    return result
 
 
 def load_network(path: Path) -> tuple[nn.Module, Checkpoint]:
@@ -92,7 +93,8 @@ def _check_shape(checkpoint: Checkpoint, split: Split, path: Path) -> None:
 def _fixed_accuracy(model: nn.Module, split: Split) -> float:
     from qcompiler.train.fixed import fixed_point
 
-    return accuracy(fixed_point(model), split)
+    result: float = accuracy(fixed_point(model), split)
+    return result
 
 
 def _bundle_accuracy(path: Path, split: Split, mode: str) -> float:

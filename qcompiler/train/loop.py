@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import yaml
+from omegaconf import OmegaConf
 from torch.utils.tensorboard import SummaryWriter
 
 from qcompiler.errors import InvalidData, UsageError
@@ -119,7 +119,7 @@ class _Run:
         if last.exists():
             self._restore(load_checkpoint(last), last)
         elif self._group.leads:
-            text = yaml.safe_dump(self._flat, sort_keys=False)
+            text = OmegaConf.to_yaml(OmegaConf.create(self._flat))
             write_atomically(self._directory / CONFIG, lambda file: file.write(text.encode()))
             self._log.write(self._directory)
         # nobody looks for the checkpoint after the leader has begun to write

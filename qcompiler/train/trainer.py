@@ -87,11 +87,13 @@ class Trainer:
 
     def validate(self) -> float:
         """Accuracy on the validation split."""
-        return accuracy(self.model, self.data.validation, self.group)
+        result: float = accuracy(self.model, self.data.validation, self.group)
+        return result
 
     def test(self) -> float:
         """Accuracy on the test split."""
-        return accuracy(self.model, self.data.test, self.group)
+        result: float = accuracy(self.model, self.data.test, self.group)
+        return result
 
     def learning_rate(self, epoch: int) -> float:
         """The unscaled learning rate at the start of epoch number `epoch`."""
@@ -177,11 +179,11 @@ def seed_everything(seed: int) -> None:
 
 def rng_state(device: torch.device) -> dict[str, Any]:
     """The state of every generator of this process, as tensors and plain values."""
-    kind, keys, *rest = np.random.get_state()
+    kind, keys, *rest = np.random.get_state(legacy=True)
     return {
         "torch": torch.get_rng_state(),
         "cuda": torch.cuda.get_rng_state(device) if device.type == "cuda" else None,
-        "numpy": [kind, torch.from_numpy(keys.astype(np.int64)), *rest],
+        "numpy": [kind, torch.from_numpy(np.asarray(keys, np.int64)), *rest],
         "python": random.getstate(),
     }
 
