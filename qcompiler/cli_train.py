@@ -245,16 +245,19 @@ class _Session:
 
     def test(self) -> None:
         """Print the accuracy of the bundle, or of the checkpoint in float or fixed point."""
-        from qcompiler.train.evaluate import evaluate
+        from qcompiler.train.evaluate import evaluate, evaluate_fixed
+        from qcompiler.train.fixed import saturation_table
 
         path = self._asked.bundle
         if path is None:
             path, _ = self._path, self._trained
-        mode = self._asked.mode
-        accuracy = evaluate(path, self._data.test, mode=mode, device=self._config.device)
-        self._say(f"test accuracy {accuracy:.2%} on {len(self._data.test)} images ({path}, {mode})")
-        if mode == "fixed":
+        if self._asked.mode == "float":
+            accuracy = evaluate(path, self._data.test, device=self._config.device)
+        else:
+            accuracy, saturations = evaluate_fixed(path, self._data.test, self._data.train.images)
+            self._console.print(saturation_table(saturations))
             self._note(fixed={"accuracy": accuracy})
+        self._say(f"test accuracy {accuracy:.2%} on {len(self._data.test)} images ({path}, {self._asked.mode})")
 
     def export(self, path: Path) -> None:
         """Write the ONNX file."""

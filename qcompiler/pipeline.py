@@ -94,9 +94,7 @@ def compile(
     return describe(folder)
 
 
-def _verified(
-    folder: Path, program: Program, graph: ir.Model, reference: Reference, data: Inputs
-) -> Iterator[str]:
+def _verified(folder: Path, program: Program, graph: ir.Model, reference: Reference, data: Inputs) -> Iterator[str]:
     """Verify a bundle, under an emulator where its code is for another processor family; one line per verification."""
     bundle = describe(folder)
     if bundle.runs_here:

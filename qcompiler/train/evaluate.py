@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from qcompiler.errors import UsageError
 from qcompiler.train.checkpoint import Checkpoint, load_checkpoint
@@ -16,30 +16,57 @@ from qcompiler.train.distributed import Group, choose_device
 
 if TYPE_CHECKING:
     from qcompiler.bundle.load import Bundle
+    from qcompiler.train.fixed import Saturation
 
 EVALUATION_BATCH = 250
-MODES = ("float", "fixed")
+CALIBRATION_IMAGES = 500
 
 
-def evaluate(path: str | Path, split: Split, *, mode: str = "float", device: str = "auto") -> float:
+def evaluate(path: str | Path, split: Split, *, device: str = "auto") -> float:
     """Accuracy on `split` of a checkpoint, of the best checkpoint in a run's directory, or of a compiled bundle.
 
-    mode: "float" computes as trained; "fixed" simulates fixed point, for checkpoints only. Raises UsageError for
-    another mode, for images of another shape, and where `path` is none of these; InvalidData or InvalidBundle where
+    Raises UsageError for images of another shape and where `path` is none of these; InvalidData or InvalidBundle where
     it is damaged.
     """
     path = Path(path)
-    if mode not in MODES:
-        raise UsageError(f"unknown mode '{mode}'", remedy=f"choose one of: {', '.join(MODES)}")
-    if path.is_dir() and not (path / "best.pt").exists():
-        return _bundle_accuracy(path, split, mode)
-    checkpoint_path = path / "best.pt" if path.is_dir() else path
-    model, checkpoint = load_network(checkpoint_path)
-    _check_shape(checkpoint, split, checkpoint_path)
-    if mode == "fixed":
-        return _fixed_accuracy(model, split)
+    if _is_bundle(path):
+        import qcompiler
+
+        return float(np.mean(bundle_classes(qcompiler.load(path), split) == split.labels.numpy()))
+    model = _trained_for(path, split)
     result: float = accuracy(model.to(choose_device(device)), split)
     return result
+
+
+def evaluate_fixed(path: str | Path, split: Split, calibration: Tensor) -> tuple[float, tuple[Saturation, ...]]:
+    """Accuracy on `split` of a checkpoint in simulated fixed point, and how often values did not fit.
+
+    calibration: uint8 [N, C, H, W], training images that place the binary points. Raises as `evaluate` does, and
+    UsageError for a bundle.
+    """
+    from qcompiler.train.fixed import fixed_point
+
+    path = Path(path)
+    if _is_bundle(path):
+        message = f"'{path}' is a compiled bundle, which computes as it was compiled"
+        raise UsageError(message, remedy="leave mode at float, or name a checkpoint")
+    model = fixed_point(_trained_for(path, split), to_input(calibration[:CALIBRATION_IMAGES]))
+    return accuracy(model, split), model.saturations()
+
+
+def _is_bundle(path: Path) -> bool:
+    return path.is_dir() and not (path / "best.pt").exists()
+
+
+def _trained_for(path: Path, split: Split) -> nn.Module:
+    """The trained network of a checkpoint or run; UsageError where it takes other images than those of `split`."""
+    path = path / "best.pt" if path.is_dir() else path
+    model, checkpoint = load_network(path)
+    shape = tuple(split.images.shape[1:])
+    if checkpoint.shape != shape:
+        message = f"checkpoint '{path}' takes images {checkpoint.shape}, the data set has {shape}"
+        raise UsageError(message, remedy="choose the data set it was trained on")
+    return model
 
 
 def load_network(path: Path) -> tuple[nn.Module, Checkpoint]:
@@ -81,30 +108,6 @@ def memory_format(model: nn.Module) -> torch.memory_format:
 def _device_of(model: nn.Module) -> torch.device:
     parameter = next(model.parameters(), None)
     return torch.device("cpu") if parameter is None else parameter.device
-
-
-def _check_shape(checkpoint: Checkpoint, split: Split, path: Path) -> None:
-    shape = tuple(split.images.shape[1:])
-    if checkpoint.shape != shape:
-        message = f"checkpoint '{path}' takes images {checkpoint.shape}, the data set has {shape}"
-        raise UsageError(message, remedy="choose the data set it was trained on")
-
-
-def _fixed_accuracy(model: nn.Module, split: Split) -> float:
-    from qcompiler.train.fixed import fixed_point
-
-    result: float = accuracy(fixed_point(model), split)
-    return result
-
-
-def _bundle_accuracy(path: Path, split: Split, mode: str) -> float:
-    import qcompiler
-
-    bundle = qcompiler.load(path)
-    if mode != "float":
-        message = f"'{path}' is a compiled bundle, which computes as it was compiled"
-        raise UsageError(message, remedy="leave mode at float, or name a checkpoint")
-    return float(np.mean(bundle_classes(bundle, split) == split.labels.numpy()))
 
 
 def bundle_classes(bundle: Bundle, split: Split) -> np.ndarray[tuple[int], np.dtype[np.int64]]:

@@ -13,7 +13,7 @@ import qcompiler
 from qcompiler.errors import InvalidData, UsageError
 from qcompiler.train.data import Split, to_input
 from qcompiler.train.distributed import Group
-from qcompiler.train.evaluate import EVALUATION_BATCH, accuracy, bundle_classes, evaluate, load_network
+from qcompiler.train.evaluate import EVALUATION_BATCH, accuracy, bundle_classes, evaluate, evaluate_fixed, load_network
 from qcompiler.train.loop import run_directory, train
 from tests.train.tiny import CLASSES, SHAPE, config, conv, data, mlp, split
 
@@ -40,7 +40,9 @@ def test_last_checkpoint_can_be_evaluated(run: Path) -> None:
 
 
 def test_fixed_point_is_near_float(run: Path) -> None:
-    assert abs(evaluate(run, data().test, mode="fixed") - evaluate(run, data().test)) <= 0.1
+    accuracy_in_fixed, saturations = evaluate_fixed(run, data().test, data().train.images)
+    assert abs(accuracy_in_fixed - evaluate(run, data().test)) <= 0.1
+    assert saturations[0].values == data().test.images.numel()
 
 
 @pytest.mark.parametrize("count", [1, EVALUATION_BATCH, EVALUATION_BATCH + 1])
@@ -91,18 +93,6 @@ def test_checkpoint_whose_config_was_changed(run: Path, tmp_path: Path) -> None:
         evaluate(path, data().test)
 
 
-def test_what_is_no_network(run: Path, tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="unknown mode 'int8'"):
-        evaluate(run, data().test, mode="int8")
-    with pytest.raises(UsageError):
-        evaluate(tmp_path, data().test)
-    with pytest.raises(UsageError, match="cannot read checkpoint"):
-        evaluate(tmp_path / "none.pt", data().test)
-    (tmp_path / "text.pt").write_text("hello")
-    with pytest.raises(InvalidData):
-        evaluate(tmp_path / "text.pt", data().test)
-
-
 QUADRANTS = """
 <ir_version: 8, opset_import: ["": 17]>
 quadrants (float[3, 1, 8, 8] image) => (float[3, 4] scores)
@@ -133,7 +123,7 @@ def test_bundle_is_evaluated_on_every_image(bundle: Path) -> None:
 
 def test_bundle_cannot_simulate_fixed_point(bundle: Path) -> None:
     with pytest.raises(UsageError, match="is a compiled bundle"):
-        evaluate(bundle, data().test, mode="fixed")
+        evaluate_fixed(bundle, data().test, data().train.images)
 
 
 def test_bundle_of_other_images(bundle: Path) -> None:
