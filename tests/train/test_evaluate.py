@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import qcompiler
-from qcompiler.errors import InvalidData, UsageError
+from qcompiler.errors import InvalidBundle, InvalidData, UsageError
 from qcompiler.train.data import Split, to_input
 from qcompiler.train.distributed import Group
 from qcompiler.train.evaluate import EVALUATION_BATCH, accuracy, bundle_classes, evaluate, evaluate_fixed, load_network
@@ -130,3 +130,13 @@ def test_bundle_of_other_images(bundle: Path) -> None:
     other = Split(torch.zeros(3, 3, 8, 8, dtype=torch.uint8), torch.zeros(3, dtype=torch.int64))
     with pytest.raises(UsageError, match=r"takes image \[3, 1, 8, 8\], the data set has images \[3, 8, 8\]"):
         evaluate(bundle, other)
+
+
+def test_what_is_no_network(tmp_path: Path) -> None:
+    with pytest.raises((UsageError, InvalidBundle)):
+        evaluate(tmp_path, data().test)
+    with pytest.raises(UsageError, match="cannot read checkpoint"):
+        evaluate(tmp_path / "none.pt", data().test)
+    (tmp_path / "text.pt").write_text("hello")
+    with pytest.raises(InvalidData):
+        evaluate(tmp_path / "text.pt", data().test)
