@@ -345,6 +345,7 @@ def test_log_says_what_happened_where(tmp_path: Path) -> None:
     assert 0 < sum(each.seconds for each in log.epochs) <= log.wall_s
 
 
+@pytest.mark.slow
 def test_compiled_network_trains(tmp_path: Path) -> None:
     network = mlp(stochastic=False, dropout_hidden=0.0)
     plain = train(config(tmp_path / "plain", network, epochs=1), network, data=data())
