@@ -24,7 +24,7 @@ RUN_CONFIG = "config.yaml"
 LARGEST_FILE = 64 * 1024
 _FORM = "write one 'key: value' a line"
 
-DATASETS = ("mnist", "fashion_mnist", "cifar10", "svhn", "images")
+DATASETS = ("mnist", "fashion_mnist", "cifar10", "svhn", "digits", "images")
 
 
 def number(default: Any, low: float, high: float) -> Any:

@@ -132,7 +132,7 @@ def test_unknown_network_names_the_nearest() -> None:
         ("lr", -0.1, "a finite number"),
         ("momentum", 1.1, "a finite number from 0 to 1"),
         ("compile", "perhaps", "true or false"),
-        ("dataset", "imagenet", "one of mnist, fashion_mnist, cifar10, svhn, images"),
+        ("dataset", "imagenet", "one of mnist, fashion_mnist, cifar10, svhn, digits, images"),
         ("schedule", "linear", "one of constant, exponential, cosine, step, onecycle"),
         ("amp", "fp8", "one of none, bf16, fp16"),
         ("wbits", "four", "an integer"),

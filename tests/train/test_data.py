@@ -49,6 +49,14 @@ def test_fashion_mnist_has_its_own_directory(tmp_path: Path) -> None:
     assert len(data.train) == 10 and data.version.startswith("Fashion-MNIST")
 
 
+def test_digits_need_no_files() -> None:
+    data = load_data("digits", "", 200)
+    assert data.shape == (1, 8, 8) and data.classes == 10
+    assert [len(split) for split in (data.train, data.validation, data.test)] == [1238, 200, 359]
+    assert set(data.train.images.unique().tolist()) == {*range(0, 256, 16), 255}
+    assert data.test.labels.bincount().min() > 20
+
+
 def test_split_is_a_partition_drawn_by_the_seed(tmp_path: Path) -> None:
     arrays = files.write_mnist(tmp_path)
     first, again, other = (load_data("mnist", tmp_path, 10, seed=seed) for seed in (3, 3, 4))

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from qcompiler.errors import UsageError
-from qcompiler.train.data import cifar10, folder, mnist, svhn
+from qcompiler.train.data import cifar10, digits, folder, mnist, svhn
 from qcompiler.train.data.arrays import Arrays
 
 
@@ -82,6 +82,7 @@ _READERS: dict[str, Callable[[Path | None, int], Arrays]] = {
     "mnist": lambda path, size: mnist.read(mnist.MNIST, path),
     "fashion_mnist": lambda path, size: mnist.read(mnist.FASHION, path),
     "cifar10": lambda path, size: cifar10.read(path),
+    "digits": lambda path, size: digits.read(),
     "svhn": lambda path, size: svhn.read(path),
     "images": folder.read,
 }
