@@ -93,7 +93,7 @@ def assert_error(done: Done, status: int, message: str) -> None:
 def test_run_is_recorded(place: Path) -> None:
     log = json.loads(Path("run/seed0/run.json").read_text())
     assert log["name"] == "run" and len(log["epochs"]) == 2
-    assert log["config"]["hidden"] == 16 and log["config"]["data_dir"] == "data"
+    assert log["config"]["hidden"] == 16 and not {"data_dir", "output"} & log["config"].keys()
     assert log["data"]["version"] == "MNIST format, not the published files"
     assert log["test"]["images"] == 20 and log["fixed"] is None and log["deploy"] is None
 

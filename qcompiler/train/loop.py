@@ -23,6 +23,8 @@ from qcompiler.train.runlog import EpochRecord, RunLog, describe_hardware, descr
 from qcompiler.train.trainer import Trainer, training_settings
 
 LAST, BEST, CONFIG, BASELINE = "last.pt", "best.pt", "config.yaml", "baseline"
+PLACES = ("data_dir", "output")
+"""Settings that say where files are on this machine, which the log leaves out."""
 
 
 def train(
@@ -87,7 +89,7 @@ class _Run:
         self._trainer = Trainer(config, network, data, group)
         self._log = RunLog(
             name=config.name,
-            config=self._flat,
+            config={key: value for key, value in self._flat.items() if key not in PLACES},
             network=network.name,
             seed=config.seed,
             hardware=describe_hardware(group.device, group.size),
