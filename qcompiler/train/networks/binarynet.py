@@ -79,13 +79,9 @@ class BinaryNetMlp(_BinaryNet):
         """The network: float32 [N, *shape] to scores float32 [N, classes]."""
         self.check_images(shape, classes)
         style = self.style()
-        layers = [*style.entrance(), nn.Flatten(), *dropout(self.dropout_in)]
-        inputs = prod(shape)
-        for _ in range(self.layers):
-            layers += [style.linear(inputs, self.hidden), style.norm(self.hidden), style.activation()]
-            layers += dropout(self.dropout_hidden)
-            inputs = self.hidden
-        return chain([*layers, style.linear(inputs, classes), style.norm(classes)])
+        hidden = style.hidden_layers(prod(shape), self.hidden, self.layers, lambda: dropout(self.dropout_hidden))
+        entrance = [*style.entrance(), nn.Flatten(), *dropout(self.dropout_in)]
+        return chain([*entrance, *hidden, style.linear(self.hidden, classes), style.norm(classes)])
 
 
 @dataclass(frozen=True)

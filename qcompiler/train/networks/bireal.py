@@ -6,44 +6,28 @@ mean |w| per filter. The stem, the 1x1 convolutions of the downsampling shortcut
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import ClassVar
 
 from torch import Tensor, nn
 
 from qcompiler.nn import Binarize, QConv2d
-from qcompiler.nn.grid import FLOAT_BITS
-from qcompiler.train.networks.network import Network, Shape
+from qcompiler.train.networks.network import BinaryOrFloat, Shape
 
 
 @dataclass(frozen=True)
-class BiReal18(Network):
+class BiReal18(BinaryOrFloat):
     """18 layers, `width` filters in the first; ImageNet 56.4 % top-1. `binary` off: ReLU in the sign's place.
 
     Images of up to 32 pixels enter by a 3x3 convolution instead of the 7x7 of stride 2 and the 3x3 pool of stride 2.
     """
 
     name: ClassVar[str] = "bireal18"
-    binary: bool = True
     width: int = 64
-
-    @property
-    def w_bits(self) -> int:
-        """1, or 32 for float."""
-        return 1 if self.binary else FLOAT_BITS
-
-    @property
-    def a_bits(self) -> int:
-        """1, or 32 for float."""
-        return 1 if self.binary else FLOAT_BITS
 
     def check(self) -> None:
         """Raise UsageError for a parameter out of range."""
         self.check_at_least(1, "width")
-
-    def baseline(self) -> Network:
-        """Float convolutions, ReLU before each."""
-        return replace(self, binary=False)
 
     def build(self, shape: Shape, classes: int) -> nn.Module:
         """The network: float32 [N, *shape] to scores float32 [N, classes]."""

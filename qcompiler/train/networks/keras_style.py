@@ -98,13 +98,9 @@ class KerasMlp(_KerasStyle):
         """The network: float32 [N, *shape] to scores float32 [N, classes]."""
         self.check_images(shape, classes)
         style = self.style()
-        layers = [*style.entrance(), nn.Flatten(), *_dropout(self.dropout_in)]
-        inputs = prod(shape)
-        for _ in range(self.layers):
-            layers += [style.linear(inputs, self.hidden), style.norm(self.hidden), style.activation()]
-            layers += _dropout(self.dropout_hidden)
-            inputs = self.hidden
-        return chain([*layers, style.linear(inputs, classes), style.norm(classes)])
+        hidden = style.hidden_layers(prod(shape), self.hidden, self.layers, lambda: _dropout(self.dropout_hidden))
+        entrance = [*style.entrance(), nn.Flatten(), *_dropout(self.dropout_in)]
+        return chain([*entrance, *hidden, style.linear(self.hidden, classes), style.norm(classes)])
 
 
 @dataclass(frozen=True)

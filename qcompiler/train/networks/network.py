@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from typing import ClassVar
 
@@ -90,3 +90,24 @@ class Network(ABC):
             raise UsageError(f"{self.name}: images are {shape}, expected at least {least} x {least} pixels")
         if classes < 2:
             raise UsageError(f"{self.name}: {classes} classes, expected at least 2")
+
+
+@dataclass(frozen=True)
+class BinaryOrFloat(Network):
+    """A network of binary inner layers, or with `binary` off its float twin."""
+
+    binary: bool = True
+
+    @property
+    def w_bits(self) -> int:
+        """1, or 32 for float."""
+        return 1 if self.binary else FLOAT_BITS
+
+    @property
+    def a_bits(self) -> int:
+        """1, or 32 for float."""
+        return 1 if self.binary else FLOAT_BITS
+
+    def baseline(self) -> Network:
+        """The float twin."""
+        return replace(self, binary=False)

@@ -7,7 +7,7 @@ but -1 and +1 enters them. Larq's sign passes gradients up to 1.25, this one up 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
@@ -15,8 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from qcompiler.nn import QActivation, QConv2d
-from qcompiler.nn.grid import FLOAT_BITS
-from qcompiler.train.networks.network import Network, Shape
+from qcompiler.train.networks.network import BinaryOrFloat, Shape
 
 SECTIONS = {
     "small": ((4, 32), (4, 64), (4, 256), (4, 512)),
@@ -27,30 +26,15 @@ SECTIONS = {
 
 
 @dataclass(frozen=True)
-class QuickNet(Network):
+class QuickNet(BinaryOrFloat):
     """size: small, medium or large. `binary` off: real convolutions, no sign."""
 
     name: ClassVar[str] = "quicknet"
     size: str = "medium"
-    binary: bool = True
-
-    @property
-    def w_bits(self) -> int:
-        """1, or 32 for float."""
-        return 1 if self.binary else FLOAT_BITS
-
-    @property
-    def a_bits(self) -> int:
-        """1, or 32 for float."""
-        return 1 if self.binary else FLOAT_BITS
 
     def check(self) -> None:
         """Raise UsageError for a parameter out of range."""
         self.check_choice("size", SECTIONS)
-
-    def baseline(self) -> Network:
-        """Real convolutions, no sign."""
-        return replace(self, binary=False)
 
     def build(self, shape: Shape, classes: int) -> nn.Module:
         """The network: float32 [N, *shape] to scores float32 [N, classes]."""

@@ -66,11 +66,6 @@ class ScratchMlp(Network):
         self.check_images(shape, classes)
         activation = sign if self.activation == "sign" else nn.ReLU
         style = Style(activation, weight_maker(self.weights, stochastic=self.stochastic), eps=1e-5)
-        layers = [*style.entrance(), nn.Flatten()]
-        inputs = prod(shape)
-        for _ in range(self.layers):
-            layers += [style.linear(inputs, self.hidden), style.norm(self.hidden), style.activation()]
-            layers += dropout(self.dropout_hidden)
-            inputs = self.hidden
+        hidden = style.hidden_layers(prod(shape), self.hidden, self.layers, lambda: dropout(self.dropout_hidden))
         head = nn.Sigmoid() if self.head == "sigmoid" else style.norm(classes)
-        return nn.Sequential(*layers, style.linear(inputs, classes), head)
+        return nn.Sequential(*style.entrance(), nn.Flatten(), *hidden, style.linear(self.hidden, classes), head)

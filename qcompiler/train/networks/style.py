@@ -37,6 +37,16 @@ class Style:
         quantizer = self.weight()
         return QConv2d(inputs, outputs, kernel, padding=kernel // 2, bias=False, weight_quantizer=quantizer)
 
+    def hidden_layers(
+        self, inputs: int, hidden: int, layers: int, after: Callable[[], list[nn.Module]]
+    ) -> list[nn.Module]:
+        """`layers` times a matrix product to `hidden`, BatchNorm, activation, and what `after` makes."""
+        made: list[nn.Module] = []
+        for _ in range(layers):
+            made += [self.linear(inputs, hidden), self.norm(hidden), self.activation(), *after()]
+            inputs = hidden
+        return made
+
     def norm(self, channels: int) -> nn.Module:
         """BatchNorm of [N, channels]."""
         return nn.BatchNorm1d(channels, eps=self.eps)

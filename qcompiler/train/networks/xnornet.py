@@ -7,40 +7,24 @@ with ReLU in the sign's place.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from math import prod
 from typing import ClassVar
 
 from torch import nn
 
 from qcompiler.nn import XnorConv2d, XnorLinear
-from qcompiler.nn.grid import FLOAT_BITS
-from qcompiler.train.networks.network import Network, Shape
+from qcompiler.train.networks.network import BinaryOrFloat, Shape
 from qcompiler.train.networks.style import chain, dropout
 
 EPS = 1e-4
 
 
 @dataclass(frozen=True)
-class _XnorNet(Network):
+class _XnorNet(BinaryOrFloat):
     """binary: off for float; k_map: off to scale by alpha only."""
 
-    binary: bool = True
     k_map: bool = True
-
-    @property
-    def w_bits(self) -> int:
-        """1, or 32 for float."""
-        return 1 if self.binary else FLOAT_BITS
-
-    @property
-    def a_bits(self) -> int:
-        """1, or 32 for float."""
-        return 1 if self.binary else FLOAT_BITS
-
-    def baseline(self) -> Network:
-        """Float layers, ReLU before each."""
-        return replace(self, binary=False)
 
     def linear(self, inputs: int, outputs: int) -> list[nn.Module]:
         """Sign and the binary matrix product, or ReLU and the float one."""
