@@ -14,6 +14,7 @@ none, the layer stays, and so it does where the products would cost more than a 
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -34,6 +35,8 @@ _MOST_LEVELS = 2**8
 _MOST_THRESHOLDS = 2
 _SPEEDUP = 8
 """Binary products per real product in the same time, at the least: what AVX2 and NEON reach; AVX-512 doubles it."""
+_SPEEDUP_OF_A_ROW = 32
+"""The same for a matrix product of one row, where a real product reads 32 bits for every bit of a binary one."""
 
 
 @dataclass(frozen=True)
@@ -127,7 +130,8 @@ class _Splitter:
 def _objection(node: ir.Node, form: Form, weights: npt.NDArray[Any], halves: int) -> str:
     products = len(form.steps) * halves
     packed = int(weights.shape[0] if node.op_type == "MatMul" else weights.shape[1])
-    if products > 1 and products * words_for(packed) * WORD_BITS >= _SPEEDUP * packed:
+    speedup = _SPEEDUP_OF_A_ROW if _has_one_row(node) else _SPEEDUP
+    if products > 1 and products * words_for(packed) * WORD_BITS >= speedup * packed:
         return f"{products} binary products over {packed} channels cost more than a real one"
     fan_in = weights.size // weights.shape[-1 if node.op_type == "MatMul" else 0]
     if fan_in * (form.codes.high - form.codes.low + max(abs(form.codes.low), abs(form.codes.high))) * 4 >= _EXACT:
@@ -135,6 +139,11 @@ def _objection(node: ir.Node, form: Form, weights: npt.NDArray[Any], halves: int
     if form.fills is None and any(ints(node, "pads", ())):
         return f"the zeros that pad the border are no level between {form.codes.low} and {form.codes.high}"
     return ""
+
+
+def _has_one_row(node: ir.Node) -> bool:
+    shape = static_shape(node.inputs[0])
+    return node.op_type == "MatMul" and shape is not None and math.prod(shape[:-1]) == 1
 
 
 def _planes(value: ir.Value, form: Form, anchor: ir.Node) -> tuple[ir.Value, ...]:

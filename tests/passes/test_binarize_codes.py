@@ -92,6 +92,17 @@ def test_many_products_over_few_channels_are_not_worth_it():
     assert result.refusals[0].reason == "2 binary products over 3 channels cost more than a real one"
 
 
+@pytest.mark.parametrize(("rows", "products"), [(1, 8), (2, 0)])
+def test_pixels_are_worth_eight_products_where_there_is_one_row(rows, products):
+    text = f"g (float[{rows}, 784] x) => (y) {{ d = Mul (x, fifty)\n c = Clip (d, low, high)\n a = Round (c)\n"
+    limits = {"fifty": np.float32(50), "low": np.float32(-128), "high": np.float32(127)}
+    model = graph(text + " y = MatMul (a, w) }", w=signs(GENERATOR, 784, 5), **limits)
+    result = apply(BinarizeCodes(), model)
+    assert ops_of(model).count("BinaryMatMul") == products
+    refusals = [refusal.reason for refusal in result.refusals]
+    assert refusals == ([] if products else ["8 binary products over 784 channels cost more than a real one"])
+
+
 def test_layers_of_one_value_share_its_planes():
     text = "g (float[2, 9] x) => (y, z) { a = Sign (x)\n y = MatMul (a, v)\n z = MatMul (a, w) }"
     model = graph(text, v=signs(GENERATOR, 9, 2), w=signs(GENERATOR, 9, 3))
