@@ -23,7 +23,7 @@ from qcompiler.lowering.module import lower
 from qcompiler.passes.result import PassResult
 from qcompiler.passes.runner import run_passes
 from qcompiler.report import report
-from qcompiler.verify import Inputs, Reference
+from qcompiler.verify import Inputs, Reference, Verification
 from qcompiler.watch import GraphWatcher
 from qcompiler.widths import check_bits
 
@@ -50,6 +50,7 @@ def compile(
     save_ir: str | Path | None = None,
     force: bool = False,
     progress: Progress | None = None,
+    verified: Callable[[Verification], None] | None = None,
 ) -> Bundle:
     """Compile an ONNX file into a bundle and load it.
 
@@ -58,7 +59,8 @@ def compile(
     in the current directory). shapes: static shapes of dynamic inputs. threads: default of later runs. verify:
     compare with onnxruntime, on `inputs` (name -> array) or random ones, under an emulator for another processor
     family. print_after: print the graph after this pass. save_ir: a directory for a runnable ONNX file after each
-    pass. force: replace an existing bundle. progress: called with the name of each stage.
+    pass. force: replace an existing bundle. progress: called with the name of each stage. verified: called
+    with the figures of each verification.
 
     Raises UsageError, InvalidModel, UnsupportedModel or VerificationFailed; nothing is left behind then.
     """
@@ -89,26 +91,38 @@ def compile(
         if verify:
             say("verifying against onnxruntime")
             data = inputs if inputs is not None else oracle.random_inputs(graph, SEED)
-            for line in _verified(staged, program, graph, Reference(path, source), data):
-                (progress or warnings.warn)(line) if line.startswith(UNVERIFIED) else say(line)
+            for line, figures in _verified(staged, program, graph, Reference(path, source), data):
+                if figures is None:
+                    (progress or warnings.warn)(line)
+                    continue
+                say(line)
+                if verified:
+                    verified(figures)
     return describe(folder)
 
 
-def _verified(folder: Path, program: Program, graph: ir.Model, reference: Reference, data: Inputs) -> Iterator[str]:
-    """Verify a bundle, under an emulator where its code is for another processor family; one line per verification."""
+def _verified(
+    folder: Path, program: Program, graph: ir.Model, reference: Reference, data: Inputs
+) -> Iterator[tuple[str, Verification | None]]:
+    """Verify a bundle, under an emulator where its code is for another processor family.
+
+    One line per verification with its figures, or the reason why there is none.
+    """
     bundle = describe(folder)
     if bundle.runs_here:
-        yield verification.verify(bundle, program, graph, reference, data).summary()
+        figures = verification.verify(bundle, program, graph, reference, data)
+        yield figures.summary(), figures
         return
     architecture = bundle.manifest.architecture
     emulator = emulator_for(architecture)
     if emulator is None:
-        yield f"{UNVERIFIED}: it cannot run {architecture} code; install the package {PACKAGE} to verify by emulation"
+        remedy = f"install the package {PACKAGE} to verify by emulation"
+        yield f"{UNVERIFIED}: it cannot run {architecture} code; {remedy}", None
         return
     with EmulatedBundle(folder, bundle.manifest, emulator) as emulated:
         for emulated.variant, variant in enumerate(program.variants):
-            verified = verification.verify(emulated, program, graph, reference, data)
-            yield f"{variant.name} under {Path(emulator).name}: {verified.summary()}"
+            figures = verification.verify(emulated, program, graph, reference, data)
+            yield f"{variant.name} under {Path(emulator).name}: {figures.summary()}", figures
 
 
 def identifier(stem: str) -> str:

@@ -10,6 +10,7 @@ import qcompiler
 from qcompiler.errors import UnsupportedModel, UsageError, VerificationFailed
 from qcompiler.ir import oracle
 from qcompiler.pipeline import identifier
+from qcompiler.verify import Verification
 from tests.networks import binary_cnn, float_mlp
 
 
@@ -43,6 +44,17 @@ def test_every_saved_graph_runs_and_agrees(model: Path, tmp_path: Path) -> None:
         onnx.checker.check_model(proto)
         np.testing.assert_allclose(oracle.run(proto, inputs)["scores"], expected, rtol=1e-5, atol=1e-5)
     assert {node.op_type for node in onnx.load(saved[-1]).graph.node} >= {"BinaryConv", "Threshold"}
+
+
+def test_the_figures_of_the_verification(model: Path, tmp_path: Path) -> None:
+    found: list[Verification] = []
+    images = np.random.default_rng(1).standard_normal((3, 3, 8, 8)).astype(np.float32)
+    bundle = qcompiler.compile(
+        model, output=tmp_path / "out", inputs={"image": images}, mcpu=("baseline",), verified=found.append
+    )
+    (figures,) = found
+    assert (figures.samples, figures.ties, figures.steps) == (3, 0, len(bundle.steps))
+    assert figures.codes > 0
 
 
 def test_print_after_shows_the_graph(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -25,6 +25,7 @@ from qcompiler.report import BINARY_OPS
 from qcompiler.train.data import Data, Split, to_input
 from qcompiler.train.evaluate import EVALUATION_BATCH, bundle_classes
 from qcompiler.train.work import LayerWork, traced_work
+from qcompiler.verify import Verification
 from qcompiler.widths import WIDEST
 
 ONNX_FILE = "model.onnx"
@@ -33,8 +34,6 @@ VERIFIED_IMAGES = 8
 SECONDS = 1.0
 MICROSECONDS = 1e6
 INPUT, OUTPUT = "image", "scores"
-# how a compile says that signs of numbers within rounding of zero fell differently (qcompiler.verify)
-TIES = "within rounding of zero"
 
 Classes = npt.NDArray[np.int64]
 
@@ -62,11 +61,11 @@ class Deployment:
     lacks: str | None = None
 
 
-def deploy(model: nn.Module, data: Data, directory: str | Path) -> dict[str, Any]:
+def deploy(model: nn.Module, data: Data, directory: str | Path, *, mcpu: Sequence[str] = ()) -> dict[str, Any]:
     """Export `model` into `directory`, compile it for this machine, and compare both with torch on the test set.
 
-    The result holds the fields of `Deployment`. Raises VerificationFailed where onnxruntime or the bundle computes
-    something else than torch beyond float rounding.
+    mcpu: as for `qcompiler.compile`. The result holds the fields of `Deployment`. Raises VerificationFailed where
+    onnxruntime or the bundle computes something else than torch beyond float rounding.
     """
     folder = Path(directory)
     folder.mkdir(parents=True, exist_ok=True)
@@ -83,28 +82,38 @@ def deploy(model: nn.Module, data: Data, directory: str | Path) -> dict[str, Any
         onnxruntime_us_per_image=_onnxruntime_time(exported.path, example),
         quantized_layers=sum(_is_quantized(layer) for layer in layers),
     )
-    return {**asdict(deployment), **_compiled(exported.path, folder / BUNDLE, data.test, classes, layers)}
-
-
-def _compiled(path: Path, output: Path, split: Split, classes: Classes, layers: Sequence[LayerWork]) -> dict[str, Any]:
-    """The fields of the bundle."""
-    said: list[str] = []
-    example = to_input(split.images[:VERIFIED_IMAGES]).numpy()
-    shapes = {INPUT: (1, *example.shape[1:])}
+    compiled: dict[str, Any]
     try:
-        bundle = qcompiler.compile(
-            path, output=output, shapes=shapes, inputs={INPUT: example}, force=True, progress=said.append
-        )
+        bundle, verified = _compiled(exported.path, folder / BUNDLE, data.test, mcpu)
+        compiled = _in_bundle(bundle, verified, data.test, classes, layers)
     except UnsupportedModel as error:
-        return {"lacks": str(error)}
+        compiled = {"lacks": str(error)}
+    return {**asdict(deployment), **compiled}
+
+
+def _compiled(path: Path, output: Path, split: Split, mcpu: Sequence[str]) -> tuple[Bundle, list[Verification]]:
+    """The bundle, and the figures of its verification on the first images of `split`."""
+    verified: list[Verification] = []
+    images = to_input(split.images[:VERIFIED_IMAGES]).numpy()
+    shapes = {INPUT: (1, *images.shape[1:])}
+    bundle = qcompiler.compile(
+        path, mcpu=mcpu, output=output, shapes=shapes, inputs={INPUT: images}, force=True, verified=verified.append
+    )
+    return bundle, verified
+
+
+def _in_bundle(
+    bundle: Bundle, verified: Sequence[Verification], split: Split, classes: Classes, layers: Sequence[LayerWork]
+) -> dict[str, Any]:
+    """The fields of the bundle."""
     missing = missing_widths(layers, bundle.report["rows"])
     quantized = any(map(_is_quantized, layers))
     return {
         "same_class_bundle": int((bundle_classes(bundle, split) == classes).sum()),
         "library_bytes": bundle.manifest.files[bundle.manifest.library].bytes,
         "weight_bytes": bundle.report["constant_bytes"],
-        "exact": not missing and not any(TIES in line for line in said) if quantized else None,
-        "us_per_image": _bundle_time(bundle, example[:1]),
+        "exact": not missing and not any(each.ties for each in verified) if quantized else None,
+        "us_per_image": _bundle_time(bundle, to_input(split.images[:1]).numpy()),
         "lacks": ", ".join(missing) or None,
     }
 
