@@ -1,0 +1,88 @@
+"""The table of deployed networks, in Markdown."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+NONE = "-"
+
+HEAD = """# Networks
+
+Every network of `qcompiler.train.networks`, exported to ONNX, run unmodified in onnxruntime, and compiled. Made by
+`python -m benchmarks.networks` on {machine}.
+
+Under "weights" is the training run that they are from; "random" is an untrained network of the published size{scale},
+with random BatchNorm parameters and statistics of training images: sizes, speeds and exactness do not depend on the
+training. Images are MNIST's or CIFAR-10's test images; enlarged seven times, CIFAR-10's stand for ImageNet's.
+
+"Same class" counts the images that torch puts into the same class as onnxruntime, and as the compiled bundle. The
+library holds the code of every instruction-set level, and the weights; "ratio" is 32-bit parameters over those weights
+and thresholds. Times are of one image on one thread, onnxruntime's with its optimisations. "Exact": every quantized
+layer runs on integers, and all codes were equal to onnxruntime's on {verified} images.
+"""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A line of the table: the network, where its weights are from, and its deployment, or why that failed."""
+
+    label: str
+    widths: str
+    weights: str
+    parameters: int
+    size: str
+    deployment: Mapping[str, Any] | None
+    failure: str = ""
+
+
+def _number(key: str, digits: int = 0, unit: float = 1) -> Callable[[Entry], str]:
+    def cell(line: Entry) -> str:
+        value = (line.deployment or {}).get(key)
+        return NONE if value is None else f"{value / unit:,.{digits}f}"
+
+    return cell
+
+
+def _ratio(line: Entry) -> str:
+    held = (line.deployment or {}).get("weight_bytes")
+    return f"{4 * line.parameters / held:.1f}" if held else NONE
+
+
+def _exact(line: Entry) -> str:
+    return {True: "yes", False: "no"}.get((line.deployment or {}).get("exact"), NONE)
+
+
+def _lacks(line: Entry) -> str:
+    return f"failed: {line.failure}" if line.failure else (line.deployment or {}).get("lacks") or NONE
+
+
+COLUMNS: dict[str, Callable[[Entry], str]] = {
+    "network": lambda line: line.label,
+    "widths": lambda line: line.widths,
+    "image": lambda line: line.size,
+    "weights": lambda line: line.weights,
+    "parameters": lambda line: f"{line.parameters:,}",
+    "ONNX kB": _number("onnx_bytes", 1, 1000),
+    "library kB": _number("library_bytes", 1, 1000),
+    "weights kB": _number("weight_bytes", 1, 1000),
+    "ratio": _ratio,
+    "µs": _number("us_per_image", 1),
+    "onnxruntime µs": _number("onnxruntime_us_per_image", 1),
+    "images": _number("images"),
+    "same class, onnxruntime": _number("same_class_onnxruntime"),
+    "same class, bundle": _number("same_class_bundle"),
+    "quantized layers": _number("quantized_layers"),
+    "exact": _exact,
+    "lacks": _lacks,
+}
+
+
+def page(lines: Sequence[Entry], machine: str, factor: float, verified: int) -> str:
+    """The page, in Markdown."""
+    scale = "" if factor == 1 else f" times {factor:g}"
+    rows = [list(COLUMNS), ["---"] * len(COLUMNS), *([cell(line) for cell in COLUMNS.values()] for line in lines)]
+    cells = ([cell.replace("|", "\\|").replace("\n", " ") for cell in row] for row in rows)
+    table = "\n".join("| " + " | ".join(row) + " |" for row in cells)
+    return HEAD.format(machine=machine, scale=scale, verified=verified) + "\n" + table + "\n"
