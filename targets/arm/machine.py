@@ -42,7 +42,7 @@ class Isa:
     @property
     def unroll(self) -> int:
         """Steps that inner loops may unroll; sixteen registers hold the operands of one."""
-        return 4 if self.registers > 16 else 1
+        return 6 if self.registers > 16 else 1
 
     @property
     def widen(self) -> str:

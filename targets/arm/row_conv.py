@@ -9,12 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import prod
 from typing import ClassVar
 
 import numpy as np
 from tvm.script.ir_builder import tirx as T
 
 from qcompiler.targets.arm.parts import for_parts, for_unrolled_taps
+from qcompiler.targets.arm.single_load import load_single, single_loads
 from qcompiler.targets.target import Array, Constants
 from qcompiler.targets.vector.conv import Tile
 from qcompiler.targets.vector.direct import Geometry, Loop
@@ -23,6 +25,10 @@ from qcompiler.targets.vector.xnor_conv import XnorConv2d
 
 _QUAD = 4
 _WORDS = 4
+_MOST_IN_A_BYTE = 255
+_VECTORS = {"uint8": "uint8x16", "uint16": "uint16x8", "uint32": "uint32x4"}
+# of four channels of a single pixel, those whose weights LLVM may load in pairs
+_PAIRED = 2
 # steps per jump of the inner loop for a number of pixels: more are faster on Cortex-A53, until they need the stack
 _UNROLLED = {1: 2, 2: 3, 3: 2}
 
@@ -80,36 +86,58 @@ class RowConv2d(XnorConv2d):
 
     def _part(self, tile: Tile, counts: list[Expr], channel: Expr, loops: list[Loop], at: Expr, weight: Expr) -> None:
         """Count, then add up the lanes of every accumulator."""
-        dtype, size = ("uint32", 4) if self.dotprod else ("uint8", 16)
+        steps = prod(loop.extent for loop in loops)
+        # if all bits of every step differ; short reductions count in bytes even with udot, to be added up in bytes
+        most = 8 * steps
+        in_bytes = not self.dotprod or _QUAD * most <= _MOST_IN_A_BYTE
+        dtype, size = ("uint8", 16) if in_bytes else ("uint32", 4)
         sums = [[temporary(dtype, size) for _ in range(self._channels)] for _ in counts]
         every = lanes(0, size)
         for total in (total for row in sums for total in row):
             write(total, splat(T.Cast(dtype, T.uint32(0)), size), every)
-        source, w = tile.source, tile.weights[0]
+        source = tile.source
 
         def step(x: Expr, first: Expr) -> None:
             for p, row in enumerate(sums):
                 words = source.data[lanes(x + p * source.pixel_step(), _WORDS)]
                 for c, total in enumerate(row):
-                    mismatch = T.reinterpret(f"{dtype}x{size}", words ^ w[lanes(first + c * _WORDS, _WORDS)])
+                    mismatch = T.reinterpret(f"{dtype}x{size}", words ^ self._weights(tile, first, c))
                     write(total, total[every] + T.popcount(mismatch), every)
 
         unrolled = _UNROLLED.get(self.tiling.pixels, 1)
-        for_unrolled_taps(loops, tile.rows, at, weight, self._channels * _WORDS, step, unrolled)
+        with single_loads():
+            for_unrolled_taps(loops, tile.rows, at, weight, self._channels * _WORDS, step, unrolled)
+        whole = self.start == 0 and steps * _WORDS == self.geometry.steps
         for count, row in zip(counts, sums, strict=True):
             for quad in range(0, self._channels, _QUAD):
                 into = lanes(channel + quad, _QUAD)
-                added = self._sum([total[every] for total in row[quad : quad + _QUAD]])
-                write(count, count[into] + T.reinterpret("int32x4", added), into)
+                totals = [total[every] for total in row[quad : quad + _QUAD]]
+                added = T.reinterpret("int32x4", _added(totals, dtype, most))
+                write(count, added if whole else count[into] + added, into)
 
-    def _sum(self, totals: Sequence[Expr]) -> Expr:
-        """uint32x4: the lanes of each of four accumulators added up."""
-        dtype, halves = "uint32x4", list(totals)
-        if not self.dotprod:
-            dtype, halves = "uint16x8", [_pairwise("uint16x8", total) for total in totals]
-        pairs = [_side_by_side(dtype, *halves[:2]), _side_by_side(dtype, *halves[2:])]
-        added = _side_by_side(dtype, *pairs)
-        return added if self.dotprod else _pairwise("uint32x4", added)
+    def _weights(self, tile: Tile, first: Expr, channel: int) -> Expr:
+        """uint32x4: the weights of a channel of the pass whose weights start at `first`."""
+        at, w = first + channel * _WORDS, tile.weights[0]
+        single = self.tiling.pixels == 1 and channel % _QUAD >= _PAIRED
+        return load_single(w, at) if single else w[lanes(at, _WORDS)]
+
+
+def _added(totals: Sequence[Expr], dtype: str, most: int) -> Expr:
+    """uint32x4: the lanes of each of four accumulators added up; a lane of uint8 holds at most `most`.
+
+    Bytes are added to bytes as long as twice the most fits, then widened; uint16 holds the sum of all sixteen.
+    """
+    assert dtype != "uint8" or most <= _MOST_IN_A_BYTE, most
+    sums = list(totals)
+    while len(sums) > 1:
+        if dtype == "uint8" and 2 * most > _MOST_IN_A_BYTE:
+            dtype, sums = "uint16", [_pairwise("uint16x8", total) for total in sums]
+        sums = [_side_by_side(_VECTORS[dtype], *sums[i : i + 2]) for i in range(0, len(sums), 2)]
+        most *= 2
+    (total,) = sums
+    if dtype == "uint8":
+        dtype, total = "uint16", _pairwise("uint16x8", total)
+    return _pairwise("uint32x4", total) if dtype == "uint16" else total
 
 
 def _pairwise(dtype: str, counts: Expr) -> Expr:
