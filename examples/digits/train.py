@@ -19,8 +19,8 @@ import torch
 from sklearn.datasets import load_digits
 from torch import Tensor, nn
 
-from examples.augment import shifted
-from examples.binary_layers import BinaryConv2d, BinaryLinear, Sign, clip_latent_weights, export
+from qcompiler.nn import QActivation, QConv2d, QLinear, clip_weights_, export_onnx
+from qcompiler.train.augment import augment
 
 EPOCHS = 100
 BATCH = 32
@@ -29,11 +29,17 @@ BATCH = 32
 def network() -> nn.Sequential:
     """Two 3x3 convolutions and two products; input float32 [N, 1, 8, 8], output scores [N, 10]."""
     return nn.Sequential(
-        BinaryConv2d(1, 32, 3, padding=1), nn.BatchNorm2d(32), Sign(),
-        BinaryConv2d(32, 32, 3), nn.MaxPool2d(2), nn.BatchNorm2d(32), Sign(), nn.Flatten(),
-        BinaryLinear(288, 64), nn.BatchNorm1d(64), Sign(),
-        BinaryLinear(64, 10), nn.BatchNorm1d(10),
+        started(QConv2d(1, 32, 3, padding=1, bias=False)), nn.BatchNorm2d(32), QActivation(),
+        started(QConv2d(32, 32, 3, bias=False)), nn.MaxPool2d(2), nn.BatchNorm2d(32), QActivation(), nn.Flatten(),
+        started(QLinear(288, 64, bias=False)), nn.BatchNorm1d(64), QActivation(),
+        started(QLinear(64, 10, bias=False)), nn.BatchNorm1d(10),
     )  # fmt: skip
+
+
+def started(layer: QConv2d | QLinear) -> nn.Module:
+    """The layer with latent weights in [-0.1, 0.1], a tenth of their range, so that signs change early."""
+    nn.init.uniform_(layer.weight, -0.1, 0.1)
+    return layer
 
 
 def load() -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -45,20 +51,26 @@ def load() -> tuple[Tensor, Tensor, Tensor, Tensor]:
     return images[~held], labels[~held], images[held], labels[held]
 
 
-def fit(net: nn.Module, images: Tensor, labels: Tensor) -> None:
+def fit(net: nn.Module, images: Tensor, labels: Tensor, epochs: int = EPOCHS) -> None:
     """Train in place, with random shifts by up to one pixel."""
     optimizer = torch.optim.Adam(net.parameters(), 5e-3)
-    steps = EPOCHS * -(-len(labels) // BATCH)
+    steps = epochs * -(-len(labels) // BATCH)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
     net.train()
-    for _ in range(EPOCHS):
+    for _ in range(epochs):
         for chosen in torch.randperm(len(labels)).split(BATCH):
             optimizer.zero_grad()
-            scores = net(shifted(images[chosen], 1, 0.0))
-            nn.functional.cross_entropy(scores, labels[chosen]).backward()
+            shifted = augment(images[chosen], "shift", 1).clone(memory_format=torch.contiguous_format)
+            nn.functional.cross_entropy(net(shifted), labels[chosen]).backward()
             optimizer.step()
             schedule.step()
-            clip_latent_weights(net)
+            clip_weights_(net)
+
+
+@torch.no_grad()
+def accuracy(net: nn.Module, images: Tensor, labels: Tensor) -> float:
+    """Share of `images` that `net` classifies rightly."""
+    return (net.eval()(images).argmax(1) == labels).float().mean().item()
 
 
 def main() -> None:
@@ -72,11 +84,8 @@ def main() -> None:
     images, labels, held_images, held_labels = load()
     net = network()
     fit(net, images, labels)
-    net.eval()
-    with torch.no_grad():
-        right = (net(held_images).argmax(1) == held_labels).float().mean()
-    print(f"held-out accuracy {right:.4f} on {len(held_labels)} digits")
-    export(net, torch.zeros(1, 1, 8, 8), options.output / "model.onnx")
+    print(f"held-out accuracy {accuracy(net, held_images, held_labels):.4f} on {len(held_labels)} digits")
+    export_onnx(net, held_images[:1], options.output / "model.onnx")
     pixels = (held_images * 16).to(torch.uint8).numpy()
     np.savez_compressed(options.output / "heldout.npz", pixels=pixels, labels=held_labels.to(torch.uint8).numpy())
 
