@@ -29,20 +29,23 @@ from qcompiler.train.data import Data, Split, load_data, to_input
 from qcompiler.train.deploy import VERIFIED_IMAGES, deploy
 from qcompiler.train.evaluate import load_network
 from qcompiler.train.loop import BEST
-from qcompiler.train.networks import Network
+from qcompiler.train.networks import Network, Shape
 from qcompiler.train.runlog import describe_hardware
 
 CALIBRATION_IMAGES = 500
 SEED = 0
 
 
-def trained(row: Row, runs: Path) -> Path | None:
-    """The best checkpoint of the largest network of the row's kind under `runs`, the first by path among equals."""
+def trained(row: Row, shape: Shape, runs: Path) -> Path | None:
+    """The best checkpoint under `runs` of the largest network of the row's kind for images of `shape`.
+
+    The first by path among equals.
+    """
     found: list[tuple[int, str, Path]] = []
     for path in runs.rglob(BEST):
         checkpoint = load_checkpoint(path)
         expected = {"network": row.name, "dataset": row.data, **row.kind}
-        if all(checkpoint.config.get(key) == value for key, value in expected.items()):
+        if checkpoint.shape == shape and all(checkpoint.config.get(key) == value for key, value in expected.items()):
             found.append((-path.stat().st_size, str(path), path))
     return min(found)[2] if found else None
 
@@ -81,7 +84,7 @@ def calibrated(network: Network, data: Data) -> nn.Module:
 
 def entry(label: str, row: Row, data: Data, runs: Path | None, factor: float) -> Entry:
     """Deploy one network."""
-    path = trained(row, runs) if runs else None
+    path = trained(row, data.shape, runs) if runs else None
     if path is None:
         model, weights = calibrated(scaled(row.network, factor), data), "random"
     else:

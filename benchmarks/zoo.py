@@ -36,9 +36,9 @@ class Row:
         return NETWORKS[self.name](**self.kind)
 
 
-def resized(network: Network, widths: Mapping[str, int]) -> Network:
-    """`network` with those of `widths`, by parameter, that it has."""
-    return replace(network, **{field: width for field, width in widths.items() if hasattr(network, field)})
+def resized(network: Network, sizes: Mapping[str, Any]) -> Network:
+    """`network` with those of `sizes`, by parameter, that it has."""
+    return replace(network, **{field: size for field, size in sizes.items() if hasattr(network, field)})
 
 
 def scaled(network: Network, factor: float) -> Network:

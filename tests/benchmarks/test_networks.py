@@ -49,18 +49,20 @@ def test_cells_of_the_page() -> None:
 def checkpoint(path: Path, weights: str, size: int, **settings: object) -> None:
     config = {"network": "keras_mlp", "dataset": "mnist", "weights": weights, "name": "x", "seed": 0, **settings}
     path.parent.mkdir(parents=True)
-    Checkpoint(config, (1, 8, 8), 10, "", 1, {"w": torch.zeros(size)}, {}, [], 0.0).save(path)
+    best = {"epoch": 1, "accuracy": 0.5}
+    Checkpoint(config, (1, 8, 8), 10, "", 1, {"w": torch.zeros(size)}, best, [], 0.0).save(path)
 
 
 def test_the_largest_trained_network_of_the_kind_is_taken(tmp_path: Path) -> None:
     row = ROWS["keras_mlp-ternary"]
-    assert trained(row, tmp_path) is None
+    assert trained(row, (1, 8, 8), tmp_path) is None
     checkpoint(tmp_path / "a" / "best.pt", "binary", 10_000)
     checkpoint(tmp_path / "b" / "best.pt", "ternary", 10_000, dataset="svhn")
-    assert trained(row, tmp_path) is None
+    assert trained(row, (1, 8, 8), tmp_path) is None
     for name, size in (("c", 10), ("d", 1000), ("e", 1000)):
         checkpoint(tmp_path / name / "best.pt", "ternary", size)
-    assert trained(row, tmp_path) == tmp_path / "d" / "best.pt"
+    assert trained(row, (1, 8, 8), tmp_path) == tmp_path / "d" / "best.pt"
+    assert trained(row, (1, 28, 28), tmp_path) is None
 
 
 @pytest.mark.parametrize("label", ROWS)

@@ -120,6 +120,11 @@ def test_quantized_layers_are_exact(label: str, folder: Path) -> None:
     check_exact(deployed(label, IMAGES, folder))
 
 
+@pytest.mark.parametrize("label", LACKING)
+def test_the_widths_that_the_compiler_lacks(label: str, folder: Path) -> None:
+    assert deployed(label, IMAGES, folder)["lacks"].startswith(f"{LACKING[label]} (")
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("label", ROWS)
 def test_the_same_classes_on_the_whole_test_set(label: str, folder: Path) -> None:
