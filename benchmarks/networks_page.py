@@ -51,7 +51,8 @@ def _ratio(line: Entry) -> str:
 
 
 def _exact(line: Entry) -> str:
-    return {True: "yes", False: "no"}.get((line.deployment or {}).get("exact"), NONE)
+    exact = (line.deployment or {}).get("exact")
+    return NONE if exact is None else "yes" if exact else "no"
 
 
 def _lacks(line: Entry) -> str:
