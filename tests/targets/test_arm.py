@@ -125,7 +125,8 @@ def test_objects_call_nothing_but_the_compilers_own_library(
 
 @pytest.mark.parametrize("variant", ALL, ids=lambda v: v.name)
 @pytest.mark.parametrize("problem", [layer(128, 128, 14, 14), layer(64, 64, 14, 14), layer(32, 48, 14, 14),
-                                     layer(256, 256, 7, 7), layer(1024, 64, 1, 8, 1), binary(64, 64),
+                                     layer(256, 256, 7, 7), layer(1024, 64, 1, 8, 1),
+                                     layer(4096, 64, 1, 1, 1), binary(64, 64),
                                      residual(64, 48, "bit")], ids=lambda p: f"{p.x.c}-{p.out_channels}")  # fmt: skip
 def test_no_inner_loop_of_a_binary_kernel_touches_the_stack(problem: Conv2d, variant: ArmVariant) -> None:
     for kernel in variant.kernels(problem):
