@@ -1,1 +1,0 @@
-"""A binary LeNet and a binary multi-layer perceptron on MNIST."""
