@@ -70,7 +70,8 @@ def fit(net: nn.Module, images: Tensor, labels: Tensor, epochs: int = EPOCHS) ->
 @torch.no_grad()
 def accuracy(net: nn.Module, images: Tensor, labels: Tensor) -> float:
     """Share of `images` that `net` classifies rightly."""
-    return (net.eval()(images).argmax(1) == labels).float().mean().item()
+    share: float = (net.eval()(images).argmax(1) == labels).float().mean().item()
+    return share
 
 
 def main() -> None:
