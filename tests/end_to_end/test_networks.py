@@ -42,11 +42,11 @@ LACKING = {
 }
 # nothing but weights is quantized, or not even they
 REAL = {"moons-float", "moons-qnn", "moons-bnn", "scratch_mlp-relu"}
-# one kind of every family, and Moons' n-bit one, in the default run
+# one kind of every family, and Moons' n-bit one, in the default run; QuickNet, which cannot be narrowed, takes too long
 SAMPLED = (
     "binarynet_mlp-ternary", "binarynet_vgg-binary", "xnornet_mlp", "xnornet_vgg-alpha", "xnornet_alexnet-alpha",
-    "moons-full-qnn-w4a4", "moons-full-bnn", "lenet", "resnet18-w1a1", "bireal18", "quicknet", "keras_mlp-w4a4",
-    "keras_cnn-binary", "scratch_mlp-relu",
+    "moons-full-qnn-w4a4", "moons-full-bnn", "lenet", "resnet18-w1a1", "bireal18", "keras_mlp-w4a4", "keras_cnn-binary",
+    "scratch_mlp-relu",
 )  # fmt: skip
 
 
@@ -118,7 +118,7 @@ def check_exact(result: dict[str, Any]) -> None:
 
 def test_every_network_is_here() -> None:
     assert {row.name for row in ROWS.values()} == set(NETWORKS)
-    assert {ROWS[label].name for label in SAMPLED} == set(NETWORKS)
+    assert {ROWS[label].name for label in SAMPLED} == set(NETWORKS) - {"quicknet"}
     assert LACKING.keys() | REAL <= ROWS.keys()
 
 
