@@ -28,8 +28,6 @@ from qcompiler.errors import UsageError
 from qcompiler.nn import Fixed, Quantizer
 
 Kind = Literal["input", "conv", "linear", "last", "norm", "activation"]
-HEADROOM = 2.0
-"""Accumulators may grow to this many times what the calibration images reached before they saturate."""
 
 _CONVS = (nn.Conv1d, nn.Conv2d)
 _NORMS = (nn.BatchNorm1d, nn.BatchNorm2d)
@@ -171,9 +169,9 @@ def fixed_point(model: nn.Module, example: Tensor | None = None, formats: Format
     """A fixed-point twin of a trained model, in eval mode; the model itself stays as it is.
 
     example: float32 [N, ...], training inputs that set the binary points: each place keeps its width, and takes the
-    fewest integer bits that hold HEADROOM times the largest value seen there. Without example the integer bits are the
-    published ones, or for a convolution or linear layer those that its fan-in needs if these are more: the largest sum
-    of |weights| of a channel plus |bias|, right for inputs in [-1, 1].
+    fewest integer bits that hold the largest value seen there; the few larger ones saturate. Without example the
+    integer bits are the published ones, or for a convolution or linear layer those that its fan-in needs if these are
+    more: the largest sum of |weights| of a channel plus |bias|, right for inputs in [-1, 1].
     """
     formats = formats or Formats()
     network = copy.deepcopy(model).eval()
@@ -251,10 +249,10 @@ def _format(module: nn.Module, kind: Kind, published: Format) -> Format:
 
 
 def _at_peak(published: Format, peak: float | None) -> Format:
-    """The format with the binary point where HEADROOM * peak needs it; None (never reached) changes nothing."""
+    """The format with the binary point that `peak` needs; None (never reached) changes nothing."""
     if not peak or not math.isfinite(peak):
         return published
-    return replace(published, integer_bits=_integer_bits(HEADROOM * peak))
+    return replace(published, integer_bits=_integer_bits(peak))
 
 
 def _integer_bits(largest: float) -> int:

@@ -118,7 +118,8 @@ def test_a_trained_network_keeps_its_accuracy(build, digits):
     assert accuracy[0] > 0.9
     # one image of 797 is 0.13 points
     assert accuracy[0] - accuracy[1] <= 0.003
-    assert not any(each.saturated for each in fixed.saturations() if each.layer)
+    # only what is larger than everything in the 200 images
+    assert all(each.saturated <= 1e-3 * each.values for each in fixed.saturations() if each.layer)
 
 
 def test_outputs_lie_on_the_grid_and_the_model_stays_as_it_was():
@@ -178,8 +179,8 @@ def test_calibration_images_set_the_binary_points():
         model[1].weight.fill_(0.01)
     fixed = fixed_point(model, torch.tensor([[0.5, -0.5]]))
     formats = {each.layer: each.format for each in fixed.saturations()}
-    # twice 1.5 is below 4; the second layer gives 0
-    assert formats["0"] == Format(15, 2)
+    # 1.5 is below 2; the second layer gives 0
+    assert formats["0"] == Format(15, 1)
     assert formats["1"] == Format(20, 17)
 
 
