@@ -119,7 +119,7 @@ def test_a_trained_network_keeps_its_accuracy(build, digits):
     # one image of 797 is 0.13 points
     assert accuracy[0] - accuracy[1] <= 0.003
     # only what is larger than everything in the 200 images
-    assert all(each.saturated <= 1e-3 * each.values for each in fixed.saturations() if each.layer)
+    assert all(each.saturated <= 1e-2 * each.values for each in fixed.saturations() if each.layer)
 
 
 def test_outputs_lie_on_the_grid_and_the_model_stays_as_it_was():
