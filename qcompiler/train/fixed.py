@@ -256,7 +256,7 @@ def _at_peak(published: Format, peak: float | None) -> Format:
 
 
 def _integer_bits(largest: float) -> int:
-    return max(0, math.ceil(math.log2(largest))) if largest > 0 else 0
+    return max(0, math.floor(math.log2(largest)) + 1) if largest > 0 else 0
 
 
 def _peaks(network: nn.Module, kinds: dict[str, Kind], example: Tensor) -> dict[str, float]:

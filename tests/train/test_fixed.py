@@ -119,7 +119,8 @@ def test_a_trained_network_keeps_its_accuracy(build, digits):
     # one image of 797 is 0.13 points
     assert accuracy[0] - accuracy[1] <= 0.003
     # only what is larger than everything in the 200 images
-    assert all(each.saturated <= 1e-2 * each.values for each in fixed.saturations() if each.layer)
+    rare = {each.layer: each.saturated / each.values for each in fixed.saturations() if each.layer}
+    assert max(rare.values()) <= 0.01, rare
 
 
 def test_outputs_lie_on_the_grid_and_the_model_stays_as_it_was():
