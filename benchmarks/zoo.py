@@ -12,6 +12,8 @@ WIDTH_FIELDS = ("width", "hidden", "filters", "nfa", "nfb", "nfc")
 """Parameters of networks that are a number of channels."""
 # what a network's own check asks of its width
 _MULTIPLES = {("xnornet_alexnet", "width"): 3}
+# scores beyond 17 are all 1 to a sigmoid in float32, and the last bit of its rounding would choose the class
+_HEAD = {"head": "batchnorm"}
 _IMAGENET: dict[str, Any] = {"data": "cifar10", "enlarge": 7, "classes": 1000, "images": 500}
 
 
@@ -81,7 +83,7 @@ ROWS: dict[str, Row] = {
     "keras_cnn-binary": Row("keras_cnn", {"weights": "binary"}, "mnist"),
     "keras_cnn-ternary": Row("keras_cnn", {"weights": "ternary"}, "mnist"),
     "keras_cnn-w4a4": Row("keras_cnn", {"weights": "nbit", "wbits": 4, "abits": 4}, "mnist"),
-    "scratch_mlp-relu": Row("scratch_mlp", {"weights": "binary", "activation": "relu"}, "mnist"),
-    "scratch_mlp-sign": Row("scratch_mlp", {"weights": "binary", "activation": "sign"}, "mnist"),
+    "scratch_mlp-relu": Row("scratch_mlp", {"weights": "binary", "activation": "relu", **_HEAD}, "mnist"),
+    "scratch_mlp-sign": Row("scratch_mlp", {"weights": "binary", "activation": "sign", **_HEAD}, "mnist"),
 }
 """By label."""
