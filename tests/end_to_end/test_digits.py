@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import pytest
 import torch
 
 import qcompiler
@@ -56,6 +57,7 @@ def test_the_committed_data_are_those_that_training_never_sees() -> None:
     assert labels[(images == three).all(dim=(1, 2, 3))].tolist() == [3]
 
 
+@pytest.mark.usefixtures("one_thread")
 def test_training_learns_and_exports_the_graph_that_is_committed(tmp_path: Path) -> None:
     torch.manual_seed(0)
     images, labels, held_images, held_labels = train.load()

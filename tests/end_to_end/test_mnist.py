@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
@@ -13,7 +12,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 import qcompiler
-from qcompiler.train.data import Data, Split, load_data, to_input
+from qcompiler.train.data import Data, load_data, to_input
 from qcompiler.train.evaluate import bundle_classes
 from tests.end_to_end.exact import FloatArray, exact_scores
 from tests.end_to_end.recipes import compiled_recipe
@@ -21,7 +20,10 @@ from tests.end_to_end.recipes import compiled_recipe
 MNIST = Path(__file__).resolve().parents[3] / "shared" / "data" / "mnist"
 HIDDEN = 1000
 
-pytestmark = pytest.mark.skipif(not MNIST.is_dir(), reason="MNIST (../shared/data/mnist) is not there")
+pytestmark = [
+    pytest.mark.skipif(not MNIST.is_dir(), reason="MNIST (../shared/data/mnist) is not there"),
+    pytest.mark.usefixtures("one_thread"),
+]
 
 
 @cache
@@ -81,17 +83,6 @@ def test_random_features_classify_all_test_images_as_in_onnxruntime(tmp_path: Pa
     bundle = qcompiler.compile(tmp_path / "features.onnx", output=tmp_path / "out")
     scores = exact_scores(bundle, tmp_path / "features.onnx", to_input(test.images).numpy())
     assert (scores.argmax(1) == test.labels.numpy()).mean() >= 0.80
-
-
-def test_a_binary_perceptron_gives_torchs_classes_on_all_test_images(tmp_path: Path) -> None:
-    images = mnist().train
-    few = replace(mnist(), train=Split(images.images[:4000], images.labels[:4000]))
-    settings = [f"data_dir={MNIST}", "epochs=2", "hidden=136", "layers=2", "baseline=false"]
-    trained = compiled_recipe("mnist_binary_mlp", settings, tmp_path, few)
-    inputs = to_input(few.test.images)
-    scores = exact_scores(trained.bundle, trained.onnx, inputs.numpy())
-    np.testing.assert_array_equal(scores.argmax(1), trained.classes(inputs).numpy())
-    assert trained.accuracy == (scores.argmax(1) == few.test.labels.numpy()).mean() >= 0.80
 
 
 @pytest.mark.slow
