@@ -12,6 +12,7 @@ from qcompiler.passes.fold_constants import FoldConstants
 from qcompiler.passes.fold_thresholds import FoldThresholds
 from qcompiler.passes.fuse_sign_conv import FuseSignConv
 from qcompiler.passes.fuse_sign_matmul import FuseSignMatmul
+from qcompiler.passes.hoist_pools import HoistPools
 from qcompiler.passes.lift_1d_convs import Lift1dConvs
 from qcompiler.passes.merge_pads import MergePads
 from qcompiler.passes.resolve_sign_zero import ResolveSignZero
@@ -37,6 +38,7 @@ DEFAULT: tuple[Pass, ...] = (
     BinarizeCodes(),
     SinkLayouts(),
     SimplifyArithmetic(),
+    HoistPools(),
     SinkPools(),
     FuseSignConv(),
     FuseSignMatmul(),
