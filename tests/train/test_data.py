@@ -155,6 +155,7 @@ def test_corrupt_mnist(tmp_path: Path) -> None:
         (gzip.compress(b"\0\0\x08\x03" + struct.pack(">3I", 2, 8, 8) + bytes(129)), "has more bytes .*, expected 128"),
         (gzip.compress(b"\0\0\x08\x03" + bytes(12)), "labels, expected one for each of 0 images"),
     ],
+    ids=["no gzip", "short header", "labels", "floats", "too short", "too long", "empty"],
 )
 def test_other_content(tmp_path: Path, content: bytes, message: str) -> None:
     import re
