@@ -135,8 +135,10 @@ def test_errors_of_the_body_leave_nothing(tmp_path: Path) -> None:
 def script(tmp_path: Path, body: str, **environment: str) -> subprocess.Popen[str]:
     """A Python process that runs `body`, whose last expression is a task for the command line's main function."""
     text = f"""\
-import os, sys, resource, typer
+import os, sys, resource, signal, typer
 from pathlib import Path
+# a background job of a shell starts with interrupts ignored
+signal.signal(signal.SIGINT, signal.default_int_handler)
 from qcompiler.command import main
 from qcompiler.bundle.write import write
 from tests.bundle import programs
