@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import os
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -15,6 +16,8 @@ from torch import distributed as torch_distributed
 from qcompiler.errors import UsageError
 
 T = TypeVar("T")
+# seconds for gloo's threads to let go of the last tensors
+FAREWELL = 0.2
 
 
 @dataclass(frozen=True)
@@ -96,5 +99,9 @@ def join_group(device_name: str) -> Group:
 
 
 def _leave_group() -> None:
-    if torch_distributed.is_initialized():
-        torch_distributed.destroy_process_group()
+    if not torch_distributed.is_initialized():
+        return
+    # A thread of gloo that frees the tensor of a finished collective needs the interpreter's lock. One that still waits
+    # for it when the interpreter goes ends in std::terminate, so it gets the lock while this thread sleeps.
+    time.sleep(FAREWELL)
+    torch_distributed.destroy_process_group()
