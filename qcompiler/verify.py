@@ -2,13 +2,13 @@
 
 Step by step: the final graph runs in onnxruntime with every stored value as an output, the bundle runs one step at a
 time, and after each step what it stored is compared: codes exactly, floats within `BOUND` of the largest magnitude of
-the value. A sign taken of a real number that lies within the rounding of zero (`TIE` of the largest magnitude) can fall
-either way in correct code; such codes are counted, and set to the reference's, so that the following steps are
+the value. A sign or a rounding of a real number that rounding errors alone keep from the jump (passes/jumps.py) can
+fall either way in correct code; such ties are counted, and set to the reference's, so that the following steps are
 compared on equal inputs.
 
-End to end: the outputs of the undisturbed run against those of the original file. Where the original itself takes signs
-of numbers that rounding alone keeps from zero, its outputs are one of several right answers; then the comparison of
-the steps, and that of each pass (qcompiler/passes/checking.py), is the proof.
+End to end: the outputs of the undisturbed run against those of the original file. Where the original itself has ties,
+its outputs are one of several right answers; then the comparison of the steps, and that of each pass
+(passes/checking.py), is the proof.
 """
 
 from __future__ import annotations
@@ -25,14 +25,16 @@ import onnx_ir as ir
 
 from qcompiler.bundle.stepping import Stepper
 from qcompiler.errors import QCompilerError, UsageError, VerificationFailed
-from qcompiler.ir import ops, oracle
+from qcompiler.ir import oracle
 from qcompiler.ir.program import Program, StoredValue, TensorInfo
+from qcompiler.passes.jumps import jumps, jumps_before
 
 Array = npt.NDArray[Any]
 Inputs = Mapping[str, Array]
+Mask = npt.NDArray[np.bool_]
 
 BOUND = 1e-4
-TIE = 1e-5
+CODES = "bit-nhwc"
 
 
 class Runnable(Protocol):
@@ -52,18 +54,18 @@ class Reference:
 
     def __init__(self, path: Path, canonical: ir.Model) -> None:
         self._path = path
-        self._signs = _sign_sources(canonical)
+        self._jumps = jumps(canonical.graph)
         self._names = [str(value.name) for value in canonical.graph.outputs]
-        self._canonical = oracle.Session(canonical, [*self._names, *self._signs.values()])
+        self._canonical = oracle.Session(canonical, [*self._names, *(jump.source for jump in self._jumps)])
         self._original: oracle.Session | None = None
 
     def outputs(self, inputs: Inputs) -> tuple[dict[str, Array], int]:
-        """Outputs by name, and how many signs were taken of numbers within rounding of zero.
+        """Outputs by name, and how many signs and roundings hung on rounding errors.
 
         Raises VerificationFailed where the front end changed the results of a file that onnxruntime can run.
         """
         values = self._canonical.run(inputs)
-        ties = sum(_near_zero(values[name]) for name in set(self._signs.values()))
+        ties = sum(jump.undecided(values[jump.source]) for jump in set(self._jumps))
         expected = self._run_original(inputs)
         if expected is None:
             return {name: values[name] for name in self._names}, ties
@@ -87,17 +89,21 @@ class Reference:
 
 @dataclass(frozen=True)
 class Verification:
-    """What was compared and how it came out; `largest` is relative to the largest magnitude of the reference."""
+    """What was compared and how it came out.
+
+    largest: relative to the largest magnitude of the reference. tied: indices of the samples that had the ties.
+    """
 
     samples: int
     codes: int
     ties: int
     steps: int
     largest: float
+    tied: tuple[int, ...] = ()
 
     def summary(self) -> str:
         """One line for the user."""
-        tied = f", {self.ties} signs within rounding of zero" if self.ties else ""
+        tied = f", {self.ties} signs or roundings decided by rounding errors" if self.ties else ""
         times = f" on {self.samples} samples" if self.samples > 1 else ""
         return (
             f"verified{times}: {self.codes} codes of {self.steps} steps equal{tied}; largest difference from "
@@ -114,6 +120,7 @@ def verify(bundle: Runnable, program: Program, final: ir.Model, reference: Refer
     """
     steps = _StepCheck(bundle, program, final)
     count, codes, ties, largest = 0, 0, 0, 0.0
+    tied_samples: list[int] = []
     for sample in samples(inputs, program.inputs):
         compared, tied = steps.check(sample)
         (expected, near), found = reference.outputs(sample), bundle.run(sample)
@@ -128,8 +135,9 @@ def verify(bundle: Runnable, program: Program, final: ir.Model, reference: Refer
             largest = max(largest, difference)
             # ties in the reference are worth a word only where they explain something
             tied += near if difference > BOUND else 0
+        tied_samples += [count] if tied else []
         count, codes, ties = count + 1, codes + compared, ties + tied
-    return Verification(count, codes, ties, len(program.steps), largest)
+    return Verification(count, codes, ties, len(program.steps), largest, tuple(tied_samples))
 
 
 def samples(inputs: Inputs, tensors: Sequence[TensorInfo]) -> Iterator[dict[str, Array]]:
@@ -176,10 +184,10 @@ class _StepCheck:
     def __init__(self, bundle: Runnable, program: Program, final: ir.Model) -> None:
         self._bundle = bundle
         self._program = program
-        self._sources = _sign_sources(final)
         names = {value.name for step in program.steps for value in step.values}
-        wanted = names | {self._sources[name] for name in names & self._sources.keys()}
-        self._final = oracle.Session(final, sorted(wanted))
+        self._jumps = jumps_before(final.graph, names)
+        sources = {jump.source for found in self._jumps.values() for jump in found}
+        self._final = oracle.Session(final, sorted(names | sources))
 
     def check(self, inputs: Inputs) -> tuple[int, int]:
         """Codes compared, and ties among them."""
@@ -190,62 +198,45 @@ class _StepCheck:
             stepper.run_steps(index, index + 1)
             for value in step.values:
                 expected, found = reference[value.name].reshape(value.shape), stepper.value(value)
-                if value.layout != "bit-nhwc":
-                    _compare_floats(self._program, index, value, found, expected)
+                wrong = _wrong(value, found, expected)
+                codes += found.size if value.layout == CODES else 0
+                if not wrong.any():
                     continue
-                codes += found.size
-                source = self._sources.get(value.name)
-                before = reference[source].reshape(value.shape) if source else None
-                tied = _compare_codes(self._program, index, value, found, expected, before)
-                if tied:
-                    stepper.overwrite(value, expected)
-                    ties += tied
+                if not np.all(self._near(value, reference)[wrong]):
+                    raise _failure(self._program, index, value, found, expected)
+                stepper.overwrite(value, expected)
+                ties += int(wrong.sum())
         return codes, ties
 
-
-def _sign_sources(final: ir.Model) -> dict[str, str]:
-    """For every value that is the sign of a real number, the name of that number."""
-    return {
-        node.outputs[0].name or "": node.inputs[0].name or ""
-        for node in final.graph
-        if node.domain == ops.DOMAIN and node.op_type == "Binarize"
-    }
-
-
-def _compare_floats(program: Program, index: int, value: StoredValue, found: Array, expected: Array) -> None:
-    difference = relative_difference(found, expected)
-    if difference > BOUND:
-        raise _failure(program, index, f"value '{value.name}' differs by {difference:.3g} of its largest value")
+    def _near(self, value: StoredValue, reference: Mapping[str, Array]) -> Mask:
+        """Elements of `value` that a tie may have tipped."""
+        near = np.zeros(value.shape, np.bool_)
+        for jump in self._jumps.get(value.name, ()):
+            source = reference[jump.source]
+            if source.size == near.size:
+                near |= jump.near(source).reshape(value.shape)
+        return near
 
 
-def _compare_codes(
-    program: Program, index: int, value: StoredValue, found: Array, expected: Array, before: Array | None
-) -> int:
-    """The number of codes that differ, all of them ties; anything else raises."""
-    wrong = found != expected
-    count = int(wrong.sum())
-    if not count:
-        return 0
-    if before is not None and bool(np.all(_is_near_zero(before)[wrong])):
-        return count
-    raise _failure(program, index, f"{count} of {wrong.size} codes of '{value.name}' are wrong")
+def _wrong(value: StoredValue, found: Array, expected: Array) -> Mask:
+    """The codes that differ, or the floats by more than BOUND; all True where NaN or infinity disagree."""
+    wrong: Mask = np.ones(found.shape, np.bool_)
+    if value.layout == CODES or expected.dtype.kind != "f":
+        wrong = found != expected
+    elif np.isfinite(difference := relative_difference(found, expected)):
+        largest = np.abs(expected[np.isfinite(expected)]).max(initial=0.0)
+        wrong = np.abs(found - expected) > (BOUND * largest if difference > BOUND else np.inf)
+    return wrong
 
 
-def _is_near_zero(values: Array) -> npt.NDArray[np.bool_]:
-    largest = float(np.abs(values[np.isfinite(values)]).max(initial=0.0))
-    near: npt.NDArray[np.bool_] = np.abs(values) <= TIE * largest
-    return near
-
-
-def _near_zero(values: Array) -> int:
-    """Numbers that are zero only by rounding, or would be."""
-    return int(np.sum(_is_near_zero(values) & (values != 0)))
-
-
-def _failure(program: Program, index: int, what: str) -> QCompilerError:
-    nodes = program.steps[index].nodes
+def _failure(program: Program, index: int, value: StoredValue, found: Array, expected: Array) -> QCompilerError:
+    step = program.steps[index]
+    if value.layout == CODES:
+        what = f"{int((found != expected).sum())} of {found.size} codes of '{value.name}' are wrong"
+    else:
+        what = f"value '{value.name}' differs by {relative_difference(found, expected):.3g} of its largest value"
     return VerificationFailed(
-        f"step {index} ({program.steps[index].op}): {what}",
-        node=nodes[0] if nodes else "",
+        f"step {index} ({step.op}): {what}",
+        node=step.nodes[0] if step.nodes else "",
         remedy="please report the model; --save-ir shows the graph after each pass",
     )

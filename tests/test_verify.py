@@ -4,6 +4,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import onnx
+import onnx.parser
 import onnx_ir as ir
 import pytest
 
@@ -63,6 +65,42 @@ def test_a_wrong_float_layer_is_found(lowered, tmp_path: Path) -> None:
     wrong[offsets[-1] : offsets[-1] + 20] = np.full(5, 7, np.float32).tobytes()
     with pytest.raises(VerificationFailed, match="differs by"):
         check(lowered, replace(program, constants=bytes(wrong)), tmp_path / "out")
+
+
+ROUNDED = """<ir_version: 10, opset_import: ["" : 18]>
+g (float[1,4] x) => (float[1,4] y)
+<float[4,4] w = {1, 0, 0, 0, 0, 1, 0, 0, 0, 0, 1, 0, 0, 0, 0, 1}, float scale = {0.25}>
+{
+    sums = Gemm (x, w)
+    rounded = Round (sums)
+    y = Mul (rounded, scale)
+}"""
+
+
+def test_a_rounding_may_tip_only_where_rounding_errors_decide(tmp_path: Path) -> None:
+    path = tmp_path / "rounded.onnx"
+    onnx.save(onnx.parser.parse_model(ROUNDED), path)
+    graph = canonicalize(path, {})
+    source = graph.clone()
+    run_passes(graph, passes.DEFAULT)
+    program = lower(graph, "x86", targets.get("x86").variants(("baseline",)), "rounded")
+    ones = np.frombuffer(program.constants, np.float32) == 1
+    assert ones.sum() == 4
+    reference = Reference(path, source)
+    figures = {}
+    for number, weight in enumerate((1, 1 + 2e-7, 1.2)):
+        constants = np.where(ones, np.float32(weight), np.frombuffer(program.constants, np.float32)).tobytes()
+        folder = tmp_path / f"out{number}"
+        write(replace(program, constants=constants), folder)
+        inputs = {"x": np.array([[0.0, 2.5, 7.0, 3.25], [1.0, 2.0, 3.0, 4.0]], np.float32)}
+        if weight < 1.1:
+            figures[number] = verify(load(folder), program, graph, reference, inputs)
+            continue
+        with pytest.raises(VerificationFailed, match="value 'sums' differs by 0.2 of its largest value"):
+            verify(load(folder), program, graph, reference, inputs)
+    assert (figures[0].ties, figures[0].tied) == (0, ())
+    # 2.5 becomes 3 instead of 2
+    assert (figures[1].ties, figures[1].tied) == (1, (0,))
 
 
 def test_samples_are_taken_one_by_one() -> None:
