@@ -14,10 +14,11 @@ import torch
 
 from qcompiler.errors import InvalidData, UsageError
 from qcompiler.train.atomic import write_atomically
+from qcompiler.version import version
 
 SCHEMA = 1
 FILE_NAME = "run.json"
-_PACKAGES = ("qcompiler", "torch", "numpy")
+_PACKAGES = ("torch", "numpy")
 
 
 @dataclass(frozen=True)
@@ -101,14 +102,9 @@ def describe_hardware(device: torch.device, processes: int) -> dict[str, Any]:
 
 
 def describe_versions() -> dict[str, str]:
-    """Versions of Python and of the packages that decide a result."""
-    found = {"python": platform.python_version()}
-    for package in _PACKAGES:
-        try:
-            found[package] = metadata.version(package)
-        except metadata.PackageNotFoundError:
-            found[package] = "not installed"
-    return found
+    """Versions of Python, of qcompiler and of the packages that decide a result."""
+    versions = {"python": platform.python_version(), "qcompiler": version()}
+    return {**versions, **{package: metadata.version(package) for package in _PACKAGES}}
 
 
 def _processor() -> str:
