@@ -24,6 +24,15 @@ RUN_CONFIG = "config.yaml"
 LARGEST_FILE = 64 * 1024
 _FORM = "write one 'key: value' a line"
 
+_OTHER_NAMES = {
+    "arch": "network", "augmentation": "augment", "batch": "batch_size", "bs": "batch_size", "criterion": "loss",
+    "cuda": "device", "data": "data_dir", "data_path": "data_dir", "final_lr": "lr_final", "gpu": "device",
+    "l2": "weight_decay", "learning_rate": "lr", "lr_min": "lr_final", "min_lr": "lr_final", "mixed_precision": "amp",
+    "model": "network", "output_dir": "output", "precision": "amp", "random_seed": "seed", "save_dir": "output",
+    "scheduler": "schedule", "val_size": "validation", "wd": "weight_decay", "workers": "threads",
+}  # fmt: skip
+"""What other programs call a key."""
+
 DATASETS = ("mnist", "fashion_mnist", "cifar10", "svhn", "digits", "images")
 
 
@@ -220,5 +229,6 @@ def _check_together(config: TrainConfig, source: str) -> None:
 
 def _nearest(word: str, valid: Iterable[str]) -> str:
     valid = list(valid)
-    close = difflib.get_close_matches(word, valid, n=1, cutoff=0.5)
+    word = word.lower().replace("-", "_")
+    close = [_OTHER_NAMES[word]] if _OTHER_NAMES.get(word) in valid else difflib.get_close_matches(word, valid, 1)
     return f"did you mean '{close[0]}'?" if close else f"valid are {', '.join(valid)}"

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from qcompiler.errors import InvalidData, UsageError
 from qcompiler.train.config import (
+    _OTHER_NAMES,
     SHIPPED,
     TrainConfig,
     find_config,
@@ -96,13 +97,38 @@ def test_value_may_contain_equal_signs() -> None:
 
 
 @pytest.mark.parametrize(
-    ("key", "nearest"), [("wbit", "wbits"), ("learning_rate", None), ("bach_size", "batch_size"), ("Epochs", "epochs")]
+    ("key", "nearest"),
+    [
+        ("wbit", "wbits"),
+        ("w_bits", "wbits"),
+        ("bach_size", "batch_size"),
+        ("Epochs", "epochs"),
+        ("num_epochs", "epochs"),
+        ("learning_rate", "lr"),
+        ("Learning-Rate", "lr"),
+        ("LR", "lr"),
+        ("batch", "batch_size"),
+        ("optim", "optimizer"),
+        ("random_seed", "seed"),
+    ],
 )
-def test_unknown_key_names_the_nearest(key: str, nearest: str | None) -> None:
+def test_unknown_key_names_the_nearest(key: str, nearest: str) -> None:
     with pytest.raises(UsageError) as caught:
         from_flat({**MOONS, key: 1})
-    assert str(caught.value).startswith(f"config: unknown key '{key}'; ")
-    assert nearest is None or str(caught.value).endswith(f"did you mean '{nearest}'?")
+    assert str(caught.value) == f"config: unknown key '{key}'; did you mean '{nearest}'?"
+
+
+def test_key_that_is_near_to_none_names_all() -> None:
+    with pytest.raises(UsageError, match="unknown key 'colour'; valid are name, network, .*, nfc"):
+        from_flat({**MOONS, "colour": 1})
+
+
+def test_other_names_are_of_keys_and_no_keys() -> None:
+    """None of them hides a key of the run or of a network."""
+    mine = {field.name for field in dataclasses.fields(TrainConfig)}
+    theirs = {field.name for network in NETWORKS.values() for field in dataclasses.fields(network)}
+    assert {*_OTHER_NAMES.values()} <= mine
+    assert not _OTHER_NAMES.keys() & (mine | theirs)
 
 
 def test_unknown_network_names_the_nearest() -> None:
