@@ -7,12 +7,13 @@ import os
 import pickle
 import resource
 import signal
+import stat
 import subprocess
 import sys
 import time
 import zipfile
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ import torch
 from qcompiler.errors import InvalidData, UsageError
 from qcompiler.train.atomic import write_atomically
 from qcompiler.train.checkpoint import Checkpoint, load_checkpoint
+from qcompiler.train.config import TrainConfig
 from qcompiler.train.runlog import EpochRecord
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -89,6 +91,19 @@ def test_full_disk_leaves_the_checkpoint_before(path: Path, monkeypatch: pytest.
     monkeypatch.undo()
     assert load_checkpoint(path).epoch == 1
     assert os.listdir(path.parent) == ["last.pt"]
+
+
+def test_the_name_reaches_the_disk_after_the_bytes(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    flushed: list[tuple[bool, bool]] = []
+    flush = os.fsync
+
+    def watched(descriptor: int) -> None:
+        flushed.append((stat.S_ISDIR(os.fstat(descriptor).st_mode), path.exists()))
+        flush(descriptor)
+
+    monkeypatch.setattr(os, "fsync", watched)
+    write_atomically(path, lambda file: file.write(b"content"))
+    assert flushed == [(False, False), (True, True)]
 
 
 def test_interrupt_while_writing_leaves_the_file_before(path: Path) -> None:
@@ -189,6 +204,7 @@ def test_payload_of_the_tests_below_is_good(path: Path) -> None:
         [1, 2],
         {},
         {"schema": 2},
+        {**PAYLOAD, "schema": 2},
         {"schema": 1, "model": {}},
         {**PAYLOAD, "model": 7},
         {**PAYLOAD, "config": {1: 2}},
@@ -225,6 +241,18 @@ def test_other_settings_are_named(path: Path) -> None:
         saved.require_same({"network": "moons", "lr": 0.2}, path)
     with pytest.raises(UsageError, match="made with nfa=nothing, this run has nfa=64"):
         saved.require_same({"network": "moons", "lr": 0.1, "nfa": 64}, path)
+
+
+def test_every_setting_that_decides_a_result_is_compared(path: Path) -> None:
+    free = {"data_dir", "output", "device", "threads", "compile", "baseline"}
+    flat = dict.fromkeys((field.name for field in fields(TrainConfig)), 1)
+    saved = replace(checkpoint(), config=flat)
+    for key in flat:
+        if key in free:
+            saved.require_same({**flat, key: 2}, path)
+        else:
+            with pytest.raises(UsageError, match=f"made with {key}=1, this run has {key}=2"):
+                saved.require_same({**flat, key: 2}, path)
 
 
 def test_weights_of_another_network_are_named(path: Path) -> None:

@@ -14,6 +14,7 @@ from qcompiler.errors import InvalidBundle, InvalidData, UsageError
 from qcompiler.train.data import Split, to_input
 from qcompiler.train.distributed import Group
 from qcompiler.train.evaluate import EVALUATION_BATCH, accuracy, bundle_classes, evaluate, evaluate_fixed, load_network
+from qcompiler.train.fixed import fixed_point
 from qcompiler.train.loop import run_directory, train
 from tests.train.tiny import CLASSES, SHAPE, config, conv, data, mlp, split
 
@@ -45,6 +46,19 @@ def test_fixed_point_is_near_float(run: Path) -> None:
     assert saturations[0].values == data().test.images.numel()
 
 
+def test_binary_points_are_placed_by_the_calibration_images(run: Path) -> None:
+    dark = data().train.images // 64
+    network, _ = load_network(run / "best.pt")
+    found = [
+        [each.format for each in evaluate_fixed(run, data().test, images)[1]] for images in (data().train.images, dark)
+    ]
+    expected = [
+        [each.format for each in fixed_point(network, to_input(images)).saturations()]
+        for images in (data().train.images, dark)
+    ]
+    assert found == expected and found[0] != found[1]
+
+
 @pytest.mark.parametrize("count", [1, EVALUATION_BATCH, EVALUATION_BATCH + 1])
 @pytest.mark.parametrize("processes", [1, 3])
 def test_every_image_counts_once(count: int, processes: int) -> None:
@@ -52,7 +66,7 @@ def test_every_image_counts_once(count: int, processes: int) -> None:
 
     class FirstPixel(torch.nn.Module):
         def forward(self, x: torch.Tensor) -> torch.Tensor:
-            assert x.dtype == torch.float32
+            assert x.dtype == torch.float32 and not self.training
             return torch.nn.functional.one_hot(((x[:, 0, 0, 0] + 1) * 128).long(), 256).float()
 
     images = torch.randint(0, 256, (count, *SHAPE), dtype=torch.uint8)

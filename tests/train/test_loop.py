@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import platform
 import random
 import resource
 import signal
@@ -17,6 +18,8 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from qcompiler.errors import InvalidData, UsageError
+from qcompiler.train import checkpoint, loop, runlog
+from qcompiler.train.atomic import write_atomically
 from qcompiler.train.checkpoint import load_checkpoint
 from qcompiler.train.config import TrainConfig
 from qcompiler.train.data import Split
@@ -25,6 +28,9 @@ from qcompiler.train.loop import run_directory, train
 from qcompiler.train.networks import Network
 from qcompiler.train.progress import Quiet
 from qcompiler.train.runlog import EpochRecord, RunLog
+from qcompiler.train.trainer import Trainer
+from qcompiler.version import version
+from tests.train import files
 from tests.train.tiny import config, conv, data, mlp, split
 
 
@@ -88,7 +94,7 @@ RUNS: dict[str, tuple[Network, dict[str, Any]]] = {
 
 
 @pytest.mark.parametrize("run", RUNS)
-@pytest.mark.parametrize("steps", [3, 5, 12])
+@pytest.mark.parametrize("steps", [3, 5, 12, 15])
 def test_resumed_run_equals_an_uninterrupted_one(tmp_path: Path, run: str, steps: int) -> None:
     network, settings = RUNS[run]
     whole = config(tmp_path / "whole", network, **settings)
@@ -96,7 +102,7 @@ def test_resumed_run_equals_an_uninterrupted_one(tmp_path: Path, run: str, steps
     assert train(whole, network, data=data()).finished
 
     log = train(parts, network, data=data(), progress=AtStep(steps, interrupt))
-    # five steps an epoch; a wish that comes with an epoch's last step is heard after it
+    # five steps an epoch; a wish that comes with an epoch's last step is heard after it, even before the test
     assert len(log.epochs) == steps // 5
     assert not log.finished
     disturb_generators()
@@ -133,6 +139,28 @@ def test_full_disk_loses_no_checkpoint(tmp_path: Path) -> None:
     assert_same_run(whole, parts)
 
 
+@pytest.mark.parametrize("number", [1, 6, 7, 8, 12])
+def test_any_failed_write_leaves_a_run_to_resume(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+    """The writes: config, log; best model, state and log of each of three epochs; log with the test."""
+    # every epoch is better than the one before, so that all three files change
+    monkeypatch.setattr(Trainer, "validate", lambda trainer: trainer.scheduler.last_epoch / 100)
+    whole, parts = config(tmp_path / "whole"), config(tmp_path / "parts")
+    train(whole, mlp(), data=data())
+    left = iter(range(number - 1, -1, -1))
+
+    def fails_once(path: Path, write: Callable[..., object]) -> None:
+        if not next(left, 1):
+            raise UsageError(f"cannot write '{path}'")
+        write_atomically(path, write)
+
+    for module in (loop, checkpoint, runlog):
+        monkeypatch.setattr(module, "write_atomically", fails_once)
+    with pytest.raises(UsageError, match="cannot write"):
+        train(parts, mlp(), data=data())
+    assert train(parts, mlp(), data=data(), resume=True).finished
+    assert_same_run(whole, parts)
+
+
 def test_test_set_is_touched_once(tmp_path: Path) -> None:
     chosen = config(tmp_path, epochs=1)
     log = train(chosen, mlp(), data=data())
@@ -151,6 +179,51 @@ def test_best_model_is_the_one_tested(tmp_path: Path) -> None:
     assert evaluate(run_directory(chosen), data().validation) == log.validation_accuracy
     assert log.test is not None
     assert evaluate(run_directory(chosen) / "best.pt", data().test) == log.test["accuracy"]
+
+
+class WeightsUnderTest:
+    """Weights of the model that a trainer tests."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.state: dict[str, torch.Tensor] = {}
+        test = Trainer.test
+
+        def watched(trainer: Trainer) -> float:
+            self.state = {key: value.clone() for key, value in trainer.model.state_dict().items()}
+            return test(trainer)
+
+        monkeypatch.setattr(Trainer, "test", watched)
+
+    def are_of(self, path: Path) -> bool:
+        model = load_checkpoint(path).model
+        return all(torch.equal(model[key], self.state[key]) for key in model)
+
+
+def test_first_of_the_best_epochs_is_kept_and_tested(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    accuracies = {5: 0.5, 10: 0.7, 15: 0.7, 20: 0.6}
+    monkeypatch.setattr(Trainer, "validate", lambda trainer: accuracies[trainer.scheduler.last_epoch])
+    tested = WeightsUnderTest(monkeypatch)
+    chosen = config(tmp_path, epochs=4)
+    log = train(chosen, mlp(), data=data())
+    assert (log.best_epoch, log.validation_accuracy) == (2, 0.7)
+    directory = run_directory(chosen)
+    assert load_checkpoint(directory / "best.pt").epoch == 2
+    assert tested.are_of(directory / "best.pt") and not tested.are_of(directory / "last.pt")
+
+
+@pytest.mark.parametrize("recalibrated", [0.4, 0.5, 0.6])
+def test_recalibrated_statistics_are_kept_where_they_are_not_worse(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, recalibrated: float
+) -> None:
+    accuracies = iter([0.5, recalibrated])
+    monkeypatch.setattr(Trainer, "validate", lambda trainer: next(accuracies))
+    tested = WeightsUnderTest(monkeypatch)
+    chosen = config(tmp_path, conv(), epochs=1, recalibrate=True)
+    log = train(chosen, conv(), data=data())
+    directory = run_directory(chosen)
+    assert tested.are_of(directory / "best.pt")
+    assert tested.are_of(directory / "last.pt") == (recalibrated < 0.5)
+    assert log.validation_accuracy == max(0.5, recalibrated)
 
 
 def test_network_learns(tmp_path: Path) -> None:
@@ -172,7 +245,9 @@ def test_float_twin_is_trained_beside(tmp_path: Path) -> None:
         "baseline": False,
     }
     assert log.baseline["test_accuracy"] == twin.test["accuracy"]
+    assert log.baseline["validation_accuracy"] == twin.validation_accuracy
     assert log.baseline["epochs"] == 2
+    assert log.baseline["wall_s"] == twin.wall_s
 
 
 def test_interrupted_twin_goes_on(tmp_path: Path) -> None:
@@ -204,6 +279,14 @@ def test_run_is_not_overwritten(tmp_path: Path) -> None:
     train(config(tmp_path, epochs=1), mlp(), data=data())
     with pytest.raises(UsageError, match="seed0' holds a run already; go on with --resume"):
         train(config(tmp_path, epochs=1), mlp(), data=data())
+
+
+def test_twin_is_not_overwritten(tmp_path: Path) -> None:
+    chosen = config(tmp_path, epochs=1, baseline=True)
+    train(chosen, mlp(), data=data())
+    (run_directory(chosen) / "last.pt").unlink()
+    with pytest.raises(UsageError, match="baseline' holds a run already"):
+        train(chosen, mlp(), data=data())
 
 
 @pytest.mark.parametrize(
@@ -246,6 +329,24 @@ def test_checkpoint_without_the_state_of_a_training(tmp_path: Path) -> None:
     directory = run_directory(chosen)
     os.replace(directory / "best.pt", directory / "last.pt")
     with pytest.raises(InvalidData, match="does not hold the state of a training"):
+        train(chosen, mlp(), data=data(), resume=True)
+
+
+@pytest.mark.parametrize(
+    ("changes", "error", "message"),
+    [
+        ({"epoch": 9}, InvalidData, "best.pt' is of epoch 9, the best epoch is 1"),
+        ({"config": {"network": "moons"}}, UsageError, "best.pt' was made with .*=nothing"),
+    ],
+)
+def test_best_model_of_another_run(
+    tmp_path: Path, changes: dict[str, Any], error: type[Exception], message: str
+) -> None:
+    chosen = config(tmp_path, epochs=1)
+    train(chosen, mlp(), data=data(), progress=AtStep(5, interrupt))
+    path = run_directory(chosen) / "best.pt"
+    replace(load_checkpoint(path), **changes).save(path)
+    with pytest.raises(error, match=message):
         train(chosen, mlp(), data=data(), resume=True)
 
 
@@ -316,10 +417,32 @@ def test_progress_is_told(tmp_path: Path) -> None:
     assert told.calls == [("tiny", 1, 5, 0), *["step"] * 5, (1, True), "stop"]
 
 
+def test_resumed_run_counts_what_was_done(tmp_path: Path) -> None:
+    chosen = config(tmp_path, epochs=2)
+    train(chosen, mlp(), data=data(), progress=AtStep(5, interrupt))
+    path = run_directory(chosen) / "last.pt"
+    replace(load_checkpoint(path), wall_s=1000.0).save(path)
+    told = Told()
+    log = train(chosen, mlp(), data=data(), resume=True, progress=told)
+    assert 1000 < log.wall_s < 1500
+    assert told.calls[0] == ("tiny", 2, 5, 1)
+
+
+def test_images_are_loaded_in_the_size_of_the_config(tmp_path: Path) -> None:
+    files.write_images(tmp_path / "data")
+    settings = {"dataset": "images", "image_size": 8, "data_dir": str(tmp_path / "data"), "validation": 2}
+    chosen = config(tmp_path, conv(), epochs=1, batch_size=4, **settings)
+    train(chosen, conv())
+    assert load_checkpoint(run_directory(chosen) / "best.pt").shape == (3, 8, 8)
+
+
 def test_tensorboard_has_every_epoch_once(tmp_path: Path) -> None:
     chosen = config(tmp_path)
     train(chosen, mlp(), data=data(), progress=AtStep(8, interrupt))
-    log = train(chosen, mlp(), data=data(), resume=True)
+    train(chosen, mlp(), data=data(), resume=True)
+    # once more from the start: what the first run has shown goes away
+    (run_directory(chosen) / "last.pt").unlink()
+    log = train(chosen, mlp(), data=data())
     events = EventAccumulator(str(run_directory(chosen)))
     events.Reload()
     for tag, field in {
@@ -338,7 +461,12 @@ def test_log_says_what_happened_where(tmp_path: Path) -> None:
     log = train(chosen, mlp(), data=data())
     assert RunLog.read(run_directory(chosen)) == log
     assert log.hardware["device"] == "cpu" and log.hardware["threads"] == 1 and log.hardware["cores"] >= 1
-    assert log.versions["torch"] == torch.__version__
+    assert log.versions == {
+        "python": platform.python_version(),
+        "qcompiler": version(),
+        "torch": torch.__version__,
+        "numpy": np.__version__,
+    }
     assert log.data == {"name": "mnist", "version": "tiny", "sha256": data().sha256}
     assert log.parameters == sum(each.numel() for each in mlp().build((1, 8, 8), 4).parameters())
     assert [each.lr for each in log.epochs] == pytest.approx([0.01, 0.01 * 1e-4**0.5])
