@@ -51,6 +51,11 @@ def test_work_is_counted_for_one_image():
     assert model.training
 
 
+def test_groups_share_no_weights():
+    (found,) = traced_work(QConv2d(4, 6, 3, groups=2, bias=False), torch.rand(1, 4, 5, 5))
+    assert (found.macs, found.weights) == (9 * 6 * 2 * 9, 6 * 2 * 9)
+
+
 def test_widths_follow_values_and_end_with_arithmetic():
     mean = nn.Sequential(QActivation(1), nn.AvgPool2d(2), QConv2d(1, 1, 1))
     model = nn.Sequential(mean, QActivation(1), nn.Flatten(), QLinear(4, 2))
@@ -79,8 +84,18 @@ def test_the_formulas_by_hand():
     assert found.total == pytest.approx(found.compute + found.weights + found.activations + found.dram)
 
 
+def test_weights_and_activations_have_their_own_widths():
+    (found,) = cost([replace(LAYER, w_bits=2, a_bits=8)], UNIT)
+    # sqrt(2 * 8) = 4 bits: 256 units, and a quarter of an 8-bit multiplication, as 8 bits are a sixteenth of 32
+    assert found.compute == pytest.approx((6400 + 300) / 4)
+    assert found.weights == pytest.approx(10 * 64 * 2 + 2 * 6400 / 16)
+    assert found.activations == pytest.approx(2 * 10 * 50 * 8 + 8 * 6400 / 16)
+
+
 def test_only_the_first_layer_reads_the_image():
-    assert [each.dram > 0 for each in cost([LAYER, LAYER], UNIT)] == [True, False]
+    narrow = replace(LAYER, a_bits=2)
+    # as it comes from the camera, in 8 bits
+    assert [each.dram for each in cost([narrow, narrow], UNIT)] == [100 * 50 * 8, 0]
 
 
 def test_what_does_not_fit_comes_from_dram():
@@ -97,7 +112,21 @@ def test_a_mac_grows_with_the_width_and_passes_the_given_points():
     assert widths == sorted(widths)
     assert replace(UNIT).mac(16, 16) == pytest.approx(4)
     assert HOROWITZ.mac(2, 8) == HOROWITZ.mac(8, 2) == pytest.approx(HOROWITZ.mac(4, 4))
-    assert (UNIT.mac(32, 32), UNIT.mac(4, 32), UNIT.mac(1, 32)) == (20, 20, 5)
+    assert [UNIT.mac(width, 32) for width in (32, 3, 2, 1)] == [20, 20, 5, 5]
+    assert [UNIT.mac(32, width) for width in (32, 3, 2, 1)] == [20, 20, 5, 5]
+
+
+def test_an_operand_is_read_at_least_once_for_each_mac():
+    assert replace(UNIT, units=1).reuse(32, 32) == 1
+    assert replace(UNIT, units=1).reuse(1, 1) == 4
+
+
+def test_the_default_constants_are_those_of_the_table():
+    """Picojoules of units (multiply and add) and of 64 bits from 8 KB, from 1 MB, and from DRAM."""
+    found = (HOROWITZ.int8_mac, HOROWITZ.int32_mac, HOROWITZ.float_mac, HOROWITZ.float_add)
+    assert found == pytest.approx((0.23, 3.2, 4.6, 0.9))
+    assert (64 * HOROWITZ.local, 64 * HOROWITZ.main, 64 * HOROWITZ.dram) == (10, 100, 1300)
+    assert HOROWITZ.weight_memory + HOROWITZ.activation_memory == 8 * 2**20
 
 
 def test_fewer_bits_cost_less_and_float_layers_stay():
@@ -118,6 +147,16 @@ def test_the_table_has_a_row_for_each_layer_and_the_total():
     assert "Horowitz" in text and f"{64 * 32 + 320:,}" in text
     assert energy_table(layers).row_count == 2
     json.dumps([each.as_json() for each in layers])
+
+
+def test_the_table_is_in_nanojoules():
+    layers = cost([LAYER, replace(LAYER, name="next", macs=6400 * 10**6)], UNIT)
+    table = energy_table(layers, UNIT)
+    cells = {column.header: [*column.cells, column.footer] for column in table.columns}
+    assert cells["bits w/a"] == ["8/8", "8/8", ""]
+    assert cells["MACs"] == ["6,400", "6,400,000,000", "6,400,006,400"]
+    assert cells["compute"] == ["6.7", "6,400,000", "6,400,007"]
+    assert cells["DRAM"] == ["40", "0", "40"]
 
 
 def test_constants_come_from_a_file(tmp_path):

@@ -1,5 +1,7 @@
+import errno
 import hashlib
 import json
+import os
 import struct
 
 import numpy as np
@@ -43,6 +45,7 @@ NETS = {
     "float": NETWORKS["moons"](network_type="float", **SMALL),
     "ternary": NETWORKS["binarynet_mlp"](weights="ternary", hidden=11),
     "xnor": NETWORKS["xnornet_mlp"](hidden=9),
+    "scales of channels": NETWORKS["bireal18"](width=3),
 }
 
 
@@ -59,7 +62,10 @@ def test_the_unpacked_network_computes_the_same_bits(network, tmp_path):
 
 def test_lenet_is_as_small_as_bmxnets(tmp_path):
     network = NETWORKS["lenet"]()
-    size = pack(network.build((1, 28, 28), 10), tmp_path / "lenet", network, (1, 28, 28), 10)
+    model = network.build((1, 28, 28), 10)
+    size = pack(model, tmp_path / "lenet", network, (1, 28, 28), 10)
+    assert size.float_bytes == sum(each.numel() * each.element_size() for each in model.state_dict().values())
+    assert size.ratio == size.float_bytes / (tmp_path / "lenet").stat().st_size
     # published: 206 kB against 4.6 MB
     assert 200_000 < size.bytes < 215_000
     assert 4_500_000 < size.float_bytes < 4_700_000
@@ -125,6 +131,9 @@ def test_the_header_is_that_of_safetensors(packed):
     ends = sorted(entry["data_offsets"] for entry in header.values())
     assert ends[0][0] == 0 and ends[-1][1] == len(content) - 8 - length
     assert all(before[1] == after[0] for before, after in zip(ends, ends[1:], strict=False))
+    elements = {"F32": 4, "I64": 8, "U8": 1}
+    assert {entry["dtype"] for entry in header.values()} == {*elements}
+    assert all(entry["data_offsets"][0] % elements[entry["dtype"]] == 0 for entry in header.values())
 
 
 def test_every_truncation_is_noticed(packed):
@@ -135,13 +144,32 @@ def test_every_truncation_is_noticed(packed):
             unpack(packed)
 
 
-@pytest.mark.parametrize("place", [0.0, 0.3, 0.7, 0.999])
-def test_every_changed_byte_is_noticed(packed, place):
-    content = bytearray(packed.read_bytes())
-    content[int(place * len(content))] ^= 0x10
-    packed.write_bytes(content)
-    with pytest.raises(InvalidData):
+def test_every_changed_byte_is_noticed(packed):
+    content = packed.read_bytes()
+    for place in [*range(0, len(content), 97), len(content) - 1]:
+        packed.write_bytes(content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :])
+        with pytest.raises(InvalidData):
+            unpack(packed)
+
+
+def test_the_checksum_covers_the_description(packed):
+    content = packed.read_bytes()
+    changed = content.replace(rb"\"nla\": 1", rb"\"nla\": 2")
+    assert changed != content
+    packed.write_bytes(changed)
+    with pytest.raises(InvalidData, match="its checksum is wrong"):
         unpack(packed)
+
+
+def test_a_full_disk_leaves_the_file_before(packed, monkeypatch):
+    def full(descriptor):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    before = packed.read_bytes()
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(UsageError, match="No space left on device"):
+        write_container(packed, {}, {})
+    assert packed.read_bytes() == before
 
 
 def test_a_missing_file_is_named(tmp_path):
