@@ -89,17 +89,13 @@ class Reference:
 
 @dataclass(frozen=True)
 class Verification:
-    """What was compared and how it came out.
-
-    largest: relative to the largest magnitude of the reference. tied: indices of the samples that had the ties.
-    """
+    """What was compared and how it came out; `largest` is relative to the largest magnitude of the reference."""
 
     samples: int
     codes: int
     ties: int
     steps: int
     largest: float
-    tied: tuple[int, ...] = ()
 
     def summary(self) -> str:
         """One line for the user."""
@@ -120,7 +116,6 @@ def verify(bundle: Runnable, program: Program, final: ir.Model, reference: Refer
     """
     steps = _StepCheck(bundle, program, final)
     count, codes, ties, largest = 0, 0, 0, 0.0
-    tied_samples: list[int] = []
     for sample in samples(inputs, program.inputs):
         compared, tied = steps.check(sample)
         (expected, near), found = reference.outputs(sample), bundle.run(sample)
@@ -135,9 +130,8 @@ def verify(bundle: Runnable, program: Program, final: ir.Model, reference: Refer
             largest = max(largest, difference)
             # ties in the reference are worth a word only where they explain something
             tied += near if difference > BOUND else 0
-        tied_samples += [count] if tied else []
         count, codes, ties = count + 1, codes + compared, ties + tied
-    return Verification(count, codes, ties, len(program.steps), largest, tuple(tied_samples))
+    return Verification(count, codes, ties, len(program.steps), largest)
 
 
 def samples(inputs: Inputs, tensors: Sequence[TensorInfo]) -> Iterator[dict[str, Array]]:

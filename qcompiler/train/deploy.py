@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -31,6 +32,7 @@ from qcompiler.widths import WIDEST
 ONNX_FILE = "model.onnx"
 BUNDLE = "model.qc"
 VERIFIED_IMAGES = 8
+EXPLAINED_IMAGES = 64
 SECONDS = 1.0
 MICROSECONDS = 1e6
 INPUT, OUTPUT = "image", "scores"
@@ -42,7 +44,8 @@ Classes = npt.NDArray[np.int64]
 class Deployment:
     """What became of a trained network; the fields of a bundle are None where it was not compiled.
 
-    images: of the test set. same_class_onnxruntime, same_class_bundle: how many of them have torch's class.
+    images: of the test set. same_class_onnxruntime, same_class_bundle: how many of them have torch's class. differing:
+    how many have another class in one of the two, through signs and roundings that float rounding errors decide.
     quantized_layers: layers whose weights and input have at most 8 bits. exact: all of them run on integers and gave
     onnxruntime's codes on every verified image. us_per_image: median on one thread, batch 1, beside onnxruntime's
     with its optimisations. lacks: the widths that the compiler has no kernels for, or why it refused; None if nothing.
@@ -54,6 +57,7 @@ class Deployment:
     onnxruntime_us_per_image: float
     quantized_layers: int
     same_class_bundle: int | None = None
+    differing: int | None = None
     library_bytes: int | None = None
     weight_bytes: int | None = None
     exact: bool | None = None
@@ -84,32 +88,50 @@ def deploy(model: nn.Module, data: Data, directory: str | Path, *, mcpu: Sequenc
     )
     compiled: dict[str, Any]
     try:
-        bundle, verified = _compiled(exported.path, folder / BUNDLE, data.test, mcpu)
-        compiled = _in_bundle(bundle, verified, data.test, classes, layers)
+        bundle, verified = _compiled(exported.path, folder / BUNDLE, data.test.images[:VERIFIED_IMAGES], mcpu)
+        in_bundle = bundle_classes(bundle, data.test)
+        differing = data.test.images[(in_bundle != classes) | (in_onnxruntime != classes)]
+        if len(differing):
+            _check_rounding(frozen, exported.path, differing[:EXPLAINED_IMAGES], mcpu)
+        compiled = {
+            "same_class_bundle": int((in_bundle == classes).sum()),
+            "differing": len(differing),
+            **_figures(bundle, verified, data.test, layers),
+        }
     except UnsupportedModel as error:
         compiled = {"lacks": str(error)}
     return {**asdict(deployment), **compiled}
 
 
-def _compiled(path: Path, output: Path, split: Split, mcpu: Sequence[str]) -> tuple[Bundle, list[Verification]]:
-    """The bundle, and the figures of its verification on the first images of `split`."""
+def _compiled(path: Path, output: Path, images: torch.Tensor, mcpu: Sequence[str]) -> tuple[Bundle, list[Verification]]:
+    """The bundle, and the figures of its verification on `images`, uint8 [n, C, H, W]."""
     verified: list[Verification] = []
-    images = to_input(split.images[:VERIFIED_IMAGES]).numpy()
+    inputs = {INPUT: to_input(images).numpy()}
     shapes = {INPUT: (1, *images.shape[1:])}
     bundle = qcompiler.compile(
-        path, mcpu=mcpu, output=output, shapes=shapes, inputs={INPUT: images}, force=True, verified=verified.append
+        path, mcpu=mcpu, output=output, shapes=shapes, inputs=inputs, force=True, verified=verified.append
     )
     return bundle, verified
 
 
-def _in_bundle(
-    bundle: Bundle, verified: Sequence[Verification], split: Split, classes: Classes, layers: Sequence[LayerWork]
+def _check_rounding(frozen: nn.Module, path: Path, images: torch.Tensor, mcpu: Sequence[str]) -> None:
+    """Raise VerificationFailed unless float rounding alone accounts for other classes of `images`, uint8 [n, C, H, W].
+
+    The checks of export and compilation compare every quantizer, and every step, on equal inputs.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        copy = Path(folder) / ONNX_FILE
+        export_onnx(frozen, to_input(images), copy, inputs=[INPUT], outputs=[OUTPUT], dynamic_batch=True)
+        _compiled(path, Path(folder) / BUNDLE, images, mcpu)
+
+
+def _figures(
+    bundle: Bundle, verified: Sequence[Verification], split: Split, layers: Sequence[LayerWork]
 ) -> dict[str, Any]:
-    """The fields of the bundle."""
+    """The fields of the bundle that are not about classes."""
     missing = missing_widths(layers, bundle.report["rows"])
     quantized = any(map(_is_quantized, layers))
     return {
-        "same_class_bundle": int((bundle_classes(bundle, split) == classes).sum()),
         "library_bytes": bundle.manifest.files[bundle.manifest.library].bytes,
         "weight_bytes": bundle.report["constant_bytes"],
         "exact": not missing and not any(each.ties for each in verified) if quantized else None,

@@ -18,8 +18,8 @@ from tests.train.files import write_mnist
 
 DEPLOYMENT = {
     "onnx_bytes": 123_456, "images": 1000, "same_class_onnxruntime": 1000, "onnxruntime_us_per_image": 1234.56,
-    "quantized_layers": 3, "same_class_bundle": 999, "library_bytes": 5_000, "weight_bytes": 2_000, "exact": False,
-    "us_per_image": 1.26, "lacks": "w4a4 (2 layers)",
+    "quantized_layers": 3, "same_class_bundle": 999, "differing": 1,
+    "library_bytes": 5_000, "weight_bytes": 2_000, "exact": False, "us_per_image": 1.26, "lacks": "w4a4 (2 layers)",
 }  # fmt: skip
 
 
@@ -40,7 +40,7 @@ def test_cells_of_the_page() -> None:
     assert list(found["wide"]) == list(COLUMNS)
     assert list(found["wide"].values()) == [
         "wide", "w4a4", "1x2x3", "random", "4,000", "123.5", "5.0", "2.0", "8.0", "1.3", "1,234.6", "1,000", "1,000",
-        "999", "3", "no", "w4a4 (2 layers)",
+        "999", "1", "3", "no", "w4a4 (2 layers)",
     ]  # fmt: skip
     assert (found["broken"]["µs"], found["broken"]["exact"]) == ("-", "-")
     assert found["broken"]["lacks"] == "failed: no / way"

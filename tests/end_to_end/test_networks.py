@@ -31,6 +31,8 @@ SHAPES = {"mnist": (1, 28, 28), "cifar10": (3, 32, 32)}
 ENLARGED = {"xnornet_alexnet": 2}
 IMAGES = 100
 CALIBRATION = 200
+# random weights decide narrowly, so that a sign on the other side can change the class
+DIFFERING = 5e-3
 
 # the widths that have no kernels; a row leaves this table when the compiler learns its width
 LACKING = {
@@ -108,9 +110,11 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def check_classes(result: dict[str, Any], count: int) -> None:
+    """Every image has torch's class, but for those where `deploy` shows that float rounding errors decide."""
     assert list(result) == list(Deployment.__dataclass_fields__)
-    found = (result["images"], result["same_class_onnxruntime"], result["same_class_bundle"])
-    assert found == (count, count, count)
+    assert result["images"] == count
+    assert min(result["same_class_onnxruntime"], result["same_class_bundle"]) >= count - result["differing"]
+    assert result["differing"] <= count * DIFFERING
 
 
 def check_exact(result: dict[str, Any]) -> None:
