@@ -135,7 +135,7 @@ def test_outputs_lie_on_the_grid_and_the_model_stays_as_it_was():
 
 
 def test_batch_norm_becomes_scale_and_offset():
-    norm = nn.BatchNorm1d(4).eval()
+    norm = nn.BatchNorm1d(4, eps=0.1).eval()
     with torch.no_grad():
         for each in (norm.weight, norm.bias, norm.running_mean):
             each.copy_(torch.randn(4))
@@ -143,6 +143,17 @@ def test_batch_norm_becomes_scale_and_offset():
     fixed = fixed_point(nn.Sequential(norm), formats=Formats(input=Format(7, 0)))
     x = torch.randint(-127, 128, (50, 4)) / 128
     assert (fixed(x) - norm(x)).abs().max() < 3 * 2.0**-12
+
+
+def test_scale_and_offset_are_rounded_to_the_parameter_bits():
+    norm = nn.BatchNorm2d(3).eval()
+    with torch.no_grad():
+        norm.weight.copy_(torch.tensor([0.3, -1.7, 0.9]))
+        norm.bias.copy_(torch.tensor([5.3, 0.1, -0.7]))
+    (merged,) = fixed_point(nn.Sequential(norm), formats=Formats(parameter_bits=6)).network
+    # the largest need 1 and 3 integer bits: steps of 1/32 and of 1/8
+    assert (merged.scale * 32).tolist() == [10, -54, 29]
+    assert (merged.offset * 8).tolist() == [42, 1, -6]
 
 
 def test_narrow_formats_saturate_and_say_where():
@@ -173,6 +184,15 @@ def test_the_fan_in_moves_the_binary_point():
     assert formats["2"] == Format(20, 17)
 
 
+def test_a_bias_moves_the_binary_point():
+    layer = nn.Linear(2, 1)
+    with torch.no_grad():
+        layer.weight.fill_(0.5)
+        layer.bias.fill_(-2000)
+    model = nn.Sequential(layer, nn.Linear(1, 1))
+    assert fixed_point(model).saturations()[1].format == Format(15, 11)
+
+
 def test_calibration_images_set_the_binary_points():
     model = nn.Sequential(nn.Linear(2, 2, bias=False), nn.Linear(2, 1, bias=False))
     with torch.no_grad():
@@ -183,6 +203,8 @@ def test_calibration_images_set_the_binary_points():
     # 1.5 is below 2; the second layer gives 0
     assert formats["0"] == Format(15, 1)
     assert formats["1"] == Format(20, 17)
+    # nothing of the calibration is left
+    assert [len(each._forward_hooks) for each in fixed.network] == [1, 1]
 
 
 def test_weights_are_the_quantized_ones_rounded_to_the_parameter_bits():

@@ -4,6 +4,7 @@ from dataclasses import replace
 import pytest
 
 from qcompiler.errors import InvalidData, UsageError
+from qcompiler.train import record
 from qcompiler.train.record import read_record
 from qcompiler.train.results import find_runs, main, results
 from qcompiler.train.runlog import EpochRecord, RunLog
@@ -80,6 +81,41 @@ def test_the_page_tells_mean_deviation_and_every_seed(runs):
     ]
     assert row(text, "Runs", "cifar")[5] == "2.0 h"
     assert f"| mnist | 1998 | `{'ab' * 32}` |" in text
+
+
+def test_the_largest_loss_of_fixed_point_is_told(tmp_path):
+    for seed, fixed in enumerate((0.979, 0.975, 0.981)):
+        replace(LOG, seed=seed, fixed={"accuracy": fixed}).write(tmp_path / str(seed))
+    text = results([read_record(path) for path in find_runs([tmp_path])])
+    assert row(text, "Accuracy", "mnist_mlp")[-1] == "97.83 ± 0.31 [97.90, 97.50, 98.10], at most 0.50 lost"
+
+
+def test_one_name_on_two_data_sets_makes_two_rows(tmp_path):
+    LOG.write(tmp_path / "a")
+    replace(LOG, data={**LOG.data, "name": "fashion_mnist"}).write(tmp_path / "b")
+    text = results([read_record(path) for path in find_runs([tmp_path])])
+    assert [line.split(" | ")[2] for line in text.splitlines() if line.startswith("| mnist_mlp | binarynet")] == [
+        "fashion_mnist", "mnist"
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "hardware, expected",
+    [
+        ({"processes": 2}, "2 x A CPU \\| fast, 2 of 4 cores"),
+        ({"device": "A GPU"}, "A GPU"),
+        ({"device": "A GPU", "processes": 4}, "4 x A GPU"),
+    ],
+)
+def test_the_machine_is_told(tmp_path, hardware, expected):
+    replace(LOG, hardware={**LOG.hardware, **hardware}).write(tmp_path)
+    text = results([read_record(tmp_path / "run.json")])
+    assert row(text, "Runs", "mnist_mlp")[6] == expected
+
+
+def test_a_network_that_is_not_exact_says_so(tmp_path):
+    replace(LOG, deploy={**DEPLOYED, "exact": False}).write(tmp_path)
+    assert row(results([read_record(tmp_path / "run.json")]), "Compiled", "mnist_mlp")[4] == "no"
 
 
 def test_the_page_tells_of_the_compiled_network(runs):
@@ -167,6 +203,21 @@ def test_a_log_of_another_form_is_refused(tmp_path, change, message):
     path.write_text(json.dumps({**json.loads(path.read_text()), **change}))
     with pytest.raises(InvalidData, match=message):
         read_record(path)
+
+
+def test_a_log_of_another_schema_is_not_resumed(tmp_path):
+    LOG.write(tmp_path)
+    path = tmp_path / "run.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "schema": 2}))
+    with pytest.raises(InvalidData, match="another schema than 1"):
+        RunLog.read(tmp_path)
+
+
+def test_a_huge_file_is_not_read(tmp_path, monkeypatch):
+    LOG.write(tmp_path)
+    monkeypatch.setattr(record, "MAX_BYTES", 100)
+    with pytest.raises(InvalidData, match="larger than 100 bytes"):
+        read_record(tmp_path / "run.json")
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "3", "[" * 100_000])
