@@ -41,6 +41,8 @@ def test_order_depends_on_seed_and_epoch_alone() -> None:
     assert order(3, 7) == first
     assert order(3, 8) != first
     assert order(4, 7) != first
+    # not an epoch of the seed before either
+    assert all(order(4, epoch) != first for epoch in range(1, 10))
 
 
 def test_processes_share_every_batch() -> None:

@@ -67,19 +67,19 @@ def test_split_is_a_partition_drawn_by_the_seed(tmp_path: Path) -> None:
     expected = arrays["train-images-idx3"].reshape(40, -1)
     assert sorted(map(bytes, rows)) == sorted(map(bytes, expected))
     # Images keep their labels and their order.
-    order = [
-        int(np.flatnonzero((expected == row).all(axis=1))[0]) for row in first.train.images.reshape(30, -1).numpy()
-    ]
-    assert order == sorted(order)
-    np.testing.assert_array_equal(first.train.labels.numpy(), arrays["train-labels-idx1"][order])
+    for part in (first.train, first.validation):
+        rows = part.images.reshape(len(part), -1).numpy()
+        order = [int(np.flatnonzero((expected == row).all(axis=1))[0]) for row in rows]
+        assert order == sorted(order)
+        np.testing.assert_array_equal(part.labels.numpy(), arrays["train-labels-idx1"][order])
 
 
-def test_sha256_changes_with_a_label(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["train-images-idx3", "train-labels-idx1", "t10k-images-idx3", "t10k-labels-idx1"])
+def test_sha256_changes_with_every_file(tmp_path: Path, name: str) -> None:
     arrays = files.write_mnist(tmp_path)
     before = load_data("mnist", tmp_path, 10).sha256
-    changed = arrays["t10k-labels-idx1"].copy()
-    changed[7] = 1
-    (tmp_path / "t10k-labels-idx1-ubyte.gz").write_bytes(gzip.compress(files.idx(changed)))
+    arrays[name].reshape(-1)[7] ^= 1
+    (tmp_path / f"{name}-ubyte.gz").write_bytes(gzip.compress(files.idx(arrays[name])))
     assert load_data("mnist", tmp_path, 10).sha256 != before
 
 
@@ -187,6 +187,11 @@ def check_cifar10(data: Data) -> None:
     assert data.shape == (3, 32, 32) and [len(data.train), len(data.validation), len(data.test)] == [15, 5, 4]
     np.testing.assert_array_equal(data.test.images.numpy(), files.images(4, 3, 32, 5))
     assert data.test.labels.tolist() == [0, 1, 2, 3]
+    # The batches follow one another.
+    whole = np.concatenate([files.images(4, 3, 32, seed) for seed in range(5)]).reshape(20, -1)
+    rows = data.train.images.reshape(15, -1).numpy()
+    order = [int(np.flatnonzero((whole == row).all(axis=1))[0]) for row in rows]
+    assert order == sorted(order)
     assert data.version == "CIFAR-10 format, another selection"
 
 
@@ -245,11 +250,18 @@ def write_packs(directory: Path, **changes: np.ndarray) -> None:
 def test_cifar10_jpeg_packs(tmp_path: Path) -> None:
     write_packs(tmp_path)
     data = load_data("cifar10", tmp_path, 4)
-    assert data.version == "CIFAR-10, JPEG version" and len(data.train) == 8
+    assert data.version == "CIFAR-10, JPEG version"
+    assert [len(split) for split in (data.train, data.validation, data.test)] == [8, 4, 5]
     # The images are ramps, each one brighter than the one before.
     for index in range(5):
         with Image.open(__import__("io").BytesIO(files.jpegs(5)[index])) as image:
             np.testing.assert_array_equal(data.test.images[index].numpy().transpose(1, 2, 0), np.asarray(image))
+
+
+def moved_offset(index: int, distance: int) -> np.ndarray:
+    offsets = files.pack(12)["offsets"].copy()
+    offsets[index] += distance
+    return offsets
 
 
 @pytest.mark.parametrize(
@@ -259,6 +271,8 @@ def test_cifar10_jpeg_packs(tmp_path: Path) -> None:
         ({"labels": np.zeros((12, 1), np.uint8)}, r"array 'labels' is uint8 \[12, 1\], expected uint8 of one axis"),
         ({"offsets": np.zeros(13, np.int64)}, "array 'offsets' is int64"),
         ({"offsets": np.arange(13, dtype=np.uint32)}, "offsets do not divide"),
+        ({"offsets": moved_offset(0, 1)}, "offsets do not divide"),
+        ({"offsets": moved_offset(5, 10**6)}, "offsets do not divide"),
         ({"header": np.zeros(600, np.uint8)}, "image 0 is damaged"),
         ({"header": np.zeros(0, np.uint8)}, "array 'header' is uint8"),
         (files.pack(12, side=16), r"image 0 has size \(16, 16\)"),
@@ -459,3 +473,14 @@ def test_published_files_are_recognised(tmp_path: Path, monkeypatch: pytest.Monk
     published = tuple(dataclasses.replace(f, md5=md5) for f, md5 in zip(mnist.MNIST.files, digests, strict=True))
     monkeypatch.setattr(mnist, "MNIST", dataclasses.replace(mnist.MNIST, files=published))
     assert load_data("mnist", tmp_path, 10).version == "MNIST"
+
+
+@pytest.mark.parametrize("changed", [None, "TRAIN", "TEST"])
+def test_published_svhn_is_recognised(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changed: str | None) -> None:
+    for name, count in (("train", 12), ("test", 11)):
+        path = tmp_path / f"{name}_32x32.mat"
+        files.write_svhn(path, count)
+        if name.upper() != changed:
+            monkeypatch.setattr(svhn, name.upper(), remote(path, "http://nowhere"))
+    expected = "SVHN, cropped digits" if changed is None else "SVHN format, not the published files"
+    assert load_data("svhn", tmp_path, 4).version == expected

@@ -171,6 +171,40 @@ def test_narrow_formats_saturate_and_say_where():
     assert saturation_table(fixed.saturations()).row_count == 4
 
 
+def test_passes_are_counted_together():
+    fixed = fixed_point(nn.Sequential(nn.Linear(4, 3)))
+    for peak in (2.0, 0.5):
+        fixed(torch.full((5, 4), peak))
+    counted = fixed.saturations()[0]
+    assert (counted.values, counted.saturated) == (40, 20)
+
+
+def test_a_layer_used_twice_is_calibrated_for_both():
+    class Twice(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer = nn.Linear(2, 2, bias=False)
+            self.last = nn.Linear(2, 1)
+
+        def forward(self, x):
+            return self.last(self.layer(self.layer(x)))
+
+    model = Twice()
+    with torch.no_grad():
+        model.layer.weight.copy_(torch.eye(2) / 8)
+    formats = {each.layer: each.format for each in fixed_point(model, torch.full((1, 2), 32.0)).saturations()}
+    # 4, then 0.5
+    assert formats["layer"] == Format(15, 3)
+
+
+def test_a_model_in_training_is_simulated_as_it_will_run():
+    model = nn.Sequential(nn.Linear(4, 3), nn.Dropout(0.5)).train()
+    fixed = fixed_point(model)
+    x = torch.rand(50, 4)
+    assert torch.equal(fixed(x), fixed(x))
+    assert model.training
+
+
 def test_an_activation_at_the_end_is_not_rounded():
     model = nn.Sequential(nn.Linear(4, 3), nn.Sigmoid())
     assert [each.layer for each in fixed_point(model).saturations()] == ["", "0"]

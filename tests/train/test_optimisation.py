@@ -52,6 +52,8 @@ def test_steps_end_at_the_final_rate() -> None:
 def test_cosine_and_one_cycle_at_their_corners() -> None:
     cosine = Schedule("cosine", 0.1, 2, steps_per_epoch=10)
     assert [cosine(0), cosine(10), cosine(20)] == pytest.approx([1, 0.55, 0.1])
+    # by steps, not by epochs
+    assert cosine(5) == pytest.approx(0.1 + 0.9 * (1 + 0.5**0.5) / 2)
     cycle = Schedule("onecycle", 0.01, 2, steps_per_epoch=10)
     assert [cycle(0), cycle(6), cycle(20)] == pytest.approx([1 / 25, 1, 0.01])
     assert cycle(3) == pytest.approx((1 + 1 / 25) / 2)
@@ -81,6 +83,13 @@ def test_scheduled_updates_keep_their_scale(tmp_path: Path) -> None:
     scheduler.step()
     factor = (chosen.lr_final / chosen.lr) ** (1 / chosen.epochs)
     assert [group["lr"] for group in optimizer.param_groups] == pytest.approx([rate * factor for rate in before])
+
+
+def test_adam_takes_rate_and_weight_decay(tmp_path: Path) -> None:
+    optimizer = make_optimizer(mlp().build(SHAPE, CLASSES), config(tmp_path, lr=0.02, weight_decay=0.01))
+    assert isinstance(optimizer, torch.optim.Adam)
+    # binary weights too, where updates are not scaled
+    assert [(group["lr"], group["weight_decay"]) for group in optimizer.param_groups] == [(0.02, 0.01)]
 
 
 def test_sgd_takes_momentum_and_weight_decay(tmp_path: Path) -> None:
