@@ -99,7 +99,7 @@ class Verification:
 
     def summary(self) -> str:
         """One line for the user."""
-        tied = f", {self.ties} signs or roundings decided by rounding errors" if self.ties else ""
+        tied = f", {self.ties} tie{'s' if self.ties > 1 else ''} decided by float rounding" if self.ties else ""
         times = f" on {self.samples} samples" if self.samples > 1 else ""
         return (
             f"verified{times}: {self.codes} codes of {self.steps} steps equal{tied}; largest difference from "

@@ -30,6 +30,14 @@ def test_near_a_jump(op: str, places: list[float]) -> None:
     assert jump.undecided(values) == 2 * len(places)
 
 
+def test_quantization_rounds_multiples_of_its_scale() -> None:
+    values = np.array([[0.25, 0.26, 40.0], [0.25, 0.5, 0.75]])
+    each = Jump("QuantizeLinear", "x", (0.5, 1.0), 0)
+    assert each.near(values).tolist() == [[True, False, False], [False, True, False]]
+    one = Jump("QuantizeLinear", "x", (0.5,))
+    assert one.near(values).tolist() == [[True, False, False], [True, False, True]]
+
+
 def test_infinities_are_no_scale() -> None:
     assert Jump("Sign", "x").near(np.array([np.inf, 1.0, 1e-6])).tolist() == [False, False, True]
 
@@ -46,6 +54,16 @@ def test_jumps_before_a_stored_value() -> None:
         "d": [],
         "y": [Jump("Floor", "b"), Jump("Sign", "d")],
     }
+
+
+def test_quantizations_in_a_graph() -> None:
+    body = "q = QuantizeLinear <axis = 0> (x, s) d = DequantizeLinear(q, s) y = QuantizeLinear(d, x)"
+    head = "<ir_version: 10, opset_import: ['' : 21]> g (float[1,4] x) => (uint8[1,4] y) <float s = {0.5}>"
+    text = f"{head} {{ {body} }}"
+    graph = ir.from_proto(onnx.parser.parse_model(text.replace("'", '"'))).graph
+    # the second one has a scale of run time
+    assert jumps_before(graph, {"d"}) == {"d": [Jump("QuantizeLinear", "x", (0.5,), 0)]}
+    assert jumps(graph) == [Jump("QuantizeLinear", "x", (0.5,), 0)]
 
 
 def test_shared_values_are_seen_once() -> None:
