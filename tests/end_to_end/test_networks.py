@@ -143,14 +143,8 @@ def test_the_widths_that_the_compiler_lacks(label: str, folder: Path) -> None:
     assert deployed(label, IMAGES, folder)["lacks"].startswith(f"{LACKING[label]} (")
 
 
-# float32 sums in another order put a value of this network on the other side of a rounding; integer kernels will not
-ROUNDED_ELSEWHERE = "resnet18-w4a4"
-WHOLE = [label for label in ROWS if label != ROUNDED_ELSEWHERE]
-WHOLE += [pytest.param(ROUNDED_ELSEWHERE, marks=missing(ROUNDED_ELSEWHERE))]
-
-
 @pytest.mark.slow
-@pytest.mark.parametrize("label", WHOLE)
+@pytest.mark.parametrize("label", ROWS)
 def test_the_same_classes_on_the_whole_test_set(label: str, folder: Path) -> None:
     check_classes(deployed(label, None, folder), len(images(ROWS[label].data)))
 
