@@ -80,6 +80,7 @@ class Trainer:
             totals += self._step(images, labels)
             examples += len(labels)
             on_step()
+        self._share_statistics()
         loss, right = (self.group.sum(totals) / (examples * self.group.size)).tolist()
         if not math.isfinite(loss):
             raise UsageError(f"the loss of epoch {epoch} is {loss}", remedy="train with a lower lr or without amp")
@@ -140,6 +141,12 @@ class Trainer:
             clip_weights_(self.model)
         right = (scores.detach().argmax(1) == labels).sum()
         return torch.stack([loss.detach().double() * len(labels), right.double()])
+
+    def _share_statistics(self) -> None:
+        """Give every process the leader's BN statistics, which are saved: each has seen its own images last."""
+        for buffer in self.model.buffers():
+            if buffer.is_floating_point() and self.group.size > 1:
+                self.group.sum(buffer if self.group.leads else buffer.zero_())
 
     def _input(self, images: Tensor) -> Tensor:
         return to_input(images.contiguous(memory_format=self.layout))

@@ -107,3 +107,27 @@ def test_alone_without_torchrun() -> None:
     assert group == Group(torch.device("cpu"), 0, 1)
     assert group.leads and group.gather(3) == [3] and group.any(True) and not group.any(False)
     assert not torch.distributed.is_initialized()
+
+
+def test_statistics_of_batches_are_the_leaders_in_all_processes(tmp_path: Path) -> None:
+    """What is validated is what the leader writes."""
+    program = tmp_path / "program.py"
+    program.write_text(
+        """
+import torch
+from pathlib import Path
+from qcompiler.train.distributed import join_group
+from qcompiler.train.trainer import Trainer
+from tests.train.tiny import config, conv, data
+torch.set_num_threads(1)
+group = join_group("cpu")
+trainer = Trainer(config(Path("unused"), conv()), conv(), data(), group)
+trainer.run_epoch(1, lambda: None, lambda: False)
+found = group.gather([buffer.tolist() for buffer in trainer.model.buffers()])
+assert found[0] == found[1], found
+"""
+    )
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(program)]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr

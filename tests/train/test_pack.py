@@ -56,8 +56,12 @@ def test_the_unpacked_network_computes_the_same_bits(network, tmp_path):
     size = pack(model, path, network, SHAPE, 10)
     assert size.bytes == path.stat().st_size
     x = torch.rand(5, *SHAPE) * 2 - 1
+    unpacked = unpack(path)
     with torch.no_grad():
-        assert torch.equal(unpack(path)(x), model(x))
+        assert torch.equal(unpacked(x), model(x))
+    expected, found = freeze(model).state_dict(), unpacked.state_dict()
+    assert expected.keys() == found.keys()
+    assert all(torch.equal(value, found[name]) for name, value in expected.items())
 
 
 def test_lenet_is_as_small_as_bmxnets(tmp_path):
@@ -122,8 +126,10 @@ def packed(tmp_path):
     return path
 
 
-def test_the_header_is_that_of_safetensors(packed):
-    content = packed.read_bytes()
+def test_the_header_is_that_of_safetensors(tmp_path):
+    path, network = tmp_path / "net", NETS["3 bits"]
+    pack(network.build(SHAPE, 10), path, network, SHAPE, 10)
+    content = path.read_bytes()
     (length,) = struct.unpack_from("<Q", content)
     header = json.loads(content[8 : 8 + length])
     assert length % 8 == 0

@@ -115,6 +115,15 @@ def test_mixed_precision_multiplies_in_16_bits_and_sums_the_loss_in_32() -> None
     assert loss.bfloat16().float() != loss
 
 
+def test_network_is_compiled_where_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    compiled: list[torch.nn.Module] = []
+    monkeypatch.setattr(torch, "compile", lambda model: compiled.append(model) or model)
+    trainer(plain_mlp())
+    assert compiled == []
+    given = trainer(plain_mlp(), compile=True)
+    assert compiled == [given.model]
+
+
 def test_scaled_gradients_give_the_same_step() -> None:
     plain, scaled = trainer(plain_mlp()), trainer(plain_mlp())
     scaled.scaler = torch.amp.GradScaler("cpu", init_scale=1024.0)
