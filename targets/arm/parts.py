@@ -74,13 +74,13 @@ def for_unrolled_taps(
         if inner.extent == times:
             several(at, weight)
             return
-        with T.serial(i64(0), _opaque(inner.extent // times)) as i:
+        with T.serial(i64(0), opaque(inner.extent // times)) as i:
             several(at + i * (inner.stride * times), weight + i * (w_step * times))
 
     for_taps(outer, rows, x, w, w_step * inner.extent, innermost)
 
 
-def _opaque(count: int) -> Expr:
+def opaque(count: int) -> Expr:
     """A constant that the optimiser does not know."""
     bits = float(np.int32(count).view(np.float32))
     return T.bind(T.Cast("int64", T.reinterpret("int32", fenced(T.float32(bits), 1))))

@@ -131,20 +131,20 @@ def _added(totals: Sequence[Expr], dtype: str, most: int) -> Expr:
     sums = list(totals)
     while len(sums) > 1:
         if dtype == "uint8" and 2 * most > _MOST_IN_A_BYTE:
-            dtype, sums = "uint16", [_pairwise("uint16x8", total) for total in sums]
-        sums = [_side_by_side(_VECTORS[dtype], *sums[i : i + 2]) for i in range(0, len(sums), 2)]
+            dtype, sums = "uint16", [pairwise("uint16x8", total) for total in sums]
+        sums = [side_by_side(_VECTORS[dtype], *sums[i : i + 2]) for i in range(0, len(sums), 2)]
         most *= 2
     (total,) = sums
     if dtype == "uint8":
-        dtype, total = "uint16", _pairwise("uint16x8", total)
-    return _pairwise("uint32x4", total) if dtype == "uint16" else total
+        dtype, total = "uint16", pairwise("uint16x8", total)
+    return pairwise("uint32x4", total) if dtype == "uint16" else total
 
 
-def _pairwise(dtype: str, counts: Expr) -> Expr:
+def pairwise(dtype: str, counts: Expr) -> Expr:
     """Neighbours added up into lanes of twice the size."""
     return T.call_llvm_pure_intrin(dtype, "llvm.aarch64.neon.uaddlp", counts)
 
 
-def _side_by_side(dtype: str, left: Expr, right: Expr) -> Expr:
+def side_by_side(dtype: str, left: Expr, right: Expr) -> Expr:
     """Neighbours of `left`, then those of `right`, added up."""
     return T.call_llvm_pure_intrin(dtype, "llvm.aarch64.neon.addp", left, right)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 
+from qcompiler.targets.arm.held_conv import HeldConv2d
 from qcompiler.targets.arm.machine import Isa
 from qcompiler.targets.arm.row_conv import RowConv2d, reads_rows
-from qcompiler.targets.arm.tilings import row_tilings, word_tilings
+from qcompiler.targets.arm.tilings import held_tilings, row_tilings, word_tilings
 from qcompiler.targets.arm.word_conv import ByteConv2d, WordConv2d
 from qcompiler.targets.problem import Conv2d, Problem
 from qcompiler.targets.target import Kernel
@@ -47,6 +48,9 @@ def _binary(isa: Isa, problem: Conv2d, blocks: Blocks, ns: Callable[[float, Rank
     if isa.wide and reads_rows(geometry):
         for r in row_tilings(problem, blocks):
             yield RowConv2d(problem, blocks, r.tiling, ns(_BINARY, r), isa.dotprod)
+    if isa.wide:
+        for r in held_tilings(problem, blocks):
+            yield HeldConv2d(problem, blocks, r.tiling, ns(_BINARY, r))
     for r in word_tilings(isa, problem, blocks):
         cost = ns(_BINARY, r)
         if not uniform:

@@ -6,9 +6,11 @@ instructions for 128 products (`python -m benchmarks.arm`).
 
 from __future__ import annotations
 
+from qcompiler.targets.arm.held_conv import holds
 from qcompiler.targets.arm.machine import Isa
 from qcompiler.targets.problem import Conv2d
 from qcompiler.targets.vector.blocks import Blocks
+from qcompiler.targets.vector.direct import Geometry
 from qcompiler.targets.vector.tilings import Ranked, ranked, streams
 
 Slowdowns = dict[tuple[int, int], float]
@@ -21,6 +23,8 @@ _WORD_SCHEDULED: Slowdowns = {**_WORD, (2, 2): 1.07}
 _WORD_16_REGISTERS: Slowdowns = {(2, 1): 1.1, (1, 2): 1.2, (1, 1): 1.3}
 # one pixel reaches 1.04 with its weights at hand, and reads them twice as often as two
 _ROW: Slowdowns = {(2, 1): 1.0, (3, 1): 1.01, (4, 1): 1.02, (1, 1): 1.17}
+# one pixel reads all weights once for 16 channels
+_HELD: Slowdowns = {(2, 1): 1.0, (3, 1): 1.0, (4, 1): 1.0, (1, 1): 1.25}
 
 
 def word_tilings(isa: Isa, problem: Conv2d, blocks: Blocks) -> list[Ranked]:
@@ -32,8 +36,15 @@ def word_tilings(isa: Isa, problem: Conv2d, blocks: Blocks) -> list[Ranked]:
 
 
 def row_tilings(problem: Conv2d, blocks: Blocks) -> list[Ranked]:
-    """Tiles of `RowConv2d`."""
-    return _offered(problem, blocks, _ROW)
+    """Tiles of `RowConv2d` that are too large for `HeldConv2d`."""
+    geometry = Geometry(problem, blocks)
+    return _offered(problem, blocks, {tile: s for tile, s in _ROW.items() if not holds(geometry, tile[0])})
+
+
+def held_tilings(problem: Conv2d, blocks: Blocks) -> list[Ranked]:
+    """Tiles of `HeldConv2d`."""
+    geometry = Geometry(problem, blocks)
+    return _offered(problem, blocks, {tile: s for tile, s in _HELD.items() if holds(geometry, tile[0])})
 
 
 def _offered(problem: Conv2d, blocks: Blocks, slowdowns: Slowdowns) -> list[Ranked]:

@@ -53,6 +53,11 @@ class CountingConv2d(DirectConv2d):
         return padded or is_threshold(self.problem.epilogue)
 
     @property
+    def skips_rows(self) -> bool:
+        """Whether kernel rows that fall into zero padding are not counted."""
+        return self.geometry.skips_rows
+
+    @property
     def skips_columns(self) -> bool:
         """Whether kernel columns that fall into zero padding are not counted."""
         return False
@@ -81,7 +86,7 @@ class CountingConv2d(DirectConv2d):
         """The arrays for `finish_parameters`."""
         borders, found = self.borders, list[Array]()
         weights = self.directed_weights(constants).astype(np.float64)
-        total = borders.totals(weights, self.geometry.skips_rows, self.skips_columns)
+        total = borders.totals(weights, self.skips_rows, self.skips_columns)
         if is_threshold(self.problem.epilogue):
             assert constants.threshold is not None and constants.direction is not None
             directed = constants.threshold.astype(np.float64) * constants.direction
