@@ -193,6 +193,27 @@ def test_no_trained_network(place: Path, command: Command) -> None:
     assert_error(command("run/seed0", "--test", "--checkpoint", "none.pt"), 2, "no trained network at 'none.pt'")
 
 
+def test_bundle_takes_the_place_of_the_checkpoint(place: Path, command: Command) -> None:
+    Path("empty.qc").mkdir(exist_ok=True)
+    done = command("run/seed0", "--test", "--bundle", "empty.qc")
+    assert done.status != 0 and "empty.qc" in done.err
+
+
+def test_followers_neither_test_nor_write(place: Path, command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RANK", "1")
+    done = command("run/seed0", "--test", "--export", "follower.onnx")
+    assert (done.status, done.out, Path("follower.onnx").exists()) == (0, "", False)
+
+
+def test_image_folder_in_the_size_of_the_config(command: Command, tmp_path: Path) -> None:
+    files.write_images(tmp_path / "data")
+    run = ["network=moons", "nfa=2", "nfb=2", "nfc=2", "dataset=images", "image_size=8", "validation=2", "batch_size=4"]
+    rest = ["epochs=1", "threads=1", "device=cpu", f"output={tmp_path}", f"data_dir={tmp_path / 'data'}"]
+    done = command("cifar10_moons", *run, *rest, "--resume", "--test")
+    assert done.status == 0, done.err
+    assert "on 6 images" in done.out.splitlines()[-1]
+
+
 def test_damaged_files(place: Path, command: Command) -> None:
     Path("cut.pt").write_bytes(Path("run/seed0/best.pt").read_bytes()[:1000])
     assert_error(command("run/seed0", "--test", "--checkpoint", "cut.pt"), 4, "'cut.pt' is not a whole checkpoint")

@@ -8,6 +8,7 @@ import random
 import resource
 import signal
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -393,6 +394,21 @@ def test_second_interrupt_ends_at_once(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         train(config(tmp_path), mlp(), data=data(), progress=AtStep(7, twice))
     assert load_checkpoint(run_directory(config(tmp_path)) / "last.pt").epoch == 1
+
+
+def test_termination_is_a_wish_too(tmp_path: Path) -> None:
+    def twice() -> None:
+        for _ in range(2):
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    log = train(config(tmp_path), mlp(), data=data(), progress=AtStep(7, twice))
+    assert len(log.epochs) == 1 and not log.finished
+
+
+def test_training_outside_of_the_main_thread(tmp_path: Path) -> None:
+    with ThreadPoolExecutor(1) as executor:
+        log = executor.submit(train, config(tmp_path, epochs=1), mlp(), data=data()).result()
+    assert log.finished
 
 
 class Told(Quiet):
