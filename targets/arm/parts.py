@@ -62,9 +62,13 @@ def for_unrolled_taps(
     body: Callable[[Expr, Expr], None],
     most: int,
 ) -> None:
-    """`for_taps` with up to `most` steps of the innermost loop per jump, and no more: LLVM would unroll into spills."""
+    """`for_taps` with up to `most` steps of the innermost loop per jump, and no more: LLVM would unroll into spills.
+
+    A single loop does not become straight code either, which LLVM would merge with what follows.
+    """
     *outer, inner = loops
-    times = next(count for count in range(min(most, inner.extent), 0, -1) if inner.extent % count == 0)
+    most = min(most, inner.extent if outer else inner.extent // 2)
+    times = next(count for count in range(max(most, 1), 0, -1) if inner.extent % count == 0)
 
     def several(at: Expr, weight: Expr) -> None:
         for i in range(times):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 
-from qcompiler.targets.arm.held_conv import HeldConv2d
+from qcompiler.targets.arm.held_conv import HeldConv2d, holds
 from qcompiler.targets.arm.machine import Isa
 from qcompiler.targets.arm.row_conv import RowConv2d, reads_rows
 from qcompiler.targets.arm.tilings import held_tilings, row_tilings, word_tilings
@@ -48,14 +48,15 @@ def _binary(isa: Isa, problem: Conv2d, blocks: Blocks, ns: Callable[[float, Rank
     if isa.wide and reads_rows(geometry):
         for r in row_tilings(problem, blocks):
             yield RowConv2d(problem, blocks, r.tiling, ns(_BINARY, r), isa.dotprod)
-    if isa.wide:
+    if isa.wide and holds(geometry, 1):
         for r in held_tilings(problem, blocks):
             yield HeldConv2d(problem, blocks, r.tiling, ns(_BINARY, r))
+        return
     for r in word_tilings(isa, problem, blocks):
         cost = ns(_BINARY, r)
         if not uniform:
             yield XnorConv2d(problem, blocks, r.tiling, cost)
-        elif isa.dotprod:
+        elif isa.dotprod and geometry.steps > 1:
             yield WordConv2d(problem, blocks, r.tiling, cost, isa.unroll)
         else:
             yield ByteConv2d(problem, blocks, r.tiling, cost, isa.unroll, isa.widen)

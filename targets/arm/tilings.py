@@ -20,6 +20,8 @@ _WORD: Slowdowns = {(2, 1): 1.09, (3, 1): 1.2, (1, 4): 1.2, (1, 3): 1.22, (1, 2)
 # with the instructions in the order that suits two pipes; in LLVM's generic order this tile
 # spills, and so does (4, 1)
 _WORD_SCHEDULED: Slowdowns = {**_WORD, (2, 2): 1.07}
+# without a loop the sums of larger tiles need the stack
+_WORD_SINGLE: Slowdowns = {(2, 1): 1.09, (1, 2): 1.22, (1, 1): 1.35}
 _WORD_16_REGISTERS: Slowdowns = {(2, 1): 1.1, (1, 2): 1.2, (1, 1): 1.3}
 # one pixel reaches 1.04 with its weights at hand, and reads them twice as often as two
 _ROW: Slowdowns = {(2, 1): 1.0, (3, 1): 1.01, (4, 1): 1.02, (1, 1): 1.17}
@@ -31,6 +33,8 @@ def word_tilings(isa: Isa, problem: Conv2d, blocks: Blocks) -> list[Ranked]:
     """Tiles of `WordConv2d` and `ByteConv2d`."""
     if isa.registers == 16:
         return _offered(problem, blocks, _WORD_16_REGISTERS)
+    if Geometry(problem, blocks).steps == 1:
+        return _offered(problem, blocks, _WORD_SINGLE)
     scheduled = isa.mcpu in ("cortex-a72", "cortex-a76")
     return _offered(problem, blocks, _WORD_SCHEDULED if scheduled else _WORD)
 
