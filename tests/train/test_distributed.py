@@ -109,19 +109,30 @@ def test_alone_without_torchrun() -> None:
     assert not torch.distributed.is_initialized()
 
 
-def test_statistics_of_batches_are_the_leaders_in_all_processes(tmp_path: Path) -> None:
-    """What is validated is what the leader writes."""
+def test_epoch_is_that_of_one_process(tmp_path: Path) -> None:
+    """Without BN; and the statistics of BN, which is validated, are those that the leader writes."""
     program = tmp_path / "program.py"
     program.write_text(
         """
 import torch
 from pathlib import Path
-from qcompiler.train.distributed import join_group
+from qcompiler.train.distributed import Group, join_group
 from qcompiler.train.trainer import Trainer
 from tests.train.tiny import config, conv, data
+
+class Plain:
+    def build(self, shape, classes):
+        return torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, classes))
+
 torch.set_num_threads(1)
 group = join_group("cpu")
-trainer = Trainer(config(Path("unused"), conv()), conv(), data(), group)
+chosen = config(Path("unused"), conv(), optimizer="sgd")
+alone, together = (
+    Trainer(chosen, Plain(), data(), each).run_epoch(1, lambda: None, lambda: False)
+    for each in (Group(torch.device("cpu")), group)
+)
+assert abs(alone.loss - together.loss) < 1e-5 and abs(alone.accuracy - together.accuracy) < 0.01, (alone, together)
+trainer = Trainer(chosen, conv(), data(), group)
 trainer.run_epoch(1, lambda: None, lambda: False)
 found = group.gather([buffer.tolist() for buffer in trainer.model.buffers()])
 assert found[0] == found[1], found

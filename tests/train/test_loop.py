@@ -380,7 +380,14 @@ def test_missing_gpu(tmp_path: Path) -> None:
 
 def test_callers_settings_are_left_as_they_were(tmp_path: Path) -> None:
     threads, handler = torch.get_num_threads(), signal.getsignal(signal.SIGINT)
-    train(config(tmp_path, epochs=1, threads=2 if threads == 1 else 1), mlp(), data=data())
+    inside: list[tuple[int, bool]] = []
+    chosen = config(tmp_path, epochs=1, threads=2 if threads == 1 else 1)
+
+    def look() -> None:
+        inside.append((torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()))
+
+    train(chosen, mlp(), data=data(), progress=AtStep(1, look))
+    assert inside == [(chosen.threads, True)]
     assert torch.get_num_threads() == threads
     assert signal.getsignal(signal.SIGINT) is handler
     assert not torch.are_deterministic_algorithms_enabled()
