@@ -9,11 +9,15 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
+from torch import Tensor
 
 from qcompiler.cli_train import Asked, qtrain, split_words
 from qcompiler.errors import UsageError
+from qcompiler.train import evaluate
+from qcompiler.train.data import Split
 from tests.train import files
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -146,8 +150,26 @@ def test_fixed_point_is_recorded(place: Path, command: Command) -> None:
     assert f"test accuracy {fixed:.2%} on 20 images" in done.out
 
 
+def test_fixed_point_is_calibrated_by_training_images(
+    place: Path, command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counts = []
+    simulate = evaluate.evaluate_fixed
+
+    def watched(path: Path, split: Split, calibration: Tensor) -> Any:
+        counts.append((len(split), len(calibration)))
+        return simulate(path, split, calibration)
+
+    monkeypatch.setattr(evaluate, "evaluate_fixed", watched)
+    assert command("run/seed0", "--test", "--mode", "fixed").status == 0
+    # 40 images, of which 10 are for validation
+    assert counts == [(20, 30)]
+
+
 def test_other_checkpoints_are_not_recorded(place: Path, command: Command) -> None:
-    before = Path("run/seed0/run.json").read_text()
+    log = json.loads(Path("run/seed0/run.json").read_text())
+    before = json.dumps({**log, "fixed": None})
+    Path("run/seed0/run.json").write_text(before)
     assert command("run/seed0", "--test", "--mode", "fixed", "--checkpoint", "run/seed0/last.pt").status == 0
     assert Path("run/seed0/run.json").read_text() == before
 
