@@ -77,12 +77,16 @@ def write(target: Expr, value: Expr, index: Expr) -> None:
 
 
 def split(value: Expr, extent: int) -> tuple[Expr, Expr]:
-    """Quotient and remainder of a non-negative index by a constant."""
+    """Quotient and remainder, int64, of an index from 0 to 2^31 - 1 by a constant.
+
+    Both are divided as 32 bits: 32-bit processors divide longer ones by calling the compiler's library.
+    """
     if extent == 1:
         return value, T.int64(0)
     if isinstance(value, int):
         return value // extent, value % extent
-    return T.truncdiv(value, T.int64(extent)), T.truncmod(value, T.int64(extent))
+    short, by = T.Cast("int32", value), T.int32(extent)
+    return i64(T.truncdiv(short, by)), i64(T.truncmod(short, by))
 
 
 def fenced(value: Expr, count: int = LANES) -> Expr:

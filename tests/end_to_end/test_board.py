@@ -137,5 +137,5 @@ def check_qrun(bundle: Path, address: str, folder: Path) -> None:
     done = subprocess.run(list(map(str, command)), cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert f"cnn on {address}: median " in done.stdout and "2 threads, variant dotprod" in done.stdout
-    assert "row_conv2d" in done.stdout and "all steps" in done.stdout
+    assert "held_conv2d" in done.stdout and "all steps" in done.stdout
     assert_same(folder / "out.npz", emulated(bundle, "dotprod"))

@@ -22,8 +22,8 @@ from tests.targets.emulated import missing
 PREFIXES = {"x86_64": "", "aarch64": "aarch64-linux-gnu-", "arm": "arm-linux-gnueabihf-"}
 # all that a network without exponentials and the like may ask the system for; with threads, pthreads too
 LIBC = {"clock_gettime", "getauxval", "memcpy", "memset"}
-# 64-bit divisions, which 32-bit processors lack, are functions of the compiler that it links in itself
-COMPILER = {"arm": {"_GLOBAL_OFFSET_TABLE_", "__divdi3", "__moddi3"}}
+# what a linker provides
+LINKER = {"arm": {"_GLOBAL_OFFSET_TABLE_"}}
 THREADS = re.compile(r"pthread_(create|join|sigmask|(mutex|cond)_\w+)|sched_yield|sigfillset")
 LIMIT = 64 * 1024
 CXX = ("-std=c++17", "-O2", "-Wall", "-Wextra", "-Wpedantic", "-Werror")
@@ -67,7 +67,7 @@ def test_libraries_are_small_and_ask_for_libc_alone(
     objects = chain.run("nm", "--undefined-only", archive, folder=folder).split(f"{name}_threads.o:")
     core, threads = (set(re.findall(r"^\s+U (\S+)$", text, re.MULTILINE)) for text in objects)
     # the first object is all that a program without threads links
-    assert core <= LIBC | COMPILER.get(architecture, set())
+    assert core <= LIBC | LINKER.get(architecture, set())
     internal = re.compile(rf"{name}_internal_\w+")
     assert not [symbol for symbol in threads - LIBC if not THREADS.fullmatch(symbol) and not internal.fullmatch(symbol)]
     assert not re.search(r"^[0-9a-f ]*\s[wvWV] ", chain.run("nm", archive, folder=folder), re.MULTILINE)

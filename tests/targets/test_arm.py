@@ -124,8 +124,8 @@ def test_objects_call_nothing_but_the_compilers_own_library(
 ) -> None:
     path = object_code(variant.kernels(problem)[0], variant, tmp_path / "k.o", "some_name")
     listing = subprocess.run(["nm", "--undefined-only", path], capture_output=True, text=True, check=True).stdout
-    # 32-bit ARM has no division of 64-bit numbers, and names the unwinder; both are in libgcc, which is linked in
-    allowed = set() if variant.isa.wide else {"__divdi3", "__moddi3", "__aeabi_unwind_cpp_pr0"}
+    # 32-bit ARM names the unwinder, which is in libgcc, which is linked in
+    allowed = set() if variant.isa.wide else {"__aeabi_unwind_cpp_pr0"}
     assert set(re.findall(r"\S+$", listing, re.MULTILINE)) <= allowed
 
 
