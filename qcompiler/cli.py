@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 import typer
 from rich.console import Console
 
-from qcompiler.command import Task, main
+from qcompiler.command import Debug, Task, Version, main
 from qcompiler.errors import UsageError
 
 if TYPE_CHECKING:
@@ -50,8 +50,6 @@ numpy.savez("in.npz", **{"input": array}). Exit status: 0 done, 2 usage, 3 unsup
 _compile_app = typer.Typer(add_completion=False, rich_markup_mode=None)
 _run_app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
-Debug = Annotated[bool, typer.Option("--debug", help="Show a traceback with an error.")]
-
 
 def qcompile() -> NoReturn:
     """Entry point of the command qcompile."""
@@ -85,6 +83,7 @@ def _compile_command(
     save_ir: Annotated[Path | None, typer.Option(metavar="DIR", help="Save the graph after each pass.")] = None,
     explain: Annotated[bool, typer.Option("--explain", help="Say why each layer is or is not binary.")] = False,
     debug: Debug = False,
+    show_version: Version = False,
 ) -> Task:
     options: dict[str, Any] = {
         "target": target,
@@ -114,6 +113,7 @@ def _run_command(
     remote_key: Annotated[str | None, typer.Option(metavar="KEY", help="Key of the server; default: none.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     debug: Debug = False,
+    show_version: Version = False,
 ) -> Task:
     if remote is None and remote_key is not None:
         raise UsageError("--remote-key needs --remote", remedy="name the server with --remote HOST:PORT")

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 import typer
 from rich.console import Console
 
-from qcompiler.command import Task, main
+from qcompiler.command import Debug, Task, Version, main
 from qcompiler.errors import UsageError
 
 if TYPE_CHECKING:
@@ -88,7 +88,8 @@ def _train_command(
     data_dir: Annotated[
         str | None, typer.Option(metavar="DIR", help="Where the data set is; default: download.")
     ] = None,
-    debug: Annotated[bool, typer.Option("--debug", help="Show a traceback with an error.")] = False,
+    debug: Debug = False,
+    show_version: Version = False,
 ) -> Task:
     config, overrides = split_words(words)
     overrides = [*(override or ()), *overrides, *([] if data_dir is None else [f"data_dir={data_dir}"])]

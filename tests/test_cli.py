@@ -15,6 +15,7 @@ import pytest
 from qcompiler.bundle.write import write
 from qcompiler.cli import parse_bits, parse_shape
 from qcompiler.errors import UsageError
+from qcompiler.version import version
 from tests.bundle import programs
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -157,6 +158,12 @@ def test_help_teaches() -> None:
     for name in ("qrun", "qcompile"):
         done = command(name, "--help")
         assert done.returncode == 0 and "Examples:" in done.stdout and "Exit status:" in done.stdout
+
+
+@pytest.mark.parametrize("name", ["qrun", "qcompile"])
+def test_the_version(name: str) -> None:
+    done = command(name, "--version")
+    assert (done.returncode, done.stdout, done.stderr) == (0, f"qcompiler {version()}\n", "")
 
 
 def test_qrun_imports_no_compiler(out: Path) -> None:
