@@ -179,10 +179,8 @@ def taps_inside(problem: Pool2d, axis: int, position: Expr, padded: bool) -> tup
     start = position * stride - before
     low, high = (-before, size + after) if padded else (0, size)
     # the number of taps below a bound b is ceil((b - start) / dilation), kept within 0..kernel
-    bounds = [
-        T.max(i64(0), T.min(i64(kernel), i64(T.truncdiv(T.Cast("int32", bound - start + (dilation - 1)), T.int32(dilation)))))
-        for bound in (low, high)
-    ]
+    below = [T.Cast("int32", bound - start + (dilation - 1)) for bound in (low, high)]
+    bounds = [T.max(i64(0), T.min(i64(kernel), i64(T.truncdiv(b, T.int32(dilation))))) for b in below]
     return T.bind(bounds[0]), T.bind(bounds[1])
 
 
