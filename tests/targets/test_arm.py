@@ -62,6 +62,7 @@ DEEP: dict[str, Problem] = {
     "held, no padding": layer(192, 32, 3, 4, 1),
     "held, full registers": layer(256, 32, 3, 4, 1),
     "held, runs apart": dataclasses.replace(layer(50, 32), kernel=(3, 2), dilations=(1, 2)),
+    "held, matrix row": layer(320, 40, 1, 1, 1),
     "held, 15 runs": layer(960, 16, 2, 5, 1),
 }
 
