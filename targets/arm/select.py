@@ -51,7 +51,8 @@ def _binary(isa: Isa, problem: Conv2d, blocks: Blocks, ns: Callable[[float, Rank
     if isa.wide and holds(geometry, 1):
         for r in held_tilings(problem, blocks):
             yield HeldConv2d(problem, blocks, r.tiling, ns(_BINARY, r))
-        return
+        if not geometry.skips_rows:
+            return
     for r in word_tilings(isa, problem, blocks):
         cost = ns(_BINARY, r)
         if not uniform:

@@ -10,6 +10,7 @@ from qcompiler.targets.arm.held_conv import holds
 from qcompiler.targets.arm.machine import Isa
 from qcompiler.targets.problem import Conv2d
 from qcompiler.targets.vector.blocks import Blocks
+from qcompiler.targets.vector.borders import borders_of
 from qcompiler.targets.vector.direct import Geometry
 from qcompiler.targets.vector.tilings import Ranked, ranked, streams
 
@@ -46,9 +47,12 @@ def row_tilings(problem: Conv2d, blocks: Blocks) -> list[Ranked]:
 
 
 def held_tilings(problem: Conv2d, blocks: Blocks) -> list[Ranked]:
-    """Tiles of `HeldConv2d`."""
+    """Tiles of `HeldConv2d`, which visits the rows of zero padding where other forms skip them."""
     geometry = Geometry(problem, blocks)
-    return _offered(problem, blocks, {tile: s for tile, s in _HELD.items() if holds(geometry, tile[0])})
+    borders = borders_of(problem)
+    visited = borders.row_taps[borders.row_class]
+    waste = visited.size / max(visited.sum(), 1) if geometry.skips_rows else 1.0
+    return _offered(problem, blocks, {tile: s * waste for tile, s in _HELD.items() if holds(geometry, tile[0])})
 
 
 def _offered(problem: Conv2d, blocks: Blocks, slowdowns: Slowdowns) -> list[Ranked]:
