@@ -26,7 +26,6 @@ from qcompiler.report import BINARY_OPS
 from qcompiler.train.data import Data, Split, to_input
 from qcompiler.train.evaluate import EVALUATION_BATCH, bundle_classes
 from qcompiler.train.work import LayerWork, traced_work
-from qcompiler.verify import Verification
 from qcompiler.widths import WIDEST
 
 ONNX_FILE = "model.onnx"
@@ -46,9 +45,10 @@ class Deployment:
 
     images: of the test set. same_class_onnxruntime, same_class_bundle: how many of them have torch's class. differing:
     how many have another class in one of the two, through signs and roundings that float rounding errors decide.
-    quantized_layers: layers whose weights and input have at most 8 bits. exact: all of them run on integers and gave
-    onnxruntime's codes on every verified image. us_per_image: median on one thread, batch 1, beside onnxruntime's
-    with its optimisations. lacks: the widths that the compiler has no kernels for, or why it refused; None if nothing.
+    quantized_layers: layers whose weights and input have at most 8 bits. exact: all of them run on integers; the
+    verification of the bundle holds their results equal to onnxruntime's. us_per_image: median on one thread, batch 1,
+    beside onnxruntime's with its optimisations. lacks: the widths that the compiler has no kernels for, or why it
+    refused; None if nothing.
     """
 
     onnx_bytes: int
@@ -88,7 +88,7 @@ def deploy(model: nn.Module, data: Data, directory: str | Path, *, mcpu: Sequenc
     )
     compiled: dict[str, Any]
     try:
-        bundle, verified = _compiled(exported.path, folder / BUNDLE, data.test.images[:VERIFIED_IMAGES], mcpu)
+        bundle = _compiled(exported.path, folder / BUNDLE, data.test.images[:VERIFIED_IMAGES], mcpu)
         in_bundle = bundle_classes(bundle, data.test)
         differing = data.test.images[(in_bundle != classes) | (in_onnxruntime != classes)]
         if len(differing):
@@ -96,22 +96,18 @@ def deploy(model: nn.Module, data: Data, directory: str | Path, *, mcpu: Sequenc
         compiled = {
             "same_class_bundle": int((in_bundle == classes).sum()),
             "differing": len(differing),
-            **_figures(bundle, verified, data.test, layers),
+            **_figures(bundle, data.test, layers),
         }
     except UnsupportedModel as error:
         compiled = {"lacks": str(error)}
     return {**asdict(deployment), **compiled}
 
 
-def _compiled(path: Path, output: Path, images: torch.Tensor, mcpu: Sequence[str]) -> tuple[Bundle, list[Verification]]:
-    """The bundle, and the figures of its verification on `images`, uint8 [n, C, H, W]."""
-    verified: list[Verification] = []
+def _compiled(path: Path, output: Path, images: torch.Tensor, mcpu: Sequence[str]) -> Bundle:
+    """The bundle, verified on `images`, uint8 [n, C, H, W]."""
     inputs = {INPUT: to_input(images).numpy()}
     shapes = {INPUT: (1, *images.shape[1:])}
-    bundle = qcompiler.compile(
-        path, mcpu=mcpu, output=output, shapes=shapes, inputs=inputs, force=True, verified=verified.append
-    )
-    return bundle, verified
+    return qcompiler.compile(path, mcpu=mcpu, output=output, shapes=shapes, inputs=inputs, force=True)
 
 
 def _check_rounding(frozen: nn.Module, path: Path, images: torch.Tensor, mcpu: Sequence[str]) -> None:
@@ -125,16 +121,14 @@ def _check_rounding(frozen: nn.Module, path: Path, images: torch.Tensor, mcpu: S
         _compiled(path, Path(folder) / BUNDLE, images, mcpu)
 
 
-def _figures(
-    bundle: Bundle, verified: Sequence[Verification], split: Split, layers: Sequence[LayerWork]
-) -> dict[str, Any]:
+def _figures(bundle: Bundle, split: Split, layers: Sequence[LayerWork]) -> dict[str, Any]:
     """The fields of the bundle that are not about classes."""
     missing = missing_widths(layers, bundle.report["rows"])
     quantized = any(map(_is_quantized, layers))
     return {
         "library_bytes": bundle.manifest.files[bundle.manifest.library].bytes,
         "weight_bytes": bundle.report["constant_bytes"],
-        "exact": not missing and not any(each.ties for each in verified) if quantized else None,
+        "exact": not missing if quantized else None,
         "us_per_image": _bundle_time(bundle, to_input(split.images[:1]).numpy()),
         "lacks": ", ".join(missing) or None,
     }
