@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import onnx_ir as ir
 
 from qcompiler.ir.provenance import REASON, label
@@ -14,8 +16,13 @@ from qcompiler.passes.extract_scales import signs_and_scales
 from qcompiler.passes.ranges import Codes, IntegerRanges
 from qcompiler.passes.result import PassResult, Refusal
 
+Array = npt.NDArray[Any]
+
 _LAYERS = ("Conv", "MatMul", "Gemm", "ConvTranspose")
 _SAMPLE = 1 << 16
+_WIDEST = 8
+# how far from an integer a weight over its scale may be
+_PRECISION = 1e-3
 _MOVES = ("Reshape", "Transpose", "MaxPool", "Pad", "Slice", "Identity")
 
 
@@ -51,15 +58,20 @@ def reason_for(node: ir.Node, ranges: IntegerRanges) -> str:
 
 
 def _about_activations(node: ir.Node, ranges: IntegerRanges) -> str:
-    value = node.inputs[0]
+    value, pad = node.inputs[0], None
     if constant_of(value) is not None:
         return "the left operand is a constant; put the weights on the right"
     while is_op(value.producer(), *_MOVES):
+        pad = value.producer() if is_op(value.producer(), "Pad") else pad
         value = value.producer().inputs[0]
     origin = value.producer()
     if is_op(origin, "Sign"):
         ternary = "activations are ternary: sign(0) = 0; use x >= 0 instead of sign"
         return str(origin.metadata_props.get(REASON, ternary))
+    codes = ranges.codes(value)
+    if pad is not None and codes is not None and codes.binary:
+        mode = pad.attributes.get_string("mode", "constant")
+        return f"the signs pass {label(pad)} of mode {mode}; pad them with zeros in the layer, or pad before the sign"
     kind = _kind(node.inputs[0], value, ranges)
     where = f"it reads the graph input '{value.name}'"
     if origin is not None:
@@ -97,10 +109,34 @@ def _about_weights(node: ir.Node) -> str:
     split = signs_and_scales(weights, 0 if node.op_type == "Conv" else -1)
     if split is not None and split[0].all():
         return ""
-    sample = weights.reshape(-1)[:_SAMPLE]
-    levels = np.unique(sample).size
-    if levels == 3:
+    if np.unique(weights.reshape(-1)[:_SAMPLE]).size == 3:
         return "the weights are ternary (three values); binarize them with sign(W)"
-    if levels < min(256, sample.size // 4):
-        return f"the weights have {levels} values; binarize them with sign(W)"
+    bits = _grid_bits(weights, 0 if node.op_type == "Conv" else -1)
+    if bits is not None:
+        return f"the weights are {bits}-bit integers with a scale; only 1-bit weights run on bits: use sign(W)"
     return "the weights are real; binarize them with sign(W)"
+
+
+def _grid_bits(weights: Array, axis: int) -> int | None:
+    """Width of integers that are the weights but for one scale per output channel; None if no eight bits hold them."""
+    widest = 0
+    for channel in np.moveaxis(weights, axis, 0):
+        bits = _bits_of(np.unique(channel))
+        if bits is None:
+            return None
+        widest = max(widest, bits)
+    return widest
+
+
+def _bits_of(levels: Array) -> int | None:
+    """The same for the different values of one channel: the coarsest grid through zero that has all of them."""
+    largest = float(np.abs(levels).max())
+    if levels.size > 2**_WIDEST or largest == 0:
+        return None if largest else 1
+    grids = np.arange(1, 2**_WIDEST)[:, None] * (levels.astype(np.float64) / largest)
+    fitting = np.flatnonzero((np.abs(grids - np.rint(grids)) < _PRECISION).all(1))
+    if not fitting.size:
+        return None
+    codes = np.rint(grids[fitting[0]])
+    bits = int(np.ceil(np.log2(max(codes[-1], 0) - min(codes[0], 0) + 1)))
+    return bits if bits <= _WIDEST else None

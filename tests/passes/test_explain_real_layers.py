@@ -6,6 +6,10 @@ from tests.passes.comparison import apply, graph, normal, ops_of, signs, the
 
 GENERATOR = np.random.default_rng(0)
 SIGNS = signs(GENERATOR, 4, 2, 3, 3)
+# from -8 to 7, another scale for each channel
+GRID = np.float32([[[[0.1]]], [[[0.3]]], [[[0.7]]], [[[1.1]]]]) * GENERATOR.integers(-8, 8, SIGNS.shape).astype(
+    np.float32
+)
 TERNARY = np.sign(np.round(normal(GENERATOR, 4, 2, 3, 3)))
 
 
@@ -21,6 +25,16 @@ TERNARY = np.sign(np.round(normal(GENERATOR, 4, 2, 3, 3)))
         ),
         ("b = qcompiler.Binarize (x)\n y = Conv (b, w)", TERNARY, ["the weights are ternary"]),
         ("b = qcompiler.Binarize (x)\n y = Conv (b, w)", normal(GENERATOR, 4, 2, 3, 3), ["the weights are real"]),
+        (
+            "b = qcompiler.Binarize (x)\n y = Conv (b, w)",
+            GRID,
+            ["the weights are 4-bit integers with a scale", "only 1-bit weights"],
+        ),
+        (
+            "b = qcompiler.Binarize (x)\n p = Pad <mode = 'reflect'> (b, pads)\n y = Conv (p, w)",
+            SIGNS,
+            ["the signs pass Pad 'Pad_p' of mode reflect", "pad them with zeros in the layer"],
+        ),
         ("b = Sign (x)\n y = Conv (b, w)", SIGNS, ["activations are ternary", "x >= 0"]),
         ("c = Clip (x, low, high)\n b = Round (c)\n y = Conv (b, w)", SIGNS, ["2-bit integers (0 to 3)"]),
         (
@@ -41,8 +55,9 @@ def test_reasons(body, weights, words):
         "high": np.asarray(3, np.float32),
         "scale": np.asarray(0.3, np.float32),
         "point": np.asarray(0, np.uint8),
+        "pads": np.array([0, 0, 1, 1, 0, 0, 1, 1]),
     }
-    model = graph(f"g (float[1, 2, 6, 6] x) => (y) {{ {body} }}", w=weights, **constants)
+    model = graph(f"g (float[1, 2, 6, 6] x) => (y) {{ {body} }}".replace("'", '"'), w=weights, **constants)
     before = ops_of(model)
     result = apply(ExplainRealLayers(), model)
     assert ops_of(model) == before
