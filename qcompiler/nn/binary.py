@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from qcompiler.errors import UnsupportedModel, UsageError
+from qcompiler.nn.estimators import Estimator, straight_through
 from qcompiler.nn.estimators import estimator as find_estimator
-from qcompiler.nn.estimators import straight_through
 from qcompiler.nn.fixed import Fixed
 from qcompiler.nn.grid import Grid
 from qcompiler.nn.quantizers import Quantizer
@@ -24,14 +24,20 @@ class Binarize(Quantizer):
 
     scale: None for 1, "tensor" for mean|x|, "channel" for mean|x| over all axes but the first (XNOR-Net's alpha).
     centre: subtract the mean over the input channels after each update (XNOR-Net). stochastic: while training,
-    +1 with probability clip((x + 1) / 2, 0, 1) (BinaryConnect). estimator: clip, identity, polynomial or swish.
+    +1 with probability clip((x + 1) / 2, 0, 1) (BinaryConnect). estimator: an Estimator, or the name of one: clip,
+    identity, polynomial or swish.
     """
 
     bits = 1
     clip = (-1.0, 1.0)
 
     def __init__(
-        self, *, scale: Scale = None, centre: bool = False, stochastic: bool = False, estimator: str = "clip"
+        self,
+        *,
+        scale: Scale = None,
+        centre: bool = False,
+        stochastic: bool = False,
+        estimator: str | Estimator = "clip",
     ) -> None:
         super().__init__()
         self.scale = _check_scale(scale)
@@ -80,14 +86,19 @@ class Ternarize(Quantizer):
     """+scale above the threshold, -scale below its negative, else 0.
 
     threshold: a number (0.5 and 0.05 are published) or "mean" for 0.7 * mean|x|. scale: None for 1, "tensor" or
-    "channel" for the mean magnitude of the elements beyond the threshold (Ternary Weight Networks).
+    "channel" for the mean magnitude of the elements beyond the threshold (Ternary Weight Networks). estimator: as for
+    `Binarize`.
     """
 
     bits = 2
     clip = (-1.0, 1.0)
 
     def __init__(
-        self, *, threshold: float | Literal["mean"] = 0.5, scale: Scale = None, estimator: str = "clip"
+        self,
+        *,
+        threshold: float | Literal["mean"] = 0.5,
+        scale: Scale = None,
+        estimator: str | Estimator = "clip",
     ) -> None:
         super().__init__()
         if threshold != "mean" and not (isinstance(threshold, int | float) and 0 < threshold < 1):

@@ -68,8 +68,12 @@ SWISH = Estimator("swish", _swish, _swish_derivative)
 ESTIMATORS = {each.name: each for each in (CLIP, IDENTITY, POLYNOMIAL, SWISH)}
 
 
-def estimator(name: str) -> Estimator:
-    """The estimator of that name; UsageError names the nearest one if there is none."""
+def estimator(name: str | Estimator) -> Estimator:
+    """The estimator of that name, or the one given; UsageError names the nearest one if there is none."""
+    if isinstance(name, Estimator):
+        return name
+    if not isinstance(name, str):
+        raise UsageError(f"estimator is {name!r}", remedy=f"give an Estimator or one of {', '.join(ESTIMATORS)}")
     if name not in ESTIMATORS:
         nearest = get_close_matches(name, ESTIMATORS, 1)
         hint = f"did you mean '{nearest[0]}'?" if nearest else f"known: {', '.join(ESTIMATORS)}"
@@ -81,15 +85,15 @@ class _StraightThrough(torch.autograd.Function):
     """`value` forward; the gradient times the estimator's derivative at x backward."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, value: Tensor, name: str) -> Tensor:
+    def forward(ctx: Any, x: Tensor, value: Tensor, through: Estimator) -> Tensor:
         ctx.save_for_backward(x)
-        ctx.name = name
+        ctx.through = through
         return value.view_as(value)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
         (x,) = ctx.saved_tensors
-        return gradients[0] * ESTIMATORS[ctx.name].derivative(x), None, None
+        return gradients[0] * ctx.through.derivative(x), None, None
 
 
 class _Clipped(torch.autograd.Function):
@@ -123,7 +127,7 @@ def straight_through(value: Tensor, x: Tensor, through: Estimator) -> Tensor:
     """`value` (shape of x, computed from x), with the gradient through.derivative(x) with respect to x."""
     if through is CLIP:
         return clipped_gradient(value, x, -1.0, 1.0)
-    result: Tensor = _StraightThrough.apply(x, value.detach(), through.name)
+    result: Tensor = _StraightThrough.apply(x, value.detach(), through)
     return result
 
 

@@ -47,6 +47,7 @@ def test_bits_outside_the_range(name: str, bits: Any) -> None:
         (lambda: q.Binarize(estimator="polynomal"), "did you mean 'polynomial'"),
         (lambda: q.Binarize(estimator="?"), "known: clip, identity"),
         (lambda: q.Ternarize(estimator="clipp"), "did you mean 'clip'"),
+        (lambda: q.Binarize(estimator=3), "estimator is 3; give an Estimator or one of clip, identity"),
         (lambda: q.Binarize(scale="row"), "row.*channel"),
         (lambda: q.Ternarize(scale="row"), "row.*channel"),
         (lambda: q.Ternarize(threshold=0), "threshold.*0"),

@@ -223,3 +223,20 @@ def test_gradients_in_float32_are_those_in_float64(quantizer: nn.Module) -> None
     assert leaf.grad is not None and leaf.grad.dtype == torch.float32
     expected = gradient(quantizer, x.double().numpy(), above.double().numpy())
     np.testing.assert_allclose(leaf.grad.numpy(), expected, rtol=1e-4, atol=1e-6)
+
+
+def test_an_estimator_is_given_by_name_or_itself() -> None:
+    x = torch.tensor([-0.5, 0.25, 2.0])
+    own = q.Estimator("double", lambda x: 2 * x, lambda x: torch.full_like(x, 2))
+    for make in (q.Binarize, q.Ternarize):
+        for given, named in ((q.POLYNOMIAL, "polynomial"), (q.CLIP, "clip")):
+            found = [_gradient(make(estimator=each), x) for each in (given, named)]
+            assert torch.equal(*found)
+        assert torch.equal(_gradient(make(estimator=own), x), torch.full_like(x, 2))
+
+
+def _gradient(quantizer: nn.Module, x: torch.Tensor) -> torch.Tensor:
+    x = x.clone().requires_grad_()
+    quantizer(x).sum().backward()
+    assert x.grad is not None
+    return x.grad
