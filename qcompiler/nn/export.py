@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import logging
 import os
 import warnings
@@ -24,8 +25,10 @@ from qcompiler.nn.fixed import DOMAIN
 from qcompiler.nn.freeze import freeze
 from qcompiler.nn.functions import attach_quantizer_bodies
 from qcompiler.nn.tidy import module_path, tidy
+from qcompiler.place import check_file
 
 OPSET = 18
+_AS_TENSOR = "torch.from_numpy makes one of an array"
 IR_VERSION = 10
 """What tools of the year 2024 read; newer ones read it too."""
 
@@ -54,16 +57,20 @@ def export_onnx(
 ) -> Export:
     """Write `model`, frozen, as an ONNX file that stock onnxruntime, QONNX tools and qcompiler read.
 
-    example: the input, or one tensor for each of `inputs`; the file is for these shapes, or with `dynamic_batch` for
+    example: the input, or one tensor for each of `inputs`, and one name of `outputs` for each output; the file is for these shapes, or with `dynamic_batch` for
     any length of their first axis. check: run the file in onnxruntime on the example and compare it with torch.
     The file replaces an existing one when it is complete and correct. The model itself is left as it is.
-    Raises UsageError (the model does not take the example, `path` cannot be written), UnsupportedModel (no constant
-    quantizer, or no ONNX form), VerificationFailed (onnxruntime computes something else than torch).
+    Raises UsageError (the model does not take the example, is not of float32, or has other outputs; `path` cannot be
+    written), UnsupportedModel (no constant quantizer, or no ONNX form), VerificationFailed (onnxruntime computes
+    something else than torch).
     """
+    check_file(Path(path))
+    _check_names([*inputs, *outputs])
     model = getattr(model, "_orig_mod", model)  # what torch.compile wraps
+    tensors = _tensors(example)
+    _check_float32(model, tensors)
     frozen = freeze(model).cpu()
-    tensors = [tensor.detach().cpu() for tensor in ([example] if isinstance(example, Tensor) else example)]
-    _check_example(frozen, tensors, inputs)
+    _check_example(frozen, tensors, inputs, outputs)
     if dynamic_batch:
         # the exporter takes an axis of length 1 for a constant
         tensors = [torch.cat([tensor, tensor]) if len(tensor) == 1 else tensor for tensor in tensors]
@@ -79,12 +86,36 @@ def export_onnx(
     return Export(Path(path), _written(file, Path(path)), difference)
 
 
-def _check_example(frozen: nn.Module, example: Sequence[Tensor], inputs: Sequence[str]) -> None:
+def _check_names(names: Sequence[str]) -> None:
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        raise UsageError(f"'{twice}' names two inputs or outputs", remedy="choose a name of its own for each")
+
+
+def _tensors(example: Tensor | Sequence[Tensor]) -> list[Tensor]:
+    """The example's tensors on the CPU."""
+    given = [*example] if isinstance(example, list | tuple) else [example]
+    wrong = next((each for each in given if not isinstance(each, Tensor)), None)
+    if wrong is not None:
+        kind = type(wrong).__name__
+        raise UsageError(f"the example is of type {kind}, expected a tensor or a list of them", remedy=_AS_TENSOR)
+    return [tensor.detach().cpu() for tensor in given]
+
+
+def _check_float32(model: nn.Module, example: Sequence[Tensor]) -> None:
+    """Refuse the other float types: the grids, and the comparison with onnxruntime, are of float32."""
+    held = [(f"'{name}'", tensor) for name, tensor in (*model.named_parameters(), *model.named_buffers())]
+    for name, tensor in [*held, *(("the example", tensor) for tensor in example)]:
+        if tensor.is_floating_point() and tensor.dtype != torch.float32:
+            raise UsageError(f"{name} is {tensor.dtype}, expected float32", remedy="call .float() on model and example")
+
+
+def _check_example(frozen: nn.Module, example: Sequence[Tensor], inputs: Sequence[str], outputs: Sequence[str]) -> None:
     if len(example) != len(inputs):
         raise UsageError(f"{len(example)} example tensors for {len(inputs)} inputs ({', '.join(inputs)})")
     try:
         with torch.no_grad():
-            frozen(*example)
+            result = frozen(*example)
     except QCompilerError:
         raise
     except (RuntimeError, TypeError, ValueError, IndexError) as error:
@@ -93,6 +124,18 @@ def _check_example(frozen: nn.Module, example: Sequence[Tensor], inputs: Sequenc
             f"the model cannot run on an example of shape {shapes}: {_first_line(error)}",
             remedy="give one example of the model's input",
         ) from error
+    results = [*result] if isinstance(result, list | tuple) else [result]
+    wrong = next((each for each in results if not isinstance(each, Tensor)), None)
+    if wrong is not None:
+        raise UsageError(
+            f"the model returns {type(wrong).__name__}, expected a tensor or a tuple of tensors",
+            remedy="wrap it in a module that returns its tensors",
+        )
+    if len(results) != len(outputs):
+        raise UsageError(
+            f"the model has {len(results)} outputs, {len(outputs)} are named ({', '.join(outputs)})",
+            remedy="give one name for each: outputs=(...)",
+        )
 
 
 def _exported(
@@ -118,16 +161,15 @@ def _exported(
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep the exporter's remarks on itself from the user."""
-    logger = logging.getLogger("torch.onnx._internal.exporter._registration")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
+    """Keep the exporter's remarks on itself, and the graphs that it prints before an error, from the user."""
+    disabled = logging.root.manager.disable
+    logging.disable(max(disabled, logging.WARNING))
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), contextlib.redirect_stderr(io.StringIO()):
             warnings.simplefilter("ignore")
             yield
     finally:
-        logger.setLevel(level)
+        logging.disable(disabled)
 
 
 def _quantizer_nodes(model: ir.Model) -> list[tuple[str, ir.Node]]:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 from typing import Any
 
@@ -325,6 +326,42 @@ def test_refusals(network: nn.Module, tmp_path: Path) -> None:
     with pytest.raises(UnsupportedModel, match="torch cannot export the model"):
         export_onnx(DependsOnData(), x, tmp_path / "net.onnx")
     assert not list(tmp_path.iterdir())
+
+
+def test_what_is_no_float32_network_of_tensors_is_refused(network: nn.Module, tmp_path: Path) -> None:
+    x, path = pixels(1, 3, 8, 8), tmp_path / "net.onnx"
+    for dtype in (torch.float16, torch.bfloat16, torch.float64):
+        with pytest.raises(UsageError, match=rf"is {dtype}, expected float32; call \.float\(\)"):
+            export_onnx(copy.deepcopy(network).to(dtype), x.to(dtype), path)
+    with pytest.raises(UsageError, match="the example is torch.float64, expected float32"):
+        export_onnx(network, x.double(), path)
+    with pytest.raises(UsageError, match="the example is of type ndarray, expected a tensor.*from_numpy"):
+        export_onnx(network, x.numpy(), path)  # type: ignore[arg-type]
+    with pytest.raises(UsageError, match="the model returns dict, expected a tensor"):
+        export_onnx(ReturnsDict(), x, path)
+    with pytest.raises(UsageError, match=r"the model has 1 outputs, 2 are named \(a, b\)"):
+        export_onnx(network, x, path, outputs=("a", "b"))
+    with pytest.raises(UsageError, match="'a' names two inputs or outputs"):
+        export_onnx(network, x, path, inputs=("a",), outputs=("a",))
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_place_is_looked_at_first(tmp_path: Path) -> None:
+    # no model, so that any other check would fail
+    for place in (tmp_path, tmp_path / "missing" / "net.onnx", "/proc/none/net.onnx"):
+        with pytest.raises(UsageError, match="cannot write"):
+            export_onnx(None, None, place)  # type: ignore[arg-type]
+
+
+def test_a_refused_graph_is_not_printed(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(UnsupportedModel, match="torch cannot export the model"):
+        export_onnx(DependsOnData(), pixels(1, 3, 8, 8), tmp_path / "net.onnx")
+    assert capfd.readouterr() == ("", "")
+
+
+class ReturnsDict(nn.Module):
+    def forward(self, x: Tensor) -> dict[str, Tensor]:
+        return {"scores": x}
 
 
 class DependsOnData(nn.Module):

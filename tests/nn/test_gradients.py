@@ -229,8 +229,8 @@ def test_an_estimator_is_given_by_name_or_itself() -> None:
     x = torch.tensor([-0.5, 0.25, 2.0])
     own = q.Estimator("double", lambda x: 2 * x, lambda x: torch.full_like(x, 2))
     for make in (q.Binarize, q.Ternarize):
-        for given, named in ((q.POLYNOMIAL, "polynomial"), (q.CLIP, "clip")):
-            found = [_gradient(make(estimator=each), x) for each in (given, named)]
+        for itself, named in ((q.POLYNOMIAL, "polynomial"), (q.CLIP, "clip")):
+            found = [_gradient(make(estimator=each), x) for each in (itself, named)]
             assert torch.equal(*found)
         assert torch.equal(_gradient(make(estimator=own), x), torch.full_like(x, 2))
 
