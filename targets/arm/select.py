@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 
+from qcompiler.targets.arm.chunk_conv import ChunkConv2d
 from qcompiler.targets.arm.held_conv import HeldConv2d, holds
 from qcompiler.targets.arm.machine import Isa
 from qcompiler.targets.arm.row_conv import RowConv2d, reads_rows
-from qcompiler.targets.arm.tilings import held_tilings, row_tilings, word_tilings
+from qcompiler.targets.arm.tilings import chunk_tilings, held_tilings, row_tilings, word_tilings
 from qcompiler.targets.arm.word_conv import ByteConv2d, WordConv2d
 from qcompiler.targets.problem import Conv2d, Problem
 from qcompiler.targets.target import Kernel
@@ -45,6 +46,11 @@ def _binary(isa: Isa, problem: Conv2d, blocks: Blocks, ns: Callable[[float, Rank
     """Binary convolutions in the forms that apply."""
     geometry = Geometry(problem, blocks)
     uniform = geometry.uniform(1)
+    # with udot rows are better on two pipes; in the order for those two, chunks would need the stack. First, since all
+    # forms wait for the same memory if there are many weights
+    if isa.wide and not isa.dotprod and isa.mcpu == "generic":
+        for r in chunk_tilings(problem, blocks):
+            yield ChunkConv2d(problem, blocks, r.tiling, ns(_BINARY, r), isa.dotprod)
     if isa.wide and reads_rows(geometry):
         for r in row_tilings(problem, blocks):
             yield RowConv2d(problem, blocks, r.tiling, ns(_BINARY, r), isa.dotprod)

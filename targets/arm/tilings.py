@@ -6,6 +6,7 @@ instructions for 128 products (`python -m benchmarks.arm`).
 
 from __future__ import annotations
 
+from qcompiler.targets.arm.chunk_conv import chunk_of
 from qcompiler.targets.arm.held_conv import holds
 from qcompiler.targets.arm.machine import Isa
 from qcompiler.targets.problem import Conv2d
@@ -28,6 +29,7 @@ _WORD_16_REGISTERS: Slowdowns = {(2, 1): 1.1, (1, 2): 1.2, (1, 1): 1.3}
 _ROW: Slowdowns = {(2, 1): 1.0, (3, 1): 1.01, (4, 1): 1.02, (1, 1): 1.17}
 # one pixel reads all weights once for 16 channels
 _HELD: Slowdowns = {(2, 1): 1.0, (3, 1): 1.0, (4, 1): 1.0, (1, 1): 1.25}
+_CHUNK: Slowdowns = {(1, 1): 1.06}
 
 
 def word_tilings(isa: Isa, problem: Conv2d, blocks: Blocks) -> list[Ranked]:
@@ -44,6 +46,12 @@ def row_tilings(problem: Conv2d, blocks: Blocks) -> list[Ranked]:
     """Tiles of `RowConv2d` that are too large for `HeldConv2d`."""
     geometry = Geometry(problem, blocks)
     return _offered(problem, blocks, {tile: s for tile, s in _ROW.items() if not holds(geometry, tile[0])})
+
+
+def chunk_tilings(problem: Conv2d, blocks: Blocks) -> list[Ranked]:
+    """Tiles of `ChunkConv2d` that are too large for `HeldConv2d`."""
+    geometry = Geometry(problem, blocks)
+    return _offered(problem, blocks, _CHUNK if chunk_of(geometry) and not holds(geometry, 1) else {})
 
 
 def held_tilings(problem: Conv2d, blocks: Blocks) -> list[Ranked]:

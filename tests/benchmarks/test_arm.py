@@ -52,7 +52,7 @@ def test_binary_inner_loops_come_near_the_ceiling(layer: str, level: str) -> Non
         if not variant.isa.dotprod:
             assert row.rates["cortex-a72"] >= 80
         if level == "generic":
-            assert row.rates["cortex-a53"] >= (29 if layer.startswith("FC") else 31)
+            assert row.rates["cortex-a53"] >= 31
 
 
 @pytest.mark.skipif(shutil.which("llvm-mca") is None, reason="missing Debian package: llvm")

@@ -58,6 +58,8 @@ DEEP: dict[str, Problem] = {
     "words of 3 times 18 steps": layer(192, 16, 3, 4),
     "matrix of 1000 words": layer(32000, 20, 1, 3, 1),
     "matrix row": layer(4096, 20, 1, 1, 1),
+    "matrix row, chunks of 7": layer(1792, 40, 1, 1, 1),
+    "matrix row, chunks of 9": layer(1152, 16, 1, 1, 1),
     "held": layer(64, 32),
     "held, no padding": layer(192, 32, 3, 4, 1),
     "held, full registers": layer(256, 32, 3, 4, 1),
@@ -82,18 +84,43 @@ def test_fixed_problems(problem: Problem, variant: ArmVariant) -> None:
 @per_variant
 @pytest.mark.parametrize("channels", [64, 64 * 15, 32 * 31, *(128 * steps for steps in (7, 8, 15, 16, 31, 32, 63))])
 def test_counts_of_all_mismatches_do_not_overflow(channels: int, variant: ArmVariant) -> None:
-    x, y = (Buffer(1, 1, 4, c, dtype) for c, dtype in ((channels, "bit"), (16, "float32")))  # type: ignore[arg-type]
-    problem = Conv2d(x, 16, (1, 1), epilogue=(Step("store", into=y),))
-    made = Constants(np.ones((16, channels, 1, 1), np.float32))
-    stored = aligned(reference.store(x, -np.ones((1, channels, 1, 4), np.float32)))
-    families = {re.sub(r"_p\d.*", "", k.name): k for k in reversed(variant.kernels(problem))}
+    families = check_all_mismatches(channels, 4, variant)
     assert ("held_conv2d" in families) == (variant.isa.wide and channels % 64 == 0 and channels <= 64 * 15)
     assert ("row_conv2d" in families) == (variant.isa.wide and channels % 128 == 0 and channels * 4 > 64 * 15)
+
+
+@per_variant
+@pytest.mark.parametrize("registers", [6, 7, 8, 9, 10, 14, 16, 18, 63 * 8, 64 * 8])
+def test_counts_of_all_mismatches_of_a_single_pixel(registers: int, variant: ArmVariant) -> None:
+    families = check_all_mismatches(128 * registers, 1, variant)
+    chunks = registers in (8, 9, 14, 16, 18, 63 * 8)
+    assert ("chunk_conv2d" in families) == (variant.name == "generic" and chunks)
+
+
+def test_variants_with_and_without_dotprod_share_the_weights_of_a_matrix_row() -> None:
+    problem = layer(4096, 64, 1, 1, 1)
+    random = np.random.default_rng(0)
+    weights = np.where(random.random((64, 4096, 1, 1)) < 0.5, -1, 1).astype(np.float32)
+    constants = Constants(weights, np.zeros(64, np.float32), np.ones(64, np.float32))
+    chosen = [v.kernels(problem)[0] for v in TARGET.variants(["dotprod", "generic"])]
+    assert [k.name.split("_")[0] for k in chosen] == ["row", "chunk"]
+    for one, other in zip(*(kernel.pack(constants) for kernel in chosen), strict=True):
+        assert one.tobytes() == other.tobytes()
+
+
+def check_all_mismatches(channels: int, pixels: int, variant: ArmVariant) -> set[str]:
+    """Run a kernel of every family on bits that all differ; the families."""
+    x, y = (Buffer(1, 1, pixels, c, dtype) for c, dtype in ((channels, "bit"), (16, "float32")))  # type: ignore[arg-type]
+    problem = Conv2d(x, 16, (1, 1), epilogue=(Step("store", into=y),))
+    made = Constants(np.ones((16, channels, 1, 1), np.float32))
+    stored = aligned(reference.store(x, -np.ones((1, channels, 1, pixels), np.float32)))
+    families = {re.sub(r"_p\d.*", "", k.name): k for k in reversed(variant.kernels(problem))}
     for kernel in families.values():
         (output,) = empty_outputs(problem)
         runner = EmulatedRunner(kernel, variant, made)
         runner.call(runner.bind(stored, [], [output]), 0, kernel.items)
         np.testing.assert_array_equal(output, np.float32(-channels), err_msg=kernel.name)
+    return set(families)
 
 
 @pytest.mark.slow
@@ -144,8 +171,8 @@ SMALL = [layer(channels, 64, 7, 7, 1) for channels in (32, 64, 96, 128, 160, 192
 @pytest.mark.parametrize("variant", [v for v in ALL if v in DISTINCT_CODE], ids=lambda v: v.name)
 @pytest.mark.parametrize("problem", [*SMALL, layer(128, 128, 14, 14), layer(64, 64, 14, 14), layer(32, 48, 14, 14),
                                      layer(256, 256, 7, 7), layer(1024, 64, 1, 8, 1), layer(33, 96, 1, 1, 1),
-                                     layer(256, 64, 1, 1, 1), layer(4096, 64, 1, 1, 1), binary(64, 64),
-                                     residual(64, 48, "bit")],
+                                     layer(256, 64, 1, 1, 1), layer(4096, 64, 1, 1, 1), layer(1792, 64, 1, 1, 1),
+                                     layer(1152, 64, 1, 1, 1), binary(64, 64), residual(64, 48, "bit")],
                          ids=lambda p: f"{p.x.c}-{p.out_channels}-{p.x.w}-{p.kernel[0]}")  # fmt: skip
 def test_no_counting_code_of_a_binary_kernel_touches_the_stack(problem: Conv2d, variant: ArmVariant) -> None:
     for kernel in variant.kernels(problem):
