@@ -23,6 +23,7 @@ from benchmarks.zoo import ROWS, Row, scaled
 from qcompiler.errors import QCompilerError, UsageError
 from qcompiler.nn import recalibrate_batchnorm
 from qcompiler.nn.updates import BATCH_NORMS
+from qcompiler.place import REMEDY, check_file
 from qcompiler.train.atomic import write_atomically
 from qcompiler.train.checkpoint import load_checkpoint
 from qcompiler.train.data import Data, Split, load_data, to_input
@@ -125,6 +126,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     sources: dict[str, Data] = {}
     lines: list[Entry] = []
     try:
+        if options.output is not None:
+            check_file(options.output)
         for label, row in chosen(options.networks).items():
             if row.data not in sources:
                 sources[row.data] = load_data(row.data, options.data_dir, validation=1)
@@ -138,7 +141,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.output is None:
         sys.stdout.write(text)
     else:
-        write_atomically(options.output, lambda file: file.write(text.encode()))
+        write_atomically(options.output, lambda file: file.write(text.encode()), REMEDY)
     return 1 if any(line.failure for line in lines) else 0
 
 

@@ -17,6 +17,7 @@ from rich.console import Console
 
 from qcompiler.command import Debug, Task, Version, main
 from qcompiler.errors import UsageError
+from qcompiler.place import check_file
 
 if TYPE_CHECKING:
     from torch import nn
@@ -135,6 +136,9 @@ class Asked:
             )
         if self.bundle is not None and self.checkpoint is not None:
             raise UsageError("--bundle and --checkpoint both say what to test", remedy="give one of them")
+        for written in (self.export, self.pack):
+            if written is not None:
+                check_file(written)
 
 
 def split_words(words: Sequence[str]) -> tuple[str, list[str]]:

@@ -245,6 +245,31 @@ def test_damaged_files(place: Path, command: Command) -> None:
     assert_error(command("run/seed0", "--test", "--data-dir", "cut"), 4, "t10k-images-idx3-ubyte.gz' is truncated")
 
 
+@pytest.mark.parametrize("option", ["--export", "--pack"])
+@pytest.mark.parametrize(
+    ("path", "message"),
+    [
+        ("no/such/file", "cannot write 'no/such/file': No such file or directory; choose a writable place"),
+        ("/proc/none/file", "cannot write '/proc/none/file': No such file or directory"),
+        (".", "cannot write '.': it is a directory; name a file"),
+    ],
+)
+def test_places_are_looked_at_before_the_run(
+    command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, option: str, path: str, message: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    # there is no run to work on, which would be found next
+    assert_error(command("mnist_lenet", option, path), 2, message)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_output_is_looked_at_before_the_data(command: Command, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    for output, cause in ((tmp_path / "file", "Not a directory"), (Path("/proc/x"), "No such file or directory")):
+        done = command("mnist_lenet", "--data-dir", "no/such", "-o", f"output={output}")
+        assert_error(done, 2, f"cannot write '{output}/mnist_lenet/seed0': {cause}; choose a writable place")
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

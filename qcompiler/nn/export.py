@@ -57,9 +57,10 @@ def export_onnx(
 ) -> Export:
     """Write `model`, frozen, as an ONNX file that stock onnxruntime, QONNX tools and qcompiler read.
 
-    example: the input, or one tensor for each of `inputs`, and one name of `outputs` for each output; the file is for these shapes, or with `dynamic_batch` for
-    any length of their first axis. check: run the file in onnxruntime on the example and compare it with torch.
-    The file replaces an existing one when it is complete and correct. The model itself is left as it is.
+    example: the input, or one tensor for each of `inputs`, and one name of `outputs` for each output; the file is
+    for these shapes, or with `dynamic_batch` for any length of their first axis. check: run the file in onnxruntime
+    on the example and compare it with torch. The file replaces an existing one when it is complete and correct. The
+    model itself is left as it is.
     Raises UsageError (the model does not take the example, is not of float32, or has other outputs; `path` cannot be
     written), UnsupportedModel (no constant quantizer, or no ONNX form), VerificationFailed (onnxruntime computes
     something else than torch).
@@ -94,7 +95,7 @@ def _check_names(names: Sequence[str]) -> None:
 
 def _tensors(example: Tensor | Sequence[Tensor]) -> list[Tensor]:
     """The example's tensors on the CPU."""
-    given = [*example] if isinstance(example, list | tuple) else [example]
+    given: list[Any] = [*example] if isinstance(example, list | tuple) else [example]
     wrong = next((each for each in given if not isinstance(each, Tensor)), None)
     if wrong is not None:
         kind = type(wrong).__name__

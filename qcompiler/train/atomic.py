@@ -9,19 +9,18 @@ from typing import BinaryIO
 
 from qcompiler.errors import UsageError
 
-REMEDY = "make room or choose another output, then go on with --resume: the file before it is intact"
+RESUME = "make room or choose another output, then go on with --resume: the file before it is intact"
 
 
-def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:
+def write_atomically(path: Path, write: Callable[[BinaryIO], object], remedy: str = RESUME) -> None:
     """Replace `path` by what `write` puts into a file opened for it.
 
     The bytes reach the disk under another name in the same directory before the rename, so that whatever stops the
-    process or the disk, `path` is either the old file or the whole new one. Raises UsageError where it cannot be
-    written.
+    process or the disk, `path` is either the old file or the whole new one. Raises UsageError with `remedy` where it
+    cannot be written, as where there is no such directory.
     """
     partial = path.with_name(f".{path.name}.partial")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
         _write_through(partial, write)
         os.replace(partial, path)
         _flush_directory(path.parent)
@@ -30,7 +29,7 @@ def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:
         cause = _system_error(error)
         if cause is None:
             raise
-        raise UsageError(f"cannot write '{path}': {cause.strerror or cause}", remedy=REMEDY) from error
+        raise UsageError(f"cannot write '{path}': {cause.strerror or cause}", remedy=remedy) from error
 
 
 def _write_through(path: Path, write: Callable[[BinaryIO], object]) -> None:

@@ -20,6 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from qcompiler.errors import InvalidData, UsageError
+from qcompiler.place import REMEDY
 from qcompiler.train.atomic import write_atomically
 
 MAX_HEADER_BYTES = 1 << 24
@@ -57,7 +58,7 @@ def write_container(path: Path, tensors: Mapping[str, Array], description: Mappi
     encoded = json.dumps(header, sort_keys=True, separators=(",", ":")).encode()
     encoded += b" " * (-len(encoded) % 8)
     content = struct.pack("<Q", len(encoded)) + encoded + body
-    write_atomically(path, lambda file: file.write(content))
+    write_atomically(path, lambda file: file.write(content), REMEDY)
     return len(content)
 
 

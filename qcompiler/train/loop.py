@@ -11,6 +11,7 @@ from omegaconf import OmegaConf
 from torch.utils.tensorboard import SummaryWriter
 
 from qcompiler.errors import InvalidData, UsageError
+from qcompiler.place import check_directory
 from qcompiler.train.atomic import write_atomically
 from qcompiler.train.checkpoint import Checkpoint, load_checkpoint
 from qcompiler.train.config import TrainConfig, to_flat
@@ -46,11 +47,13 @@ def train(
     """
     group = join_group(config.device)
     with training_settings(config, group.device), Interruption() as stop:
-        loaded = data if data is not None else group.leader_first(lambda: _load(config))
-        shown = progress if progress is not None and group.leads else Quiet()
         directory = run_directory(config)
         if not resume:
             _require_fresh(directory)
+        if group.leads:
+            check_directory(directory)
+        loaded = data if data is not None else group.leader_first(lambda: _load(config))
+        shown = progress if progress is not None and group.leads else Quiet()
         log = _Run(config, network_config, loaded, group, directory, stop).finish(shown)
         if not (config.baseline and log.tested):
             return log
@@ -121,6 +124,7 @@ class _Run:
         if last.exists():
             self._restore(load_checkpoint(last), last)
         elif self._group.leads:
+            self._directory.mkdir(parents=True, exist_ok=True)
             text = OmegaConf.to_yaml(OmegaConf.create(self._flat))
             write_atomically(self._directory / CONFIG, lambda file: file.write(text.encode()))
             self._log.write(self._directory)

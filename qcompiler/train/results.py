@@ -13,6 +13,7 @@ from pathlib import Path
 from statistics import fmean, stdev
 
 from qcompiler.errors import QCompilerError, UsageError
+from qcompiler.place import REMEDY
 from qcompiler.train.atomic import write_atomically
 from qcompiler.train.record import Record, read_record
 
@@ -64,7 +65,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if options.output is None:
             sys.stdout.write(text)
         else:
-            write_atomically(options.output, lambda file: file.write(text.encode()))
+            write_atomically(options.output, lambda file: file.write(text.encode()), REMEDY)
     except QCompilerError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code

@@ -263,3 +263,9 @@ def test_a_double_cannot_be_packed(tmp_path):
     with pytest.raises(UsageError, match="'a' is float64"):
         write_container(tmp_path / "file", {"a": np.zeros(2)}, {})
     assert not list(tmp_path.iterdir())
+
+
+def test_no_directory_is_made_for_it(tmp_path):
+    with pytest.raises(UsageError, match=r"cannot write .*missing/net.qcw': No such file.*; choose a writable place"):
+        write_container(tmp_path / "missing" / "net.qcw", {}, {})
+    assert not list(tmp_path.iterdir())
