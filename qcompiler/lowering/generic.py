@@ -85,7 +85,7 @@ def _calls(module: Any, output_names: Sequence[str]) -> list[GenericCall]:
     for binding in bindings:
         value, var = binding.value, binding.var
         if isinstance(value, relax.Call) and value.op.name == "relax.call_tir":
-            outputs = results.get(var, [f"{output_names[0]}/call{len(calls)}"])
+            outputs = results.get(var) or _intermediate_names(var, f"{output_names[0]}/call{len(calls)}")
             function = module[value.args[0]]
             inputs = tuple(_operand(argument, names) for argument in value.args[1].fields)
             calls.append(_pointer_call(function, inputs, outputs, value.args[0].name_hint))
@@ -100,6 +100,12 @@ def _calls(module: Any, output_names: Sequence[str]) -> list[GenericCall]:
         else:
             raise UnsupportedModel(f"TVM left an op without code: {value}", remedy="replace the operator")
     return calls
+
+
+def _intermediate_names(var: Any, base: str) -> list[str]:
+    """One name per value of a call that `main` does not return: several where its result is a tuple."""
+    fields = getattr(var.ty, "fields", None)
+    return [base] if fields is None else [f"{base}/{i}" for i in range(len(fields))]
 
 
 def _operand(argument: Any, names: dict[Any, str]) -> str | npt.NDArray[Any]:

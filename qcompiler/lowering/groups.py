@@ -202,7 +202,7 @@ def _anchor_kind(node: ir.Node) -> Kind | None:
     if node.domain != "":
         return None
     if node.op_type == "Conv":
-        return "conv"
+        return "conv" if len(shape_of(node.outputs[0])) == 4 else None
     if node.op_type == "MatMul":
         weight = constant_of(node.inputs[1])
         return "conv" if weight is not None and weight.ndim == 2 and weight.dtype == np.float32 else None

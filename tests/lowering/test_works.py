@@ -123,6 +123,28 @@ NETWORKS = {
         {"axes": np.array([2])},
         6,
     ),
+    "split_inside_a_region": (
+        """g (float[1,6,16] x) => (float[1,6,16] y) {
+            m = MatMul (x, w)
+            a, b, c = Split <axis = -1> (m, sizes)
+            t = Transpose <perm = [0, 2, 1]> (b)
+            s = MatMul (a, t)
+            p = Softmax <axis = -1> (s)
+            y = MatMul (p, c)
+        }""",
+        {"w": floats(16, 48) / 8, "sizes": np.array([16, 16, 16])},
+        5,
+    ),
+    "convolution_over_three_axes": (
+        """g (float[1,4,5,6,7] x) => (float[1,2,3,4,5] y, float[1,2,3,4,5] z) {
+            c = Conv <kernel_shape = [3, 3, 3], strides = [1, 1, 1], pads = [0, 0, 0, 0, 0, 0],
+                      dilations = [1, 1, 1], group = 1> (x, w)
+            y = Relu (c)
+            z = qcompiler.Binarize (c)
+        }""",
+        {"w": floats(2, 4, 3, 3, 3) / 8},
+        2,
+    ),
     "input_is_output": (
         "g (float[2,3] x) => (float[2,3] y, float[2,3] z) { y = Identity (x) z = Relu (x) }",
         {},
