@@ -22,8 +22,8 @@ of them differs, a sign or a rounding of a real number was decided by float roun
 be equal given the same side of it. Random weights decide narrowly, so that this can change a class; exact integer
 layers are not concerned. The library holds the code of every instruction-set level, and the weights; "ratio" is 32-bit
 parameters over those weights and thresholds. Times are of one image on one thread, onnxruntime's with its
-optimisations. "Exact": every quantized layer runs on integers, with results equal to onnxruntime's on {verified}
-images.
+optimisations. "Exact": every quantized layer runs on integers, with results equal to onnxruntime's
+on {verified} images.
 """
 
 
