@@ -15,7 +15,7 @@ from qcompiler.frontend.consistency import check_shapes
 from qcompiler.frontend.evaluate import MAX_KNOWN_ELEMENTS, evaluate, output_types, sizes_and_type
 from qcompiler.frontend.read import MAX_NODES
 from qcompiler.frontend.structure import label
-from qcompiler.frontend.tensors import TWO_BIT_RANGES, check_stored, widened
+from qcompiler.frontend.tensors import TWO_BIT_RANGES, check_computed, check_stored, widened
 from qcompiler.ir.ops import DOMAIN
 from qcompiler.ir.provenance import SOURCE
 
@@ -113,6 +113,8 @@ class Emitter:
             for name, value in values.items():
                 self.add_initializer(name, onnx.numpy_helper.from_array(value))
             return
+        for name in filter(None, node.output):
+            check_computed(self.element_type(name), f"output '{name}'", label(node))
         check_shapes(node, [self.shape(name) if name else () for name in node.input], self.shape(_first(node.output)))
         node.name = _unique(label(node), self._node_names)
         if self.base not in ("", node.name):

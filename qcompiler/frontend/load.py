@@ -47,6 +47,7 @@ def _canonical(model: onnx.ModelProto, shapes: Mapping[str, tuple[int, ...]]) ->
     inputs = fixed_inputs(graph, shapes)
     emitter = _legalized(model, inputs)
     outputs = _outputs(graph, emitter)
+    _check_depends(emitter, inputs, outputs)
     proto = _assembled(graph.name or "graph", emitter, inputs, outputs)
     _check(proto)
     result = ir.from_proto(proto)
@@ -97,6 +98,22 @@ def _outputs(graph: onnx.GraphProto, emitter: Emitter) -> list[onnx.ValueInfoPro
     if len({value.name for value in outputs}) < len(outputs):
         raise InvalidModel("a graph output is listed twice", remedy="list every output once")
     return outputs
+
+
+def _check_depends(
+    emitter: Emitter, inputs: Sequence[onnx.ValueInfoProto], outputs: Sequence[onnx.ValueInfoProto]
+) -> None:
+    """Refuse outputs that no input reaches: a network has nothing to compute for them."""
+    reached = {value.name for value in inputs}
+    for node in emitter.nodes:
+        if not reached.isdisjoint(node.input):
+            reached.update(node.output)
+    for value in outputs:
+        if value.name not in reached:
+            raise UnsupportedModel(
+                f"output '{value.name}' is a constant, because it depends on no input of the model",
+                remedy="remove this output and keep its value beside the model",
+            )
 
 
 def _assembled(

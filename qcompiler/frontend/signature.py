@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import onnx
 
 from qcompiler.errors import InvalidModel, UsageError
-from qcompiler.frontend.tensors import check_type
+from qcompiler.frontend.tensors import check_computed, check_type
 
 
 def fixed_inputs(graph: onnx.GraphProto, shapes: Mapping[str, tuple[int, ...]]) -> list[onnx.ValueInfoProto]:
@@ -38,6 +38,7 @@ def _fixed(value: onnx.ValueInfoProto, shape: tuple[int, ...] | None) -> onnx.Va
     if any(size < 1 for size in shape):
         raise UsageError(f"input '{value.name}' of shape {list(shape)} is empty", remedy="use sizes of at least 1")
     check_type(tensor.elem_type, shape, f"input '{value.name}'")
+    check_computed(tensor.elem_type, f"input '{value.name}'")
     return onnx.helper.make_tensor_value_info(value.name, tensor.elem_type, shape)
 
 

@@ -555,3 +555,26 @@ def test_huge_varint_length(tmp_path: Path) -> None:
     path = tmp_path / "model.onnx"
     path.write_bytes(b"\x3a" + b"\xff" * 9 + b"\x01" + struct.pack("<Q", 1))
     refused(path, InvalidModel, "not an ONNX file")
+
+
+@pytest.mark.parametrize("kind", ["float16", "bfloat16"])
+def test_computations_in_16_bit_floats(tmp_path: Path, kind: str) -> None:
+    given = model("y = Neg (x)", signature=f"{kind}[8] x", result=f"{kind}[8] y")
+    error = refused(write(tmp_path, given), UnsupportedModel, f"input 'x' is of type {kind}, expected float32")
+    assert error.remedy == "convert the model to float32"
+    number = TensorProto.DataType.Value(kind.upper())
+    inside = f"h = Cast <to = {number}> (x) n = Neg (h) y = Cast <to = 1> (n)"
+    assert refused(save(tmp_path, graph_text(inside)), UnsupportedModel, f"'h' is of type {kind}").node == "h"
+    stored = model("w = Cast <to = 1> (h) y = Add (x, w)")
+    stored.graph.initializer.append(helper.make_tensor("h", number, [8], [0.5] * 8))
+    if kind == "float16":
+        load(write(tmp_path, stored))
+    else:
+        refused(write(tmp_path, stored), UnsupportedModel, "constant 'h' is of type bfloat16")
+
+
+def test_outputs_that_are_constants(tmp_path: Path) -> None:
+    constant = "c = Constant <value_floats = [1., 2.]> () z = Neg (c)"
+    for body, signature in ((f"y = Relu (x) {constant}", "float[8] x"), (f"y = Neg (c) {constant}", "")):
+        text = graph_text(body, signature, "float[2] z, float[N] y")
+        refused(save(tmp_path, text), UnsupportedModel, "output 'z' is a constant")
