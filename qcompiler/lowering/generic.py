@@ -8,6 +8,7 @@ with their temporaries as workspace pointers, because the bundle has no runtime 
 from __future__ import annotations
 
 import contextlib
+import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -47,7 +48,7 @@ def lower_region(model: onnx.ModelProto) -> tuple[GenericCall, ...]:
     """
     module = _import(model)
     module = _PIPELINE(module)
-    return tuple(_calls(module, [value.name for value in model.graph.output]))
+    return tuple(_calls(module, model))
 
 
 _PIPELINE = tvm.ir.transform.Sequential(
@@ -64,19 +65,24 @@ _PIPELINE = tvm.ir.transform.Sequential(
 
 
 def _import(model: onnx.ModelProto) -> Any:
-    kinds = sorted({node.op_type for node in model.graph.node})
     try:
-        return from_onnx(model, keep_params_in_input=False)
+        with contextlib.redirect_stdout(io.StringIO()):  # the importer prints what it also raises
+            return from_onnx(model, keep_params_in_input=False)
     except Exception as error:
-        name = model.graph.node[0].name
-        raise UnsupportedModel(
-            f"no kernel for {', '.join(kinds)} ({str(error).splitlines()[0] if str(error) else type(error).__name__})",
-            node=name,
-            remedy="replace the operator by supported ones, or cut the model before it",
-        ) from error
+        raise _unsupported(model, str(error).splitlines()[0] if str(error) else type(error).__name__) from error
 
 
-def _calls(module: Any, output_names: Sequence[str]) -> list[GenericCall]:
+def _unsupported(model: onnx.ModelProto, reason: str) -> UnsupportedModel:
+    kinds = sorted({node.op_type for node in model.graph.node})
+    return UnsupportedModel(
+        f"no kernel for {', '.join(kinds)} ({reason})",
+        node=model.graph.node[0].name,
+        remedy="replace the operator by supported ones, or cut the model before it",
+    )
+
+
+def _calls(module: Any, model: onnx.ModelProto) -> list[GenericCall]:
+    output_names = [value.name for value in model.graph.output]
     main = module["main"]
     names = {param: param.name for param in main.params}
     calls: list[GenericCall] = []
@@ -98,7 +104,9 @@ def _calls(module: Any, output_names: Sequence[str]) -> list[GenericCall]:
         elif isinstance(value, relax.Tuple):
             continue
         else:
-            raise UnsupportedModel(f"TVM left an op without code: {value}", remedy="replace the operator")
+            raise _unsupported(
+                model, f"TVM makes no code for {value.op.name if isinstance(value, relax.Call) else value}"
+            )
     return calls
 
 

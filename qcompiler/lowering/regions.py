@@ -32,7 +32,12 @@ def region_calls(nodes: Sequence[ir.Node]) -> tuple[GenericCall, ...]:
             raise UnsupportedModel(f"operator {node.domain}::{node.op_type} has no kernel", node=node.name or "")
     model = _model(nodes, names)
     back = {plain: value.name or "" for value, plain in names.items()}
-    return tuple(_renamed(call, back) for call in lower_region(model))
+    try:
+        return tuple(_renamed(call, back) for call in lower_region(model))
+    except UnsupportedModel:
+        for node in nodes if len(nodes) > 1 else ():
+            region_calls([node])  # alone, the one without code is named
+        raise
 
 
 def escaping(nodes: Sequence[ir.Node]) -> list[ir.Value]:

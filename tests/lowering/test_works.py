@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from qcompiler.errors import UnsupportedModel
 from qcompiler.ir import oracle
 from qcompiler.lowering.work import GenericWork, KernelWork
 from tests.lowering.interpreter import canonical, run
@@ -164,3 +165,28 @@ def test_lowered_network_equals_the_graph(name: str) -> None:
     for value, output in zip(model.graph.outputs, outputs, strict=True):
         np.testing.assert_allclose(output, expected[value.name], rtol=1e-5, atol=1e-5)
     assert all(work.problem for work in works if isinstance(work, KernelWork))
+
+
+@pytest.mark.parametrize(
+    ("body", "constants", "reason"),
+    [
+        (
+            "(float[1,8] x) => (float[1,3] y) { a = Softmax <axis = -1> (x) y, culprit = TopK (a, k) }",
+            {"k": np.array([3])},
+            "no kernel for TopK .*topk",
+        ),
+        (
+            "(uint8[1,1,8,8] x) => (float[1,2,6,6] y) { a = Max (x, x) culprit = ConvInteger (a, w)"
+            " y = Cast <to = 1> (culprit) }",
+            {"w": np.ones((2, 1, 3, 3), np.uint8)},
+            "no kernel for ConvInteger .*: ConvInteger",
+        ),
+    ],
+)
+def test_the_node_without_code_is_named(body: str, constants: dict[str, np.ndarray], reason: str) -> None:
+    model = canonical(f"{HEADER}g {body}", constants)
+    for node in model.graph:
+        node.name = node.outputs[-1].name
+    with pytest.raises(UnsupportedModel, match=reason) as caught:
+        run(model, [])
+    assert caught.value.node == "culprit"
