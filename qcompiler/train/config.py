@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -50,7 +50,8 @@ def choice(default: str, *choices: str) -> Any:
 class TrainConfig:
     """A training run. `name` names its directory and defaults to that of the config file.
 
-    `validation` images are taken from the training set for every choice that is made. `lr` falls to `lr_final` over
+    `validation` images are taken from the training set for every choice that is made; 0 takes a sixth of it, at most
+    5000. `lr` falls to `lr_final` over
     `epochs` by `schedule`. `threads` 0 leaves the number to torch. `image_size` applies to image folders only.
     An empty `data_dir` downloads into the user's cache directory.
     """
@@ -70,7 +71,7 @@ class TrainConfig:
     loss: str = choice("squared_hinge", "squared_hinge", "cross_entropy")
     augment: str = choice("none", "none", "flip", "shift", "flip_shift")
     shift: int = number(4, 1, 64)
-    validation: int = number(5000, 1, 10_000_000)
+    validation: int = number(0, 0, 10_000_000)
     seed: int = number(0, 0, 2**31 - 1)
     amp: str = choice("none", "none", "bf16", "fp16")
     compile: bool = False
@@ -93,19 +94,24 @@ def load_config(source: str | Path, overrides: Iterable[str] = ()) -> tuple[Trai
     path = find_config(source)
     flat = _read(path)
     flat.setdefault("name", path.stem)
-    flat.update(map(parse_override, overrides))
-    return from_flat(flat, str(path))
+    given = dict(map(parse_override, overrides))
+    return from_flat({**flat, **given}, str(path), given)
 
 
-def from_flat(flat: Mapping[str, Any], source: str = "config") -> tuple[TrainConfig, Any]:
-    """Inverse of `to_flat`, checked: `source` says in messages where the values come from."""
-    network = _network_type(flat.get("network"), source)
+def from_flat(
+    flat: Mapping[str, Any], source: str = "config", overridden: Collection[str] = ()
+) -> tuple[TrainConfig, Any]:
+    """Inverse of `to_flat`, checked: `source` says in messages where the values come from, but the `overridden`."""
+    sources = {key: "command line" if key in overridden else source for key in [*flat, "network"]}
+    network = _network_type(flat.get("network"), sources["network"])
     mine, theirs = _fields(TrainConfig), _fields(network)
     unknown = next((key for key in flat if key not in mine and key not in theirs), None)
     if unknown is not None:
-        raise UsageError(f"{source}: unknown key '{unknown}'", remedy=_nearest(unknown, [*mine, *theirs]))
-    config = _fill(TrainConfig, {key: flat[key] for key in mine if key in flat}, source)
-    settings = _fill(network, {key: flat[key] for key in theirs if key in flat}, source)
+        if sources[unknown] != sources["network"] == "command line":
+            _check_owner(unknown, source, network)
+        raise UsageError(f"{sources[unknown]}: unknown key '{unknown}'", remedy=_nearest(unknown, [*mine, *theirs]))
+    config = _fill(TrainConfig, {key: flat[key] for key in mine if key in flat}, sources)
+    settings = _fill(network, {key: flat[key] for key in theirs if key in flat}, sources)
     _check_together(config, source)
     return config, settings
 
@@ -143,6 +149,20 @@ def parse_override(text: str) -> tuple[str, str]:
     return key.strip(), value.strip()
 
 
+class _UniqueKeys(yaml.SafeLoader):
+    """Safe types only, and no key of a mapping twice: the last would win in silence."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        """The mapping; raises YAMLError for a key that comes again."""
+        seen = set()
+        for key in (key for key, _ in node.value if isinstance(key, yaml.ScalarNode)):
+            if key.value in seen:
+                raise yaml.YAMLError(f"key '{key.value}' again in line {key.start_mark.line + 1}")
+            seen.add(key.value)
+        mapping: dict[Any, Any] = super().construct_mapping(node, deep)
+        return mapping
+
+
 def _read(path: Path) -> dict[str, Any]:
     """The mapping in a YAML file that may be hostile: small, safe types, scalars only."""
     try:
@@ -153,7 +173,7 @@ def _read(path: Path) -> dict[str, Any]:
     if len(text) > LARGEST_FILE:
         raise InvalidData(f"config '{path}' is larger than {LARGEST_FILE} bytes", remedy="is it a config file?")
     try:
-        data = yaml.safe_load(text)
+        data = yaml.load(text, _UniqueKeys)
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise InvalidData(f"config '{path}' is not valid YAML ({error})", remedy=_FORM) from error
     if data is None:
@@ -174,16 +194,28 @@ def _network_type(name: Any, source: str) -> type:
     return network
 
 
+def _check_owner(key: str, source: str, network: type) -> None:
+    """Refuse a key of the file that fits the network it was written for, but not the one that replaces it."""
+    from qcompiler.train.networks import NETWORKS
+
+    owners = [name for name, each in NETWORKS.items() if key in _fields(each)]
+    if owners:
+        found = next(name for name, each in NETWORKS.items() if each is network)
+        message = f"{source}: key '{key}' is of another network ({', '.join(owners)}), {found} has none of that name"
+        raise UsageError(message, remedy=f"choose or write a config for {found}")
+
+
 def _fields(settings: type) -> dict[str, dataclasses.Field[Any]]:
     return {item.name: item for item in dataclasses.fields(settings)}
 
 
-def _fill(settings: type, values: Mapping[str, Any], source: str) -> Any:
-    """An instance of a dataclass of scalars from untrusted values."""
+def _fill(settings: type, values: Mapping[str, Any], sources: Mapping[str, str]) -> Any:
+    """An instance of a dataclass of scalars from untrusted values; `sources` says for each where it comes from."""
     filled = OmegaConf.structured(settings)
     OmegaConf.set_readonly(filled, False)
     fields = _fields(settings)
     for key, value in values.items():
+        source = sources[key]
         _check_scalar(key, value, fields[key], source)
         try:
             OmegaConf.update(filled, key, None if value == "null" else value)
@@ -215,7 +247,7 @@ def _expected(wanted: dataclasses.Field[Any]) -> str:
         return "one of " + ", ".join(limits["choices"])
     kinds = {"int": "an integer", "float": "a finite number", "bool": "true or false", "str": "text"}
     kind = kinds.get(str(wanted.type), str(wanted.type))
-    return f"{kind} from {limits['low']:g} to {limits['high']:g}" if "low" in limits else kind
+    return f"{kind} from {limits['low']} to {limits['high']}" if "low" in limits else kind
 
 
 def _check_together(config: TrainConfig, source: str) -> None:

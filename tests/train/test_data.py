@@ -19,6 +19,7 @@ import torch
 from PIL import Image
 
 from qcompiler.errors import InvalidData, QCompilerError, UsageError
+from qcompiler.train.config import TrainConfig
 from qcompiler.train.data import Data, cifar10, download, folder, load_data, mnist, svhn, to_input
 from tests.train import files
 
@@ -91,11 +92,17 @@ def test_input_is_exact() -> None:
     assert values[200] == 200
 
 
-@pytest.mark.parametrize("count", [0, 40, 41, -1])
+@pytest.mark.parametrize("count", [40, 41, -1])
 def test_validation_must_leave_images_to_train_with(tmp_path: Path, count: int) -> None:
     files.write_mnist(tmp_path)
-    with pytest.raises(UsageError, match=f"validation={count}: expected 1 to 39"):
+    with pytest.raises(UsageError, match=f"validation={count}: expected 1 to 39.*; set validation=6$"):
         load_data("mnist", tmp_path, count)
+
+
+def test_validation_fits_where_it_is_left_open(tmp_path: Path) -> None:
+    files.write_mnist(tmp_path)
+    assert len(load_data("mnist", tmp_path, TrainConfig().validation).validation) == 6
+    assert len(load_data("digits", "", TrainConfig().validation).validation) == 1438 // 6
 
 
 def test_unknown_data_set(tmp_path: Path) -> None:
@@ -392,6 +399,27 @@ def test_image_folder_refusals(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(folder, "LARGEST_IMAGE", 600)
     with pytest.raises(InvalidData, match=r"1.png' has 27x30 pixels, at most 600 are read"):
         load_data("images", tmp_path, 2, image_size=8)
+
+
+@pytest.mark.parametrize("part", ["train", "test"])
+def test_class_without_images(tmp_path: Path, part: str) -> None:
+    files.write_images(tmp_path)
+    for image in (tmp_path / part / "dog").iterdir():
+        image.rename(image.with_suffix(".txt"))
+    with pytest.raises(InvalidData, match=rf"class 'dog' has no images in '.*{part}'; put some into '.*{part}/dog/'"):
+        load_data("images", tmp_path, 1, image_size=8)
+
+
+def test_class_that_is_never_tested(tmp_path: Path) -> None:
+    files.write_images(tmp_path)
+    (tmp_path / "test" / "dog").rename(tmp_path / "other")
+    with pytest.raises(InvalidData, match="class 'dog' has no images in '.*test'"):
+        load_data("images", tmp_path, 1, image_size=8)
+
+
+def test_folders_of_images_are_not_downloaded(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="has no images: expected .*; give the directory that holds it$"):
+        load_data("images", tmp_path, 1)
 
 
 def test_image_that_claims_a_huge_size(tmp_path: Path) -> None:

@@ -54,9 +54,10 @@ def find(names: tuple[str, ...], directory: Path, below: tuple[str, ...]) -> dic
     return found
 
 
-def missing(title: str, directory: Path, wanted: str) -> UsageError:
+def missing(title: str, directory: Path, wanted: str, *, downloaded: bool = True) -> UsageError:
     """The error for a directory that holds something else."""
+    otherwise = ", or leave --data-dir out to download" if downloaded else ""
     return UsageError(
         f"data directory '{directory}' has no {title}: expected {wanted}",
-        remedy="give the directory that holds it, or leave --data-dir out to download",
+        remedy=f"give the directory that holds it{otherwise}",
     )

@@ -14,6 +14,9 @@ from qcompiler.errors import UsageError
 from qcompiler.train.data import cifar10, digits, folder, mnist, svhn
 from qcompiler.train.data.arrays import Arrays
 
+SHARE, LARGEST_VALIDATION = 6, 5000
+"""The validation images where their number is left open: one of so many training images, up to a limit."""
+
 
 @dataclass(frozen=True)
 class Split:
@@ -40,7 +43,7 @@ class Data:
 
 
 def load_data(name: str, data_dir: str | Path, validation: int, seed: int = 0, image_size: int = 224) -> Data:
-    """Load a data set and set `validation` training images aside, drawn by `seed`.
+    """Load a data set and set `validation` training images aside, drawn by `seed`; 0 stands for a sixth, at most 5000.
 
     An empty `data_dir` downloads into the user's cache; otherwise the files must be there. `image_size` is the side of
     images from a folder. Raises UsageError where the files are not there, InvalidData where they are damaged.
@@ -49,8 +52,11 @@ def load_data(name: str, data_dir: str | Path, validation: int, seed: int = 0, i
         raise UsageError(f"unknown data set '{name}'", remedy=f"choose one of {', '.join(_READERS)}")
     arrays = _READERS[name](Path(data_dir) if str(data_dir) else None, image_size)
     count = len(arrays.train_labels)
+    fitting = min(count // SHARE, LARGEST_VALIDATION)
+    validation = validation or fitting
     if not 0 < validation < count:
-        raise UsageError(f"validation={validation}: expected 1 to {count - 1}, fewer than the training images")
+        message = f"validation={validation}: expected 1 to {count - 1}, fewer than the training images"
+        raise UsageError(message, remedy=f"set validation={fitting}" if fitting else "add images")
     order = torch.randperm(count, generator=torch.Generator().manual_seed(seed))
     images, labels = torch.from_numpy(arrays.train_images), torch.from_numpy(arrays.train_labels.astype(np.int64))
     # Sorted, so that the order of the files is kept.

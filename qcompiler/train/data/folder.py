@@ -26,7 +26,8 @@ def read(directory: Path | None, size: int) -> Arrays:
     train = directory / "train"
     test = next((directory / name for name in TEST_NAMES if (directory / name).is_dir()), None)
     if not train.is_dir() or test is None:
-        raise missing("images", directory, "train/CLASS/ and test/CLASS/ with .jpg, .png, .bmp, .webp or .ppm files")
+        wanted = "train/CLASS/ and test/CLASS/ with .jpg, .png, .bmp, .webp or .ppm files"
+        raise missing("images", directory, wanted, downloaded=False)
     classes = sorted(entry.name for entry in train.iterdir() if entry.is_dir())
     unknown = sorted({entry.name for entry in test.iterdir() if entry.is_dir()} - {*classes})
     if unknown:
@@ -40,11 +41,13 @@ def read(directory: Path | None, size: int) -> Arrays:
 
 
 def _listed(part: Path, classes: Sequence[str]) -> tuple[list[Path], list[int]]:
-    """Files in a fixed order, and the class of each."""
+    """Files in a fixed order, and the class of each; a class without images is an error."""
     paths: list[Path] = []
     labels: list[int] = []
     for label, name in enumerate(classes):
         here = sorted(path for path in (part / name).glob("*") if path.suffix.lower() in SUFFIXES)
+        if not here:
+            raise InvalidData(f"class '{name}' has no images in '{part}'", remedy=f"put some into '{part / name}/'")
         paths += here
         labels += [label] * len(here)
     if not paths:

@@ -74,7 +74,7 @@ class Network(ABC):
         """`field` is one of `choices`; the error names the nearest."""
         value, known = getattr(self, field), list(choices)
         if value not in known:
-            near = get_close_matches(str(value), known, 1, 0.4)
+            near = get_close_matches(str(value), known, 1)
             raise self.refuse(field, f"one of {', '.join(known)}", f"did you mean '{near[0]}'?" if near else "")
 
     def check_bits(self, field: str, least: int = 1, *, or_float: bool = False, remedy: str = "") -> None:
