@@ -133,8 +133,10 @@ def _check_uniform(model: nn.Module, bits: LayerBits, chosen: dict[str, LayerBit
     modules = dict(model.named_modules())
     if bits.w_bits != FLOAT_BITS and not any(isinstance(modules[name], LAYERS) for name in chosen):
         found = sum(isinstance(module, LAYERS) for module in modules.values())
+        done = sum(isinstance(module, QConv1d | QConv2d | QLinear) for module in modules.values())
+        already = f", {done} of them quantized already" if done else ""
         raise UsageError(
-            f"no layer to quantize among the {found} Conv1d, Conv2d and Linear layers of the model",
+            f"no layer to quantize among the {found} Conv1d, Conv2d and Linear layers of the model{already}",
             remedy="pass skip_first=False, skip_last=False to quantize the first and the last layer too",
         )
     if bits.act_bit != FLOAT_BITS and not any(isinstance(modules[name], ACTIVATIONS) for name in chosen):

@@ -44,10 +44,10 @@ class Grid:
         return 0, 2**self.bits - 1 - int(self.narrow)
 
 
-def check_bits(bits: int, least: int = 1, what: str = "bits") -> int:
-    """`bits` if it is a width from `least` to MAX_BITS, else UsageError."""
+def check_bits(bits: int, least: int = 1, what: str = "bits", also: str = "") -> int:
+    """`bits` if it is a width from `least` to MAX_BITS, else UsageError; `also` says what else the caller takes."""
     if isinstance(bits, bool) or not isinstance(bits, int) or not least <= bits <= MAX_BITS:
-        raise UsageError(f"{what} is {bits!r}, expected an integer from {least} to {MAX_BITS}")
+        raise UsageError(f"{what} is {bits!r}, expected an integer from {least} to {MAX_BITS}{also}")
     return bits
 
 

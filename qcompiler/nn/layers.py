@@ -15,19 +15,31 @@ from qcompiler.nn.binary import Binarize
 from qcompiler.nn.grid import FLOAT_BITS, check_bits
 from qcompiler.nn.quantizers import DoReFaActivation, DoReFaWeight, Quantizer
 
+_OR_FLOAT = f", or {FLOAT_BITS} for float"
+
 
 def default_weight_quantizer(bits: int) -> nn.Module:
     """1: Binarize, 2 to 16: DoReFaWeight, 32: nothing."""
     if bits == FLOAT_BITS:
         return nn.Identity()
-    return Binarize() if check_bits(bits, what="w_bits") == 1 else DoReFaWeight(bits)
+    return Binarize() if check_bits(bits, what="w_bits", also=_OR_FLOAT) == 1 else DoReFaWeight(bits)
 
 
 def default_activation_quantizer(bits: int | None) -> nn.Module:
     """1: Binarize, 2 to 16: DoReFaActivation, 32 or None: nothing."""
     if bits is None or bits == FLOAT_BITS:
         return nn.Identity()
-    return Binarize() if check_bits(bits, what="act_bit") == 1 else DoReFaActivation(bits)
+    return Binarize() if check_bits(bits, what="act_bit", also=_OR_FLOAT) == 1 else DoReFaActivation(bits)
+
+
+def _given(name: str, quantizer: nn.Module | None) -> nn.Module | None:
+    """The quantizer, which must be a module and not its class."""
+    if quantizer is not None and not isinstance(quantizer, nn.Module):
+        of_class = isinstance(quantizer, type)
+        found = f"the class {quantizer.__name__}" if of_class else repr(quantizer)
+        remedy = f"write {name}={quantizer.__name__}(...)" if of_class else "for example Binarize()"
+        raise UsageError(f"{name} is {found}, expected a module", remedy=remedy)
+    return quantizer
 
 
 class _Quantized(nn.Module):
@@ -46,8 +58,8 @@ class _Quantized(nn.Module):
         **options: Any,
     ) -> None:
         super().__init__(*arguments, **options)
-        self.weight_quantizer = weight_quantizer or default_weight_quantizer(w_bits)
-        self.input_quantizer = input_quantizer or default_activation_quantizer(act_bit)
+        self.weight_quantizer = _given("weight_quantizer", weight_quantizer) or default_weight_quantizer(w_bits)
+        self.input_quantizer = _given("input_quantizer", input_quantizer) or default_activation_quantizer(act_bit)
 
 
 class QConv2d(_Quantized, nn.Conv2d):
@@ -79,7 +91,7 @@ class QActivation(nn.Module):
 
     def __init__(self, act_bit: int = 1, *, quantizer: nn.Module | None = None) -> None:
         super().__init__()
-        self.quantizer = quantizer or default_activation_quantizer(act_bit)
+        self.quantizer = _given("quantizer", quantizer) or default_activation_quantizer(act_bit)
 
     def forward(self, x: Tensor) -> Tensor:
         """x: float [...]; result: float [...]."""

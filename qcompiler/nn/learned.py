@@ -26,7 +26,8 @@ class LSQ(Quantizer):
 
     def __init__(self, bits: int, *, signed: bool = True, channels: int | None = None) -> None:
         super().__init__()
-        self.bits = check_bits(bits, 2 if signed else 1, "bits of LSQ")
+        instead = " (for 1 bit use Binarize, or signed=False)" if signed else ""
+        self.bits = check_bits(bits, 2 if signed else 1, f"bits of LSQ{instead}")
         if channels is not None and channels < 1:
             raise UsageError(f"channels of LSQ is {channels}, expected a positive number or None")
         self.signed = signed
@@ -78,7 +79,12 @@ class LSQ(Quantizer):
 
     def _positive(self, x: Tensor) -> Tensor:
         scale = self.scale.abs().clamp_min(_LEAST)
-        return scale.reshape(-1, *[1] * (x.dim() - 1)) if self.channels and x.dim() > 1 else scale
+        if not self.channels or x.dim() < 2:
+            return scale
+        if x.shape[0] != self.channels:
+            found = f"a weight of {x.shape[0]} output channels"
+            raise UsageError(f"LSQ(channels={self.channels}) on {found}", remedy=f"set channels={x.shape[0]}")
+        return scale.reshape(-1, *[1] * (x.dim() - 1))
 
     def _damping(self, x: Tensor) -> float:
         count = x.numel() if self.signed else x.numel() // max(1, x.shape[0])

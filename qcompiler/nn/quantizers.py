@@ -70,9 +70,11 @@ class FixedPoint(Quantizer):
 
     def __init__(self, bits: int, scale: float, *, signed: bool = True) -> None:
         super().__init__()
-        self.bits = check_bits(bits, 2 if signed else 1)
+        kind = type(self).__name__
+        instead = " (for 1 bit use Binarize, or signed=False)" if signed else ""
+        self.bits = check_bits(bits, 2 if signed else 1, f"bits of {kind}{instead}")
         if not 0 < scale < math.inf:
-            raise UsageError(f"scale of {type(self).__name__} is {scale}, expected a positive number")
+            raise UsageError(f"scale of {kind} is {scale}, expected a positive number")
         self.signed = signed
         self._step = float(scale)
         self.register_buffer("scale", torch.tensor(self._step), persistent=False)

@@ -6,6 +6,8 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+import torch
+from torch import nn
 
 from qcompiler import nn as q
 from qcompiler.errors import UsageError
@@ -36,14 +38,33 @@ def test_bits_outside_the_range(name: str, bits: Any) -> None:
     assert caught.value.exit_code == 2
 
 
+def chain() -> nn.Module:
+    return nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2), nn.Linear(2, 2))
+
+
 @pytest.mark.parametrize(
     ("make", "message"),
     [
         (lambda: q.MoonsReLU(1), "constant zero.*Binarize"),
         (lambda: q.MoonsWeight(1), "Binarize"),
         (lambda: q.DoReFaWeight(1), "Binarize"),
-        (lambda: q.LSQ(1), "LSQ"),
-        (lambda: q.FixedPoint(1, 0.5), "expected an integer from 2"),
+        (lambda: q.LSQ(1), r"bits of LSQ \(for 1 bit use Binarize, or signed=False\) is 1, expected an integer from 2"),
+        (
+            lambda: q.FixedPoint(1, 0.5),
+            r"bits of FixedPoint \(for 1 bit use Binarize.*is 1, expected an integer from 2",
+        ),
+        (lambda: q.QConv2d(1, 1, 1, w_bits=17), "w_bits is 17, expected an integer from 1 to 16, or 32 for float"),
+        (lambda: q.QActivation(17), "act_bit is 17, expected an integer from 1 to 16, or 32 for float"),
+        (lambda: q.QActivation(quantizer=q.Binarize), r"is the class Binarize.* write quantizer=Binarize\("),
+        (lambda: q.QLinear(2, 2, weight_quantizer="sign"), "weight_quantizer is 'sign', expected a module"),
+        (
+            lambda: q.QConv2d(1, 8, 3, weight_quantizer=q.LSQ(4, channels=4))(torch.zeros(1, 1, 8, 8)),
+            r"LSQ\(channels=4\) on a weight of 8 output channels; set channels=8",
+        ),
+        (
+            lambda: q.quantize_model(q.quantize_model(chain(), act_bit=32), act_bit=32),
+            "no layer to quantize among the 3 .* layers of the model, 1 of them quantized already",
+        ),
         (lambda: q.Binarize(estimator="polynomal"), "did you mean 'polynomial'"),
         (lambda: q.Binarize(estimator="?"), "known: clip, identity"),
         (lambda: q.Ternarize(estimator="clipp"), "did you mean 'clip'"),
