@@ -85,6 +85,7 @@ def _compile_command(
     debug: Debug = False,
     show_version: Version = False,
 ) -> Task:
+    check_threads(threads)
     options: dict[str, Any] = {
         "target": target,
         "mcpu": tuple(name for name in mcpu.split(",") if name),
@@ -119,6 +120,14 @@ def _run_command(
         raise UsageError("--remote-key needs --remote", remedy="name the server with --remote HOST:PORT")
     if outputs is not None and inputs is None:
         raise UsageError("--outputs needs --inputs", remedy="give the arrays to run on")
+    if threads is not None:
+        check_threads(threads)
+    if bundle.suffix == ".onnx" and bundle.is_file():
+        raise UsageError(f"'{bundle}' is a model, expected a bundle", remedy=f"compile it first: qcompile {bundle}")
+    if outputs is not None:
+        from qcompiler.bundle.staging import check_place
+
+        check_place(outputs)
     opened = partial(_open, bundle, variant, remote, remote_key or "")
     return lambda: _run(opened, inputs, outputs, benchmark, profile, threads, as_json)
 
@@ -141,7 +150,28 @@ def parse_shape(text: str) -> tuple[str, tuple[int, ...]]:
     return name, tuple(int(part) for part in parts)
 
 
+def check_threads(count: int) -> None:
+    """Refuse a value of --threads that no library can serve."""
+    from qcompiler.bundle.manifest import MAX_THREADS
+
+    if not 1 <= count <= MAX_THREADS:
+        raise UsageError(f"--threads {count}: expected a number from 1 to {MAX_THREADS}")
+
+
+def _check_before_loading(model: Path, target: str, output: Path, force: bool) -> None:
+    """The wrong paths and names that are found at once, before the compiler is loaded."""
+    from qcompiler.bundle.staging import check_free
+    from qcompiler.frontend.read import check_file
+    from qcompiler.targets import check_name
+
+    check_name(target)
+    check_free(output, force=force)
+    check_file(model)
+
+
 def _compile(model: Path, inputs: Path | None, options: dict[str, Any], explain: bool) -> None:
+    output = options["output"] or Path(f"{model.stem}.qc")
+    _check_before_loading(model, options["target"], output, options["force"])
     if inputs is not None:
         from qcompiler.bundle.tensors import read_npz
 

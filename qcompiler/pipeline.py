@@ -13,13 +13,14 @@ from qcompiler import passes, targets
 from qcompiler import verify as verification
 from qcompiler.bundle.emulated import PACKAGE, EmulatedBundle, emulator_for
 from qcompiler.bundle.load import Bundle, describe
+from qcompiler.bundle.manifest import MAX_THREADS
 from qcompiler.bundle.staging import check_free, new_directory
 from qcompiler.bundle.write import write_into
 from qcompiler.errors import UsageError
 from qcompiler.frontend import canonicalize
 from qcompiler.ir import oracle
 from qcompiler.ir.program import Program
-from qcompiler.lowering.module import lower
+from qcompiler.lowering.module import lower, tensor_info
 from qcompiler.passes.result import PassResult
 from qcompiler.passes.runner import run_passes
 from qcompiler.report import report
@@ -68,10 +69,14 @@ def compile(
     path = Path(model)
     folder = Path(output) if output is not None else Path(f"{path.stem}.qc")
     check_free(folder, force=force)
+    if not 1 <= threads <= MAX_THREADS:
+        raise UsageError(f"--threads {threads}: expected a number from 1 to {MAX_THREADS}")
     variants = targets.get(target).variants(mcpu)
     watcher = GraphWatcher.create(print_after, save_ir, [step.name for step in passes.DEFAULT])
     say("reading the model")
     graph = canonicalize(path, {name: tuple(shape) for name, shape in (shapes or {}).items()})
+    if inputs is not None:
+        next(verification.samples(inputs, [tensor_info(value) for value in graph.graph.inputs]))
     source = graph.clone()
     watcher("frontend", graph)
     say("rewriting the graph")

@@ -10,9 +10,14 @@ from qcompiler.targets.target import Target
 TARGETS = ("x86", "arm")
 
 
-def get(name: str) -> Target:
-    """The target that `--target` names. Raises UsageError for an unknown one, listing the known."""
+def check_name(name: str) -> None:
+    """Raise UsageError for an unknown target, listing the known."""
     if name not in TARGETS:
         raise UsageError(f"unknown target '{name}'", remedy=f"choose one of: {', '.join(TARGETS)}")
+
+
+def get(name: str) -> Target:
+    """The target that `--target` names. Raises UsageError for an unknown one."""
+    check_name(name)
     target: Target = import_module(f"qcompiler.targets.{name}").TARGET
     return target

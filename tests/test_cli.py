@@ -92,11 +92,11 @@ def test_usage_errors(out: Path, tmp_path: Path, in_npz: Path) -> None:
     assert_error(qrun(), 2, "Missing argument 'BUNDLE'. (see qrun --help)")
     assert_error(qrun(out, "--speed"), 2, "No such option: --speed")
     assert_error(qrun(out, "--threads", "many"), 2, "Invalid value for '--threads'")
-    assert_error(qrun(out, "--threads", 0), 2, "0 threads, expected 1 to 128")
+    assert_error(qrun(out, "--threads", 0), 2, "--threads 0: expected a number from 1 to 128")
     assert_error(qrun(out, "--variant", "neon"), 2, "no variant 'neon'; it has avx2, plain")
     assert_error(qrun(out, "--outputs", tmp_path / "out.npz"), 2, "--outputs needs --inputs")
     assert_error(qrun(out, "--inputs", tmp_path / "none.npz"), 2, "cannot read")
-    assert_error(qrun(out, "--inputs", in_npz, "--outputs", tmp_path / "no" / "o.npz"), 2, "cannot write")
+    assert_error(qrun(out, "--inputs", in_npz, "--outputs", tmp_path / "no" / "o.npz"), 2, "; choose a place that")
     assert_error(qrun(out, "--remote", "board"), 2, "--remote board: expected HOST:PORT")
     assert_error(qrun(out, "--remote-key", "key"), 2, "--remote-key needs --remote")
     assert_error(qrun(tmp_path / "none"), 2, "there is no directory")
@@ -203,8 +203,20 @@ def test_qcompile_usage_errors(tmp_path: Path) -> None:
     assert_error(qcompile("m.onnx", "--bits", "9"), 2, "--bits 9: expected auto or a number from 1 to 8")
     assert_error(qcompile("m.onnx", "--shape", "x"), 2, "--shape x: expected NAME=1x3x224x224")
     assert_error(qcompile("m.onnx", "--calibrate", "x.npz"), 2, "No such option: --calibrate")
-    assert_error(qcompile("m.onnx", "--inputs", "none.npz"), 2, "cannot read 'none.npz'")
+    assert_error(qcompile("m.onnx", "--threads", "129"), 2, "--threads 129: expected a number from 1 to 128")
+    assert_error(qcompile("m.onnx"), 2, "there is no file 'm.onnx'")
+    assert_error(qcompile("m.onnx", "--target", "vax"), 2, "unknown target 'vax'; choose one of: x86, arm")
+    assert_error(qcompile("m.onnx", "-o", "no/out"), 2, "cannot write 'no/out': No such file or directory; choose a")
     assert list(tmp_path.iterdir()) == []
+    (tmp_path / "m.onnx").write_bytes(b"")
+    assert_error(qcompile("m.onnx"), 4, "'m.onnx' is empty")
+    (tmp_path / "m.onnx").write_bytes(b"model")
+    assert_error(qcompile("m.onnx", "--inputs", "none.npz"), 2, "cannot read 'none.npz'")
+    assert [path.name for path in tmp_path.iterdir()] == ["m.onnx"]
+
+
+def test_qrun_of_a_model(model: Path) -> None:
+    assert_error(qrun(model), 2, f"'{model}' is a model, expected a bundle; compile it first: qcompile {model}")
 
 
 MODEL = """

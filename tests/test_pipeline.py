@@ -78,15 +78,19 @@ def test_a_failed_verification_leaves_nothing(model: Path, tmp_path: Path, monke
         ({"target": "vax"}, UsageError, "unknown target 'vax'.*x86"),
         ({"mcpu": ("pentium9",)}, UsageError, "pentium9"),
         ({"bits": 9}, UsageError, "1 to 8"),
+        ({"threads": 0}, UsageError, "--threads 0: expected a number from 1 to 128"),
+        ({"inputs": {}}, UsageError, "no array for input 'image'"),
         ({"print_after": "fold-laundry"}, UsageError, "fold-thresholds"),
         ({"shapes": {"picture": (1, 3, 8, 8)}}, UsageError, "picture"),
         ({"inputs": {"image": np.zeros((1, 3, 9, 9), np.float32)}}, UsageError, r"\[1, 3, 8, 8\]"),
     ],
 )
 def test_wrong_options_are_named(model: Path, tmp_path: Path, arguments, error, message: str) -> None:
+    stages: list[str] = []
     with pytest.raises(error, match=message):
-        qcompiler.compile(model, output=tmp_path / "out", **arguments)
+        qcompiler.compile(model, output=tmp_path / "out", progress=stages.append, **arguments)
     assert not (tmp_path / "out").exists()
+    assert set(stages) <= {"reading the model", "rewriting the graph"}
 
 
 def test_bits_refuses_a_network_without_quantized_layers(model: Path, tmp_path: Path) -> None:

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import os
 import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import onnx
@@ -35,8 +37,9 @@ def read(path: str | os.PathLike[str]) -> onnx.ModelProto:
     return model
 
 
-def _content(path: str | os.PathLike[str]) -> bytes:
-    try:
+def check_file(path: str | os.PathLike[str]) -> None:
+    """Raise what `read` would for a file that is missing, empty, too large or no file, without reading it."""
+    with _explained(path):
         status = os.stat(path)
         if stat.S_ISDIR(status.st_mode):
             raise InvalidModel(f"'{path}' is a directory, expected an ONNX file", remedy="name the .onnx file in it")
@@ -47,7 +50,20 @@ def _content(path: str | os.PathLike[str]) -> bytes:
                 f"'{path}' has {status.st_size} bytes, expected less than 2 GiB",
                 remedy="store weights as external data",
             )
+        if not status.st_size:
+            raise InvalidModel(f"'{path}' is empty", remedy=_REEXPORT)
+
+
+def _content(path: str | os.PathLike[str]) -> bytes:
+    check_file(path)
+    with _explained(path):
         return Path(path).read_bytes()
+
+
+@contextmanager
+def _explained(path: str | os.PathLike[str]) -> Iterator[None]:
+    try:
+        yield
     except FileNotFoundError:
         raise UsageError(f"there is no file '{path}'", remedy="check the path of the model") from None
     except (OSError, ValueError) as error:
@@ -55,8 +71,6 @@ def _content(path: str | os.PathLike[str]) -> bytes:
 
 
 def _parse(path: str | os.PathLike[str], content: bytes) -> onnx.ModelProto:
-    if not content:
-        raise InvalidModel(f"'{path}' is empty", remedy=_REEXPORT)
     model = onnx.ModelProto()
     try:
         model.ParseFromString(content)

@@ -42,8 +42,8 @@ def lower(model: ir.Model, target: str, variants: Sequence[Variant], name: str) 
     return Program(
         name=name,
         target=target,
-        inputs=tuple(_info(value) for value in graph.inputs),
-        outputs=tuple(_info(value) for value in graph.outputs),
+        inputs=tuple(tensor_info(value) for value in graph.inputs),
+        outputs=tuple(tensor_info(value) for value in graph.outputs),
         workspace_bytes=workspace,
         constants=blob.content(),
         steps=tuple(_step_info(work, offsets) for work in works),
@@ -146,7 +146,8 @@ def _slots(work: Work) -> tuple[list[Slot], list[Slot]]:
     return reads, writes
 
 
-def _info(value: ir.Value) -> TensorInfo:
+def tensor_info(value: ir.Value) -> TensorInfo:
+    """Name, shape and dtype of an input or output of the network."""
     return TensorInfo(value.name or "", shape_of(value), dtype_of(value).name)
 
 
