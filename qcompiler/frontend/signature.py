@@ -25,7 +25,8 @@ def fixed_inputs(graph: onnx.GraphProto, shapes: Mapping[str, tuple[int, ...]]) 
     if open_inputs:
         options = " ".join(_option(value) for value in open_inputs)
         described = ", ".join(f"'{value.name}' {_described(value)}" for value in open_inputs)
-        raise UsageError(f"dynamic dimensions in input {described}", remedy=f"fix them with {options}")
+        found = "dimensions of size 0" if all(map(_is_empty, open_inputs)) else "dynamic dimensions"
+        raise UsageError(f"{found} in input {described}", remedy=f"fix them, for example with {options}")
     return [_fixed(value, shapes.get(value.name)) for value in inputs]
 
 
@@ -67,20 +68,30 @@ def _is_fixed(value: onnx.ValueInfoProto) -> bool:
     return tensor.HasField("shape") and all(_number(dim) is not None for dim in tensor.shape.dim)
 
 
+def _is_empty(value: onnx.ValueInfoProto) -> bool:
+    """Whether sizes of 0, and they alone, keep the shape from being fixed."""
+    tensor = _tensor(value)
+    unknown = [dim for dim in tensor.shape.dim if _number(dim) is None]
+    return bool(unknown) and all(dim.HasField("dim_value") and dim.dim_value == 0 for dim in unknown)
+
+
 def _described(value: onnx.ValueInfoProto) -> str:
     tensor = _tensor(value)
     if not tensor.HasField("shape"):
         return "of unknown rank"
-    return "[" + ", ".join(str(_number(dim) or dim.dim_param or "?") for dim in tensor.shape.dim) + "]"
+    return "[" + ", ".join(_shown(dim) for dim in tensor.shape.dim) + "]"
+
+
+def _shown(dim: onnx.TensorShapeProto.Dimension) -> str:
+    return str(dim.dim_value) if dim.HasField("dim_value") else dim.dim_param or "?"
 
 
 def _option(value: onnx.ValueInfoProto) -> str:
-    """The option that fixes an input: batch 1, and for other unknown sizes the symbol to replace."""
+    """The option that fixes an input, as an example: batch 1, three channels, images of 224x224, else 16."""
     tensor = _tensor(value)
     if not tensor.HasField("shape"):
-        return f"--shape {value.name}=SIZExSIZE"
-    sizes = []
-    for axis, dim in enumerate(tensor.shape.dim):
-        unknown = "1" if axis == 0 else (dim.dim_param or "SIZE").upper()
-        sizes.append(str(_number(dim) or unknown))
+        return f"--shape {value.name}=1x3x224x224"
+    dims = tensor.shape.dim
+    usual = (1, 3, 224, 224) if len(dims) == 4 else (1, *(16 for _ in dims[1:]))
+    sizes = [str(_number(dim) or size) for dim, size in zip(dims, usual, strict=True)]
     return f"--shape {value.name}={'x'.join(sizes)}"

@@ -302,9 +302,14 @@ def dynamic() -> str:
 def test_dynamic_dimensions_ask_for_the_option(tmp_path: Path) -> None:
     path = save(tmp_path, dynamic())
     error = refused(path, UsageError, r"dynamic dimensions in input 'x' \[N, 3, H, 8\]")
-    assert "--shape x=1x3xHx8 --shape t=1x4" in error.remedy
+    assert error.remedy == "fix them, for example with --shape x=1x3x224x8 --shape t=1x4"
     found = load(path, {"x": (2, 3, 5, 8), "t": (1, 4)})
     assert [list(value.shape or ()) for value in found.graph.outputs] == [[2, 3, 5, 8], [1, 4]]
+
+
+def test_dimensions_of_size_zero(tmp_path: Path) -> None:
+    path = save(tmp_path, graph_text("y = Relu (x)", "float[0, 32] x", "float[0, 32] y"))
+    assert refused(path, UsageError, r"dimensions of size 0 in input 'x' \[0, 32\]").remedy.endswith("--shape x=1x32")
 
 
 @pytest.mark.parametrize(
