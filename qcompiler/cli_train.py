@@ -16,7 +16,7 @@ import typer
 from rich.console import Console
 
 from qcompiler.command import Debug, Task, Version, main
-from qcompiler.errors import UsageError
+from qcompiler.errors import QCompilerError, UsageError
 from qcompiler.place import check_file
 
 if TYPE_CHECKING:
@@ -26,6 +26,9 @@ if TYPE_CHECKING:
     from qcompiler.train.data import Data
 
 _CONFIGS = sorted(path.stem for path in (Path(__file__).parent / "train" / "configs").glob("*.yaml"))
+
+_NO_MEMORY = ("can't allocate memory", "out of memory")
+"""In the messages of torch's allocators."""
 
 _HELP = f"""Train a quantized network as a config file says, test it, and make it ready to run.
 
@@ -154,7 +157,7 @@ def split_words(words: Sequence[str]) -> tuple[str, list[str]]:
 
 
 def _run(source: str, overrides: Sequence[str], asked: Asked) -> None:
-    with _needing_extras():
+    with _needing_extras(), _within_memory():
         session = _Session(source, overrides, asked)
         if asked.trains:
             session.train()
@@ -183,6 +186,17 @@ def _needing_extras() -> Iterator[None]:
         raise UsageError(
             f"qtrain needs {error.name}, which is missing", remedy="pip install 'qcompiler[train]'"
         ) from error
+
+
+@contextmanager
+def _within_memory() -> Iterator[None]:
+    """What torch could not allocate, on the CPU or on a GPU, as one clear line."""
+    try:
+        yield
+    except RuntimeError as error:
+        if not any(sign in str(error) for sign in _NO_MEMORY):
+            raise
+        raise QCompilerError("out of memory", remedy="choose a smaller network or batch_size") from error
 
 
 class _Session:
@@ -238,14 +252,18 @@ class _Session:
         """Train, and say how it went."""
         from qcompiler.train.loop import train
         from qcompiler.train.progress import Bars
+        from qcompiler.train.runlog import RunLog
 
+        resumed = self._asked.resume and (self._directory / "last.pt").exists()
+        before = resumed and RunLog.read(self._directory).finished
         log = train(self._config, self._network, resume=self._asked.resume, progress=Bars())
         if not log.finished:
             raise KeyboardInterrupt
         if log.test is not None and _leads():
+            left = "finished before:" if before else "wrote"
             self._say(
                 f"test accuracy {log.test['accuracy']:.2%} on {log.test['images']} images "
-                f"(validation {log.validation_accuracy:.2%} at epoch {log.best_epoch}); wrote {self._directory}/"
+                f"(validation {log.validation_accuracy:.2%} at epoch {log.best_epoch}); {left} {self._directory}/"
             )
 
     def test(self) -> None:
@@ -275,13 +293,13 @@ class _Session:
 
     def deploy(self) -> None:
         """Export, compile and compare, and print what came of it."""
-        from qcompiler.train.deploy import deploy
+        from qcompiler.train.deploy import deploy, deployment_lines
 
         model, _ = self._trained
         result = deploy(model, self._data, self._directory)
         self._note(deploy=result)
-        for key, value in result.items():
-            self._say(f"{key.replace('_', ' ')}: {f'{value:.5g}' if isinstance(value, float) else value}")
+        for line in deployment_lines(result):
+            self._say(line)
 
     def pack(self, path: Path) -> None:
         """Write the packed weights, and print the ratio of sizes."""

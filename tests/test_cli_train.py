@@ -106,7 +106,7 @@ def test_a_second_run_does_not_overwrite_the_first(place: Path, command: Command
     before = Path("run/seed0/run.json").read_text()
     assert_error(command("run/seed0"), 2, "'run/seed0' holds a run already; go on with --resume")
     done = command("run/seed0", "--resume")
-    assert done.status == 0 and "wrote run/seed0/" in done.out
+    assert done.status == 0 and "finished before: run/seed0/" in done.out
     assert Path("run/seed0/run.json").read_text() == before
 
 
@@ -190,7 +190,7 @@ def test_constants_of_the_energy_model(place: Path, command: Command) -> None:
 def test_deploy_and_bundle(place: Path, command: Command) -> None:
     done = command("run/seed0", "--deploy")
     assert done.status == 0, done.err
-    assert "same class bundle: 20\n" in done.out
+    assert "same class in the bundle: 20\n" in done.out and "None" not in done.out
     assert json.loads(Path("run/seed0/run.json").read_text())["deploy"]["same_class_onnxruntime"] == 20
     expected = command("run/seed0", "--test").out.partition(" (")[0]
     assert command("run/seed0", "--test", "--bundle", "run/seed0/model.qc").out.startswith(expected)
@@ -299,6 +299,12 @@ def test_usage(
     done = command(*arguments)
     assert_error(done, 2, message)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_network_that_does_not_fit_into_memory(command: Command, tmp_path: Path) -> None:
+    files.write_mnist(tmp_path / "data")
+    run = [*SMALL, "hidden=100000000", "layers=2", "epochs=1", f"output={tmp_path}", f"data_dir={tmp_path / 'data'}"]
+    assert_error(command("mnist_binarynet", *run), 1, "out of memory; choose a smaller network or batch_size")
 
 
 def test_help(command: Command) -> None:

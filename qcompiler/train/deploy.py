@@ -103,6 +103,35 @@ def deploy(model: nn.Module, data: Data, directory: str | Path, *, mcpu: Sequenc
     return {**asdict(deployment), **compiled}
 
 
+def deployment_lines(result: Mapping[str, Any]) -> list[str]:
+    """The fields of a `Deployment` for a reader: a line each, what was not measured as '-'."""
+    return [f"{_LABELS.get(key, key.replace('_', ' '))}: {_readable(key, value)}" for key, value in result.items()]
+
+
+_LABELS = {
+    "onnx_bytes": "ONNX file",
+    "images": "test images",
+    "same_class_onnxruntime": "same class in onnxruntime",
+    "onnxruntime_us_per_image": "time of onnxruntime",
+    "same_class_bundle": "same class in the bundle",
+    "differing": "images of another class",
+    "library_bytes": "library",
+    "weight_bytes": "weights",
+    "exact": "all quantized layers on integers",
+    "us_per_image": "time of the bundle",
+}
+
+
+def _readable(key: str, value: Any) -> str:
+    if value is None:
+        return "-"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if key.endswith("us_per_image"):
+        return f"{value:.5g} us per image"
+    return f"{value / 1024:.1f} KiB" if key.endswith("bytes") else str(value)
+
+
 def _compiled(path: Path, output: Path, images: torch.Tensor, mcpu: Sequence[str]) -> Bundle:
     """The bundle, verified on `images`, uint8 [n, C, H, W]."""
     inputs = {INPUT: to_input(images).numpy()}

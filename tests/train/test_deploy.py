@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ from qcompiler.ir import oracle
 from qcompiler.nn import QActivation, QConv2d, QLinear, input_quantizer
 from qcompiler.train import deploy as deploying
 from qcompiler.train.data import Data, Split, to_input
-from qcompiler.train.deploy import Deployment, deploy, missing_widths
+from qcompiler.train.deploy import Deployment, deploy, deployment_lines, missing_widths
 from qcompiler.train.work import LayerWork
 
 IMAGES = 30
@@ -112,3 +113,21 @@ def test_missing_widths() -> None:
     assert missing_widths(layers, rows) == ["w4a4 (2 layers)"]
     assert missing_widths(layers[:2], rows) == ["w4a4 (1 layer)"]
     assert missing_widths(layers[:1], rows) == []
+
+
+def test_lines_for_a_reader() -> None:
+    measured = Deployment(2048, 20, 20, 12.3456, 2, same_class_bundle=19, exact=True, us_per_image=3.0)
+    assert deployment_lines(asdict(measured)) == [
+        "ONNX file: 2.0 KiB",
+        "test images: 20",
+        "same class in onnxruntime: 20",
+        "time of onnxruntime: 12.346 us per image",
+        "quantized layers: 2",
+        "same class in the bundle: 19",
+        "images of another class: -",
+        "library: -",
+        "weights: -",
+        "all quantized layers on integers: yes",
+        "time of the bundle: 3 us per image",
+        "lacks: -",
+    ]
