@@ -69,7 +69,8 @@ class RunLog:
         return self.tested and (self.baseline is not None or not self.config.get("baseline"))
 
     def write(self, directory: Path) -> None:
-        """Write run.json in `directory`, whole or not at all."""
+        """Write run.json in `directory`, which is made where there is none, whole or not at all."""
+        directory.mkdir(parents=True, exist_ok=True)
         text = json.dumps({"schema": SCHEMA, **asdict(self)}, indent=1) + "\n"
         write_atomically(directory / FILE_NAME, lambda file: file.write(text.encode()))
 
