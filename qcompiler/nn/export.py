@@ -119,7 +119,7 @@ def _check_example(frozen: nn.Module, example: Sequence[Tensor], inputs: Sequenc
             result = frozen(*example)
     except QCompilerError:
         raise
-    except (RuntimeError, TypeError, ValueError, IndexError) as error:
+    except Exception as error:  # the model's own code, which may raise anything
         shapes = ", ".join(str(list(tensor.shape)) for tensor in example)
         raise UsageError(
             f"the model cannot run on an example of shape {shapes}: {_first_line(error)}",

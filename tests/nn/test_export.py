@@ -337,6 +337,8 @@ def test_what_is_no_float32_network_of_tensors_is_refused(network: nn.Module, tm
         export_onnx(network, x.double(), path)
     with pytest.raises(UsageError, match="the example is of type ndarray, expected a tensor.*from_numpy"):
         export_onnx(network, x.numpy(), path)  # type: ignore[arg-type]
+    with pytest.raises(UsageError, match="cannot run on an example of shape .*: 'mask'"):
+        export_onnx(NeedsMask(), x, path)
     with pytest.raises(UsageError, match="the model returns dict, expected a tensor"):
         export_onnx(ReturnsDict(), x, path)
     with pytest.raises(UsageError, match=r"the model has 1 outputs, 2 are named \(a, b\)"):
@@ -357,6 +359,11 @@ def test_a_refused_graph_is_not_printed(tmp_path: Path, capfd: pytest.CaptureFix
     with pytest.raises(UnsupportedModel, match="torch cannot export the model"):
         export_onnx(DependsOnData(), pixels(1, 3, 8, 8), tmp_path / "net.onnx")
     assert capfd.readouterr() == ("", "")
+
+
+class NeedsMask(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return {"x": x}["mask"]
 
 
 class ReturnsDict(nn.Module):
