@@ -154,6 +154,9 @@ def test_float_twins_are_no_runs_of_their_own(runs):
 
 def test_the_command_writes_the_page(runs, tmp_path, capsys):
     output = tmp_path / "docs" / "results.md"
+    assert main([str(runs), "-o", str(output)]) == 2 and not output.parent.exists()
+    assert "choose a writable place" in capsys.readouterr().err
+    output.parent.mkdir()
     assert main([str(runs), "-o", str(output)]) == 0
     assert main([str(runs)]) == 0
     assert capsys.readouterr().out == output.read_text()
