@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 import typer
 from rich.console import Console
 
-from qcompiler.command import Debug, Task, Version, main
+from qcompiler.command import Debug, Task, Version, main, terminal
 from qcompiler.errors import UsageError
 
 if TYPE_CHECKING:
@@ -180,7 +180,7 @@ def _compile(model: Path, inputs: Path | None, options: dict[str, Any], explain:
         from qcompiler.pipeline import compile
 
         bundle = compile(model, progress=progress, **options)
-    _print_compiled(Console(), bundle, explain)
+    _print_compiled(terminal(), bundle, explain)
 
 
 def _print_compiled(console: Console, bundle: Bundle, explain: bool) -> None:
@@ -264,7 +264,7 @@ def _run(
         data |= {"profile": display.profile_data(profiled)} if profiled else {}
         print(json.dumps(data, indent=1, allow_nan=False))
         return
-    console = Console()
+    console = terminal()
     if inputs is None and not (timed or profiled):
         console.print("random inputs: give arrays with --inputs IN.npz", highlight=False)
     if not (timed or profiled):

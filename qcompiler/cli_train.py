@@ -13,9 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
-from rich.console import Console
 
-from qcompiler.command import Debug, Task, Version, main
+from qcompiler.command import Debug, Task, Version, main, terminal
 from qcompiler.errors import QCompilerError, UsageError
 from qcompiler.place import check_file
 
@@ -208,7 +207,7 @@ class _Session:
         self._source = source
         self._asked = asked
         self._config, self._network = load_config(source, overrides)
-        self._console = Console()
+        self._console = terminal()
         self._say = partial(self._console.print, markup=False, highlight=False, soft_wrap=True)
 
     @cached_property
@@ -317,8 +316,7 @@ class _Session:
         constants = HOROWITZ if self._asked.constants is None else read_constants(self._asked.constants)
         model, checkpoint = self._trained
         layers = energy(model, torch.zeros(1, *checkpoint.shape), constants)
-        console = self._console if self._console.is_terminal else Console(width=120)
-        console.print(energy_table(layers, constants))
+        self._console.print(energy_table(layers, constants))
 
     def _note(self, **measured: Any) -> None:
         """Keep a measurement in the run's log; one of another checkpoint is not the run's."""

@@ -10,12 +10,15 @@ from collections.abc import Callable
 from typing import Annotated, NoReturn
 
 import typer
+from rich.console import Console
 
 from qcompiler.errors import QCompilerError, UsageError
 from qcompiler.version import NAME, version
 
 INTERRUPTED, TERMINATED, BROKEN_PIPE = 128 + signal.SIGINT, 128 + signal.SIGTERM, 128 + signal.SIGPIPE
 Task = Callable[[], None]
+# columns of a table in a pipe or a file, enough for the names of nodes
+PLAIN_WIDTH = 160
 
 
 def _print_version(wanted: bool) -> None:
@@ -37,6 +40,12 @@ class _Terminated(KeyboardInterrupt):
 
 def _terminate(*_: object) -> NoReturn:
     raise _Terminated
+
+
+def terminal() -> Console:
+    """Standard output, as wide as the terminal; tables in a pipe or a file break no names."""
+    console = Console()
+    return console if console.is_terminal else Console(width=PLAIN_WIDTH)
 
 
 def main(app: typer.Typer, name: str, kept: str = "nothing was written") -> NoReturn:
