@@ -24,6 +24,7 @@ from qcompiler.train.runlog import EpochRecord, RunLog, describe_hardware, descr
 from qcompiler.train.trainer import Trainer, training_settings
 
 LAST, BEST, CONFIG, BASELINE = "last.pt", "best.pt", "config.yaml", "baseline"
+EVENTS = "events.out.tfevents.*"
 PLACES = ("data_dir", "output")
 """Settings that say where files are on this machine, which the log leaves out."""
 
@@ -125,6 +126,8 @@ class _Run:
             self._restore(load_checkpoint(last), last)
         elif self._group.leads:
             self._directory.mkdir(parents=True, exist_ok=True)
+            for curves in self._directory.glob(EVENTS):
+                curves.unlink()
             text = OmegaConf.to_yaml(OmegaConf.create(self._flat))
             write_atomically(self._directory / CONFIG, lambda file: file.write(text.encode()))
             self._log.write(self._directory)

@@ -25,7 +25,7 @@ from qcompiler.train.checkpoint import load_checkpoint
 from qcompiler.train.config import TrainConfig
 from qcompiler.train.data import Split
 from qcompiler.train.evaluate import evaluate
-from qcompiler.train.loop import run_directory, train
+from qcompiler.train.loop import EVENTS, run_directory, train
 from qcompiler.train.networks import Network
 from qcompiler.train.progress import Quiet
 from qcompiler.train.runlog import EpochRecord, RunLog
@@ -467,6 +467,7 @@ def test_tensorboard_has_every_epoch_once(tmp_path: Path) -> None:
     # once more from the start: what the first run has shown goes away
     (run_directory(chosen) / "last.pt").unlink()
     log = train(chosen, mlp(), data=data())
+    assert len(list(run_directory(chosen).glob(EVENTS))) == 1
     events = EventAccumulator(str(run_directory(chosen)))
     events.Reload()
     for tag, field in {
