@@ -15,6 +15,7 @@ from rich.console import Console
 
 from qcompiler.command import Debug, Task, Version, main, terminal
 from qcompiler.errors import UsageError
+from qcompiler.place import check_file
 
 if TYPE_CHECKING:
     from qcompiler.bundle.load import Bundle
@@ -125,9 +126,7 @@ def _run_command(
     if bundle.suffix == ".onnx" and bundle.is_file():
         raise UsageError(f"'{bundle}' is a model, expected a bundle", remedy=f"compile it first: qcompile {bundle}")
     if outputs is not None:
-        from qcompiler.bundle.staging import check_place
-
-        check_place(outputs)
+        check_file(outputs)
     opened = partial(_open, bundle, variant, remote, remote_key or "")
     return lambda: _run(opened, inputs, outputs, benchmark, profile, threads, as_json)
 
@@ -161,12 +160,12 @@ def check_threads(count: int) -> None:
 def _check_before_loading(model: Path, target: str, output: Path, force: bool) -> None:
     """The wrong paths and names that are found at once, before the compiler is loaded."""
     from qcompiler.bundle.staging import check_free
-    from qcompiler.frontend.read import check_file
+    from qcompiler.frontend.read import check_file as check_model
     from qcompiler.targets import check_name
 
     check_name(target)
     check_free(output, force=force)
-    check_file(model)
+    check_model(model)
 
 
 def _compile(model: Path, inputs: Path | None, options: dict[str, Any], explain: bool) -> None:

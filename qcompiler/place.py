@@ -14,6 +14,11 @@ def check_file(path: Path) -> None:
     """Raise UsageError where no file can be written at `path`: its directory must be there; nothing is left behind."""
     if path.is_dir():
         raise UsageError(f"cannot write '{path}': it is a directory", remedy="name a file")
+    check_parent(path)
+
+
+def check_parent(path: Path) -> None:
+    """Raise UsageError where nothing can be made beside `path`."""
     _check_writable(path.absolute().parent, path)
 
 

@@ -96,7 +96,7 @@ def test_usage_errors(out: Path, tmp_path: Path, in_npz: Path) -> None:
     assert_error(qrun(out, "--variant", "neon"), 2, "no variant 'neon'; it has avx2, plain")
     assert_error(qrun(out, "--outputs", tmp_path / "out.npz"), 2, "--outputs needs --inputs")
     assert_error(qrun(out, "--inputs", tmp_path / "none.npz"), 2, "cannot read")
-    assert_error(qrun(out, "--inputs", in_npz, "--outputs", tmp_path / "no" / "o.npz"), 2, "; choose a place that")
+    assert_error(qrun(out, "--inputs", in_npz, "--outputs", tmp_path / "no" / "o.npz"), 2, "; choose a writable place")
     assert_error(qrun(out, "--remote", "board"), 2, "--remote board: expected HOST:PORT")
     assert_error(qrun(out, "--remote-key", "key"), 2, "--remote-key needs --remote")
     assert_error(qrun(tmp_path / "none"), 2, "there is no directory")

@@ -6,13 +6,13 @@ import contextlib
 import errno
 import os
 import shutil
-import stat
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 from qcompiler.bundle import manifest
 from qcompiler.errors import InvalidBundle, QCompilerError, UsageError
+from qcompiler.place import REMEDY, check_parent
 
 
 @contextlib.contextmanager
@@ -52,7 +52,7 @@ def check_free(path: Path, *, force: bool = False) -> None:
     """Raise UsageError, before any work is done, where `new_directory` would refuse `path`."""
     if not path.name:
         raise UsageError(f"output '{path}' has no name of its own", remedy="name a new directory")
-    check_place(path)
+    check_parent(path)
     if not path.is_symlink() and not path.exists():
         return
     if path.is_symlink() or not path.is_dir():
@@ -67,16 +67,6 @@ def check_free(path: Path, *, force: bool = False) -> None:
             f"output '{path}' is a bundle already",
             remedy="replace it with --force (force=True), or choose another name",
         )
-
-
-def check_place(path: Path) -> None:
-    """Raise UsageError where no file can be made beside `path`."""
-    folder = path.absolute().parent
-    with _explained(path):
-        if not stat.S_ISDIR(folder.stat().st_mode):
-            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
-        if not os.access(folder, os.W_OK | os.X_OK):
-            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
 
 
 def _bundle_files(path: Path) -> set[str]:
@@ -112,7 +102,7 @@ def _explained(path: Path) -> Iterator[None]:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise QCompilerError(f"no space left to write '{path}'", remedy="free some disk space") from error
         reason = error.strerror or str(error)
-        raise UsageError(f"cannot write '{path}': {reason}", remedy="choose a place that can be written") from error
+        raise UsageError(f"cannot write '{path}': {reason}", remedy=REMEDY) from error
 
 
 def _umask() -> int:

@@ -191,11 +191,8 @@ def _named(sources: Sequence[tuple[str, ir.Node]]) -> list[QuantizerNode]:
 
 def _written(file: onnx.ModelProto, path: Path) -> int:
     content = file.SerializeToString()
-    try:
-        with new_file(path) as staged:
-            staged.write_bytes(content)
-    except UsageError as error:
-        raise UsageError(error.message, remedy="choose a writable place") from error
+    with new_file(path) as staged:
+        staged.write_bytes(content)
     return len(content)
 
 

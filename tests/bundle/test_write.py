@@ -103,7 +103,7 @@ def test_an_empty_directory_may_be_used(tmp_path: Path) -> None:
 @pytest.mark.parametrize("path", ["missing/out", "file/out", "/proc/out"])
 def test_unwritable_places(tmp_path: Path, path: str) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(UsageError, match="cannot write .*choose a place that can be written"):
+    with pytest.raises(UsageError, match="cannot write .*choose a writable place"):
         write(programs.tiny(), tmp_path / path)
     assert names(tmp_path) == ["file"]
 
