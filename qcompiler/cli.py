@@ -86,7 +86,6 @@ def _compile_command(
     debug: Debug = False,
     show_version: Version = False,
 ) -> Task:
-    check_threads(threads)
     options: dict[str, Any] = {
         "target": target,
         "mcpu": tuple(name for name in mcpu.split(",") if name),
@@ -122,7 +121,9 @@ def _run_command(
     if outputs is not None and inputs is None:
         raise UsageError("--outputs needs --inputs", remedy="give the arrays to run on")
     if threads is not None:
-        check_threads(threads)
+        from qcompiler.bundle.manifest import check_threads
+
+        check_threads(threads, "--threads")
     if bundle.suffix == ".onnx" and bundle.is_file():
         raise UsageError(f"'{bundle}' is a model, expected a bundle", remedy=f"compile it first: qcompile {bundle}")
     if outputs is not None:
@@ -149,20 +150,14 @@ def parse_shape(text: str) -> tuple[str, tuple[int, ...]]:
     return name, tuple(int(part) for part in parts)
 
 
-def check_threads(count: int) -> None:
-    """Refuse a value of --threads that no library can serve."""
-    from qcompiler.bundle.manifest import MAX_THREADS
-
-    if not 1 <= count <= MAX_THREADS:
-        raise UsageError(f"--threads {count}: expected a number from 1 to {MAX_THREADS}")
-
-
-def _check_before_loading(model: Path, target: str, output: Path, force: bool) -> None:
-    """The wrong paths and names that are found at once, before the compiler is loaded."""
+def _check_before_loading(model: Path, target: str, output: Path, force: bool, threads: int) -> None:
+    """The wrong paths, names and numbers that are found at once, before the compiler is loaded."""
+    from qcompiler.bundle.manifest import check_threads
     from qcompiler.bundle.staging import check_free
     from qcompiler.frontend.read import check_file as check_model
     from qcompiler.targets import check_name
 
+    check_threads(threads, "--threads")
     check_name(target)
     check_free(output, force=force)
     check_model(model)
@@ -170,7 +165,7 @@ def _check_before_loading(model: Path, target: str, output: Path, force: bool) -
 
 def _compile(model: Path, inputs: Path | None, options: dict[str, Any], explain: bool) -> None:
     output = options["output"] or Path(f"{model.stem}.qc")
-    _check_before_loading(model, options["target"], output, options["force"])
+    _check_before_loading(model, options["target"], output, options["force"], options["threads"])
     if inputs is not None:
         from qcompiler.bundle.tensors import read_npz
 

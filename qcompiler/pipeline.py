@@ -13,7 +13,7 @@ from qcompiler import passes, targets
 from qcompiler import verify as verification
 from qcompiler.bundle.emulated import PACKAGE, EmulatedBundle, emulator_for
 from qcompiler.bundle.load import Bundle, describe
-from qcompiler.bundle.manifest import MAX_THREADS
+from qcompiler.bundle.manifest import check_threads
 from qcompiler.bundle.staging import check_free, new_directory
 from qcompiler.bundle.write import write_into
 from qcompiler.errors import UsageError
@@ -69,8 +69,7 @@ def compile(
     path = Path(model)
     folder = Path(output) if output is not None else Path(f"{path.stem}.qc")
     check_free(folder, force=force)
-    if not 1 <= threads <= MAX_THREADS:
-        raise UsageError(f"--threads {threads}: expected a number from 1 to {MAX_THREADS}")
+    check_threads(threads, "--threads")
     variants = targets.get(target).variants(mcpu)
     watcher = GraphWatcher.create(print_after, save_ir, [step.name for step in passes.DEFAULT])
     say("reading the model")

@@ -18,7 +18,7 @@ import numpy.typing as npt
 from qcompiler.bundle import elf, values
 from qcompiler.bundle import manifest as manifests
 from qcompiler.bundle.execution import Execution
-from qcompiler.bundle.manifest import FILE_NAME, MAX_THREADS, Manifest, Step, VariantInfo
+from qcompiler.bundle.manifest import FILE_NAME, Manifest, Step, VariantInfo, check_threads
 from qcompiler.bundle.native import ALIGNMENT, Library, aligned_empty
 from qcompiler.bundle.stepping import Stepper
 from qcompiler.bundle.tensors import checked_inputs
@@ -134,8 +134,7 @@ class Bundle:
     @contextlib.contextmanager
     def _execution(self, inputs: Mapping[str, Array], threads: int) -> Iterator[Execution]:
         given = checked_inputs(inputs, self.inputs)
-        if not isinstance(threads, int | np.integer) or not 1 <= threads <= MAX_THREADS:
-            raise UsageError(f"{threads} threads, expected 1 to {MAX_THREADS}")
+        check_threads(threads)
         with self._workspace() as workspace:
             if threads == 1:
                 yield Execution(self._library, given, self._new_outputs(), workspace)

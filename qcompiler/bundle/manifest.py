@@ -7,9 +7,10 @@ import math
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
+from numbers import Integral
 from typing import Any, TypeVar
 
-from qcompiler.errors import InvalidBundle
+from qcompiler.errors import InvalidBundle, UsageError
 from qcompiler.ir.program import Argument, StoredValue, TensorInfo
 
 REMEDY = "compile the model again"
@@ -107,6 +108,15 @@ class Manifest:
         """The JSON text, one key per line."""
         document = {"format": FORMAT, "version": VERSION, **asdict(self)}
         return (json.dumps(document, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode()
+
+
+def check_threads(threads: object, option: str = "") -> None:
+    """Raise UsageError for a number of threads that no library serves; option: the one that gave it, if any did."""
+    if isinstance(threads, Integral) and 1 <= int(threads) <= MAX_THREADS:
+        return
+    if option:
+        raise UsageError(f"{option} {threads}: expected a number from 1 to {MAX_THREADS}")
+    raise UsageError(f"{threads} threads, expected 1 to {MAX_THREADS}")
 
 
 def tensor_bytes(tensor: TensorInfo) -> int:

@@ -20,7 +20,7 @@ from tvm_ffi import libinfo
 from qcompiler.bundle import glue, toolchain
 from qcompiler.bundle.device import Device
 from qcompiler.bundle.load import checked_manifest
-from qcompiler.bundle.manifest import MAX_THREADS, Manifest, tensor_bytes
+from qcompiler.bundle.manifest import Manifest, check_threads, tensor_bytes
 from qcompiler.bundle.tensors import checked_inputs
 from qcompiler.bundle.timing import (
     MAX_RUNS,
@@ -116,8 +116,7 @@ class RemoteBundle:
 
     def _prepare(self, inputs: Mapping[str, Array], threads: int) -> None:
         given = checked_inputs(inputs, self.inputs)
-        if not 1 <= threads <= MAX_THREADS:
-            raise UsageError(f"{threads} threads, expected 1 to {MAX_THREADS}")
+        check_threads(threads)
         self._check(self._device.call("threads", threads))
         for memory, array in zip(self._inputs, given, strict=True):
             self._device.write(memory, array)

@@ -11,7 +11,6 @@ from typing import Any
 
 from qcompiler.bundle import contract, glue, manifest, toolchain
 from qcompiler.bundle.staging import check_free, new_directory
-from qcompiler.errors import UsageError
 from qcompiler.ir.program import Program
 
 VERSIONED = ("qcompiler", "apache-tvm", "apache-tvm-ffi", "onnx", "onnx-ir", "numpy")
@@ -48,8 +47,7 @@ def write_into(
     threads: int = 1,
 ) -> None:
     """Write the files of the bundle into the existing empty directory `folder`, which is left as it is on failure."""
-    if not 1 <= threads <= manifest.MAX_THREADS:
-        raise UsageError(f"{threads} threads, expected 1 to {manifest.MAX_THREADS}")
+    manifest.check_threads(threads)
     contract.check(program)
     architecture = toolchain.machine_of(program.variants[0].object_code)
     chain = toolchain.toolchain_for(architecture)

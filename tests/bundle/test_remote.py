@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from qcompiler.bundle import remote
+from qcompiler.bundle import manifest
 from qcompiler.bundle.device import Device, parse_address
 from qcompiler.bundle.load import load
 from qcompiler.bundle.remote import RemoteBundle
@@ -67,7 +67,7 @@ def test_errors_of_the_inputs_are_those_of_a_local_run(pristine: Path, address: 
 
 def test_statuses_of_the_network_are_told(pristine: Path, address: str, monkeypatch: pytest.MonkeyPatch) -> None:
     bundle = RemoteBundle(pristine, address, rpc.KEY)
-    monkeypatch.setattr(remote, "MAX_THREADS", 1000)
+    monkeypatch.setattr(manifest, "MAX_THREADS", 1000)
     with pytest.raises(QCompilerError, match=rf"failed on {address}: a step, variant or thread count is out of range"):
         bundle.run(programs.inputs(), threads=500)
 
