@@ -101,9 +101,8 @@ class Verification:
         """One line for the user."""
         tied = f", {self.ties} tie{'s' if self.ties > 1 else ''} decided by float rounding" if self.ties else ""
         times = f" on {self.samples} samples" if self.samples > 1 else ""
-        codes = f"{self.codes} codes of " if self.codes else ""
         return (
-            f"verified{times}: {codes}{self.steps} steps equal{tied}; largest difference from "
+            f"verified{times}: {self.codes} codes of {self.steps} steps equal{tied}; largest difference from "
             f"onnxruntime {self.largest:.2g} of the largest value (bound {BOUND:g})"
         )
 
