@@ -147,4 +147,4 @@ class EmulatedExecution:
                 f"the network ended under the emulator with status {status} in steps {first} to {last}"
             )
         if answer != "0":
-            raise QCompilerError(f"the network failed under the emulator with status {answer}")
+            raise QCompilerError(f"the network failed under the emulator: {answer}")

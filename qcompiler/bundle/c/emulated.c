@@ -2,7 +2,7 @@
  * Runs steps of the network @name@ in memory that it shares with another process through a file, under an emulator.
  *
  * The file holds the inputs, the outputs and the workspace, each at a multiple of @NAME@_ALIGNMENT bytes. A request
- * is a line "variant first last"; the answer is a line with the status.
+ * is a line "variant first last"; the answer is a line with "0" or what went wrong.
  */
 #define _POSIX_C_SOURCE 200809L
 
@@ -49,7 +49,7 @@ int main(int argc, char **argv) {
         int status = @name@_select_variant(variant);
         if (status == @NAME@_OK)
             status = @name@_run_steps(inputs, outputs, workspace, @NAME@_WORKSPACE_SIZE, first, last);
-        printf("%d\n", status);
+        puts(status == @NAME@_OK ? "0" : @name@_status_text(status));
         fflush(stdout);
     }
     return 0;
