@@ -81,6 +81,10 @@ class _Builder:
             writes = tuple(by_name[name] for name in call.outputs)
             temporaries = tuple(Slot(nbytes) for nbytes in call.temporaries)
             self.works.append(GenericWork(call, reads, writes, temporaries, tuple(group.nodes), call.ops))
+        for name, (value, _) in outputs.items():
+            if name not in by_name:
+                producer = value.producer()
+                raise InternalError(f"no code computes '{name}'", node=(producer and producer.name) or "")
 
     def _kernel(self, planned: Plan) -> None:
         group = planned.group
