@@ -98,7 +98,7 @@ class FeaturePyramid(nn.Module):
     def __init__(self, make: Layers) -> None:
         super().__init__()
         self.levels = nn.ModuleList([make.unit(3, 8, 3), make.unit(8, 16, 3, stride=2), make.unit(16, 32, 3, stride=2)])
-        self.lateral = nn.ModuleList(make.conv(c, 16) for c in (8, 16, 32))
+        self.lateral = nn.ModuleList(nn.Sequential(make.conv(c, 16), nn.BatchNorm2d(16)) for c in (8, 16, 32))
         self.smooth = nn.ModuleList(make.conv(16, 16, 3) for _ in range(3))
 
     def forward(self, x: Tensor) -> list[Tensor]:
