@@ -28,6 +28,7 @@ from qcompiler.errors import InvalidModel, UnsupportedModel
 from qcompiler.frontend import attributes
 from qcompiler.frontend.emit import Emitter
 from qcompiler.frontend.structure import label
+from qcompiler.ir.plausible import REMEDY, not_finite, not_positive
 
 # Exporters have put these operators into all of these domains, the standard one included.
 _DOMAINS = ("", "ai.onnx", "qonnx.custom_op.general", "onnx.brevitas", "finn.custom_op.general")
@@ -69,12 +70,12 @@ def lower(emitter: Emitter, node: onnx.NodeProto) -> None:
 
 
 def _bipolar_quant(emitter: Emitter, node: onnx.NodeProto) -> None:
-    x, scale = _floats(emitter, node, 0), _floats(emitter, node, 1)
+    x, scale = _floats(emitter, node, 0), _scale(emitter, node, 1)
     _scaled_codes(emitter, x, scale, node)
 
 
 def _quant(emitter: Emitter, node: onnx.NodeProto) -> None:
-    x, scale, zero = (_floats(emitter, node, index) for index in range(3))
+    x, scale, zero = _floats(emitter, node, 0), _scale(emitter, node, 1), _zero_point(emitter, node, 2)
     bits = _bits(emitter, node, 3)
     signed = attributes.integer(node, "signed", 1)
     if bits == 1 and signed:
@@ -100,7 +101,7 @@ def _one_bit_quant(emitter: Emitter, node: onnx.NodeProto, x: str, scale: str, z
 
 
 def _trunc(emitter: Emitter, node: onnx.NodeProto) -> None:
-    x, scale, zero = (_floats(emitter, node, index) for index in range(3))
+    x, scale, zero = _floats(emitter, node, 0), _scale(emitter, node, 1), _zero_point(emitter, node, 2)
     mode = attributes.text(node, "rounding_mode", "FLOOR")
     value = emitter.op("Round", [_shifted(emitter, _divided(emitter, x, scale), zero, "Add")])
     if len(node.input) == 5:
@@ -109,7 +110,7 @@ def _trunc(emitter: Emitter, node: onnx.NodeProto) -> None:
         value = _shifted(emitter, _rounded(emitter, node, value, mode), zero, "Sub")
         _finish(emitter, value, scale, node)
         return
-    out_scale = _floats(emitter, node, 4)
+    out_scale = _scale(emitter, node, 4)
     factors = _trunc_factors(emitter, node, scale, out_scale)
     value = _divided(emitter, value, emitter.constant(factors, "factor"))
     signed, narrow = attributes.integer(node, "signed", 1), attributes.integer(node, "narrow", 0)
@@ -121,8 +122,6 @@ def _trunc(emitter: Emitter, node: onnx.NodeProto) -> None:
 
 def _trunc_factors(emitter: Emitter, node: onnx.NodeProto, scale: str, out_scale: str) -> _FloatArray:
     ratio = _value(emitter, node, out_scale) / _value(emitter, node, scale)
-    if not bool((ratio > 0).all()):
-        raise InvalidModel("Trunc has scales <= 0", node=label(node), remedy="export the model again")
     return np.asarray(np.exp2(np.round(np.log2(ratio))), np.float32)
 
 
@@ -135,6 +134,7 @@ def _multi_threshold(emitter: Emitter, node: onnx.NodeProto) -> None:
             node=label(node),
             remedy="export the model again",
         )
+    _check_thresholds(emitter, node, thresholds)
     count = _reached(emitter, x, thresholds, axis)
     scale = emitter.constant(attributes.real(node, "out_scale", 1.0), "out_scale")
     bias = emitter.constant(attributes.real(node, "out_bias", 0.0), "out_bias")
@@ -143,6 +143,14 @@ def _multi_threshold(emitter: Emitter, node: onnx.NodeProto) -> None:
         emitter.op("Identity", [scaled], node.output)
     else:
         emitter.op("Add", [scaled, bias], node.output)
+
+
+def _check_thresholds(emitter: Emitter, node: onnx.NodeProto, thresholds: str) -> None:
+    """Refuse NaN; an infinite threshold is one that everything or nothing reaches."""
+    value = emitter.computed_value(thresholds)
+    numbers = [attributes.real(node, name, 1.0) for name in ("out_scale", "out_bias")]
+    if (value is not None and bool(np.isnan(value).any())) or not bool(np.isfinite(numbers).all()):
+        raise InvalidModel("MultiThreshold has numbers that are NaN or infinite", node=label(node), remedy=REMEDY)
 
 
 def _reached(emitter: Emitter, x: str, thresholds: str, axis: int) -> str:
@@ -182,8 +190,35 @@ def _floats(emitter: Emitter, node: onnx.NodeProto, index: int) -> str:
     return emitter.op("Cast", [name], to=onnx.TensorProto.FLOAT)
 
 
+def _scale(emitter: Emitter, node: onnx.NodeProto, index: int) -> str:
+    """A scale as float32; a constant one must be finite, above 0, and broadcast to the quantized value."""
+    return _parameter(emitter, node, index, "a scale", not_positive)
+
+
+def _zero_point(emitter: Emitter, node: onnx.NodeProto, index: int) -> str:
+    """A zero point as float32; a constant one must be finite, and broadcast to the quantized value."""
+    return _parameter(emitter, node, index, "a zero point", not_finite)
+
+
+def _parameter(
+    emitter: Emitter, node: onnx.NodeProto, index: int, what: str, check: Callable[[str, _FloatArray], str]
+) -> str:
+    name = _floats(emitter, node, index)
+    shape, wanted = emitter.shape(name), emitter.shape(node.input[0])
+    aligned = wanted[len(wanted) - len(shape) :]
+    problem = ""
+    if len(shape) > len(wanted) or any(size not in (1, to) for size, to in zip(shape, aligned, strict=True)):
+        problem = f"{what} of shape {list(shape)} for a value of shape {list(wanted)}"
+    value = emitter.computed_value(name)
+    if not problem and value is not None:
+        problem = check(what, value)
+    if problem:
+        raise InvalidModel(f"{node.op_type} has {problem}", node=label(node), remedy=REMEDY)
+    return name
+
+
 def _value(emitter: Emitter, node: onnx.NodeProto, name: str) -> _FloatArray:
-    value = emitter.constant_value(name)
+    value = emitter.computed_value(name)
     if value is None:
         raise UnsupportedModel(
             f"parameter '{name}' of {node.op_type} depends on data", node=label(node), remedy="export it as a constant"
