@@ -112,11 +112,11 @@ class ZeroMass:
         assert weights is not None
         columns = columns_of(node, weights)
         unit, coarse = grains(columns)
-        dead = ~columns.any(axis=1).all(axis=0)
-        blank = dead | np.bool_(source.zero)
+        dead = ~columns.any(axis=(0, 1))
+        blank = ~columns.any(axis=1).all(axis=0) | np.bool_(source.zero)
         if source.coarse and not source.none:
             base = np.where(coarse, np.float32(0), np.float32(np.nan))
-            multiples = Progression(base, np.where(coarse, unit * grain_of(source), 0))
+            multiples = Progression(base, np.where(coarse & ~dead, unit * grain_of(source), 0))
             return limited([multiples, point(np.where(blank & ~coarse, np.float32(0), np.float32(np.nan)))], axis)
         lumps = blank | (coarse & np.bool_(not source.none))
         return limited([point(np.where(lumps, np.float32(0), np.float32(np.nan)))], axis)
