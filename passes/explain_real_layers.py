@@ -13,6 +13,7 @@ from qcompiler.ir.provenance import REASON, label
 from qcompiler.ir.view import constant_of
 from qcompiler.passes.editing import is_op
 from qcompiler.passes.extract_scales import signs_and_scales
+from qcompiler.passes.moves import moves_elements
 from qcompiler.passes.ranges import Codes, IntegerRanges
 from qcompiler.passes.result import PassResult, Refusal
 
@@ -23,7 +24,6 @@ _SAMPLE = 1 << 16
 _WIDEST = 8
 # how far from an integer a weight over its scale may be
 _PRECISION = 1e-3
-_MOVES = ("Reshape", "Transpose", "MaxPool", "Pad", "Slice", "Identity")
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ def _about_activations(node: ir.Node, ranges: IntegerRanges) -> str:
     value, pad = node.inputs[0], None
     if constant_of(value) is not None:
         return "the left operand is a constant; put the weights on the right"
-    while is_op(value.producer(), *_MOVES):
+    while moves_elements(value.producer()) or is_op(value.producer(), "Pad"):
         pad = value.producer() if is_op(value.producer(), "Pad") else pad
         value = value.producer().inputs[0]
     origin = value.producer()
