@@ -18,6 +18,7 @@ from qcompiler.errors import InvalidModel, UnsupportedModel
 from qcompiler.frontend import attributes
 from qcompiler.frontend.emit import Emitter
 from qcompiler.frontend.newer import drop_later_defaults
+from qcompiler.frontend.pools import pool
 from qcompiler.frontend.structure import label
 from qcompiler.frontend.tensors import TWO_BIT_RANGES
 
@@ -262,4 +263,7 @@ _HANDLERS: dict[str, tuple[int, Callable[[Emitter, onnx.NodeProto, int], None]]]
     "GroupNormalization": (21, _group_normalization),
     "RoiAlign": (16, _roi_align),
     "DFT": (20, _dft),
+    "AveragePool": (_ANY, pool),
+    "LpPool": (_ANY, pool),
+    "MaxPool": (_ANY, pool),
 }
