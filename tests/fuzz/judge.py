@@ -15,18 +15,16 @@ import onnx.parser
 import onnx_ir as ir
 
 from qcompiler import passes, targets
-from qcompiler.bundle.load import describe
-from qcompiler.bundle.write import write_into
+from qcompiler.bundle.isolated import IsolatedBundle
 from qcompiler.errors import InvalidModel, QCompilerError, UnsupportedModel, VerificationFailed
 from qcompiler.frontend import canonicalize
 from qcompiler.ir import oracle
-from qcompiler.ir.program import Program
 from qcompiler.lowering.module import lower
 from qcompiler.passes.result import PassResult
 from qcompiler.passes.runner import run_passes
 from qcompiler.targets.target import Variant
 from qcompiler.verify import Reference, verify
-from tests.fuzz import guarded, isolated, library
+from tests.fuzz import isolated, library
 from tests.fuzz.grid import Grid
 from tests.fuzz.net import Array, Network
 from tests.fuzz.samples import Sample, samples
@@ -34,6 +32,7 @@ from tests.fuzz.samples import Sample, samples
 # of the largest magnitude, where results are rounded
 BOUND = 1e-5
 NAME = "net"
+THREADS = (1, 2)
 _SECONDS = 120
 _LONGEST = 110
 _NUMBERS = re.compile(r"\d+(\.\d+)?(e[+-]?\d+)?")
@@ -52,14 +51,6 @@ class Outcome:
     kind: str
     reason: str = ""
     detail: str = ""
-
-
-@dataclass(frozen=True)
-class Compiled:
-    """A program and its library."""
-
-    program: Program
-    library: Path
 
 
 def judge(network: Network, variant: str) -> Outcome:
@@ -81,12 +72,13 @@ def _judge(network: Network, variant: str) -> Outcome:
     expected = _expected(network.model, given)
     with tempfile.TemporaryDirectory(prefix="qcompiler-fuzz-") as folder:
         try:
-            compiled = _compile(_written(network, folder), variant)
+            bundle = _compile(_written(network, folder), variant)
         except (UnsupportedModel, InvalidModel) as error:
             return Outcome("refused", general(str(error)), str(error))
         except Exception as error:
             return Outcome("foreign", _foreign(error), "".join(traceback.format_exception(error)))
-        return _run(compiled, network, given, expected)
+        with bundle:
+            return _run(bundle, network, given, expected)
 
 
 def general(message: str) -> str:
@@ -115,28 +107,27 @@ def _expected(model: onnx.ModelProto, given: list[Sample]) -> list[Sample]:
     return [session.run(sample) for sample in given]
 
 
-def _compile(path: Path, variant: str) -> Compiled:
+def _compile(path: Path, variant: str) -> IsolatedBundle:
     graph = canonicalize(path, {})
     run_passes(graph, passes.DEFAULT)
-    program = lower(graph, "x86", _variants(variant), NAME)
-    return Compiled(program, library.link(program, path.parent))
+    return library.isolated_bundle(lower(graph, "x86", _variants(variant), NAME), path.parent)
 
 
 def _variants(name: str) -> list[Variant]:
     return [variant for variant in targets.get("x86").variants(()) if variant.name == name]
 
 
-def _run(compiled: Compiled, network: Network, given: list[Sample], expected: list[Sample]) -> Outcome:
-    try:
-        runs = guarded.run(compiled.library, compiled.program, given)
-    except guarded.Crashed as error:
-        return Outcome("crash", general(str(error)), f"sample {error.sample}: {error}")
-    for run in runs:
-        for name, array in expected[run.sample].items():
-            complaint = compare(run.outputs[name], array, name in network.exact)
-            if complaint:
-                where = f"sample {run.sample}, {run.threads} threads, output {name}"
-                return Outcome("wrong", "", f"{where}: {complaint}")
+def _run(bundle: IsolatedBundle, network: Network, given: list[Sample], expected: list[Sample]) -> Outcome:
+    for index, (sample, right) in enumerate(zip(given, expected, strict=True)):
+        for threads in THREADS:
+            try:
+                found = bundle.run(sample, threads)
+            except QCompilerError as error:
+                return Outcome("crash", general(str(error)), f"sample {index}, {threads} threads: {error}")
+            for name, array in right.items():
+                complaint = compare(found[name], array, name in network.exact)
+                if complaint:
+                    return Outcome("wrong", "", f"sample {index}, {threads} threads, output {name}: {complaint}")
     return Outcome("equal")
 
 
@@ -183,12 +174,10 @@ def _stage(path: Path, variant: str, differs: Callable[[ir.Model], bool], given:
 def _step(path: Path, variant: str, final: ir.Model, source: ir.Model, given: list[Sample]) -> str:
     """What the verification of a compile says of the program."""
     program = lower(final, "x86", _variants(variant), NAME)
-    folder = path.parent / "bundle"
-    folder.mkdir()
-    write_into(program, folder)
     stacked = {name: np.concatenate([sample[name] for sample in given]) for name in given[0]}
     try:
-        verify(describe(folder), program, final, Reference(path, source), stacked)
+        with library.isolated_bundle(program, path.parent) as bundle:
+            verify(bundle, program, final, Reference(path, source), stacked)
     except VerificationFailed as error:
         return general(str(error))
     return "a step, but verification accepts it"

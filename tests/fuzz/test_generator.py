@@ -11,12 +11,13 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 
 from qcompiler import passes, targets
+from qcompiler.errors import VerificationFailed
 from qcompiler.frontend import canonicalize
 from qcompiler.ir import oracle
-from qcompiler.ir.program import Program, TensorInfo
+from qcompiler.ir.program import Program
 from qcompiler.lowering.module import lower
 from qcompiler.passes.runner import run_passes
-from tests.fuzz import guarded, isolated, judge, library, sweep
+from tests.fuzz import isolated, judge, library, sweep
 from tests.fuzz.grid import Grid
 from tests.fuzz.net import Network
 from tests.fuzz.networks import networks
@@ -68,19 +69,9 @@ def test_a_wrong_result_is_seen() -> None:
 def test_touching_what_lies_beyond_a_buffer_is_a_crash(kind: str, tmp_path: Path) -> None:
     program = _program(tmp_path)
     smaller = replace(program, **{kind: (replace(getattr(program, kind)[0], shape=(1, 1, 4)),)})
-    path = library.link(smaller, tmp_path)
-    given_ = [{"x": np.zeros(smaller.inputs[0].shape, np.float32)}]
-    with pytest.raises(guarded.Crashed, match="SIGSEGV|beside"):
-        guarded.run(path, smaller, given_)
-
-
-def test_a_workspace_that_is_too_small_is_a_crash(tmp_path: Path) -> None:
-    program = _program(tmp_path)
-    assert program.workspace_bytes > 0
-    smaller = replace(program, workspace_bytes=0, outputs=(TensorInfo("y", (1, 4, 16), "float32"),))
-    path = library.link(replace(smaller, workspace_bytes=program.workspace_bytes), tmp_path)
-    with pytest.raises(guarded.Crashed):
-        guarded.run(path, smaller, samples(_softmax()))
+    with library.isolated_bundle(smaller, tmp_path) as bundle, pytest.raises(VerificationFailed):
+        for _ in range(2):
+            bundle.run({"x": np.zeros(smaller.inputs[0].shape, np.float32)})
 
 
 def test_a_process_that_ends_or_hangs_is_named() -> None:
