@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import groupby
 from typing import Any
 
 import numpy as np
@@ -19,13 +20,27 @@ from qcompiler.errors import UnsupportedModel
 from qcompiler.ir.layout import AXIS, REDUCTIONS, channels_last_shape, is_marked, reduced_axes
 from qcompiler.ir.ops import IR_VERSION, OPSET
 from qcompiler.ir.view import constant_of, consumers_of, dtype_of, integer, shape_of
-from qcompiler.lowering.generic import GenericCall, lower_region
+from qcompiler.lowering import standard
+from qcompiler.lowering.call import GenericCall
+from qcompiler.lowering.generic import lower_region
 
 Array = npt.NDArray[Any]
 
 
 def region_calls(nodes: Sequence[ir.Node]) -> tuple[GenericCall, ...]:
-    """Compile the nodes through Relax; inputs and outputs of the calls carry the graph's value names."""
+    """Calls that compute the nodes, in order; inputs and outputs carry the graph's value names.
+
+    Nodes without a kernel of ours go through Relax, neighbours together.
+    """
+    own = {node: standard.lowered(node) for node in nodes}
+    calls: list[GenericCall] = []
+    for ours, run in groupby(nodes, key=lambda node: own[node] is not None):
+        calls += [call for node in run if (call := own[node])] if ours else _imported(list(run))
+    return tuple(calls)
+
+
+def _imported(nodes: Sequence[ir.Node]) -> list[GenericCall]:
+    """Compile the nodes through Relax."""
     names = _plain_names(nodes)
     for node in nodes:
         if node.domain != "":
@@ -33,10 +48,10 @@ def region_calls(nodes: Sequence[ir.Node]) -> tuple[GenericCall, ...]:
     model = _model(nodes, names)
     back = {plain: value.name or "" for value, plain in names.items()}
     try:
-        return tuple(_renamed(call, back) for call in lower_region(model))
+        return [replace(_renamed(call, back), nodes=tuple(nodes)) for call in lower_region(model)]
     except UnsupportedModel:
         for node in nodes if len(nodes) > 1 else ():
-            region_calls([node])  # alone, the one without code is named
+            _imported([node])  # alone, the one without code is named
         raise
 
 

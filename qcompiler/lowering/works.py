@@ -92,9 +92,7 @@ class _Builder:
                 writes.append(place)
             reads = tuple(by_name[item] if isinstance(item, str) else item for item in call.inputs)
             temporaries = tuple(Slot(nbytes) for nbytes in call.temporaries)
-            self.works.append(
-                GenericWork(call, reads, tuple(writes), temporaries, tuple(stored), tuple(group.nodes), call.ops)
-            )
+            self.works.append(GenericWork(call, reads, tuple(writes), temporaries, tuple(stored), call.nodes, call.ops))
 
     def _kernel(self, group: Group) -> None:
         matrix = want.is_matrix(group)
