@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from itertools import groupby
 from typing import Any
 
 import numpy as np
@@ -32,15 +31,22 @@ def region_calls(nodes: Sequence[ir.Node]) -> tuple[GenericCall, ...]:
 
     Nodes without a kernel of ours go through Relax, neighbours together.
     """
-    own = {node: standard.lowered(node) for node in nodes}
     calls: list[GenericCall] = []
-    for ours, run in groupby(nodes, key=lambda node: own[node] is not None):
-        calls += [call for node in run if (call := own[node])] if ours else _imported(list(run))
-    return tuple(calls)
+    left: list[ir.Node] = []
+    for node in nodes:
+        own = standard.lowered(node)
+        if own is None:
+            left.append(node)
+            continue
+        calls += [*_imported(left), own]
+        left = []
+    return (*calls, *_imported(left))
 
 
 def _imported(nodes: Sequence[ir.Node]) -> list[GenericCall]:
     """Compile the nodes through Relax."""
+    if not nodes:
+        return []
     names = _plain_names(nodes)
     for node in nodes:
         if node.domain != "":

@@ -12,13 +12,14 @@ import onnx_ir as ir
 
 from qcompiler.ir.layout import is_marked
 from qcompiler.lowering.call import GenericCall
-from qcompiler.lowering.standard import gather, scatter
+from qcompiler.lowering.standard import gather, resize, scatter
 
 LOWERINGS: Mapping[str, Callable[[ir.Node], GenericCall | None]] = {
     "Gather": gather.gather,
     "GatherElements": gather.gather_elements,
     "GatherND": gather.gather_nd,
     "MaxUnpool": scatter.max_unpool,
+    "Resize": resize.resize,
     "ScatterElements": scatter.scatter_elements,
     "ScatterND": scatter.scatter_nd,
 }
