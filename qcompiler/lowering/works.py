@@ -80,7 +80,7 @@ class _Builder:
             reads = tuple(by_name[item] if isinstance(item, str) else item for item in call.inputs)
             writes = tuple(by_name[name] for name in call.outputs)
             temporaries = tuple(Slot(nbytes) for nbytes in call.temporaries)
-            self.works.append(GenericWork(call, reads, writes, temporaries, tuple(group.nodes), call.ops))
+            self.works.append(GenericWork(call, reads, writes, temporaries, call.nodes, call.ops))
         for name, (value, _) in outputs.items():
             if name not in by_name:
                 producer = value.producer()
