@@ -32,7 +32,7 @@ class FoldConstants:
 
     name: str = "fold-constants"
     bound: float = 1e-5
-    value_bytes: int = 1 << 28
+    value_bytes: int = 1 << 29
     total_bytes: int = 1 << 30
     operations: int = 1 << 33
 

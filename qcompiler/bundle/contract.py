@@ -82,6 +82,7 @@ def _in_bounds(program: Program, argument: Argument) -> bool:
         "output": len(program.outputs),
         "workspace": program.workspace_bytes,
         "constant": len(program.constants),
+        "fault": 1,
     }
     aligned = argument.kind in ("input", "output") or argument.position % ALIGNMENT == 0
     return aligned and 0 <= argument.position < sizes[argument.kind]

@@ -9,7 +9,7 @@ from importlib import resources
 from qcompiler.bundle.contract import ALIGNMENT
 from qcompiler.bundle.manifest import DTYPES, MAX_NAME, tensor_bytes
 from qcompiler.errors import QCompilerError
-from qcompiler.ir.program import Argument, Call, Program, TensorInfo, VariantCode
+from qcompiler.ir.program import FAULT_TEXTS, Argument, Call, Program, TensorInfo, VariantCode
 
 C_TYPES = {
     **{name: f"{name}_t" for name in DTYPES if "int" in name},
@@ -159,6 +159,7 @@ def _tables(program: Program, architecture: str) -> str:
         "const char *const API(internal_step_names)[LIMIT(STEPS)] = {",
         *(f"    {_c_string(name)}," for name in names),
         "};\n",
+        *_fault_function(program),
         *(line for variant in program.variants for line in _variant_table(program, variant)),
         "const struct variant API(internal_variants)[LIMIT(VARIANTS)] = {",
         *(_variant_row(variant, architecture) for variant in program.variants),
@@ -170,6 +171,18 @@ def _tables(program: Program, architecture: str) -> str:
 def _step_name(op: str, nodes: Sequence[str]) -> str:
     more = f" and {len(nodes) - 1} more" if len(nodes) > 1 else ""
     return f"{op} {nodes[0]}{more}" if nodes else op
+
+
+def _fault_function(program: Program) -> Iterator[str]:
+    """The function that names the nodes of a step that the data of a run made fail."""
+    yield "const char *API(internal_fault_text)(int status) {"
+    yield "    switch (status) {"
+    for index, step in enumerate(program.steps):
+        for fault in step.faults:
+            text = f"{_step_name(step.op, step.nodes)}: {FAULT_TEXTS[fault]}"
+            yield f"    case STEP_STATUS({index}, {fault.value}): return {_c_string(text)};"
+    yield "    default: return NULL;"
+    yield "    }\n}\n"
 
 
 def _tensor_table(kind: str, tensors: Sequence[TensorInfo]) -> Iterator[str]:
@@ -197,9 +210,15 @@ def _variant_table(program: Program, variant: VariantCode) -> Iterator[str]:
 
 def _call_function(program: Program, variant: VariantCode, index: int, call: Call) -> Iterator[str]:
     arguments = "".join(f"{_pointer(argument)}, " for argument in call.arguments)
-    unused = "" if any(argument.kind != "constant" for argument in call.arguments) else "    (void)memory;\n"
+    kinds = {argument.kind for argument in call.arguments}
+    run = f"{kernel_symbol(program, variant, call.symbol)}({arguments}begin, end)"
     yield f"static int32_t {variant.name}_{index}(const struct memory *memory, int32_t begin, int32_t end) {{"
-    yield f"{unused}    return {kernel_symbol(program, variant, call.symbol)}({arguments}begin, end);\n}}"
+    if kinds <= {"constant", "fault"}:
+        yield "    (void)memory;"
+    if "fault" in kinds:
+        yield f"    int32_t fault = 0, error = {run};\n    return error ? error : fault;\n}}"
+    else:
+        yield f"    return {run};\n}}"
 
 
 def _pointer(argument: Argument) -> str:
@@ -208,6 +227,7 @@ def _pointer(argument: Argument) -> str:
         "output": f"memory->outputs[{argument.position}]",
         "workspace": f"memory->workspace + {argument.position}",
         "constant": f"API(internal_constants) + {argument.position}",
+        "fault": "&fault",
     }[argument.kind]
 
 

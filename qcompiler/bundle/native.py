@@ -100,7 +100,9 @@ class Library:
         """Raise QCompilerError for a status other than 0."""
         if status:
             text = self.call("status_text", status)
-            raise QCompilerError(f"the compiled network failed: {text.decode() if text else f'status {status}'}")
+            raise QCompilerError(
+                f"the compiled network failed: {text.decode('utf-8', 'replace') if text else f'status {status}'}"
+            )
 
     def tensors(self, kind: str, count: int) -> tuple[TensorInfo, ...]:
         """The first `count` "input" or "output" tensors as the library describes them, fewer where it has fewer."""

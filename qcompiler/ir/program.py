@@ -7,7 +7,21 @@ ranges of its work items, then meet at a barrier.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import IntEnum
 from typing import Literal
+
+
+class Fault(IntEnum):
+    """How the data of a run can make a step fail; the values are those of the C header."""
+
+    INDEX = 10
+    DIVISION = 11
+
+
+FAULT_TEXTS = {
+    Fault.INDEX: "an index lies outside of its axis",
+    Fault.DIVISION: "an integer is divided by zero",
+}
 
 
 @dataclass(frozen=True)
@@ -24,10 +38,11 @@ class Argument:
     """A pointer passed to a kernel.
 
     "input"/"output": `position` is the index in the network's inputs or outputs; "workspace"/"constant": the byte
-    offset in the workspace (64-byte aligned) or in the variant's view of the constant blob (64-byte aligned).
+    offset in the workspace (64-byte aligned) or in the variant's view of the constant blob (64-byte aligned); "fault":
+    an int32 of this call alone, 0 before it, where the kernel may leave a `Fault` of the data it met (position 0).
     """
 
-    kind: Literal["input", "output", "workspace", "constant"]
+    kind: Literal["input", "output", "workspace", "constant", "fault"]
     position: int
 
 
@@ -70,7 +85,10 @@ class StoredValue:
 
 @dataclass(frozen=True)
 class StepInfo:
-    """What the user sees of a step: names of the ONNX nodes it covers and what they became."""
+    """What the user sees of a step: names of the ONNX nodes it covers and what they became.
+
+    faults: how the data of a run can make it fail.
+    """
 
     nodes: tuple[str, ...]
     op: str
@@ -80,6 +98,7 @@ class StepInfo:
     bytes: int
     note: str = ""
     values: tuple[StoredValue, ...] = ()
+    faults: tuple[Fault, ...] = ()
 
 
 @dataclass(frozen=True)

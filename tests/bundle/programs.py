@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from qcompiler.ir.program import Argument, Call, Program, StepInfo, StoredValue, TensorInfo, VariantCode
+from qcompiler.ir.program import Argument, Call, Fault, Program, StepInfo, StoredValue, TensorInfo, VariantCode
 
 C, H, W, GROUPS = 40, 3, 5, 2
 PIXELS = H * W
@@ -169,6 +169,37 @@ def failing() -> Program:
     call = Call("fail", "fail_c", (Argument("input", 0),), 8)
     base = tiny("failing", [VariantCode("plain", (), compiled(FAILING), (call,))])
     return replace(base, steps=base.steps[:1])
+
+
+FAULTY = """
+#include <stdint.h>
+int32_t pass(const float *x, int64_t *out, int32_t begin, int32_t end) {
+    (void)x; (void)begin; (void)end;
+    *out += 1;
+    return 0;
+}
+int32_t gather(const float *x, int32_t *fault, int32_t begin, int32_t end) {
+    for (int32_t i = begin; i < end; i++)
+        if (x[i] != 0) *fault = (int32_t)x[i];
+    return x[8] != 0;
+}
+"""
+
+
+def faulty() -> Program:
+    """Three steps: count += 1, one of eight items that takes its first features for faults, count += 1.
+
+    The ninth feature makes the second step fail by itself.
+    """
+    features, count = Argument("input", 0), Argument("output", 1)
+    once, gather = (
+        Call("pass", "pass_c", (features, count), 1),
+        Call("gather", "gather_c", (features, Argument("fault", 0)), 8),
+    )
+    base = tiny("faulty", [VariantCode("plain", (), compiled(FAULTY), (once, gather, once))])
+    faults = (Fault.INDEX, Fault.DIVISION)
+    named = replace(base.steps[0], nodes=('/emb"x"',), op="Gather", values=(), faults=faults)
+    return replace(base, steps=(replace(named, faults=()), named, replace(named, faults=())))
 
 
 def inputs(seed: int = 0) -> dict[str, npt.NDArray[np.float32]]:

@@ -23,8 +23,8 @@ OK, NULL, ALIGNMENT, WORKSPACE, OVERLAP, CPU, RANGE, THREADS, POOL, KERNEL = ran
 class Raw:
     """The library without the checks of `Bundle`, on memory whose alignment and size the test decides."""
 
-    def __init__(self, folder: Path, offset: int = 0) -> None:
-        self.library = Library("tiny", (folder / "libtiny.so").read_bytes())
+    def __init__(self, folder: Path, offset: int = 0, name: str = "tiny") -> None:
+        self.library = Library(name, (folder / f"lib{name}.so").read_bytes())
         self.given = programs.inputs()
         self.size = int(self.library.call("workspace_size"))
         self.inputs = [shifted(array, offset) for array in self.given.values()]
@@ -219,6 +219,73 @@ def test_a_failing_kernel_is_reported(tmp_path: Path, threads: int) -> None:
     given["features/x:0"][...] = 1
     with pytest.raises(QCompilerError, match="a kernel failed"):
         bundle.run(given, threads=threads)
+
+
+class TestDataThatMakesAStepFail:
+    INDEX, DIVISION, STEP = 10, 11, 256
+
+    def raw(self, folder: Path) -> Raw:
+        write(programs.faulty(), folder / "faulty")
+        raw = Raw(folder / "faulty", name="faulty")
+        raw.inputs[0][...] = 0
+        return raw
+
+    def test_the_status_holds_the_error_and_the_step(self, tmp_path: Path) -> None:
+        raw = self.raw(tmp_path)
+        for item, error in [(0, self.INDEX), (7, self.INDEX), (3, self.DIVISION), (5, 1), (2, -1), (4, 300), (8, 1)]:
+            raw.inputs[0].reshape(-1)[:] = 0
+            raw.inputs[0].reshape(-1)[item] = error
+            status = raw.run()
+            known = error in (self.INDEX, self.DIVISION)
+            assert divmod(status, self.STEP) == (2, error if known else KERNEL)
+        raw.inputs[0].reshape(-1)[:] = 0
+        assert raw.run() == OK
+
+    def test_the_text_names_the_node(self, tmp_path: Path) -> None:
+        library = self.raw(tmp_path).library
+        text = b'Gather /emb"x": an index lies outside of its axis'
+        assert library.call("status_text", 2 * self.STEP + self.INDEX) == text
+        assert library.call("status_text", 2 * self.STEP + self.DIVISION).endswith(b"an integer is divided by zero")
+        assert library.call("status_text", 2 * self.STEP + KERNEL) == b"a kernel failed"
+        for status in (-1, -self.STEP, 12, 4 * self.STEP + self.INDEX, 2**31 - 1, -(2**31)):
+            assert library.call("status_text", status) is None, status
+
+    def test_steps_behind_the_failed_one_do_not_run(self, tmp_path: Path) -> None:
+        raw = self.raw(tmp_path)
+        raw.inputs[0].reshape(-1)[6] = self.INDEX
+        assert raw.run() != OK
+        assert raw.outputs[1][0] == 1
+
+    @pytest.mark.parametrize("threads", [1, 2, 3])
+    def test_a_pool_survives_any_number_of_failures(self, tmp_path: Path, threads: int) -> None:
+        """Every thread comes to every barrier, also after a failure, and the next run starts afresh."""
+        write(programs.faulty(), tmp_path / "faulty")
+        bundle = load(tmp_path / "faulty")
+        good = {name: np.zeros_like(array) for name, array in programs.inputs().items()}
+        bad = {name: array.copy() for name, array in good.items()}
+        bad["features/x:0"].reshape(-1)[:8] = self.INDEX
+        for _ in range(50):
+            with pytest.raises(QCompilerError, match='Gather /emb"x": an index lies outside of its axis'):
+                bundle.run(bad, threads=threads)
+            bundle.run(good, threads=threads)
+
+    def test_callers_fail_and_succeed_at_the_same_time(self, tmp_path: Path) -> None:
+        write(programs.faulty(), tmp_path / "faulty")
+        bundle = load(tmp_path / "faulty")
+
+        def work(error: int) -> bool:
+            given = {name: np.zeros_like(array) for name, array in programs.inputs().items()}
+            given["features/x:0"].reshape(-1)[0] = error
+            failures = 0
+            for _ in range(50):
+                try:
+                    bundle.run(given)
+                except QCompilerError:
+                    failures += 1
+            return failures == (50 if error else 0)
+
+        with ThreadPoolExecutor(3) as executor:
+            assert all(executor.map(work, [0, self.INDEX, 0, self.DIVISION]))
 
 
 def test_metadata(pristine: Path) -> None:

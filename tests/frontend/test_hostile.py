@@ -17,6 +17,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from qcompiler.errors import InvalidModel, QCompilerError, UnsupportedModel, UsageError
 from qcompiler.frontend import canonicalize, load
+from qcompiler.frontend.read import MAX_IR, MAX_OPSET
 from qcompiler.ir import oracle
 from qcompiler.passes.fold_constants import FoldConstants
 from tests.frontend.files import graph_text, save, write
@@ -114,7 +115,7 @@ def test_names_that_are_no_text(tmp_path: Path) -> None:
         load(path)
 
 
-@pytest.mark.parametrize(("field", "low", "high"), [("ir_version", 3, 13), ("opset", 7, 26)])
+@pytest.mark.parametrize(("field", "low", "high"), [("ir_version", 3, MAX_IR), ("opset", 7, MAX_OPSET)])
 def test_versions(tmp_path: Path, field: str, low: int, high: int) -> None:
     def versioned(version: int) -> Path:
         proto = model()

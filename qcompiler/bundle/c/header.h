@@ -39,8 +39,15 @@ typedef enum {
     @NAME@_ERROR_RANGE = 6,        /* a step, variant or thread count is out of range */
     @NAME@_ERROR_THREADS = 7,      /* the system refused to start a thread */
     @NAME@_ERROR_POOL = 8,         /* the pool is not started, or already stopped */
-    @NAME@_ERROR_KERNEL = 9        /* a kernel failed: a fault of the compiler */
+    @NAME@_ERROR_KERNEL = 9,       /* a kernel failed: a fault of the compiler */
+    @NAME@_ERROR_INDEX = 10,       /* an index among the data of this run lies outside of its axis */
+    @NAME@_ERROR_DIVISION = 11     /* an integer among the data of this run is divided by zero */
 } @name@_status;
+
+/* The status of a run in which a step failed holds the error above and the index of the step (-1: no step). The outputs
+ * are undefined then. */
+#define @NAME@_STATUS_ERROR(status) ((status) % 256)
+#define @NAME@_STATUS_STEP(status) ((status) / 256 - 1)
 
 /* One input or output: rows of `shape` in C order, `bytes` in all. `dtype` is a numpy name such as "float32". */
 typedef struct {
@@ -89,7 +96,8 @@ const char *@name@_variant_name(int variant);
 /* Make all later runs of this process use one variant; -1 goes back to the best one. For tests and comparisons. */
 int @name@_select_variant(int variant);
 
-/* What an input, an output, a step or a status is; a null pointer where the index is out of range. */
+/* What an input, an output, a step or a status is; a null pointer where the index is out of range. The text of a status
+ * names the node that failed where the run's data made it fail. */
 const @name@_tensor *@name@_input(int index);
 const @name@_tensor *@name@_output(int index);
 const char *@name@_step_name(int index);

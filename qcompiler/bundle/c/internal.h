@@ -19,7 +19,7 @@ struct memory {
     unsigned char *workspace;
 };
 
-/* One kernel call, on the work items [begin, end) of range(items). */
+/* One kernel call, on the work items [begin, end) of range(items); the result is an error of the public header. */
 struct step {
     int32_t (*call)(const struct memory *memory, int32_t begin, int32_t end);
     int32_t items;
@@ -31,7 +31,8 @@ struct variant {
     const struct step *steps;
 };
 
-/* One run. `meet` waits until every thread of the run has arrived; it is null on one thread. */
+/* One run. `meet` waits until every thread of the run has arrived; it is null on one thread. `failed` is the status of
+ * the first step that failed. */
 struct job {
     struct memory memory;
     void *const *outputs;
@@ -42,12 +43,18 @@ struct job {
     atomic_int failed;
 };
 
+/* The status of a run in which `step` failed with `error`. */
+#define STEP_STATUS(step, error) (((step) + 1) * 256 + (error))
+
 /* Generated tables. */
 extern const unsigned char API(internal_constants)[];
 extern const struct variant API(internal_variants)[LIMIT(VARIANTS)];
 extern const TENSOR API(internal_inputs)[LIMIT(INPUTS)];
 extern const TENSOR API(internal_outputs)[LIMIT(OUTPUTS)];
 extern const char *const API(internal_step_names)[LIMIT(STEPS)];
+
+/* What the status of a failed step means, where the data of the run can make it fail; else a null pointer. */
+const char *API(internal_fault_text)(int status);
 
 /* The CPU_... features that this machine has and its system has enabled. */
 uint64_t API(internal_cpu_features)(void);

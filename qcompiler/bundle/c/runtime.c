@@ -74,7 +74,7 @@ int API(internal_prepare)(struct job *job, const void *const *inputs, void *cons
     job->first = 0;
     job->last = LIMIT(STEPS);
     job->parts = 1;
-    atomic_store_explicit(&job->failed, 0, memory_order_relaxed);
+    atomic_store_explicit(&job->failed, LIMIT(OK), memory_order_relaxed);
     job->memory.workspace = workspace;
     stage(&job->memory, inputs, outputs);
     return LIMIT(OK);
@@ -91,17 +91,33 @@ static int32_t share(int32_t items, int part, int parts) {
     return items / parts * part + items % parts * part / parts;
 }
 
-/* Every part executes every step, on its share of the step's items. After the last meeting the job may be the next
- * run's already, so nothing of it is read there. */
+static int failed(struct job *job) {
+    return atomic_load_explicit(&job->failed, memory_order_relaxed);
+}
+
+/* The first failure of a run stays: steps behind a failed one do not run, so it is one of the same step. */
+static void fail(struct job *job, int step, int32_t error) {
+    int none = LIMIT(OK), known = error == LIMIT(ERROR_INDEX) || error == LIMIT(ERROR_DIVISION);
+    int status = STEP_STATUS(step, known ? error : LIMIT(ERROR_KERNEL));
+    atomic_compare_exchange_strong_explicit(&job->failed, &none, status, memory_order_relaxed, memory_order_relaxed);
+}
+
+static void execute_step(struct job *job, int index, int part) {
+    const struct step *step = &job->steps[index];
+    int32_t begin = share(step->items, part, job->parts), end = share(step->items, part + 1, job->parts);
+    if (begin >= end || failed(job)) return;
+    int32_t error = step->call(&job->memory, begin, end);
+    if (error) fail(job, index, error);
+}
+
+/* Every part comes to every step, and does its share of the step's items unless an earlier step failed. After the last
+ * meeting the job may be the next run's already, so nothing of it is read there. */
 void API(internal_execute)(struct job *job, int part) {
     uint64_t *nanoseconds = part == 0 ? job->nanoseconds : NULL;
-    int parts = job->parts, last = job->last;
+    int last = job->last;
     for (int index = job->first; index < last; index++) {
-        const struct step *step = &job->steps[index];
         uint64_t start = nanoseconds ? now() : 0;
-        int32_t begin = share(step->items, part, parts), end = share(step->items, part + 1, parts);
-        if (begin < end && step->call(&job->memory, begin, end) != 0)
-            atomic_store_explicit(&job->failed, 1, memory_order_relaxed);
+        execute_step(job, index, part);
         if (job->meet) job->meet(job);
         if (nanoseconds) nanoseconds[index] = now() - start;
     }
@@ -111,7 +127,7 @@ int API(internal_finish)(struct job *job) {
     for (int o = 0; o < LIMIT(OUTPUTS); o++)
         if (job->memory.outputs[o] != job->outputs[o])
             memcpy(job->outputs[o], job->memory.outputs[o], API(internal_outputs)[o].bytes);
-    return atomic_load_explicit(&job->failed, memory_order_relaxed) ? LIMIT(ERROR_KERNEL) : LIMIT(OK);
+    return failed(job);
 }
 
 int API(run_steps)(const void *const *inputs, void *const *outputs, void *workspace, size_t workspace_size,
@@ -188,18 +204,24 @@ int API(steps)(void) {
     return LIMIT(STEPS);
 }
 
+/* The texts lie one behind the other: a table of pointers would take a relocation for each. */
 const char *API(status_text)(int status) {
-    static const char *const texts[] = {
-        "ok",
-        "a pointer is null",
-        "the workspace is not aligned to 64 bytes",
-        "the workspace is too small",
-        "an output or the workspace overlaps another buffer",
-        "the CPU has none of the instruction sets of this library",
-        "a step, variant or thread count is out of range",
-        "the system refused to start a thread",
-        "the pool is not started",
-        "a kernel failed",
-    };
-    return status >= 0 && status < (int)(sizeof texts / sizeof *texts) ? texts[status] : NULL;
+    static const char texts[] = "ok\0"
+                                "a pointer is null\0"
+                                "the workspace is not aligned to 64 bytes\0"
+                                "the workspace is too small\0"
+                                "an output or the workspace overlaps another buffer\0"
+                                "the CPU has none of the instruction sets of this library\0"
+                                "a step, variant or thread count is out of range\0"
+                                "the system refused to start a thread\0"
+                                "the pool is not started\0"
+                                "a kernel failed\0"
+                                "an index lies outside of its axis\0"
+                                "an integer is divided by zero";
+    const char *named = API(internal_fault_text)(status), *text = texts;
+    if (named) return named;
+    if (status < 0 || LIMIT(STATUS_STEP)(status) >= LIMIT(STEPS)) return NULL;
+    for (int left = LIMIT(STATUS_ERROR)(status); left > 0 && text < texts + sizeof texts; left--)
+        while (*text++) continue;
+    return text < texts + sizeof texts ? text : NULL;
 }
