@@ -21,6 +21,7 @@ from tvm.relax.frontend.onnx import from_onnx
 
 from qcompiler.errors import UnsupportedModel
 from qcompiler.lowering.call import GenericCall
+from qcompiler.lowering.identities import with_identities
 
 LANES = 16
 
@@ -176,7 +177,7 @@ def _schedule(function: Any) -> tuple[Any, bool]:
 
     Also says whether the outermost loop is spatial and covers everything, so that its iterations are independent.
     """
-    schedule = s_tir.Schedule(tvm.IRModule({"main": function}), error_render_level="none")
+    schedule = s_tir.Schedule(tvm.IRModule({"main": with_identities(function)}), error_render_level="none")
     for block in schedule.get_child_blocks(schedule.get_sblock("root")):
         with contextlib.suppress(s_tir.ScheduleError):
             schedule.compute_inline(block)

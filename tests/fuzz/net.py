@@ -158,7 +158,7 @@ class Net:
         produced = {result for node in self._nodes for result in node.output}
         outputs = [v for v in self.values if v.name in produced and (v.name not in read or v in self.extra_outputs)]
         outputs += self._ends
-        nodes = _needed(self._nodes, [value.name for value in outputs])
+        nodes = needed(self._nodes, [value.name for value in outputs])
         used = {operand for node in nodes for operand in node.input}
         inputs = [value for value in self._inputs if value.name in used]
         if not outputs or not inputs:
@@ -192,7 +192,8 @@ class Net:
         return found
 
 
-def _needed(nodes: Sequence[onnx.NodeProto], wanted: Sequence[str]) -> list[onnx.NodeProto]:
+def needed(nodes: Sequence[onnx.NodeProto], wanted: Sequence[str]) -> list[onnx.NodeProto]:
+    """The nodes that compute the wanted values, in their order."""
     needed, kept = set(wanted), []
     for node in reversed(nodes):
         if needed.intersection(node.output):

@@ -22,6 +22,7 @@ from qcompiler.lowering.groups import Link
 from qcompiler.passes import fold_thresholds, thresholds
 from qcompiler.passes.thresholds import SignChange
 from tests.fuzz import judge, sweep
+from tests.fuzz.case import case_of
 from tests.fuzz.net import Network
 
 MOST = 500
@@ -41,10 +42,10 @@ def networks_until_found(fault: Planted) -> tuple[int, str]:
     def one(network: Network) -> None:
         nonlocal drawn
         drawn += 1
-        variant = sweep.variant_of(sweep.digest_of(network))
+        case, variant = case_of(network), sweep.variant_of(sweep.digest_of(network))
         with fault():
-            outcome = judge.judge(network, variant)
-        if outcome.kind not in ("equal", "refused") and judge.judge(network, variant).kind == "equal":
+            outcome = judge.judge(case, variant)
+        if outcome.kind not in ("equal", "refused") and judge.judge(case, variant).kind == "equal":
             raise Found(f"{outcome.kind}: {outcome.reason}")
 
     for batch in count():

@@ -12,16 +12,29 @@ import onnx_ir as ir
 
 from qcompiler.ir.layout import is_marked
 from qcompiler.lowering.call import GenericCall
-from qcompiler.lowering.standard import gather, resize, scatter
+from qcompiler.lowering.standard import columns, gather, integers, recurrent, resize, scatter
+from qcompiler.lowering.standard.copy import copied
+
+__all__ = ["LOWERINGS", "copied", "lowered"]
 
 LOWERINGS: Mapping[str, Callable[[ir.Node], GenericCall | None]] = {
+    "BitShift": integers.shift,
+    "CumSum": columns.cum_sum,
+    "Div": integers.divide,
+    "GRU": recurrent.recurrent,
     "Gather": gather.gather,
     "GatherElements": gather.gather_elements,
     "GatherND": gather.gather_nd,
+    "LSTM": recurrent.recurrent,
     "MaxUnpool": scatter.max_unpool,
+    "Mod": integers.modulo,
+    "OneHot": columns.one_hot,
+    "Pow": integers.power,
+    "RNN": recurrent.recurrent,
     "Resize": resize.resize,
     "ScatterElements": scatter.scatter_elements,
     "ScatterND": scatter.scatter_nd,
+    "TopK": columns.top_k,
 }
 
 

@@ -12,7 +12,17 @@ from tvm.script.ir_builder import tirx as T
 from qcompiler.ir.view import dtype_of, integer, ints, number, shape_of, text
 from qcompiler.lowering.call import GenericCall
 from qcompiler.lowering.standard import frame
-from qcompiler.lowering.standard.frame import digits, fixed, kernel, loop, moved, operand, refuse, strides_of, variable
+from qcompiler.lowering.standard.frame import (
+    digits,
+    fixed,
+    kernel,
+    loop,
+    moved,
+    operand,
+    refuse,
+    strides_of,
+    variable,
+)
 from qcompiler.lowering.standard.resize_taps import NEAREST_MODES, TRANSFORMATIONS, Axis, Rules, Taps, taps
 from qcompiler.targets.vector.emit import Expr, i64, write
 
@@ -126,7 +136,7 @@ def _axes(node: ir.Node) -> dict[int, Axis]:
     """Every axis that the node resizes, by number."""
     shape, target = shape_of(node.inputs[0]), shape_of(node.outputs[0])
     axes = [axis % len(shape) for axis in ints(node, "axes", range(len(shape)))]
-    scales = _scales(node, [shape[axis] for axis in axes])
+    scales = _scales(node, [shape[axis] for axis in axes], [target[axis] for axis in axes])
     roi = fixed(node, 1, "roi")
     whole = roi is None or not roi.size
     crops = np.array([0] * len(axes) + [1] * len(axes)) if whole else np.asarray(roi)
@@ -136,11 +146,13 @@ def _axes(node: ir.Node) -> dict[int, Axis]:
     }
 
 
-def _scales(node: ir.Node, extents: Sequence[int]) -> list[np.float32]:
+def _scales(node: ir.Node, extents: Sequence[int], targets: Sequence[int]) -> list[np.float32]:
     """The scales of the resized axes as given, or those that lead to the given sizes."""
     scales, sizes = fixed(node, 2, "scales"), fixed(node, 3, "sizes")
     if scales is not None and scales.size:
-        return [np.float32(scale) for scale in scales]
+        given = [np.float32(scale) for scale in scales]
+        _check_extents(node, extents, targets, given)
+        return given
     if sizes is None:
         raise refuse(node, "has neither scales nor sizes")
     found = [np.float32(size) / np.float32(extent) for size, extent in zip(sizes, extents, strict=True)]
@@ -148,3 +160,14 @@ def _scales(node: ir.Node, extents: Sequence[int]) -> list[np.float32]:
     if policy == "stretch":
         return found
     return [min(found) if policy == "not_larger" else max(found)] * len(found)
+
+
+def _check_extents(node: ir.Node, extents: Sequence[int], targets: Sequence[int], scales: Sequence[np.float32]) -> None:
+    """The inferred extents must be those that onnxruntime makes of the scales."""
+    for extent, target, scale in zip(extents, targets, scales, strict=True):
+        if target != int(scale * np.float32(extent)):
+            raise refuse(
+                node,
+                f"makes {target} of {extent} elements by a scale of {scale}, onnxruntime another number",
+                "give sizes instead of scales",
+            )

@@ -53,6 +53,8 @@ class Rules:
 
 def taps(axis: Axis, rules: Rules) -> Taps:
     """The taps of every output position of an axis."""
+    if rules.antialias and axis.source == axis.target:
+        return Taps(np.arange(axis.source)[:, None], np.ones((axis.source, 1), F), np.zeros(axis.target, bool))
     x = np.arange(axis.target, dtype=F) if axis.scale == 1 else _COORDINATES[rules.transformation](axis)
     outside = np.zeros(axis.target, bool)
     if rules.transformation == "tf_crop_and_resize":
