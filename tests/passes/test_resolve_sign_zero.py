@@ -189,11 +189,7 @@ def zero_hitting(shape):
         yield (generator.integers(low, high, shape) * scale).astype(np.float32)
 
 
-@settings(
-    max_examples=120, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
-@given(st.composite(sign_network)())
-def test_no_sign_of_zero_is_taken_for_another(tmp_path, proto):
+def signs_of_zero_agree(tmp_path, proto):
     model = load(write(tmp_path, proto))
     recognize_binarization(model)
     run_passes(model, DEFAULT)
@@ -201,6 +197,23 @@ def test_no_sign_of_zero_is_taken_for_another(tmp_path, proto):
     for x in zero_hitting([int(size) for size in model.graph.inputs[0].shape]):
         for name, expected in before.run({"x": x}).items():
             np.testing.assert_array_equal(after.run({"x": x})[name], expected)
+
+
+NETWORKS = st.composite(sign_network)()
+IN_A_FOLDER = [HealthCheck.function_scoped_fixture]
+
+
+@settings(max_examples=120, deadline=None, derandomize=True, suppress_health_check=IN_A_FOLDER)
+@given(NETWORKS)
+def test_no_sign_of_zero_is_taken_for_another(tmp_path, proto):
+    signs_of_zero_agree(tmp_path, proto)
+
+
+@pytest.mark.slow
+@settings(max_examples=3000, deadline=None, suppress_health_check=IN_A_FOLDER)
+@given(NETWORKS)
+def test_no_sign_of_zero_is_taken_for_another_in_many_networks(tmp_path, proto):
+    signs_of_zero_agree(tmp_path, proto)
 
 
 def test_a_channel_without_weights_is_its_bias():
