@@ -8,8 +8,8 @@ with their temporaries as workspace pointers, because the bundle has no runtime 
 from __future__ import annotations
 
 import contextlib
-import io
 from collections.abc import Sequence
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -17,10 +17,11 @@ import numpy.typing as npt
 import onnx
 import tvm
 from tvm import relax, s_tir, tirx
-from tvm.relax.frontend.onnx import from_onnx
 
-from qcompiler.errors import UnsupportedModel
 from qcompiler.lowering.call import GenericCall
+from qcompiler.lowering.importer import foreign_errors, imported, unsupported
+from qcompiler.lowering.quiet import quiet
+from qcompiler.lowering.safety import hazard
 
 LANES = 16
 
@@ -28,11 +29,25 @@ LANES = 16
 def lower_region(model: onnx.ModelProto) -> tuple[GenericCall, ...]:
     """Compile a region of standard ops; the last calls' outputs carry the model's output names.
 
-    Raises UnsupportedModel where TVM has no importer for an op.
+    model: its value_info holds the type of every value that a node makes. Raises UnsupportedModel where TVM has no
+    importer for an op, gets its type wrong, or makes code that is not safe with any data.
     """
-    module = _import(model)
-    module = _PIPELINE(module)
-    return tuple(_calls(module, model))
+    with quiet(), foreign_errors(model):
+        calls = tuple(_calls(_PIPELINE(imported(model)), model))
+        _check_bytes(calls, model)
+    return calls
+
+
+def _check_bytes(calls: Sequence[GenericCall], model: onnx.ModelProto) -> None:
+    """Every output must be written by a call, in the size that ONNX infers."""
+    written = {name: nbytes for call in calls for name, nbytes in zip(call.outputs, call.output_bytes, strict=True)}
+    for value in model.graph.output:
+        tensor = value.type.tensor_type
+        size = onnx.helper.tensor_dtype_to_np_dtype(tensor.elem_type).itemsize
+        expected = prod(dim.dim_value for dim in tensor.shape.dim) * size
+        if written.get(value.name) != expected:
+            maker = next(node for node in model.graph.node if value.name in node.output)
+            raise unsupported([maker], f"TVM stores {written.get(value.name, 0)} bytes of it, expected {expected}")
 
 
 _PIPELINE = tvm.ir.transform.Sequential(
@@ -46,23 +61,6 @@ _PIPELINE = tvm.ir.transform.Sequential(
         relax.transform.DeadCodeElimination(),
     ]
 )
-
-
-def _import(model: onnx.ModelProto) -> Any:
-    try:
-        with contextlib.redirect_stdout(io.StringIO()):  # the importer prints what it also raises
-            return from_onnx(model, keep_params_in_input=False)
-    except Exception as error:
-        raise _unsupported(model, str(error).splitlines()[0] if str(error) else type(error).__name__) from error
-
-
-def _unsupported(model: onnx.ModelProto, reason: str) -> UnsupportedModel:
-    kinds = sorted({node.op_type for node in model.graph.node})
-    return UnsupportedModel(
-        f"no kernel for {', '.join(kinds)} ({reason})",
-        node=model.graph.node[0].name,
-        remedy="replace the operator by supported ones, or cut the model before it",
-    )
 
 
 def _calls(module: Any, model: onnx.ModelProto) -> list[GenericCall]:
@@ -88,9 +86,8 @@ def _calls(module: Any, model: onnx.ModelProto) -> list[GenericCall]:
         elif isinstance(value, relax.Tuple):
             continue
         else:
-            raise _unsupported(
-                model, f"TVM makes no code for {value.op.name if isinstance(value, relax.Call) else value}"
-            )
+            kind = value.op.name if isinstance(value, relax.Call) else value
+            raise unsupported(model.graph.node, f"TVM makes no code for {kind}")
     return calls
 
 
@@ -134,6 +131,9 @@ def _result_names(body: Any, bindings: Sequence[Any], output_names: Sequence[str
 def _pointer_call(
     function: Any, inputs: tuple[str | npt.NDArray[Any], ...], outputs: Sequence[str], name: str
 ) -> GenericCall:
+    problem = hazard(function)
+    if problem:
+        raise ValueError(problem)
     scheduled, independent = _schedule(function)
     root = scheduled.body.block
     temporaries = list(root.alloc_buffers)

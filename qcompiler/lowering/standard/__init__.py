@@ -12,16 +12,19 @@ import onnx_ir as ir
 
 from qcompiler.ir.layout import is_marked
 from qcompiler.lowering.call import GenericCall
-from qcompiler.lowering.standard import columns, gather, integers, recurrent, resize, scatter
+from qcompiler.lowering.standard import columns, elementwise, gather, integers, parts, recurrent, resize, roi, scatter
 
 LOWERINGS: Mapping[str, Callable[[ir.Node], GenericCall | None]] = {
     "BitShift": integers.shift,
+    "Concat": parts.concat,
+    "Cosh": elementwise.libm,
     "CumSum": columns.cum_sum,
     "Div": integers.divide,
     "GRU": recurrent.recurrent,
     "Gather": gather.gather,
     "GatherElements": gather.gather_elements,
     "GatherND": gather.gather_nd,
+    "IsInf": elementwise.is_inf,
     "LSTM": recurrent.recurrent,
     "MaxUnpool": scatter.max_unpool,
     "Mod": integers.modulo,
@@ -29,8 +32,11 @@ LOWERINGS: Mapping[str, Callable[[ir.Node], GenericCall | None]] = {
     "Pow": integers.power,
     "RNN": recurrent.recurrent,
     "Resize": resize.resize,
+    "RoiAlign": roi.roi_align,
     "ScatterElements": scatter.scatter_elements,
     "ScatterND": scatter.scatter_nd,
+    "Sinh": elementwise.libm,
+    "Split": parts.split,
     "TopK": columns.top_k,
 }
 

@@ -129,6 +129,8 @@ def _rules(node: ir.Node) -> Rules:
     known = rules.mode in MODES and rules.transformation in TRANSFORMATIONS and rules.nearest in NEAREST_MODES
     if not known:
         raise refuse(node, f"has unknown modes {rules.mode}, {rules.transformation}, {rules.nearest}")
+    if rules.antialias and rules.transformation == "tf_crop_and_resize":
+        raise refuse(node, "antialiases a crop, of which onnxruntime has more than one reading", "set antialias to 0")
     return rules
 
 

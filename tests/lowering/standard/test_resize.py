@@ -34,6 +34,7 @@ def resizes(draw: Any) -> tuple[Any, Array, dict[str, Array]]:
         rank, axes = draw(st.sampled_from([(2, [0, 1]), (4, [2, 3]), (4, [1, 2]) if mode == "linear" else (4, [2, 3])]))
     shape = tuple(draw(st.integers(1, 7)) for _ in range(rank))
     transformation = draw(st.sampled_from(TRANSFORMATIONS))
+    antialias = antialias and transformation != "tf_crop_and_resize"
     attributes: dict[str, Any] = {"mode": mode, "coordinate_transformation_mode": transformation, "axes": axes}
     attributes["nearest_mode"] = draw(st.sampled_from(NEAREST_MODES))
     if mode == "cubic":
