@@ -16,8 +16,9 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from qcompiler.bundle.emulated import EmulatedBundle, emulator_for
+from qcompiler.bundle.isolated import IsolatedBundle
 from qcompiler.bundle.load import Bundle, describe
+from qcompiler.bundle.toolchain import emulator_for
 
 PLUGIN = Path(__file__).with_name("count_instructions.c")
 REPEATS = 2
@@ -32,12 +33,12 @@ class Counter:
 
     def steps(self, first: int, last: int) -> int:
         """Instructions of one run of the steps first .. last - 1: of more runs less those of one."""
-        one, more = (self._executed(f"{self.variant} {first} {last}\n" * runs) for runs in (1, 1 + REPEATS))
+        one, more = (self._executed(f"{self.variant} 1 {first} {last} 0 0\n" * runs) for runs in (1, 1 + REPEATS))
         return (more - one) // REPEATS
 
     def _executed(self, requests: str) -> int:
         done = subprocess.run(self.command, input=requests, capture_output=True, text=True, check=True)
-        assert set(done.stdout.split()) == {"0"}, done.stdout
+        assert set(done.stdout.splitlines()) == {"status 0 ok"}, done.stdout
         return int(done.stderr)
 
 
@@ -49,9 +50,9 @@ def count(bundle: Bundle, folder: Path) -> list[list[int]]:
     plugin, memory = folder / "count.so", folder / "memory"
     subprocess.run(["cc", "-O1", "-shared", "-fPIC", "-o", str(plugin), str(PLUGIN)], check=True)
     steps = range(len(bundle.steps))
-    with EmulatedBundle(bundle.directory, bundle.manifest, emulator) as emulated:
+    with IsolatedBundle(bundle.directory, bundle.manifest, emulator) as emulated:
         memory.write_bytes(bytes(emulated.memory_bytes))
-        command = (emulator, "-cpu", "max", "-plugin", str(plugin), str(emulated.executable), str(memory))
+        command = tuple(emulated.command(memory, "-plugin", str(plugin)))
         counters = [Counter(command, variant) for variant in range(len(bundle.variants))]
         return [[counter.steps(index, index + 1) for index in steps] for counter in counters]
 

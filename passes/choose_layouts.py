@@ -12,7 +12,7 @@ The graph itself does not change: nodes on the packed side are marked in their m
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import prod
+from math import inf, prod
 from typing import Any
 
 import networkx as nx
@@ -73,10 +73,11 @@ def _network(graph: ir.Graph) -> nx.DiGraph[Any]:
             _connect(network, DENSE if producer is None else producer, reader, _cost(value))
     for node in graph:
         side = _forced(node)
+        # an edge that is there already keeps its capacity unless told otherwise
         if side == PACKED:
-            network.add_edge(PACKED, node)
+            network.add_edge(PACKED, node, capacity=inf)
         elif side == DENSE:
-            network.add_edge(node, DENSE)
+            network.add_edge(node, DENSE, capacity=inf)
     return network
 
 

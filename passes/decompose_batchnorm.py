@@ -59,7 +59,7 @@ def _decompose(node: ir.Node) -> str:
     if shape is None or any(p is None or p.dtype != np.float32 for p in parameters):
         return "its statistics are not float32 constants"
     gamma, beta, mean, var = (np.asarray(p) for p in parameters)
-    channels = (-1,) if len(shape) == 2 else (1, -1, *(1,) * (len(shape) - 2))
+    channels = (-1,) if len(shape) <= 2 else (1, -1, *(1,) * (len(shape) - 2))
     scale, shift = scale_and_shift(gamma, beta, mean, var, number(node, "epsilon", 1e-5))
     scaled = insert(node, "Mul", [node.inputs[0], scale.reshape(channels)], shape)
     replace(node.outputs[0], insert(node, "Add", [scaled, shift.reshape(channels)], shape))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -12,6 +12,7 @@ import onnx_ir as ir
 from qcompiler.ir import ops, provenance
 
 Array = npt.NDArray[Any]
+Operand: TypeAlias = ir.Value | Array | np.generic | None
 
 _NAMES = "qcompiler.names"
 
@@ -64,7 +65,8 @@ def _fresh_name(graph: ir.Graph, stem: str) -> str:
 def add_constant(graph: ir.Graph, array: Array, stem: str) -> ir.Value:
     """A new initializer named after `stem`."""
     name = _fresh_name(graph, stem)
-    tensor = ir.tensor(np.ascontiguousarray(array), name=name)
+    # ascontiguousarray would give a 0-d array one axis
+    tensor = ir.tensor(np.asarray(array, order="C"), name=name)
     value = ir.Value(name=name, const_value=tensor, shape=ir.Shape(array.shape), type=ir.TensorType(tensor.dtype))
     graph.register_initializer(value)
     return value
@@ -73,7 +75,7 @@ def add_constant(graph: ir.Graph, array: Array, stem: str) -> ir.Value:
 def insert(
     anchor: ir.Node,
     op: str,
-    inputs: Sequence[ir.Value | Array],
+    inputs: Sequence[Operand],
     shape: Sequence[int],
     attributes: Mapping[str, Any] | None = None,
     *,
@@ -82,14 +84,17 @@ def insert(
 ) -> ir.Value:
     """Insert a node just before `anchor` and return its output.
 
-    Arrays among the inputs become initializers; `op` in the `qcompiler::` domain is recognised by name. `origins`
-    (default: the anchor) are the nodes whose names and remarks the new node inherits.
+    Arrays and numpy scalars among the inputs become initializers, None is an absent input; `op` in the `qcompiler::`
+    domain is recognised by name. `origins` (default: the anchor) are the nodes whose names and remarks it inherits.
     """
     graph = anchor.graph
     assert isinstance(graph, ir.Graph)
     origins = origins or (anchor,)
     stem = f"{next(iter(provenance.sources(origins[0])), 'node')}.{op.lower()}"
-    values = [add_constant(graph, i, f"{stem}.constant") if isinstance(i, np.ndarray) else i for i in inputs]
+    values = [
+        add_constant(graph, np.asarray(i), f"{stem}.constant") if isinstance(i, (np.ndarray, np.generic)) else i
+        for i in inputs
+    ]
     domain = ops.DOMAIN if op in ops.names() else ""
     name = _fresh_name(graph, stem)
     node = ir.node(op, values, attributes=dict(attributes or {}), domain=domain, name=name)

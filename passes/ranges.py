@@ -11,15 +11,11 @@ import onnx_ir as ir
 
 from qcompiler.ir.view import constant_of, ints, number, text
 from qcompiler.passes.editing import is_op, is_quantized_op
+from qcompiler.passes.moves import moves_elements
 
 EXACT = 2**24
 _LARGEST_CONSTANT = 2**20
 IntArray = npt.NDArray[np.int64]
-
-_KEEP_CODES = (
-    "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose", "Identity", "MaxPool", "Slice", "Gather", "Expand",
-    "Tile", "DepthToSpace", "SpaceToDepth", "Split",
-)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -54,6 +50,10 @@ class Lattice:
     def high(self) -> IntArray:
         """The largest integers, int64 [C]."""
         return self.low + self.step * (self.count - 1)
+
+    def over(self, channels: int) -> Lattice:
+        """The same integers for each of `channels`, if this is the lattice of one."""
+        return Lattice(*(np.broadcast_to(part, channels) for part in (self.low, self.step, self.count)))
 
     def at(self, index: IntArray) -> npt.NDArray[np.float32]:
         """The integers at `index` [..., C], as float32 (exact below 2**24)."""
@@ -139,7 +139,7 @@ def _codes_of_node(node: ir.Node, codes: list[Codes | None]) -> Codes | None:
         return Codes(-1, 1, 2)
     if is_op(node, "Sign"):
         return Codes(-1, 1, 1)
-    if is_op(node, *_KEEP_CODES) or is_quantized_op(node, "BinaryMaxPool"):
+    if moves_elements(node):
         return codes[0]
     if is_op(node, "Concat"):
         return _union(codes)
@@ -215,7 +215,15 @@ def _combined(op: str, a: Codes | None, b: Codes | None) -> Codes | None:
             ends = [x * y for x in (a.low, a.high) for y in (b.low, b.high)]
     if max(map(abs, ends)) >= EXACT:
         return None
-    return Codes(min(ends), max(ends), 1 if op == "Mul" else math.gcd(a.step, b.step))
+    return Codes(min(ends), max(ends), _combined_step(op, a, b))
+
+
+def _combined_step(op: str, a: Codes, b: Codes) -> int:
+    """The step of the results; an operand of a single value has none of its own."""
+    one, other = (a, b) if a.low == a.high else (b, a)
+    if one.low == one.high:
+        return (abs(one.low) * other.step if op == "Mul" else other.step) or 1
+    return 1 if op == "Mul" else math.gcd(a.step, b.step)
 
 
 def _columns(node: ir.Node, weights: npt.NDArray[np.generic]) -> npt.NDArray[np.float64] | None:

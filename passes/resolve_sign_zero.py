@@ -13,15 +13,14 @@ import numpy as np
 import onnx_ir as ir
 
 from qcompiler.ir.provenance import NOTE, REASON, label
-from qcompiler.ir.view import constant_of, number
-from qcompiler.passes.editing import insert, is_op, is_quantized_op, replace, static_shape
-from qcompiler.passes.elementwise import Step, step_of
-from qcompiler.passes.ranges import IntegerRanges, Lattice
+from qcompiler.ir.view import number
+from qcompiler.passes.editing import insert, is_quantized_op, replace, static_shape
+from qcompiler.passes.ranges import IntegerRanges
 from qcompiler.passes.result import PassResult, Refusal
 from qcompiler.passes.thresholds import attains_zero, finite_at_ends
 from qcompiler.passes.zero_mass import ZeroMass
 
-_THROUGH = ("MaxPool", "Reshape", "Transpose", "Identity")
+_BY_ROUNDING = "sign(0) = 0 is taken as +1: 0 is reached only by rounding of real numbers"
 
 
 @dataclass(frozen=True)
@@ -57,70 +56,27 @@ def _is_undecided(node: ir.Node) -> bool:
     return is_quantized_op(node, "Binarize") and number(node, "zero", 1.0) == 0
 
 
-def accumulator_of(value: ir.Value, ranges: IntegerRanges) -> tuple[ir.Node, tuple[Step, ...], Lattice] | None:
-    """The integer accumulator behind `value`, and the chain from it; looks through pools and layout changes."""
-    path: list[ir.Node] = []
-    node = value.producer()
-    while node is not None and not _accumulates(node):
-        operands = [i for i in node.inputs if i is not None and constant_of(i) is None]
-        if len(operands) != 1:
-            return None
-        path.append(node)
-        node = operands[0].producer()
-    if node is None or (lattice := ranges.lattice(node)) is None:
-        return None
-    steps = _steps(node, path)
-    return None if steps is None else (node, steps, lattice)
-
-
-def _accumulates(node: ir.Node) -> bool:
-    return is_op(node, "Conv", "MatMul") or is_quantized_op(node, "BinaryConv", "BinaryMatMul")
-
-
-def _steps(start: ir.Node, path: list[ir.Node]) -> tuple[Step, ...] | None:
-    """Steps of the path from the accumulator on; layout changes must keep the channel axis where it is."""
-    value = start.outputs[0]
-    axis = 1 if "Conv" in start.op_type else -1
-    steps = []
-    for node in reversed(path):
-        if is_op(node, *_THROUGH):
-            before, after = static_shape(value), static_shape(node.outputs[0])
-            if before is None or after is None or len(after) < 2:
-                return None
-            if before[0] != after[0] or before[axis] != after[axis]:
-                return None
-            if is_op(node, "Transpose") or (is_op(node, "Reshape") and len(before) > 2 and len(after) > 2):
-                return None
-        else:
-            step = step_of(node, value, axis)
-            if isinstance(step, str):
-                return None
-            steps.append(step)
-        value = node.outputs[0]
-    return tuple(steps)
-
-
 def _decide(node: ir.Node, mass: ZeroMass) -> tuple[str, str]:
     """(why 0 must stay distinct, or "", and a note on what was assumed)."""
     source = node.inputs[0]
-    found = accumulator_of(source, mass.ranges)
-    if found is not None and finite_at_ends(found[1], found[2]):
-        attained = attains_zero(found[1], found[2])
+    atoms = mass.atoms(source)
+    if atoms.lattice is not None and finite_at_ends(atoms.steps, atoms.lattice):
+        attained = attains_zero(atoms.steps, atoms.lattice)
         if not attained.any():
-            return "", ""
+            return "", "" if atoms.exact else _BY_ROUNDING
         channels = np.flatnonzero(attained)
         return (
-            f"sign(0) = 0 is attained: the integer sums of {label(found[0])} reach 0 in {len(channels)} of "
+            f"sign(0) = 0 is attained: the sums of {label(atoms.origin)} reach 0 in {len(channels)} of "
             f"{attained.size} channels (first: {channels[0]}); use x >= 0 instead of sign, or an odd number of inputs",
             "",
         )
-    if mass.atoms(source).zero:
+    if atoms.zero:
         return (
             f"sign(0) = 0 may be attained: the input of the sign comes from {label(source.producer())}, which can be "
             "exactly 0; use x >= 0 instead of sign",
             "",
         )
-    return "", "sign(0) = 0 is taken as +1: 0 is reached only by rounding of real numbers"
+    return "", _BY_ROUNDING
 
 
 def _restore_sign(node: ir.Node, reason: str) -> None:

@@ -136,7 +136,7 @@ def _sink_reshape(node: ir.Node, operands: list[int], movers: list[ir.Node]) -> 
         inputs[position] = mover.inputs[0]
     for position, value in enumerate(node.inputs):
         constant = constant_of(value)
-        if position in operands or constant is None or constant.size == 1:
+        if position in operands or constant is None or constant.ndim == 0:
             continue
         reshaped = _reshaped(constant, out, shape)
         if reshaped is None:
@@ -150,6 +150,8 @@ def _sink_reshape(node: ir.Node, operands: list[int], movers: list[ir.Node]) -> 
 
 def _reshaped(constant: Array, out: tuple[int, ...], shape: tuple[int, ...]) -> Array | None:
     """A constant that broadcasts against `out`, rearranged against `shape`; None unless it varies along one axis."""
+    if constant.size == 1:
+        return constant.reshape((1,) * min(constant.ndim, len(shape)))
     if not out or not shape or out[0] != shape[0] or (constant.ndim == len(out) and constant.shape[0] != 1):
         return None
     full = np.broadcast_to(constant, (1, *out[1:])).reshape(1, *shape[1:])

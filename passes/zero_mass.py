@@ -2,77 +2,46 @@
 
 A value computed by float convolutions from real data is 0 only where rounding happens to land there, which the
 reference itself does not define. Some ops put a lump of probability on single numbers, though: Relu on 0, Clip on its
-bounds, a zero factor on 0, integer sums on all they reach, graph inputs (images!) on anything. These lumps, called
+bounds, a zero factor on 0, sums over codes on all they reach, graph inputs (images!) on anything. These lumps, called
 atoms, are followed through the graph per channel.
 
-A sum of two values with atoms can be 0 where both can be 0, or where both live on a coarse grid of binary fractions
-(integers, quantizer steps), on which coincidences are likely; trained scales and offsets do not cancel by chance.
+Graph inputs are taken as multiples of 1/256 once a layer of coarse weights (quarters, a few bits times a scale) sums
+them up: such sums reach 0, and trained offsets behind them move it away. Sums with trained weights reach 0 only where
+the whole window is 0.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 
 import numpy as np
-import numpy.typing as npt
 import onnx_ir as ir
 
-from qcompiler.ir.view import constant_of
-from qcompiler.passes.editing import is_op, static_shape
-from qcompiler.passes.elementwise import Step, step_of
-from qcompiler.passes.ranges import IntegerRanges, Lattice
-from qcompiler.passes.thresholds import attains_zero, finite_at_ends
+from qcompiler.ir.view import constant_of, ints, text
+from qcompiler.passes.atoms import (
+    ANYTHING,
+    CONTINUOUS,
+    Atoms,
+    Progression,
+    after_step,
+    grain_of,
+    limited,
+    mean_of,
+    point,
+    sum_of,
+    union,
+)
+from qcompiler.passes.editing import is_op, is_quantized_op, static_shape
+from qcompiler.passes.elementwise import VARIES, Step, step_of
+from qcompiler.passes.levels import levels_of
+from qcompiler.passes.moves import moves_elements
+from qcompiler.passes.ranges import IntegerRanges
+from qcompiler.passes.sums import Sums, columns_of, grains, sums_of
 
-FloatArray = npt.NDArray[np.float32]
-
-_LAYOUT = ("Reshape", "Transpose", "MaxPool", "Identity", "Slice", "Expand", "Pad")
-_KEEPS_CHANNELS = ("MaxPool", "Identity")
+_KEEPS_CHANNELS = ("MaxPool", "Identity", "GlobalMaxPool")
+_MOST_PLACES = 16
 _MEANS = ("AveragePool", "GlobalAveragePool", "ReduceMean")
-_MOST_ATOMS = 8
-_GRID = 256.0
-
-
-@dataclass(frozen=True)
-class Atoms:
-    """Numbers that a value takes with positive probability.
-
-    anything: any number may be one. points: per atom, a float32 scalar or one number per channel [C], NaN where that
-    channel has no such atom. lattice: all that `steps` make of these integers.
-    """
-
-    anything: bool = False
-    points: tuple[FloatArray, ...] = ()
-    lattice: Lattice | None = None
-    steps: tuple[Step, ...] = ()
-
-    @property
-    def none(self) -> bool:
-        """True if the value is continuous."""
-        return not self.anything and not self.points and self.lattice is None
-
-    @property
-    def zero(self) -> bool:
-        """True if 0 may be among them."""
-        if self.lattice is not None and (
-            not finite_at_ends(self.steps, self.lattice) or attains_zero(self.steps, self.lattice).any()
-        ):
-            return True
-        return self.anything or any(bool((point == 0).any()) for point in self.points)
-
-    @property
-    def coarse(self) -> bool:
-        """True if they lie on a coarse grid of binary fractions."""
-        numbers = [*self.points, *(constant for step in self.steps for constant in step.constants)]
-        return self.anything or all(_on_grid(number) for number in numbers)
-
-
-ANYTHING = Atoms(anything=True)
-CONTINUOUS = Atoms()
-
-
-def _on_grid(numbers: FloatArray) -> bool:
-    scaled = np.asarray(numbers[~np.isnan(numbers)], dtype=np.float64) * _GRID
-    return bool((scaled == np.rint(scaled)).all())
 
 
 @dataclass
@@ -90,92 +59,142 @@ class ZeroMass:
 
     def _compute(self, value: ir.Value) -> Atoms:
         node = value.producer()
-        if node is None or not node.inputs or node.inputs[0] is None or self.ranges.codes(value) is not None:
+        if node is None or not node.inputs or node.inputs[0] is None:
             return ANYTHING
-        if is_op(node, "Conv", "MatMul"):
+        if is_op(node, "Conv", "MatMul") or is_quantized_op(node, "BinaryConv", "BinaryMatMul"):
             return self._product(node)
-        if is_op(node, *_LAYOUT):
-            return self._moved(node)
-        if is_op(node, *_MEANS):
-            inner = self.atoms(node.inputs[0])
-            single = inner.none or (len(inner.points) == 1 and inner.lattice is None)
-            return inner if single else _either(inner.zero or inner.coarse)
         run_time = [i for i in node.inputs if i is not None and constant_of(i) is None]
-        if len(run_time) == 2 and is_op(node, "Add", "Sub"):
-            return _sum(self.atoms(run_time[0]), self.atoms(run_time[1]), node.op_type)
-        if len(run_time) == 2 and is_op(node, "Mul"):
-            return _either(any(self.atoms(i).zero for i in run_time))
-        if len(run_time) != 1:
+        if len(run_time) == 1 and not isinstance(stepped := self._stepped(node, run_time[0]), str):
+            return stepped
+        if self.ranges.codes(value) is not None:
             return ANYTHING
-        step = step_of(node, run_time[0], _channel_axis(run_time[0]))
-        return ANYTHING if isinstance(step, str) else _stepped(step, self.atoms(run_time[0]))
+        if moves_elements(node) or is_op(node, "Pad"):
+            return _moved(node, self.atoms(node.inputs[0]))
+        if is_op(node, *_MEANS):
+            return _mean(node, self.atoms(node.inputs[0]))
+        if is_op(node, "Concat"):
+            return CONTINUOUS if all(self.atoms(i).none for i in run_time) else ANYTHING
+        if len(run_time) == 2 and is_op(node, "Add", "Sub"):
+            return sum_of(self.atoms(run_time[0]), self.atoms(run_time[1]), node.op_type)
+        if len(run_time) == 2 and is_op(node, "Mul"):
+            return ANYTHING if any(self.atoms(i).zero for i in run_time) else CONTINUOUS
+        return ANYTHING
+
+    def _stepped(self, node: ir.Node, x: ir.Value) -> Atoms | str:
+        """Atoms behind an elementwise op with constants, or why it is none."""
+        atoms, reason = self.atoms(x), ""
+        rank = len(static_shape(node.outputs[0]) or ())
+        axes = (atoms.axis,) if atoms.by_channel or not rank else (atoms.axis, *(-1 - i for i in range(rank)))
+        for axis in axes:
+            step = step_of(node, x, axis, broadcast=True)
+            if not isinstance(step, str):
+                return after_step(step, atoms, axis)
+            reason = step
+        return _by_place(node, x, atoms) if reason == VARIES.format(node.op_type) else reason
 
     def _product(self, node: ir.Node) -> Atoms:
-        """Sums with real weights are continuous, except over a region of zeros and in channels of zero weights."""
         weights = constant_of(node.inputs[1])
         if weights is None or (len(node.inputs) > 2 and node.inputs[2] is not None):
             return ANYTHING
-        lattice = self.ranges.lattice(node)
-        if lattice is not None:
-            return Atoms(lattice=lattice)
-        rows = weights.reshape(-1, weights.shape[-1]).T if node.op_type == "MatMul" else weights
-        dead = ~rows.reshape(rows.shape[0], -1).any(axis=1)
-        blank = self._may_be_blank(node.inputs[0])
-        if not blank and not dead.any():
-            return CONTINUOUS
-        return Atoms(points=(np.where(dead | blank, np.float32(0), np.float32(np.nan)),))
+        axis = _channels_of(node, node.outputs[0])
+        levels = levels_of(node.inputs[0], _channels_of(node, node.inputs[0]), self.ranges)
+        sums = None if levels is None else sums_of(node, levels)
+        if sums is None:
+            return self._product_of_unknown(node, axis)
+        assert levels is not None
+        scaled = Step(node, "Mul", (sums.scale,))
+        if sums.known.all():
+            return Atoms(lattice=sums.lattice, steps=(scaled,), origin=node, exact=sums.exact, axis=axis)
+        blank = point(np.where(sums.known | np.bool_(not levels.has_zero), np.float32(np.nan), np.float32(0)))
+        return limited([_progression(sums), blank], axis)
 
-    def _may_be_blank(self, source: ir.Value) -> bool:
-        """True if the whole receptive field may be 0."""
-        codes = self.ranges.codes(source)
-        if codes is None:
-            return self.atoms(source).zero
-        return codes.low <= 0 <= codes.high and codes.low % codes.step == 0
-
-    def _moved(self, node: ir.Node) -> Atoms:
-        inner = self.atoms(node.inputs[0])
-        if is_op(node, *_KEEPS_CHANNELS) or inner.none or inner.anything:
-            return inner
-        before, after = static_shape(node.inputs[0]), static_shape(node.outputs[0])
-        if is_op(node, "Reshape") and before is not None and after is not None and before[:2] == after[:2]:
-            return inner
-        if inner.lattice is not None or is_op(node, "Pad"):
-            return ANYTHING
-        numbers = {float(number) for point in inner.points for number in np.unique(point[~np.isnan(point)])}
-        return _limited([np.asarray(number, dtype=np.float32) for number in sorted(numbers)])
+    def _product_of_unknown(self, node: ir.Node, axis: int) -> Atoms:
+        """Coarse weights give multiples of a coarse unit; trained ones give 0 only where all they weigh is 0."""
+        weights, source = constant_of(node.inputs[1]), self.atoms(node.inputs[0])
+        assert weights is not None
+        columns = columns_of(node, weights)
+        unit, coarse = grains(columns)
+        dead = ~columns.any(axis=(0, 1))
+        blank = ~columns.any(axis=1).all(axis=0) | np.bool_(source.zero)
+        if source.coarse and not source.none:
+            base = np.where(coarse, np.float32(0), np.float32(np.nan))
+            multiples = Progression(base, np.where(coarse & ~dead, unit * grain_of(source), 0))
+            return limited([multiples, point(np.where(blank & ~coarse, np.float32(0), np.float32(np.nan)))], axis)
+        lumps = blank | (coarse & np.bool_(not source.none))
+        return limited([point(np.where(lumps, np.float32(0), np.float32(np.nan)))], axis)
 
 
-def _channel_axis(value: ir.Value) -> int:
-    shape = static_shape(value)
-    return 1 if shape is not None and len(shape) > 2 else -1
-
-
-def _either(zero: bool) -> Atoms:
-    return ANYTHING if zero else CONTINUOUS
-
-
-def _limited(points: list[FloatArray]) -> Atoms:
-    return Atoms(points=tuple(points)) if len(points) <= _MOST_ATOMS else ANYTHING
-
-
-def _sum(a: Atoms, b: Atoms, op: str) -> Atoms:
-    if a.none or b.none:
-        return CONTINUOUS
-    if a.points and b.points and a.lattice is None and b.lattice is None:
-        return _limited([p + q if op == "Add" else p - q for p in a.points for q in b.points])
-    return _either((a.zero and b.zero) or (a.coarse and b.coarse))
-
-
-def _stepped(step: Step, inner: Atoms) -> Atoms:
-    if inner.anything:
+def _by_place(node: ir.Node, x: ir.Value, atoms: Atoms) -> Atoms:
+    """Atoms behind a constant that is another one per channel at a few kinds of places, as borders are."""
+    position = 0 if node.inputs[0] is x else 1
+    constant, out = constant_of(node.inputs[1 - position]), static_shape(node.outputs[0])
+    if atoms.anything or constant is None or out is None or not is_op(node, "Add", "Sub", "Mul"):
         return ANYTHING
-    if inner.lattice is not None:
-        return Atoms(lattice=inner.lattice, steps=(*inner.steps, step))
-    points = [step(point) for point in inner.points]
-    if step.op == "Relu":
-        points.append(np.zeros((), np.float32))
-    elif step.op in ("Clip", "Max", "Min"):
-        points.extend(step.constants)
-    elif step.op in ("Mul", "PRelu", "LeakyRelu") and (step.constants[0] == 0).any():
-        points.append(np.where(step.constants[0] == 0, np.float32(0), np.float32(np.nan)))
-    return _limited(points)
+    full = np.moveaxis(np.broadcast_to(constant, out), atoms.axis, 0)
+    places = np.unique(full.reshape(len(full), -1), axis=1)
+    if not np.isfinite(places).all() or places.shape[1] > _MOST_PLACES:
+        return ANYTHING if not atoms.none or not np.isfinite(places).all() or not places.all() else CONTINUOUS
+    steps = [Step(node, node.op_type, (place,), swapped=position == 1) for place in places.T]
+    return union(after_step(step, atoms, atoms.axis) for step in steps)
+
+
+def _channels_of(node: ir.Node, value: ir.Value) -> int:
+    """The negative channel axis of an operand or the result of a layer."""
+    return 1 - len(static_shape(value) or (0, 0, 0, 0)) if "Conv" in node.op_type else -1
+
+
+def _progression(sums: Sums) -> Progression:
+    base = np.where(sums.known, sums.lattice.low * sums.scale, np.nan).astype(np.float32)
+    return Progression(base, np.where(sums.known, sums.lattice.step * sums.scale.astype(np.float64), 0))
+
+
+def _moved(node: ir.Node, inner: Atoms) -> Atoms:
+    if is_op(node, "Pad"):
+        return _padded(node, inner)
+    if is_op(node, *_KEEPS_CHANNELS) or inner.none or inner.anything:
+        return inner
+    axis = _moved_axis(node, inner.axis)
+    if axis is not None:
+        return Atoms(False, inner.progressions, inner.lattice, inner.steps, inner.origin, inner.exact, axis)
+    if any(piece.unit.any() and inner.by_channel for piece in inner.pieces):
+        return ANYTHING
+    numbers = {float(number) for piece in inner.pieces for number in np.unique(piece.base[~np.isnan(piece.base)])}
+    return limited([point(number) for number in sorted(numbers)], -1) if inner.by_channel else inner
+
+
+def _padded(node: ir.Node, inner: Atoms) -> Atoms:
+    """The border is one more atom, or repeats what is there."""
+    if inner.anything or text(node, "mode", "constant") != "constant":
+        return inner
+    fill = constant_of(node.inputs[2]) if len(node.inputs) > 2 and node.inputs[2] is not None else np.zeros(1)
+    return ANYTHING if fill is None else limited([*inner.pieces, point(fill.reshape(()))], inner.axis)
+
+
+def _moved_axis(node: ir.Node, axis: int) -> int | None:
+    """Where the channels lie behind a layout change, as a negative axis; None if they no longer are one axis."""
+    before, after = static_shape(node.inputs[0]), static_shape(node.outputs[0])
+    if before is None or after is None:
+        return None
+    position = axis % len(before)
+    if is_op(node, "Transpose"):
+        perm = ints(node, "perm", tuple(reversed(range(len(before)))))
+        return perm.index(position) - len(after)
+    if is_op(node, "Resize", "Tile", "Expand") and len(before) == len(after) and before[position] == after[position]:
+        return axis
+    inner = math.prod(before[position + 1 :])
+    if not is_op(node, "Reshape", "Flatten", "Squeeze", "Unsqueeze"):
+        return None
+    fitting = [i for i, size in enumerate(after) if size == before[position] and math.prod(after[i + 1 :]) == inner]
+    return fitting[0] - len(after) if fitting else None
+
+
+def _mean(node: ir.Node, inner: Atoms) -> Atoms:
+    before, after = static_shape(node.inputs[0]), static_shape(node.outputs[0])
+    if before is None or after is None or (len(before) != len(after) and inner.by_channel):
+        return ANYTHING if inner.zero or inner.coarse else CONTINUOUS
+    if is_op(node, "AveragePool"):
+        padded = any(ints(node, "pads", ())) or text(node, "auto_pad", "NOTSET") not in ("NOTSET", "VALID")
+        if padded and (inner.zero or inner.coarse):
+            return ANYTHING
+        return mean_of(inner, math.prod(ints(node, "kernel_shape", ())), inner.axis)
+    return mean_of(inner, math.prod(before) // math.prod(after), inner.axis)

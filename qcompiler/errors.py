@@ -60,3 +60,10 @@ class InvalidData(QCompilerError):
     """A data set, checkpoint or run log that is truncated, damaged or of another format."""
 
     exit_code = 4
+
+
+class InternalError(QCompilerError):
+    """Something that qcompiler itself got wrong and noticed: never the user's fault, never a wrong number."""
+
+    def __init__(self, message: str, *, node: str = "") -> None:
+        super().__init__(f"internal error: {message}", node=node, remedy="please report the model")

@@ -11,10 +11,11 @@ import onnx_ir as ir
 
 from qcompiler import passes, targets
 from qcompiler import verify as verification
-from qcompiler.bundle.emulated import PACKAGE, EmulatedBundle, emulator_for
+from qcompiler.bundle.isolated import IsolatedBundle
 from qcompiler.bundle.load import Bundle, describe
 from qcompiler.bundle.manifest import check_threads
 from qcompiler.bundle.staging import check_free, new_directory
+from qcompiler.bundle.toolchain import EMULATOR_PACKAGE, emulator_for
 from qcompiler.bundle.write import write_into
 from qcompiler.errors import UsageError
 from qcompiler.frontend import canonicalize
@@ -114,16 +115,17 @@ def _verified(
     """
     bundle = describe(folder)
     if bundle.runs_here:
-        figures = verification.verify(bundle, program, graph, reference, data)
+        with IsolatedBundle(folder, bundle.manifest) as isolated:
+            figures = verification.verify(isolated, program, graph, reference, data)
         yield figures.summary(), figures
         return
     architecture = bundle.manifest.architecture
     emulator = emulator_for(architecture)
     if emulator is None:
-        remedy = f"install the package {PACKAGE} to verify by emulation"
+        remedy = f"install the package {EMULATOR_PACKAGE} to verify by emulation"
         yield f"{UNVERIFIED}: it cannot run {architecture} code; {remedy}", None
         return
-    with EmulatedBundle(folder, bundle.manifest, emulator) as emulated:
+    with IsolatedBundle(folder, bundle.manifest, emulator) as emulated:
         for emulated.variant, variant in enumerate(program.variants):
             figures = verification.verify(emulated, program, graph, reference, data)
             yield f"{variant.name} under {Path(emulator).name}: {figures.summary()}", figures

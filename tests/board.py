@@ -14,7 +14,7 @@ import tempfile
 from importlib import metadata
 from pathlib import Path
 
-from qcompiler.bundle.emulated import emulator_for
+from qcompiler.bundle.toolchain import emulator_for
 
 ROOT = Path(__file__).resolve().parents[1] / ".board"
 PYTHON = ROOT / "python3"

@@ -12,6 +12,7 @@ from pathlib import Path
 from qcompiler.bundle import elf
 from qcompiler.errors import QCompilerError
 
+EMULATOR_PACKAGE = "qemu-user"
 CROSS_PREFIXES = {"aarch64": "aarch64-linux-gnu-", "arm": "arm-linux-gnueabihf-", "x86_64": "x86_64-linux-gnu-"}
 C_FLAGS = (
     "-std=c11",
@@ -109,6 +110,12 @@ class Toolchain:
     def needed(self, path: str, folder: Path) -> list[str]:
         """Names of the shared libraries that a shared library asks for."""
         return _NEEDED.findall(self.run("readelf", "-d", "-W", path, folder=folder))
+
+
+def emulator_for(architecture: str) -> str | None:
+    """The path of an installed emulator of user programs; None where there is none."""
+    name = f"qemu-{architecture}"
+    return shutil.which(name) or shutil.which(f"{name}-static")
 
 
 def machine_of(object_code: bytes) -> str:

@@ -16,9 +16,10 @@ import onnx
 from qcompiler.errors import InvalidModel, UnsupportedModel
 from qcompiler.frontend import attributes, channels_last, qonnx
 from qcompiler.frontend.emit import Emitter
+from qcompiler.frontend.newer import definition
 from qcompiler.frontend.read import MAX_NODES
 from qcompiler.frontend.structure import check_definitions, label, sorted_nodes, subgraphs
-from qcompiler.frontend.upgrade import newer_function, upgrade
+from qcompiler.frontend.upgrade import check_known, upgrade
 from qcompiler.ir.ops import DOMAIN
 
 _STANDARD = ("", "ai.onnx")
@@ -100,8 +101,9 @@ class Legalizer:
 
     def _standard(self, node: onnx.NodeProto, original: onnx.NodeProto, scope: Scope) -> None:
         opset = self._opset(node, scope)
+        check_known(node, opset)
         types = [self._emitter.types[name] if name else onnx.TypeProto() for name in node.input]
-        body = newer_function(node, opset, types)
+        body = definition(node, opset, types)
         if body is None:
             upgrade(self._emitter, node, opset)
         else:

@@ -1,8 +1,8 @@
 """One node of any supported opset, rewritten for the project's opset without a change of meaning.
 
-Operators that are not listed mean the same at every opset from 7 to 26 whenever their attributes exist at opset 21.
-onnx.version_converter is not used: it stops at nodes of foreign domains, and it loses the coordinate mode of Upsample
-and Resize-10 and the parameter shapes of GroupNormalization-18.
+Operators that are not listed mean the same at every opset from 7 on where the project's opset has their attributes and
+element types; newer.py deals with the others. onnx.version_converter is not used: it stops at nodes of foreign
+domains, and it loses the coordinate mode of Upsample and Resize-10 and the parameter shapes of GroupNormalization-18.
 """
 
 from __future__ import annotations
@@ -17,9 +17,10 @@ from onnx import defs
 from qcompiler.errors import InvalidModel, UnsupportedModel
 from qcompiler.frontend import attributes
 from qcompiler.frontend.emit import Emitter
+from qcompiler.frontend.newer import drop_later_defaults
+from qcompiler.frontend.pools import pool
 from qcompiler.frontend.structure import label
 from qcompiler.frontend.tensors import TWO_BIT_RANGES
-from qcompiler.ir.ops import OPSET
 
 _REDUCTIONS = ("L1", "L2", "LogSum", "LogSumExp", "Max", "Mean", "Min", "Prod", "SumSquare")
 # Attributes that became inputs: operator -> (first opset with the input, {attribute: input position}).
@@ -33,17 +34,10 @@ _BECAME_INPUTS: dict[str, tuple[int, dict[str, int]]] = {
     "ReduceSum": (13, {"axes": 1}),
 } | {f"Reduce{name}": (18, {"axes": 1}) for name in _REDUCTIONS}
 
-# Attributes newer than the project's opset, with the value that means what the older operator did.
-_LATER_DEFAULTS: dict[str, bytes | int] = {"round_mode": b"up", "output_dtype": 0, "precision": 0, "stash_type": 1}
-
 
 def upgrade(emitter: Emitter, node: onnx.NodeProto, opset: int) -> None:
-    """Add `node`, which is of the standard domain at `opset`, to the graph.
-
-    Raises UnsupportedModel for operators the standard does not know, or that have no form at the project's opset.
-    """
-    _check_known(node, opset)
-    _drop_later_defaults(node)
+    """Add `node`, which the standard knows at `opset` and which has a form at the project's, to the graph."""
+    drop_later_defaults(node, opset)
     first, handler = _HANDLERS.get(node.op_type, (0, None))
     since, moved = _BECAME_INPUTS.get(node.op_type, (0, {}))
     if handler is not None and opset < first:
@@ -55,31 +49,8 @@ def upgrade(emitter: Emitter, node: onnx.NodeProto, opset: int) -> None:
         emitter.place(node)
 
 
-def newer_function(node: onnx.NodeProto, opset: int, types: Sequence[onnx.TypeProto]) -> onnx.FunctionProto | None:
-    """The standard's own definition of an operator that is newer than the project's opset; None for any other."""
-    if defs.has(node.op_type, OPSET, "") or not defs.has(node.op_type, opset, ""):
-        return None
-    schema = defs.get_schema(node.op_type, opset, "")
-    content = b""
-    if schema.has_context_dependent_function:
-        kinds = [value.SerializeToString() for value in types]
-        versions = [v for v in schema.context_dependent_function_opset_versions if v <= opset]
-        content = schema.get_context_dependent_function_with_opset_version(
-            max(versions), node.SerializeToString(), kinds
-        )
-    elif schema.has_function:
-        versions = [v for v in schema.function_opset_versions if v <= opset]
-        content = schema.get_function_with_opset_version(max(versions))
-    if not content:
-        raise UnsupportedModel(
-            f"operator {node.op_type} of opset {opset} has no form at opset {OPSET}",
-            node=label(node),
-            remedy=f"export with opset {OPSET}",
-        )
-    return onnx.FunctionProto.FromString(content)
-
-
-def _check_known(node: onnx.NodeProto, opset: int) -> None:
+def check_known(node: onnx.NodeProto, opset: int) -> None:
+    """Refuse operators that the standard does not know at `opset`, and nodes with operands it does not allow."""
     try:
         schema = defs.get_schema(node.op_type, opset, "")
     except defs.SchemaError:
@@ -100,20 +71,6 @@ def _check_known(node: onnx.NodeProto, opset: int) -> None:
             node=label(node),
             remedy="the file is damaged; export it again",
         )
-
-
-def _drop_later_defaults(node: onnx.NodeProto) -> None:
-    if defs.has(node.op_type, OPSET, ""):
-        known = defs.get_schema(node.op_type, OPSET, "").attributes
-        later = [a for a in node.attribute if a.name in _LATER_DEFAULTS and a.name not in known]
-        for attribute in later:
-            if onnx.helper.get_attribute_value(attribute) != _LATER_DEFAULTS[attribute.name]:
-                raise UnsupportedModel(
-                    f"attribute '{attribute.name}' of {node.op_type} needs an opset above {OPSET}",
-                    node=label(node),
-                    remedy=f"export with opset {OPSET} or leave the attribute at its default",
-                )
-            node.attribute.remove(attribute)
 
 
 def _move_attributes(emitter: Emitter, node: onnx.NodeProto, moved: dict[str, int]) -> None:
@@ -306,4 +263,7 @@ _HANDLERS: dict[str, tuple[int, Callable[[Emitter, onnx.NodeProto, int], None]]]
     "GroupNormalization": (21, _group_normalization),
     "RoiAlign": (16, _roi_align),
     "DFT": (20, _dft),
+    "AveragePool": (_ANY, pool),
+    "LpPool": (_ANY, pool),
+    "MaxPool": (_ANY, pool),
 }

@@ -9,7 +9,7 @@ from typing import Any
 
 import tvm
 
-from qcompiler.errors import QCompilerError, UnsupportedModel
+from qcompiler.errors import InternalError, QCompilerError, UnsupportedModel
 from qcompiler.lowering.importer import REMEDY
 from qcompiler.lowering.work import KernelWork, Work
 
@@ -17,7 +17,7 @@ from qcompiler.lowering.work import KernelWork, Work
 def object_code(functions: Mapping[str, Any], works: Mapping[str, Work], tvm_target: Mapping[str, Any]) -> bytes:
     """A relocatable object of all functions, by symbol; works: what each of them is for.
 
-    Raises UnsupportedModel where the code generator refuses a function that TVM made, QCompilerError for one of ours.
+    Raises UnsupportedModel where the code generator refuses a function that TVM made, InternalError for one of ours.
     """
     target = tvm.target.Target(dict(tvm_target))
     try:
@@ -44,6 +44,6 @@ def _named(functions: Mapping[str, Any], works: Mapping[str, Work], target: Any,
             node = (work.nodes[0].name or "") if work.nodes else ""
             text = next((line for line in str(reason).splitlines() if line.strip()), type(reason).__name__)
             if isinstance(work, KernelWork):
-                return QCompilerError(f"internal error: no code for kernel {work.op} ({text})", node=node)
+                return InternalError(f"no code for kernel {work.op} ({text})", node=node)
             return UnsupportedModel(f"no kernel for {work.op} (no code: {text})", node=node, remedy=REMEDY)
-    return QCompilerError(f"internal error: the kernels cannot be built together ({error})")
+    return InternalError(f"the kernels cannot be built together ({error})")

@@ -1,24 +1,26 @@
 """How a graph value lies in memory: the forms that consumers ask for and producers deliver.
 
-A rank-4 value is seen as an image (n, h, w, c from NCHW), any other as a matrix (1, 1, rows, last axis). A matrix in
-float32 lies exactly as ONNX lays it out, and so does an image in "nchw" order without halo: those are natural forms.
+A value of rank 4 may be seen as an image (n, c, h, w), any value as a matrix (rows, last axis). Whether two forms are
+the same bytes is decided by their layouts alone (layouts.py).
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from math import prod
 
 import onnx_ir as ir
 
 from qcompiler.ir.view import dtype_of, shape_of
+from qcompiler.lowering.layouts import Layout, dense, layout_of
 from qcompiler.targets.problem import Buffer, Halo
 
 
 @dataclass(frozen=True)
 class Form:
-    """One way a value is stored; `buffer` is None for element types other than float32 (always natural).
+    """One way a value is stored; `buffer` is None for element types other than float32, which lie as ONNX has them.
 
     matrix: whether `buffer` is the matrix view (1, 1, rows, columns) rather than an image.
     """
@@ -26,11 +28,33 @@ class Form:
     buffer: Buffer | None
     nbytes: int
     matrix: bool = False
+    element: str = "float32"
+
+    @cached_property
+    def layout(self) -> Layout:
+        """Where the elements are."""
+        if self.buffer is None:
+            return dense(self.element, (self.nbytes,))
+        return layout_of(self.buffer, matrix=self.matrix)
 
     @property
     def is_bit(self) -> bool:
         """Whether the value is packed, one bit per element."""
         return self.buffer is not None and self.buffer.dtype == "bit"
+
+    @property
+    def is_natural(self) -> bool:
+        """Whether the bytes equal ONNX's own."""
+        return self.layout.is_natural
+
+
+@dataclass(frozen=True)
+class Read:
+    """A value as a kernel asks for it; exact: the kernel is not ours, and reads no wider halo than it asks for."""
+
+    value: ir.Value
+    form: Form
+    exact: bool = False
 
 
 def natural(value: ir.Value) -> Form:
@@ -38,8 +62,27 @@ def natural(value: ir.Value) -> Form:
     shape = shape_of(value)
     dtype = dtype_of(value)
     if dtype != "float32":
-        return Form(None, prod(shape) * dtype.itemsize)
-    return of_buffer(buffer_of(shape, "nchw"), matrix=len(shape) != 4)
+        return Form(None, prod(shape) * dtype.itemsize, element=dtype.name)
+    matrix = len(shape) != 4
+    return of_buffer(matrix_buffer(shape) if matrix else image_buffer(shape, "nchw"), matrix=matrix)
+
+
+def natural_view(value: ir.Value, matrix: bool) -> Form:
+    """The natural form of a float32 value, seen as a matrix or, at rank 4, as an image."""
+    return of_buffer(matrix_buffer(shape_of(value)), matrix=True) if matrix else natural(value)
+
+
+def plain(value: ir.Value, matrix: bool) -> Form:
+    """The channels-last float32 form of a value without halo, in a view."""
+    shape = shape_of(value)
+    return of_buffer(matrix_buffer(shape) if matrix else image_buffer(shape), matrix=matrix)
+
+
+def packed(value: ir.Value, matrix: bool, groups: int = 1) -> Form:
+    """The form of one bit per element without halo, in a view."""
+    buffer = plain(value, matrix).buffer
+    assert buffer is not None
+    return of_buffer(replace(buffer, dtype="bit", groups=groups), matrix=matrix)
 
 
 def of_buffer(buffer: Buffer, *, matrix: bool) -> Form:
@@ -47,63 +90,54 @@ def of_buffer(buffer: Buffer, *, matrix: bool) -> Form:
     return Form(buffer, buffer.nbytes, matrix)
 
 
-def buffer_of(shape: Sequence[int], order: str = "nhwc") -> Buffer:
-    """A float32 buffer for a value of ONNX shape `shape`: image if rank 4, else matrix."""
-    if len(shape) == 4:
-        n, c, h, w = shape
-        if order == "nchw":
-            return Buffer(n, h, w, c, "float32", "nchw")
-        return Buffer(n, h, w, c, "float32", "nhwc")
+def image_buffer(shape: Sequence[int], order: str = "nhwc") -> Buffer:
+    """A float32 buffer of an image of ONNX shape [n, c, h, w]."""
+    n, c, h, w = shape
+    return Buffer(n, h, w, c, "float32", "nchw" if order == "nchw" else "nhwc")
+
+
+def matrix_buffer(shape: Sequence[int]) -> Buffer:
+    """A float32 buffer of a value of any shape as rows of its last axis."""
     columns = shape[-1] if shape else 1
-    return Buffer(1, 1, prod(shape[:-1]), columns, "float32", "nhwc")
+    return Buffer(1, 1, prod(shape[:-1]), columns, "float32")
 
 
-def is_natural(form: Form) -> bool:
-    """Whether the bytes equal ONNX's own."""
-    b = form.buffer
-    if b is None:
-        return True
-    plain = b.dtype == "float32" and b.halo == Halo()
-    return plain and (form.matrix or b.order == "nchw" or b.h * b.w == 1 or b.c == 1)
-
-
-def merge(demands: Iterable[Form]) -> list[Form]:
-    """The fewest forms that satisfy all demands: halos grow where their values agree.
-
-    A demand is satisfied by a form of equal element type, order and groups whose halo covers its halo; natural forms
-    have no halo, because other people's code reads them.
-    """
-    result: list[Form] = []
-    for form in dict.fromkeys(demands):
-        if form.buffer is None or is_natural(form):
-            if form not in result:
-                result.append(form)
+def merge(reads: Iterable[Read]) -> list[Form]:
+    """The fewest forms that serve all reads: halos grow where their values agree, save under exact reads."""
+    result: list[tuple[Form, bool]] = []
+    for read in dict.fromkeys(reads):
+        form, exact = read.form, read.exact or read.form.is_natural
+        if exact:
+            if not any(is_exact and other.layout == form.layout for other, is_exact in result):
+                result.append((form, True))
             continue
-        for index, other in enumerate(result):
-            grown = _grow(other, form)
+        for index, (other, is_exact) in enumerate(result):
+            grown = None if is_exact else _grown(other, form)
             if grown is not None:
-                result[index] = grown
+                result[index] = (grown, False)
                 break
         else:
-            result.append(form)
-    return result
+            result.append((form, False))
+    return _without_covered(result)
 
 
-def satisfies(form: Form, demand: Form) -> bool:
-    """Whether a value stored in `form` can be read where `demand` is asked for."""
-    if form == demand:
+def _without_covered(forms: Sequence[tuple[Form, bool]]) -> list[Form]:
+    """Forms without those that an exact one of the same layout makes needless."""
+    exact = [form for form, is_exact in forms if is_exact]
+    return [form for form, is_exact in forms if is_exact or not any(form.layout == other.layout for other in exact)]
+
+
+def serves(stored: Form, read: Read) -> bool:
+    """Whether a value stored in `stored` can be read where `read` is asked for."""
+    if stored.layout == read.form.layout:
         return True
-    a, b = form.buffer, demand.buffer
-    if a is None or b is None:
-        return False
-    if is_natural(form) and is_natural(demand) and a.dtype == b.dtype:
-        return form.nbytes == demand.nbytes
-    return _grow(form, demand) == form
+    return not read.exact and _grown(stored, read.form) == stored
 
 
-def _grow(form: Form, demand: Form) -> Form | None:
-    a, b = form.buffer, demand.buffer
-    if a is None or b is None or form.matrix != demand.matrix or is_natural(form) != is_natural(demand):
+def _grown(form: Form, other: Form) -> Form | None:
+    """The form whose halo covers those of two forms that differ in nothing else; None if they do."""
+    a, b = form.buffer, other.buffer
+    if a is None or b is None or form.matrix != other.matrix or form.is_natural or other.is_natural:
         return None
     if (a.n, a.h, a.w, a.c, a.dtype, a.order, a.groups) != (b.n, b.h, b.w, b.c, b.dtype, b.order, b.groups):
         return None
@@ -116,3 +150,30 @@ def _grow(form: Form, demand: Form) -> Form | None:
 
 def _sides(halo: Halo) -> tuple[int, int, int, int]:
     return (halo.top, halo.left, halo.bottom, halo.right)
+
+
+def as_view(form: Form, value: ir.Value, matrix: bool) -> Form | None:
+    """The form of a value as a kernel of a view sees the same bytes; None if it cannot."""
+    if form.matrix == matrix:
+        return form
+    return natural_view(value, matrix) if form.is_natural and form.buffer is not None else None
+
+
+def through_alias(form: Form, source: ir.Value) -> Form | None:
+    """The form of `source` that holds the bytes of `form`, a form of its alias; None if there is none."""
+    if form.is_natural:
+        return natural(source)
+    buffer = form.buffer
+    assert buffer is not None
+    shape = shape_of(source)
+    for matrix in (False, True):
+        if matrix and buffer.halo != Halo() or not matrix and len(shape) != 4:
+            continue
+        view = matrix_buffer(shape) if matrix else image_buffer(shape)
+        if view.c % buffer.groups:
+            continue
+        same = replace(buffer, n=view.n, h=view.h, w=view.w, c=view.c, order="nhwc")
+        other = of_buffer(same, matrix=matrix)
+        if other.layout == form.layout:
+            return other
+    return None

@@ -19,6 +19,7 @@ import tvm
 from tvm import relax, s_tir, tirx
 
 from qcompiler.lowering.call import GenericCall
+from qcompiler.lowering.identities import with_identities
 from qcompiler.lowering.importer import foreign_errors, imported, unsupported
 from qcompiler.lowering.quiet import quiet
 from qcompiler.lowering.safety import hazard
@@ -176,7 +177,7 @@ def _schedule(function: Any) -> tuple[Any, bool]:
 
     Also says whether the outermost loop is spatial and covers everything, so that its iterations are independent.
     """
-    schedule = s_tir.Schedule(tvm.IRModule({"main": function}), error_render_level="none")
+    schedule = s_tir.Schedule(tvm.IRModule({"main": with_identities(function)}), error_render_level="none")
     for block in schedule.get_child_blocks(schedule.get_sblock("root")):
         with contextlib.suppress(s_tir.ScheduleError):
             schedule.compute_inline(block)

@@ -1,7 +1,7 @@
 """Which nodes share a kernel: an anchor and the elementwise chain behind it that becomes its epilogue.
 
 Anchors are convolutions, matrix products with constant weights, poolings, and elementwise chains that end in a
-binarization. Everything else is generic (Relax) or an alias (Reshape and its kin, which move no bytes).
+binarization. Everything else is generic (Relax) or an alias (Reshape and its kin, which move no element).
 A chain never reorders floating-point operations: it is the graph's own, op by op.
 """
 
@@ -18,10 +18,10 @@ import onnx_ir as ir
 
 from qcompiler.ir import ops
 from qcompiler.ir.layout import is_marked
-from qcompiler.ir.view import constant_of, consumers_of, dependency_graph, number, shape_of
+from qcompiler.ir.view import constant_of, consumers_of, dependency_graph, ints, number, shape_of
 from qcompiler.targets.problem import StepOp
 
-ALIASES = ("Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity")
+_RENAMING = ("Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity")
 Kind = Literal["conv", "pool", "map", "generic", "alias"]
 
 
@@ -65,6 +65,70 @@ class Group:
         read = [value for node in self.nodes for value in node.inputs if value is not None and value not in made]
         return [value for value in dict.fromkeys(read) if constant_of(value) is None]
 
+    @property
+    def outputs(self) -> list[ir.Value]:
+        """Values that are read outside of the group, or are the caller's."""
+        return escaping(self.nodes)
+
+    @property
+    def is_matrix(self) -> bool:
+        """Whether a kernel works on rows of a matrix rather than on images."""
+        assert self.start is not None
+        if self.kind == "conv":
+            return self.anchor.op_type in ("MatMul", "BinaryMatMul")
+        return self.kind == "map" and len(shape_of(self.start)) != 4
+
+    @property
+    def results(self) -> list[tuple[ir.Value, bool]]:
+        """Every value that a kernel computes on its way, and whether it is a code."""
+        assert self.start is not None
+        first = [] if self.kind == "map" else [(self.start, self._pools_codes)]
+        return [*first, *((link.value, bool(link.sign)) for link in self.links)]
+
+    @property
+    def operands(self) -> list[ir.Value]:
+        """Run-time operands of the chain, in its order."""
+        found = [operation.operand for link in self.links for operation in link.operations]
+        return [operand for operand in found if isinstance(operand, ir.Value)]
+
+    def writes_once(self, value: ir.Value) -> bool:
+        """Whether the kernel has a single store for a value: pooled codes, and thresholds of integer accumulators."""
+        if value is self.start:
+            return self._pools_codes
+        if self.kind != "conv" or self.anchor.domain != ops.DOMAIN:
+            return False
+        return any(link.sign == "threshold" for link in self.links if link.value is value)
+
+    @property
+    def _pools_codes(self) -> bool:
+        return self.kind == "pool" and self.anchor.domain == ops.DOMAIN
+
+
+def escaping(nodes: Sequence[ir.Node]) -> list[ir.Value]:
+    """Values made by the nodes and read outside of them, or outputs of the graph."""
+    inside = set(nodes)
+    made = [value for node in nodes for value in node.outputs]
+    return [
+        value
+        for value in made
+        if value.is_graph_output() or any(consumer not in inside for consumer in consumers_of(value))
+    ]
+
+
+def is_alias(node: ir.Node) -> bool:
+    """Whether the node only renames its first input: same elements in the same order."""
+    if node.domain != "":
+        return False
+    return node.op_type in _RENAMING or node.op_type == "Transpose" and _moves_nothing(node)
+
+
+def _moves_nothing(transpose: ir.Node) -> bool:
+    """Whether a Transpose moves axes of extent 1 only."""
+    shape = shape_of(transpose.inputs[0])
+    perm = ints(transpose, "perm", tuple(reversed(range(len(shape)))))
+    moved = [axis % max(len(shape), 1) for axis in perm if shape[axis] != 1]
+    return moved == sorted(moved)
+
 
 def partition(graph: ir.Graph) -> list[Group]:
     """Cover every node by one group, in an order in which they can run."""
@@ -91,14 +155,15 @@ class _Partition:
         return self._ordered()
 
     def _map_or_generic(self, node: ir.Node) -> None:
-        if node.op_type in ALIASES and node.domain == "":
+        if is_alias(node):
             self._settle(Group("alias", [node]))
             return
         source = next((v for v in node.inputs if v is not None and constant_of(v) is None), None)
-        if source is not None and source.dtype == ir.DataType.FLOAT and len(shape_of(source)) >= 1:
-            first = _link(node, source)
+        if source is not None and source.dtype == ir.DataType.FLOAT:
+            group = Group("map", [node], start=source)
+            first = _link(node, source, group.is_matrix)
             if first is not None:
-                group = Group("map", [node], start=source, links=[first])
+                group.links.append(first)
                 if not first.sign:
                     self._extend(group, first.value)
                 if any(link.sign for link in group.links):
@@ -118,7 +183,7 @@ class _Partition:
             candidates = [node for node in consumers_of(value) if node not in self.home and node not in group.nodes]
             arithmetic: list[Link] = []
             for node in candidates:
-                link = _link(node, value)
+                link = _link(node, value, group.is_matrix)
                 if link is None or (link.sign == "threshold" and not self._may_threshold(group, value)):
                     continue
                 if link.sign:
@@ -212,25 +277,27 @@ def _anchor_kind(node: ir.Node) -> Kind | None:
     return None
 
 
-def _link(node: ir.Node, value: ir.Value) -> Link | None:
-    """The node as a link on the running value `value`; None if it is not elementwise on it."""
+def _link(node: ir.Node, value: ir.Value, matrix: bool) -> Link | None:
+    """The node as a link on the running value `value` of a view; None if it is not elementwise on it."""
     out = node.outputs[0]
     if node.domain == ops.DOMAIN:
         if node.op_type == "Binarize" and number(node, "zero", 1.0) != 0:
             return Link(node, out, sign="binarize", zero_is_positive=number(node, "zero", 1.0) > 0)
-        if node.op_type == "Threshold" and node.inputs[0] is value:
-            return Link(node, out, sign="threshold")
+        constants = [v for v in node.inputs[1:] if v is not None and constant_of(v) is not None]
+        if node.op_type == "Threshold" and node.inputs[0] is value and len(constants) == 2:
+            fits = all(_operand(constant, value, matrix) is not None for constant in constants)
+            return Link(node, out, sign="threshold") if fits else None
         return None
     if node.domain != "" or out.dtype != ir.DataType.FLOAT or shape_of(out) != shape_of(value):
         return None
-    operations = _operations(node, value)
+    operations = _operations(node, value, matrix)
     return Link(node, out, operations) if operations is not None else None
 
 
 _COMMUTATIVE: dict[str, StepOp] = {"Mul": "mul", "Add": "add", "Max": "max", "Min": "min"}
 
 
-def _operations(node: ir.Node, value: ir.Value) -> tuple[Operation, ...] | None:
+def _operations(node: ir.Node, value: ir.Value, matrix: bool) -> tuple[Operation, ...] | None:
     kind = node.op_type
     if kind == "Relu":
         return (Operation("max", np.float32(0).reshape(())),)
@@ -239,14 +306,14 @@ def _operations(node: ir.Node, value: ir.Value) -> tuple[Operation, ...] | None:
     if kind == "Neg":
         return (Operation("mul", np.float32(-1).reshape(())),)
     if kind == "Clip":
-        return _clip(node)
+        return _clip(node) if node.inputs[0] is value else None
     if len(node.inputs) != 2:
         return None
     position = 0 if node.inputs[0] is value else 1
     other = node.inputs[1 - position]
     if other is None or other is value:
         return None
-    operand = _operand(other, value)
+    operand = _operand(other, value, matrix)
     if operand is None:
         return None
     if kind in _COMMUTATIVE:
@@ -275,10 +342,13 @@ def _clip(node: ir.Node) -> tuple[Operation, ...] | None:
     return tuple(result)
 
 
-def _operand(other: ir.Value, value: ir.Value) -> npt.NDArray[np.float32] | ir.Value | None:
-    """A constant as scalar () or [channels]; a run-time value of the same shape or with one channel; else None."""
+def _operand(other: ir.Value, value: ir.Value, matrix: bool) -> npt.NDArray[np.float32] | ir.Value | None:
+    """A constant as scalar () or [channels]; a run-time value of the same shape or with one channel; else None.
+
+    Channels are the second axis of an image and the last of a matrix.
+    """
     shape = shape_of(value)
-    channel_axis = 1 if len(shape) == 4 else len(shape) - 1
+    channel_axis = len(shape) - 1 if matrix else 1
     constant = constant_of(other)
     if constant is not None:
         if constant.dtype != np.float32:

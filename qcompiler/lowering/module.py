@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from math import prod
 from typing import Any
 
 import numpy as np
@@ -18,9 +17,10 @@ from qcompiler.ir.provenance import sources
 from qcompiler.ir.view import dtype_of, shape_of
 from qcompiler.lowering import memory
 from qcompiler.lowering.build import object_code
+from qcompiler.lowering.check import check_offsets, check_works
 from qcompiler.lowering.groups import partition
 from qcompiler.lowering.quiet import quiet
-from qcompiler.lowering.work import External, GenericWork, KernelWork, Location, Slot, Stored, Work
+from qcompiler.lowering.work import External, GenericWork, KernelWork, Location, Slot, Stored, Work, place_of, written
 from qcompiler.lowering.works import build
 from qcompiler.targets.problem import Conv2d
 from qcompiler.targets.target import Kernel, Variant
@@ -33,7 +33,9 @@ def lower(model: ir.Model, target: str, variants: Sequence[Variant], name: str) 
     """
     graph = model.graph
     works = build(graph, partition(graph))
+    check_works(graph, works)
     offsets, workspace = memory.plan(memory.lifetimes([_slots(work) for work in works]))
+    check_offsets(works, offsets, workspace)
     blob = ConstantBlob()
     codes = [_VariantBuilder(variant, offsets, blob).calls(works) for variant in variants]
     with quiet(), ThreadPoolExecutor(max_workers=2) as pool:
@@ -113,8 +115,8 @@ class _VariantBuilder:
             self.symbols[work.problem] = (symbol, kernels[0])
         symbol, kernel = self.symbols[work.problem]
         constants = [Argument("constant", self.blob.add(array)) for array in kernel.pack(work.constants)]
-        first, *tensors = (_argument(place, self.offsets) for place in work.reads)
-        writes = [_argument(place, self.offsets) for place in work.writes]
+        first, *tensors = (_argument(read.location, self.offsets) for read in work.reads)
+        writes = [_argument(write.location, self.offsets) for write in work.writes]
         return Call(symbol, kernel.name, (first, *constants, *tensors, *writes), kernel.items)
 
     def _generic(self, work: GenericWork) -> Call:
@@ -122,10 +124,12 @@ class _VariantBuilder:
         self.functions[symbol] = work.call.function.with_attr("global_symbol", symbol)
         self.works[symbol] = work
         arguments = [
-            Argument("constant", self.blob.add(read)) if isinstance(read, np.ndarray) else _argument(read, self.offsets)
+            Argument("constant", self.blob.add(read))
+            if isinstance(read, np.ndarray)
+            else _argument(place_of(read), self.offsets)
             for read in work.reads
         ]
-        arguments += [_argument(place, self.offsets) for place in (*work.writes, *work.temporaries)]
+        arguments += [_argument(place_of(item), self.offsets) for item in (*work.writes, *work.temporaries)]
         arguments += [Argument("fault", 0)] if work.call.faults else []
         return Call(symbol, "tvm", tuple(arguments), work.call.items)
 
@@ -137,11 +141,12 @@ def _argument(place: Location, offsets: dict[Slot, int]) -> Argument:
 
 
 def _slots(work: Work) -> tuple[list[Slot], list[Slot]]:
-    reads = [place for place in work.reads if isinstance(place, Slot)]
-    writes = [place for place in work.writes if isinstance(place, Slot)]
+    """The slots that a work reads, and those that it writes or scratches."""
+    read = [place_of(item) for item in work.reads if not isinstance(item, np.ndarray)]
+    touched = [place_of(item) for item in work.writes]
     if isinstance(work, GenericWork):
-        writes += work.temporaries
-    return reads, writes
+        touched += work.temporaries
+    return [p for p in read if isinstance(p, Slot)], [p for p in touched if isinstance(p, Slot)]
 
 
 def tensor_info(value: ir.Value) -> TensorInfo:
@@ -152,7 +157,7 @@ def tensor_info(value: ir.Value) -> TensorInfo:
 def _step_info(work: Work, offsets: dict[Slot, int]) -> StepInfo:
     nodes = tuple(dict.fromkeys(name for node in work.nodes for name in _original_names(node)))
     note = "; ".join(_notes(work.nodes))
-    values = tuple(_stored_value(item, offsets) for item in work.stored)
+    values = tuple(_stored_value(item, offsets) for item in written(work))
     problem = work.problem if isinstance(work, KernelWork) else None
     if not isinstance(problem, Conv2d):
         faults = work.call.faults if isinstance(work, GenericWork) else ()
@@ -180,7 +185,7 @@ def _notes(nodes: Sequence[ir.Node]) -> list[str]:
 
 
 def _traffic(work: Work) -> int:
-    return sum(item.form.nbytes for item in work.stored)
+    return sum(item.form.nbytes for item in written(work))
 
 
 def _stored_value(item: Stored, offsets: dict[Slot, int]) -> StoredValue:
@@ -191,8 +196,9 @@ def _stored_value(item: Stored, offsets: dict[Slot, int]) -> StoredValue:
         return StoredValue(name, argument, shape, "dense", dtype)
     halo = (buffer.halo.top, buffer.halo.left, buffer.halo.bottom, buffer.halo.right)
     if item.form.matrix:
-        shape = shape if shape and shape[-1] == buffer.c else (prod(shape) // buffer.c, buffer.c)
         layout = "bit-nhwc" if buffer.dtype == "bit" else "dense"
+        if layout != "dense":
+            shape = (buffer.w, buffer.c)
         return StoredValue(name, argument, shape, layout, dtype, halo, buffer.groups)
     layout = "bit-nhwc" if buffer.dtype == "bit" else f"float-{buffer.order}"
     return StoredValue(name, argument, shape, layout, dtype, halo, buffer.groups)

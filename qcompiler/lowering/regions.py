@@ -18,10 +18,11 @@ from onnx import helper, numpy_helper
 from qcompiler.errors import UnsupportedModel
 from qcompiler.ir.layout import AXIS, REDUCTIONS, channels_last_shape, is_marked, reduced_axes
 from qcompiler.ir.ops import IR_VERSION, OPSET
-from qcompiler.ir.view import constant_of, consumers_of, dtype_of, integer, shape_of
+from qcompiler.ir.view import constant_of, dtype_of, integer, shape_of
 from qcompiler.lowering import standard
 from qcompiler.lowering.call import GenericCall
 from qcompiler.lowering.generic import lower_region
+from qcompiler.lowering.groups import escaping
 
 Array = npt.NDArray[Any]
 
@@ -59,17 +60,6 @@ def _imported(nodes: Sequence[ir.Node]) -> list[GenericCall]:
         for node in nodes if len(nodes) > 1 else ():
             _imported([node])  # alone, the one without code is named
         raise
-
-
-def escaping(nodes: Sequence[ir.Node]) -> list[ir.Value]:
-    """Values made by the nodes and read outside of them."""
-    inside = set(nodes)
-    made = [value for node in nodes for value in node.outputs]
-    return [
-        value
-        for value in made
-        if value.is_graph_output() or any(consumer not in inside for consumer in consumers_of(value))
-    ]
 
 
 def _plain_names(nodes: Sequence[ir.Node]) -> dict[ir.Value, str]:

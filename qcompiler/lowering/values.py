@@ -2,98 +2,97 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import onnx_ir as ir
 
-from qcompiler.errors import UnsupportedModel
-from qcompiler.lowering import demands as want
-from qcompiler.lowering.forms import Form, is_natural, natural, satisfies
-from qcompiler.lowering.groups import ALIASES
+from qcompiler.errors import InternalError
+from qcompiler.lowering.forms import Form, Read, natural, natural_view, serves
+from qcompiler.lowering.groups import is_alias
+from qcompiler.lowering.plan import source_of
 from qcompiler.lowering.work import External, KernelWork, Location, Slot, Stored, Work
 from qcompiler.targets.problem import Buffer, Map2d, Step
 from qcompiler.targets.target import Constants
 
 
 class Values:
-    """The stored forms of all values; a form that no producer made is converted by a work appended to `works`."""
+    """The stored forms of all values; a form that no producer made is converted by a work appended to `works`.
+
+    demands: every form in which a value is read somewhere, halos merged.
+    """
 
     def __init__(
-        self, demands: want.Demands, inputs: Iterable[ir.Value], outputs: Sequence[ir.Value], works: list[Work]
+        self,
+        demands: Mapping[ir.Value, Sequence[Form]],
+        inputs: Iterable[ir.Value],
+        outputs: Sequence[ir.Value],
+        works: list[Work],
     ) -> None:
-        self.demands = demands
-        self.works = works
-        self._stored: dict[ir.Value, list[tuple[Form, Location]]] = {}
+        self._demands = demands
+        self._works = works
+        self._stored: dict[ir.Value, list[Stored]] = {}
         self._final: dict[ir.Value, int] = {}
         for position, value in enumerate(inputs):
-            self._stored[value] = [(natural(value), External("input", position))]
+            self.add(Stored(value, natural(value), External("input", position)))
         for position, value in enumerate(outputs):
             self._final.setdefault(_root(value), position)
 
     def places(self, value: ir.Value) -> list[Location]:
         """Every place where the value is stored in some form."""
-        return [place for _, place in self._stored.get(value, [])]
+        return [stored.location for stored in self._stored.get(value, [])]
 
-    def add(self, value: ir.Value, form: Form, location: Location) -> None:
-        """Another name for bytes that are there already."""
-        self._stored.setdefault(value, []).append((form, location))
+    def add(self, stored: Stored) -> None:
+        """Record a form that is there now."""
+        self._stored.setdefault(stored.value, []).append(stored)
 
-    def place(self, value: ir.Value, form: Form) -> Location:
-        """Where a newly made form goes: the caller's output if it is that, else a slot of the workspace."""
-        if is_natural(form):
-            position = self._final.get(value)
-            taken = any(isinstance(place, External) for _, place in self._stored.get(value, []))
-            if position is not None and not taken:
-                return External("output", position)
-        return Slot(form.nbytes)
+    def make(self, value: ir.Value, form: Form) -> Stored:
+        """A place for a form that the next work writes: the caller's output if it is that, else a slot."""
+        stored = Stored(value, form, self._place(value, form))
+        self.add(stored)
+        return stored
 
-    def keep(self, value: ir.Value, form: Form, location: Location) -> Stored:
-        """Record a newly made form."""
-        self.add(value, form, location)
-        return Stored(value, form, location)
+    def _place(self, value: ir.Value, form: Form) -> Location:
+        position = self._final.get(value)
+        if position is None or not form.is_natural or any(isinstance(place, External) for place in self.places(value)):
+            return Slot(form.nbytes)
+        return External("output", position)
 
-    def _find(self, value: ir.Value, form: Form) -> tuple[Form, Location] | None:
-        return next(((f, place) for f, place in self._stored.get(value, []) if satisfies(f, form)), None)
+    def deliver(self, read: Read) -> Stored:
+        """The value in a form that serves the read, converted if no producer made it."""
+        return self._find(read) or self._convert(read)
 
-    def deliver(self, value: ir.Value, form: Form) -> tuple[Form, Location]:
-        """The value in a form that satisfies `form`, converted if no producer made it."""
-        found = self._find(value, form)
-        if found is not None:
-            return found
-        source = self._conversion_source(value, form)
-        merged = next((f for f in self.demands.get(value, []) if satisfies(f, form)), form)
-        assert merged.buffer is not None
-        target = merged.buffer
-        if is_natural(merged):
-            target = want.natural_view(value, source[0].matrix).buffer or target
-        place = self.place(value, merged)
-        step = Step("store_bits" if target.dtype == "bit" else "store", into=target)
-        problem = Map2d(_buffer(source[0]), (step,))
-        stored = self.keep(value, merged, place)
-        self.works.append(KernelWork(problem, Constants(), (source[1],), (place,), (stored,), (), "layout"))
-        return merged, place
+    def _find(self, read: Read) -> Stored | None:
+        return next((item for item in self._stored.get(read.value, []) if serves(item.form, read)), None)
 
-    def _conversion_source(self, value: ir.Value, form: Form) -> tuple[Form, Location]:
-        """A stored form to convert from: packed before float, the same view, else through the natural form."""
-        options = [item for item in self._stored.get(value, []) if item[0].buffer is not None]
-        same_view = [item for item in options if item[0].matrix == form.matrix or is_natural(form)]
-        same_view.sort(key=lambda item: item[0].nbytes)
+    def _convert(self, read: Read) -> Stored:
+        value = read.value
+        target = next((form for form in self._demands.get(value, []) if serves(form, read)), read.form)
+        source = self._source(value, target)
+        into = natural_view(value, source.form.matrix) if target.is_natural else target
+        step = Step("store_bits" if into.is_bit else "store", into=_buffer(into))
+        made = self.make(value, into)
+        self._works.append(
+            KernelWork(Map2d(_buffer(source.form), (step,)), Constants(), (source,), (made,), (), "layout")
+        )
+        return made
+
+    def _source(self, value: ir.Value, target: Form) -> Stored:
+        """A stored form to convert from: the smallest in the target's view, else the natural form seen in that view."""
+        options = [item for item in self._stored.get(value, []) if item.form.buffer is not None]
+        same_view = [item for item in options if item.form.matrix == target.matrix or target.is_natural]
         if same_view:
-            return same_view[0]
-        for stored, place in options:
-            if is_natural(stored):
-                return want.natural_view(value, form.matrix), place
-        if not options or is_natural(form):
-            raise UnsupportedModel(f"value '{value.name}' cannot be converted to a layout that its consumer reads")
-        _, place = self.deliver(value, natural(value))
-        return want.natural_view(value, form.matrix), place
+            return min(same_view, key=lambda item: item.form.nbytes)
+        if not options or target.is_natural:
+            raise InternalError(f"value '{value.name}' has no stored form to convert from")
+        dense = self.deliver(Read(value, natural(value), exact=True))
+        return Stored(value, natural_view(value, target.matrix), dense.location)
 
 
 def _root(value: ir.Value) -> ir.Value:
     """The value whose memory an output shares, seen through aliases."""
     producer = value.producer()
-    while producer is not None and producer.domain == "" and producer.op_type in ALIASES:
-        value = want.source_of(producer)
+    while producer is not None and is_alias(producer):
+        value = source_of(producer)
         producer = value.producer()
     return value
 

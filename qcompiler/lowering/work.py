@@ -43,28 +43,40 @@ class Stored:
 
 @dataclass(frozen=True)
 class KernelWork:
-    """A call of one of our kernels."""
+    """A call of one of our kernels.
+
+    reads: the main operand, then the run-time operands of the epilogue, each in the form in which the kernel reads it;
+    writes: in the order of the epilogue's stores, in the forms in which the kernel writes them.
+    """
 
     problem: Problem
     constants: Constants
-    reads: tuple[Location, ...]
-    writes: tuple[Location, ...]
-    stored: tuple[Stored, ...]
+    reads: tuple[Stored, ...]
+    writes: tuple[Stored, ...]
     nodes: tuple[ir.Node, ...]
     op: str
 
 
 @dataclass(frozen=True)
 class GenericWork:
-    """A call of a function that TVM made; a read may be a constant array."""
+    """A call of a function that TVM made; a read may be a constant, and slots hold what is no value of the graph."""
 
     call: GenericCall
-    reads: tuple[Location | npt.NDArray[Any], ...]
-    writes: tuple[Location, ...]
+    reads: tuple[Stored | Slot | npt.NDArray[Any], ...]
+    writes: tuple[Stored | Slot, ...]
     temporaries: tuple[Slot, ...]
-    stored: tuple[Stored, ...]
     nodes: tuple[ir.Node, ...]
     op: str
 
 
 Work = KernelWork | GenericWork
+
+
+def place_of(item: Stored | Slot) -> Location:
+    """Where something is."""
+    return item.location if isinstance(item, Stored) else item
+
+
+def written(work: Work) -> tuple[Stored, ...]:
+    """The graph values that a work stores."""
+    return tuple(item for item in work.writes if isinstance(item, Stored))

@@ -6,18 +6,17 @@ from collections.abc import Sequence
 
 import onnx_ir as ir
 
-from qcompiler.errors import UnsupportedModel
+from qcompiler.errors import InternalError, UnsupportedModel
 from qcompiler.ir.view import constant_of
-from qcompiler.lowering import demands as want
-from qcompiler.lowering.epilogue import Epilogue, viewed
-from qcompiler.lowering.forms import natural
+from qcompiler.lowering import standard
+from qcompiler.lowering.epilogue import Epilogue
+from qcompiler.lowering.forms import Form, Read, natural
 from qcompiler.lowering.groups import Group
+from qcompiler.lowering.plan import Plan, plan, source_of
 from qcompiler.lowering.problems import problem_of
 from qcompiler.lowering.regions import region_calls
 from qcompiler.lowering.values import Values
-from qcompiler.lowering.work import External, GenericWork, KernelWork, Location, Slot, Stored, Work
-from qcompiler.targets.problem import Map2d, Step
-from qcompiler.targets.target import Constants
+from qcompiler.lowering.work import External, GenericWork, KernelWork, Slot, Stored, Work
 
 
 def build(graph: ir.Graph, groups: Sequence[Group]) -> list[Work]:
@@ -27,32 +26,29 @@ def build(graph: ir.Graph, groups: Sequence[Group]) -> list[Work]:
 
 class _Builder:
     def __init__(self, graph: ir.Graph, groups: Sequence[Group]) -> None:
-        self.groups = groups
-        self.inputs = set(graph.inputs)
         self.outputs = list(graph.outputs)
         self.works: list[Work] = []
-        demands = want.collect(groups, graph.outputs, graph.inputs)
+        self.plans, demands = plan(groups, graph.inputs, graph.outputs)
         self.values = Values(demands, graph.inputs, self.outputs, self.works)
 
     def run(self) -> list[Work]:
-        for group in self.groups:
-            if group.kind == "alias":
-                self._alias(group.anchor)
-            elif group.kind == "generic":
-                self._generic(group)
+        for planned in self.plans:
+            if planned.group.kind == "alias":
+                self._alias(planned)
+            elif planned.group.kind == "generic":
+                self._generic(planned)
             else:
-                self._kernel(group)
+                self._kernel(planned)
         self._copy_outputs()
         return self.works
 
-    def _alias(self, node: ir.Node) -> None:
-        source, out = want.source_of(node), node.outputs[0]
-        if constant_of(source) is not None:
+    def _alias(self, planned: Plan) -> None:
+        node = planned.group.anchor
+        if constant_of(source_of(node)) is not None:
             raise UnsupportedModel("a constant is left where run-time data is expected", node=node.name or "")
-        for form in self.values.demands.get(out, []):
-            inner = want.through_alias(out, source, form)
-            _, place = self.values.deliver(source, inner)
-            self.values.add(out, form if form.is_bit == inner.is_bit else natural(out), place)
+        (out,) = planned.stores
+        for read, form in zip(planned.reads, planned.stores[out], strict=True):
+            self.values.add(Stored(out, form, self.values.deliver(read).location))
 
     def _copy_outputs(self) -> None:
         """Outputs that are inputs, or that share their memory with another output, need a copy."""
@@ -60,57 +56,48 @@ class _Builder:
             wanted = External("output", position)
             if wanted in self.values.places(value):
                 continue
-            form, place = self.values.deliver(value, natural(value))
-            if place == wanted:
+            source = self.values.deliver(Read(value, natural(value), exact=True))
+            if source.location == wanted:
                 continue
-            if form.buffer is None:
-                raise UnsupportedModel(
-                    f"output '{value.name}' is a copy of an input or of another output with element type {value.dtype}",
-                    remedy="remove the output from the model",
-                )
-            problem = Map2d(form.buffer, (Step("store", into=form.buffer),))
-            stored = Stored(value, form, wanted)
-            self.works.append(KernelWork(problem, Constants(), (place,), (wanted,), (stored,), (), "copy"))
+            copy, copied = standard.copied(value), Stored(value, source.form, wanted)
+            self.works.append(GenericWork(copy, (source,), (copied,), (), (), copy.ops))
 
-    def _generic(self, group: Group) -> None:
-        by_name: dict[str, Location] = {}
-        for value in group.inputs:
-            by_name[value.name or ""] = self.values.deliver(value, want.generic_form(group, value))[1]
-        outputs = {value.name: value for node in group.nodes for value in node.outputs}
+    def _generic(self, planned: Plan) -> None:
+        group = planned.group
+        by_name: dict[str, Stored | Slot] = {read.value.name or "": self.values.deliver(read) for read in planned.reads}
+        outputs = {value.name or "": (value, form) for value, (form,) in planned.stores.items()}
         for call in region_calls(group.nodes):
-            writes: list[Location] = []
-            stored: list[Stored] = []
             for name, nbytes in zip(call.outputs, call.output_bytes, strict=True):
-                if name in outputs:
-                    value = outputs[name]
-                    form = want.generic_form(group, value)
-                    place = self.values.place(value, form)
-                    stored.append(self.values.keep(value, form, place))
-                else:
-                    place = Slot(nbytes)
-                by_name[name] = place
-                writes.append(place)
+                by_name[name] = self.values.make(*outputs[name]) if name in outputs else Slot(nbytes)
             reads = tuple(by_name[item] if isinstance(item, str) else item for item in call.inputs)
+            writes = tuple(by_name[name] for name in call.outputs)
             temporaries = tuple(Slot(nbytes) for nbytes in call.temporaries)
-            self.works.append(GenericWork(call, reads, tuple(writes), temporaries, tuple(stored), call.nodes, call.ops))
+            self.works.append(GenericWork(call, reads, writes, temporaries, call.nodes, call.ops))
+        for name, (value, _) in outputs.items():
+            if name not in by_name:
+                producer = value.producer()
+                raise InternalError(f"no code computes '{name}'", node=(producer and producer.name) or "")
 
-    def _kernel(self, group: Group) -> None:
-        matrix = want.is_matrix(group)
-        value, form = want.main_read(group, matrix, self.inputs)
-        got, place = self.values.deliver(value, form)
-        reads: list[Location] = [place]
-        epilogue = Epilogue(self.values, self.inputs, group, matrix)
-        epilogue.run(reads)
-        buffer = viewed(got, form)
-        problem, constants = problem_of(group, buffer, epilogue)
-        self.works.append(
-            KernelWork(
-                problem,
-                constants,
-                tuple(reads),
-                tuple(epilogue.writes),
-                tuple(epilogue.stored),
-                tuple(group.nodes),
-                group.anchor.op_type if group.kind != "map" else "Map",
-            )
-        )
+    def _kernel(self, planned: Plan) -> None:
+        group = planned.group
+        main, *tensors = (self._read(read) for read in planned.reads)
+        epilogue = Epilogue(self.values, planned, tensors)
+        assert main.form.buffer is not None
+        problem, constants = problem_of(group, main.form.buffer, epilogue)
+        op = group.anchor.op_type if group.kind != "map" else "Map"
+        reads, writes = (main, *tensors), tuple(epilogue.writes)
+        self.works.append(KernelWork(problem, constants, reads, writes, tuple(group.nodes), op))
+
+    def _read(self, read: Read) -> Stored:
+        """A value as a kernel reads it: its own view of the same bytes, or a wider halo in that view."""
+        got = self.values.deliver(read)
+        return Stored(read.value, seen(got.form, read.form), got.location)
+
+
+def seen(got: Form, asked: Form) -> Form:
+    """The form in which a kernel that asked for one form reads another that serves it."""
+    if got.layout == asked.layout:
+        return asked
+    if got.matrix != asked.matrix:
+        raise InternalError(f"a kernel that reads {asked.buffer} is given {got.buffer}")
+    return got

@@ -105,14 +105,16 @@ class Epilogue:
     def emit(self, pixel: Pixel, block: Expr, value: Expr) -> None:
         """Run all float steps on `value`, float32x16, the channels of `block` at output pixel (n, y, x)."""
         v = T.bind(value)
+        signs: dict[bool, Expr] = {}
         for step, operand, target in zip(self.steps, self.operands, self.targets, strict=True):
             if target is None:
-                v = T.bind(apply_step(step.op, v, self._operand(step, operand, pixel, block)))
+                v, signs = T.bind(apply_step(step.op, v, self._operand(step, operand, pixel, block))), {}
             elif step.op == "store":
                 self._store(target, pixel, block, v)
             else:
-                zero = splat(T.float32(0))
-                self.store_mask(target, pixel, block, mask_bits(v >= zero if step.zero_is_positive else v > zero))
+                if step.zero_is_positive not in signs:
+                    signs[step.zero_is_positive] = _signs(v, step.zero_is_positive)
+                self.store_mask(target, pixel, block, signs[step.zero_is_positive])
 
     def store_mask(self, target: View, pixel: Pixel, block: Expr, mask: Expr, padding_clear: bool = False) -> None:
         """Write sixteen sign bits, and clear the half after them if it only holds padding.
@@ -175,6 +177,13 @@ def load_lanes(view: View, blocks: Blocks, pixel: Pixel, block: Expr) -> Expr:
     with T.serial(i64(0), blocks.valid(block)) as lane:
         write(gathered, view.data[view.offset(*pixel, first + lane)], lane)
     return gathered[lanes(0)]
+
+
+def _signs(v: Expr, zero_is_positive: bool) -> Expr:
+    """uint16 of the signs of float32x16, compared once: TVM's analyzer knows no variables that hold a comparison."""
+    zero, mask = splat(T.float32(0)), temporary("uint16", 1)
+    write(mask, mask_bits(v >= zero if zero_is_positive else v > zero), i64(0))
+    return mask[i64(0)]
 
 
 def scalar_lanes(operand: Scalar) -> Expr:

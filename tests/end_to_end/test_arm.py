@@ -12,12 +12,13 @@ import pytest
 
 import qcompiler
 from qcompiler.bundle import elf
-from qcompiler.bundle.emulated import EmulatedBundle, emulator_for
+from qcompiler.bundle.isolated import IsolatedBundle
 from qcompiler.bundle.load import describe
+from qcompiler.bundle.toolchain import emulator_for
 from qcompiler.errors import QCompilerError, UnsupportedCpu
 from qcompiler.ir.program import TensorInfo
 from qcompiler.pipeline import UNVERIFIED
-from qcompiler.verify import BOUND, relative_difference
+from qcompiler.ties import BOUND, relative_difference
 from tests.end_to_end.test_shared_models import MODELS, manifest
 from tests.networks import binary_cnn
 from tests.targets.emulated import COMPILERS, missing
@@ -68,7 +69,7 @@ def test_model_computes_what_its_x86_bundle_computes(name: str, architecture: st
     expected = native.run(inputs)
     emulator = emulator_for(architecture)
     assert emulator is not None
-    with EmulatedBundle(tmp_path / "arm", bundle.manifest, emulator) as emulated:
+    with IsolatedBundle(tmp_path / "arm", bundle.manifest, emulator) as emulated:
         for emulated.variant in range(len(bundle.variants)):
             found = emulated.run(inputs)
             assert all(relative_difference(found[key], expected[key]) <= BOUND for key in expected)

@@ -11,10 +11,11 @@ import numpy as np
 import pytest
 
 import qcompiler
-from qcompiler.bundle.emulated import EmulatedBundle, emulator_for
+from qcompiler.bundle.isolated import IsolatedBundle
 from qcompiler.bundle.load import checked_manifest
 from qcompiler.bundle.remote import RemoteBundle
 from qcompiler.bundle.tensors import random_inputs
+from qcompiler.bundle.toolchain import emulator_for
 from qcompiler.errors import UnsupportedCpu, UsageError
 from tests import board, rpc
 from tests.networks import binary_cnn
@@ -50,7 +51,7 @@ def emulated(folder: Path, variant: str) -> dict[str, np.ndarray]:
     """What the C library computes under the emulator from random inputs."""
     manifest, emulator = checked_manifest(folder), emulator_for("aarch64")
     assert emulator is not None
-    with EmulatedBundle(folder, manifest, emulator) as opened:
+    with IsolatedBundle(folder, manifest, emulator) as opened:
         opened.variant = [item.name for item in manifest.variants].index(variant)
         return opened.run(random_inputs(manifest.inputs))
 

@@ -8,10 +8,11 @@ import onnx_ir as ir
 import tvm
 
 from qcompiler.ir import ops
+from qcompiler.lowering.check import check_offsets, check_works
 from qcompiler.lowering.groups import partition
 from qcompiler.lowering.memory import lifetimes, plan
 from qcompiler.lowering.module import _slots
-from qcompiler.lowering.work import External, GenericWork, KernelWork, Slot
+from qcompiler.lowering.work import External, GenericWork, KernelWork, Slot, place_of
 from qcompiler.lowering.works import build
 from qcompiler.targets import reference
 from qcompiler.targets.problem import Pool2d
@@ -30,7 +31,9 @@ def canonical(text: str, constants: dict[str, np.ndarray]) -> ir.Model:
 def run(model: ir.Model, inputs: list[np.ndarray]) -> tuple[list[np.ndarray], list]:
     """Outputs of the lowered network and its works; slots share one workspace exactly as planned."""
     works = build(model.graph, partition(model.graph))
+    check_works(model.graph, works)
     offsets, size = plan(lifetimes([_slots(work) for work in works]))
+    check_offsets(works, offsets, size)
     workspace = np.full(size, 0xA5, np.uint8)
     outputs = [np.zeros(tuple(v.shape), v.dtype.numpy()) for v in model.graph.outputs]
 
@@ -47,9 +50,9 @@ def run(model: ir.Model, inputs: list[np.ndarray]) -> tuple[list[np.ndarray], li
 
 def _kernel(work: KernelWork, memory) -> None:
     problem = work.problem
-    x = _typed(memory(work.reads[0], problem.x.nbytes), problem.x)
+    x = _typed(memory(work.reads[0].location, problem.x.nbytes), problem.x)
     operands = [s.operand.buffer for s in problem.epilogue if hasattr(s.operand, "buffer")]
-    tensors = [_typed(memory(p, b.nbytes), b) for p, b in zip(work.reads[1:], operands, strict=True)]
+    tensors = [_typed(memory(p.location, b.nbytes), b) for p, b in zip(work.reads[1:], operands, strict=True)]
     results = reference.run(problem, x.copy(), work.constants, [t.copy() for t in tensors])
     if isinstance(problem, Pool2d) and problem.kind == "bits":
         buffers = [problem.into]
@@ -57,7 +60,7 @@ def _kernel(work: KernelWork, memory) -> None:
         buffers = [s.into for s in problem.epilogue if s.into is not None]
     for place, buffer, result in zip(work.writes, buffers, results, strict=True):
         assert result.nbytes == buffer.nbytes
-        memory(place, buffer.nbytes)[:] = result.reshape(-1).view(np.uint8)
+        memory(place.location, buffer.nbytes)[:] = result.reshape(-1).view(np.uint8)
 
 
 def _typed(raw: np.ndarray, buffer) -> np.ndarray:
@@ -79,10 +82,13 @@ def _generic(work: GenericWork, memory) -> None:
         built.write_to_file(str(path / "f.o"), "o")
         subprocess.run(["cc", "-shared", "-o", path / "f.so", path / "f.o", "-lm"], check=True)
         library = ctypes.CDLL(str(path / "f.so"))
-        keep = [np.ascontiguousarray(r) if isinstance(r, np.ndarray) else memory(r, 1 << 40) for r in work.reads]
+        keep = [
+            np.ascontiguousarray(read) if isinstance(read, np.ndarray) else memory(place_of(read), 1 << 40)
+            for read in work.reads
+        ]
         sizes = (*work.call.output_bytes, *work.call.temporaries)
         places = (*work.writes, *work.temporaries)
-        keep += [memory(place, nbytes) for place, nbytes in zip(places, sizes, strict=True)]
+        keep += [memory(place_of(place), nbytes) for place, nbytes in zip(places, sizes, strict=True)]
         pointers = [ctypes.c_void_p(array.ctypes.data) for array in keep]
         fault = ctypes.c_int32(0)
         pointers += [ctypes.c_void_p(ctypes.addressof(fault))] if work.call.faults else []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ import onnx_ir as ir
 
 from qcompiler.ir import oracle
 from qcompiler.ir.ops import attach_functions
+from qcompiler.passes.editing import static_shape
 from qcompiler.passes.result import Pass, PassResult
 
 HEADER = '<ir_version: 10, opset_import: ["": 21, "qcompiler": 1]>\n'
@@ -40,9 +42,12 @@ def the(model: ir.Model, op: str) -> ir.Node:
 
 
 def apply(rewrite: Pass, model: ir.Model, seed: int = 0, exact: bool = True) -> PassResult:
-    """Apply a pass, and assert that the outputs are equal (exactly, or to 1e-5) and that a second time is a no-op."""
+    """Apply a pass, and assert that the outputs are equal (exactly, or to 1e-5) and that a second time is a no-op.
+
+    Where every value had the shape that was declared for it, it must have it still.
+    """
     inputs = oracle.random_inputs(model, seed)
-    before = oracle.run(model, inputs)
+    before, declared = oracle.run(model, inputs), misdeclared(model, inputs)
     result = rewrite(model)
     after = oracle.run(model, inputs)
     assert list(before) == list(after)
@@ -51,8 +56,19 @@ def apply(rewrite: Pass, model: ir.Model, seed: int = 0, exact: bool = True) -> 
             np.testing.assert_array_equal(after[name], before[name])
         else:
             np.testing.assert_allclose(after[name], before[name], rtol=1e-5, atol=1e-5)
+    assert declared is not None or misdeclared(model, inputs) is None
     assert rewrite(model).rewrites == 0
     return result
+
+
+def misdeclared(model: ir.Model, inputs: Mapping[str, np.ndarray[Any, Any]]) -> str | None:
+    """A value that has another shape or type than the graph declares for it, if there is one."""
+    values = {str(value.name): value for node in model.graph for value in node.outputs if value.name}
+    for name, found in oracle.run(model, inputs, list(values)).items():
+        dtype = values[name].dtype
+        if static_shape(values[name]) != found.shape or dtype is None or dtype.numpy() != found.dtype:
+            return name
+    return None
 
 
 def signs(generator: np.random.Generator, *shape: int) -> np.ndarray[Any, np.dtype[np.float32]]:

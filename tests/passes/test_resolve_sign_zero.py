@@ -1,8 +1,17 @@
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
+from qcompiler.frontend.idioms import recognize_binarization
+from qcompiler.frontend.load import load
+from qcompiler.ir import oracle
 from qcompiler.ir.view import number
+from qcompiler.passes import DEFAULT
 from qcompiler.passes.resolve_sign_zero import ResolveSignZero
+from qcompiler.passes.runner import run_passes
+from tests.frontend.files import write
+from tests.passes.chains import Chain
 from tests.passes.comparison import apply, graph, normal, ops_of, signs, the
 
 GENERATOR = np.random.default_rng(0)
@@ -102,7 +111,7 @@ def test_integer_sums_are_searched(epilogue, resolved):
     assert result.rewrites == int(resolved)
     assert ("Sign" in ops_of(model)) is not resolved
     if not resolved:
-        assert "the integer sums of Conv 'Conv_acc' reach 0" in result.refusals[0].reason
+        assert "the sums of Conv 'Conv_acc' reach 0" in result.refusals[0].reason
 
 
 @pytest.mark.parametrize(
@@ -152,3 +161,53 @@ def test_other_conventions_are_left_alone():
     model = graph("g (float[4] x) => (y) { y = qcompiler.Binarize (x) }")
     assert apply(ResolveSignZero(), model).rewrites == 0
     assert ops_of(model) == ["Binarize"]
+
+
+# --- random networks ----------------------------------------------------------------------------------------------
+
+
+def sign_network(draw):
+    """A sign in the middle of dyadic arithmetic: codes on any grid, a layer of any rank, constants on any axis."""
+    shape = draw(st.sampled_from([(2, 5), (1, 2, 4), (1, 2, 3, 4), (1, 3, 4, 4)]))
+    chain = Chain(draw(st.data()), shape)
+    for name in draw(st.lists(st.sampled_from(["sign", "codes", "arithmetic", "pixels"]), max_size=3)):
+        getattr(chain, name)()
+    for name in draw(st.lists(st.sampled_from(["matmul", "gemm", "conv", "padded_conv"]), min_size=1, max_size=2)):
+        getattr(chain, name)()
+        after = ["arithmetic", "norm", "relu", "pool", "mean", "residual", "transpose", "sign"]
+        for following in draw(st.lists(st.sampled_from(after), max_size=2)):
+            getattr(chain, following)()
+    chain.sign()
+    return chain.model()
+
+
+def zero_hitting(shape):
+    """Inputs on which sums of few numbers are 0 often: constants, small integers, halves, and steps of pixels."""
+    generator = np.random.default_rng(0)
+    yield from (np.full(shape, number, np.float32) for number in (0, 1, -1))
+    for low, high, scale in [(-1, 2, 1), (-1, 2, 1), (-2, 3, 0.5), (0, 4, 1), (-8, 9, 1 / 16)]:
+        yield (generator.integers(low, high, shape) * scale).astype(np.float32)
+
+
+@settings(
+    max_examples=120, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(st.composite(sign_network)())
+def test_no_sign_of_zero_is_taken_for_another(tmp_path, proto):
+    model = load(write(tmp_path, proto))
+    recognize_binarization(model)
+    run_passes(model, DEFAULT)
+    before, after = oracle.Session(proto), oracle.Session(model)
+    for x in zero_hitting([int(size) for size in model.graph.inputs[0].shape]):
+        for name, expected in before.run({"x": x}).items():
+            np.testing.assert_array_equal(after.run({"x": x})[name], expected)
+
+
+def test_a_channel_without_weights_is_its_bias():
+    """The other channel sums pixels up, and its trained bias is no multiple of their unit."""
+    weights = np.zeros((2, 2, 1, 1), np.float32)
+    weights[0] = [[[0.5]], [[-0.75]]]
+    text = f"g (float[1, 2, 6, 6] x) => (y) {{ c = Conv (x, w)\n v = Add (c, b)\n {SIGN} }}"
+    for bias, resolved in (([0.3, 0.25], 1), ([0.3, 0.0], 0), ([0.25, 0.25], 0)):
+        b = np.asarray(bias, np.float32).reshape(1, 2, 1, 1)
+        assert apply(ResolveSignZero(), graph(text, w=weights, b=b)).rewrites == resolved

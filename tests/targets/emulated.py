@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from qcompiler.bundle.emulated import emulator_for
+from qcompiler.bundle.toolchain import emulator_for
 from qcompiler.targets.target import Array, Constants, Kernel, Variant
 from qcompiler.targets.vector.runner import object_code
 

@@ -13,6 +13,9 @@ import onnx_ir as ir
 from qcompiler.ir.layout import is_marked
 from qcompiler.lowering.call import GenericCall
 from qcompiler.lowering.standard import columns, elementwise, gather, integers, parts, recurrent, resize, roi, scatter
+from qcompiler.lowering.standard.copy import copied
+
+__all__ = ["LOWERINGS", "copied", "lowered"]
 
 LOWERINGS: Mapping[str, Callable[[ir.Node], GenericCall | None]] = {
     "BitShift": integers.shift,

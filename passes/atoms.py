@@ -1,0 +1,224 @@
+"""Numbers that a value takes with positive probability, per channel: points, and progressions base + i * unit.
+
+A point is followed through elementwise ops in float32, as the reference computes it. Sums of progressions are
+progressions again where their units have a ratio of small integers; otherwise they are dense, and a given number is hit
+by chance only. What one integer sum gives through a chain of monotone ops is not approximated but searched (`lattice`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+import onnx_ir as ir
+
+from qcompiler.passes.elementwise import FloatArray, Step
+from qcompiler.passes.ranges import Lattice
+from qcompiler.passes.thresholds import attains_zero, finite_at_ends
+
+DoubleArray = npt.NDArray[np.float64]
+
+_MOST = 16
+_LARGEST_DIVISOR = 16
+_LARGEST_INTEGER = 256
+_PRECISION = 2.0**-21
+_FARTHEST = 2.0**20
+_GRAIN = 2.0**-16
+
+
+@dataclass(frozen=True)
+class Progression:
+    """base + i * unit for all integers i; float32 and float64 scalars or one per channel [C].
+
+    unit 0 makes a point. base is NaN in channels without any.
+    """
+
+    base: FloatArray
+    unit: DoubleArray
+
+    @property
+    def has_zero(self) -> bool:
+        """True if 0 is among them in some channel, up to the rounding of the base."""
+        with np.errstate(divide="ignore", invalid="ignore"):
+            index = self.base.astype(np.float64) / self.unit
+            near = np.abs(index - np.rint(index)) <= _PRECISION * np.maximum(1, np.abs(index))
+            hit = np.where(self.unit == 0, self.base == 0, near & (np.abs(index) < _FARTHEST))
+        return bool(hit.any())
+
+    @property
+    def coarse(self) -> bool:
+        """True if they lie on a coarse grid of binary fractions."""
+        return _on_grid(self.base) and _on_grid(self.unit)
+
+
+@dataclass(frozen=True)
+class Atoms:
+    """anything: any number may be an atom. lattice: all that `steps` make of the integer sums of `origin`.
+
+    axis: the negative channel axis of the arrays that are no scalars.
+    """
+
+    anything: bool = False
+    progressions: tuple[Progression, ...] = ()
+    lattice: Lattice | None = None
+    steps: tuple[Step, ...] = ()
+    origin: ir.Node | None = None
+    exact: bool = True
+    axis: int = -1
+
+    @property
+    def none(self) -> bool:
+        """True if the value is continuous."""
+        return not self.anything and not self.progressions and self.lattice is None
+
+    @property
+    def zero(self) -> bool:
+        """True if 0 may be among them."""
+        if self.lattice is not None:
+            return not finite_at_ends(self.steps, self.lattice) or bool(attains_zero(self.steps, self.lattice).any())
+        return self.anything or any(progression.has_zero for progression in self.progressions)
+
+    @property
+    def coarse(self) -> bool:
+        """True if they lie on a coarse grid of binary fractions."""
+        return self.anything or all(progression.coarse for progression in self.pieces)
+
+    @property
+    def by_channel(self) -> bool:
+        """True if channels differ."""
+        return any(max(np.size(p.base), np.size(p.unit)) > 1 for p in self.pieces)
+
+    @property
+    def pieces(self) -> tuple[Progression, ...]:
+        """The progressions, or those that hold all that the steps make of the lattice."""
+        if self.lattice is None:
+            return self.progressions
+        low = self.lattice.low.astype(np.float32)
+        found = [Progression(low, np.where(self.lattice.count > 1, self.lattice.step, 0).astype(np.float64))]
+        for step in self.steps:
+            found = [after for piece in found for after in _advanced(step, piece)]
+        return tuple(found)
+
+
+ANYTHING = Atoms(anything=True)
+CONTINUOUS = Atoms()
+
+
+def point(number: npt.ArrayLike) -> Progression:
+    """Atoms at `number`, a scalar or [C]."""
+    return Progression(np.asarray(number, np.float32), np.zeros(()))
+
+
+def limited(pieces: list[Progression], axis: int) -> Atoms:
+    """Atoms of at most a few progressions; anything, if there are more."""
+    present = {_key(piece): piece for piece in pieces if not np.isnan(piece.base).all()}
+    return Atoms(progressions=tuple(present.values()), axis=axis) if len(present) <= _MOST else ANYTHING
+
+
+def _key(piece: Progression) -> tuple[tuple[float | None, ...], ...]:
+    """Equal for equal progressions; NaN as None, and one number for a channel axis of equal ones."""
+    parts = []
+    for part in (piece.base, piece.unit):
+        numbers = tuple(None if np.isnan(number) else float(number) for number in part.reshape(-1))
+        parts.append(numbers[:1] if len(set(numbers)) == 1 else numbers)
+    return tuple(parts)
+
+
+def union(parts: Iterable[Atoms]) -> Atoms:
+    """The atoms of values that are the one here and the other there, along one axis."""
+    found = list(parts)
+    if any(part.anything for part in found):
+        return ANYTHING
+    return limited([piece for part in found for piece in part.pieces], found[0].axis)
+
+
+def after_step(step: Step, atoms: Atoms, axis: int) -> Atoms:
+    """The atoms behind an elementwise op, whose constants lie along `axis`."""
+    if atoms.anything:
+        return ANYTHING
+    if atoms.lattice is not None:
+        channels = max([atoms.lattice.low.size, *(constant.size for constant in step.constants)])
+        return replace(atoms, lattice=atoms.lattice.over(channels), steps=(*atoms.steps, step), axis=axis)
+    pieces = [after for piece in atoms.pieces for after in _advanced(step, piece)]
+    return limited([*pieces, *_lumps(step)], axis)
+
+
+def _advanced(step: Step, piece: Progression) -> list[Progression]:
+    """What an op makes of one progression; bounds, which cut it short, are lumps of their own."""
+    if not piece.unit.any():
+        return [Progression(step(piece.base), piece.unit)]
+    if step.op in ("Relu", "Clip", "Max", "Min"):
+        return [piece, *_lumps(step)]
+    if step.op in ("PRelu", "LeakyRelu"):
+        slope = step.constants[0]
+        return [piece, Progression((piece.base * slope).astype(np.float32), piece.unit * np.abs(slope))]
+    factor = {"Mul": 1.0, "Div": -1.0}.get(step.op)
+    unit = piece.unit if factor is None else piece.unit * np.abs(step.constants[0].astype(np.float64)) ** factor
+    return [Progression(step(piece.base), unit)]
+
+
+def _lumps(step: Step) -> list[Progression]:
+    """Where an op maps a range of numbers to one."""
+    if step.op == "Relu":
+        return [point(0)]
+    if step.op in ("Clip", "Max", "Min"):
+        return [point(constant) for constant in step.constants]
+    if step.op in ("Mul", "PRelu", "LeakyRelu") and (step.constants[0] == 0).any():
+        return [point(np.where(step.constants[0] == 0, np.float32(0), np.float32(np.nan)))]
+    return []
+
+
+def sum_of(a: Atoms, b: Atoms, op: str) -> Atoms:
+    """The atoms of a + b, or of a - b for op "Sub", of independent values."""
+    if a.none or b.none:
+        return CONTINUOUS
+    if a.anything or b.anything:
+        return ANYTHING if (a.zero and b.zero) or (a.coarse and b.coarse) else CONTINUOUS
+    if a.by_channel and b.by_channel and a.axis != b.axis:
+        return ANYTHING
+    return limited([_sum(p, q, op) for p in a.pieces for q in b.pieces], a.axis if a.by_channel else b.axis)
+
+
+def _sum(p: Progression, q: Progression, op: str) -> Progression:
+    base = np.asarray(p.base + q.base if op == "Add" else p.base - q.base)
+    unit = np.where(p.unit == 0, q.unit, np.where(q.unit == 0, p.unit, _common(p.unit, q.unit)))
+    return Progression(np.where(np.isnan(unit), np.float32(np.nan), base).astype(np.float32), unit)
+
+
+def _common(a: DoubleArray, b: DoubleArray) -> DoubleArray:
+    """The greatest number that divides both units, NaN where their ratio is none of small integers."""
+    small, large = np.minimum(a, b), np.maximum(a, b)
+    unit = np.full_like(small + large, np.nan)
+    for parts in reversed(range(1, _LARGEST_DIVISOR + 1)):
+        with np.errstate(divide="ignore", invalid="ignore"):
+            ratio = large / small * parts
+            # of large integers only exact ratios count: those of binary fractions
+            tolerance = np.where(ratio <= _LARGEST_INTEGER, _PRECISION * ratio, 0)
+            near = np.abs(ratio - np.rint(ratio)) <= tolerance
+        unit = np.where(near & (ratio < _FARTHEST), small / parts, unit)
+    return unit
+
+
+def mean_of(atoms: Atoms, count: int, axis: int) -> Atoms:
+    """The atoms of means of `count` such values."""
+    pieces = atoms.pieces
+    if atoms.anything or len(pieces) > 1:
+        return ANYTHING if atoms.zero or atoms.coarse else CONTINUOUS
+    return limited([Progression(piece.base, piece.unit / count) for piece in pieces], axis)
+
+
+def _on_grid(numbers: npt.NDArray[np.floating]) -> bool:
+    scaled = np.asarray(numbers[~np.isnan(numbers)], dtype=np.float64) / _GRAIN
+    return bool((scaled == np.rint(scaled)).all())
+
+
+def grain_of(atoms: Atoms) -> float:
+    """A binary fraction of which all atoms are multiples, where they are coarse: whole pixels over 256 for anything."""
+    if atoms.anything:
+        return 1 / 256
+    numbers = [part.astype(np.float64).reshape(-1) for piece in atoms.pieces for part in (piece.base, piece.unit)]
+    flat = np.concatenate(numbers) if numbers else np.zeros(1)
+    whole = np.rint(flat[~np.isnan(flat)] / _GRAIN).astype(np.int64)
+    return float(np.gcd.reduce(np.abs(whole), initial=0) * _GRAIN) or 1.0

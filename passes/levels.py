@@ -1,0 +1,141 @@
+"""The numbers that an activation takes: integer codes behind scales, offsets, clips and layout changes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+import onnx_ir as ir
+
+from qcompiler.ir.view import constant_of, integer, text
+from qcompiler.passes.editing import is_op, static_shape
+from qcompiler.passes.elementwise import Step, step_of
+from qcompiler.passes.moves import moves_elements
+from qcompiler.passes.ranges import IntegerRanges
+
+DoubleArray = npt.NDArray[np.float64]
+
+_LONGEST = 64
+_KEEP_CHANNELS = ("MaxPool", "Identity", "GlobalMaxPool")
+
+
+@dataclass(frozen=True)
+class Levels:
+    """low + i * step up to high, each float64: a scalar or one per channel [C]; and 0 too, if `zeros`."""
+
+    low: DoubleArray
+    step: DoubleArray
+    high: DoubleArray
+    zeros: bool = False
+
+    @classmethod
+    def of(cls, low: float, step: float, high: float) -> Levels:
+        """The same levels in all channels."""
+        return cls(np.asarray(low, np.float64), np.asarray(step, np.float64), np.asarray(high, np.float64))
+
+    @property
+    def has_zero(self) -> bool:
+        """True if 0 is among them in some channel."""
+        inside = (self.low <= 0) & (self.high >= 0)
+        return self.zeros or bool((inside & (np.remainder(-self.low, self.step) == 0)).any())
+
+    def times(self, factor: DoubleArray) -> Levels:
+        """The levels of factor * x."""
+        ends = self.low * factor, self.high * factor
+        return replace(self, low=np.minimum(*ends), high=np.maximum(*ends), step=self.step * np.abs(factor))
+
+
+def levels_of(value: ir.Value, axis: int, ranges: IntegerRanges) -> Levels | None:
+    """The levels of `value`, whose channels lie along the negative `axis`; None if they are not known."""
+    path: list[ir.Node] = []
+    while (levels := _source(value, ranges)) is None:
+        node = value.producer()
+        operands = [] if node is None else [i for i in node.inputs if i is not None and constant_of(i) is None]
+        if node is None or len(operands) != 1 or len(path) == _LONGEST:
+            return None
+        path.append(node)
+        value = operands[0]
+    for node in reversed(path):
+        levels = None if levels is None else _after(node, value, axis, levels)
+        value = node.outputs[0]
+    return levels
+
+
+def _source(value: ir.Value, ranges: IntegerRanges) -> Levels | None:
+    codes = ranges.codes(value)
+    if codes is not None:
+        return Levels.of(codes.low, codes.step, codes.high)
+    dtype = value.dtype
+    if value.producer() is None or dtype is None or not dtype.is_integer() or dtype.bitwidth > 8:
+        return None
+    levels = 2**dtype.bitwidth
+    low = -levels // 2 if dtype.is_signed() else 0
+    return Levels.of(low, 1, low + levels - 1)
+
+
+def _after(node: ir.Node, x: ir.Value, axis: int, levels: Levels) -> Levels | None:
+    """The levels behind `node`, which reads `levels` as `x`."""
+    if is_op(node, "DequantizeLinear"):
+        return _dequantized(node, x, axis, levels)
+    if is_op(node, "Pad"):
+        return replace(levels, zeros=True) if _pads_zero(node) and not levels.low.ndim else None
+    if moves_elements(node):
+        return levels if is_op(node, *_KEEP_CHANNELS) or not levels.low.ndim else None
+    step = step_of(node, x, axis)
+    return None if isinstance(step, str) else _stepped(step, levels)
+
+
+def _pads_zero(node: ir.Node) -> bool:
+    fill = constant_of(node.inputs[2]) if len(node.inputs) > 2 and node.inputs[2] is not None else np.zeros(1)
+    return text(node, "mode", "constant") != "constant" or (fill is not None and not fill.any())
+
+
+def _dequantized(node: ir.Node, x: ir.Value, axis: int, levels: Levels) -> Levels | None:
+    scale, shape = constant_of(node.inputs[1]), static_shape(x)
+    zero = constant_of(node.inputs[2]) if len(node.inputs) > 2 and node.inputs[2] is not None else np.zeros(())
+    if scale is None or zero is None or shape is None or scale.ndim > 1:
+        return None
+    if scale.size > 1 and integer(node, "axis", 1) % len(shape) != axis % len(shape):
+        return None
+    shift, factor = (array.astype(np.float64).reshape(() if array.size == 1 else -1) for array in (zero, scale))
+    return replace(levels, low=levels.low - shift, high=levels.high - shift).times(factor)
+
+
+def _stepped(step: Step, levels: Levels) -> Levels | None:
+    constants = [constant.astype(np.float64) for constant in step.constants]
+    match step.op:
+        case "Identity":
+            return levels
+        case "Neg":
+            return levels.times(np.asarray(-1.0))
+        case "Mul":
+            return levels.times(constants[0])
+        case "Div":
+            return levels.times(1 / constants[0])
+        case "Relu":
+            return _clipped(levels, np.asarray(0.0), np.asarray(np.inf))
+        case "Clip":
+            return _clipped(levels, constants[0], constants[1])
+    if step.op not in ("Add", "Sub") or levels.zeros:
+        return None
+    levels = levels.times(np.asarray(-1.0)) if step.swapped and step.op == "Sub" else levels
+    shift = -constants[0] if step.op == "Sub" and not step.swapped else constants[0]
+    return replace(levels, low=levels.low + shift, high=levels.high + shift)
+
+
+def _clipped(levels: Levels, low: DoubleArray, high: DoubleArray) -> Levels | None:
+    """Bounds of 0 add that level; others must be levels, or lie beyond all of them."""
+    zeros = levels.zeros
+    for bound, beyond in ((low, levels.low >= low), (high, levels.high <= high)):
+        if beyond.all():
+            continue
+        if not bool(np.isfinite(bound).all()):
+            return None
+        if bool((bound == 0).all()):
+            zeros = True
+        elif not bool((np.remainder(bound - levels.low, levels.step) == 0).all()):
+            return None
+    first = levels.low + np.ceil(np.maximum(low - levels.low, 0) / levels.step) * levels.step
+    last = levels.low + np.floor((np.minimum(high, levels.high) - levels.low) / levels.step) * levels.step
+    return None if bool((first > last).any()) else Levels(first, levels.step, last, zeros)

@@ -1,0 +1,25 @@
+"""The one list of ops that hand on elements of their first operand unchanged, in other places or fewer of them."""
+
+from __future__ import annotations
+
+import onnx_ir as ir
+
+from qcompiler.ir.view import text
+from qcompiler.passes.editing import is_op, is_quantized_op
+
+_MOVES = (
+    "DepthToSpace", "Expand", "Flatten", "Gather", "GatherElements", "GatherND", "GlobalMaxPool", "Identity", "MaxPool",
+    "ReduceMax", "ReduceMin", "Reshape", "Slice", "SpaceToDepth", "Split", "Squeeze", "Tile", "Transpose", "Unsqueeze",
+)  # fmt: skip
+
+
+def moves_elements(node: ir.Node | None) -> bool:
+    """True if every element of the first output is one of the first input: codes stay codes, levels stay levels.
+
+    A Resize to nearest neighbours is such an op unless it fills what lies outside with a number of its own.
+    """
+    if is_op(node, "Resize"):
+        assert node is not None
+        mode = text(node, "coordinate_transformation_mode", "half_pixel")
+        return text(node, "mode", "nearest") == "nearest" and mode != "tf_crop_and_resize"
+    return is_op(node, *_MOVES) or is_quantized_op(node, "BinaryMaxPool")

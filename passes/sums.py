@@ -1,0 +1,162 @@
+"""Which numbers a convolution or matrix product of constant weights can give, channel by channel.
+
+With an activation among low + i * step, every product of a weight w is among w * low + i * w * step, so a sum is among
+(sum of the lowest products) + i * g for the greatest common divisor g of all w * step; where 0 is an activation too (a
+border, a Relu), g divides all w * low as well. float32 numbers are integers over one power of two, so g is found in
+integers. If all partial sums stay below 2**24 in that unit, the reference rounds nothing and the result is exact.
+Otherwise it is nominal: where weights are integers of few bits times any scale, the reference's sums lie at roundings
+of these numbers; and weights that are no such integers have sums that coincide with no given number but by chance.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import onnx_ir as ir
+
+from qcompiler.ir.view import constant_of, integer, ints, number, text
+from qcompiler.passes.editing import is_quantized_op
+from qcompiler.passes.levels import DoubleArray, Levels
+from qcompiler.passes.ranges import EXACT, IntArray, Lattice
+
+BoolArray = npt.NDArray[np.bool_]
+
+_WIDEST = 2**8
+_PRECISION = 1e-5
+_LARGEST_INTEGER = 2.0**52
+
+
+@dataclass(frozen=True)
+class Sums:
+    """Sums are among scale[o] * lattice of channel o.
+
+    scale: float32 [O]. known: bool [O], False where weights lie on no grid (the lattice there is {1}, without meaning).
+    exact: no float32 rounding on the way.
+    """
+
+    lattice: Lattice
+    scale: npt.NDArray[np.float32]
+    known: BoolArray
+    exact: bool
+
+
+def columns_of(node: ir.Node, weights: npt.NDArray[np.generic]) -> DoubleArray:
+    """Weights as [batches, products per output, output channels]."""
+    wide = weights.astype(np.float64)
+    if "Conv" in node.op_type:
+        return wide.reshape(1, wide.shape[0], -1).transpose(0, 2, 1)
+    return wide.reshape(1, -1, 1) if wide.ndim == 1 else wide.reshape(-1, *wide.shape[-2:])
+
+
+def grains(columns: DoubleArray) -> tuple[DoubleArray, BoolArray]:
+    """The unit of each channel's weights, and whether they are integers of few bits over it; both [O].
+
+    columns: float64 [batches, products, O].
+    """
+    unit, numbers = _integers(columns)
+    fine = np.abs(numbers).max((0, 1)) >= _WIDEST
+    if fine.any():
+        scaled, found = _scaled(columns)
+        unit = np.where(fine, scaled, unit)
+        fine &= ~found
+    return unit, ~fine
+
+
+def sums_of(node: ir.Node, levels: Levels) -> Sums | None:
+    """What Conv, MatMul and their binary forms without a bias give for these activations; None without weights."""
+    weights = constant_of(node.inputs[1])
+    if weights is None or weights.dtype != np.float32 or weights.size == 0:
+        return None
+    lows, steps, highs = (columns_of(node, weights * _aligned(node, part, weights)) for part in _parts(levels))
+    zeros = levels.zeros or _pads_zero(node)
+    unit, whole = _integers(np.concatenate([lows, steps], axis=1))
+    largest = np.maximum(np.abs(lows), np.abs(highs)).sum(1).max(0)
+    exact = largest < EXACT * unit
+    if not exact.all():
+        unit, whole = _coarser(np.concatenate([lows, steps], axis=1), unit, whole, exact)
+    known = exact | (np.abs(whole).max((0, 1)) < _WIDEST**2) & (largest < EXACT * unit)
+    whole = np.where(known, whole, 0)
+    count = np.rint((highs - lows) / np.where(steps == 0, 1, steps))
+    low, step, reach = _lattices(whole, count * (steps != 0), zeros)
+    lattice = Lattice(np.where(known, low, 1), step, np.where(known, reach // step + 1, 1))
+    return Sums(lattice, unit.astype(np.float32), known, bool(exact.all()))
+
+
+def _parts(levels: Levels) -> tuple[DoubleArray, DoubleArray, DoubleArray]:
+    return levels.low, np.where(levels.low == levels.high, 0, levels.step), levels.high
+
+
+def _aligned(node: ir.Node, part: DoubleArray, weights: npt.NDArray[np.generic]) -> DoubleArray:
+    """Numbers per input channel in the shape in which they multiply the weights."""
+    if not part.ndim:
+        return part
+    if "Conv" not in node.op_type:
+        return part if weights.ndim == 1 else part[:, None]
+    groups = integer(node, "group", 1)
+    rows = np.repeat(part.reshape(groups, -1), weights.shape[0] // groups, axis=0)
+    return rows.reshape(*rows.shape, *(1,) * (weights.ndim - 2))
+
+
+def _pads_zero(node: ir.Node) -> bool:
+    if "Conv" not in node.op_type or (is_quantized_op(node, "BinaryConv") and number(node, "pad_value", 0.0) != 0):
+        return False
+    return text(node, "auto_pad", "NOTSET") not in ("NOTSET", "VALID") or any(ints(node, "pads", ()))
+
+
+def _integers(numbers: DoubleArray) -> tuple[DoubleArray, DoubleArray]:
+    """Per channel the largest power of two that divides all numbers, and the quotients (integers)."""
+    mantissas, exponents = np.frexp(numbers)
+    whole = (mantissas * 2.0**53).astype(np.int64)
+    trailing = np.frexp((whole & -whole).astype(np.float64))[1] - 1
+    powers = np.where(whole == 0, 1023, exponents - 53 + trailing).min((0, 1))
+    unit = np.ldexp(1.0, np.where(powers == 1023, 0, powers))
+    with np.errstate(over="ignore"):
+        return unit, numbers / unit
+
+
+def _coarser(
+    numbers: DoubleArray, unit: DoubleArray, whole: DoubleArray, exact: BoolArray
+) -> tuple[DoubleArray, DoubleArray]:
+    """Units of channels that are not `exact`: a scale that gives integers of few bits, or the greatest divisor."""
+    small = np.where((np.abs(whole) < _LARGEST_INTEGER).all((0, 1)), whole, 0).astype(np.int64)
+    divisors = np.maximum(np.gcd.reduce(np.abs(small).reshape(-1, small.shape[-1]), axis=0), 1)
+    scaled, found = _scaled(numbers)
+    better = np.where(found, scaled, unit * divisors)
+    unit = np.where(exact, unit, better)
+    return unit, np.where(exact, whole, np.rint(numbers / unit))
+
+
+def _scaled(numbers: DoubleArray) -> tuple[DoubleArray, BoolArray]:
+    """Per channel the largest scale over which all numbers are integers of few bits; [O], and where found [O]."""
+    rows = numbers.reshape(-1, numbers.shape[-1])
+    largest = np.abs(rows).max(0)
+    unit, found = np.ones_like(largest), largest == 0
+    for size in range(1, _WIDEST):
+        left = ~found
+        if not left.any():
+            break
+        grids = rows[:, left] * (size / largest[left])
+        fits = (np.abs(grids - np.rint(grids)) < _PRECISION).all(0)
+        unit[left] = np.where(fits, largest[left] / size, 1)
+        found[left] = fits
+    return unit, found
+
+
+def _lattices(whole: DoubleArray, counts: DoubleArray, zeros: bool) -> tuple[IntArray, IntArray, IntArray]:
+    """Lowest sum, step and reach of each channel, of products lows + i * steps with i up to `counts`.
+
+    whole: integers [batches, 2 * products, O], the lows and then the steps.
+    """
+    lows, steps = np.split(whole.astype(np.int64), 2, axis=1)
+    highs = lows + steps * counts.astype(np.int64)
+    least, most = np.minimum(lows, highs), np.maximum(lows, highs)
+    divided = [np.abs(steps)]
+    if zeros:
+        least, most = np.minimum(least, 0), np.maximum(most, 0)
+        divided.append(np.abs(lows))
+    low, high = least.sum(1), most.sum(1)
+    step = np.gcd.reduce(np.concatenate(divided, axis=1), axis=1)
+    step = np.gcd.reduce(np.concatenate([step, np.abs(low - low[:1])]), axis=0)
+    return low.min(0), np.where(step == 0, 1, step), high.max(0) - low.min(0)

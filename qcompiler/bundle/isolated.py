@@ -1,0 +1,190 @@
+"""Run a bundle in a process of its own, whole or step by step, as `load.Bundle` does in this one.
+
+A small C program around the library shares a file with this process that holds inputs, outputs and workspace, and runs
+steps when asked: all memory can be looked at and changed in between. Code that touches a byte outside of its buffers,
+writes to an input, dies or hangs ends in VerificationFailed with the name of the step, and hurts nobody. A bundle for
+another processor family runs the same way under a user-mode emulator.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import shutil
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy.typing as npt
+
+from qcompiler.bundle import glue, toolchain
+from qcompiler.bundle.guarded import GuardedMemory, plan
+from qcompiler.bundle.manifest import Manifest, check_threads, tensor_bytes
+from qcompiler.bundle.native import ALIGNMENT
+from qcompiler.bundle.stepping import Stepper
+from qcompiler.bundle.tensors import checked_inputs
+from qcompiler.bundle.worker import Misbehaved, Worker
+from qcompiler.errors import QCompilerError, UsageError, VerificationFailed
+
+Array = npt.NDArray[Any]
+
+BEST = -1
+REMEDY = "please report the model"
+# far slower than any machine or emulator: only code that hangs takes longer
+_LEAST_SECONDS = 120
+_NATIVE_MACS_PER_SECOND, _EMULATED_MACS_PER_SECOND = 50_000_000, 2_000_000
+_PROGRAM = "isolated.c"
+
+
+class IsolatedBundle:
+    """A bundle in a process of its own, to be closed after use.
+
+    directory: the written bundle. emulator: the program that runs its code, "" for this machine itself. seconds: how
+    long a run may take; by default longer than any run that ends. variant: the number of the instruction-set variant
+    that later runs use, or BEST.
+
+    There is one memory, in which `run` and `stepper` start anew: an earlier stepper is over then.
+    """
+
+    def __init__(self, directory: Path, manifest: Manifest, emulator: str = "", seconds: int = 0) -> None:
+        self.manifest = manifest
+        self.variant = BEST
+        self._numbers = itertools.count()
+        self._current: Execution | None = None
+        with contextlib.ExitStack() as opened:
+            folder = Path(opened.enter_context(tempfile.TemporaryDirectory()))
+            self._memory = _memory(manifest)
+            opened.callback(self._memory.close)
+            program = str(_build(folder, directory, manifest, alone=bool(emulator)))
+            self._command = (emulator, "-cpu", "max", program) if emulator else (program,)
+            self._worker = Worker(self._command, self._memory, seconds or _patience(manifest, emulator))
+            opened.callback(self._worker.close)
+            self._open = opened.pop_all()
+
+    def __enter__(self) -> IsolatedBundle:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the process and remove its files."""
+        self._open.close()
+
+    def run(self, inputs: Mapping[str, Array], threads: int = 1) -> dict[str, Array]:
+        """Run the network; see `load.Bundle.run`. Raises VerificationFailed where its code misbehaves."""
+        check_threads(threads)
+        number, last = next(self._numbers), len(self.manifest.steps)
+        execution = self._start(inputs, number)
+        try:
+            execution.request(0, last, threads)
+        except Misbehaved as error:
+            raise _failure(self.manifest, str(error), *self._culprit(inputs, number), threads) from error
+        return Stepper(execution, self.manifest.steps, self.manifest.outputs).outputs()
+
+    def stepper(self, inputs: Mapping[str, Array]) -> Stepper:
+        """A run on one thread that can be stopped between steps."""
+        return Stepper(self._start(inputs, next(self._numbers)), self.manifest.steps, self.manifest.outputs)
+
+    def supports(self, variant: int) -> bool:
+        """Whether the processor that runs the code has all that a variant needs."""
+        return self._worker.request(variant, 1, 0, 0)[0] == 0
+
+    def command(self, file: Path, *options: str) -> list[str]:
+        """The program on a file of `memory_bytes`, with more options for the emulator; see c/isolated.c."""
+        return [*self._command[:-1], *options, self._command[-1], str(file), *self._memory.arguments()]
+
+    @property
+    def memory_bytes(self) -> int:
+        """Size of the shared file."""
+        return sum(buffer.pages for buffer in self._memory.buffers)
+
+    def _start(self, inputs: Mapping[str, Array], number: int) -> Execution:
+        """Run `number`, among garbage of its own; in every other one the buffers lie at the start of their pages."""
+        given = checked_inputs(inputs, self.manifest.inputs)
+        if self._current is not None:
+            self._current.over = True
+        self._memory.fill(number, at_start=number % 2 == 1)
+        self._current = Execution(self.manifest, self._memory, self._worker, self.variant)
+        for array, source in zip(self._current.inputs, given, strict=True):
+            array[...] = source
+        return self._current
+
+    def _culprit(self, inputs: Mapping[str, Array], number: int) -> tuple[int, int]:
+        """The step in which run `number` misbehaves, as a range; all steps where it does not happen again."""
+        execution, steps = self._start(inputs, number), len(self.manifest.steps)
+        for index in range(steps):
+            try:
+                execution.request(index, index + 1)
+            except (QCompilerError, Misbehaved):
+                return index, index + 1
+        return 0, steps
+
+
+class Execution:
+    """A run in the memory of an isolated bundle, until the next one starts; see `execution.Execution`."""
+
+    def __init__(self, manifest: Manifest, memory: GuardedMemory, worker: Worker, variant: int) -> None:
+        tensors = (*manifest.inputs, *manifest.outputs)
+        arrays = [memory.bytes_of(i).view(each.dtype).reshape(each.shape) for i, each in enumerate(tensors)]
+        count = len(manifest.inputs)
+        self.inputs, self.outputs, self.workspace = arrays[:count], arrays[count:], memory.bytes_of(len(tensors))
+        self.over = False
+        self._manifest = manifest
+        self._worker = worker
+        self._variant = variant
+
+    def run_steps(self, first: int, last: int) -> None:
+        """Run the steps first .. last - 1. Raises VerificationFailed where they misbehave."""
+        try:
+            self.request(first, last)
+        except Misbehaved as error:
+            raise _failure(self._manifest, str(error), first, last) from error
+
+    def request(self, first: int, last: int, threads: int = 1) -> None:
+        """Run steps, all of them where there are several threads; lets Misbehaved through.
+
+        Raises QCompilerError where the network itself says that it failed.
+        """
+        if self.over:
+            raise UsageError("this run is over: another one was started", remedy="finish one run before the next")
+        status, text = self._worker.request(self._variant, threads, first, last)
+        if status:
+            raise QCompilerError(f"the compiled network failed: {text or f'status {status}'}")
+
+
+def _build(folder: Path, directory: Path, manifest: Manifest, *, alone: bool) -> Path:
+    """The program around the shared library, which most users load, or around the static one where it stands alone."""
+    name = manifest.name
+    library = f"lib{name}.a" if alone else f"lib{name}.so"
+    (folder / _PROGRAM).write_text(glue.named(_PROGRAM, name), encoding="utf-8")
+    for file in (library, f"{name}.h"):
+        shutil.copyfile(directory / file, folder / file)
+    linked = "-static" if alone else "-Wl,-rpath,$ORIGIN"
+    chain = toolchain.toolchain_for(manifest.architecture)
+    chain.run("cc", "-O1", linked, _PROGRAM, library, "-lm", "-pthread", "-o", "isolated", folder=folder)
+    return folder / "isolated"
+
+
+def _memory(manifest: Manifest) -> GuardedMemory:
+    tensors = [(f"input '{each.name}'", tensor_bytes(each)) for each in manifest.inputs]
+    tensors += [(f"output '{each.name}'", tensor_bytes(each)) for each in manifest.outputs]
+    # aligned tensors are used in place: nothing is copied to the end of the workspace, and nobody may touch it
+    copies = sum(-(-nbytes // ALIGNMENT) * ALIGNMENT for _, nbytes in tensors)
+    return GuardedMemory(plan([*tensors, ("the workspace", manifest.workspace_bytes - copies)], beyond=copies))
+
+
+def _patience(manifest: Manifest, emulator: str) -> int:
+    speed = _EMULATED_MACS_PER_SECOND if emulator else _NATIVE_MACS_PER_SECOND
+    return _LEAST_SECONDS + sum(step.macs for step in manifest.steps) // speed
+
+
+def _failure(manifest: Manifest, what: str, first: int, last: int, threads: int = 1) -> VerificationFailed:
+    if threads > 1:
+        what = f"on {threads} threads {what}"
+    if last - first != 1:
+        return VerificationFailed(f"a run of steps {first} to {last - 1} {what}", remedy=REMEDY)
+    step = manifest.steps[first]
+    return VerificationFailed(f"step {first} ({step.op}) {what}", node=next(iter(step.nodes), ""), remedy=REMEDY)

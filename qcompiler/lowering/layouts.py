@@ -1,0 +1,98 @@
+"""Where each element of a value lies in memory, in a normal form: equal layouts hold the same bytes and meaning.
+
+A layout lists the loops over memory from the outermost in; each says how far one step moves in the value as ONNX lays
+it out, flattened. So a layout knows nothing of shapes, and an alias (Reshape and its kin, which keep the order of
+elements) has the layout of what it renames. Packed channels are loops over groups and over the channels of a group,
+the latter followed by the bits that fill up its last word.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from math import prod
+
+from qcompiler.ir.numerics import WORD_BITS
+from qcompiler.targets.problem import Buffer, Halo
+
+
+@dataclass(frozen=True)
+class Loop:
+    """`extent` elements, `stride` flattened elements apart, between `before` and `after` entries that are none."""
+
+    extent: int
+    stride: int
+    before: int = 0
+    after: int = 0
+
+    @property
+    def is_bare(self) -> bool:
+        """Whether there are elements only."""
+        return self.before == self.after == 0
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Loops over memory, outermost first; element: "bit" or a numpy dtype name; border: what a halo holds."""
+
+    element: str
+    loops: tuple[Loop, ...]
+    border: float = 0.0
+
+    @property
+    def is_natural(self) -> bool:
+        """Whether the elements lie as ONNX has them, with nothing in between."""
+        return self.element != "bit" and all(loop.is_bare and loop.stride == 1 for loop in self.loops)
+
+
+def dense(element: str, shape: Sequence[int]) -> Layout:
+    """The layout of ONNX itself."""
+    return _normal(element, [Loop(prod(shape), 1)])
+
+
+def layout_of(buffer: Buffer, *, matrix: bool) -> Layout:
+    """The layout of a value that is stored in `buffer`.
+
+    matrix: the value is [rows, columns] = [w, c] of the buffer, however many axes its rows have, without a halo; else
+    it is an image [n, c, h, w].
+    """
+    if matrix:
+        assert buffer.n == buffer.h == 1 and buffer.halo == Halo()
+        return _normal(buffer.dtype, [Loop(buffer.w, buffer.c), *_channels(buffer, 1)])
+    plane = buffer.h * buffer.w
+    images = Loop(buffer.n, buffer.c * plane)
+    height = Loop(buffer.h, buffer.w, buffer.halo.top, buffer.halo.bottom)
+    width = Loop(buffer.w, 1, buffer.halo.left, buffer.halo.right)
+    if buffer.dtype != "bit" and buffer.order == "nchw":
+        loops = [images, Loop(buffer.c, plane), height, width]
+    else:
+        loops = [images, height, width, *_channels(buffer, plane)]
+    return _normal(buffer.dtype, loops, _border(buffer))
+
+
+def _border(buffer: Buffer) -> float:
+    return buffer.halo_value if buffer.halo != Halo() else 0.0
+
+
+def _channels(buffer: Buffer, stride: int) -> list[Loop]:
+    """The channels of one pixel, `stride` flattened elements apart."""
+    if buffer.dtype != "bit":
+        return [Loop(buffer.c, stride)]
+    per_group = buffer.c // buffer.groups
+    return [Loop(buffer.groups, per_group * stride), Loop(per_group, stride, 0, -per_group % WORD_BITS)]
+
+
+def _normal(element: str, loops: Iterable[Loop], border: float = 0.0) -> Layout:
+    """Loops of one step go, loops that continue each other become one."""
+    result: list[Loop] = []
+    for loop in loops:
+        if loop.extent == 1:
+            if loop.is_bare:
+                continue
+            loop = Loop(1, 0, loop.before, loop.after)
+        last = result[-1] if result else None
+        if last and last.is_bare and loop.is_bare and last.stride == loop.extent * loop.stride:
+            result[-1] = Loop(last.extent * loop.extent, loop.stride)
+        else:
+            result.append(loop)
+    return Layout(element, tuple(result), border)

@@ -1,0 +1,193 @@
+"""What every group reads and stores, in which forms: decided once, backwards through the graph.
+
+Consumers ask for forms, so when a group is planned, all that is asked of its results is known. The plan is all that
+delivery, problems and checks (values.py, works.py, check.py) go by.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+import onnx_ir as ir
+
+from qcompiler.errors import UnsupportedModel
+from qcompiler.ir import ops
+from qcompiler.ir.layout import is_marked
+from qcompiler.ir.view import constant_of, dtype_of, integer, number, shape_of, window_of
+from qcompiler.lowering.forms import Form, Read, as_view, merge, natural, natural_view, of_buffer, packed, plain
+from qcompiler.lowering.forms import through_alias as through
+from qcompiler.lowering.groups import Group
+from qcompiler.targets.problem import Halo
+
+Demands = dict[ir.Value, list[Form]]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The forms of one group.
+
+    reads: the main operand of a kernel first, then run-time operands in the order of the epilogue; for an alias the
+    renamed value once per form. stores: the forms that the group itself writes of each value, in the group's view; for
+    an alias one form per read, of the same bytes.
+    """
+
+    group: Group
+    reads: tuple[Read, ...]
+    stores: Mapping[ir.Value, tuple[Form, ...]]
+
+
+def plan(
+    groups: Sequence[Group], inputs: Iterable[ir.Value], outputs: Iterable[ir.Value]
+) -> tuple[list[Plan], Demands]:
+    """The plan of every group, in their order, and the merged forms that are asked for of every value."""
+    return _Planner(groups, set(inputs)).run(outputs)
+
+
+class _Planner:
+    def __init__(self, groups: Sequence[Group], inputs: set[ir.Value]) -> None:
+        self.groups = groups
+        self.inputs = inputs
+        self.dense = {*inputs, *(value for group in groups if _writes_dense(group) for value in group.outputs)}
+        self.wanted: dict[ir.Value, list[Read]] = {}
+
+    def run(self, outputs: Iterable[ir.Value]) -> tuple[list[Plan], Demands]:
+        for value in outputs:
+            self._want(Read(value, natural(value), exact=True))
+        plans = []
+        for group in reversed(self.groups):
+            made = self._plan(group)
+            for read in made.reads:
+                self._want(read)
+            plans.append(made)
+        return plans[::-1], {value: merge(reads) for value, reads in self.wanted.items()}
+
+    def _want(self, read: Read) -> None:
+        self.wanted.setdefault(read.value, []).append(read)
+
+    def _asked(self, value: ir.Value) -> list[Form]:
+        return merge(self.wanted.get(value, []))
+
+    def _plan(self, group: Group) -> Plan:
+        if group.kind == "alias":
+            return self._alias(group)
+        if group.kind == "generic":
+            reads = tuple(Read(value, _generic_form(group, value), exact=True) for value in group.inputs)
+            return Plan(group, reads, {value: (_generic_form(group, value),) for value in group.outputs})
+        stores = self._stores(group)
+        return Plan(group, (self._main(group, stores), *self._operands(group)), stores)
+
+    def _alias(self, group: Group) -> Plan:
+        """Forms of the alias that are forms of its source too; others are made from the natural one."""
+        source, out = source_of(group.anchor), group.anchor.outputs[0]
+        pairs: dict[Form, Form] = {}
+        for form in self._asked(out):
+            inner = through(form, source)
+            if inner is None:
+                pairs[natural(source)] = natural(out)
+            else:
+                pairs[inner] = form
+        return Plan(group, tuple(Read(source, inner, exact=True) for inner in pairs), {out: tuple(pairs.values())})
+
+    def _stores(self, group: Group) -> dict[ir.Value, tuple[Form, ...]]:
+        """What a kernel writes of its results: floats in every form in its view, packed codes in one grouping."""
+        result: dict[ir.Value, tuple[Form, ...]] = {}
+        groupings = [
+            form.buffer.groups
+            for value, is_bit in group.results
+            for form in (self._asked(value) if is_bit else ())
+            if form.is_bit and form.buffer is not None and as_view(form, value, group.is_matrix) is not None
+        ]
+        for value, is_bit in group.results:
+            asked = self._asked(value)
+            if not asked:
+                continue
+            seen = [as_view(form, value, group.is_matrix) for form in asked if form.is_bit == is_bit]
+            own = [form for form in seen if form is not None and form.buffer is not None]
+            if is_bit:
+                own = [form for form in own if form.buffer is not None and form.buffer.groups == groupings[0]]
+            limit = 1 if group.writes_once(value) else len(own)
+            result[value] = tuple(own[:limit]) or (self._usual(group, value, is_bit, groupings),)
+        return result
+
+    def _usual(self, group: Group, value: ir.Value, is_bit: bool, groupings: Sequence[int]) -> Form:
+        """The form to convert from where nobody asks for one that the kernel can write."""
+        if not is_bit:
+            return plain(value, group.is_matrix)
+        return packed(value, group.is_matrix, groupings[0] if groupings else 1)
+
+    def _main(self, group: Group, stores: Mapping[ir.Value, tuple[Form, ...]]) -> Read:
+        """The main operand of a kernel and the form it is read in."""
+        node, matrix = group.anchor, group.is_matrix
+        if group.kind == "map":
+            assert group.start is not None
+            value = group.start
+            return Read(value, natural_view(value, matrix) if value in self.dense else plain(value, matrix))
+        value = node.inputs[0]
+        if group.kind == "pool":
+            if node.domain != ops.DOMAIN:
+                return Read(value, plain(value, matrix))
+            (written,) = stores.get(node.outputs[0]) or (packed(node.outputs[0], False),)
+            assert written.buffer is not None
+            return Read(value, packed(value, matrix, written.buffer.groups))
+        if matrix:
+            return Read(value, packed(value, True) if node.domain == ops.DOMAIN else plain(value, True))
+        return Read(value, self._image(node, value))
+
+    def _image(self, node: ir.Node, value: ir.Value) -> Form:
+        """The input image of a convolution, with a halo for its padding."""
+        window = window_of(node, weights_of(node).shape[2:])
+        fill = number(node, "pad_value", 0.0)
+        if node.domain == ops.DOMAIN:
+            form = packed(value, False, integer(node, "group", 1))
+            fill = -1.0 if fill == 0 else fill
+        else:
+            form = natural(value) if value in self.inputs else plain(value, False)
+        assert form.buffer is not None
+        if not any(window.pads):
+            return form
+        return of_buffer(replace(form.buffer, halo=Halo(*window.pads), halo_value=fill), matrix=False)
+
+    def _operands(self, group: Group) -> list[Read]:
+        """Run-time operands of an epilogue: channels-last, or as they are where the caller owns them."""
+        matrix = group.is_matrix
+        return [
+            Read(value, natural(value) if value in self.inputs and not matrix else plain(value, matrix))
+            for value in group.operands
+        ]
+
+
+def source_of(alias: ir.Node) -> ir.Value:
+    """The value that an alias node renames."""
+    source = alias.inputs[0]
+    assert source is not None
+    return source
+
+
+def weights_of(node: ir.Node) -> npt.NDArray[np.float32]:
+    """Constant weights of a convolution (OIHW) or matrix product ([K, O]).
+
+    Raises UnsupportedModel where they are computed at run time.
+    """
+    weights = constant_of(node.inputs[1])
+    if weights is None:
+        raise UnsupportedModel(
+            f"the weights of {node.op_type} are computed at run time",
+            node=node.name or "",
+            remedy="make them an initializer of the model",
+        )
+    return weights.astype(np.float32, copy=False)
+
+
+def _writes_dense(group: Group) -> bool:
+    """Whether the group makes natural forms: standard ops do, and aliases of anything."""
+    return group.kind == "alias" or group.kind == "generic" and not is_marked(group.anchor)
+
+
+def _generic_form(group: Group, value: ir.Value) -> Form:
+    """The form in which a region of standard ops reads or writes a value."""
+    if is_marked(group.anchor) and dtype_of(value) == "float32":
+        return plain(value, matrix=len(shape_of(value)) != 4)
+    return natural(value)

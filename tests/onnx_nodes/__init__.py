@@ -1,0 +1,1 @@
+"""The test cases that the ONNX package carries, through the whole compiler; `python -m tests.onnx_nodes` runs them."""
