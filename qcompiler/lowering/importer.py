@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import io
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
 
 import onnx
 from tvm.relax.frontend.onnx import from_onnx
@@ -13,6 +13,8 @@ from tvm.relax.frontend.onnx.onnx_frontend import _get_convert_map
 
 from qcompiler.errors import QCompilerError, UnsupportedModel
 from qcompiler.ir.ops import OPSET
+
+Result = TypeVar("Result")
 
 REMEDY = "replace the operator by supported ones, or cut the model before it"
 
@@ -31,21 +33,23 @@ def imported(model: onnx.ModelProto) -> Any:
     for node in model.graph.node:
         if node.op_type not in _get_convert_map():
             raise unsupported([node], f"TVM has no importer for it: {node.op_type}")
-    with foreign_errors(model):
-        _check_types(model)
-        return _import(model)
+    _check_types(model)
+    return _import(model)
 
 
-@contextlib.contextmanager
-def foreign_errors(model: onnx.ModelProto) -> Iterator[None]:
-    """Whatever TVM raises becomes the refusal of the model's nodes, with the first line of its reason."""
+def attempted(model: onnx.ModelProto, step: Callable[[], Result]) -> Result:
+    """The result of `step`; whatever TVM raises becomes the refusal of the model's nodes, with its first line.
+
+    What TVM held is let go before the refusal is raised: it has words to say then, too.
+    """
     try:
-        yield
+        return step()
     except QCompilerError:
         raise
     except Exception as error:
         lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-        raise unsupported(model.graph.node, lines[0] if lines else type(error).__name__) from error
+        reason = lines[0] if lines else type(error).__name__
+    raise unsupported(model.graph.node, reason)
 
 
 def _import(model: onnx.ModelProto) -> Any:

@@ -8,7 +8,7 @@ from math import prod
 import onnx_ir as ir
 from tvm.script.ir_builder import tirx as T
 
-from qcompiler.ir.view import dtype_of, integer, shape_of
+from qcompiler.ir.view import dtype_of, integer, number, shape_of
 from qcompiler.lowering.call import GenericCall
 from qcompiler.lowering.standard.frame import kernel, loop, operand, refuse
 from qcompiler.targets.vector.emit import Expr, write
@@ -39,6 +39,15 @@ def is_inf(node: ir.Node) -> GenericCall:
         return found
 
     return _mapped(node, detected)
+
+
+def thresholded_relu(node: ir.Node) -> GenericCall:
+    """ThresholdedRelu: a choice, where TVM multiplies infinities by 0."""
+    dtype = dtype_of(node.inputs[0]).name
+    if dtype not in _SUFFIX:
+        raise refuse(node, f"of {dtype} is not known", "cast the input to float32")
+    threshold = T.Cast(dtype, T.float32(number(node, "alpha", 1.0)))
+    return _mapped(node, lambda x: T.Select(x > threshold, x, T.Cast(dtype, T.float32(0))))
 
 
 def _mapped(node: ir.Node, function: Function) -> GenericCall:
