@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -9,11 +10,14 @@ import pytest
 import tvm
 from onnx import helper
 from tvm import relax
+from tvm.script.ir_builder import tirx as T
 
 from qcompiler.errors import UnsupportedModel
 from qcompiler.ir import oracle
 from qcompiler.lowering import importer, standard
 from qcompiler.lowering.quiet import quiet
+from qcompiler.lowering.safety import hazard
+from qcompiler.targets.vector.emit import Parameter, i64, prim_func, write
 from tests.lowering.region import Region, check, model
 
 Array = np.ndarray[Any, Any]
@@ -145,6 +149,7 @@ def test_reductions() -> None:
     specs: list[Any] = [
         (f"Reduce{op}", ["x", axes], {"keepdims": k}) for op in kinds for axes, k in [("a", 0), ("b", 1), ("c", 1)]
     ]
+    specs += [(f"Reduce{op}", ["x"], {}) for op in ("Max", "Sum")]
     for op in ("ArgMax", "ArgMin"):
         specs += [(op, ["x"], {"axis": axis, "select_last_index": last}) for axis in (0, 2, -1) for last in (0, 1)]
     specs += [(op, ["x"], {"axis": axis}) for op in ("Softmax", "LogSoftmax", "Hardmax") for axis in (0, 1, -1)]
@@ -231,6 +236,34 @@ def test_code_that_data_can_lead_astray_is_refused(op: str, monkeypatch: pytest.
         UnsupportedModel, match="node 'culprit'.*(computed from data and has no bounds|divided by data)"
     ):
         Region(proto)
+
+
+def test_bounds_of_both_ends_are_asked_for() -> None:
+    """The index of one load, bounded from below, from above, from both sides, and by a condition."""
+
+    def gather(bounded: Callable[[Any], Any], condition: Callable[[Any], Any] | None = None) -> str | None:
+        def body(buffers: list[Any], item: Any) -> None:
+            source, index, target = buffers
+            raw = index[item]
+            if condition is None:
+                write(target, source[bounded(raw)], item)
+            else:
+                write(target, T.if_then_else(condition(raw), source[bounded(raw)], T.float32(0)), item)
+
+        parameters = [
+            Parameter("x", "float32", 10, 64),
+            Parameter("i", "int64", 10, 64),
+            Parameter("y", "float32", 10, 64),
+        ]
+        return hazard(prim_func("f", parameters, body))
+
+    assert gather(lambda i: T.max(T.min(i, i64(9)), i64(0))) is None
+    assert gather(lambda i: i, lambda i: T.And(i >= i64(0), i < i64(10))) is None
+    wrong: list[Any] = [(lambda i: i,), (lambda i: T.min(i, i64(9)),), (lambda i: T.max(i, i64(0)),)]
+    wrong += [(lambda i: T.max(T.min(i, i64(10)), i64(0)),), (lambda i: i, lambda i: i < i64(10))]
+    wrong += [(lambda i: i, lambda i: T.Or(i >= i64(0), i < i64(10)))]
+    for case in wrong:
+        assert "has no bounds" in (gather(*case) or "")
 
 
 def test_code_that_looks_where_it_goes_is_not_refused() -> None:
