@@ -149,7 +149,7 @@ def test_reductions() -> None:
     specs: list[Any] = [
         (f"Reduce{op}", ["x", axes], {"keepdims": k}) for op in kinds for axes, k in [("a", 0), ("b", 1), ("c", 1)]
     ]
-    specs += [(f"Reduce{op}", ["x"], {}) for op in ("Max", "Sum")]
+    specs += [(f"Reduce{op}", ["x"], {"keepdims": k}) for op in ("Max", "Sum") for k in (0, 1)]
     for op in ("ArgMax", "ArgMin"):
         specs += [(op, ["x"], {"axis": axis, "select_last_index": last}) for axis in (0, 2, -1) for last in (0, 1)]
     specs += [(op, ["x"], {"axis": axis}) for op in ("Softmax", "LogSoftmax", "Hardmax") for axis in (0, 1, -1)]
