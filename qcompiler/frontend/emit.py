@@ -113,6 +113,9 @@ class Emitter:
             for name, value in values.items():
                 self.add_initializer(name, onnx.numpy_helper.from_array(value))
             return
+        if values is not None and node.op_type in ("Shape", "Size"):
+            ((name, value),) = values.items()
+            node = onnx.helper.make_node("Identity", [self.constant(value, "value", value.dtype)], [name], node.name)
         for name in filter(None, node.output):
             check_computed(self.element_type(name), f"output '{name}'", label(node))
         check_shapes(node, [self.shape(name) if name else () for name in node.input], self.shape(_first(node.output)))

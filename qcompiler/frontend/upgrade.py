@@ -15,7 +15,7 @@ import onnx
 from onnx import defs
 
 from qcompiler.errors import InvalidModel, UnsupportedModel
-from qcompiler.frontend import attributes
+from qcompiler.frontend import arithmetic, attributes, sequences
 from qcompiler.frontend.emit import Emitter
 from qcompiler.frontend.newer import drop_later_defaults
 from qcompiler.frontend.pools import pool
@@ -40,11 +40,10 @@ def upgrade(emitter: Emitter, node: onnx.NodeProto, opset: int) -> None:
     drop_later_defaults(node, opset)
     first, handler = _HANDLERS.get(node.op_type, (0, None))
     since, moved = _BECAME_INPUTS.get(node.op_type, (0, {}))
+    if opset < since:
+        _move_attributes(emitter, node, moved)
     if handler is not None and opset < first:
         handler(emitter, node, opset)
-    elif opset < since:
-        _move_attributes(emitter, node, moved)
-        emitter.place(node)
     else:
         emitter.place(node)
 
@@ -125,7 +124,16 @@ def _dropout(emitter: Emitter, node: onnx.NodeProto, opset: int) -> None:
     mask = [name for name in list(node.output)[1:] if name]
     emitter.op("Identity", node.input[:1], node.output[:1])
     if mask:
-        emitter.op("Dropout", node.input[:1], [emitter.fresh(f"{mask[0]}/data"), mask[0]])
+        kept = np.ones(emitter.shape(node.input[0]), np.bool_ if opset >= 10 else np.float32)
+        emitter.op("Identity", [emitter.constant(kept, "kept", kept.dtype)], mask)
+
+
+def _eye_like(emitter: Emitter, node: onnx.NodeProto, opset: int) -> None:
+    rows, columns = emitter.shape(node.input[0])
+    kind = attributes.integer(node, "dtype", emitter.element_type(node.input[0]))
+    dtype = onnx.helper.tensor_dtype_to_np_dtype(kind)
+    eye = np.eye(rows, columns, attributes.integer(node, "k", 0), dtype)
+    emitter.op("Identity", [emitter.constant(eye, "eye", dtype)], node.output)
 
 
 def _softmax(emitter: Emitter, node: onnx.NodeProto, opset: int) -> None:
@@ -214,7 +222,10 @@ def _group_normalization(emitter: Emitter, node: onnx.NodeProto, opset: int) -> 
 
 
 def _roi_align(emitter: Emitter, node: onnx.NodeProto, opset: int) -> None:
-    node.attribute.append(onnx.helper.make_attribute("coordinate_transformation_mode", "output_half_pixel"))
+    if attributes.text(node, "mode", "avg") != "avg":
+        raise UnsupportedModel("RoiAlign in mode max", node=label(node), remedy="use the mode avg")
+    if opset < 16:
+        node.attribute.append(onnx.helper.make_attribute("coordinate_transformation_mode", "output_half_pixel"))
     emitter.place(node)
 
 
@@ -261,9 +272,15 @@ _HANDLERS: dict[str, tuple[int, Callable[[Emitter, onnx.NodeProto, int], None]]]
     "QuantizeLinear": (_ANY, _quantize),
     "GridSample": (20, _grid_sample),
     "GroupNormalization": (21, _group_normalization),
-    "RoiAlign": (16, _roi_align),
+    "RoiAlign": (_ANY, _roi_align),
     "DFT": (20, _dft),
     "AveragePool": (_ANY, pool),
     "LpPool": (_ANY, pool),
     "MaxPool": (_ANY, pool),
+    "EyeLike": (_ANY, _eye_like),
+    "LpNormalization": (_ANY, arithmetic.lp_normalization),
+    "Mod": (_ANY, arithmetic.modulo),
+    "Pow": (_ANY, arithmetic.power),
+    "ReverseSequence": (_ANY, sequences.reverse_sequence),
+    "Softplus": (_ANY, arithmetic.softplus),
 }
