@@ -1,97 +1,99 @@
-"""Signs and roundings of real numbers: where correct code may land on either side, decided by rounding errors alone."""
+"""Where a graph jumps, and rounding errors alone may decide to which side.
+
+A jump is an op whose result changes all at once where its operand passes some number: a sign, a rounding, a comparison,
+an index of the largest. Correct code may land on either side where the operand is a sum of real numbers, for the order
+of the terms is not defined. It may not where the operand is exact: integers, and what single operations of IEEE
+arithmetic, each rounded once, make of exact values. A value behind a jump is exact again, given the side it took.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
-from dataclasses import dataclass
-from typing import Any
-
 import numpy as np
-import numpy.typing as npt
 import onnx_ir as ir
 
-from qcompiler.ir.layout import ELEMENTWISE
-from qcompiler.ir.view import constant_of, integer
+from qcompiler.ir.view import constant_of, dtype_of
 from qcompiler.passes.editing import is_op, is_quantized_op
+from qcompiler.passes.ranges import IntegerRanges
 
-Array = npt.NDArray[Any]
-Mask = npt.NDArray[np.bool_]
-
-# of the largest magnitude of what is rounded
-TIE = 1e-5
-
-_SIGNS = ("Binarize", "Sign")
-_ROUNDINGS = ("Round", "Floor", "Ceil")
-_FOLLOWED = (*ELEMENTWISE, "Cast", "DequantizeLinear")
-
-
-@dataclass(frozen=True)
-class Jump:
-    """A sign, or a rounding to integers, of the value `source` over `scale`: one number, or one for each of `axis`."""
-
-    op: str
-    source: str
-    scale: tuple[float, ...] = (1.0,)
-    axis: int = 1
-
-    def near(self, values: Array) -> Mask:
-        """Which numbers lie within `TIE` of a place where the result jumps; values: float, of `source`."""
-        distance, largest = self._distance(values)
-        near: Mask = distance <= TIE * largest
-        return near
-
-    def undecided(self, values: Array) -> int:
-        """How many of them are not on that place itself, which is decided."""
-        distance, largest = self._distance(values)
-        return int(np.sum((distance <= TIE * largest) & (distance > 0)))
-
-    def _distance(self, values: Array) -> tuple[Array, float]:
-        """Distance of every number from the next jump, and the largest magnitude of a number, in units of `scale`."""
-        shape = np.ones(values.ndim, np.int64)
-        if len(self.scale) > 1:
-            shape[self.axis] = -1
-        scaled = values / np.reshape(np.array(self.scale, values.dtype), shape)
-        largest = float(np.abs(scaled[np.isfinite(scaled)]).max(initial=0.0))
-        if self.op in _SIGNS:
-            return np.abs(scaled), largest
-        shifted = scaled - (0.0 if self.op in ("Floor", "Ceil") else 0.5)
-        return np.abs(shifted - np.rint(shifted)), largest
+_FIRST = (0,)
+_BOTH = (0, 1)
+# the operands at which a standard op jumps
+_JUMPING = {
+    **dict.fromkeys(("Sign", "Round", "Floor", "Ceil", "QuantizeLinear", "DynamicQuantizeLinear"), _FIRST),
+    **dict.fromkeys(("ArgMax", "ArgMin", "Hardmax", "TopK", "NonZero", "Shrink", "ThresholdedRelu", "IsInf"), _FIRST),
+    **dict.fromkeys(("Greater", "GreaterOrEqual", "Less", "LessOrEqual", "Equal", "Mod"), _BOTH),
+}
+_ROUNDED_ONCE = (
+    "Add", "Sub", "Mul", "Div", "Sqrt", "Reciprocal", "Abs", "Neg", "Relu", "Clip", "Max", "Min", "PRelu", "LeakyRelu",
+    "Where", "And", "Or", "Not", "Xor", "Mod", "Cast", "DequantizeLinear",
+)  # fmt: skip
+_MOVED = (
+    "Identity", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose", "Slice", "Gather", "Concat", "Split",
+    "Expand", "Tile", "Pad", "DepthToSpace", "SpaceToDepth", "MaxPool", "GlobalMaxPool", "ReduceMax", "ReduceMin",
+)  # fmt: skip
 
 
-def jumps(graph: ir.Graph) -> list[Jump]:
-    """All that `graph` takes of values that are not constant."""
-    return [jump for node in graph if (jump := _jump(node))]
+def sources(graph: ir.Graph, *, exact: bool) -> dict[str, ir.Value]:
+    """The operands of jumps that rounding errors may carry to the other side; with `exact`, also the exact ones."""
+    exactness = Exactness()
+    operands = {str(value.name): value for node in graph for value in jumping_operands(node)}
+    return {name: value for name, value in operands.items() if exact or not exactness.holds(value)}
 
 
-def jumps_before(graph: ir.Graph, stored: Collection[str]) -> dict[str, list[Jump]]:
-    """For every stored value, the jumps that its elements pass on the way from the stored values before it."""
-    values = {str(value.name): value for node in graph for value in node.outputs}
-    return {name: list(_above(values[name], stored)) for name in stored if name in values}
+def jumping_operands(node: ir.Node) -> list[ir.Value]:
+    """The real operands at which the result of `node` jumps."""
+    positions = _JUMPING.get(node.op_type, ()) if node.domain == "" else ()
+    if is_quantized_op(node, "Binarize", "Threshold") or _truncates(node) or _gives_positions(node):
+        positions = _FIRST
+    operands = [node.inputs[position] for position in positions if position < len(node.inputs)]
+    return [each for each in operands if each is not None and constant_of(each) is None and _is_real(each)]
 
 
-def _above(value: ir.Value, stored: Collection[str]) -> Iterator[Jump]:
-    seen, waiting = {value}, [value]
-    while waiting:
-        node = waiting.pop().producer()
-        jump = _jump(node) if node else None
-        if jump:
-            yield jump
-        if node and (jump or is_op(node, *_FOLLOWED)):
-            new = {each: None for each in node.inputs if each is not None and each.name not in stored}
-            waiting += [each for each in new if each not in seen]
-            seen |= new.keys()
+class Exactness:
+    """Which values of a graph the order of sums cannot change; ask in topological order to keep recursion shallow."""
+
+    def __init__(self) -> None:
+        self._ranges = IntegerRanges()
+        self._known: dict[ir.Value, bool] = {}
+
+    def holds(self, value: ir.Value) -> bool:
+        """Whether `value` is exact, given the sides that the jumps before it took."""
+        pending = [value]
+        while pending:
+            current = pending[-1]
+            node = current.producer()
+            operands = () if node is None else [i for i in node.inputs if i is not None]
+            missing = [each for each in operands if each not in self._known]
+            if current not in self._known and missing:
+                pending.extend(missing)
+                continue
+            pending.pop()
+            self._known.setdefault(current, self._compute(current, node))
+        return self._known[value]
+
+    def _compute(self, value: ir.Value, node: ir.Node | None) -> bool:
+        if node is None or not _is_real(value) or _lands(node):
+            return True
+        if self._ranges.codes(value) is not None:
+            return True
+        if is_op(node, "Conv", "MatMul") or is_quantized_op(node, "BinaryConv", "BinaryMatMul"):
+            return self._ranges.lattice(node) is not None
+        kept = is_op(node, *_ROUNDED_ONCE, *_MOVED) or is_quantized_op(node, "BinaryMaxPool")
+        return kept and all(self._known[each] for each in node.inputs if each is not None)
 
 
-def _jump(node: ir.Node) -> Jump | None:
-    source = node.inputs[0] if node.inputs else None
-    if source is None or constant_of(source) is not None:
-        return None
-    name = str(source.name)
-    if is_op(node, "QuantizeLinear"):
-        scale = constant_of(node.inputs[1])
-        # scales of blocks are two-dimensional
-        if scale is None or scale.ndim > 1:
-            return None
-        return Jump(node.op_type, name, tuple(scale.reshape(-1).tolist()), integer(node, "axis", 1))
-    known = is_op(node, "Sign", *_ROUNDINGS) or is_quantized_op(node, "Binarize")
-    return Jump(node.op_type, name) if known else None
+def _lands(node: ir.Node) -> bool:
+    """Whether the result is one of a few numbers, whichever side was taken."""
+    return is_op(node, "Sign", "Round", "Floor", "Ceil") or is_quantized_op(node, "Binarize", "Threshold")
+
+
+def _truncates(node: ir.Node) -> bool:
+    return is_op(node, "Cast") and not _is_real(node.outputs[0])
+
+
+def _gives_positions(node: ir.Node) -> bool:
+    return is_op(node, "MaxPool") and len(node.outputs) > 1
+
+
+def _is_real(value: ir.Value) -> bool:
+    return bool(np.issubdtype(dtype_of(value), np.floating))

@@ -2,18 +2,16 @@
 
 Step by step: the final graph runs in onnxruntime with every stored value as an output, the bundle runs one step at a
 time, and after each step what it stored is compared: codes exactly, floats within `BOUND` of the largest magnitude of
-the value. A sign or a rounding of a real number that rounding errors alone keep from the jump (passes/jumps.py) can
-fall either way in correct code; such ties are counted, and set to the reference's, so that the following steps are
-compared on equal inputs.
+the value. Where rounding errors alone decide a sign or a rounding (qcompiler/ties.py), the bundle may have taken the
+other side; such ties are counted and set to the reference's, so that what follows is compared on equal inputs.
 
-End to end: the outputs of the undisturbed run against those of the original file. Where the original itself has ties,
-its outputs are one of several right answers; then the comparison of the steps, and that of each pass
-(passes/checking.py), is the proof.
+End to end: the outputs after all steps, with ties decided as in the original file, are always within `BOUND` of its
+outputs. Whole runs on one thread and on two give these outputs too, where no tie falls otherwise.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -26,21 +24,23 @@ import onnx_ir as ir
 from qcompiler.bundle.stepping import Stepper
 from qcompiler.errors import QCompilerError, UsageError, VerificationFailed
 from qcompiler.ir import oracle
+from qcompiler.ir.cutting import computed_names
 from qcompiler.ir.program import Program, StoredValue, TensorInfo
-from qcompiler.passes.jumps import jumps, jumps_before
+from qcompiler.ties import BOUND, Aligned, Ties, explained, relative_difference, wrong_elements
 
 Array = npt.NDArray[Any]
 Inputs = Mapping[str, Array]
-Mask = npt.NDArray[np.bool_]
+Values = dict[str, Array]
 
-BOUND = 1e-4
 CODES = "bit-nhwc"
+THREADS = 2
+REMEDY = "please report the model; --save-ir shows the graph after each pass"
 
 
 class Runnable(Protocol):
     """A bundle as verification uses it."""
 
-    def run(self, inputs: Inputs) -> dict[str, Array]:
+    def run(self, inputs: Inputs, threads: int = 1) -> Values:
         """Outputs by name."""
         ...
 
@@ -53,37 +53,57 @@ class Reference:
     """The original file where onnxruntime can run it, and what the front end made of it."""
 
     def __init__(self, path: Path, canonical: ir.Model) -> None:
-        self._path = path
-        self._jumps = jumps(canonical.graph)
+        self._model = canonical
         self._names = [str(value.name) for value in canonical.graph.outputs]
-        self._canonical = oracle.Session(canonical, [*self._names, *(jump.source for jump in self._jumps)])
-        self._original: oracle.Session | None = None
+        self._canonical = oracle.Session(canonical, self._names)
+        self._aligned = Aligned(canonical, [*self._names, *computed_names(canonical)])
+        self._original = _Original(path)
 
-    def outputs(self, inputs: Inputs) -> tuple[dict[str, Array], int]:
-        """Outputs by name, and how many signs and roundings hung on rounding errors.
+    def outputs(self, inputs: Inputs) -> Values:
+        """Outputs by name.
 
         Raises VerificationFailed where the front end changed the results of a file that onnxruntime can run.
         """
-        values = self._canonical.run(inputs)
-        ties = sum(jump.undecided(values[jump.source]) for jump in set(self._jumps))
-        expected = self._run_original(inputs)
+        expected = self._original.outputs(inputs)
+        found = self._canonical.run(inputs)
         if expected is None:
-            return {name: values[name] for name in self._names}, ties
-        for name, array in expected.items():
-            difference = relative_difference(values[name], array)
-            if difference > BOUND and not ties:
-                raise VerificationFailed(
-                    f"reading the model changed output '{name}' by {difference:.3g} of its largest value",
-                    remedy="please report the model",
-                )
-        return expected, ties
+            return found
+        if not _within_bound(found, expected):
+            _require("reading the model", self.values(inputs), expected)
+        return expected
 
-    def _run_original(self, inputs: Inputs) -> dict[str, Array] | None:
+    def values(self, inputs: Inputs) -> Values:
+        """All values of the canonical graph by name, with ties decided as in the original file."""
+        known = self._original.values(inputs, computed_names(self._model)) or {}
+        return {**self._aligned.values({**known, **inputs}), **inputs}
+
+
+class _Original:
+    """The file as it is, in onnxruntime, if that can run it."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._sessions: dict[tuple[str, ...] | None, oracle.Session | None] = {}
+
+    def outputs(self, inputs: Inputs) -> Values | None:
+        """Outputs by name; None where onnxruntime does not run the file."""
+        return self._run(inputs, None)
+
+    def values(self, inputs: Inputs, names: Sequence[str]) -> Values | None:
+        """Those of the named values that the file computes."""
+        model = onnx.load(self._path)
+        own = {name for node in model.graph.node for name in node.output}
+        return self._run(inputs, tuple(name for name in names if name in own))
+
+    def _run(self, inputs: Inputs, names: tuple[str, ...] | None) -> Values | None:
         try:
-            if self._original is None:
-                self._original = oracle.Session(onnx.load(self._path))
-            return self._original.run(inputs)
+            if names not in self._sessions:
+                self._sessions[names] = None
+                self._sessions[names] = oracle.Session(onnx.load(self._path), names)
+            session = self._sessions[names]
+            return session.run(inputs) if session is not None else None
         except QCompilerError:
+            self._sessions[names] = None
             return None
 
 
@@ -114,27 +134,25 @@ def verify(bundle: Runnable, program: Program, final: ir.Model, reference: Refer
     Raises VerificationFailed where codes differ, or floats by more than BOUND, other than through ties; UsageError for
     inputs of other shapes.
     """
-    steps = _StepCheck(bundle, program, final)
-    count, codes, ties, largest = 0, 0, 0, 0.0
-    for sample in samples(inputs, program.inputs):
-        compared, tied = steps.check(sample)
-        (expected, near), found = reference.outputs(sample), bundle.run(sample)
-        for name, array in expected.items():
-            difference = relative_difference(found[name], array)
-            if difference > BOUND and not tied + near:
-                raise VerificationFailed(
-                    f"output '{name}' differs from onnxruntime by {difference:.3g} of its largest value, "
-                    f"more than {BOUND:g}",
-                    remedy="please report the model; --save-ir shows the graph after each pass",
-                )
-            largest = max(largest, difference)
-            # ties in the reference are worth a word only where they explain something
-            tied += near if difference > BOUND else 0
-        count, codes, ties = count + 1, codes + compared, ties + tied
-    return Verification(count, codes, ties, len(program.steps), largest)
+    return verify_samples(bundle, program, final, reference, samples(inputs, program.inputs))
 
 
-def samples(inputs: Inputs, tensors: Sequence[TensorInfo]) -> Iterator[dict[str, Array]]:
+def verify_samples(
+    bundle: Runnable, program: Program, final: ir.Model, reference: Reference, given: Iterable[Inputs]
+) -> Verification:
+    """As `verify`, on one dict of inputs per sample."""
+    check = _Check(bundle, program, final, reference)
+    results = [check(sample) for sample in given]
+    return Verification(
+        samples=len(results),
+        codes=sum(each.codes for each in results),
+        ties=sum(each.ties for each in results),
+        steps=len(program.steps),
+        largest=max(each.largest for each in results),
+    )
+
+
+def samples(inputs: Inputs, tensors: Sequence[TensorInfo]) -> Iterator[Values]:
     """One dict per sample; every array is [S * n, ...] for a tensor of shape [n, ...], with the same S throughout."""
     counts = set()
     for tensor in tensors:
@@ -157,70 +175,86 @@ def samples(inputs: Inputs, tensors: Sequence[TensorInfo]) -> Iterator[dict[str,
         }
 
 
-def relative_difference(found: Array, expected: Array) -> float:
-    """Largest difference over the largest finite magnitude of `expected`; infinite where NaN or infinity disagree."""
-    if expected.dtype.kind != "f":
-        return 0.0 if np.array_equal(found, expected) else float("inf")
-    finite = np.isfinite(expected)
-    if not np.array_equal(finite, np.isfinite(found)) or not np.array_equal(
-        expected[~finite], found[~finite], equal_nan=True
-    ):
-        return float("inf")
-    if not finite.any():
-        return 0.0
-    difference = np.abs(found[finite].astype(np.float64) - expected[finite])
-    return float(difference.max() / max(float(np.abs(expected[finite]).max()), 1e-30))
+class _Check:
+    """Runs a bundle beside its final graph and the reference, sample by sample."""
 
-
-class _StepCheck:
-    """Runs a bundle one step at a time beside its final graph."""
-
-    def __init__(self, bundle: Runnable, program: Program, final: ir.Model) -> None:
+    def __init__(self, bundle: Runnable, program: Program, final: ir.Model, reference: Reference) -> None:
         self._bundle = bundle
         self._program = program
-        names = {value.name for step in program.steps for value in step.values}
-        self._jumps = jumps_before(final.graph, names)
-        sources = {jump.source for found in self._jumps.values() for jump in found}
-        self._final = oracle.Session(final, sorted(names | sources))
+        self._reference = reference
+        stored = {value.name for step in program.steps for value in step.values}
+        self._ties = Ties(final, stored)
+        self._ties_of_aligned = Ties(final, stored, exact=True)
+        outputs = [tensor.name for tensor in program.outputs]
+        wanted = list(dict.fromkeys([*outputs, *sorted(stored), *self._ties_of_aligned.sources]))
+        self._final = oracle.Session(final, wanted)
+        self._aligned = Aligned(final, wanted)
 
-    def check(self, inputs: Inputs) -> tuple[int, int]:
-        """Codes compared, and ties among them."""
-        reference = self._final.run(inputs)
+    def __call__(self, inputs: Inputs) -> Verification:
+        """Verify one sample."""
+        expected = self._reference.outputs(inputs)
+        values, ties = self._final.run(inputs), self._ties
+        if not _within_bound(values, expected):
+            values, ties = self._aligned.values(self._reference.values(inputs)), self._ties_of_aligned
+            _require("rewriting the graph", values, expected)
         stepper = self._bundle.stepper(inputs)
-        codes = ties = 0
+        codes, tied = self._steps(stepper, {**values, **inputs}, ties)
+        largest = _largest_difference(stepper.outputs(), expected)
+        whole = self._bundle.run(inputs)
+        if not tied:
+            largest = max(largest, _largest_difference(whole, expected))
+        for name, array in self._bundle.run(inputs, THREADS).items():
+            if not np.array_equal(array, whole[name], equal_nan=array.dtype.kind == "f"):
+                raise VerificationFailed(f"output '{name}' depends on the number of threads", remedy=REMEDY)
+        return Verification(1, codes, tied, len(self._program.steps), largest)
+
+    def _steps(self, stepper: Stepper, reference: Inputs, ties: Ties) -> tuple[int, int]:
+        """Codes compared, and ties set to the reference's."""
+        codes = tied = 0
+        others: list[Values] | None = None
         for index, step in enumerate(self._program.steps):
             stepper.run_steps(index, index + 1)
             for value in step.values:
                 expected, found = reference[value.name].reshape(value.shape), stepper.value(value)
-                wrong = _wrong(value, found, expected)
-                codes += found.size if value.layout == CODES else 0
+                exactly = value.layout == CODES
+                codes += found.size if exactly else 0
+                wrong = wrong_elements(found, expected, exactly=exactly)
                 if not wrong.any():
                     continue
-                if not np.all(self._near(value, reference)[wrong]):
+                others = list(ties.others(reference)) if others is None else others
+                if not explained(found, wrong, value.name, others, exactly=exactly):
                     raise _failure(self._program, index, value, found, expected)
                 stepper.overwrite(value, expected)
-                ties += int(wrong.sum())
-        return codes, ties
-
-    def _near(self, value: StoredValue, reference: Mapping[str, Array]) -> Mask:
-        """Elements of `value` that a tie may have tipped."""
-        near = np.zeros(value.shape, np.bool_)
-        for jump in self._jumps.get(value.name, ()):
-            source = reference[jump.source]
-            if source.size == near.size:
-                near |= jump.near(source).reshape(value.shape)
-        return near
+                tied += int(wrong.sum())
+        return codes, tied
 
 
-def _wrong(value: StoredValue, found: Array, expected: Array) -> Mask:
-    """The codes that differ, or the floats by more than BOUND; all True where NaN or infinity disagree."""
-    wrong: Mask = np.ones(found.shape, np.bool_)
-    if value.layout == CODES or expected.dtype.kind != "f":
-        wrong = found != expected
-    elif np.isfinite(difference := relative_difference(found, expected)):
-        largest = np.abs(expected[np.isfinite(expected)]).max(initial=0.0)
-        wrong = np.abs(found - expected) > (BOUND * largest if difference > BOUND else np.inf)
-    return wrong
+def _within_bound(found: Inputs, expected: Inputs) -> bool:
+    return all(relative_difference(found[name], array) <= BOUND for name, array in expected.items())
+
+
+def _largest_difference(found: Inputs, expected: Inputs) -> float:
+    """The largest difference of an output, within the bound."""
+    largest = 0.0
+    for name, array in expected.items():
+        difference = relative_difference(found[name], array)
+        if difference > BOUND:
+            raise VerificationFailed(
+                f"output '{name}' differs from onnxruntime by {difference:.3g} of its largest value, "
+                f"more than {BOUND:g}",
+                remedy=REMEDY,
+            )
+        largest = max(largest, difference)
+    return largest
+
+
+def _require(what: str, found: Inputs, expected: Inputs) -> None:
+    for name, array in expected.items():
+        difference = relative_difference(found[name], array)
+        if difference > BOUND:
+            raise VerificationFailed(
+                f"{what} changed output '{name}' by {difference:.3g} of its largest value", remedy=REMEDY
+            )
 
 
 def _failure(program: Program, index: int, value: StoredValue, found: Array, expected: Array) -> QCompilerError:
@@ -230,7 +264,5 @@ def _failure(program: Program, index: int, value: StoredValue, found: Array, exp
     else:
         what = f"value '{value.name}' differs by {relative_difference(found, expected):.3g} of its largest value"
     return VerificationFailed(
-        f"step {index} ({step.op}): {what}",
-        node=step.nodes[0] if step.nodes else "",
-        remedy="please report the model; --save-ir shows the graph after each pass",
+        f"step {index} ({step.op}): {what}", node=step.nodes[0] if step.nodes else "", remedy=REMEDY
     )

@@ -24,6 +24,7 @@ from qcompiler.frontend.signature import fixed_inputs
 from qcompiler.frontend.structure import check_definitions
 from qcompiler.frontend.tensors import MAX_STORED_BYTES, check_passed, read_external_data
 from qcompiler.ir.ops import DOMAIN, IR_VERSION, OPSET, attach_functions
+from qcompiler.ir.plausible import check_constants
 
 _CHECKED_BYTES = 2**16
 
@@ -51,6 +52,7 @@ def _canonical(model: onnx.ModelProto, shapes: Mapping[str, tuple[int, ...]]) ->
     proto = _assembled(graph.name or "graph", emitter, inputs, outputs)
     _check(proto)
     result = ir.from_proto(proto)
+    check_constants(result.graph)
     attach_functions(result)
     return result
 

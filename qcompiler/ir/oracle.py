@@ -123,6 +123,7 @@ def _start(proto: onnx.ModelProto) -> ort.InferenceSession:
     options.intra_op_num_threads = _THREADS
     options.inter_op_num_threads = 1
     options.log_severity_level = 4
+    ort.set_default_logger_severity(4)
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     if proto.ByteSize() > _PROTOBUF_LIMIT:
         raise UnsupportedModel("the graph holds more than 2 GiB of constants", remedy="use a smaller model")

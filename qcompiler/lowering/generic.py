@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import io
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -21,25 +20,10 @@ from tvm import relax, s_tir, tirx
 from tvm.relax.frontend.onnx import from_onnx
 
 from qcompiler.errors import UnsupportedModel
+from qcompiler.lowering.call import GenericCall
 from qcompiler.lowering.identities import with_identities
 
 LANES = 16
-
-
-@dataclass(frozen=True)
-class GenericCall:
-    """One PrimFunc over plain pointers: f(*inputs, *outputs, *temporaries, begin, end).
-
-    inputs: region input names, names of earlier calls' outputs, or constants. temporaries: bytes of each.
-    """
-
-    function: Any
-    inputs: tuple[str | npt.NDArray[Any], ...]
-    outputs: tuple[str, ...]
-    output_bytes: tuple[int, ...]
-    temporaries: tuple[int, ...]
-    items: int
-    ops: str
 
 
 def lower_region(model: onnx.ModelProto) -> tuple[GenericCall, ...]:

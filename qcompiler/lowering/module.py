@@ -133,6 +133,7 @@ class _VariantBuilder:
             for read in work.reads
         ]
         arguments += [_argument(place_of(item), self.offsets) for item in (*work.writes, *work.temporaries)]
+        arguments += [Argument("fault", 0)] if work.call.faults else []
         return Call(symbol, "tvm", tuple(arguments), work.call.items)
 
 
@@ -162,7 +163,8 @@ def _step_info(work: Work, offsets: dict[Slot, int]) -> StepInfo:
     values = tuple(_stored_value(item, offsets) for item in written(work))
     problem = work.problem if isinstance(work, KernelWork) else None
     if not isinstance(problem, Conv2d):
-        return StepInfo(nodes, work.op, 0, 0, 0, _traffic(work), note, values)
+        faults = work.call.faults if isinstance(work, GenericWork) else ()
+        return StepInfo(nodes, work.op, 0, 0, 0, _traffic(work), note, values, faults)
     bits = 1 if problem.x.dtype == "bit" else 32
     weights = work.constants.weights if isinstance(work, KernelWork) else None
     w_bits = 1 if weights is not None and _is_binary(weights) else 32

@@ -18,7 +18,7 @@ from qcompiler.bundle.toolchain import emulator_for
 from qcompiler.errors import QCompilerError, UnsupportedCpu
 from qcompiler.ir.program import TensorInfo
 from qcompiler.pipeline import UNVERIFIED
-from qcompiler.verify import BOUND, relative_difference
+from qcompiler.ties import BOUND, relative_difference
 from tests.end_to_end.test_shared_models import MODELS, manifest
 from tests.networks import binary_cnn
 from tests.targets.emulated import COMPILERS, missing

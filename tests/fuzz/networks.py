@@ -16,6 +16,7 @@ from tests.fuzz.net import Net, Network, Rejected, Value
 Step = Callable[[Draw, Net], Value]
 
 OPSETS = (17, 13, 18, 21)
+NAMINGS = ("v{}", "/block.{}/Conv_output_0", "model/layer:{}")
 MOST_STEPS = 14
 MOST_OUTPUTS = 8
 
@@ -47,6 +48,9 @@ STEPS: tuple[Step, ...] = (
     shapes.channel_shuffle,
     shapes.gather,
     shapes.expand,
+    shapes.blocks_of_pixels,
+    shapes.tile,
+    shapes.computed_reshape,
     *[layers.matmul] * 2,
     layers.gemm,
     layers.depthwise,
@@ -67,6 +71,7 @@ STEPS: tuple[Step, ...] = (
     pools.global_pool,
     pools.reduction,
     pools.softmax,
+    pools.largest,
     shapes.blur,
     *[blocks.two_signs] * 2,
     blocks.dense,
@@ -82,7 +87,8 @@ _GRIDS = (Grid(1.0, 2.0), Grid(1.0, 1.0), Grid(0.5, 2.0), Grid(0.25, 1.0), Grid(
 @st.composite
 def networks(draw: Draw) -> Network:
     """A network of one or two inputs and up to a dozen steps."""
-    net = Net(choice(draw, OPSETS), number(draw, 0, 999))
+    naming = choice(draw, NAMINGS) if chance(draw, 4) else NAMINGS[0]
+    net = Net(choice(draw, OPSETS), number(draw, 0, 999), naming, chance(draw, 5))
     for _ in range(2 if chance(draw, 5) else 1):
         _input(draw, net)
     draw(st.lists(_step(net), min_size=4, max_size=MOST_STEPS))

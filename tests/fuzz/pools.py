@@ -69,6 +69,14 @@ def softmax(draw: Draw, net: Net) -> Value:
     return net.add(choice(draw, ("Softmax", "LogSoftmax")), x, grid=None, axis=choice(draw, (-1, 1)))
 
 
+def largest(draw: Draw, net: Net) -> Value:
+    """ArgMax or ArgMin along an axis, which ends a network; of equal elements it takes the first."""
+    x = a_value(draw, net, lambda value: value.rank >= 2 and value.grid is not None)
+    axis = number(draw, 1, x.rank - 1)
+    (name,) = net.node(choice(draw, ("ArgMax", "ArgMin")), x, axis=axis, keepdims=number(draw, 0, 1))
+    return net.end(name, net.shape(name), Grid(1.0, float(x.shape[axis])))
+
+
 def _window(draw: Draw, x: Value) -> dict[str, Any]:
     spatial = x.rank - 2
     kernel = [choice(draw, [k for k in (2, 3, 1) if k <= size] or [1]) for size in x.shape[2:]]

@@ -165,6 +165,35 @@ def gather(draw: Draw, net: Net) -> Value:
     return net.alike("Gather", x, indices[0] if len(indices) == 1 else indices, axis=axis)
 
 
+def blocks_of_pixels(draw: Draw, net: Net) -> Value:
+    """DepthToSpace or SpaceToDepth."""
+    x = a_value(draw, net, lambda value: value.rank == 4)
+    if x.shape[1] % 4 == 0 and not chance(draw, 3):
+        return net.alike("DepthToSpace", x, blocksize=2, mode=choice(draw, ("DCR", "CRD")))
+    if x.shape[2] % 2 or x.shape[3] % 2:
+        raise Rejected
+    return net.alike("SpaceToDepth", x, blocksize=2)
+
+
+def tile(draw: Draw, net: Net) -> Value:
+    """The value repeated along one axis."""
+    x = a_value(draw, net, lambda value: value.rank >= 2)
+    repeats = np.ones(x.rank, np.int64)
+    repeats[number(draw, 1, x.rank - 1)] = 2
+    return net.alike("Tile", x, repeats)
+
+
+def computed_reshape(draw: Draw, net: Net) -> Value:
+    """x.view(x.size(0), -1) as torch leaves it: a shape that is computed from the value's own."""
+    x = a_value(draw, net, lambda value: value.rank >= 2)
+    (shape,) = net.node("Shape", x)
+    (batch,) = net.node("Gather", shape, np.int64(0), axis=0)
+    (first,) = net.node("Unsqueeze", batch, np.int64([0]))
+    (wanted,) = net.node("Concat", first, np.int64([-1]), axis=0)
+    (name,) = net.node("Reshape", x, wanted, shape=(x.shape[0], x.size // x.shape[0]))
+    return net.keep(name, x.grid, clear=x.clear)
+
+
 def _shapes(x: Value) -> list[tuple[int, ...]]:
     """Shapes that a Reshape may give: merged neighbours, split extents, the batch among them, exchanged extents."""
     shape, found = x.shape, []

@@ -99,4 +99,4 @@ def test_channels_that_fill_words_lie_alike_in_any_groups() -> None:
     packed = Buffer(1, 2, 2, 128, "bit")
     assert layout_of(packed, matrix=False) == layout_of(replace(packed, groups=4), matrix=False)
     assert layout_of(packed, matrix=False) != layout_of(replace(packed, groups=8), matrix=False)
-    assert layout_of(replace(packed, c=3), matrix=True) == Layout("bit", (Loop(2, 3), Loop(3, 1, 0, 29)))
+    assert layout_of(replace(packed, h=1, c=3), matrix=True) == Layout("bit", (Loop(2, 3), Loop(3, 1, 0, 29)))

@@ -147,9 +147,11 @@ NETWORKS = {
         2,
     ),
     "input_is_output": (
-        "g (float[2,3] x) => (float[2,3] y, float[2,3] z) { y = Identity (x) z = Relu (x) }",
-        {},
-        1,
+        """g (float[2,3] x, bool[3] m, int64[2,1] i) => (float[2,3] y, float[2,3] z, bool[3] n, int64[1,2] j) {
+            y = Identity (x) z = Relu (x) n = Identity (m) j = Reshape (i, shape)
+        }""",
+        {"shape": np.array([1, 2])},
+        4,
     ),
 }
 

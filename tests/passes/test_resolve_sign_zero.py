@@ -201,3 +201,13 @@ def test_no_sign_of_zero_is_taken_for_another(tmp_path, proto):
     for x in zero_hitting([int(size) for size in model.graph.inputs[0].shape]):
         for name, expected in before.run({"x": x}).items():
             np.testing.assert_array_equal(after.run({"x": x})[name], expected)
+
+
+def test_a_channel_without_weights_is_its_bias():
+    """The other channel sums pixels up, and its trained bias is no multiple of their unit."""
+    weights = np.zeros((2, 2, 1, 1), np.float32)
+    weights[0] = [[[0.5]], [[-0.75]]]
+    text = f"g (float[1, 2, 6, 6] x) => (y) {{ c = Conv (x, w)\n v = Add (c, b)\n {SIGN} }}"
+    for bias, resolved in (([0.3, 0.25], 1), ([0.3, 0.0], 0), ([0.25, 0.25], 0)):
+        b = np.asarray(bias, np.float32).reshape(1, 2, 1, 1)
+        assert apply(ResolveSignZero(), graph(text, w=weights, b=b)).rewrites == resolved

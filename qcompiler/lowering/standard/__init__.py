@@ -1,0 +1,47 @@
+"""Standard operators with kernels of our own: those that TVM lacks or gets wrong, and those with run-time indices.
+
+A lowering takes a node of the graph and gives one call. To add one: a function in the file of its family, a line in
+the table, and a test against onnxruntime in tests/lowering/standard.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import onnx_ir as ir
+
+from qcompiler.ir.layout import is_marked
+from qcompiler.lowering.call import GenericCall
+from qcompiler.lowering.standard import columns, gather, integers, recurrent, resize, scatter
+from qcompiler.lowering.standard.copy import copied
+
+__all__ = ["LOWERINGS", "copied", "lowered"]
+
+LOWERINGS: Mapping[str, Callable[[ir.Node], GenericCall | None]] = {
+    "BitShift": integers.shift,
+    "CumSum": columns.cum_sum,
+    "Div": integers.divide,
+    "GRU": recurrent.recurrent,
+    "Gather": gather.gather,
+    "GatherElements": gather.gather_elements,
+    "GatherND": gather.gather_nd,
+    "LSTM": recurrent.recurrent,
+    "MaxUnpool": scatter.max_unpool,
+    "Mod": integers.modulo,
+    "OneHot": columns.one_hot,
+    "Pow": integers.power,
+    "RNN": recurrent.recurrent,
+    "Resize": resize.resize,
+    "ScatterElements": scatter.scatter_elements,
+    "ScatterND": scatter.scatter_nd,
+    "TopK": columns.top_k,
+}
+
+
+def lowered(node: ir.Node) -> GenericCall | None:
+    """The node as a call of a kernel of ours; None where it is left to TVM.
+
+    Raises UnsupportedModel where neither can do it.
+    """
+    lowering = LOWERINGS.get(node.op_type) if node.domain == "" and not is_marked(node) else None
+    return lowering(node) if lowering is not None else None

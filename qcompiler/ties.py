@@ -1,0 +1,168 @@
+"""Comparing two evaluations of the same network although signs and roundings may fall either way in both.
+
+A tie is an element that rounding errors alone keep from a jump (passes/jumps.py). It excuses what can come of it: the
+element's value on the other side of the jump, and nothing else. What follows is compared with the tie decided alike.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx_ir as ir
+
+from qcompiler.ir.cutting import Pieces, computed_names
+from qcompiler.ir.view import dtype_of, shape_of
+from qcompiler.passes.jumps import jumping_operands, sources
+
+Array = npt.NDArray[Any]
+Values = Mapping[str, Array]
+Mask = npt.NDArray[np.bool_]
+
+BOUND = 1e-4
+# of the largest magnitude of what jumps
+TIE = 1e-5
+# all up, all down, the smallest to 0, and the rest at random
+_PATTERNS = 9
+
+
+def relative_difference(found: Array, expected: Array) -> float:
+    """Largest difference over the largest finite magnitude of `expected`; infinite where NaN or infinity disagree."""
+    if found.shape != expected.shape or found.dtype.kind != expected.dtype.kind:
+        return float("inf")
+    if expected.dtype.kind != "f":
+        return 0.0 if np.array_equal(found, expected) else float("inf")
+    finite = np.isfinite(expected)
+    if not np.array_equal(finite, np.isfinite(found)) or not np.array_equal(
+        expected[~finite], found[~finite], equal_nan=True
+    ):
+        return float("inf")
+    if not finite.any():
+        return 0.0
+    difference = np.abs(found[finite].astype(np.float64) - expected[finite])
+    return float(difference.max() / max(float(np.abs(expected[finite]).max()), 1e-30))
+
+
+def wrong_elements(found: Array, expected: Array, *, exactly: bool) -> Mask:
+    """The elements that differ, or unless `exactly` or not real by more than BOUND of the largest magnitude."""
+    if exactly or expected.dtype.kind != "f":
+        return np.asarray((found != expected) & ~(_nan(found) & _nan(expected)))
+    largest = np.abs(expected[np.isfinite(expected)]).max(initial=0.0)
+    with np.errstate(invalid="ignore"):
+        close = np.abs(found.astype(np.float64) - expected) <= BOUND * max(float(largest), 1e-30)
+    return np.asarray(~close & (found != expected) & ~(_nan(found) & _nan(expected)))
+
+
+class Ties:
+    """What the values `given` of a graph become where jumps between them fall the other way.
+
+    exact: whether that may happen at exact values too, because they are compared with those of a graph that rounds.
+    """
+
+    def __init__(self, model: ir.Model, given: Collection[str], *, exact: bool = False) -> None:
+        self._model = model
+        self._given = frozenset(given)
+        self._wanted = sorted(self._given & set(computed_names(model)))
+        found = sources(model.graph, exact=exact)
+        behind_others = {name for name, value in found.items() if self._behind_a_jump(value, found)}
+        # a jump behind another one tips by itself, or because of the other
+        self._levels = [sorted(found), sorted(found.keys() - behind_others)][: 2 if behind_others else 1]
+        self._pieces: list[Pieces] = []
+
+    @property
+    def sources(self) -> list[str]:
+        """The values that `others` needs beside the given ones: where rounding errors may decide."""
+        return self._levels[0]
+
+    def others(self, values: Values) -> Iterator[dict[str, Array]]:
+        """What given values can be instead, by name; values: of all inputs, given values and sources."""
+        if not self.sources:
+            return
+        if not self._pieces:
+            self._pieces = [Pieces(self._model, {*self._given, *each}, self._wanted) for each in self._levels]
+        random = np.random.default_rng(0)
+        for pieces, level in zip(self._pieces, self._levels, strict=True):
+            for pattern in range(_PATTERNS):
+                moved = {name: _moved(values[name], pattern, random) for name in level}
+                found = pieces.run({**values, **moved})
+                yield {name: array for name, array in found.items() if not np.array_equal(array, values[name])}
+
+    def _behind_a_jump(self, start: ir.Value, others: Collection[str]) -> bool:
+        """Whether a source is computed from another jump without passing a given value."""
+        seen, waiting = {start}, [start]
+        while waiting:
+            value = waiting.pop()
+            node = value.producer() if value.name not in self._given or value is start else None
+            if node is None:
+                continue
+            if any(each.name in others for each in jumping_operands(node)):
+                return True
+            new = [each for each in node.inputs if each is not None and each not in seen]
+            seen.update(new)
+            waiting += new
+        return False
+
+
+def _moved(values: Array, pattern: int, random: np.random.Generator) -> Array:
+    """All values up, all down, to 0, or each either way, as far as rounding errors may carry them."""
+    size = TIE * float(np.abs(values[np.isfinite(values)]).max(initial=0.0))
+    if pattern == 2:
+        return np.where(np.abs(values) <= size, np.zeros((), values.dtype), values)
+    sides = (1.0, -1.0)[pattern] if pattern < 2 else random.choice((-1.0, 1.0), values.shape)
+    return np.asarray(values + np.asarray(size * sides, values.dtype), values.dtype)
+
+
+class Aligned:
+    """A graph evaluated beside another one of the same meaning, with every tie decided as there.
+
+    What both compute is compared, given that all before it is equal, and the other's is used from there on. A value
+    that differs by more than ties explain is not taken for the same, and is left to what follows.
+    """
+
+    def __init__(self, model: ir.Model, wanted: Sequence[str]) -> None:
+        self._model = model
+        self._wanted = list(wanted)
+        outputs = {str(value.name) for value in model.graph.outputs}
+        self._values = {
+            str(value.name): value for node in model.graph for value in node.outputs if value.name not in outputs
+        }
+
+    def values(self, upstream: Values) -> dict[str, Array]:
+        """All that is wanted, from `upstream`: the graph's inputs, and what the other graph computes by name."""
+        shared = {name for name, array in upstream.items() if self._fits(name, array)}
+        while True:
+            ties = Ties(self._model, shared, exact=True)
+            wanted = list(dict.fromkeys([*self._wanted, *sorted(shared), *ties.sources]))
+            values = Pieces(self._model, shared, wanted).run(upstream)
+            decided = {**values, **{name: upstream[name] for name in shared}}
+            unlike = _unlike(shared, values, upstream, ties, decided)
+            if not unlike:
+                return decided
+            shared -= unlike
+
+    def _fits(self, name: str, array: Array) -> bool:
+        value = self._values.get(name)
+        return value is not None and (shape_of(value), dtype_of(value)) == (array.shape, array.dtype)
+
+
+def _unlike(shared: Collection[str], values: Values, upstream: Values, ties: Ties, decided: Values) -> set[str]:
+    """Names of the values that are not the same in both, ties apart."""
+    wrong = {name: wrong_elements(values[name], upstream[name], exactly=False) for name in shared}
+    suspects = {name: mask for name, mask in wrong.items() if mask.any()}
+    others = list(ties.others({**upstream, **decided})) if suspects else []
+    return {name for name, mask in suspects.items() if not explained(upstream[name], mask, name, others, exactly=False)}
+
+
+def explained(found: Array, wrong: Mask, name: str, others: Sequence[Values], *, exactly: bool) -> bool:
+    """Whether every wrong element is what a tie can make of it; others: see `Ties.others`."""
+    left = wrong.copy()
+    for values in others:
+        if name in values and left.any():
+            left &= wrong_elements(found, values[name].reshape(found.shape), exactly=exactly)
+    return not left.any()
+
+
+def _nan(array: Array) -> Mask:
+    return np.isnan(array) if array.dtype.kind == "f" else np.zeros(array.shape, np.bool_)
