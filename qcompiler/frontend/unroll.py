@@ -10,6 +10,7 @@ import onnx
 from qcompiler.errors import InvalidModel, UnsupportedModel
 from qcompiler.frontend import attributes
 from qcompiler.frontend.emit import Emitter
+from qcompiler.frontend.read import MAX_NODES
 from qcompiler.frontend.structure import label
 
 # The number of an iteration and the canonical names of the body's inputs; those of its outputs.
@@ -31,6 +32,7 @@ def scan(emitter: Emitter, node: onnx.NodeProto, body: onnx.GraphProto, iterate:
             f"Scan over sequences of lengths {sorted(lengths)}", node=label(node), remedy="use one length"
         )
     (length,) = lengths
+    _check_length(node, body, length)
     steps: list[list[str]] = []
     for index in range(length):
         elements = [
@@ -57,7 +59,9 @@ def loop(emitter: Emitter, node: onnx.NodeProto, body: onnx.GraphProto, iterate:
     states = list(node.input)[2:]
     _check_counts(node, body, len(states) + 2, len(node.output) + 1, 1)
     steps: list[list[str]] = []
-    for index in range(int(trips.reshape(-1)[0]) if bool(going) else 0):
+    length = int(trips.reshape(-1)[0]) if bool(going) else 0
+    _check_length(node, body, length)
+    for index in range(length):
         first = [emitter.constant(index, "iteration", np.int64), emitter.constant(True, "condition", np.bool_)]
         condition, *results = iterate(index, [*first, *states])
         states, collected = results[: len(states)], results[len(states) :]
@@ -88,6 +92,15 @@ def _check_counts(node: onnx.NodeProto, body: onnx.GraphProto, inputs: int, outp
             f" and {outputs}",
             node=label(node),
             remedy="export the model again",
+        )
+
+
+def _check_length(node: onnx.NodeProto, body: onnx.GraphProto, length: int) -> None:
+    if length * len(body.node) > MAX_NODES:
+        raise UnsupportedModel(
+            f"{node.op_type} expands to {length} times {len(body.node)} nodes, expected at most {MAX_NODES}",
+            node=label(node),
+            remedy="use shorter sequences",
         )
 
 

@@ -124,8 +124,9 @@ def _dropout(emitter: Emitter, node: onnx.NodeProto, opset: int) -> None:
     mask = [name for name in list(node.output)[1:] if name]
     emitter.op("Identity", node.input[:1], node.output[:1])
     if mask:
-        kept = np.ones(emitter.shape(node.input[0]), np.bool_ if opset >= 10 else np.float32)
-        emitter.op("Identity", [emitter.constant(kept, "kept", kept.dtype)], mask)
+        dtype = np.bool_ if opset >= 10 else np.float32
+        kept = emitter.constant(np.ones(emitter.shape(node.input[0])), "kept", dtype)
+        emitter.op("Identity", [kept], mask)
 
 
 def _eye_like(emitter: Emitter, node: onnx.NodeProto, opset: int) -> None:
