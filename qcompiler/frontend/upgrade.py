@@ -21,6 +21,7 @@ from qcompiler.frontend.newer import drop_later_defaults
 from qcompiler.frontend.pools import pool
 from qcompiler.frontend.structure import label
 from qcompiler.frontend.tensors import TWO_BIT_RANGES
+from qcompiler.frontend.transposed import conv_transpose
 
 _REDUCTIONS = ("L1", "L2", "LogSum", "LogSumExp", "Max", "Mean", "Min", "Prod", "SumSquare")
 # Attributes that became inputs: operator -> (first opset with the input, {attribute: input position}).
@@ -278,6 +279,7 @@ _HANDLERS: dict[str, tuple[int, Callable[[Emitter, onnx.NodeProto, int], None]]]
     "AveragePool": (_ANY, pool),
     "LpPool": (_ANY, pool),
     "MaxPool": (_ANY, pool),
+    "ConvTranspose": (_ANY, conv_transpose),
     "EyeLike": (_ANY, _eye_like),
     "LpNormalization": (_ANY, arithmetic.lp_normalization),
     "Mod": (_ANY, arithmetic.modulo),
