@@ -18,6 +18,8 @@ from qcompiler.ir.ops import OPSET
 
 # Defined by functions, and unknown to shape inference or to code generation.
 _ALWAYS = frozenset({"Celu", "MeanVarianceNormalization", "NegativeLogLikelihoodLoss", "SoftmaxCrossEntropyLoss"})
+# upgrade.py writes what is newer of them with what is older.
+_REWRITTEN = frozenset({"BitShift"})
 # Code is generated for the first output alone.
 _FOR_MORE_OUTPUTS = frozenset({"LayerNormalization"})
 # Up to here every operator that kept its name kept its meaning; above, those that took on attributes or types alone.
@@ -36,6 +38,8 @@ def definition(node: onnx.NodeProto, opset: int, types: Sequence[onnx.TypeProto]
     types: of the node's inputs. Raises UnsupportedModel where there is no such definition.
     """
     schema = defs.get_schema(node.op_type, opset, "")
+    if node.op_type in _REWRITTEN:
+        return None
     missing = _missing(node, schema, opset, types)
     if not missing and not _is_expanded(node):
         return None

@@ -15,7 +15,7 @@ import onnx
 from onnx import defs
 
 from qcompiler.errors import InvalidModel, UnsupportedModel
-from qcompiler.frontend import arithmetic, attributes, sequences
+from qcompiler.frontend import arithmetic, attributes, bits, sequences
 from qcompiler.frontend.emit import Emitter
 from qcompiler.frontend.newer import drop_later_defaults
 from qcompiler.frontend.pools import pool
@@ -223,6 +223,13 @@ def _group_normalization(emitter: Emitter, node: onnx.NodeProto, opset: int) -> 
     emitter.place(node)
 
 
+def _bit_shift(emitter: Emitter, node: onnx.NodeProto, opset: int) -> None:
+    if opset < 28:
+        emitter.place(node)
+    else:
+        bits.bit_shift(emitter, node, opset)
+
+
 def _roi_align(emitter: Emitter, node: onnx.NodeProto, opset: int) -> None:
     if attributes.text(node, "mode", "avg") != "avg":
         raise UnsupportedModel("RoiAlign in mode max", node=label(node), remedy="use the mode avg")
@@ -279,6 +286,7 @@ _HANDLERS: dict[str, tuple[int, Callable[[Emitter, onnx.NodeProto, int], None]]]
     "AveragePool": (_ANY, pool),
     "LpPool": (_ANY, pool),
     "MaxPool": (_ANY, pool),
+    "BitShift": (_ANY, _bit_shift),
     "ConvTranspose": (_ANY, conv_transpose),
     "EyeLike": (_ANY, _eye_like),
     "LpNormalization": (_ANY, arithmetic.lp_normalization),
