@@ -88,6 +88,10 @@ class Emitter:
         """The range of the two-bit type that a constant had in the file; None for other constants and values."""
         return self._two_bit.get(name)
 
+    def are_outputs(self, names: Collection[str]) -> bool:
+        """Whether any of the values is an output of the graph, and so has to be computed by a node."""
+        return not self._outputs.isdisjoint(names)
+
     def add_input(self, value: onnx.ValueInfoProto) -> None:
         """Declare a graph input."""
         self.types[value.name] = value.type

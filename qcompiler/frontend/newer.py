@@ -16,8 +16,10 @@ from qcompiler.frontend import attributes
 from qcompiler.frontend.structure import label
 from qcompiler.ir.ops import OPSET
 
-# Defined by functions, and unknown to shape inference or to code generation.
-_ALWAYS = frozenset({"Celu", "MeanVarianceNormalization", "NegativeLogLikelihoodLoss", "SoftmaxCrossEntropyLoss"})
+# Defined by functions, and unknown to shape inference or to code generation, or made to less than their precision.
+_ALWAYS = frozenset(
+    {"Celu", "MeanVarianceNormalization", "Mish", "NegativeLogLikelihoodLoss", "SoftmaxCrossEntropyLoss"}
+)
 # upgrade.py writes what is newer of them with what is older.
 _REWRITTEN = frozenset({"BitShift"})
 # Code is generated for the first output alone.

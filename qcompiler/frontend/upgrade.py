@@ -156,8 +156,39 @@ def _split(emitter: Emitter, node: onnx.NodeProto, opset: int) -> None:
     """Before opset 18 a Split without sizes makes as many equal parts as it has outputs."""
     if opset < 13 and attributes.has(node, "split"):
         _move_attributes(emitter, node, {"split": 1})
-    elif len(node.input) < 2:
+    elif opset < 18 and len(node.input) < 2:
         node.attribute.append(onnx.helper.make_attribute("num_outputs", len(node.output)))
+    sizes = emitter.constant_value(node.input[1]) if len(node.input) > 1 else None
+    if sizes is not None and 0 in sizes and len(sizes) == len(node.output):
+        _split_without_empty(emitter, node, [int(size) for size in sizes])
+    else:
+        emitter.place(node)
+
+
+def _split_without_empty(emitter: Emitter, node: onnx.NodeProto, sizes: Sequence[int]) -> None:
+    """Parts of size 0 are constants: there is nothing in them to compute."""
+    shape = list(emitter.shape(node.input[0]))
+    dtype = onnx.helper.tensor_dtype_to_np_dtype(emitter.element_type(node.input[0]))
+    shape[attributes.integer(node, "axis", 0)] = 0
+    parts = dict(zip(node.output, sizes, strict=True))
+    kept = [name for name, size in parts.items() if size]
+    if not kept or not all(parts) or emitter.are_outputs(set(parts) - set(kept)):
+        emitter.place(node)
+        return
+    for name in set(parts) - set(kept):
+        emitter.add_initializer(name, onnx.numpy_helper.from_array(np.zeros(shape, dtype)))
+    if len(kept) == 1:
+        emitter.op("Identity", node.input[:1], kept)
+    else:
+        wanted = emitter.constant([parts[name] for name in kept], "sizes", np.int64)
+        emitter.op("Split", [node.input[0], wanted], kept, axis=attributes.integer(node, "axis", 0))
+
+
+def _concat(emitter: Emitter, node: onnx.NodeProto, opset: int) -> None:
+    """Without operands of size 0, as long as one remains."""
+    full = [name for name in node.input if 0 not in emitter.shape(name)]
+    if full:
+        _replace(node, full, list(node.attribute))
     emitter.place(node)
 
 
@@ -277,7 +308,7 @@ _HANDLERS: dict[str, tuple[int, Callable[[Emitter, onnx.NodeProto, int], None]]]
     "Upsample": (10, _resize),
     "Resize": (_ANY, _resize_any),
     "Scatter": (11, _scatter),
-    "Split": (18, _split),
+    "Split": (_ANY, _split),
     "QuantizeLinear": (_ANY, _quantize),
     "GridSample": (20, _grid_sample),
     "GroupNormalization": (21, _group_normalization),
@@ -287,6 +318,7 @@ _HANDLERS: dict[str, tuple[int, Callable[[Emitter, onnx.NodeProto, int], None]]]
     "LpPool": (_ANY, pool),
     "MaxPool": (_ANY, pool),
     "BitShift": (_ANY, _bit_shift),
+    "Concat": (_ANY, _concat),
     "ConvTranspose": (_ANY, conv_transpose),
     "EyeLike": (_ANY, _eye_like),
     "LpNormalization": (_ANY, arithmetic.lp_normalization),

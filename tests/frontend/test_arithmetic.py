@@ -113,3 +113,15 @@ def test_means_of_a_normalization_are_computed(tmp_path: Path) -> None:
     want = oracle.run(original, inputs)
     for name, array in bundle.run(inputs).items():
         np.testing.assert_allclose(array, want[name], rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(("sizes", "left"), [([0, 4, 0], ["Identity"]), ([1, 0, 3], ["Split", "Concat"])])
+def test_parts_of_size_zero_are_constants(tmp_path: Path, sizes: list[int], left: list[str]) -> None:
+    """As rotary embeddings write them where every channel is turned."""
+    body = f"n = Constant <value_ints = {sizes}> () a, b, c = Split <axis = 1> (x, n) z = Concat <axis = 1> (b, a, c)"
+    original = model(f"{body} y = Concat <axis = 1> (z, b)", "float[2,4] x", "float[n,m]")
+    graph = load(write(tmp_path, original))
+    assert all(0 not in value.shape for node in graph.graph for value in (*node.inputs, *node.outputs))
+    assert [node.op_type for node in graph.graph][: len(left)] == left
+    inputs = oracle.random_inputs(original, 0)
+    np.testing.assert_array_equal(oracle.run(graph, inputs)["y"], oracle.run(original, inputs)["y"])
