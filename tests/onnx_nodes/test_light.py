@@ -14,7 +14,7 @@ from tests.onnx_nodes.workers import Workers
 @pytest.mark.slow
 @pytest.mark.parametrize("name", light_models())
 def test_classifier(name: str) -> None:
-    pool = Workers(partial(outcome, verify=True), seconds=1200)
+    pool = Workers(partial(outcome, verify=True))
     with pool.open():
         found = pool.run(light_models()[name])
     assert found.kind == Kind.PASS, found
