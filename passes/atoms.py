@@ -137,7 +137,7 @@ def union(parts: Iterable[Atoms]) -> Atoms:
 def after_step(step: Step, atoms: Atoms, axis: int) -> Atoms:
     """The atoms behind an elementwise op, whose constants lie along `axis`."""
     if atoms.anything:
-        return ANYTHING
+        return limited([point(0)], axis) if step.op == "Mul" and not step.constants[0].any() else ANYTHING
     if atoms.lattice is not None:
         channels = max([atoms.lattice.low.size, *(constant.size for constant in step.constants)])
         return replace(atoms, lattice=atoms.lattice.over(channels), steps=(*atoms.steps, step), axis=axis)

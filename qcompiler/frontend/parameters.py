@@ -9,11 +9,21 @@ import numpy.typing as npt
 import onnx
 
 from qcompiler.errors import InvalidModel, UnsupportedModel
+from qcompiler.frontend.consistency import broadcasts
 from qcompiler.frontend.emit import Emitter
 from qcompiler.frontend.structure import label
 from qcompiler.ir.plausible import REMEDY, not_finite, not_positive
 
 FloatArray = npt.NDArray[np.float32]
+
+
+def latent(emitter: Emitter, node: onnx.NodeProto, index: int) -> str:
+    """What is quantized, as float32; stored numbers (weights) must not be NaN, which a quantizer would hide."""
+    name = floats(emitter, node, index)
+    value = emitter.constant_value(name)
+    if value is not None and bool(np.isnan(value).any()):
+        raise InvalidModel(f"{node.op_type} quantizes stored numbers that are NaN", node=label(node), remedy=REMEDY)
+    return name
 
 
 def floats(emitter: Emitter, node: onnx.NodeProto, index: int) -> str:
@@ -44,10 +54,7 @@ def _parameter(
 ) -> str:
     name = floats(emitter, node, index)
     shape, wanted = emitter.shape(name), emitter.shape(node.input[0])
-    aligned = wanted[len(wanted) - len(shape) :]
-    problem = ""
-    if len(shape) > len(wanted) or any(size not in (1, to) for size, to in zip(shape, aligned, strict=True)):
-        problem = f"{what} of shape {list(shape)} for a value of shape {list(wanted)}"
+    problem = "" if broadcasts(shape, wanted) else f"{what} of shape {list(shape)} for a value of shape {list(wanted)}"
     value = emitter.computed_value(name)
     if not problem and value is not None:
         problem = check(what, value)

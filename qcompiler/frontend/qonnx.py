@@ -26,7 +26,7 @@ from qcompiler.errors import InvalidModel, UnsupportedModel
 from qcompiler.frontend import attributes
 from qcompiler.frontend.emit import Emitter
 from qcompiler.frontend.finn import multi_threshold, xnor_popcount_matmul
-from qcompiler.frontend.parameters import FloatArray, bits_of, floats, is_all, scale_of, value_of, zero_point_of
+from qcompiler.frontend.parameters import FloatArray, bits_of, is_all, latent, scale_of, value_of, zero_point_of
 from qcompiler.frontend.structure import label
 
 # Exporters have put these operators into all of these domains, the standard one included.
@@ -67,12 +67,12 @@ def lower(emitter: Emitter, node: onnx.NodeProto) -> None:
 
 
 def _bipolar_quant(emitter: Emitter, node: onnx.NodeProto) -> None:
-    x, scale = floats(emitter, node, 0), scale_of(emitter, node, 1)
+    x, scale = latent(emitter, node, 0), scale_of(emitter, node, 1)
     _scaled_codes(emitter, x, scale, node)
 
 
 def _quant(emitter: Emitter, node: onnx.NodeProto) -> None:
-    x, scale, zero = floats(emitter, node, 0), scale_of(emitter, node, 1), zero_point_of(emitter, node, 2)
+    x, scale, zero = latent(emitter, node, 0), scale_of(emitter, node, 1), zero_point_of(emitter, node, 2)
     bits = bits_of(emitter, node, 3)
     signed = attributes.integer(node, "signed", 1)
     if bits == 1 and signed:
@@ -98,7 +98,7 @@ def _one_bit_quant(emitter: Emitter, node: onnx.NodeProto, x: str, scale: str, z
 
 
 def _trunc(emitter: Emitter, node: onnx.NodeProto) -> None:
-    x, scale, zero = floats(emitter, node, 0), scale_of(emitter, node, 1), zero_point_of(emitter, node, 2)
+    x, scale, zero = latent(emitter, node, 0), scale_of(emitter, node, 1), zero_point_of(emitter, node, 2)
     mode = attributes.text(node, "rounding_mode", "FLOOR")
     value = emitter.op("Round", [_shifted(emitter, _divided(emitter, x, scale), zero, "Add")])
     if len(node.input) == 5:

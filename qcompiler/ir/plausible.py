@@ -1,7 +1,8 @@
 """Constants whose meaning forbids what they hold: no network that works has them, and each compiler would differ.
 
 onnxruntime computes with NaN weights or a negative variance without a word. Only places with such a meaning are
-checked: an infinity added before a Softmax masks, and one in a Clip means no bound.
+checked: an infinity added before a Softmax masks, and one in a Clip means no bound. Weights that the file computes are
+followed to what it stores, because a sign or a rounding hides NaN.
 """
 
 from __future__ import annotations
@@ -62,10 +63,35 @@ _FACTORS = {
 
 def check_constants(graph: ir.Graph) -> None:
     """Raise InvalidModel, naming the node, for a constant operand or attribute that its meaning forbids."""
+    computed = _computed_constants(graph)
     for node in graph:
-        for problem in _problems(node):
+        for problem in (*_problems(node), *_hidden(node, computed)):
             name = next(iter(sources(node)), node.op_type)
             raise InvalidModel(f"{node.op_type} has {problem}", node=name, remedy=REMEDY)
+
+
+def _computed_constants(graph: ir.Graph) -> set[ir.Value]:
+    """Results of nodes that depend on stored numbers alone."""
+    found: set[ir.Value] = set()
+    for node in graph:
+        if node.inputs and all(i is None or i in found or constant_of(i) is not None for i in node.inputs):
+            found.update(node.outputs)
+    return found
+
+
+def _hidden(node: ir.Node, computed: set[ir.Value]) -> Iterator[str]:
+    """NaN in the stored numbers from which weights are computed."""
+    waiting = [node.inputs[i] for i in _WEIGHTS.get(node.op_type, ()) if i < len(node.inputs)]
+    waiting = [value for value in waiting if value in computed]
+    seen = set(waiting)
+    while waiting:
+        value = waiting.pop()
+        stored = constant_of(value)
+        if stored is not None and stored.dtype.kind == "f" and bool(np.isnan(stored).any()):
+            yield f"weights computed from '{value.name}', which holds NaN, expected numbers"
+        before = [] if value.producer() is None else [i for i in value.producer().inputs if i not in (None, *seen)]
+        seen.update(before)
+        waiting.extend(before)
 
 
 def not_finite(what: str, array: Array) -> str:
@@ -154,6 +180,13 @@ def _misshapen(node: ir.Node, scale: Array) -> str:
     return "" if list(scale.shape) == expected else f"a scale of shape {list(scale.shape)}, expected {expected} or one"
 
 
+def _divisor(node: ir.Node) -> str:
+    divisor = constant_of(node.inputs[1])
+    if divisor is None or constant_of(node.inputs[0]) is not None or bool((divisor != 0).all()):
+        return ""
+    return f"a divisor that {_which(divisor, divisor != 0)}, expected numbers other than 0"
+
+
 def _resize(node: ir.Node) -> str:
     scales = constant_of(node.inputs[2]) if len(node.inputs) > 2 and node.inputs[2] is not None else None
     return "" if scales is None or scales.size == 0 else not_positive("scales", scales)
@@ -174,4 +207,6 @@ _CHECKS: dict[str, Callable[[ir.Node], str]] = {
     "QLinearConv": _qlinear(1, 4, 6),
     "QLinearMatMul": _qlinear(1, 4, 6),
     "Resize": _resize,
+    "Div": _divisor,
+    "Mod": _divisor,
 }

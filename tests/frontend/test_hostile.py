@@ -199,7 +199,7 @@ def test_node_that_cannot_be(tmp_path: Path, body: str, error: type[QCompilerErr
         ("y = Conv <kernel_shape = [5, 5]> (x, w)", "float[1, 3, 8, 8] x, float[4, 3, 3, 3] w", "kernel_shape"),
         ("y = Conv (x, w, b)", "float[1, 3, 8, 8] x, float[4, 3, 3, 3] w, float[7] b", "a bias of shape"),
         ("y = Conv (x, w)", "float[1, 3, 2, 2] x, float[4, 3, 3, 3] w", "empty result"),
-        ("y = MaxPool <kernel_shape = [3, 3]> (x)", "float[1, 3, 2, 2] x", "empty result"),
+        ("y = MaxPool <kernel_shape = [3, 3]> (x)", "float[1, 3, 2, 2] x", "does not fit into its padded image"),
         ("y = PRelu (x, w)", "float[2, 3] x, float[4] w", "a slope of shape"),
         ("y = MatMul (x, w)", "float[2, 3] x, float[4, 5] w", "MatMul cannot have"),
     ],
@@ -746,3 +746,56 @@ def test_infinities_with_a_meaning_are_none_of_our_business(tmp_path: Path, body
     FoldConstants()(found)
     x = np.linspace(-3, 3, 8, dtype=np.float32)
     np.testing.assert_array_equal(oracle.run(found, {"x": x})["y"], oracle.run(proto, {"x": x})["y"])
+
+
+def ones(*shape: int) -> np.ndarray:
+    return np.ones(shape, np.float32)
+
+
+@pytest.mark.parametrize(
+    ("op", "operands", "shape"),
+    [
+        ("Gemm", [ones(4, 3), ones(2)], (2, 4)),
+        ("Gemm", [ones(4, 3), ones(5, 3)], (2, 4)),
+        ("Gemm", [ones(4, 3), ones(1, 2, 3)], (2, 4)),
+        ("ConvTranspose", [ones(3, 2, 2, 2), ones(3)], (1, 3, 4, 4)),
+        ("ConvTranspose", [ones(4, 2, 2, 2)], (1, 3, 4, 4)),
+        ("InstanceNormalization", [ones(2), ones(2)], (1, 3, 4, 4)),
+        ("LayerNormalization", [ones(5)], (1, 3, 4, 4)),
+        ("BatchNormalization", [ones(3), ones(3), ones(3), ones(4)], (1, 3, 4, 4)),
+        ("Clip", [ones(2)], (2, 4)),
+        ("Pad", [np.asarray([0, 1, 0, 1]), ones(2)], (2, 4)),
+    ],
+)
+def test_parameters_of_another_shape(tmp_path: Path, op: str, operands: list[np.ndarray], shape: Any) -> None:
+    constants = {f"c{index}": array for index, array in enumerate(operands)}
+    node = helper.make_node(op, ["x", *constants], ["y"], name="culprit")
+    assert refused(write(tmp_path, around([node], constants, shape)), InvalidModel).node == "culprit"
+
+
+@pytest.mark.parametrize("op", ["Div", "Mod"])
+@pytest.mark.parametrize("kind", [np.float32, np.int32])
+def test_division_by_a_stored_zero(tmp_path: Path, op: str, kind: Any) -> None:
+    node = helper.make_node(op, ["x", "d"], ["y"], name="culprit", **({"fmod": 1} if op == "Mod" else {}))
+    proto = around([node], {"d": np.asarray([1, 0, 2, 3], kind)})
+    proto.graph.input[0].type.tensor_type.elem_type = helper.np_dtype_to_tensor_dtype(np.dtype(kind))
+    assert "divisor" in str(refuses_the_culprit(tmp_path, proto))
+
+
+@pytest.mark.parametrize(
+    "quantizer",
+    [
+        [helper.make_node("Sign", ["w"], ["q"])],
+        [helper.make_node("Neg", ["w"], ["n"]), helper.make_node("Round", ["n"], ["q"])],
+        [helper.make_node("BipolarQuant", ["w", "one"], ["q"], name="culprit", domain=QONNX)],
+        [helper.make_node("GreaterOrEqual", ["w", "one"], ["c"]), helper.make_node("Cast", ["c"], ["q"], to=1)],
+    ],
+    ids=["sign", "round", "bipolar", "comparison"],
+)
+def test_nan_that_a_quantizer_of_weights_would_hide(tmp_path: Path, quantizer: list[onnx.NodeProto]) -> None:
+    weights = np.ones((4, 6), np.float32)
+    weights[2, 1] = NAN
+    last = "culprit" if quantizer[-1].domain == "" else "layer"
+    nodes = [*quantizer, helper.make_node("MatMul", ["x", "q"], ["y"], name=last)]
+    proto = around(nodes, {"w": weights, "one": np.asarray(1, np.float32)}, (2, 4))
+    assert refused(write(tmp_path, proto), InvalidModel).node == "culprit"
