@@ -7,6 +7,7 @@ from qcompiler.passes.choose_layouts import ChooseLayouts
 from qcompiler.passes.decompose_batchnorm import DecomposeBatchnorm
 from qcompiler.passes.eliminate_identities import EliminateIdentities
 from qcompiler.passes.explain_real_layers import ExplainRealLayers
+from qcompiler.passes.extract_offsets import ExtractOffsets
 from qcompiler.passes.extract_scales import ExtractScales
 from qcompiler.passes.fold_constants import FoldConstants
 from qcompiler.passes.fold_thresholds import FoldThresholds
@@ -33,6 +34,7 @@ DEFAULT: tuple[Pass, ...] = (
     DecomposeBatchnorm(),
     SinkLayouts(),
     MergePads(),
+    ExtractOffsets(),
     ExtractScales(),
     ResolveSignZero(),
     BinarizeCodes(),

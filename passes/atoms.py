@@ -7,6 +7,7 @@ by chance only. What one integer sum gives through a chain of monotone ops is no
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -19,8 +20,9 @@ from qcompiler.passes.thresholds import attains_zero, finite_at_ends
 
 DoubleArray = npt.NDArray[np.float64]
 
-_MOST = 8
-_LARGEST_RATIO = 64
+_MOST = 16
+_LARGEST_DIVISOR = 16
+_LARGEST_INTEGER = 256
 _PRECISION = 2.0**-21
 _FARTHEST = 2.0**20
 _GRAIN = 2.0**-16
@@ -111,14 +113,31 @@ def point(number: npt.ArrayLike) -> Progression:
 
 def limited(pieces: list[Progression], axis: int) -> Atoms:
     """Atoms of at most a few progressions; anything, if there are more."""
-    present = [piece for piece in pieces if not np.isnan(piece.base).all()]
-    return Atoms(progressions=tuple(present), axis=axis) if len(present) <= _MOST else ANYTHING
+    present = {_key(piece): piece for piece in pieces if not np.isnan(piece.base).all()}
+    return Atoms(progressions=tuple(present.values()), axis=axis) if len(present) <= _MOST else ANYTHING
+
+
+def _key(piece: Progression) -> tuple[tuple[float | None, ...], ...]:
+    """Equal for equal progressions; NaN as None, and one number for a channel axis of equal ones."""
+    parts = []
+    for part in (piece.base, piece.unit):
+        numbers = tuple(None if np.isnan(number) else float(number) for number in part.reshape(-1))
+        parts.append(numbers[:1] if len(set(numbers)) == 1 else numbers)
+    return tuple(parts)
+
+
+def union(parts: Iterable[Atoms]) -> Atoms:
+    """The atoms of values that are the one here and the other there, along one axis."""
+    found = list(parts)
+    if any(part.anything for part in found):
+        return ANYTHING
+    return limited([piece for part in found for piece in part.pieces], found[0].axis)
 
 
 def after_step(step: Step, atoms: Atoms, axis: int) -> Atoms:
     """The atoms behind an elementwise op, whose constants lie along `axis`."""
     if atoms.anything:
-        return ANYTHING
+        return limited([point(0)], axis) if step.op == "Mul" and not step.constants[0].any() else ANYTHING
     if atoms.lattice is not None:
         channels = max([atoms.lattice.low.size, *(constant.size for constant in step.constants)])
         return replace(atoms, lattice=atoms.lattice.over(channels), steps=(*atoms.steps, step), axis=axis)
@@ -172,10 +191,12 @@ def _common(a: DoubleArray, b: DoubleArray) -> DoubleArray:
     """The greatest number that divides both units, NaN where their ratio is none of small integers."""
     small, large = np.minimum(a, b), np.maximum(a, b)
     unit = np.full_like(small + large, np.nan)
-    for parts in reversed(range(1, _LARGEST_RATIO + 1)):
+    for parts in reversed(range(1, _LARGEST_DIVISOR + 1)):
         with np.errstate(divide="ignore", invalid="ignore"):
             ratio = large / small * parts
-            near = np.abs(ratio - np.rint(ratio)) <= _PRECISION * ratio
+            # of large integers only exact ratios count: those of binary fractions
+            tolerance = np.where(ratio <= _LARGEST_INTEGER, _PRECISION * ratio, 0)
+            near = np.abs(ratio - np.rint(ratio)) <= tolerance
         unit = np.where(near & (ratio < _FARTHEST), small / parts, unit)
     return unit
 

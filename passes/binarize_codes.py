@@ -23,7 +23,7 @@ import numpy.typing as npt
 import onnx_ir as ir
 
 from qcompiler.ir.numerics import WORD_BITS, words_for
-from qcompiler.ir.provenance import NOTE
+from qcompiler.ir.provenance import NOTE, REASON
 from qcompiler.ir.view import constant_of, integer, ints
 from qcompiler.passes.editing import insert, is_op, remove_dead, replace, static_shape
 from qcompiler.passes.ranges import Codes, IntegerRanges
@@ -53,6 +53,7 @@ class BinarizeCodes:
         for node in [node for node in model.graph if is_op(node, "Conv", "MatMul")]:
             outcome = splitter.split(node)
             if isinstance(outcome, str):
+                node.metadata_props[REASON] = outcome
                 refusals.append(Refusal(node.name or "", outcome))
             else:
                 rewrites += outcome

@@ -18,6 +18,7 @@ from qcompiler.passes.editing import is_op, static_shape
 
 FloatArray = npt.NDArray[np.float32]
 
+VARIES = "the constant of {} varies within a channel"
 _UNARY = ("Relu", "LeakyRelu", "Clip", "Neg", "Identity")
 _WITH_CONSTANT = ("Mul", "Add", "Sub", "Div", "PRelu", "Max", "Min")
 
@@ -83,8 +84,11 @@ def per_channel(constant: npt.NDArray[Any], shape: tuple[int, ...], axis: int) -
     return flat.reshape(()) if flat.size == 1 else flat
 
 
-def step_of(node: ir.Node, x: ir.Value, axis: int) -> Step | str:
-    """Read `node` as a step on its input `x`, whose channels lie along `axis`, or say why it is none."""
+def step_of(node: ir.Node, x: ir.Value, axis: int, *, broadcast: bool = False) -> Step | str:
+    """Read `node` as a step on its input `x`, whose channels lie along `axis`, or say why it is none.
+
+    broadcast: the constant may repeat `x` along axes of extent 1; `axis` must then be negative.
+    """
     if is_op(node, *_UNARY):
         return _unary(node, x)
     if not is_op(node, *_WITH_CONSTANT) or len(node.inputs) != 2:
@@ -93,11 +97,12 @@ def step_of(node: ir.Node, x: ir.Value, axis: int) -> Step | str:
     constant, shape = constant_of(node.inputs[1 - position]), static_shape(x)
     if constant is None:
         return f"the other operand of {node.op_type} is not a constant"
-    if shape is None or static_shape(node.outputs[0]) != shape:
+    out = static_shape(node.outputs[0])
+    if shape is None or out is None or (out != shape and not broadcast):
         return f"{node.op_type} changes the shape"
-    channel = per_channel(constant, shape, axis % max(1, len(shape)))
+    channel = per_channel(constant, out, axis % max(1, len(out)))
     if channel is None:
-        return f"the constant of {node.op_type} varies within a channel"
+        return VARIES.format(node.op_type)
     step = Step(node, node.op_type, (channel,), swapped=position == 1)
     return _objection(step) or step
 

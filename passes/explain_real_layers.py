@@ -12,6 +12,7 @@ import onnx_ir as ir
 from qcompiler.ir.provenance import REASON, label
 from qcompiler.ir.view import constant_of
 from qcompiler.passes.editing import is_op
+from qcompiler.passes.extract_offsets import two_values
 from qcompiler.passes.extract_scales import signs_and_scales
 from qcompiler.passes.moves import moves_elements
 from qcompiler.passes.ranges import Codes, IntegerRanges
@@ -22,13 +23,14 @@ Array = npt.NDArray[Any]
 _LAYERS = ("Conv", "MatMul", "Gemm", "ConvTranspose")
 _SAMPLE = 1 << 16
 _WIDEST = 8
+_BINARIZE = "put a sign before it"
 # how far from an integer a weight over its scale may be
 _PRECISION = 1e-3
 
 
 @dataclass(frozen=True)
 class ExplainRealLayers:
-    """Write metadata "qcompiler.reason" on real layers; changes no node."""
+    """Write metadata "qcompiler.reason" on real layers, before what earlier passes noted; changes no node."""
 
     name: str = "explain-real-layers"
     bound: float = 0.0
@@ -39,9 +41,10 @@ class ExplainRealLayers:
         refusals = []
         for node in model.graph:
             if is_op(node, *_LAYERS):
-                reason = reason_for(node, ranges)
-                node.metadata_props[REASON] = reason
-                refusals.append(Refusal(node.name or "", reason))
+                reason, found = reason_for(node, ranges), node.metadata_props.get(REASON, "")
+                if reason not in found:
+                    node.metadata_props[REASON] = "; ".join(filter(None, (reason, found)))
+                refusals.append(Refusal(node.name or "", node.metadata_props[REASON]))
         return PassResult(self.name, 0, tuple(refusals))
 
 
@@ -72,31 +75,47 @@ def _about_activations(node: ir.Node, ranges: IntegerRanges) -> str:
     if pad is not None and codes is not None and codes.binary:
         mode = pad.attributes.get_string("mode", "constant")
         return f"the signs pass {label(pad)} of mode {mode}; pad them with zeros in the layer, or pad before the sign"
-    kind = _kind(node.inputs[0], value, ranges)
+    kind, advice = _kind(node.inputs[0], value, ranges)
     where = f"it reads the graph input '{value.name}'"
     if origin is not None:
         where = f"the input of the node comes from {label(origin)}"
-    return f"activations are {kind}: {where}; put a sign before it" if kind else ""
+    return f"activations are {kind}: {where}; {advice}" if kind else ""
 
 
-def _kind(value: ir.Value, origin: ir.Value, ranges: IntegerRanges) -> str:
-    """What the activations are; "" for binary codes."""
+def _kind(value: ir.Value, origin: ir.Value, ranges: IntegerRanges) -> tuple[str, str]:
+    """What the activations are, and what would make them binary; "" for binary codes."""
     codes = ranges.codes(value)
     if codes is not None:
-        return "" if codes.binary else _width(codes)
+        return ("", "") if codes.binary else (_width(codes), _BINARIZE)
     node = origin.producer()
     if is_op(node, "DequantizeLinear"):
         quantized = node.inputs[0].dtype
-        return "real" if quantized is None else f"{quantized.bitwidth}-bit integers with a scale"
-    if is_op(node, "Mul", "Div"):
-        codes = next((found for i in node.inputs if constant_of(i) is None and (found := ranges.codes(i))), None)
-        if codes is not None and any(constant_of(i) is not None for i in node.inputs):
-            return f"{_width(codes)} with a scale"
-    return "real"
+        return "real" if quantized is None else f"{quantized.bitwidth}-bit integers with a scale", _BINARIZE
+    return _scaled_kind(origin, ranges) or ("real", _BINARIZE)
+
+
+def _scaled_kind(value: ir.Value, ranges: IntegerRanges) -> tuple[str, str] | None:
+    """The same for codes behind products and sums with constants; None for anything else."""
+    factors: list[Array] = []
+    offsets: list[Array] = []
+    while (codes := ranges.codes(value)) is None:
+        node = value.producer()
+        operands = [] if node is None else [(i, constant_of(i)) for i in node.inputs]
+        constants = [constant for _, constant in operands if constant is not None]
+        if not is_op(node, "Mul", "Div", "Add", "Sub") or len(constants) != 1:
+            return None
+        (factors if is_op(node, "Mul", "Div") else offsets).append(constants[0])
+        value = next(operand for operand, constant in operands if constant is None)
+    scale = "a scale per channel" if any(np.unique(factor).size > 1 for factor in factors) else "a scale"
+    parts = [*([scale] if factors else []), *(["an offset"] if offsets else [])]
+    kind = f"{_width(codes)} with {' and '.join(parts)}"
+    if not codes.binary:
+        return kind, _BINARIZE
+    return kind, "use activations of -s and +s with one number s, and put scales and offsets behind the layer"
 
 
 def _width(codes: Codes) -> str:
-    bits = max(1, int(np.ceil(np.log2(codes.high - codes.low + 1))))
+    bits = max(1, int(np.ceil(np.log2((codes.high - codes.low) // codes.step + 1))))
     return f"{bits}-bit integers ({codes.low} to {codes.high})"
 
 
@@ -109,6 +128,8 @@ def _about_weights(node: ir.Node) -> str:
     split = signs_and_scales(weights, 0 if node.op_type == "Conv" else -1)
     if split is not None and split[0].all():
         return ""
+    if two_values(weights, 0 if node.op_type == "Conv" else -1) is not None:
+        return "the weights of a channel take two values that are no -c and +c; subtract their mean, or use sign(W)"
     if np.unique(weights.reshape(-1)[:_SAMPLE]).size == 3:
         return "the weights are ternary (three values); binarize them with sign(W)"
     bits = _grid_bits(weights, 0 if node.op_type == "Conv" else -1)

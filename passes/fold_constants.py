@@ -15,6 +15,7 @@ import onnx_ir as ir
 
 from qcompiler.errors import QCompilerError
 from qcompiler.ir import oracle
+from qcompiler.ir.plausible import check_constants
 from qcompiler.ir.view import constant_of, integer
 from qcompiler.passes.editing import add_constant, is_op, remove_dead, replace, static_shape
 from qcompiler.passes.result import PassResult, Refusal
@@ -41,6 +42,8 @@ class FoldConstants:
         nodes, refusals = self._foldable(model.graph)
         rewrites += _evaluate(model, nodes, refusals)
         remove_dead(model.graph)
+        # NaN may come from the evaluation itself, as the mean of no weights
+        check_constants(model.graph)
         return PassResult(self.name, rewrites, tuple(refusals))
 
     def _foldable(self, graph: ir.Graph) -> tuple[list[ir.Node], list[Refusal]]:

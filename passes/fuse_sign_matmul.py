@@ -33,6 +33,6 @@ class FuseSignMatmul:
 
 def _is_binary(node: ir.Node, ranges: IntegerRanges) -> bool:
     weights, shape = constant_of(node.inputs[1]), static_shape(node.inputs[0])
-    if weights is None or weights.ndim != 2 or weights.shape[0] >= EXACT or shape is None or len(shape) < 2:
+    if weights is None or weights.ndim != 2 or weights.shape[0] >= EXACT or not shape:
         return False
     return ranges.binary(node.inputs[0]) and bool((np.abs(weights) == 1).all())

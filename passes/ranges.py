@@ -215,7 +215,15 @@ def _combined(op: str, a: Codes | None, b: Codes | None) -> Codes | None:
             ends = [x * y for x in (a.low, a.high) for y in (b.low, b.high)]
     if max(map(abs, ends)) >= EXACT:
         return None
-    return Codes(min(ends), max(ends), 1 if op == "Mul" else math.gcd(a.step, b.step))
+    return Codes(min(ends), max(ends), _combined_step(op, a, b))
+
+
+def _combined_step(op: str, a: Codes, b: Codes) -> int:
+    """The step of the results; an operand of a single value has none of its own."""
+    one, other = (a, b) if a.low == a.high else (b, a)
+    if one.low == one.high:
+        return (abs(one.low) * other.step if op == "Mul" else other.step) or 1
+    return 1 if op == "Mul" else math.gcd(a.step, b.step)
 
 
 def _columns(node: ir.Node, weights: npt.NDArray[np.generic]) -> npt.NDArray[np.float64] | None:

@@ -30,15 +30,17 @@ from qcompiler.passes.atoms import (
     mean_of,
     point,
     sum_of,
+    union,
 )
 from qcompiler.passes.editing import is_op, is_quantized_op, static_shape
-from qcompiler.passes.elementwise import Step, step_of
+from qcompiler.passes.elementwise import VARIES, Step, step_of
 from qcompiler.passes.levels import levels_of
 from qcompiler.passes.moves import moves_elements
 from qcompiler.passes.ranges import IntegerRanges
 from qcompiler.passes.sums import Sums, columns_of, grains, sums_of
 
 _KEEPS_CHANNELS = ("MaxPool", "Identity", "GlobalMaxPool")
+_MOST_PLACES = 16
 _MEANS = ("AveragePool", "GlobalAveragePool", "ReduceMean")
 
 
@@ -79,16 +81,16 @@ class ZeroMass:
         return ANYTHING
 
     def _stepped(self, node: ir.Node, x: ir.Value) -> Atoms | str:
-        """Atoms behind an elementwise op with constants along the channels of `x`, or why it is none."""
+        """Atoms behind an elementwise op with constants, or why it is none."""
         atoms, reason = self.atoms(x), ""
-        rank = len(static_shape(x) or ())
+        rank = len(static_shape(node.outputs[0]) or ())
         axes = (atoms.axis,) if atoms.by_channel or not rank else (atoms.axis, *(-1 - i for i in range(rank)))
         for axis in axes:
-            step = step_of(node, x, axis)
+            step = step_of(node, x, axis, broadcast=True)
             if not isinstance(step, str):
                 return after_step(step, atoms, axis)
             reason = step
-        return ANYTHING if "varies within" in reason else reason
+        return _by_place(node, x, atoms) if reason == VARIES.format(node.op_type) else reason
 
     def _product(self, node: ir.Node) -> Atoms:
         weights = constant_of(node.inputs[1])
@@ -112,14 +114,28 @@ class ZeroMass:
         assert weights is not None
         columns = columns_of(node, weights)
         unit, coarse = grains(columns)
-        dead = ~columns.any(axis=1).all(axis=0)
-        blank = dead | np.bool_(source.zero)
+        dead = ~columns.any(axis=(0, 1))
+        blank = ~columns.any(axis=1).all(axis=0) | np.bool_(source.zero)
         if source.coarse and not source.none:
             base = np.where(coarse, np.float32(0), np.float32(np.nan))
-            multiples = Progression(base, np.where(coarse, unit * grain_of(source), 0))
+            multiples = Progression(base, np.where(coarse & ~dead, unit * grain_of(source), 0))
             return limited([multiples, point(np.where(blank & ~coarse, np.float32(0), np.float32(np.nan)))], axis)
         lumps = blank | (coarse & np.bool_(not source.none))
         return limited([point(np.where(lumps, np.float32(0), np.float32(np.nan)))], axis)
+
+
+def _by_place(node: ir.Node, x: ir.Value, atoms: Atoms) -> Atoms:
+    """Atoms behind a constant that is another one per channel at a few kinds of places, as borders are."""
+    position = 0 if node.inputs[0] is x else 1
+    constant, out = constant_of(node.inputs[1 - position]), static_shape(node.outputs[0])
+    if atoms.anything or constant is None or out is None or not is_op(node, "Add", "Sub", "Mul"):
+        return ANYTHING
+    full = np.moveaxis(np.broadcast_to(constant, out), atoms.axis, 0)
+    places = np.unique(full.reshape(len(full), -1), axis=1)
+    if not np.isfinite(places).all() or places.shape[1] > _MOST_PLACES:
+        return ANYTHING if not atoms.none or not np.isfinite(places).all() or not places.all() else CONTINUOUS
+    steps = [Step(node, node.op_type, (place,), swapped=position == 1) for place in places.T]
+    return union(after_step(step, atoms, atoms.axis) for step in steps)
 
 
 def _channels_of(node: ir.Node, value: ir.Value) -> int:

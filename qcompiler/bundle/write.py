@@ -66,7 +66,7 @@ def write_into(
     for template, name in (("package.cmake", f"{program.name}Config.cmake"), ("package.pc", f"{program.name}.pc")):
         (folder / name).write_text(glue.named(template, program.name), encoding="utf-8")
     _write_report(folder, report, report_text)
-    described = _describe(program, architecture, threads, _file_infos(folder))
+    described = manifest_of(program, architecture, threads, _file_infos(folder))
     (folder / manifest.FILE_NAME).write_bytes(described.encode())
 
 
@@ -113,9 +113,10 @@ def _file_infos(folder: Path) -> dict[str, manifest.FileInfo]:
     return infos
 
 
-def _describe(
+def manifest_of(
     program: Program, architecture: str, threads: int, files: Mapping[str, manifest.FileInfo]
 ) -> manifest.Manifest:
+    """What a bundle says of its program; files: size and hash of what lies beside the manifest, by name."""
     return manifest.Manifest(
         name=program.name,
         target=program.target,

@@ -52,15 +52,62 @@ def _reshape(node: onnx.NodeProto, inputs: Shapes, output: tuple[int, ...]) -> s
 
 def _prelu(node: onnx.NodeProto, inputs: Shapes, output: tuple[int, ...]) -> str:
     x, slope = inputs[0], inputs[1]
-    aligned = x[len(x) - len(slope) :]
-    if len(slope) > len(x) or any(size not in (1, extent) for size, extent in zip(slope, aligned, strict=True)):
-        return f"has a slope of shape {list(slope)} for values of shape {list(x)}"
+    return "" if broadcasts(slope, x) else f"has a slope of shape {list(slope)} for values of shape {list(x)}"
+
+
+def broadcasts(shape: tuple[int, ...], to: tuple[int, ...]) -> bool:
+    """Whether a value of `shape` can be repeated to the shape `to`."""
+    aligned = to[len(to) - len(shape) :]
+    return len(shape) <= len(to) and all(size in (1, extent) for size, extent in zip(shape, aligned, strict=True))
+
+
+def _gemm(node: onnx.NodeProto, inputs: Shapes, output: tuple[int, ...]) -> str:
+    if len(inputs) > 2 and not broadcasts(inputs[2], output):
+        return f"has a bias of shape {list(inputs[2])} for a result of shape {list(output)}"
     return ""
+
+
+def _conv_transpose(node: onnx.NodeProto, inputs: Shapes, output: tuple[int, ...]) -> str:
+    x, w = inputs[0], inputs[1]
+    if len(x) != len(w) or len(w) < 3 or x[1] != w[0]:
+        return f"has an operand {list(x)} and weights {list(w)}, expected equal ranks and channels"
+    if len(inputs) > 2 and inputs[2] and inputs[2] != (output[1],):
+        return f"has a bias of shape {list(inputs[2])}, expected [{output[1]}]"
+    return ""
+
+
+def _instance_norm(node: onnx.NodeProto, inputs: Shapes, output: tuple[int, ...]) -> str:
+    for what, shape in zip(("scale", "bias"), inputs[1:], strict=False):
+        if shape != inputs[0][1:2]:
+            return f"has a {what} of shape {list(shape)}, expected {list(inputs[0][1:2])}"
+    return ""
+
+
+def _layer_norm(node: onnx.NodeProto, inputs: Shapes, output: tuple[int, ...]) -> str:
+    for what, shape in zip(("scale", "bias"), inputs[1:], strict=False):
+        if not broadcasts(shape, inputs[0]):
+            return f"has a {what} of shape {list(shape)} for values of shape {list(inputs[0])}"
+    return ""
+
+
+def _numbers(*positions: int) -> Callable[[onnx.NodeProto, Shapes, tuple[int, ...]], str]:
+    def check(node: onnx.NodeProto, inputs: Shapes, output: tuple[int, ...]) -> str:
+        shapes = [inputs[position] for position in positions if position < len(inputs)]
+        wide = next((shape for shape in shapes if math.prod(shape) != 1), None)
+        return "" if wide is None else f"has an operand of shape {list(wide)}, expected one number"
+
+    return check
 
 
 _CHECKS: dict[str, Callable[[onnx.NodeProto, Shapes, tuple[int, ...]], str]] = {
     "Conv": _conv,
     "BinaryConv": _conv,
+    "ConvTranspose": _conv_transpose,
+    "Gemm": _gemm,
+    "InstanceNormalization": _instance_norm,
+    "LayerNormalization": _layer_norm,
+    "Clip": _numbers(1, 2),
+    "Pad": _numbers(2),
     "Reshape": _reshape,
     "PRelu": _prelu,
 }

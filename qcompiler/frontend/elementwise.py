@@ -33,31 +33,35 @@ def reduced(array: npt.ArrayLike) -> Array:
 
 
 class Constants:
-    """Constants of a graph: its initializers, and values computed from constants whose elements are all equal.
+    """Constants of a graph: its initializers, their reshapes, and what is computed from constants of equal elements.
 
-    Exporters write ones_like, full and their negatives as computations on constants of the full activation shape.
+    Exporters write ones_like, full and their negatives as computations on constants of the full activation shape, and
+    give parameters the axes of an image by a reshape.
     """
 
     def __init__(self) -> None:
-        self._uniform: dict[ir.Value, Array] = {}
+        self._computed: dict[ir.Value, Array] = {}
 
     def of(self, value: ir.Value | None) -> Array | None:
         """The constant, 0-dimensional where it is uniform and computed; None for a run-time value."""
         found = constant_of(value)
-        return self._uniform.get(value) if found is None else found
+        return self._computed.get(value) if found is None else found
 
     def note(self, node: ir.Node) -> None:
         """Remember the output of `node` if it is a uniform constant."""
         if node.domain != "" or any(self.of(value) is None for value in node.inputs if value is not None):
             return
         operands = [None if value is None else reduced(self._given(value)) for value in node.inputs]
+        if node.op_type in _RESHAPES and operands and operands[0] is not None and operands[0].shape:
+            self._computed[node.outputs[0]] = operands[0].reshape(tuple(node.outputs[0].shape or ()))
+            return
         if node.op_type in _FILLS:
             operands = operands[:1]
         if not operands or any(operand is not None and operand.shape for operand in operands):
             return
         result = operands[0] if node.op_type in _FILLS else apply(node, operands)
         if result is not None and not result.shape:
-            self._uniform[node.outputs[0]] = result
+            self._computed[node.outputs[0]] = result
 
     def _given(self, value: ir.Value) -> Array:
         found = self.of(value)
@@ -93,6 +97,7 @@ def _plain(function: Callable[..., Any]) -> Callable[..., Array]:
     return lambda node, *operands: np.asarray(function(*operands))
 
 
+_RESHAPES = ("Reshape", "Flatten", "Squeeze", "Unsqueeze")
 # Operators that repeat or reshape their first operand.
 _FILLS = ("Expand", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose", "Tile")
 

@@ -12,7 +12,7 @@ import onnx
 
 from qcompiler.errors import InvalidModel
 from qcompiler.frontend.consistency import check_shapes
-from qcompiler.frontend.evaluate import MAX_KNOWN_ELEMENTS, evaluate, output_types, sizes_and_type
+from qcompiler.frontend.evaluate import MAX_KNOWN_ELEMENTS, evaluate, evaluate_constants, output_types, sizes_and_type
 from qcompiler.frontend.read import MAX_NODES
 from qcompiler.frontend.structure import label
 from qcompiler.frontend.tensors import TWO_BIT_RANGES, check_computed, check_stored, widened
@@ -20,6 +20,9 @@ from qcompiler.ir.ops import DOMAIN
 from qcompiler.ir.provenance import SOURCE
 
 Array = npt.NDArray[Any]
+
+_MAX_COMPUTED = 2**20
+_MAX_EVALUATED = 64
 
 
 class Emitter:
@@ -38,6 +41,7 @@ class Emitter:
         self._known: dict[str, Array] = {}
         self._outputs = frozenset(outputs)
         self._value_names = dict.fromkeys(reserved, 1)
+        self._positions: dict[str, int] = {}
         self._node_names: dict[str, int] = {}
 
     def fresh(self, hint: str) -> str:
@@ -59,9 +63,34 @@ class Emitter:
         tensor = self.initializers.get(name)
         return None if tensor is None else np.asarray(onnx.numpy_helper.to_array(tensor))
 
+    def computed_value(self, name: str) -> Array | None:
+        """The value of an initializer, or of what nodes compute from initializers alone; None for anything else.
+
+        For parameters of quantizers, which exporters leave to a few nodes: no more are evaluated.
+        """
+        found = self.constant_value(name)
+        if found is not None or math.prod(self.shape(name)) > _MAX_COMPUTED:
+            return found
+        needed: set[int] = set()
+        waiting = [name]
+        while waiting:
+            current = waiting.pop()
+            position = self._positions.get(current)
+            if current in self.initializers or position in needed:
+                continue
+            if position is None or self.nodes[position].domain or len(needed) == _MAX_EVALUATED:
+                return None
+            needed.add(position)
+            waiting.extend(filter(None, self.nodes[position].input))
+        return evaluate_constants([self.nodes[i] for i in sorted(needed)], name, self.types, self.initializers)
+
     def two_bit_range(self, name: str) -> tuple[int, int] | None:
         """The range of the two-bit type that a constant had in the file; None for other constants and values."""
         return self._two_bit.get(name)
+
+    def are_outputs(self, names: Collection[str]) -> bool:
+        """Whether any of the values is an output of the graph, and so has to be computed by a node."""
+        return not self._outputs.isdisjoint(names)
 
     def add_input(self, value: onnx.ValueInfoProto) -> None:
         """Declare a graph input."""
@@ -113,12 +142,16 @@ class Emitter:
             for name, value in values.items():
                 self.add_initializer(name, onnx.numpy_helper.from_array(value))
             return
+        if values is not None and node.op_type in ("Shape", "Size"):
+            ((name, value),) = values.items()
+            node = onnx.helper.make_node("Identity", [self.constant(value, "value", value.dtype)], [name], node.name)
         for name in filter(None, node.output):
             check_computed(self.element_type(name), f"output '{name}'", label(node))
         check_shapes(node, [self.shape(name) if name else () for name in node.input], self.shape(_first(node.output)))
         node.name = _unique(label(node), self._node_names)
         if self.base not in ("", node.name):
             node.metadata_props.append(onnx.StringStringEntryProto(key=SOURCE, value=self.base))
+        self._positions.update(dict.fromkeys(filter(None, node.output), len(self.nodes)))
         self.nodes.append(node)
 
     def binarize(self, x: str, outputs: Sequence[str] = (), zero: float = 1.0) -> str:

@@ -46,7 +46,7 @@ _SHAPE_ARITHMETIC = frozenset({
 })
 # fmt: on
 # Standard operators without an inference function.
-_UNTYPED = ("GroupNormalization", "MeanVarianceNormalization")
+_UNTYPED = ("GroupNormalization",)
 _STAND_INS = dict.fromkeys(("Binarize", *_UNTYPED), "Identity") | {
     "BinaryConv": "Conv",
     "BinaryMatMul": "MatMul",
@@ -97,6 +97,24 @@ def evaluate(
         return oracle.run(_single(node, types), inputs)
     except QCompilerError as error:
         raise InvalidModel(f"{node.op_type} of constants fails: {error}", node=label(node)) from error
+
+
+def evaluate_constants(
+    nodes: Sequence[onnx.NodeProto],
+    name: str,
+    types: Mapping[str, onnx.TypeProto],
+    stored: Mapping[str, onnx.TensorProto],
+) -> Array | None:
+    """The value `name` of nodes that read only `stored` tensors; None if they cannot be evaluated."""
+    read = {value for node in nodes for value in node.input}
+    output = onnx.ValueInfoProto(name=name, type=types[name])
+    tensors = [stored[value] for value in sorted(read) if value in stored]
+    graph = onnx.helper.make_graph(nodes, "constant", [], [output], tensors)
+    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", OPSET)], ir_version=IR_VERSION)
+    try:
+        return oracle.run(model, {})[name]
+    except QCompilerError:
+        return None
 
 
 def sizes_and_type(value: onnx.TypeProto) -> tuple[tuple[int, ...], int]:

@@ -22,8 +22,9 @@ from qcompiler.frontend.legalize import Legalizer, Scope, standard_opset
 from qcompiler.frontend.read import read
 from qcompiler.frontend.signature import fixed_inputs
 from qcompiler.frontend.structure import check_definitions
-from qcompiler.frontend.tensors import MAX_STORED_BYTES, read_external_data
+from qcompiler.frontend.tensors import MAX_STORED_BYTES, check_passed, read_external_data
 from qcompiler.ir.ops import DOMAIN, IR_VERSION, OPSET, attach_functions
+from qcompiler.ir.plausible import check_constants
 
 _CHECKED_BYTES = 2**16
 
@@ -51,6 +52,7 @@ def _canonical(model: onnx.ModelProto, shapes: Mapping[str, tuple[int, ...]]) ->
     proto = _assembled(graph.name or "graph", emitter, inputs, outputs)
     _check(proto)
     result = ir.from_proto(proto)
+    check_constants(result.graph)
     attach_functions(result)
     return result
 
@@ -94,6 +96,7 @@ def _outputs(graph: onnx.GraphProto, emitter: Emitter) -> list[onnx.ValueInfoPro
                 f" {found.tensor_type.elem_type}",
                 remedy="export the model again",
             )
+        check_passed(found.tensor_type.elem_type, f"output '{value.name}'")
         outputs.append(onnx.ValueInfoProto(name=value.name, type=found))
     if len({value.name for value in outputs}) < len(outputs):
         raise InvalidModel("a graph output is listed twice", remedy="list every output once")

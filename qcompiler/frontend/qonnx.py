@@ -12,8 +12,7 @@ Trunc<rounding_mode = "FLOOR">(x, scale, zeropt, in_bits, out_bits):
 Trunc<signed = 1, narrow = 0, rounding_mode = "FLOOR">(x, scale, zeropt, in_bits, out_scale, out_bits):
     t = 2**half_even(log2(out_scale / scale))
     y = (round(clip(half_even(x / scale + zeropt) / t, lo, hi)) - zeropt / t) * out_scale
-MultiThreshold<out_scale = 1, out_bias = 0, data_layout>(x, thresholds [C or 1, B]):
-    y = out_scale * #(x >= thresholds of the channel) + out_bias
+MultiThreshold and XnorPopcountMatMul come from FINN: see finn.py.
 """
 
 from __future__ import annotations
@@ -21,18 +20,17 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
-import numpy.typing as npt
 import onnx
 
 from qcompiler.errors import InvalidModel, UnsupportedModel
 from qcompiler.frontend import attributes
 from qcompiler.frontend.emit import Emitter
+from qcompiler.frontend.finn import multi_threshold, xnor_popcount_matmul
+from qcompiler.frontend.parameters import FloatArray, bits_of, is_all, latent, scale_of, value_of, zero_point_of
 from qcompiler.frontend.structure import label
 
 # Exporters have put these operators into all of these domains, the standard one included.
 _DOMAINS = ("", "ai.onnx", "qonnx.custom_op.general", "onnx.brevitas", "finn.custom_op.general")
-
-_FloatArray = npt.NDArray[np.float32]
 
 
 def handles(node: onnx.NodeProto) -> bool:
@@ -69,13 +67,13 @@ def lower(emitter: Emitter, node: onnx.NodeProto) -> None:
 
 
 def _bipolar_quant(emitter: Emitter, node: onnx.NodeProto) -> None:
-    x, scale = _floats(emitter, node, 0), _floats(emitter, node, 1)
+    x, scale = latent(emitter, node, 0), scale_of(emitter, node, 1)
     _scaled_codes(emitter, x, scale, node)
 
 
 def _quant(emitter: Emitter, node: onnx.NodeProto) -> None:
-    x, scale, zero = (_floats(emitter, node, index) for index in range(3))
-    bits = _bits(emitter, node, 3)
+    x, scale, zero = latent(emitter, node, 0), scale_of(emitter, node, 1), zero_point_of(emitter, node, 2)
+    bits = bits_of(emitter, node, 3)
     signed = attributes.integer(node, "signed", 1)
     if bits == 1 and signed:
         _one_bit_quant(emitter, node, x, scale, zero)
@@ -89,7 +87,7 @@ def _quant(emitter: Emitter, node: onnx.NodeProto) -> None:
 
 def _one_bit_quant(emitter: Emitter, node: onnx.NodeProto, x: str, scale: str, zero: str) -> None:
     factors = emitter.constant_value(scale)
-    has_zero = not _is_all(emitter, zero, 0.0)
+    has_zero = not is_all(emitter, zero, 0.0)
     # Division by 0 < scale <= 1 neither changes a sign nor rounds to zero.
     if has_zero or factors is None or not bool(((factors > 0) & (factors <= 1)).all()):
         x = _shifted(emitter, _divided(emitter, x, scale), zero, "Add")
@@ -100,104 +98,28 @@ def _one_bit_quant(emitter: Emitter, node: onnx.NodeProto, x: str, scale: str, z
 
 
 def _trunc(emitter: Emitter, node: onnx.NodeProto) -> None:
-    x, scale, zero = (_floats(emitter, node, index) for index in range(3))
+    x, scale, zero = latent(emitter, node, 0), scale_of(emitter, node, 1), zero_point_of(emitter, node, 2)
     mode = attributes.text(node, "rounding_mode", "FLOOR")
     value = emitter.op("Round", [_shifted(emitter, _divided(emitter, x, scale), zero, "Add")])
     if len(node.input) == 5:
-        factor = np.float32(2.0 ** (_bits(emitter, node, 3) - _bits(emitter, node, 4)))
+        factor = np.float32(2.0 ** (bits_of(emitter, node, 3) - bits_of(emitter, node, 4)))
         value = _divided(emitter, value, emitter.constant(factor, "factor"))
         value = _shifted(emitter, _rounded(emitter, node, value, mode), zero, "Sub")
         _finish(emitter, value, scale, node)
         return
-    out_scale = _floats(emitter, node, 4)
+    out_scale = scale_of(emitter, node, 4)
     factors = _trunc_factors(emitter, node, scale, out_scale)
     value = _divided(emitter, value, emitter.constant(factors, "factor"))
     signed, narrow = attributes.integer(node, "signed", 1), attributes.integer(node, "narrow", 0)
-    value = _clipped(emitter, value, _limits(_bits(emitter, node, 5), signed, narrow))
+    value = _clipped(emitter, value, _limits(bits_of(emitter, node, 5), signed, narrow))
     value = _rounded(emitter, node, value, mode)
-    out_zero = emitter.constant(_value(emitter, node, zero) / factors, "zero")
+    out_zero = emitter.constant(value_of(emitter, node, zero) / factors, "zero")
     _finish(emitter, _shifted(emitter, value, out_zero, "Sub"), out_scale, node)
 
 
-def _trunc_factors(emitter: Emitter, node: onnx.NodeProto, scale: str, out_scale: str) -> _FloatArray:
-    ratio = _value(emitter, node, out_scale) / _value(emitter, node, scale)
-    if not bool((ratio > 0).all()):
-        raise InvalidModel("Trunc has scales <= 0", node=label(node), remedy="export the model again")
+def _trunc_factors(emitter: Emitter, node: onnx.NodeProto, scale: str, out_scale: str) -> FloatArray:
+    ratio = value_of(emitter, node, out_scale) / value_of(emitter, node, scale)
     return np.asarray(np.exp2(np.round(np.log2(ratio))), np.float32)
-
-
-def _multi_threshold(emitter: Emitter, node: onnx.NodeProto) -> None:
-    x, thresholds = _floats(emitter, node, 0), _floats(emitter, node, 1)
-    axis, shape = _channel_axis(emitter, node), emitter.shape(thresholds)
-    if len(shape) != 2 or shape[0] not in (1, emitter.shape(x)[axis]):
-        raise InvalidModel(
-            f"MultiThreshold has thresholds {list(shape)}, expected [{emitter.shape(x)[axis]} or 1, levels]",
-            node=label(node),
-            remedy="export the model again",
-        )
-    count = _reached(emitter, x, thresholds, axis)
-    scale = emitter.constant(attributes.real(node, "out_scale", 1.0), "out_scale")
-    bias = emitter.constant(attributes.real(node, "out_bias", 0.0), "out_bias")
-    scaled = count if _is_all(emitter, scale, 1.0) else emitter.op("Mul", [count, scale])
-    if _is_all(emitter, bias, 0.0):
-        emitter.op("Identity", [scaled], node.output)
-    else:
-        emitter.op("Add", [scaled, bias], node.output)
-
-
-def _reached(emitter: Emitter, x: str, thresholds: str, axis: int) -> str:
-    """How many thresholds of its channel each element reaches."""
-    rank, (channels, levels) = len(emitter.shape(x)), emitter.shape(thresholds)
-    aligned = [1] * rank + ([levels] if levels > 1 else [])
-    aligned[axis] = channels
-    steps = emitter.op("Reshape", [thresholds, emitter.constant(aligned, "levels", np.int64)])
-    if levels == 1:
-        return emitter.op("Cast", [emitter.op("GreaterOrEqual", [x, steps])], to=onnx.TensorProto.FLOAT)
-    last = emitter.constant([rank], "last", np.int64)
-    column = emitter.op("Unsqueeze", [x, last])
-    reached = emitter.op("Cast", [emitter.op("GreaterOrEqual", [column, steps])], to=onnx.TensorProto.FLOAT)
-    return emitter.op("ReduceSum", [reached, last], keepdims=0)
-
-
-def _channel_axis(emitter: Emitter, node: onnx.NodeProto) -> int:
-    """Position of C in the layout; without a layout, qonnx takes three axes as NWC and everything else as NC..."""
-    rank = len(emitter.shape(node.input[0]))
-    layout = attributes.text(node, "data_layout", "") or ("NWC" if rank == 3 else "NC")
-    axis = layout.index("C") if "C" in layout else 1
-    if axis >= rank:
-        raise InvalidModel(f"layout {layout} for {rank} axes", node=label(node), remedy="export the model again")
-    return axis
-
-
-def _floats(emitter: Emitter, node: onnx.NodeProto, index: int) -> str:
-    """An input as float32; parameters are also stored as integers."""
-    name = node.input[index]
-    if name not in emitter.types:
-        raise InvalidModel(f"input '{name}' is defined nowhere", node=label(node), remedy="export the model again")
-    if emitter.element_type(name) == onnx.TensorProto.FLOAT:
-        return str(name)
-    value = emitter.constant_value(name)
-    if value is not None:
-        return emitter.constant(value, f"parameter{index}")
-    return emitter.op("Cast", [name], to=onnx.TensorProto.FLOAT)
-
-
-def _value(emitter: Emitter, node: onnx.NodeProto, name: str) -> _FloatArray:
-    value = emitter.constant_value(name)
-    if value is None:
-        raise UnsupportedModel(
-            f"parameter '{name}' of {node.op_type} depends on data", node=label(node), remedy="export it as a constant"
-        )
-    return value.astype(np.float32)
-
-
-def _bits(emitter: Emitter, node: onnx.NodeProto, index: int) -> int:
-    value = _value(emitter, node, node.input[index]).reshape(-1)
-    if value.size == 0 or not bool(np.isfinite(value).all()) or bool((value != np.round(value[0])).any()):
-        raise UnsupportedModel("the bit width differs between channels", node=label(node), remedy="use one bit width")
-    if not 1 <= value[0] <= 32:
-        raise InvalidModel(f"a bit width of {value[0]}, expected 1 to 32", node=label(node), remedy="export it again")
-    return int(value[0])
 
 
 def _limits(bits: int, signed: int, narrow: int) -> tuple[float, float]:
@@ -206,17 +128,12 @@ def _limits(bits: int, signed: int, narrow: int) -> tuple[float, float]:
     return 0.0, 2.0**bits - 1 - bool(narrow)
 
 
-def _is_all(emitter: Emitter, name: str, number: float) -> bool:
-    value = emitter.constant_value(name)
-    return value is not None and bool((value == number).all()) and value.size == 1
-
-
 def _divided(emitter: Emitter, x: str, scale: str) -> str:
-    return x if _is_all(emitter, scale, 1.0) else emitter.op("Div", [x, scale])
+    return x if is_all(emitter, scale, 1.0) else emitter.op("Div", [x, scale])
 
 
 def _shifted(emitter: Emitter, x: str, zero: str, op_type: str) -> str:
-    return x if _is_all(emitter, zero, 0.0) else emitter.op(op_type, [x, zero])
+    return x if is_all(emitter, zero, 0.0) else emitter.op(op_type, [x, zero])
 
 
 def _clipped(emitter: Emitter, x: str, limits: tuple[float, float]) -> str:
@@ -224,7 +141,7 @@ def _clipped(emitter: Emitter, x: str, limits: tuple[float, float]) -> str:
 
 
 def _scaled_codes(emitter: Emitter, x: str, scale: str, node: onnx.NodeProto) -> None:
-    if _is_all(emitter, scale, 1.0):
+    if is_all(emitter, scale, 1.0):
         emitter.binarize(x, node.output)
     else:
         emitter.op("Mul", [emitter.binarize(x), scale], node.output)
@@ -260,5 +177,6 @@ _LOWERINGS: dict[str, tuple[tuple[int, ...], Callable[[Emitter, onnx.NodeProto],
     "IntQuant": ((4,), _quant),
     "BipolarQuant": ((2,), _bipolar_quant),
     "Trunc": ((5, 6), _trunc),
-    "MultiThreshold": ((2,), _multi_threshold),
+    "MultiThreshold": ((2,), multi_threshold),
+    "XnorPopcountMatMul": ((2,), xnor_popcount_matmul),
 }

@@ -14,13 +14,14 @@ from pathlib import Path
 
 import onnx
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
+from onnx import defs
 
 from qcompiler.errors import InvalidModel, UnsupportedModel, UsageError
 
 MAX_FILE_BYTES = 2**31 - 1
 MAX_NODES = 50_000
-MIN_OPSET, MAX_OPSET = 7, 26
-MIN_IR, MAX_IR = 3, 13
+MIN_OPSET, MAX_OPSET = 7, min(28, defs.onnx_opset_version())
+MIN_IR, MAX_IR = 3, 14
 
 _REEXPORT = "export the model to ONNX again"
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import onnx
 
 from qcompiler.errors import InvalidModel, UsageError
-from qcompiler.frontend.tensors import check_computed, check_type
+from qcompiler.frontend.tensors import check_computed, check_passed, check_type
 
 
 def fixed_inputs(graph: onnx.GraphProto, shapes: Mapping[str, tuple[int, ...]]) -> list[onnx.ValueInfoProto]:
@@ -40,6 +40,7 @@ def _fixed(value: onnx.ValueInfoProto, shape: tuple[int, ...] | None) -> onnx.Va
         raise UsageError(f"input '{value.name}' of shape {list(shape)} is empty", remedy="use sizes of at least 1")
     check_type(tensor.elem_type, shape, f"input '{value.name}'")
     check_computed(tensor.elem_type, f"input '{value.name}'")
+    check_passed(tensor.elem_type, f"input '{value.name}'")
     return onnx.helper.make_tensor_value_info(value.name, tensor.elem_type, shape)
 
 

@@ -58,6 +58,15 @@ def check_computed(element_type: int, what: str, node: str = "") -> None:
         )
 
 
+def check_passed(element_type: int, what: str) -> None:
+    """Refuse types that C and numpy cannot pass to a network or take from it."""
+    if element_type in (_T.INT4, _T.UINT4):
+        found = _T.DataType.Name(element_type).lower()
+        raise UnsupportedModel(
+            f"{what} is of type {found}, expected whole bytes", remedy=f"cast it to {found.replace('4', '8')}"
+        )
+
+
 def _check(element_type: int, dims: Sequence[int], what: str, node: str, supported: Collection[int]) -> None:
     if element_type not in supported:
         found = _T.DataType.Name(element_type) if element_type in _T.DataType.values() else f"type {element_type}"

@@ -1,1 +1,7 @@
 """From the canonical graph to a program: groups, forms of values, kernels, memory plan, object code."""
+
+from __future__ import annotations
+
+from qcompiler.targets import without_torch
+
+__all__ = ["without_torch"]

@@ -19,14 +19,35 @@ from qcompiler.errors import UnsupportedModel
 from qcompiler.ir.layout import AXIS, REDUCTIONS, channels_last_shape, is_marked, reduced_axes
 from qcompiler.ir.ops import IR_VERSION, OPSET
 from qcompiler.ir.view import constant_of, dtype_of, integer, shape_of
-from qcompiler.lowering.generic import GenericCall, lower_region
+from qcompiler.lowering import standard
+from qcompiler.lowering.call import GenericCall
+from qcompiler.lowering.generic import lower_region
 from qcompiler.lowering.groups import escaping
 
 Array = npt.NDArray[Any]
 
 
 def region_calls(nodes: Sequence[ir.Node]) -> tuple[GenericCall, ...]:
-    """Compile the nodes through Relax; inputs and outputs of the calls carry the graph's value names."""
+    """Calls that compute the nodes, in order; inputs and outputs carry the graph's value names.
+
+    Nodes without a kernel of ours go through Relax, neighbours together.
+    """
+    calls: list[GenericCall] = []
+    left: list[ir.Node] = []
+    for node in nodes:
+        own = standard.lowered(node)
+        if own is None:
+            left.append(node)
+            continue
+        calls += [*_imported(left), own]
+        left = []
+    return (*calls, *_imported(left))
+
+
+def _imported(nodes: Sequence[ir.Node]) -> list[GenericCall]:
+    """Compile the nodes through Relax."""
+    if not nodes:
+        return []
     names = _plain_names(nodes)
     for node in nodes:
         if node.domain != "":
@@ -34,10 +55,10 @@ def region_calls(nodes: Sequence[ir.Node]) -> tuple[GenericCall, ...]:
     model = _model(nodes, names)
     back = {plain: value.name or "" for value, plain in names.items()}
     try:
-        return tuple(_renamed(call, back) for call in lower_region(model))
+        return [replace(_renamed(call, back), nodes=tuple(nodes)) for call in lower_region(model)]
     except UnsupportedModel:
         for node in nodes if len(nodes) > 1 else ():
-            region_calls([node])  # alone, the one without code is named
+            _imported([node])  # alone, the one without code is named
         raise
 
 
@@ -67,7 +88,8 @@ def _model(nodes: Sequence[ir.Node], names: dict[ir.Value, str]) -> onnx.ModelPr
         elif value not in made:
             inputs.append(_info(value, name, permuted))
     outputs = [_info(value, names[value], permuted) for value in escaping(nodes)]
-    graph = helper.make_graph(protos, "region", inputs, outputs, constants)
+    known = [_info(value, name, permuted) for value, name in names.items() if value in made and value.shape is not None]
+    graph = helper.make_graph(protos, "region", inputs, outputs, constants, value_info=known)
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION)
 
 

@@ -8,8 +8,8 @@ from typing import Any
 import numpy.typing as npt
 import onnx_ir as ir
 
+from qcompiler.lowering.call import GenericCall
 from qcompiler.lowering.forms import Form
-from qcompiler.lowering.generic import GenericCall
 from qcompiler.targets.problem import Problem
 from qcompiler.targets.target import Constants
 

@@ -8,6 +8,7 @@ import onnx_ir as ir
 
 from qcompiler.errors import InternalError, UnsupportedModel
 from qcompiler.ir.view import constant_of
+from qcompiler.lowering import standard
 from qcompiler.lowering.epilogue import Epilogue
 from qcompiler.lowering.forms import Form, Read, natural
 from qcompiler.lowering.groups import Group
@@ -16,8 +17,6 @@ from qcompiler.lowering.problems import problem_of
 from qcompiler.lowering.regions import region_calls
 from qcompiler.lowering.values import Values
 from qcompiler.lowering.work import External, GenericWork, KernelWork, Slot, Stored, Work
-from qcompiler.targets.problem import Map2d, Step
-from qcompiler.targets.target import Constants
 
 
 def build(graph: ir.Graph, groups: Sequence[Group]) -> list[Work]:
@@ -60,15 +59,8 @@ class _Builder:
             source = self.values.deliver(Read(value, natural(value), exact=True))
             if source.location == wanted:
                 continue
-            buffer = source.form.buffer
-            if buffer is None:
-                raise UnsupportedModel(
-                    f"output '{value.name}' is a copy of an input or of another output with element type {value.dtype}",
-                    remedy="remove the output from the model",
-                )
-            problem = Map2d(buffer, (Step("store", into=buffer),))
-            copied = Stored(value, source.form, wanted)
-            self.works.append(KernelWork(problem, Constants(), (source,), (copied,), (), "copy"))
+            copy, copied = standard.copied(value), Stored(value, source.form, wanted)
+            self.works.append(GenericWork(copy, (source,), (copied,), (), (), copy.ops))
 
     def _generic(self, planned: Plan) -> None:
         group = planned.group
@@ -80,7 +72,7 @@ class _Builder:
             reads = tuple(by_name[item] if isinstance(item, str) else item for item in call.inputs)
             writes = tuple(by_name[name] for name in call.outputs)
             temporaries = tuple(Slot(nbytes) for nbytes in call.temporaries)
-            self.works.append(GenericWork(call, reads, writes, temporaries, tuple(group.nodes), call.ops))
+            self.works.append(GenericWork(call, reads, writes, temporaries, call.nodes, call.ops))
         for name, (value, _) in outputs.items():
             if name not in by_name:
                 producer = value.producer()

@@ -3,3 +3,9 @@
 LLVM cuts sixteen lanes into as many registers as a machine needs; how many accumulators then fit is for the target's
 tilings to say.
 """
+
+from __future__ import annotations
+
+from qcompiler.targets import without_torch
+
+__all__ = ["without_torch"]

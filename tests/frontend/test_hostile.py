@@ -17,7 +17,9 @@ from onnx import TensorProto, helper, numpy_helper
 
 from qcompiler.errors import InvalidModel, QCompilerError, UnsupportedModel, UsageError
 from qcompiler.frontend import canonicalize, load
+from qcompiler.frontend.read import MAX_IR, MAX_OPSET
 from qcompiler.ir import oracle
+from qcompiler.passes.fold_constants import FoldConstants
 from tests.frontend.files import graph_text, save, write
 
 
@@ -113,7 +115,7 @@ def test_names_that_are_no_text(tmp_path: Path) -> None:
         load(path)
 
 
-@pytest.mark.parametrize(("field", "low", "high"), [("ir_version", 3, 13), ("opset", 7, 26)])
+@pytest.mark.parametrize(("field", "low", "high"), [("ir_version", 3, MAX_IR), ("opset", 7, MAX_OPSET)])
 def test_versions(tmp_path: Path, field: str, low: int, high: int) -> None:
     def versioned(version: int) -> Path:
         proto = model()
@@ -197,7 +199,7 @@ def test_node_that_cannot_be(tmp_path: Path, body: str, error: type[QCompilerErr
         ("y = Conv <kernel_shape = [5, 5]> (x, w)", "float[1, 3, 8, 8] x, float[4, 3, 3, 3] w", "kernel_shape"),
         ("y = Conv (x, w, b)", "float[1, 3, 8, 8] x, float[4, 3, 3, 3] w, float[7] b", "a bias of shape"),
         ("y = Conv (x, w)", "float[1, 3, 2, 2] x, float[4, 3, 3, 3] w", "empty result"),
-        ("y = MaxPool <kernel_shape = [3, 3]> (x)", "float[1, 3, 2, 2] x", "empty result"),
+        ("y = MaxPool <kernel_shape = [3, 3]> (x)", "float[1, 3, 2, 2] x", "does not fit into its padded image"),
         ("y = PRelu (x, w)", "float[2, 3] x, float[4] w", "a slope of shape"),
         ("y = MatMul (x, w)", "float[2, 3] x, float[4, 5] w", "MatMul cannot have"),
     ],
@@ -282,12 +284,13 @@ def test_condition_on_data_is_refused(tmp_path: Path) -> None:
     assert refused(save(tmp_path, graph_text(text)), UnsupportedModel, "If depends on data").node == "y"
 
 
-def test_loop_is_refused(tmp_path: Path) -> None:
-    text = """n = Constant <value_int = 3> () c = Constant <value = bool {1}> ()
+def test_loop_on_data_is_refused(tmp_path: Path) -> None:
+    text = """axis = Constant <value_ints = [0]> () m = ReduceMax <keepdims = 0> (x, axis) n = Cast <to = 7> (m)
+    c = Constant <value = bool {1}> ()
     y = Loop (n, c, x) <
         body = b (int64 i, bool d, float[8] v) => (bool e, float[8] w) { e = Identity (d) w = Neg (v) }
     >"""
-    refused(save(tmp_path, graph_text(text)), UnsupportedModel, "Loop is not compiled")
+    refused(save(tmp_path, graph_text(text)), UnsupportedModel, "number of iterations of Loop depends on data")
 
 
 # --- inputs and their shapes --------------------------------------------------------------------------------------
@@ -583,3 +586,216 @@ def test_outputs_that_are_constants(tmp_path: Path) -> None:
     for body, signature in ((f"y = Relu (x) {constant}", "float[8] x"), (f"y = Neg (c) {constant}", "")):
         text = graph_text(body, signature, "float[2] z, float[N] y")
         refused(save(tmp_path, text), UnsupportedModel, "output 'z' is a constant")
+
+
+# --- constants that make no sense ---------------------------------------------------------------------------------
+
+NAN, INFINITY = float("nan"), float("inf")
+BAD_NUMBERS = (NAN, INFINITY, -INFINITY)
+BAD_SCALES = (*BAD_NUMBERS, -0.5, 0.0)
+QONNX = "qonnx.custom_op.general"
+
+
+def quantized(op: str, domain: str, bad: float, position: int, shape: tuple[int, ...], **given: Any) -> onnx.ModelProto:
+    """One quantizer of x [1, 3, 4, 4] with the sensible parameters `given`, but for `bad` in one of them."""
+    parameters = {name: np.full(shape, value, np.float32) for name, value in given.items()}
+    name = list(parameters)[position]
+    parameters[name].reshape(-1)[-1] = bad
+    if "bits" in parameters:
+        parameters["bits"] = np.asarray(4, np.float32)
+    node = helper.make_node(op, ["x", *parameters], ["y"], name="culprit", domain=domain)
+    return around([node], {**parameters})
+
+
+def around(nodes: list[onnx.NodeProto], constants: dict[str, Any], shape: tuple[int, ...] = (1, 3, 4, 4)) -> Any:
+    inputs = [helper.make_tensor_value_info("x", TensorProto.FLOAT, shape)]
+    outputs = [helper.make_empty_tensor_value_info("y")]
+    stored = [numpy_helper.from_array(np.asarray(array), name) for name, array in constants.items()]
+    graph = helper.make_graph(nodes, "g", inputs, outputs, stored)
+    opsets = [helper.make_opsetid("", 21), helper.make_opsetid(QONNX, 1)]
+    return helper.make_model(graph, opset_imports=opsets, ir_version=10)
+
+
+def layer(op: str, operands: dict[str, tuple[int, ...]], place: str, index: int, bad: float, **attributes: Any) -> Any:
+    """One node with operands of ones but for `bad` in one place; run-time operands have no shape."""
+    constants = {name: np.ones(shape, np.float32) for name, shape in operands.items()}
+    flat = constants[place].reshape(-1)
+    flat[index % flat.size] = bad
+    node = helper.make_node(op, ["x", *constants], ["y"], name="culprit", **attributes)
+    return node, constants
+
+
+NORM = {"scale": (3,), "bias": (3,), "mean": (3,), "var": (3,)}
+LAYERS = {
+    "Conv": ({"w": (2, 3, 3, 3), "b": (2,)}, (1, 3, 4, 4), {}),
+    "ConvTranspose": ({"w": (3, 2, 3, 3), "b": (2,)}, (1, 3, 4, 4), {}),
+    "Gemm": ({"w": (4, 3), "c": (3,)}, (1, 4), {}),
+    "MatMul": ({"w": (4, 3)}, (1, 4), {}),
+    "BatchNormalization": (NORM, (1, 3, 4, 4), {}),
+    "InstanceNormalization": ({"scale": (3,), "bias": (3,)}, (1, 3, 4, 4), {}),
+    "LayerNormalization": ({"scale": (4,), "bias": (4,)}, (1, 3, 4, 4), {}),
+}
+
+
+def refuses_the_culprit(folder: Path, proto: onnx.ModelProto) -> InvalidModel:
+    """Both for constants in the file and for those that the file computes from constants."""
+    error = refused(write(folder, proto), InvalidModel)
+    assert error.node == "culprit" and error.exit_code == 4
+    computed = onnx.ModelProto()
+    computed.CopyFrom(proto)
+    for tensor in computed.graph.initializer:
+        plain, tensor.name = tensor.name, f"{tensor.name}_stored"
+        computed.graph.node.insert(0, helper.make_node("Identity", [tensor.name], [plain]))
+    with pytest.raises(InvalidModel) as caught:
+        FoldConstants()(canonicalize(write(folder, computed)))
+    assert caught.value.node == "culprit"
+    return error
+
+
+SLOW_CHECK = [HealthCheck.function_scoped_fixture]
+
+
+@settings(max_examples=60, deadline=None, derandomize=True, suppress_health_check=SLOW_CHECK)
+@given(
+    case=st.sampled_from([(op, place) for op, (operands, *_) in LAYERS.items() for place in operands]),
+    bad=st.sampled_from(BAD_NUMBERS),
+    index=st.integers(0, 1000),
+)
+def test_layers_with_parameters_that_are_no_numbers(tmp_path: Path, case: Any, bad: float, index: int) -> None:
+    op, place = case
+    operands, shape, attributes = LAYERS[op]
+    if place in ("b", "c") and not np.isnan(bad):
+        return  # a bias of minus infinity switches a class off
+    node, constants = layer(op, operands, place, index, bad, **attributes)
+    refuses_the_culprit(tmp_path, around([node], constants, shape))
+
+
+@pytest.mark.parametrize(("variance", "epsilon"), [(-0.1, 1e-5), (-1e-6, 1e-5), (0.0, 0.0), (0.5, -0.5), (0.25, NAN)])
+def test_variances_that_have_no_root(tmp_path: Path, variance: float, epsilon: float) -> None:
+    node, constants = layer("BatchNormalization", NORM, "var", 1, variance, epsilon=epsilon)
+    refuses_the_culprit(tmp_path, around([node], constants))
+
+
+@settings(max_examples=60, deadline=None, derandomize=True, suppress_health_check=SLOW_CHECK)
+@given(
+    op=st.sampled_from(["Quant", "IntQuant", "BipolarQuant", "Trunc"]),
+    shape=st.sampled_from([(), (1,), (3, 1, 1), (1, 3, 1, 1)]),
+    data=st.data(),
+)
+def test_qonnx_quantizers_with_impossible_parameters(tmp_path: Path, op: str, shape: Any, data: Any) -> None:
+    given_ = {"scale": 0.5} if op == "BipolarQuant" else {"scale": 0.5, "zero": 0.0, "bits": 4.0}
+    position = data.draw(st.integers(0, min(1, len(given_) - 1)))
+    bad = data.draw(st.sampled_from(BAD_SCALES if position == 0 else BAD_NUMBERS))
+    proto = quantized(op, QONNX, bad, position, shape, **given_)
+    if op == "Trunc":
+        proto.graph.node[0].input.append("bits")
+    refuses_the_culprit(tmp_path, proto)
+
+
+@settings(max_examples=40, deadline=None, derandomize=True, suppress_health_check=SLOW_CHECK)
+@given(
+    op=st.sampled_from(["QuantizeLinear", "DequantizeLinear"]),
+    channels=st.sampled_from([0, 1, 3]),
+    bad=st.sampled_from(BAD_SCALES),
+)
+def test_standard_quantizers_with_impossible_scales(tmp_path: Path, op: str, channels: int, bad: float) -> None:
+    scale = np.full(channels, 0.5, np.float32) if channels else np.asarray(0.5, np.float32)
+    scale.reshape(-1)[-1] = bad
+    zero = np.zeros(scale.shape, np.int8)
+    names = {"QuantizeLinear": ("culprit", "after"), "DequantizeLinear": ("before", "culprit")}[op]
+    constants = {"bad": scale, "good": np.full(scale.shape, 0.5, np.float32), "zero": zero}
+    order = ("bad", "good") if op == "QuantizeLinear" else ("good", "bad")
+    nodes = [
+        helper.make_node("QuantizeLinear", ["x", order[0], "zero"], ["q"], name=names[0]),
+        helper.make_node("DequantizeLinear", ["q", order[1], "zero"], ["y"], name=names[1]),
+    ]
+    refuses_the_culprit(tmp_path, around(nodes, constants))
+
+
+@pytest.mark.parametrize(
+    ("op", "shape"),
+    [("Quant", (4, 3, 1, 1)), ("Quant", (2, 1, 1)), ("BipolarQuant", (5,)), ("Quant", (1, 1, 3, 4, 4))],
+)
+def test_qonnx_scales_of_another_shape(tmp_path: Path, op: str, shape: tuple[int, ...]) -> None:
+    given_ = {"scale": 0.5} if op == "BipolarQuant" else {"scale": 0.5, "zero": 0.0, "bits": 4.0}
+    assert "shape" in str(refused(write(tmp_path, quantized(op, QONNX, 0.5, 0, shape, **given_)), InvalidModel))
+
+
+@pytest.mark.parametrize("size", [2, 4, 16])
+def test_standard_scales_of_another_shape(tmp_path: Path, size: int) -> None:
+    constants = {"scale": np.full(size, 0.5, np.float32), "zero": np.zeros(size, np.int8)}
+    nodes = [
+        helper.make_node("QuantizeLinear", ["x", "scale", "zero"], ["q"], name="culprit"),
+        helper.make_node("DequantizeLinear", ["q", "scale", "zero"], ["y"], name="after"),
+    ]
+    assert refused(write(tmp_path, around(nodes, constants)), InvalidModel).node == "culprit"
+
+
+@pytest.mark.parametrize(
+    ("body", "constants"),
+    [
+        ("m = Add (x, mask) y = Softmax (m)", {"mask": np.asarray([0, -INFINITY] * 4, np.float32)}),
+        ("y = Clip (x, low)", {"low": np.asarray(-INFINITY, np.float32)}),
+        ("y = Max (x, low)", {"low": np.asarray(-INFINITY, np.float32)}),
+    ],
+)
+def test_infinities_with_a_meaning_are_none_of_our_business(tmp_path: Path, body: str, constants: Any) -> None:
+    proto = model(body)
+    proto.graph.initializer.extend(numpy_helper.from_array(array, name) for name, array in constants.items())
+    found = load(write(tmp_path, proto))
+    FoldConstants()(found)
+    x = np.linspace(-3, 3, 8, dtype=np.float32)
+    np.testing.assert_array_equal(oracle.run(found, {"x": x})["y"], oracle.run(proto, {"x": x})["y"])
+
+
+def ones(*shape: int) -> np.ndarray:
+    return np.ones(shape, np.float32)
+
+
+@pytest.mark.parametrize(
+    ("op", "operands", "shape"),
+    [
+        ("Gemm", [ones(4, 3), ones(2)], (2, 4)),
+        ("Gemm", [ones(4, 3), ones(5, 3)], (2, 4)),
+        ("Gemm", [ones(4, 3), ones(1, 2, 3)], (2, 4)),
+        ("ConvTranspose", [ones(3, 2, 2, 2), ones(3)], (1, 3, 4, 4)),
+        ("ConvTranspose", [ones(4, 2, 2, 2)], (1, 3, 4, 4)),
+        ("InstanceNormalization", [ones(2), ones(2)], (1, 3, 4, 4)),
+        ("LayerNormalization", [ones(5)], (1, 3, 4, 4)),
+        ("BatchNormalization", [ones(3), ones(3), ones(3), ones(4)], (1, 3, 4, 4)),
+        ("Clip", [ones(2)], (2, 4)),
+        ("Pad", [np.asarray([0, 1, 0, 1]), ones(2)], (2, 4)),
+    ],
+)
+def test_parameters_of_another_shape(tmp_path: Path, op: str, operands: list[np.ndarray], shape: Any) -> None:
+    constants = {f"c{index}": array for index, array in enumerate(operands)}
+    node = helper.make_node(op, ["x", *constants], ["y"], name="culprit")
+    assert refused(write(tmp_path, around([node], constants, shape)), InvalidModel).node == "culprit"
+
+
+@pytest.mark.parametrize("op", ["Div", "Mod"])
+@pytest.mark.parametrize("kind", [np.float32, np.int32])
+def test_division_by_a_stored_zero(tmp_path: Path, op: str, kind: Any) -> None:
+    node = helper.make_node(op, ["x", "d"], ["y"], name="culprit", **({"fmod": 1} if op == "Mod" else {}))
+    proto = around([node], {"d": np.asarray([1, 0, 2, 3], kind)})
+    proto.graph.input[0].type.tensor_type.elem_type = helper.np_dtype_to_tensor_dtype(np.dtype(kind))
+    assert "divisor" in str(refuses_the_culprit(tmp_path, proto))
+
+
+@pytest.mark.parametrize(
+    "quantizer",
+    [
+        [helper.make_node("Sign", ["w"], ["q"])],
+        [helper.make_node("Neg", ["w"], ["n"]), helper.make_node("Round", ["n"], ["q"])],
+        [helper.make_node("BipolarQuant", ["w", "one"], ["q"], name="culprit", domain=QONNX)],
+        [helper.make_node("GreaterOrEqual", ["w", "one"], ["c"]), helper.make_node("Cast", ["c"], ["q"], to=1)],
+    ],
+    ids=["sign", "round", "bipolar", "comparison"],
+)
+def test_nan_that_a_quantizer_of_weights_would_hide(tmp_path: Path, quantizer: list[onnx.NodeProto]) -> None:
+    weights = np.ones((4, 6), np.float32)
+    weights[2, 1] = NAN
+    last = "culprit" if quantizer[-1].domain == "" else "layer"
+    nodes = [*quantizer, helper.make_node("MatMul", ["x", "q"], ["y"], name=last)]
+    proto = around(nodes, {"w": weights, "one": np.asarray(1, np.float32)}, (2, 4))
+    assert refused(write(tmp_path, proto), InvalidModel).node == "culprit"

@@ -16,6 +16,8 @@ from onnx import TensorProto, helper, numpy_helper
 from qcompiler.errors import InvalidModel, UnsupportedModel
 from qcompiler.frontend import canonicalize, load
 from qcompiler.ir import oracle
+from qcompiler.passes import DEFAULT
+from qcompiler.passes.runner import run_passes
 from tests.frontend.files import write
 
 GENERAL = "qonnx.custom_op.general"
@@ -234,3 +236,43 @@ def test_unknown_rounding_mode(tmp_path: Path) -> None:
     model = one_node("Quant", GRID, [np.float32(1), np.float32(0), np.float32(2)], rounding_mode="STOCHASTIC")
     with pytest.raises(InvalidModel, match="STOCHASTIC"):
         load(write(tmp_path, model))
+
+
+@pytest.mark.parametrize("shape", [(1, 64), (3, 7), (2, 3, 5)])
+@pytest.mark.parametrize("constant", [True, False])
+def test_xnor_popcount_counts_equal_codes(tmp_path: Path, shape: tuple[int, ...], constant: bool) -> None:
+    generator = np.random.default_rng(sum(shape))
+    a, w = (generator.integers(0, 2, size).astype(np.float32) for size in (shape, (shape[-1], 4)))
+    model = one_node("XnorPopcountMatMul", a, [w])
+    inputs = {"x": a}
+    if not constant:
+        del model.graph.initializer[:]
+        model.graph.input.append(helper.make_tensor_value_info("p0", TensorProto.FLOAT, w.shape))
+        inputs["p0"] = w
+    want = (a[..., :, None] == w).sum(-2).astype(np.float32)
+    np.testing.assert_array_equal(oracle.run(load(write(tmp_path, model)), inputs)["y"], want)
+
+
+def test_xnor_popcount_of_thresholds_is_one_binary_product(tmp_path: Path) -> None:
+    generator = np.random.default_rng(1)
+    thresholds, w = generator.standard_normal((64, 1)), generator.integers(0, 2, (64, 5))
+    model = one_node("MultiThreshold", np.zeros((2, 64)), [thresholds.astype(np.float32)])
+    model.graph.node[0].output[0] = "a"
+    model.graph.node.append(helper.make_node("XnorPopcountMatMul", ["a", "w"], ["y"], name="p", domain=GENERAL))
+    model.graph.initializer.append(numpy_helper.from_array(w.astype(np.float32), "w"))
+    x = generator.standard_normal((2, 64)).astype(np.float32)
+    want = ((x >= thresholds.T.astype(np.float32))[..., None] == w).sum(1).astype(np.float32)
+    found = canonicalize(write(tmp_path, model))
+    run_passes(found, DEFAULT, check=True)
+    assert [node.op_type for node in found.graph].count("BinaryMatMul") == 1
+    np.testing.assert_array_equal(oracle.run(found, {"x": x})["y"], want)
+
+
+@pytest.mark.parametrize(
+    ("weights", "words"),
+    [(np.full((3, 2), -1, np.float32), "other than 0 and 1"), (np.ones((4, 2), np.float32), "expected ..., K")],
+)
+def test_xnor_popcount_of_what_it_cannot_count(tmp_path: Path, weights: np.ndarray, words: str) -> None:
+    with pytest.raises(InvalidModel, match=words.replace("..., K", r"\[..., K\]")) as caught:
+        load(write(tmp_path, one_node("XnorPopcountMatMul", np.zeros((1, 3), np.float32), [weights])))
+    assert caught.value.node == "q"

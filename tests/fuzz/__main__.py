@@ -15,11 +15,12 @@ from pathlib import Path
 from typing import Any
 
 from tests.fuzz import judge, sweep
+from tests.fuzz.case import save
 from tests.fuzz.sweep import BATCH, Record
 
 
 def main() -> int:
-    """Run the batches that are missing, print the table, shrink and save one failure of each kind and reason."""
+    """Run the batches that are missing, print the table, cut down and save one failure of each kind and reason."""
     options = _options()
     folder: Path = options.folder or Path("build") / f"fuzz-{options.seed}"
     folder.mkdir(parents=True, exist_ok=True)
@@ -32,7 +33,7 @@ def main() -> int:
             file.flush()
     records = _read(log)
     print(table(records))
-    _shrink(options, records, folder)
+    _reduce(options, records, folder)
     return int(any(record.kind not in ("equal", "refused") for record in records))
 
 
@@ -50,15 +51,18 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--graphs", type=int, default=200, help="how many networks")
     parser.add_argument("--seed", type=int, default=0, help="another number draws other networks")
     parser.add_argument("--workers", type=int, default=1, help="processes")
+    parser.add_argument("--whole", action="store_true", help="compile as a user does, with verification")
     parser.add_argument("--folder", type=Path, help="where outcomes and failures are kept (default: build/fuzz-SEED)")
-    parser.add_argument("--shrink", type=int, default=0, help="shrink and save that many failures of different reasons")
+    parser.add_argument(
+        "--reduce", type=int, default=0, help="cut down and save that many failures of different reasons"
+    )
     return parser.parse_args()
 
 
 def _run(options: argparse.Namespace, batches: list[int]) -> Iterator[dict[str, Any]]:
     spawn = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(options.workers, mp_context=spawn, initializer=judge.warm_up) as pool:
-        running = [pool.submit(sweep.run_batch, options.seed, batch) for batch in batches]
+        running = [pool.submit(sweep.run_batch, options.seed, batch, options.whole) for batch in batches]
         for count, future in enumerate(as_completed(running), 1):
             records = future.result()
             yield from records
@@ -66,20 +70,22 @@ def _run(options: argparse.Namespace, batches: list[int]) -> Iterator[dict[str, 
             print(f"batch {count} of {len(batches)}: {dict(odd)}", flush=True)
 
 
-def _shrink(options: argparse.Namespace, records: list[Record], folder: Path) -> None:
-    """One failure for each kind and reason, the most frequent first."""
-    known = {record.digest: record.key for record in records}
+def _reduce(options: argparse.Namespace, records: list[Record], folder: Path) -> None:
+    """Save one failure of each kind and reason, the most frequent first."""
     counts = Counter(record.key for record in records if record.kind != "equal")
-    if options.shrink:
+    if options.reduce:
         judge.warm_up()
-    for number, (key, _) in enumerate(counts.most_common(options.shrink)):
-        name = f"{number:02}-{key[0]}"
-        if (folder / f"{name}.onnx").exists():
+    for number, (key, count) in enumerate(counts.most_common(options.reduce)):
+        path = folder / f"{number:02}-{key[0]}"
+        if path.with_suffix(".onnx").exists():
             continue
         wanted = next(record for record in records if record.key == key)
-        network = sweep.shrink(options.seed, wanted.batch, wanted, dict(known))
-        path = sweep.save(network, wanted, folder, name)
-        print(f"{path}: {len(network.model.graph.node)} nodes, {wanted.kind}: {wanted.reason}", flush=True)
+        case = sweep.reduce(options.seed, wanted)
+        judged = judge.judge_compile if options.whole else judge.judge
+        outcome = judged(case, wanted.variant)
+        text = f"{outcome.kind} ({wanted.variant}, {count} like it): {outcome.reason}\n{outcome.detail}"
+        save(case, text, path)
+        print(f"{path}.onnx: {case.nodes} nodes, {text}", flush=True)
 
 
 def _read(log: Path) -> list[Record]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import tempfile
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -14,26 +14,26 @@ import onnx
 import onnx.parser
 import onnx_ir as ir
 
+import qcompiler
 from qcompiler import passes, targets
-from qcompiler.bundle.load import describe
-from qcompiler.bundle.write import write_into
+from qcompiler.bundle.isolated import IsolatedBundle
 from qcompiler.errors import InvalidModel, QCompilerError, UnsupportedModel, VerificationFailed
 from qcompiler.frontend import canonicalize
 from qcompiler.ir import oracle
-from qcompiler.ir.program import Program
 from qcompiler.lowering.module import lower
 from qcompiler.passes.result import PassResult
 from qcompiler.passes.runner import run_passes
 from qcompiler.targets.target import Variant
 from qcompiler.verify import Reference, verify
-from tests.fuzz import guarded, isolated, library
-from tests.fuzz.grid import Grid
-from tests.fuzz.net import Array, Network
-from tests.fuzz.samples import Sample, samples
+from tests.fuzz import isolated, library
+from tests.fuzz.case import Case
+from tests.fuzz.net import Array
+from tests.fuzz.samples import Sample
 
-# of the largest magnitude, where results are rounded
+# where results are rounded: of the largest magnitude, or of 1, which is what the values of these networks are about
 BOUND = 1e-5
 NAME = "net"
+THREADS = (1, 2)
 _SECONDS = 120
 _LONGEST = 110
 _NUMBERS = re.compile(r"\d+(\.\d+)?(e[+-]?\d+)?")
@@ -44,9 +44,9 @@ _QUOTED = re.compile(r"'[^']*'")
 class Outcome:
     """How a network came out.
 
-    kind: "equal", "refused" (unsupported, or a valid file called invalid), "wrong", "crash", or "foreign" for an
-    exception that is none of ours or that speaks of an internal error. reason: without the names and numbers of the
-    network, so that equal reasons can be counted.
+    kind: "equal", "refused" (unsupported, or a valid file called invalid), "wrong", "crash", "unverified" (the
+    verification of a compile fails), or "foreign" for an exception that is none of ours or speaks of an internal
+    error. reason: without the names and numbers of the network, so that equal reasons can be counted.
     """
 
     kind: str
@@ -54,39 +54,53 @@ class Outcome:
     detail: str = ""
 
 
-@dataclass(frozen=True)
-class Compiled:
-    """A program and its library."""
-
-    program: Program
-    library: Path
-
-
-def judge(network: Network, variant: str) -> Outcome:
+def judge(case: Case, variant: str, *, explain: bool = True) -> Outcome:
     """Compile for one instruction-set variant and compare the outputs on every sample, on one thread and two.
 
+    explain: give the place where a wrong result comes from as the reason.
     All of it happens in forks of this process, which has to be free of threads.
     """
     try:
-        outcome = isolated.call(lambda: _judge(network, variant), _SECONDS)
-        if outcome.kind != "wrong":
+        outcome = isolated.call(lambda: _judge(case, variant), _SECONDS)
+        if outcome.kind != "wrong" or not explain:
             return outcome
-        return replace(outcome, reason=isolated.call(lambda: culprit(network, variant), _SECONDS))
+        return replace(outcome, reason=isolated.call(lambda: culprit(case, variant), _SECONDS))
     except isolated.Ended as error:
         return Outcome("crash", f"compiler ended with {error}")
 
 
-def _judge(network: Network, variant: str) -> Outcome:
-    given = samples(network)
-    expected = _expected(network.model, given)
+def judge_compile(case: Case, variant: str) -> Outcome:
+    """Compile as a user does, verification and all."""
+    try:
+        return isolated.call(lambda: _judge_compile(case, variant), _SECONDS)
+    except isolated.Ended as error:
+        return Outcome("crash", f"compiler ended with {error}")
+
+
+def _judge_compile(case: Case, variant: str) -> Outcome:
     with tempfile.TemporaryDirectory(prefix="qcompiler-fuzz-") as folder:
         try:
-            compiled = _compile(_written(network, folder), variant)
+            qcompiler.compile(_written(case, folder), mcpu=(variant,), output=Path(folder) / "out")
+        except VerificationFailed as error:
+            return Outcome("unverified", general(str(error)), str(error))
         except (UnsupportedModel, InvalidModel) as error:
             return Outcome("refused", general(str(error)), str(error))
         except Exception as error:
             return Outcome("foreign", _foreign(error), "".join(traceback.format_exception(error)))
-        return _run(compiled, network, given, expected)
+    return Outcome("equal")
+
+
+def _judge(case: Case, variant: str) -> Outcome:
+    expected = _expected(case)
+    with tempfile.TemporaryDirectory(prefix="qcompiler-fuzz-") as folder:
+        try:
+            bundle = _compile(_written(case, folder), variant)
+        except (UnsupportedModel, InvalidModel) as error:
+            return Outcome("refused", general(str(error)), str(error))
+        except Exception as error:
+            return Outcome("foreign", _foreign(error), "".join(traceback.format_exception(error)))
+        with bundle:
+            return _run(bundle, case, expected)
 
 
 def general(message: str) -> str:
@@ -107,36 +121,35 @@ def compare(found: Array, expected: Array, exact: bool) -> str:
         return "infinite or NaN in other places"
     largest = float(np.abs(expected[finite]).max(initial=0))
     difference = float(np.abs(found[finite].astype(np.float64) - expected[finite]).max(initial=0))
-    return f"differs by {difference:.3g} of {largest:.3g}" if difference > BOUND * max(largest, 1e-6) else ""
+    return f"differs by {difference:.3g} of {largest:.3g}" if difference > BOUND * max(largest, 1.0) else ""
 
 
-def _expected(model: onnx.ModelProto, given: list[Sample]) -> list[Sample]:
-    session = oracle.Session(model)
-    return [session.run(sample) for sample in given]
+def _expected(case: Case) -> list[Sample]:
+    session = oracle.Session(case.model)
+    return [session.run(sample) for sample in case.samples]
 
 
-def _compile(path: Path, variant: str) -> Compiled:
+def _compile(path: Path, variant: str) -> IsolatedBundle:
     graph = canonicalize(path, {})
     run_passes(graph, passes.DEFAULT)
-    program = lower(graph, "x86", _variants(variant), NAME)
-    return Compiled(program, library.link(program, path.parent))
+    return library.isolated_bundle(lower(graph, "x86", _variants(variant), NAME), path.parent)
 
 
 def _variants(name: str) -> list[Variant]:
     return [variant for variant in targets.get("x86").variants(()) if variant.name == name]
 
 
-def _run(compiled: Compiled, network: Network, given: list[Sample], expected: list[Sample]) -> Outcome:
-    try:
-        runs = guarded.run(compiled.library, compiled.program, given)
-    except guarded.Crashed as error:
-        return Outcome("crash", general(str(error)), f"sample {error.sample}: {error}")
-    for run in runs:
-        for name, array in expected[run.sample].items():
-            complaint = compare(run.outputs[name], array, name in network.exact)
-            if complaint:
-                where = f"sample {run.sample}, {run.threads} threads, output {name}"
-                return Outcome("wrong", "", f"{where}: {complaint}")
+def _run(bundle: IsolatedBundle, case: Case, expected: list[Sample]) -> Outcome:
+    for index, (sample, right) in enumerate(zip(case.samples, expected, strict=True)):
+        for threads in THREADS:
+            try:
+                found = bundle.run(sample, threads)
+            except QCompilerError as error:
+                return Outcome("crash", general(str(error)), f"sample {index}, {threads} threads: {error}")
+            for name, array in right.items():
+                complaint = compare(found[name], array, name in case.exact)
+                if complaint:
+                    return Outcome("wrong", "", f"sample {index}, {threads} threads, output {name}: {complaint}")
     return Outcome("equal")
 
 
@@ -148,24 +161,23 @@ def _foreign(error: Exception) -> str:
     return f"{kind}{place}: {general(str(error))}"
 
 
-def culprit(network: Network, variant: str) -> str:
+def culprit(case: Case, variant: str) -> str:
     """Where a network goes wrong: the front end, a pass, or the step of the program."""
-    given = samples(network)
-    expected = _expected(network.model, given)
+    expected = _expected(case)
 
     def differs(graph: ir.Model) -> bool:
         session = oracle.Session(graph.clone())
-        pairs = ((session.run(sample), right) for sample, right in zip(given, expected, strict=True))
-        return any(compare(v[name], a, name in network.exact) for v, right in pairs for name, a in right.items())
+        pairs = ((session.run(sample), right) for sample, right in zip(case.samples, expected, strict=True))
+        return any(compare(v[name], a, name in case.exact) for v, right in pairs for name, a in right.items())
 
     with tempfile.TemporaryDirectory(prefix="qcompiler-fuzz-") as folder:
         try:
-            return _stage(_written(network, folder), variant, differs, given)
+            return _stage(_written(case, folder), variant, differs, case.samples)
         except Exception as error:
             return f"unknown ({general(str(error))})"
 
 
-def _stage(path: Path, variant: str, differs: Callable[[ir.Model], bool], given: list[Sample]) -> str:
+def _stage(path: Path, variant: str, differs: Callable[[ir.Model], bool], given: Sequence[Sample]) -> str:
     graph = canonicalize(path, {})
     if differs(graph):
         return "front end"
@@ -180,29 +192,27 @@ def _stage(path: Path, variant: str, differs: Callable[[ir.Model], bool], given:
     return wrong[0] if wrong else _step(path, variant, graph, source, given)
 
 
-def _step(path: Path, variant: str, final: ir.Model, source: ir.Model, given: list[Sample]) -> str:
+def _step(path: Path, variant: str, final: ir.Model, source: ir.Model, given: Sequence[Sample]) -> str:
     """What the verification of a compile says of the program."""
     program = lower(final, "x86", _variants(variant), NAME)
-    folder = path.parent / "bundle"
-    folder.mkdir()
-    write_into(program, folder)
     stacked = {name: np.concatenate([sample[name] for sample in given]) for name in given[0]}
     try:
-        verify(describe(folder), program, final, Reference(path, source), stacked)
+        with library.isolated_bundle(program, path.parent) as bundle:
+            verify(bundle, program, final, Reference(path, source), stacked)
     except VerificationFailed as error:
         return general(str(error))
     return "a step, but verification accepts it"
 
 
-def _written(network: Network, folder: str) -> Path:
+def _written(case: Case, folder: str) -> Path:
     path = Path(folder) / f"{NAME}.onnx"
-    path.write_bytes(network.model.SerializeToString())
+    path.write_bytes(case.model.SerializeToString())
     return path
 
 
 def warm_up() -> None:
     """Load and start what every compile needs, so that forks find it ready."""
     text = """<ir_version: 10, opset_import: ["" : 17]> g (float[1,2,4] x) => (float[1,2,4] y) { y = Softmax (x) }"""
-    network = Network(onnx.parser.parse_model(text), {"x": Grid(1.0, 1.0)}, {})
-    outcome = _judge(network, "baseline")
+    case = Case(onnx.parser.parse_model(text), ({"x": np.zeros((1, 2, 4), np.float32)},), frozenset())
+    outcome = _judge(case, "baseline")
     assert outcome.kind == "equal", outcome

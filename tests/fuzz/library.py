@@ -1,4 +1,4 @@
-"""A compiled program as a shared library, without what a bundle holds beside it."""
+"""A compiled program as a shared library in a process of its own, without what a bundle holds beside it."""
 
 from __future__ import annotations
 
@@ -6,17 +6,27 @@ import subprocess
 from pathlib import Path
 
 from qcompiler.bundle import contract, glue
+from qcompiler.bundle.isolated import IsolatedBundle
+from qcompiler.bundle.write import manifest_of
 from qcompiler.ir.program import Program
 
 # one translation unit takes half the time of four
 _SOURCES = ("runtime.c", "threads.c", "tables.c", "cpu.c")
 _UNIT = "unit.c"
+_ARCHITECTURE = "x86_64"
+_SECONDS = 20
+
+
+def isolated_bundle(program: Program, folder: Path) -> IsolatedBundle:
+    """The program between guard pages, ready to run; `folder` takes its files."""
+    link(program, folder)
+    return IsolatedBundle(folder, manifest_of(program, _ARCHITECTURE, 1, {}), seconds=_SECONDS)
 
 
 def link(program: Program, folder: Path) -> Path:
     """Write lib<name>.so into `folder` from the bundle's own sources, unoptimised: the kernels are what is tested."""
     contract.check(program)
-    for name, text in glue.sources(program, "x86_64").items():
+    for name, text in glue.sources(program, _ARCHITECTURE).items():
         (folder / name).write_text(text, encoding="utf-8")
     (folder / _UNIT).write_text("".join(f'#include "{name}"\n' for name in _SOURCES), encoding="utf-8")
     (folder / "constants.bin").write_bytes(program.constants or b"\0")

@@ -23,7 +23,7 @@ MOST_ELEMENTS = 8192
 
 @dataclass(frozen=True)
 class Value:
-    """A float32 value of the graph.
+    """A value of the graph, float32 where nodes may read it.
 
     grid: which numbers it can hold, None where they are rounded. clear: its elements are so far from zero, or exactly
     zero, that rounding does not change their sign.
@@ -33,6 +33,7 @@ class Value:
     shape: tuple[int, ...]
     grid: Grid | None
     clear: bool = False
+    dtype: int = TensorProto.FLOAT
 
     @property
     def rank(self) -> int:
@@ -68,10 +69,19 @@ class Network:
 
 
 class Net:
-    """Builds a network node by node; `values` are those that later nodes may read, oldest first."""
+    """Builds a network node by node; `values` are those that later nodes may read, oldest first.
 
-    def __init__(self, opset: int, seed: int) -> None:
+    naming: the names of values, from numbers. constant_nodes: whether constants are nodes, not initializers.
+    shared: whether equal constants are one.
+    """
+
+    def __init__(
+        self, opset: int, seed: int, naming: str = "v{}", constant_nodes: bool = False, shared: bool = False
+    ) -> None:
         self.opset = opset
+        self._naming = naming
+        self._constant_nodes = constant_nodes
+        self._shared = shared
         self.values: list[Value] = []
         self.extra_outputs: list[Value] = []
         self._seed = seed
@@ -97,20 +107,27 @@ class Net:
 
     def constant(self, array: Array) -> str:
         """The name of an initializer."""
-        name = f"c{len(self._constants)}"
-        tensor = numpy_helper.from_array(np.asarray(array), name)
+        tensor = numpy_helper.from_array(np.asarray(array))
+        equal = (name for name, other in self._constants.items() if _same(other, tensor))
+        if self._shared and (found := next(equal, None)):
+            return found
+        tensor.name = name = f"c{len(self._constants)}"
         self._constants[name] = tensor
         self._types[name] = _tensor_type(tensor.data_type, tuple(tensor.dims))
         return name
 
-    def node(self, op: str, *operands: Operand, outputs: int = 1, **attributes: Any) -> list[str]:
-        """Add a node of any types; gives the names of its outputs. Raises Rejected where it does not fit."""
+    def node(
+        self, op: str, *operands: Operand, outputs: int = 1, shape: Sequence[int] | None = None, **attributes: Any
+    ) -> list[str]:
+        """Add a node of any types; gives the names of its outputs. Raises Rejected where it does not fit.
+
+        shape: of its float32 output, where ONNX does not find it.
+        """
         names = [self._name(operand) for operand in operands]
-        results = [
-            f"v{len(self._nodes)}_{index}" if outputs > 1 else f"v{len(self._nodes)}" for index in range(outputs)
-        ]
-        made = helper.make_node(op, names, results, name=f"n{len(self._nodes)}_{op}", **attributes)
-        self._types.update(self._inferred(made, names))
+        number = str(len(self._nodes))
+        results = [self._naming.format(f"{number}_{index}" if index else number) for index in range(outputs)]
+        made = helper.make_node(op, names, results, name=f"n{number}_{op}", **attributes)
+        self._types.update(self._inferred(made, names) if shape is None else {results[0]: _tensor_type(1, shape)})
         self._nodes.append(made)
         return results
 
@@ -138,7 +155,7 @@ class Net:
 
     def end(self, name: str, shape: tuple[int, ...], grid: Grid | None) -> Value:
         """Make a value of the shape `shape`, whatever ONNX infers, an output that no node reads."""
-        value = Value(name, shape, grid)
+        value = Value(name, shape, grid, dtype=self._types[name].tensor_type.elem_type)
         self._ends.append(value)
         return value
 
@@ -148,18 +165,16 @@ class Net:
         produced = {result for node in self._nodes for result in node.output}
         outputs = [v for v in self.values if v.name in produced and (v.name not in read or v in self.extra_outputs)]
         outputs += self._ends
-        nodes = _needed(self._nodes, [value.name for value in outputs])
+        nodes = needed(self._nodes, [value.name for value in outputs])
         used = {operand for node in nodes for operand in node.input}
         inputs = [value for value in self._inputs if value.name in used]
         if not outputs or not inputs:
             raise Rejected
-        graph = helper.make_graph(
-            nodes,
-            name,
-            [_info(value) for value in inputs],
-            [_info(value) for value in outputs],
-            [tensor for key, tensor in self._constants.items() if key in used],
-        )
+        constants = [tensor for key, tensor in self._constants.items() if key in used]
+        if self._constant_nodes:
+            made = [helper.make_node("Constant", [], [tensor.name], value=tensor) for tensor in constants]
+            nodes, constants = [*made, *nodes], []
+        graph = helper.make_graph(nodes, name, list(map(_info, inputs)), list(map(_info, outputs)), constants)
         model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", self.opset)], ir_version=IR_VERSION)
         exact = {value.name: value.grid for value in outputs if value.grid}
         return Network(model, {value.name: value.grid for value in inputs if value.grid}, exact)
@@ -184,7 +199,8 @@ class Net:
         return found
 
 
-def _needed(nodes: Sequence[onnx.NodeProto], wanted: Sequence[str]) -> list[onnx.NodeProto]:
+def needed(nodes: Sequence[onnx.NodeProto], wanted: Sequence[str]) -> list[onnx.NodeProto]:
+    """The nodes that compute the wanted values, in their order."""
     needed, kept = set(wanted), []
     for node in reversed(nodes):
         if needed.intersection(node.output):
@@ -193,9 +209,13 @@ def _needed(nodes: Sequence[onnx.NodeProto], wanted: Sequence[str]) -> list[onnx
     return kept[::-1]
 
 
+def _same(left: onnx.TensorProto, right: onnx.TensorProto) -> bool:
+    return (left.data_type, left.dims, left.raw_data) == (right.data_type, right.dims, right.raw_data)
+
+
 def _tensor_type(dtype: int, shape: Sequence[int]) -> onnx.TypeProto:
     return helper.make_tensor_type_proto(dtype, list(shape))
 
 
 def _info(value: Value) -> onnx.ValueInfoProto:
-    return helper.make_tensor_value_info(value.name, TensorProto.FLOAT, list(value.shape))
+    return helper.make_tensor_value_info(value.name, value.dtype, list(value.shape))

@@ -18,7 +18,7 @@ def reshape(draw: Draw, net: Net) -> Value:
     written = list(shape)
     if chance(draw, 3):
         written[number(draw, 0, len(written) - 1)] = -1
-    if -1 not in written and shape[0] == x.shape[0] and chance(draw, 4):
+    if -1 not in written and shape[:1] == list(x.shape[:1]) and chance(draw, 4):
         written[0] = 0
     return net.alike("Reshape", x, np.int64(written))
 
@@ -141,6 +141,24 @@ def resize(draw: Draw, net: Net) -> Value:
     return net.alike("Resize", x, None, np.float32(factors), **attributes)
 
 
+def resize_freely(draw: Draw, net: Net) -> Value:
+    """Nearest-neighbour Resize along any axes, by factors that need not be whole, in every mode."""
+    x = a_value(draw, net, lambda value: 2 <= value.rank <= 4 and value.size <= 1024)
+    attributes = {
+        "mode": "nearest",
+        "coordinate_transformation_mode": choice(
+            draw, ("asymmetric", "half_pixel", "align_corners", "pytorch_half_pixel")
+        ),
+        "nearest_mode": choice(draw, ("floor", "round_prefer_floor", "round_prefer_ceil", "ceil")),
+    }
+    axes = [axis for axis in range(1, x.rank) if chance(draw)]
+    if chance(draw):
+        sizes = np.int64([number(draw, 1, 9) if axis in axes else size for axis, size in enumerate(x.shape)])
+        return net.alike("Resize", x, None, None, sizes, **attributes)
+    scales = [choice(draw, (2.0, 1.5, 0.5, 2.5)) if axis in axes else 1.0 for axis in range(x.rank)]
+    return net.alike("Resize", x, None, np.float32(scales), **attributes)
+
+
 def blur(draw: Draw, net: Net) -> Value:
     """Linear Resize by two; its result is rounded."""
     x = a_value(draw, net, lambda value: value.rank == 4 and value.size <= 1024)
@@ -163,6 +181,35 @@ def gather(draw: Draw, net: Net) -> Value:
     size = x.shape[axis]
     indices = np.int64([number(draw, -size, size - 1) for _ in range(number(draw, 1, 3))])
     return net.alike("Gather", x, indices[0] if len(indices) == 1 else indices, axis=axis)
+
+
+def blocks_of_pixels(draw: Draw, net: Net) -> Value:
+    """DepthToSpace or SpaceToDepth."""
+    x = a_value(draw, net, lambda value: value.rank == 4)
+    if x.shape[1] % 4 == 0 and not chance(draw, 3):
+        return net.alike("DepthToSpace", x, blocksize=2, mode=choice(draw, ("DCR", "CRD")))
+    if x.shape[2] % 2 or x.shape[3] % 2:
+        raise Rejected
+    return net.alike("SpaceToDepth", x, blocksize=2)
+
+
+def tile(draw: Draw, net: Net) -> Value:
+    """The value repeated along one axis."""
+    x = a_value(draw, net, lambda value: value.rank >= 2)
+    repeats = np.ones(x.rank, np.int64)
+    repeats[number(draw, 1, x.rank - 1)] = 2
+    return net.alike("Tile", x, repeats)
+
+
+def computed_reshape(draw: Draw, net: Net) -> Value:
+    """x.view(x.size(0), -1) as torch leaves it: a shape that is computed from the value's own."""
+    x = a_value(draw, net, lambda value: value.rank >= 2)
+    (shape,) = net.node("Shape", x)
+    (batch,) = net.node("Gather", shape, np.int64(0), axis=0)
+    (first,) = net.node("Unsqueeze", batch, np.int64([0]))
+    (wanted,) = net.node("Concat", first, np.int64([-1]), axis=0)
+    (name,) = net.node("Reshape", x, wanted, shape=(x.shape[0], x.size // x.shape[0]))
+    return net.keep(name, x.grid, clear=x.clear)
 
 
 def _shapes(x: Value) -> list[tuple[int, ...]]:

@@ -1,26 +1,20 @@
-"""Many networks in batches, each of them the same whenever it is drawn again; failures shrunk and saved."""
+"""Many networks in batches, each of them the same whenever it is drawn again; failures cut down."""
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from pathlib import Path
 
-import numpy as np
-import onnx
 from hypothesis import HealthCheck, Phase, given, seed, settings
 
 from tests.fuzz import judge
-from tests.fuzz.judge import Outcome
+from tests.fuzz.case import Case, case_of, reduced
 from tests.fuzz.net import Network
 from tests.fuzz.networks import networks
-from tests.fuzz.samples import samples
 
 BATCH = 25
 VARIANTS = ("avx2", "baseline", "avx512vpopcntdq", "avx512bw")
-_MOST_TRIES = 400
 
 
 @dataclass(frozen=True)
@@ -39,43 +33,43 @@ class Record:
         return self.kind, self.reason
 
 
-def run_batch(start: int, batch: int) -> list[dict[str, object]]:
-    """Judge the networks of a batch; records as dicts, for a process pool and for JSON."""
+def run_batch(start: int, batch: int, whole: bool = False) -> list[dict[str, object]]:
+    """Judge the networks of a batch; records as dicts, for a process pool and for JSON.
+
+    whole: compile as a user does, with verification, instead of comparing here.
+    """
+    judged = judge.judge_compile if whole else judge.judge
     records: dict[str, Record] = {}
 
     def one(network: Network) -> None:
         digest = digest_of(network)
         if digest not in records:
             variant = variant_of(digest)
-            outcome = judge.judge(network, variant)
+            outcome = judged(case_of(network), variant)
             records[digest] = Record(batch, digest, variant, outcome.kind, outcome.reason, outcome.detail)
 
     drawn(one, start, batch, (Phase.generate,))
     return [asdict(record) for record in records.values()]
 
 
-def shrink(start: int, batch: int, wanted: Record, known: dict[str, tuple[str, str]]) -> Network:
-    """The smallest network of the same outcome that Hypothesis finds from one of a batch.
-
-    known: outcomes of the networks of the batch by digest, which need not be judged again.
-    """
-    failing: list[Network] = []
-    tries = 0
+def reduce(start: int, wanted: Record) -> Case:
+    """A network of a batch, cut down to what still comes out as the record says."""
+    found: list[Network] = []
 
     def one(network: Network) -> None:
-        nonlocal tries
-        digest = digest_of(network)
-        if digest not in known and tries < _MOST_TRIES:
-            outcome = judge.judge(network, wanted.variant)
-            known[digest] = outcome.kind, outcome.reason
-            tries += 1
-        if known.get(digest) == wanted.key:
-            failing.append(network)
-            raise AssertionError(wanted.reason)
+        if not found and digest_of(network) == wanted.digest:
+            found.append(network)
 
-    with contextlib.suppress(AssertionError):
-        drawn(one, start, batch, (Phase.generate, Phase.shrink))
-    return min(failing, key=size_of)
+    drawn(one, start, wanted.batch, (Phase.generate,))
+    return reduced(case_of(found[0]), lambda case: _still(case, wanted))
+
+
+def _still(case: Case, wanted: Record) -> bool:
+    """Whether a case comes out as wanted; where wrong results come from is not asked again."""
+    if wanted.kind == "unverified":
+        return judge.judge_compile(case, wanted.variant).kind == wanted.kind
+    outcome = judge.judge(case, wanted.variant, explain=False)
+    return outcome.kind == wanted.kind and outcome.kind in ("wrong", "crash") or outcome.reason == wanted.reason
 
 
 def drawn(test: Callable[[Network], None], start: int, batch: int, phases: tuple[Phase, ...]) -> None:
@@ -100,21 +94,3 @@ def digest_of(network: Network) -> str:
 def variant_of(digest: str) -> str:
     """The instruction-set variant that a network is compiled for."""
     return VARIANTS[int(digest, 16) % len(VARIANTS)]
-
-
-def size_of(network: Network) -> tuple[int, int]:
-    """Number of nodes, then bytes."""
-    return len(network.model.graph.node), network.model.ByteSize()
-
-
-def save(network: Network, outcome: Outcome | Record, folder: Path, name: str) -> Path:
-    """Write NAME.onnx, NAME.npz with all samples stacked, as `qcompile --inputs` reads them, and NAME.txt."""
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f"{name}.onnx"
-    onnx.save(network.model, path)
-    given_ = samples(network)
-    stacked = {key: np.concatenate([sample[key] for sample in given_]) for key in given_[0]}
-    np.savez(path.with_suffix(".npz"), **stacked)
-    text = f"{outcome.kind}: {outcome.reason}\n{outcome.detail}\n\n{onnx.printer.to_text(network.model)}\n"
-    path.with_suffix(".txt").write_text(text, encoding="utf-8")
-    return path

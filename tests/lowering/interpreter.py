@@ -90,4 +90,6 @@ def _generic(work: GenericWork, memory) -> None:
         places = (*work.writes, *work.temporaries)
         keep += [memory(place_of(place), nbytes) for place, nbytes in zip(places, sizes, strict=True)]
         pointers = [ctypes.c_void_p(array.ctypes.data) for array in keep]
-        assert library.f(*pointers, 0, work.call.items) == 0
+        fault = ctypes.c_int32(0)
+        pointers += [ctypes.c_void_p(ctypes.addressof(fault))] if work.call.faults else []
+        assert library.f(*pointers, 0, work.call.items) == 0 and fault.value == 0

@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+from qcompiler.passes.binarize_codes import BinarizeCodes
 from qcompiler.passes.explain_real_layers import ExplainRealLayers
 from tests.passes.comparison import apply, graph, normal, ops_of, signs, the
 
@@ -43,6 +44,21 @@ TERNARY = np.sign(np.round(normal(GENERATOR, 4, 2, 3, 3)))
             ["2-bit integers (0 to 3) with a scale", "comes from Mul 'Mul_m'"],
         ),
         (
+            "b = qcompiler.Binarize (x)\n m = Mul (b, scales)\n y = Conv (m, w)",
+            SIGNS,
+            ["1-bit integers (-1 to 1) with a scale per channel", "use activations of -s and +s", "behind the layer"],
+        ),
+        (
+            "b = qcompiler.Binarize (x)\n m = Mul (b, scale)\n a = Add (m, scale)\n y = Conv (a, w)",
+            normal(GENERATOR, 4, 2, 3, 3),
+            ["1-bit integers (-1 to 1) with a scale and an offset", "comes from Add 'Add_a'"],
+        ),
+        (
+            "b = qcompiler.Binarize (x)\n p = Pad (b, more)\n y = Conv (p, w)",
+            signs(GENERATOR, 4, 8, 4, 4) + np.float32(0.25),
+            ["take two values that are no -c and +c", "subtract their mean"],
+        ),
+        (
             "q = QuantizeLinear (x, scale, point)\n d = DequantizeLinear (q, scale, point)\n y = Conv (d, w)",
             SIGNS,
             ["8-bit integers with a scale", "DequantizeLinear 'DequantizeLinear_d'"],
@@ -55,6 +71,8 @@ def test_reasons(body, weights, words):
         "high": np.asarray(3, np.float32),
         "scale": np.asarray(0.3, np.float32),
         "point": np.asarray(0, np.uint8),
+        "scales": np.asarray([0.3, 0.7], np.float32).reshape(2, 1, 1),
+        "more": np.array([0, 3, 0, 0, 0, 3, 0, 0]),
         "pads": np.array([0, 0, 1, 1, 0, 0, 1, 1]),
     }
     model = graph(f"g (float[1, 2, 6, 6] x) => (y) {{ {body} }}".replace("'", '"'), w=weights, **constants)
@@ -80,3 +98,12 @@ def test_binary_layers_need_no_reason():
     text = "g (float[3, 3] x) => (y) { b = qcompiler.Binarize (x)\n y = qcompiler.BinaryMatMul (b, w) }"
     model = graph(text, w=np.ones((3, 3), np.float32))
     assert ExplainRealLayers()(model).refusals == ()
+
+
+def test_what_a_pass_found_is_told_too():
+    text = "g (float[1, 2, 6, 6] x) => (y) { c = Clip (x, low, high)\n r = Round (c)\n y = Conv (r, w) }"
+    model = graph(text, w=SIGNS, low=np.asarray(0, np.float32), high=np.asarray(3, np.float32))
+    BinarizeCodes()(model)
+    apply(ExplainRealLayers(), model)
+    reason = the(model, "Conv").metadata_props["qcompiler.reason"]
+    assert "2-bit integers (0 to 3)" in reason and "2 binary products over 2 channels cost more" in reason

@@ -75,3 +75,58 @@ def test_a_border_of_channels_stays():
     body = "p = Pad (x, pads, v)\n y = MaxPool <kernel_shape = [1, 1], pads = [0, 0, 0, 0]> (p)"
     model = network(body, -np.inf, np.asarray([0, 1, 0, 0, 0, 1, 0, 0]))
     assert apply(MergePads(), model).rewrites == 0
+
+
+LAYOUTS = {
+    "a causal convolution over [N, L, C]": (
+        "float[1, 7, 2] x",
+        "p = Pad (b, pads, v)\n t = Transpose <perm = [0, 2, 1]> (p)\n u = Reshape (t, to)",
+        [0, 4, 0, 0, 0, 0],
+        [1, 2, 1, 11],
+        (0, 4, 0, 0),
+    ),
+    "a convolution over [N, C, L]": (
+        "float[1, 2, 7] x", "p = Pad (b, pads, v)\n u = Reshape (p, to)", [0, 0, 1, 0, 0, 2], [1, 2, 1, 10],
+        (0, 1, 0, 2),
+    ),
+    "an image of NHWC": (
+        "float[1, 3, 7, 2] x", "p = Pad (b, pads, v)\n u = Transpose <perm = [0, 3, 1, 2]> (p)",
+        [0, 1, 2, 0, 0, 3, 4, 0], [0], (1, 2, 3, 4),
+    ),
+    "an axis of extent 1 that is padded": (
+        "float[1, 2, 1, 7] x", "p = Pad (b, pads, v)\n u = Reshape (p, to)", [0, 0, 1, 0, 0, 0, 2, 0], [1, 2, 4, 7],
+        (1, 0, 2, 0),
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", LAYOUTS)
+def test_a_border_behind_layout_changes(case):
+    signature, between, pads, target, expected = LAYOUTS[case]
+    text = (
+        f"g ({signature}) => (y) {{ b = qcompiler.Binarize (x)\n {between}\n y = Conv <pads = [0, 0, 0, 0]> (u, k) }}"
+    )
+    constants = {"pads": np.asarray(pads), "to": np.asarray(target), "v": np.asarray(0, np.float32)}
+    model = graph(text, k=WEIGHTS[:, :, :1], **constants)
+    assert apply(MergePads(), model).rewrites == 1
+    assert "Pad" not in ops_of(model)
+    assert ints(the(model, "Conv"), "pads", ()) == expected
+
+
+@pytest.mark.parametrize(
+    ("between", "pads", "target"),
+    [
+        ("u = Reshape (p, to)", [0, 0, 0, 0, 0, 1], [1, 2, 4, 2]),
+        ("t = Transpose <perm = [0, 2, 1]> (p)\n u = Reshape (t, to)", [0, 0, 1, 0, 0, 0], [1, 8, 1, 2]),
+        ("u = Reshape (p, to)", [0, -1, 0, 0, 0, 0], [1, 1, 1, 7]),
+    ],
+    ids=["axes taken apart", "channels padded", "an axis cropped to 1"],
+)
+def test_a_border_that_layout_changes_scatter_stays(between, pads, target):
+    text = f"g (float[1, 2, 7] x) => (y) {{ p = Pad (x, pads)\n {between}\n y = Conv <pads = [0, 0, 0, 0]> (u, k) }}"
+    model = graph(text, pads=np.asarray(pads), to=np.asarray(target), k=np.ones((1, target[1], 1, 1), np.float32))
+    result = apply(MergePads(), model)
+    assert (result.rewrites, result.refusals[0].reason) == (
+        0,
+        "the Pad before it is not a constant border of the spatial axes",
+    )

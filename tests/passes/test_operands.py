@@ -3,6 +3,7 @@
 import math
 
 import numpy as np
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -28,9 +29,7 @@ def networks(draw):
     return network.model()
 
 
-@settings(max_examples=60, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(networks())
-def test_every_pass_keeps_values_and_declared_shapes(tmp_path, proto):
+def every_pass_keeps_values_and_shapes(tmp_path, proto):
     """All numbers are dyadic and small, so that a pass cannot hide behind its bound."""
     model = load(write(tmp_path, proto))
     recognize_binarization(model)
@@ -42,6 +41,22 @@ def test_every_pass_keeps_values_and_declared_shapes(tmp_path, proto):
     expected = oracle.run(proto, inputs)
     for name, found in oracle.run(model, inputs).items():
         np.testing.assert_array_equal(found, expected[name])
+
+
+IN_A_FOLDER = [HealthCheck.function_scoped_fixture]
+
+
+@settings(max_examples=60, deadline=None, derandomize=True, suppress_health_check=IN_A_FOLDER)
+@given(networks())
+def test_every_pass_keeps_values_and_declared_shapes(tmp_path, proto):
+    every_pass_keeps_values_and_shapes(tmp_path, proto)
+
+
+@pytest.mark.slow
+@settings(max_examples=1500, deadline=None, suppress_health_check=IN_A_FOLDER)
+@given(networks())
+def test_every_pass_keeps_values_and_declared_shapes_of_many_networks(tmp_path, proto):
+    every_pass_keeps_values_and_shapes(tmp_path, proto)
 
 
 def test_a_constant_keeps_its_rank():

@@ -26,6 +26,10 @@ def codes_of(body: str, **constants):
         ("b = qcompiler.Binarize (x)\n y = Pad (b, pads, minus)", Codes(-1, 1, 2)),
         ("a = qcompiler.Binarize (x)\n b = Sign (x)\n y = Concat <axis = 1> (a, b)", Codes(-1, 1, 1)),
         ("r = Round (x)\n y = Clip (r, low, high)", Codes(-8, 7, 1)),
+        ("b = qcompiler.Binarize (x)\n y = Mul (b, seven)", Codes(-7, 7, 14)),
+        ("b = qcompiler.Binarize (x)\n m = Mul (seven, b)\n y = Sub (m, seven)", Codes(-14, 0, 14)),
+        ("b = qcompiler.Binarize (x)\n y = Mul (b, nought)", Codes(0, 0, 1)),
+        ("b = qcompiler.Binarize (x)\n y = Add (b, b)", Codes(-2, 2, 2)),
         ("c = Clip (x, low, high)\n y = Round (c)", Codes(-8, 7, 1)),
         ("y = AveragePool <kernel_shape = [2, 2]> (x)", None),
         ("y = Relu (x)", None),
@@ -34,6 +38,8 @@ def codes_of(body: str, **constants):
 def test_codes_of_values(body, expected):
     constants = {
         "pads": np.asarray([0, 0, 1, 1, 0, 0, 1, 1]),
+        "seven": np.asarray(7, np.float32),
+        "nought": np.asarray(0, np.float32),
         "minus": np.asarray(-1, np.float32),
         "low": np.asarray(-8, np.float32),
         "high": np.asarray(7, np.float32),

@@ -189,11 +189,7 @@ def zero_hitting(shape):
         yield (generator.integers(low, high, shape) * scale).astype(np.float32)
 
 
-@settings(
-    max_examples=120, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
-@given(st.composite(sign_network)())
-def test_no_sign_of_zero_is_taken_for_another(tmp_path, proto):
+def signs_of_zero_agree(tmp_path, proto):
     model = load(write(tmp_path, proto))
     recognize_binarization(model)
     run_passes(model, DEFAULT)
@@ -201,3 +197,67 @@ def test_no_sign_of_zero_is_taken_for_another(tmp_path, proto):
     for x in zero_hitting([int(size) for size in model.graph.inputs[0].shape]):
         for name, expected in before.run({"x": x}).items():
             np.testing.assert_array_equal(after.run({"x": x})[name], expected)
+
+
+NETWORKS = st.composite(sign_network)()
+IN_A_FOLDER = [HealthCheck.function_scoped_fixture]
+
+
+@settings(max_examples=120, deadline=None, derandomize=True, suppress_health_check=IN_A_FOLDER)
+@given(NETWORKS)
+def test_no_sign_of_zero_is_taken_for_another(tmp_path, proto):
+    signs_of_zero_agree(tmp_path, proto)
+
+
+@pytest.mark.slow
+@settings(max_examples=3000, deadline=None, suppress_health_check=IN_A_FOLDER)
+@given(NETWORKS)
+def test_no_sign_of_zero_is_taken_for_another_in_many_networks(tmp_path, proto):
+    signs_of_zero_agree(tmp_path, proto)
+
+
+def test_a_channel_without_weights_is_its_bias():
+    """The other channel sums pixels up, and its trained bias is no multiple of their unit."""
+    weights = np.zeros((2, 2, 1, 1), np.float32)
+    weights[0] = [[[0.5]], [[-0.75]]]
+    text = f"g (float[1, 2, 6, 6] x) => (y) {{ c = Conv (x, w)\n v = Add (c, b)\n {SIGN} }}"
+    for bias, resolved in (([0.3, 0.25], 1), ([0.3, 0.0], 0), ([0.25, 0.25], 0)):
+        b = np.asarray(bias, np.float32).reshape(1, 2, 1, 1)
+        assert apply(ResolveSignZero(), graph(text, w=weights, b=b)).rewrites == resolved
+
+
+@pytest.mark.parametrize(("shift", "resolved"), [("half", 0), ("one", 1)])
+def test_a_factor_of_zero_leaves_the_shift(shift, resolved):
+    assert apply(ResolveSignZero(), network(f"m = Mul (x, nought)\n v = Add (m, {shift})")).rewrites == resolved
+
+
+@pytest.mark.parametrize(("shift", "resolved"), [(0.2, 1), (0.25, 0), (-0.5, 1), (-0.75, 0)])
+def test_sums_of_scaled_sums_with_units_of_a_small_ratio(shift, resolved):
+    """Odd multiples of 0.25 and of 0.5 cancel with a quarter, though no operand is ever 0."""
+    weights = np.ones((2, 1, 3, 1), np.float32) * np.asarray([0.25, 0.5], np.float32).reshape(2, 1, 1, 1)
+    text = f"""g (float[1, 1, 6, 6] x) => (y) {{
+        b = qcompiler.Binarize (x)
+        p = Conv (b, w1)
+        q = Conv (b, w2)
+        s = Add (p, q)
+        v = Add (s, shift)
+        {SIGN} }}"""
+    model = graph(text, w1=weights[:1], w2=weights[1:], shift=np.asarray(shift, np.float32))
+    assert apply(ResolveSignZero(), model).rewrites == resolved
+
+
+@pytest.mark.parametrize(("window", "resolved"), [(2, 0), (3, 1)])
+def test_means_of_sums_that_are_never_zero(window, resolved):
+    """Two odd numbers cancel, and three do not."""
+    text = f"""g (float[1, 1, 6, 6] x) => (y) {{
+        b = qcompiler.Binarize (x)
+        p = Conv (b, w)
+        v = AveragePool <kernel_shape = [{window}, 1]> (p)
+        {SIGN} }}"""
+    assert apply(ResolveSignZero(), graph(text, w=np.full((1, 1, 3, 1), 0.3, np.float32))).rewrites == resolved
+
+
+def test_a_border_of_zeros_is_zero():
+    text = f"g (float[1, 2, 6, 6] x) => (y) {{ c = Conv (x, w)\n n = Add (c, one)\n v = Pad (n, pads)\n {SIGN} }}"
+    model = graph(text, **CONSTANTS, pads=np.asarray([0, 0, 1, 1, 0, 0, 1, 1]))
+    assert apply(ResolveSignZero(), model).rewrites == 0

@@ -78,3 +78,27 @@ def test_missing_shapes_are_inferred():
             node.outputs[0].shape = None
     run_passes(model, DEFAULT, check=True)
     assert "BinaryMatMul" in ops_of(model)
+
+
+@dataclass(frozen=True)
+class Flatten:
+    """Binarizes the flattened value, under the name that the value in its old shape had."""
+
+    bound: float
+    name: str = "flatten"
+
+    def __call__(self, model: ir.Model) -> PassResult:
+        (node,) = [node for node in model.graph if node.op_type == "Binarize"]
+        shape, name = static_shape(node.outputs[0]), node.outputs[0].name
+        size = int(np.prod(shape))
+        flat = insert(node, "Reshape", [node.inputs[0], np.asarray([size])], (size,))
+        code = insert(node, "Binarize", [flat], (size,), {"zero": 1.0})
+        replace(node.outputs[0], insert(node, "Reshape", [code, np.asarray(shape)], shape), keep_name=False)
+        remove_dead(model.graph)
+        code.name = name
+        return PassResult(self.name, 1)
+
+
+@pytest.mark.parametrize("bound", [0.0, 1e-5])
+def test_a_name_may_move_to_a_value_of_another_shape(bound):
+    run_passes(network(), [Flatten(bound)], check=True)

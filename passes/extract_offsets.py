@@ -1,0 +1,181 @@
+"""Make quantized layers free of offsets, so that signs remain: activations s * a + t and weights alpha * w + beta.
+
+A layer is linear, so for one number t and a beta per output channel
+
+    layer(u + t, alpha * w + beta) = layer(u, alpha * w) + beta * layer(u, 1) + layer(t, alpha * w + beta).
+
+The first product has weights of one magnitude, the second is a window sum, one channel for all of them, and the third
+is constant; zeros that pad the border make it another number there. Activations b ± a and weights of two values per
+channel (AdaBin) become one binary product and one binary window sum. The bound is that of a sum in another order.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import onnx_ir as ir
+
+from qcompiler.ir.provenance import NOTE, REASON
+from qcompiler.ir.view import constant_of, integer, ints
+from qcompiler.passes.editing import insert, is_op, remove_dead, replace, static_shape
+from qcompiler.passes.extract_scales import signs_and_scales
+from qcompiler.passes.levels import levels_of
+from qcompiler.passes.ranges import IntegerRanges
+from qcompiler.passes.result import PassResult, Refusal
+
+FloatArray = npt.NDArray[np.float32]
+
+_SPREAD = 1e-6
+_FEW_PRODUCTS = 32
+_MOST_STEPS = 2
+_LARGEST_CONSTANT = 2**22
+_LAYOUTS = ("Reshape", "Transpose", "MaxPool", "Slice", "Identity")
+
+
+@dataclass(frozen=True)
+class ExtractOffsets:
+    """Take offsets out of Conv and MatMul on activations of two or three levels."""
+
+    name: str = "extract-offsets"
+    bound: float = 1e-4
+
+    def __call__(self, model: ir.Model) -> PassResult:
+        """Rewrite every such layer whose weights then have one magnitude per output channel."""
+        rewrites, refusals = 0, []
+        ranges = IntegerRanges()
+        for node in [node for node in model.graph if is_op(node, "Conv", "MatMul")]:
+            outcome = _extract(node, ranges)
+            if isinstance(outcome, str):
+                node.metadata_props[REASON] = outcome
+                refusals.append(Refusal(node.name or "", outcome))
+            else:
+                rewrites += outcome
+        remove_dead(model.graph)
+        return PassResult(self.name, rewrites, tuple(refusals))
+
+
+@dataclass(frozen=True)
+class _Shifted:
+    """A value x + offset: x, and the layout changes of the sum in between, in order."""
+
+    x: ir.Value
+    offset: float
+    layouts: tuple[ir.Node, ...]
+
+
+def two_values(weights: npt.NDArray[np.generic], axis: int) -> tuple[FloatArray, FloatArray] | None:
+    """Weights of at most two values per channel of `axis` as weights of one magnitude, and the mean of the two [C].
+
+    None if they have more, or one magnitude already, or so few per channel that any are like that.
+    """
+    fan_in = weights.size // weights.shape[axis]
+    if weights.dtype != np.float32 or fan_in < _FEW_PRODUCTS or signs_and_scales(weights, axis) is not None:
+        return None
+    wide = np.moveaxis(weights, axis, 0).reshape(weights.shape[axis], -1).astype(np.float64)
+    high, low = wide.max(1, keepdims=True), wide.min(1, keepdims=True)
+    upper = wide > (high + low) / 2
+    spread = np.abs(wide - np.where(upper, high, low)).max(1, keepdims=True)
+    if not np.isfinite(wide).all() or (spread > _SPREAD * np.maximum(np.abs(high), np.abs(low))).any():
+        return None
+    # a channel of one value is that magnitude times its sign
+    mean = np.where(high == low, 0, (high + low) / 2)
+    magnitude = np.where(high == low, high, (high - low) / 2)
+    centred = np.where(upper | (high == low), magnitude, -magnitude).astype(np.float32)
+    moved = np.moveaxis(centred.reshape(np.moveaxis(weights, axis, 0).shape), 0, axis)
+    return np.ascontiguousarray(moved), mean.reshape(-1).astype(np.float32)
+
+
+def _extract(node: ir.Node, ranges: IntegerRanges) -> int | str:
+    """1 if rewritten, 0 if there is no offset, or why it must stay."""
+    weights, shape = constant_of(node.inputs[1]), static_shape(node.outputs[0])
+    rank, axis = (4, 0) if node.op_type == "Conv" else (2, -1)
+    if (
+        weights is None
+        or weights.ndim != rank
+        or shape is None
+        or len(node.inputs) > 2
+        or not _few_levels(node, ranges)
+    ):
+        return 0
+    shifted = _Shifted(node.inputs[0], 0.0, ())
+    if ranges.codes(node.inputs[0]) is None:
+        shifted = _shifted(node.inputs[0])
+    split = two_values(weights, axis)
+    centred, mean = split if split is not None else (weights, np.zeros(1, np.float32))
+    if (shifted.offset == 0 and not mean.any()) or signs_and_scales(centred, axis) is None:
+        return 0
+    if mean.any() and integer(node, "group", 1) != 1:
+        return "its weights take two values that are no +c and -c, in groups; subtract their mean"
+    constant = _of_constant(node, shifted.offset, weights)
+    if constant.size > _LARGEST_CONSTANT:
+        return "its activations have an offset, and zeros pad a large image; pad with the offset"
+    _rewrite(node, shifted, centred, mean, constant)
+    return 1
+
+
+def _few_levels(node: ir.Node, ranges: IntegerRanges) -> bool:
+    shape = static_shape(node.inputs[0])
+    levels = (
+        None if shape is None else levels_of(node.inputs[0], 1 - len(shape) if node.op_type == "Conv" else -1, ranges)
+    )
+    return levels is not None and bool(np.rint((levels.high - levels.low) / levels.step).max() <= _MOST_STEPS)
+
+
+def _shifted(value: ir.Value) -> _Shifted:
+    layouts: list[ir.Node] = []
+    found = value
+    while is_op(node := found.producer(), *_LAYOUTS) and len(node.outputs) == 1:
+        layouts.insert(0, node)
+        found = node.inputs[0]
+    if is_op(node, "Add", "Sub") and static_shape(node.outputs[0]) is not None:
+        for x, other in ((0, 1), (1, 0)) if node.op_type == "Add" else ((0, 1),):
+            constant = constant_of(node.inputs[other])
+            same_shape = static_shape(node.inputs[x]) == static_shape(node.outputs[0])
+            if constant is not None and constant.size == 1 and same_shape:
+                offset = float(constant.reshape(()))
+                return _Shifted(node.inputs[x], offset if node.op_type == "Add" else -offset, tuple(layouts))
+    return _Shifted(value, 0.0, ())
+
+
+def _of_constant(node: ir.Node, offset: float, weights: FloatArray) -> FloatArray:
+    """What the layer makes of activations that are all `offset`: [O] for MatMul, else [1, O, 1, 1] or [1, O, H, W]."""
+    wide = weights.astype(np.float64)
+    if node.op_type == "MatMul":
+        return np.asarray(offset * wide.sum(0), np.float32)
+    rows, columns = (_inside(node, axis) for axis in (0, 1))
+    total = offset * np.einsum("okl,yk,xl->oyx", wide.sum(1), rows, columns)
+    if rows.all() and columns.all():
+        total = total[:, :1, :1]
+    return np.asarray(total[None], np.float32)
+
+
+def _inside(node: ir.Node, axis: int) -> npt.NDArray[np.float64]:
+    """Whether each tap of each window lies in the image, and not in its border. [outputs, taps] of 0 and 1."""
+    extent, outputs = ((static_shape(value) or ())[2 + axis] for value in (node.inputs[0], node.outputs[0]))
+    taps = ints(node, "kernel_shape", ())[axis]
+    stride, dilation = (ints(node, name, (1, 1))[axis] for name in ("strides", "dilations"))
+    places = np.arange(outputs)[:, None] * stride + np.arange(taps) * dilation - ints(node, "pads", (0,) * 4)[axis]
+    return ((places >= 0) & (places < extent)).astype(np.float64)
+
+
+def _rewrite(node: ir.Node, shifted: _Shifted, centred: FloatArray, mean: FloatArray, constant: FloatArray) -> None:
+    shape, x = static_shape(node.outputs[0]) or (), shifted.x
+    for layout in shifted.layouts:
+        moved = {name: attribute.value for name, attribute in layout.attributes.items()}
+        target = static_shape(layout.outputs[0]) or ()
+        x = insert(node, layout.op_type, [x, *layout.inputs[1:]], target, moved, origins=(layout,))
+    attributes = {name: attribute.value for name, attribute in node.attributes.items()}
+    total = insert(node, node.op_type, [x, centred], shape, attributes)
+    total.producer().metadata_props[NOTE] = "offsets of its activations or weights are taken out of it"
+    if mean.any():
+        convolves = node.op_type == "Conv"
+        ones = np.ones((1, *centred.shape[1:]) if convolves else (centred.shape[0], 1), np.float32)
+        sums = (shape[0], 1, *shape[2:]) if convolves else (*shape[:-1], 1)
+        window = insert(node, node.op_type, [x, ones], sums, attributes)
+        term = insert(node, "Mul", [window, mean.reshape(1, -1, 1, 1) if convolves else mean], shape)
+        total = insert(node, "Add", [total, term], shape)
+    if constant.any():
+        total = insert(node, "Add", [total, constant], shape)
+    replace(node.outputs[0], total)
