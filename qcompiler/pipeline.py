@@ -11,6 +11,7 @@ import onnx_ir as ir
 
 from qcompiler import passes, targets
 from qcompiler import verify as verification
+from qcompiler.border import border
 from qcompiler.bundle.isolated import IsolatedBundle
 from qcompiler.bundle.load import Bundle, describe
 from qcompiler.bundle.manifest import check_threads
@@ -40,6 +41,7 @@ WIDTHS_KNOWN_AFTER = "resolve-sign-zero"
 Progress = Callable[[str], None]
 
 
+@border()
 def compile(
     model: str | Path,
     target: str = "x86",
