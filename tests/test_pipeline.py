@@ -4,11 +4,13 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import onnx.parser
 import pytest
 
 import qcompiler
 from qcompiler.errors import UnsupportedModel, UsageError, VerificationFailed
 from qcompiler.ir import oracle
+from qcompiler.ir.samples import samples
 from qcompiler.pipeline import identifier
 from qcompiler.verify import Verification
 from tests.networks import binary_cnn, float_mlp
@@ -91,6 +93,29 @@ def test_wrong_options_are_named(model: Path, tmp_path: Path, arguments, error, 
         qcompiler.compile(model, output=tmp_path / "out", progress=stages.append, **arguments)
     assert not (tmp_path / "out").exists()
     assert set(stages) <= {"reading the model", "rewriting the graph"}
+
+
+SIGNS = """<ir_version: 10, opset_import: ["" : 18]>
+g (float[1,8] x) => (float[1,2] y)
+<float[8,8] w = {WEIGHTS}, float[8,2] v = {1,-1,1,1,-1,1,1,1,-1,-1,1,1,1,-1,1,1}>
+{
+    sums = MatMul (x, w)
+    signs = Sign (sums)
+    y = MatMul (signs, v)
+}"""
+
+
+def test_samples_hit_what_one_random_one_misses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Real weights: the sums are 0 for no random input, but for zeros."""
+    weights = np.random.default_rng(0).standard_normal(64).round(3).tolist()
+    onnx.save(onnx.parser.parse_model(SIGNS.replace("WEIGHTS", str(weights)[1:-1])), tmp_path / "signs.onnx")
+    qcompiler.compile(tmp_path / "signs.onnx", output=tmp_path / "right", mcpu=("baseline",))
+    monkeypatch.setattr("qcompiler.passes.resolve_sign_zero._decide", lambda *_: ("", ""))
+    with pytest.raises(VerificationFailed, match="pass 'resolve-sign-zero' is exact, but changed"):
+        qcompiler.compile(tmp_path / "signs.onnx", output=tmp_path / "wrong", mcpu=("baseline",))
+    monkeypatch.setattr("qcompiler.passes.runner.samples", lambda model, seed: [next(samples(model, seed))])
+    with pytest.raises(VerificationFailed, match="rewriting the graph changed output 'y'"):
+        qcompiler.compile(tmp_path / "signs.onnx", output=tmp_path / "wrong", mcpu=("baseline",))
 
 
 def test_bits_refuses_a_network_without_quantized_layers(model: Path, tmp_path: Path) -> None:
