@@ -17,6 +17,8 @@ from qcompiler.passes.ranges import IntegerRanges
 DoubleArray = npt.NDArray[np.float64]
 
 _LONGEST = 64
+# scales that are no binary fractions are rounded
+_PRECISION = 1e-6
 _KEEP_CHANNELS = ("MaxPool", "Identity", "GlobalMaxPool")
 
 
@@ -38,7 +40,8 @@ class Levels:
     def has_zero(self) -> bool:
         """True if 0 is among them in some channel."""
         inside = (self.low <= 0) & (self.high >= 0)
-        return self.zeros or bool((inside & (np.remainder(-self.low, self.step) == 0)).any())
+        index = -self.low / self.step
+        return self.zeros or bool((inside & (np.abs(index - np.rint(index)) < _PRECISION)).any())
 
     def times(self, factor: DoubleArray) -> Levels:
         """The levels of factor * x."""
