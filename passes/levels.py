@@ -11,7 +11,7 @@ import onnx_ir as ir
 from qcompiler.ir.view import constant_of, integer, text
 from qcompiler.passes.editing import is_op, static_shape
 from qcompiler.passes.elementwise import Step, step_of
-from qcompiler.passes.moves import moves_elements
+from qcompiler.passes.moves import keeps_channels, moves_elements
 from qcompiler.passes.ranges import IntegerRanges
 
 DoubleArray = npt.NDArray[np.float64]
@@ -19,7 +19,6 @@ DoubleArray = npt.NDArray[np.float64]
 _LONGEST = 64
 # scales that are no binary fractions are rounded
 _PRECISION = 1e-6
-_KEEP_CHANNELS = ("MaxPool", "Identity", "GlobalMaxPool")
 
 
 @dataclass(frozen=True)
@@ -84,7 +83,7 @@ def _after(node: ir.Node, x: ir.Value, axis: int, levels: Levels) -> Levels | No
     if is_op(node, "Pad"):
         return replace(levels, zeros=True) if _pads_zero(node) and not levels.low.ndim else None
     if moves_elements(node):
-        return levels if is_op(node, *_KEEP_CHANNELS) or not levels.low.ndim else None
+        return levels if not levels.low.ndim or keeps_channels(node, axis) else None
     step = step_of(node, x, axis)
     return None if isinstance(step, str) else _stepped(step, levels)
 
