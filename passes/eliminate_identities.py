@@ -37,9 +37,20 @@ def _eliminate(node: ir.Node) -> int:
         return 0
     if any(extra.uses() or extra.is_graph_output() for extra in node.outputs[1:]):
         return 0
-    if not _passes_through(node, source, output) or not can_replace(output, source):
+    if not _passes_through(node, source, output):
         return 0
+    if not can_replace(output, source):
+        return _spell_copy(node, source, output)
     replace(output, source, keep_name=False)
+    return 1
+
+
+def _spell_copy(node: ir.Node, source: ir.Value, output: ir.Value) -> int:
+    """Between an input and an output of the graph, a copy remains: it is an Identity, whatever it was."""
+    shape = static_shape(output)
+    if node.op_type == "Identity" or source.dtype is None or shape is None or shape != static_shape(source):
+        return 0
+    replace(output, insert(node, "Identity", [source], shape, dtype=source.dtype))
     return 1
 
 
@@ -60,6 +71,8 @@ def _passes_through(node: ir.Node, source: ir.Value, output: ir.Value) -> bool:
         case "Pad":
             pads = constant_of(node.inputs[1])
             return pads is not None and not pads.any()
+        case "Clip":
+            return all(bound is None for bound in node.inputs[1:])
         case "Concat" | "Sum" | "Max" | "Min" | "Mean":
             return len(node.inputs) == 1
     return False

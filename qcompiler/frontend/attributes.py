@@ -54,6 +54,18 @@ def without(node: onnx.NodeProto, names: Sequence[str]) -> list[onnx.AttributePr
     return [attribute for attribute in node.attribute if attribute.name not in names]
 
 
+def state(node: onnx.NodeProto, name: str, value: str | int | Sequence[int]) -> None:
+    """Give the node an attribute of this value, in place of one of the same name."""
+    drop(node, [name])
+    node.attribute.append(onnx.helper.make_attribute(name, value))
+
+
+def drop(node: onnx.NodeProto, names: Sequence[str]) -> None:
+    """Take away the attributes `names`."""
+    for attribute in [attribute for attribute in node.attribute if attribute.name in names]:
+        node.attribute.remove(attribute)
+
+
 def _find(node: onnx.NodeProto, name: str, *types: int) -> onnx.AttributeProto | None:
     for attribute in node.attribute:
         if attribute.name == name:

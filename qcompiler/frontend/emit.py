@@ -88,6 +88,10 @@ class Emitter:
         """The range of the two-bit type that a constant had in the file; None for other constants and values."""
         return self._two_bit.get(name)
 
+    def are_outputs(self, names: Collection[str]) -> bool:
+        """Whether any of the values is an output of the graph, and so has to be computed by a node."""
+        return not self._outputs.isdisjoint(names)
+
     def add_input(self, value: onnx.ValueInfoProto) -> None:
         """Declare a graph input."""
         self.types[value.name] = value.type
@@ -138,6 +142,9 @@ class Emitter:
             for name, value in values.items():
                 self.add_initializer(name, onnx.numpy_helper.from_array(value))
             return
+        if values is not None and node.op_type in ("Shape", "Size"):
+            ((name, value),) = values.items()
+            node = onnx.helper.make_node("Identity", [self.constant(value, "value", value.dtype)], [name], node.name)
         for name in filter(None, node.output):
             check_computed(self.element_type(name), f"output '{name}'", label(node))
         check_shapes(node, [self.shape(name) if name else () for name in node.input], self.shape(_first(node.output)))

@@ -46,7 +46,7 @@ _SHAPE_ARITHMETIC = frozenset({
 })
 # fmt: on
 # Standard operators without an inference function.
-_UNTYPED = ("GroupNormalization", "MeanVarianceNormalization")
+_UNTYPED = ("GroupNormalization",)
 _STAND_INS = dict.fromkeys(("Binarize", *_UNTYPED), "Identity") | {
     "BinaryConv": "Conv",
     "BinaryMatMul": "MatMul",

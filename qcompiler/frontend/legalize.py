@@ -19,13 +19,14 @@ from qcompiler.frontend.emit import Emitter
 from qcompiler.frontend.newer import definition
 from qcompiler.frontend.read import MAX_NODES
 from qcompiler.frontend.structure import check_definitions, label, sorted_nodes, subgraphs
+from qcompiler.frontend.unroll import loop, scan
 from qcompiler.frontend.upgrade import check_known, upgrade
 from qcompiler.ir.ops import DOMAIN
 
 _STANDARD = ("", "ai.onnx")
 _MAX_CALL_DEPTH = 32
 _GRAPHS = (onnx.AttributeProto.GRAPH, onnx.AttributeProto.GRAPHS)
-_LOOPS = ("Loop", "Scan", "SequenceMap")
+_LOOPS = {"Loop": loop, "Scan": scan}
 
 
 @dataclass
@@ -93,7 +94,9 @@ class Legalizer:
         elif node.op_type == "If":
             self._branch(node, original, scope)
         elif node.op_type in _LOOPS:
-            raise UnsupportedModel(f"{node.op_type} is not compiled", node=label(node), remedy="unroll the loop")
+            self._unroll(node, original, scope)
+        elif node.op_type == "SequenceMap":
+            raise UnsupportedModel("SequenceMap is not compiled", node=label(node), remedy="unroll the loop")
         elif node.op_type == "Constant":
             self._emitter.add_initializer(node.output[0], _constant(node))
         else:
@@ -129,12 +132,34 @@ class Legalizer:
         if len(graphs) != 1 or len(graphs[0].output) != len(node.output):
             raise InvalidModel(f"If has no proper {name}", node=label(node), remedy="export the model again")
         graph = graphs[0]
-        inner = Scope(scope.opset, f"{label(node)}/", scope)
+        inner = self._subgraph(graph, f"{label(node)}/", scope)
+        self._inline(node, original, graph.node, [value.name for value in graph.output], inner, scope)
+
+    def _unroll(self, node: onnx.NodeProto, original: onnx.NodeProto, scope: Scope) -> None:
+        opset, name = self._opset(node, scope), label(node)
+        if node.op_type == "Scan" and opset < 9:
+            raise UnsupportedModel("Scan of opset 8", node=name, remedy="export with opset 9 or later")
+        bodies = [attribute.g for attribute in original.attribute if attribute.name == "body"]
+        if len(bodies) != 1:
+            raise InvalidModel(f"{node.op_type} has no body", node=name, remedy="export the model again")
+
+        def iterate(index: int, arguments: Sequence[str]) -> list[str]:
+            inner = self._subgraph(bodies[0], f"{name}/{index}/", scope)
+            inner.names.update(zip((value.name for value in bodies[0].input), arguments, strict=True))
+            self.walk(bodies[0].node, inner)
+            self._emitter.base = name
+            return [inner.resolve(value.name, name) for value in bodies[0].output]
+
+        _LOOPS[node.op_type](self._emitter, node, bodies[0], iterate)
+
+    def _subgraph(self, graph: onnx.GraphProto, prefix: str, scope: Scope) -> Scope:
+        """A scope for the nodes of a branch or body, which holds its constants."""
+        inner = Scope(scope.opset, prefix, scope)
         check_definitions(graph)
         for tensor in graph.initializer:
             inner.names[tensor.name] = self._emitter.fresh(inner.prefix + tensor.name)
             self._emitter.add_initializer(inner.names[tensor.name], tensor)
-        self._inline(node, original, graph.node, [value.name for value in graph.output], inner, scope)
+        return inner
 
     def _call(self, node: onnx.NodeProto, original: onnx.NodeProto, function: onnx.FunctionProto, scope: Scope) -> None:
         key = (_domain(function.domain), function.name, function.overload)

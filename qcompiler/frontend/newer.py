@@ -16,8 +16,14 @@ from qcompiler.frontend import attributes
 from qcompiler.frontend.structure import label
 from qcompiler.ir.ops import OPSET
 
-# Defined by functions, and unknown to shape inference or to code generation.
-_ALWAYS = frozenset({"MeanVarianceNormalization", "NegativeLogLikelihoodLoss", "SoftmaxCrossEntropyLoss"})
+# Defined by functions, and unknown to shape inference or to code generation, or made to less than their precision.
+_ALWAYS = frozenset(
+    {"Celu", "MeanVarianceNormalization", "Mish", "NegativeLogLikelihoodLoss", "SoftmaxCrossEntropyLoss"}
+)
+# upgrade.py writes what is newer of them with what is older.
+_REWRITTEN = frozenset({"BitShift"})
+# Code is generated for the first output alone.
+_FOR_MORE_OUTPUTS = frozenset({"LayerNormalization"})
 # Up to here every operator that kept its name kept its meaning; above, those that took on attributes or types alone.
 _COMPARED = 26
 # fmt: off
@@ -34,8 +40,10 @@ def definition(node: onnx.NodeProto, opset: int, types: Sequence[onnx.TypeProto]
     types: of the node's inputs. Raises UnsupportedModel where there is no such definition.
     """
     schema = defs.get_schema(node.op_type, opset, "")
+    if node.op_type in _REWRITTEN:
+        return None
     missing = _missing(node, schema, opset, types)
-    if not missing and node.op_type not in _ALWAYS:
+    if not missing and not _is_expanded(node):
         return None
     content = _body(schema, node, opset, types)
     if not content:
@@ -51,6 +59,10 @@ def drop_later_defaults(node: onnx.NodeProto, opset: int) -> None:
         for attribute in _later(node, defs.get_schema(node.op_type, opset, "")):
             if _is_default(attribute, defs.get_schema(node.op_type, opset, "")):
                 node.attribute.remove(attribute)
+
+
+def _is_expanded(node: onnx.NodeProto) -> bool:
+    return node.op_type in _ALWAYS or (node.op_type in _FOR_MORE_OUTPUTS and any(list(node.output)[1:]))
 
 
 def _missing(node: onnx.NodeProto, schema: defs.OpSchema, opset: int, types: Sequence[onnx.TypeProto]) -> str:

@@ -61,7 +61,7 @@ def pool(emitter: Emitter, node: onnx.NodeProto, opset: int) -> None:
     counts = [axis.count(ceil) for axis in axes]
     if any(count < 1 for count in counts):
         raise InvalidModel(
-            f"the window of {node.op_type} does not fit into its padded image",
+            f"{node.op_type} gives an empty result: its window does not fit into the padded image",
             node=label(node),
             remedy="use a larger image or a smaller window",
         )
@@ -108,14 +108,14 @@ def _spell_same(node: onnx.NodeProto, axes: Sequence[_Axis], lower: bool) -> Non
     large = [max(need, 0) - half for need, half in zip(needs, small, strict=True)]
     befores = large if lower else small
     ends = small if lower else large
-    _replace(node, "ceil_mode", 0)
+    attributes.state(node, "ceil_mode", 0)
     _set_ends(node, [replace(axis, before=before) for axis, before in zip(axes, befores, strict=True)], ends)
 
 
 def _drop_last(emitter: Emitter, node: onnx.NodeProto, axes: Sequence[_Axis]) -> None:
     """State the windows that exist so that no shape inference counts another one."""
     if all(axis.drops() or axis.count(ceil=True) == axis.count(ceil=False) for axis in axes):
-        _replace(node, "ceil_mode", 0)
+        attributes.state(node, "ceil_mode", 0)
         return
     ends = [axis.fitting(axis.count(ceil=True)) if axis.drops() else axis.after for axis in axes]
     if min(ends) < 0:
@@ -139,11 +139,5 @@ def _cut(emitter: Emitter, node: onnx.NodeProto, axes: Sequence[_Axis], ends: Se
 
 def _set_ends(node: onnx.NodeProto, axes: Sequence[_Axis], ends: Sequence[int]) -> None:
     if axes:
-        _replace(node, "auto_pad", "NOTSET")
-        _replace(node, "pads", [*(axis.before for axis in axes), *ends])
-
-
-def _replace(node: onnx.NodeProto, name: str, value: str | int | list[int]) -> None:
-    kept = [onnx.AttributeProto.FromString(a.SerializeToString()) for a in attributes.without(node, [name])]
-    del node.attribute[:]
-    node.attribute.extend([*kept, onnx.helper.make_attribute(name, value)])
+        attributes.state(node, "auto_pad", "NOTSET")
+        attributes.state(node, "pads", [*(axis.before for axis in axes), *ends])

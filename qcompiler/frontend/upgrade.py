@@ -15,12 +15,13 @@ import onnx
 from onnx import defs
 
 from qcompiler.errors import InvalidModel, UnsupportedModel
-from qcompiler.frontend import attributes
+from qcompiler.frontend import arithmetic, attributes, bits, sequences
 from qcompiler.frontend.emit import Emitter
 from qcompiler.frontend.newer import drop_later_defaults
 from qcompiler.frontend.pools import pool
 from qcompiler.frontend.structure import label
 from qcompiler.frontend.tensors import TWO_BIT_RANGES
+from qcompiler.frontend.transposed import conv_transpose
 
 _REDUCTIONS = ("L1", "L2", "LogSum", "LogSumExp", "Max", "Mean", "Min", "Prod", "SumSquare")
 # Attributes that became inputs: operator -> (first opset with the input, {attribute: input position}).
@@ -40,11 +41,10 @@ def upgrade(emitter: Emitter, node: onnx.NodeProto, opset: int) -> None:
     drop_later_defaults(node, opset)
     first, handler = _HANDLERS.get(node.op_type, (0, None))
     since, moved = _BECAME_INPUTS.get(node.op_type, (0, {}))
+    if opset < since:
+        _move_attributes(emitter, node, moved)
     if handler is not None and opset < first:
         handler(emitter, node, opset)
-    elif opset < since:
-        _move_attributes(emitter, node, moved)
-        emitter.place(node)
     else:
         emitter.place(node)
 
@@ -125,7 +125,17 @@ def _dropout(emitter: Emitter, node: onnx.NodeProto, opset: int) -> None:
     mask = [name for name in list(node.output)[1:] if name]
     emitter.op("Identity", node.input[:1], node.output[:1])
     if mask:
-        emitter.op("Dropout", node.input[:1], [emitter.fresh(f"{mask[0]}/data"), mask[0]])
+        dtype = np.bool_ if opset >= 10 else np.float32
+        kept = emitter.constant(np.ones(emitter.shape(node.input[0])), "kept", dtype)
+        emitter.op("Identity", [kept], mask)
+
+
+def _eye_like(emitter: Emitter, node: onnx.NodeProto, opset: int) -> None:
+    rows, columns = emitter.shape(node.input[0])
+    kind = attributes.integer(node, "dtype", emitter.element_type(node.input[0]))
+    dtype = onnx.helper.tensor_dtype_to_np_dtype(kind)
+    eye = np.eye(rows, columns, attributes.integer(node, "k", 0), dtype)
+    emitter.op("Identity", [emitter.constant(eye, "eye", dtype)], node.output)
 
 
 def _softmax(emitter: Emitter, node: onnx.NodeProto, opset: int) -> None:
@@ -146,8 +156,39 @@ def _split(emitter: Emitter, node: onnx.NodeProto, opset: int) -> None:
     """Before opset 18 a Split without sizes makes as many equal parts as it has outputs."""
     if opset < 13 and attributes.has(node, "split"):
         _move_attributes(emitter, node, {"split": 1})
-    elif len(node.input) < 2:
+    elif opset < 18 and len(node.input) < 2:
         node.attribute.append(onnx.helper.make_attribute("num_outputs", len(node.output)))
+    sizes = emitter.constant_value(node.input[1]) if len(node.input) > 1 else None
+    if sizes is not None and 0 in sizes and len(sizes) == len(node.output):
+        _split_without_empty(emitter, node, [int(size) for size in sizes])
+    else:
+        emitter.place(node)
+
+
+def _split_without_empty(emitter: Emitter, node: onnx.NodeProto, sizes: Sequence[int]) -> None:
+    """Parts of size 0 are constants: there is nothing in them to compute."""
+    shape = list(emitter.shape(node.input[0]))
+    dtype = onnx.helper.tensor_dtype_to_np_dtype(emitter.element_type(node.input[0]))
+    shape[attributes.integer(node, "axis", 0)] = 0
+    parts = dict(zip(node.output, sizes, strict=True))
+    kept = [name for name, size in parts.items() if size]
+    if not kept or not all(parts) or emitter.are_outputs(set(parts) - set(kept)):
+        emitter.place(node)
+        return
+    for name in set(parts) - set(kept):
+        emitter.add_initializer(name, onnx.numpy_helper.from_array(np.zeros(shape, dtype)))
+    if len(kept) == 1:
+        emitter.op("Identity", node.input[:1], kept)
+    else:
+        wanted = emitter.constant([parts[name] for name in kept], "sizes", np.int64)
+        emitter.op("Split", [node.input[0], wanted], kept, axis=attributes.integer(node, "axis", 0))
+
+
+def _concat(emitter: Emitter, node: onnx.NodeProto, opset: int) -> None:
+    """Without operands of size 0, as long as one remains."""
+    full = [name for name in node.input if 0 not in emitter.shape(name)]
+    if full:
+        _replace(node, full, list(node.attribute))
     emitter.place(node)
 
 
@@ -213,8 +254,18 @@ def _group_normalization(emitter: Emitter, node: onnx.NodeProto, opset: int) -> 
     emitter.place(node)
 
 
+def _bit_shift(emitter: Emitter, node: onnx.NodeProto, opset: int) -> None:
+    if opset < 28:
+        emitter.place(node)
+    else:
+        bits.bit_shift(emitter, node, opset)
+
+
 def _roi_align(emitter: Emitter, node: onnx.NodeProto, opset: int) -> None:
-    node.attribute.append(onnx.helper.make_attribute("coordinate_transformation_mode", "output_half_pixel"))
+    if attributes.text(node, "mode", "avg") != "avg":
+        raise UnsupportedModel("RoiAlign in mode max", node=label(node), remedy="use the mode avg")
+    if opset < 16:
+        node.attribute.append(onnx.helper.make_attribute("coordinate_transformation_mode", "output_half_pixel"))
     emitter.place(node)
 
 
@@ -257,13 +308,22 @@ _HANDLERS: dict[str, tuple[int, Callable[[Emitter, onnx.NodeProto, int], None]]]
     "Upsample": (10, _resize),
     "Resize": (_ANY, _resize_any),
     "Scatter": (11, _scatter),
-    "Split": (18, _split),
+    "Split": (_ANY, _split),
     "QuantizeLinear": (_ANY, _quantize),
     "GridSample": (20, _grid_sample),
     "GroupNormalization": (21, _group_normalization),
-    "RoiAlign": (16, _roi_align),
+    "RoiAlign": (_ANY, _roi_align),
     "DFT": (20, _dft),
     "AveragePool": (_ANY, pool),
     "LpPool": (_ANY, pool),
     "MaxPool": (_ANY, pool),
+    "BitShift": (_ANY, _bit_shift),
+    "Concat": (_ANY, _concat),
+    "ConvTranspose": (_ANY, conv_transpose),
+    "EyeLike": (_ANY, _eye_like),
+    "LpNormalization": (_ANY, arithmetic.lp_normalization),
+    "Mod": (_ANY, arithmetic.modulo),
+    "Pow": (_ANY, arithmetic.power),
+    "ReverseSequence": (_ANY, sequences.reverse_sequence),
+    "Softplus": (_ANY, arithmetic.softplus),
 }

@@ -24,6 +24,7 @@ Array = npt.NDArray[Any]
 _THREADS = 2
 _PROTOBUF_LIMIT = 2**31 - 1
 _NODE_IN_MESSAGE = re.compile(r"Name:\s*'([^']*)'|node with name '([^']*)'|Node, \(\"([^\"]*)\"|[Nn]ode\s*\(([^)]*)\)")
+_RANGES = ((-7, 8), (1, 8), (0, 4), (0, 2), (1, 2), (0, 1))
 _FLOATS = (onnx.TensorProto.FLOAT, onnx.TensorProto.DOUBLE, onnx.TensorProto.FLOAT16, onnx.TensorProto.BFLOAT16)
 
 
@@ -76,10 +77,29 @@ class Session:
 
 
 def random_inputs(model: ir.Model | onnx.ModelProto, seed: int) -> dict[str, Array]:
-    """One array for every input that is no initializer: standard normal floats, small integers, random booleans."""
-    graph = model.graph if isinstance(model, onnx.ModelProto) else ir.to_proto(model).graph
+    """One array for every input that is no initializer: standard normal floats, small integers, random booleans.
+
+    Integers may be indices or divisors: they come from the first of some ranges that the model runs with.
+    """
+    proto = _proto(model)
+    declared = _real_inputs(proto.graph)
     generator = np.random.default_rng(seed)
-    return {value.name: _random(value, generator) for value in _real_inputs(graph)}
+    arrays = {value.name: _random(value, generator, _RANGES[0]) for value in declared}
+    integers = [value for value in declared if arrays[value.name].dtype.kind in "iu"]
+    for limits in _RANGES[1:] if integers else ():
+        if _runs(proto, arrays):
+            break
+        arrays |= {value.name: _random(value, generator, limits) for value in integers}
+    return arrays
+
+
+def _runs(model: onnx.ModelProto, inputs: Mapping[str, Array]) -> bool:
+    """Whether the model has results for the inputs."""
+    try:
+        run(model, inputs)
+    except QCompilerError:
+        return False
+    return True
 
 
 def _proto(model: ir.Model | onnx.ModelProto) -> onnx.ModelProto:
@@ -152,7 +172,8 @@ def _translate(error: Exception) -> QCompilerError:
     return InvalidModel(f"onnxruntime refuses the graph: {message}", node=node, remedy="check the model")
 
 
-def _random(value: onnx.ValueInfoProto, generator: np.random.Generator) -> Array:
+def _random(value: onnx.ValueInfoProto, generator: np.random.Generator, limits: tuple[int, int]) -> Array:
+    """An array for an input; integers are in range(*limits), unsigned ones not negative."""
     tensor = value.type.tensor_type
     if not all(dim.HasField("dim_value") for dim in tensor.shape.dim):
         raise UsageError(f"input '{value.name}' has dynamic dimensions", remedy="load the model with fixed shapes")
@@ -162,5 +183,7 @@ def _random(value: onnx.ValueInfoProto, generator: np.random.Generator) -> Array
         return np.asarray(generator.standard_normal(shape, dtype=np.float32)).astype(dtype)
     if tensor.elem_type == onnx.TensorProto.BOOL:
         return np.asarray(generator.integers(0, 2, shape)).astype(dtype)
-    low = 0 if dtype.name.startswith("uint") else -7
-    return np.asarray(generator.integers(low, 8, shape)).astype(dtype)
+    low, high = limits
+    return np.asarray(generator.integers(max(low, 0) if dtype.name.startswith("uint") else low, high, shape)).astype(
+        dtype
+    )

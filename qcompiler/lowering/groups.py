@@ -273,7 +273,9 @@ def _anchor_kind(node: ir.Node) -> Kind | None:
         return "conv" if weight is not None and weight.ndim == 2 and weight.dtype == np.float32 else None
     if node.op_type in ("MaxPool", "AveragePool"):
         value = node.inputs[0]
-        return "pool" if value is not None and value.dtype == ir.DataType.FLOAT and len(shape_of(value)) == 4 else None
+        alone = not any(extra.uses() or extra.is_graph_output() for extra in node.outputs[1:])
+        image = value is not None and value.dtype == ir.DataType.FLOAT and len(shape_of(value)) == 4
+        return "pool" if image and alone else None
     return None
 
 

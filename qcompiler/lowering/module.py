@@ -3,24 +3,23 @@
 from __future__ import annotations
 
 import hashlib
-import tempfile
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
-import tvm
 
 from qcompiler.errors import UnsupportedModel
 from qcompiler.ir.program import Argument, Call, Program, StepInfo, StoredValue, TensorInfo, VariantCode
 from qcompiler.ir.provenance import sources
 from qcompiler.ir.view import dtype_of, shape_of
 from qcompiler.lowering import memory
+from qcompiler.lowering.build import object_code
 from qcompiler.lowering.check import check_offsets, check_works
 from qcompiler.lowering.groups import partition
+from qcompiler.lowering.quiet import quiet
 from qcompiler.lowering.work import External, GenericWork, KernelWork, Location, Slot, Stored, Work, place_of, written
 from qcompiler.lowering.works import build
 from qcompiler.targets.problem import Conv2d
@@ -39,7 +38,7 @@ def lower(model: ir.Model, target: str, variants: Sequence[Variant], name: str) 
     check_offsets(works, offsets, workspace)
     blob = ConstantBlob()
     codes = [_VariantBuilder(variant, offsets, blob).calls(works) for variant in variants]
-    with ThreadPoolExecutor(max_workers=2) as pool:
+    with quiet(), ThreadPoolExecutor(max_workers=2) as pool:
         objects = list(pool.map(_VariantBuilder.object_code, (builder for builder, _ in codes)))
     return Program(
         name=name,
@@ -88,6 +87,7 @@ class _VariantBuilder:
         self.offsets = offsets
         self.blob = blob
         self.functions: dict[str, Any] = {}
+        self.works: dict[str, Work] = {}
         self.symbols: dict[Any, tuple[str, Kernel]] = {}
 
     def calls(self, works: Sequence[Work]) -> tuple[_VariantBuilder, tuple[Call, ...]]:
@@ -96,12 +96,7 @@ class _VariantBuilder:
     def object_code(self) -> bytes:
         if not self.functions:
             return b""
-        module = tvm.IRModule(self.functions)
-        built = tvm.tirx.build(module, target=tvm.target.Target(dict(self.variant.tvm_target)))
-        with tempfile.TemporaryDirectory() as directory:
-            path = Path(directory) / "kernels.o"
-            built.write_to_file(str(path), "o")
-            return path.read_bytes()
+        return object_code(self.functions, self.works, self.variant.tvm_target)
 
     def _symbol(self) -> str:
         return f"k{len(self.functions)}_{self.variant.name}"
@@ -116,6 +111,7 @@ class _VariantBuilder:
                 )
             symbol = self._symbol()
             self.functions[symbol] = kernels[0].build(symbol)
+            self.works[symbol] = work
             self.symbols[work.problem] = (symbol, kernels[0])
         symbol, kernel = self.symbols[work.problem]
         constants = [Argument("constant", self.blob.add(array)) for array in kernel.pack(work.constants)]
@@ -126,6 +122,7 @@ class _VariantBuilder:
     def _generic(self, work: GenericWork) -> Call:
         symbol = self._symbol()
         self.functions[symbol] = work.call.function.with_attr("global_symbol", symbol)
+        self.works[symbol] = work
         arguments = [
             Argument("constant", self.blob.add(read))
             if isinstance(read, np.ndarray)

@@ -88,7 +88,8 @@ def _model(nodes: Sequence[ir.Node], names: dict[ir.Value, str]) -> onnx.ModelPr
         elif value not in made:
             inputs.append(_info(value, name, permuted))
     outputs = [_info(value, names[value], permuted) for value in escaping(nodes)]
-    graph = helper.make_graph(protos, "region", inputs, outputs, constants)
+    known = [_info(value, name, permuted) for value, name in names.items() if value in made and value.shape is not None]
+    graph = helper.make_graph(protos, "region", inputs, outputs, constants, value_info=known)
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION)
 
 

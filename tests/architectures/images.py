@@ -271,7 +271,7 @@ class PixelShuffle(nn.Module):
 
     def __init__(self, make: Layers) -> None:
         super().__init__()
-        self.body = nn.Sequential(make.unit(3, 16, 5), make.conv(16, 12, 3))
+        self.body = nn.Sequential(make.unit(3, 16, 5), make.unit(16, 12, 3))
         self.back = make.conv(12, 4)
 
     def forward(self, x: Tensor) -> Tensor:

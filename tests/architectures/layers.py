@@ -16,7 +16,10 @@ def sign(x: Tensor) -> Tensor:
 
 
 class BinaryConv(nn.Module):
-    """A convolution of signs with signs, scaled per output channel; `spatial` is 1 or 2."""
+    """A convolution of signs with signs, scaled per output channel; `spatial` is 1 or 2.
+
+    Images have the scale in their weights; sequences after the sum, so that a sum of 0 stays exactly 0.
+    """
 
     def __init__(self, spatial: int, inputs: int, outputs: int, kernel: int, groups: int = 1, **geometry: Any) -> None:
         super().__init__()
@@ -26,7 +29,9 @@ class BinaryConv(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         scale = self.weight.abs().mean(dim=list(range(1, self.weight.dim())), keepdim=True)
-        return self.run(sign(x), sign(self.weight) * scale, **self.geometry)
+        if self.weight.dim() == 4:
+            return self.run(sign(x), sign(self.weight) * scale, **self.geometry)
+        return self.run(sign(x), sign(self.weight), **self.geometry) * scale.view(1, -1, 1)
 
 
 class BinaryLinear(nn.Module):

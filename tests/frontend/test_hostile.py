@@ -284,12 +284,13 @@ def test_condition_on_data_is_refused(tmp_path: Path) -> None:
     assert refused(save(tmp_path, graph_text(text)), UnsupportedModel, "If depends on data").node == "y"
 
 
-def test_loop_is_refused(tmp_path: Path) -> None:
-    text = """n = Constant <value_int = 3> () c = Constant <value = bool {1}> ()
+def test_loop_on_data_is_refused(tmp_path: Path) -> None:
+    text = """axis = Constant <value_ints = [0]> () m = ReduceMax <keepdims = 0> (x, axis) n = Cast <to = 7> (m)
+    c = Constant <value = bool {1}> ()
     y = Loop (n, c, x) <
         body = b (int64 i, bool d, float[8] v) => (bool e, float[8] w) { e = Identity (d) w = Neg (v) }
     >"""
-    refused(save(tmp_path, graph_text(text)), UnsupportedModel, "Loop is not compiled")
+    refused(save(tmp_path, graph_text(text)), UnsupportedModel, "number of iterations of Loop depends on data")
 
 
 # --- inputs and their shapes --------------------------------------------------------------------------------------

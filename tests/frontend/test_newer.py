@@ -77,3 +77,17 @@ def test_an_operator_that_changed_is_refused_by_name(tmp_path: Path, monkeypatch
 def test_refusals_say_what_is_newer(tmp_path: Path, body: str, signature: str, words: Any) -> None:
     with pytest.raises(UnsupportedModel, match=words):
         load(write(tmp_path, newest(body, signature)))
+
+
+@pytest.mark.parametrize("direction", ["LEFT", "RIGHT"])
+@pytest.mark.parametrize("kind", ["int8", "int16", "int32", "int64", "uint8", "uint32"])
+def test_shifts_by_any_distance(tmp_path: Path, direction: str, kind: str) -> None:
+    body = f'y = BitShift <direction = "{direction}"> (x, d)'
+    original = newest(body, f"{kind}[4,9] x, {kind}[9] d", f"{kind}[4,9] y")
+    limits = np.iinfo(kind)
+    x = np.random.default_rng(0).integers(limits.min, limits.max, (4, 9), kind, endpoint=True)
+    x[0, :2] = limits.min, limits.max
+    distances = [0, 1, 3, limits.bits - 1, limits.bits, limits.bits + 1, 2, 7, 0 if limits.min == 0 else -1]
+    inputs = {"x": x, "d": np.array(distances).astype(kind)}
+    (want,) = ReferenceEvaluator(original).run(None, inputs)
+    np.testing.assert_array_equal(oracle.run(load(write(tmp_path, original)), inputs)["y"], want, strict=True)

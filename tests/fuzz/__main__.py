@@ -51,6 +51,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--graphs", type=int, default=200, help="how many networks")
     parser.add_argument("--seed", type=int, default=0, help="another number draws other networks")
     parser.add_argument("--workers", type=int, default=1, help="processes")
+    parser.add_argument("--whole", action="store_true", help="compile as a user does, with verification")
     parser.add_argument("--folder", type=Path, help="where outcomes and failures are kept (default: build/fuzz-SEED)")
     parser.add_argument(
         "--reduce", type=int, default=0, help="cut down and save that many failures of different reasons"
@@ -61,7 +62,7 @@ def _options() -> argparse.Namespace:
 def _run(options: argparse.Namespace, batches: list[int]) -> Iterator[dict[str, Any]]:
     spawn = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(options.workers, mp_context=spawn, initializer=judge.warm_up) as pool:
-        running = [pool.submit(sweep.run_batch, options.seed, batch) for batch in batches]
+        running = [pool.submit(sweep.run_batch, options.seed, batch, options.whole) for batch in batches]
         for count, future in enumerate(as_completed(running), 1):
             records = future.result()
             yield from records
@@ -80,7 +81,8 @@ def _reduce(options: argparse.Namespace, records: list[Record], folder: Path) ->
             continue
         wanted = next(record for record in records if record.key == key)
         case = sweep.reduce(options.seed, wanted)
-        outcome = judge.judge(case, wanted.variant)
+        judged = judge.judge_compile if options.whole else judge.judge
+        outcome = judged(case, wanted.variant)
         text = f"{outcome.kind} ({wanted.variant}, {count} like it): {outcome.reason}\n{outcome.detail}"
         save(case, text, path)
         print(f"{path}.onnx: {case.nodes} nodes, {text}", flush=True)

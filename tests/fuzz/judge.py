@@ -14,6 +14,7 @@ import onnx
 import onnx.parser
 import onnx_ir as ir
 
+import qcompiler
 from qcompiler import passes, targets
 from qcompiler.bundle.isolated import IsolatedBundle
 from qcompiler.errors import InvalidModel, QCompilerError, UnsupportedModel, VerificationFailed
@@ -43,9 +44,9 @@ _QUOTED = re.compile(r"'[^']*'")
 class Outcome:
     """How a network came out.
 
-    kind: "equal", "refused" (unsupported, or a valid file called invalid), "wrong", "crash", or "foreign" for an
-    exception that is none of ours or that speaks of an internal error. reason: without the names and numbers of the
-    network, so that equal reasons can be counted.
+    kind: "equal", "refused" (unsupported, or a valid file called invalid), "wrong", "crash", "unverified" (the
+    verification of a compile fails), or "foreign" for an exception that is none of ours or speaks of an internal
+    error. reason: without the names and numbers of the network, so that equal reasons can be counted.
     """
 
     kind: str
@@ -66,6 +67,27 @@ def judge(case: Case, variant: str, *, explain: bool = True) -> Outcome:
         return replace(outcome, reason=isolated.call(lambda: culprit(case, variant), _SECONDS))
     except isolated.Ended as error:
         return Outcome("crash", f"compiler ended with {error}")
+
+
+def judge_compile(case: Case, variant: str) -> Outcome:
+    """Compile as a user does, verification and all."""
+    try:
+        return isolated.call(lambda: _judge_compile(case, variant), _SECONDS)
+    except isolated.Ended as error:
+        return Outcome("crash", f"compiler ended with {error}")
+
+
+def _judge_compile(case: Case, variant: str) -> Outcome:
+    with tempfile.TemporaryDirectory(prefix="qcompiler-fuzz-") as folder:
+        try:
+            qcompiler.compile(_written(case, folder), mcpu=(variant,), output=Path(folder) / "out")
+        except VerificationFailed as error:
+            return Outcome("unverified", general(str(error)), str(error))
+        except (UnsupportedModel, InvalidModel) as error:
+            return Outcome("refused", general(str(error)), str(error))
+        except Exception as error:
+            return Outcome("foreign", _foreign(error), "".join(traceback.format_exception(error)))
+    return Outcome("equal")
 
 
 def _judge(case: Case, variant: str) -> Outcome:

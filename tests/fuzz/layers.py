@@ -11,7 +11,7 @@ from tests.fuzz.grid import of_array, product, total
 from tests.fuzz.net import Array, Net, Rejected, Value
 from tests.fuzz.weights import weights
 
-_CHANNELS = (1, 2, 3, 5, 8, 16, 17, 32, 33, 40, 64)
+_CHANNELS = (1, 2, 3, 5, 8, 16, 17, 32, 33, 40, 64, 100)
 _KERNELS = (1, 2, 3, 5)
 
 
@@ -19,7 +19,7 @@ def conv(draw: Draw, net: Net, source: Value | None = None) -> Value:
     """A 1-D or 2-D convolution: grouped, depthwise, strided, dilated, padded in any way."""
     x = source or a_value(draw, net, lambda value: value.rank in (3, 4))
     groups = _groups(draw, x.shape[1])
-    out = groups * choice(draw, [n for n in _CHANNELS if n * groups <= 64] or [1])
+    out = groups * choice(draw, [n for n in _CHANNELS if n * groups <= 100] or [1])
     spatial = x.rank - 2
     kernel = [choice(draw, [k for k in _KERNELS if k <= size + 2]) for size in x.shape[2:]]
     made = weights(draw, net, (out, x.shape[1] // groups, *kernel), 0)
@@ -102,7 +102,7 @@ def conv_transpose(draw: Draw, net: Net) -> Value:
 
 
 def _groups(draw: Draw, channels: int) -> int:
-    possible = [n for n in (1, 2, 3, 4, channels) if channels % n == 0 and n <= 64]
+    possible = [n for n in (1, 2, 3, 4, channels) if channels % n == 0 and n <= 130]
     return choice(draw, sorted(set(possible))) if chance(draw, 3) else 1
 
 

@@ -72,12 +72,16 @@ class Net:
     """Builds a network node by node; `values` are those that later nodes may read, oldest first.
 
     naming: the names of values, from numbers. constant_nodes: whether constants are nodes, not initializers.
+    shared: whether equal constants are one.
     """
 
-    def __init__(self, opset: int, seed: int, naming: str = "v{}", constant_nodes: bool = False) -> None:
+    def __init__(
+        self, opset: int, seed: int, naming: str = "v{}", constant_nodes: bool = False, shared: bool = False
+    ) -> None:
         self.opset = opset
         self._naming = naming
         self._constant_nodes = constant_nodes
+        self._shared = shared
         self.values: list[Value] = []
         self.extra_outputs: list[Value] = []
         self._seed = seed
@@ -103,8 +107,11 @@ class Net:
 
     def constant(self, array: Array) -> str:
         """The name of an initializer."""
-        name = f"c{len(self._constants)}"
-        tensor = numpy_helper.from_array(np.asarray(array), name)
+        tensor = numpy_helper.from_array(np.asarray(array))
+        equal = (name for name, other in self._constants.items() if _same(other, tensor))
+        if self._shared and (found := next(equal, None)):
+            return found
+        tensor.name = name = f"c{len(self._constants)}"
         self._constants[name] = tensor
         self._types[name] = _tensor_type(tensor.data_type, tuple(tensor.dims))
         return name
@@ -200,6 +207,10 @@ def needed(nodes: Sequence[onnx.NodeProto], wanted: Sequence[str]) -> list[onnx.
             needed.update(node.input)
             kept.append(node)
     return kept[::-1]
+
+
+def _same(left: onnx.TensorProto, right: onnx.TensorProto) -> bool:
+    return (left.data_type, left.dims, left.raw_data) == (right.data_type, right.dims, right.raw_data)
 
 
 def _tensor_type(dtype: int, shape: Sequence[int]) -> onnx.TypeProto:

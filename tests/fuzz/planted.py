@@ -16,9 +16,8 @@ from unittest import mock
 import onnx_ir as ir
 from hypothesis import Phase
 
-from qcompiler.ir.layout import is_marked
+from qcompiler.ir.view import constant_of
 from qcompiler.lowering import groups
-from qcompiler.lowering.groups import Link
 from qcompiler.passes import fold_thresholds, thresholds
 from qcompiler.passes.thresholds import SignChange
 from tests.fuzz import judge, sweep
@@ -69,20 +68,18 @@ def alias_that_moves() -> AbstractContextManager[object]:
     return mock.patch.object(groups, "_moves_nothing", moves_nothing)
 
 
-def link_that_widens() -> AbstractContextManager[object]:
-    """Grouping: arithmetic whose result is larger than the running value counts as elementwise on it."""
-    right = groups._link
+def link_across_channels() -> AbstractContextManager[object]:
+    """Grouping: a constant of as many elements as there are channels counts as one per channel, whatever its axis."""
+    right = groups._operand
 
-    def link(node: ir.Node, value: ir.Value, matrix: bool) -> Link | None:
-        found = right(node, value, matrix)
-        if found is not None or node.op_type not in ("Add", "Mul") or is_marked(node):
+    def operand(other: ir.Value, value: ir.Value, matrix: bool) -> object:
+        found, constant = right(other, value, matrix), constant_of(other)
+        shape = groups.shape_of(value)
+        if found is not None or constant is None or constant.ndim > len(shape):
             return found
-        if len(groups.shape_of(node.outputs[0])) != len(groups.shape_of(value)):
-            return None
-        operations = groups._operations(node, value, matrix)
-        return Link(node, node.outputs[0], operations) if operations else None
+        return constant.reshape(-1) if constant.size == shape[-1 if matrix else 1] else None
 
-    return mock.patch.object(groups, "_link", link)
+    return mock.patch.object(groups, "_operand", operand)
 
 
 def threshold_off_by_one() -> AbstractContextManager[object]:
@@ -99,7 +96,7 @@ def threshold_off_by_one() -> AbstractContextManager[object]:
 
 FAULTS: dict[str, Planted] = {
     "aliasing": alias_that_moves,
-    "grouping": link_that_widens,
+    "grouping": link_across_channels,
     "pass": threshold_off_by_one,
 }
 

@@ -99,6 +99,33 @@ def select(draw: Draw, net: Net) -> Value:
     return net.add("Where", condition, x, other, grid=joined(x.grid, other.grid))
 
 
+def power(draw: Draw, net: Net) -> Value:
+    """The square of a value: by Pow, or as a product with itself."""
+    x = a_value(draw, net)
+    if chance(draw):
+        return net.add("Pow", x, np.float32(2), grid=product(x.grid, x.grid))
+    return net.add("Mul", x, x, grid=product(x.grid, x.grid))
+
+
+def whole_numbers(draw: Draw, net: Net) -> Value:
+    """A detour through integers, which truncate towards zero."""
+    x = a_value(draw, net, lambda value: value.grid is not None and value.grid.peak < 2**20)
+    assert x.grid is not None
+    dtype, kind = choice(draw, ((np.int32, 6), (np.int64, 7)))
+    (cast,) = net.node("Cast", x, to=kind)
+    (moved,) = net.node(choice(draw, ("Add", "Mul", "Sub")), cast, dtype(2))
+    grid = total(checked(1.0, 2 * x.grid.peak), Grid(1.0, 2.0))
+    return net.add("Cast", moved, grid=grid, to=1)
+
+
+def comparison(draw: Draw, net: Net) -> Value:
+    """A comparison whose truth values end a network."""
+    x = a_value(draw, net, lambda value: value.grid is not None)
+    other = choice(draw, (np.float32(0), np.float32(0.5)))
+    (name,) = net.node(choice(draw, ("Greater", "LessOrEqual", "Equal")), x, other)
+    return net.end(name, net.shape(name), Grid(1.0, 1.0))
+
+
 def _prelu(draw: Draw, net: Net, x: Value) -> Value:
     shapes = [(1,), ()] if x.rank < 2 else [(x.shape[1], *[1] * (x.rank - 2)), (1,), ()]
     shape = choice(draw, shapes)

@@ -46,6 +46,8 @@ def reduction(draw: Draw, net: Net) -> Value:
     x = a_value(draw, net, lambda value: value.rank >= 2)
     op = choice(draw, ("ReduceMean", "ReduceSum", "ReduceMax", "ReduceMin"))
     axes = [axis for axis in range(1, x.rank) if chance(draw)] or [x.rank - 1]
+    if chance(draw, 5):
+        axes = list(range(x.rank))
     count = prod(x.shape[axis] for axis in axes)
     grid = x.grid
     if op == "ReduceMean":
@@ -53,8 +55,6 @@ def reduction(draw: Draw, net: Net) -> Value:
     elif op == "ReduceSum":
         grid = x.grid and checked(x.grid.step, x.grid.peak * count)
     keep = 0 if chance(draw) else 1
-    if len(axes) == x.rank and not keep:
-        raise Rejected
     first = 13 if op == "ReduceSum" else 18
     if net.opset >= first:
         return net.add(op, x, np.int64(axes), grid=grid, keepdims=keep)

@@ -18,7 +18,7 @@ def reshape(draw: Draw, net: Net) -> Value:
     written = list(shape)
     if chance(draw, 3):
         written[number(draw, 0, len(written) - 1)] = -1
-    if -1 not in written and shape[0] == x.shape[0] and chance(draw, 4):
+    if -1 not in written and shape[:1] == list(x.shape[:1]) and chance(draw, 4):
         written[0] = 0
     return net.alike("Reshape", x, np.int64(written))
 
@@ -139,6 +139,24 @@ def resize(draw: Draw, net: Net) -> Value:
         sizes = np.int64([size * factor for size, factor in zip(x.shape, factors, strict=True)])
         return net.alike("Resize", x, None, None, sizes, **attributes)
     return net.alike("Resize", x, None, np.float32(factors), **attributes)
+
+
+def resize_freely(draw: Draw, net: Net) -> Value:
+    """Nearest-neighbour Resize along any axes, by factors that need not be whole, in every mode."""
+    x = a_value(draw, net, lambda value: 2 <= value.rank <= 4 and value.size <= 1024)
+    attributes = {
+        "mode": "nearest",
+        "coordinate_transformation_mode": choice(
+            draw, ("asymmetric", "half_pixel", "align_corners", "pytorch_half_pixel")
+        ),
+        "nearest_mode": choice(draw, ("floor", "round_prefer_floor", "round_prefer_ceil", "ceil")),
+    }
+    axes = [axis for axis in range(1, x.rank) if chance(draw)]
+    if chance(draw):
+        sizes = np.int64([number(draw, 1, 9) if axis in axes else size for axis, size in enumerate(x.shape)])
+        return net.alike("Resize", x, None, None, sizes, **attributes)
+    scales = [choice(draw, (2.0, 1.5, 0.5, 2.5)) if axis in axes else 1.0 for axis in range(x.rank)]
+    return net.alike("Resize", x, None, np.float32(scales), **attributes)
 
 
 def blur(draw: Draw, net: Net) -> Value:

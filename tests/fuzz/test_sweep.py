@@ -1,18 +1,40 @@
-"""Random networks against onnxruntime."""
+"""Random networks against onnxruntime; a failure shrinks, and its message is the smallest network."""
 
 from __future__ import annotations
 
+import onnx.printer
 import pytest
+from hypothesis import Phase, note
 
-from tests.fuzz import judge, sweep
+from tests.fuzz import judge, planted, sweep
+from tests.fuzz.case import case_of
+from tests.fuzz.net import Network
 
 SEED = 0
+# of sweep.BATCH networks
+ALWAYS, ALL = 6, 40
+
+
+@pytest.fixture(scope="module", autouse=True)
+def warm() -> None:
+    judge.warm_up()
+
+
+@pytest.mark.parametrize(
+    "batch", [pytest.param(batch, marks=[] if batch < ALWAYS else pytest.mark.slow) for batch in range(ALL)]
+)
+def test_random_networks_are_equal(batch: int) -> None:
+    sweep.drawn(_check, SEED, batch, (Phase.generate, Phase.shrink))
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("batch", range(8))
-def test_random_networks_are_equal(batch: int) -> None:
-    judge.warm_up()
-    records = sweep.run_batch(SEED, batch)
-    assert len(records) > sweep.BATCH // 2
-    assert [record for record in records if record["kind"] not in ("equal", "refused")] == []
+@pytest.mark.parametrize("name", planted.FAULTS)
+def test_a_planted_fault_is_found(name: str) -> None:
+    drawn, how = planted.networks_until_found(planted.FAULTS[name])
+    assert drawn < planted.MOST, how
+
+
+def _check(network: Network) -> None:
+    outcome = judge.judge(case_of(network), sweep.variant_of(sweep.digest_of(network)))
+    note(onnx.printer.to_text(network.model))
+    assert outcome.kind == "equal", f"{outcome.kind}: {outcome.reason} {outcome.detail}"

@@ -119,3 +119,18 @@ def test_random_inputs_need_fixed_shapes() -> None:
     text = '<ir_version: 10, opset_import: ["": 21]> g (float[N, 3] x) => (float[N, 3] y) { y = Neg (x) }'
     with pytest.raises(UsageError, match="'x' has dynamic dimensions"):
         oracle.random_inputs(onnx.parser.parse_model(text), 0)
+
+
+@pytest.mark.parametrize(
+    ("body", "rows"),
+    [
+        ("agraph (int64[9] i) => (float[9,2] y) { y = Gather (table, i) }", 3),
+        ("agraph (int64[9] i) => (float[9,2] y) { y = Gather (table, i) }", 1),
+        ("agraph (int64[40] i, int64[40] j) => (int64[40] y) { y = Div (i, j) }", 1),
+    ],
+)
+def test_random_integers_are_such_that_the_model_runs(body: str, rows: int) -> None:
+    proto = onnx.parser.parse_model(f'<ir_version: 10, opset_import: ["" : 21]> {body}')
+    proto.graph.initializer.append(onnx.numpy_helper.from_array(np.zeros((rows, 2), np.float32), "table"))
+    for seed in range(5):
+        oracle.run(proto, oracle.random_inputs(proto, seed))

@@ -19,6 +19,7 @@ from onnx import helper, numpy_helper
 from qcompiler.ir import oracle
 from qcompiler.ir.ops import IR_VERSION, OPSET
 from qcompiler.lowering.call import GenericCall
+from qcompiler.lowering.quiet import quiet
 from qcompiler.lowering.regions import region_calls
 
 Array = np.ndarray[Any, Any]
@@ -63,7 +64,8 @@ class Region:
         self.graph = ir.from_proto(proto).graph
         self.calls: tuple[GenericCall, ...] = region_calls(list(self.graph))
         functions = {f"f{i}": call.function.with_attr("global_symbol", f"f{i}") for i, call in enumerate(self.calls)}
-        built = tvm.tirx.build(tvm.IRModule(functions), target=tvm.target.Target({"kind": "llvm"}))
+        with quiet():
+            built = tvm.tirx.build(tvm.IRModule(functions), target=tvm.target.Target({"kind": "llvm"}))
         with tempfile.TemporaryDirectory() as directory:
             path = Path(directory)
             built.write_to_file(str(path / "f.o"), "o")

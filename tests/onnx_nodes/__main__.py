@@ -1,9 +1,9 @@
 """Run the cases of ONNX's own backend tests and say how they end.
 
-    python -m tests.onnx_nodes [--match TEXT] [--names FILE] [--workers N] [--verify] [--list FILE]
+    python -m tests.onnx_nodes [--match TEXT] [--names FILE] [--workers N] [--verify] [--list FILE] [--write]
 
 --match: only cases with this text in their names. --names: only those that the file lists. --list: one line per case,
-with its reason.
+with its reason. --write: bring docs/onnx_ops.md up to date; meant for all cases.
 """
 
 from __future__ import annotations
@@ -15,8 +15,11 @@ from functools import partial
 from pathlib import Path
 
 from tests.onnx_nodes.cases import Case, all_cases, light_models
+from tests.onnx_nodes.listing import page
 from tests.onnx_nodes.outcomes import FAULTS, Outcome, outcome
 from tests.onnx_nodes.workers import outcomes
+
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "onnx_ops.md"
 
 
 def main() -> int:
@@ -31,6 +34,8 @@ def main() -> int:
     if options.list:
         lines = [f"{name}\t{result.kind}\t{result.reason}\n" for name, (_, result) in results.items()]
         options.list.write_text("".join(lines))
+    if options.write:
+        PAGE.write_text(page(list(results.values())), encoding="utf-8")
     counts = Counter(result.kind for _, result in results.values())
     print(f"{len(results)} cases: " + ", ".join(f"{count} {kind}" for kind, count in counts.most_common()))
     return int(any(result.kind in FAULTS for _, result in results.values()))
@@ -48,6 +53,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--verify", action="store_true")
     parser.add_argument("--list", type=Path)
+    parser.add_argument("--write", action="store_true")
     return parser.parse_args()
 
 

@@ -26,7 +26,8 @@ class Case:
     """One model and what it has to compute.
 
     model: the serialised ModelProto. data: pairs of inputs and outputs in the graph's order; what is no plain tensor
-    (sequences, absent optionals) is kept as the package has it. rtol, atol: of floats, as in numpy.allclose.
+    (sequences, absent optionals) is kept as the package has it. rtol, atol: of floats, as in numpy.allclose. seconds:
+    what takes longer counts as a hang.
     """
 
     name: str
@@ -35,6 +36,7 @@ class Case:
     data: tuple[tuple[tuple[Any, ...], tuple[Any, ...]], ...]
     rtol: float
     atol: float
+    seconds: float = 60
 
 
 @cache
@@ -92,4 +94,4 @@ def _light_case(path: Path) -> Case:
     shape = [dim.dim_value for dim in image.type.tensor_type.shape.dim]
     ramp = (np.arange(np.prod(shape)).reshape(shape) / np.prod(shape)).astype(np.float32)
     expected = _parsed(path.with_name(f"{path.stem}_output_0.pb"))
-    return Case(path.stem, "light", model.SerializeToString(), (((ramp,), (expected,)),), 1e-3, 1e-7)
+    return Case(path.stem, "light", model.SerializeToString(), (((ramp,), (expected,)),), 1e-3, 1e-7, 1200)

@@ -18,7 +18,6 @@ from threading import local
 from tests.onnx_nodes.cases import Case
 from tests.onnx_nodes.outcomes import Kind, Outcome, outcome
 
-SECONDS = 60.0
 # importing TVM
 _START_SECONDS = 120.0
 _SPAWN = multiprocessing.get_context("spawn")
@@ -35,14 +34,10 @@ def outcomes(cases: Sequence[Case], *, workers: int = 1, run: Run = outcome) -> 
 
 
 class Workers:
-    """One worker process for each thread that calls `run`.
+    """One worker process for each thread that calls `run`; run: what it does with a case."""
 
-    run: what a worker does with a case. seconds: a case that takes longer counts as a hang.
-    """
-
-    def __init__(self, run: Run = outcome, seconds: float = SECONDS) -> None:
+    def __init__(self, run: Run = outcome) -> None:
         self._run = run
-        self._seconds = seconds
         self._mine = local()
         self._started: list[Worker] = []
 
@@ -68,7 +63,7 @@ class Workers:
         if worker is None or not worker.alive:
             self._mine.worker = worker = Worker(self._run)
             self._started.append(worker)
-        return worker.run(case, self._seconds)
+        return worker.run(case)
 
 
 class Worker:
@@ -87,18 +82,18 @@ class Worker:
         """Whether it can take another case."""
         return self._process.is_alive()
 
-    def run(self, case: Case, seconds: float) -> Outcome:
+    def run(self, case: Case) -> Outcome:
         """How the case ended, be it with the process."""
         self._pipe.send(case)
         try:
-            if self._pipe.poll(seconds):
+            if self._pipe.poll(case.seconds):
                 result: Outcome = self._pipe.recv()
                 return result
         except EOFError:
             self._process.join()
             return Outcome(Kind.CRASH, f"the process ended with status {self._process.exitcode}")
         self.stop()
-        return Outcome(Kind.HANG, f"no result after {seconds:g} s")
+        return Outcome(Kind.HANG, f"no result after {case.seconds:g} s")
 
     def stop(self) -> None:
         """End the process."""

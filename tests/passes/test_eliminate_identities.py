@@ -86,3 +86,10 @@ def test_an_output_that_is_an_input_needs_its_node():
     model = graph("g (float[2] x) => (y) { a = Identity (x)\n y = Identity (a) }")
     apply(EliminateIdentities(), model)
     assert ops_of(model) == ["Identity"]
+
+
+def test_a_copy_of_an_input_is_an_identity():
+    for op in ("Clip", "Sum", "Max", "Cast <to = 1>"):
+        copy = graph(f"g (float[3, 4] x) => (y) {{ y = {op} (x) }}")
+        apply(EliminateIdentities(), copy)
+        assert ops_of(copy) == ["Identity"]

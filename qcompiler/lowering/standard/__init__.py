@@ -12,30 +12,52 @@ import onnx_ir as ir
 
 from qcompiler.ir.layout import is_marked
 from qcompiler.lowering.call import GenericCall
-from qcompiler.lowering.standard import columns, gather, integers, recurrent, resize, scatter
+from qcompiler.lowering.standard import (
+    columns,
+    elementwise,
+    gather,
+    integers,
+    limits,
+    parts,
+    recurrent,
+    resize,
+    roi,
+    scatter,
+)
 from qcompiler.lowering.standard.copy import copied
 
 __all__ = ["LOWERINGS", "copied", "lowered"]
 
 LOWERINGS: Mapping[str, Callable[[ir.Node], GenericCall | None]] = {
     "BitShift": integers.shift,
+    "Concat": parts.concat,
+    "Cosh": elementwise.libm,
     "CumSum": columns.cum_sum,
     "Div": integers.divide,
     "GRU": recurrent.recurrent,
     "Gather": gather.gather,
     "GatherElements": gather.gather_elements,
     "GatherND": gather.gather_nd,
+    "IsInf": elementwise.is_inf,
     "LSTM": recurrent.recurrent,
+    "LpPool": limits.lp_pool,
     "MaxUnpool": scatter.max_unpool,
     "Mod": integers.modulo,
     "OneHot": columns.one_hot,
     "Pow": integers.power,
     "RNN": recurrent.recurrent,
     "Resize": resize.resize,
+    "RoiAlign": roi.roi_align,
     "ScatterElements": scatter.scatter_elements,
     "ScatterND": scatter.scatter_nd,
+    "Sinh": elementwise.libm,
+    "Split": parts.split,
+    "ThresholdedRelu": elementwise.thresholded_relu,
     "TopK": columns.top_k,
 }
+
+# they are the same in any layout
+POINTWISE = ("Cosh", "IsInf", "Sinh", "ThresholdedRelu")
 
 
 def lowered(node: ir.Node) -> GenericCall | None:
@@ -43,5 +65,7 @@ def lowered(node: ir.Node) -> GenericCall | None:
 
     Raises UnsupportedModel where neither can do it.
     """
-    lowering = LOWERINGS.get(node.op_type) if node.domain == "" and not is_marked(node) else None
+    if node.domain != "" or (is_marked(node) and node.op_type not in POINTWISE):
+        return None
+    lowering = LOWERINGS.get(node.op_type)
     return lowering(node) if lowering is not None else None

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
 import onnx_ir as ir
 
 from qcompiler.lowering.call import GenericCall
@@ -12,10 +16,16 @@ from qcompiler.targets.vector.emit import Expr, Parameter, prim_func, write
 def copied(value: ir.Value) -> GenericCall:
     """The elements of `value`, one an item, in an output of the same name."""
     source, name = moved(value), value.name or ""
+    return copy_call(name, name, source.dtype, source.elements)
+
+
+def copy_call(source: str | npt.NDArray[Any], target: str, dtype: str, elements: int) -> GenericCall:
+    """A value or a constant of `elements` elements of `dtype`, in an output by the name `target`."""
+    size = 1 if dtype == "bool" else np.dtype(dtype).itemsize
 
     def body(buffers: list[Expr], item: Expr) -> None:
         write(buffers[1], buffers[0][item], item)
 
-    parameters = [Parameter(what, source.dtype, source.elements, ALIGN) for what in ("x", "y")]
+    parameters = [Parameter(what, f"uint{8 * size}", elements, ALIGN) for what in ("x", "y")]
     function = prim_func("kernel", parameters, body)
-    return GenericCall(function, (name,), (name,), (source.nbytes,), (), source.elements, "copy")
+    return GenericCall(function, (source,), (target,), (size * elements,), (), elements, "copy")

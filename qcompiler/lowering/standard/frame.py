@@ -156,24 +156,29 @@ def fail(fault: Expr, kind: Fault) -> None:
     write(fault, T.int32(kind.value), i64(0))
 
 
-def within(fault: Expr, indices: Sequence[tuple[Expr, int, int]], then: Callable[[Expr], None]) -> None:
+def within(
+    fault: Expr, indices: Sequence[tuple[Expr, int, int]], then: Callable[[Expr], None], *, from_end: bool = True
+) -> None:
     """Run then(offset) with the sum of index * stride, or leave a fault where an index is outside of its axis.
 
-    indices: (index of any integer type, extent of the axis, stride in elements). Negative ones count from the end.
+    indices: (index of any integer type, extent of the axis, stride in elements). from_end: whether negative ones count
+    from the end of the axis.
     """
-    _within(fault, list(indices), i64(0), then)
+    _within(fault, list(indices), i64(0), then, from_end)
 
 
-def _within(fault: Expr, indices: list[tuple[Expr, int, int]], offset: Expr, then: Callable[[Expr], None]) -> None:
+def _within(
+    fault: Expr, indices: list[tuple[Expr, int, int]], offset: Expr, then: Callable[[Expr], None], from_end: bool
+) -> None:
     if not indices:
         then(offset)
         return
     (raw, extent, stride), *rest = indices
     given = T.bind(i64(raw))
-    at = T.bind(T.Select(given < i64(0), given + i64(extent), given))
+    at = T.bind(T.Select(given < i64(0), given + i64(extent), given)) if from_end else given
     when(
         T.And(at >= i64(0), at < i64(extent)),
-        lambda: _within(fault, rest, offset + at * i64(stride), then),
+        lambda: _within(fault, rest, offset + at * i64(stride), then, from_end),
         lambda: fail(fault, Fault.INDEX),
     )
 

@@ -23,7 +23,7 @@ from qcompiler.lowering.standard.frame import (
     strides_of,
     variable,
 )
-from qcompiler.lowering.standard.resize_taps import NEAREST_MODES, TRANSFORMATIONS, Axis, Rules, Taps, taps
+from qcompiler.lowering.standard.resize_taps import TRANSFORMATIONS, Axis, Rules, Taps, check_shape, nearest_taps, taps
 from qcompiler.targets.vector.emit import Expr, i64, write
 
 MODES = ("nearest", "linear", "cubic")
@@ -33,9 +33,15 @@ def resize(node: ir.Node) -> GenericCall:
     """An item is one row of the output along its last axis."""
     x, out = node.inputs[0], node.outputs[0]
     rules, found = _rules(node), _axes(node)
+    check_shape(node)
     if rules.mode != "nearest" and dtype_of(x) != np.float32:
         raise refuse(node, f"interpolates {dtype_of(x).name}, expected float32", "use mode nearest, or cast the input")
-    tables = {axis: taps(found[axis], rules) for axis in found}
+    if shape_of(x) == shape_of(out):
+        tables = {}  # onnxruntime copies, whatever the scales say
+    elif rules.mode == "nearest":
+        tables = {axis: nearest_taps(node, axis) for axis in found}
+    else:
+        tables = {axis: taps(found[axis], rules) for axis in found}
     tables = {axis: table for axis, table in tables.items() if not _is_identity(table, shape_of(x)[axis])}
     strides = strides_of(shape_of(x))
     reads = [moved(x) if rules.mode == "nearest" else operand(x)]
@@ -121,14 +127,14 @@ def _rules(node: ir.Node) -> Rules:
     rules = Rules(
         mode=text(node, "mode", "nearest"),
         transformation=text(node, "coordinate_transformation_mode", "half_pixel"),
-        nearest=text(node, "nearest_mode", "round_prefer_floor"),
         cubic_coeff_a=np.float32(number(node, "cubic_coeff_a", -0.75)),
         exclude_outside=bool(integer(node, "exclude_outside", 0)),
         antialias=bool(integer(node, "antialias", 0)),
     )
-    known = rules.mode in MODES and rules.transformation in TRANSFORMATIONS and rules.nearest in NEAREST_MODES
-    if not known:
-        raise refuse(node, f"has unknown modes {rules.mode}, {rules.transformation}, {rules.nearest}")
+    if rules.mode not in MODES or rules.transformation not in TRANSFORMATIONS:
+        raise refuse(node, f"has unknown modes {rules.mode} and {rules.transformation}")
+    if rules.antialias and rules.transformation == "tf_crop_and_resize":
+        raise refuse(node, "antialiases a crop, of which onnxruntime has more than one reading", "set antialias to 0")
     return rules
 
 
@@ -136,7 +142,7 @@ def _axes(node: ir.Node) -> dict[int, Axis]:
     """Every axis that the node resizes, by number."""
     shape, target = shape_of(node.inputs[0]), shape_of(node.outputs[0])
     axes = [axis % len(shape) for axis in ints(node, "axes", range(len(shape)))]
-    scales = _scales(node, [shape[axis] for axis in axes], [target[axis] for axis in axes])
+    scales = _scales(node, [shape[axis] for axis in axes])
     roi = fixed(node, 1, "roi")
     whole = roi is None or not roi.size
     crops = np.array([0] * len(axes) + [1] * len(axes)) if whole else np.asarray(roi)
@@ -146,13 +152,11 @@ def _axes(node: ir.Node) -> dict[int, Axis]:
     }
 
 
-def _scales(node: ir.Node, extents: Sequence[int], targets: Sequence[int]) -> list[np.float32]:
+def _scales(node: ir.Node, extents: Sequence[int]) -> list[np.float32]:
     """The scales of the resized axes as given, or those that lead to the given sizes."""
     scales, sizes = fixed(node, 2, "scales"), fixed(node, 3, "sizes")
     if scales is not None and scales.size:
-        given = [np.float32(scale) for scale in scales]
-        _check_extents(node, extents, targets, given)
-        return given
+        return [np.float32(scale) for scale in scales]
     if sizes is None:
         raise refuse(node, "has neither scales nor sizes")
     found = [np.float32(size) / np.float32(extent) for size, extent in zip(sizes, extents, strict=True)]
@@ -160,14 +164,3 @@ def _scales(node: ir.Node, extents: Sequence[int], targets: Sequence[int]) -> li
     if policy == "stretch":
         return found
     return [min(found) if policy == "not_larger" else max(found)] * len(found)
-
-
-def _check_extents(node: ir.Node, extents: Sequence[int], targets: Sequence[int], scales: Sequence[np.float32]) -> None:
-    """The inferred extents must be those that onnxruntime makes of the scales."""
-    for extent, target, scale in zip(extents, targets, scales, strict=True):
-        if target != int(scale * np.float32(extent)):
-            raise refuse(
-                node,
-                f"makes {target} of {extent} elements by a scale of {scale}, onnxruntime another number",
-                "give sizes instead of scales",
-            )

@@ -1,18 +1,26 @@
 """Which input elements an output element of Resize is made of, and with which weights, axis by axis.
 
 Resize is separable: along each axis an output position reads a few input positions (taps). Shapes and scales are known
-at compile time, so the taps are tables. Coordinates are computed in float32 in the order of onnxruntime's reference
-kernel, because a nearest neighbour hangs on their last bit.
+at compile time, so the taps are tables. Weights are computed here, in float32. Which neighbour is the nearest hangs on
+the last bit of a coordinate, and onnxruntime's arithmetic differs from its own source there: the reference itself is
+asked, by a ramp along the axis.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import onnx
+import onnx_ir as ir
+from onnx import helper, numpy_helper
+
+from qcompiler.errors import QCompilerError, UnsupportedModel
+from qcompiler.ir import oracle
+from qcompiler.ir.ops import IR_VERSION, OPSET
+from qcompiler.ir.view import constant_of, shape_of
 
 F = np.float32
 Floats = npt.NDArray[np.float32]
@@ -45,23 +53,19 @@ class Rules:
 
     mode: str
     transformation: str
-    nearest: str
     cubic_coeff_a: np.float32
     exclude_outside: bool
     antialias: bool
 
 
 def taps(axis: Axis, rules: Rules) -> Taps:
-    """The taps of every output position of an axis."""
+    """The taps of every output position of an axis that is interpolated."""
     if rules.antialias and axis.source == axis.target:
         return Taps(np.arange(axis.source)[:, None], np.ones((axis.source, 1), F), np.zeros(axis.target, bool))
     x = np.arange(axis.target, dtype=F) if axis.scale == 1 else _COORDINATES[rules.transformation](axis)
     outside = np.zeros(axis.target, bool)
     if rules.transformation == "tf_crop_and_resize":
         outside = (x < 0) | (x > F(axis.source - 1))
-    if rules.mode == "nearest":
-        index = np.clip(_NEAREST[rules.nearest](x), 0, axis.source - 1).astype(np.int64)
-        return Taps(index[:, None], np.ones((axis.target, 1), F), outside)
     if rules.antialias:
         return Taps(*_filtered(x, axis, rules), outside)
     return Taps(*(_linear(x, axis) if rules.mode == "linear" else _cubic(x, axis, rules)), outside)
@@ -110,24 +114,59 @@ _COORDINATES: dict[str, Callable[[Axis], Floats]] = {
 }
 
 
-def _round_half_away(x: Floats) -> Any:
-    wide = x.astype(np.float64)
-    return np.trunc(wide + np.copysign(0.5, wide))
+TRANSFORMATIONS = tuple(_COORDINATES)
 
 
-def _round_prefer_floor(x: Floats) -> Any:
-    whole = np.trunc(x)
-    return np.where(x == whole + F(0.5), whole, _round_half_away(x))
+def check_shape(node: ir.Node) -> None:
+    """Refuse a node for which onnxruntime has no kernel, or of which it makes another shape than ONNX infers."""
+    expected = shape_of(node.outputs[0])
+    try:
+        found = oracle.run(_alone(node), {"x": np.zeros(shape_of(node.inputs[0]), F)})["y"].shape
+    except QCompilerError as error:
+        raise UnsupportedModel(
+            f"Resize in a form that onnxruntime lacks ({error.message})", node=node.name or ""
+        ) from error
+    if found != expected:
+        raise UnsupportedModel(
+            f"Resize to {list(expected)}, of which onnxruntime makes {list(found)}",
+            node=node.name or "",
+            remedy="give sizes instead of scales",
+        )
 
 
-_NEAREST: dict[str, Callable[[Floats], Any]] = {
-    "round_prefer_floor": _round_prefer_floor,
-    "round_prefer_ceil": _round_half_away,
-    "floor": np.floor,
-    "ceil": np.ceil,
-}
+def nearest_taps(node: ir.Node, number: int) -> Taps:
+    """The nearest neighbours along axis `number`: the node applied to a ramp, -1 for what lies outside."""
+    shape = shape_of(node.inputs[0])
+    along = tuple(shape[number] if axis == number else 1 for axis in range(len(shape)))
+    ramp = np.broadcast_to(np.arange(shape[number], dtype=F).reshape(along), shape)
+    made = oracle.run(_alone(node), {"x": np.ascontiguousarray(ramp)})["y"]
+    line = made.max(axis=tuple(axis for axis in range(len(shape)) if axis != number)).astype(np.int64)
+    return Taps(np.maximum(line, 0)[:, None], np.ones((len(line), 1), F), line < 0)
 
-TRANSFORMATIONS, NEAREST_MODES = tuple(_COORDINATES), tuple(_NEAREST)
+
+def _alone(node: ir.Node) -> onnx.ModelProto:
+    """A model of the node alone, from x to y in float32, that marks what lies outside by -1."""
+    proto = ir.serde.serialize_node(node)
+    constants = [constant_of(value) for value in node.inputs[1:]]
+    names = [f"c{index}" if array is not None else "" for index, array in enumerate(constants)]
+    del proto.input[:], proto.output[:], proto.metadata_props[:]
+    proto.input.extend(["x", *names])
+    proto.output.append("y")
+    kept = [attribute for attribute in proto.attribute if attribute.name != "extrapolation_value"]
+    del proto.attribute[:]
+    proto.attribute.extend([*kept, helper.make_attribute("extrapolation_value", -1.0)])
+    graph = helper.make_graph(
+        [proto],
+        "resize",
+        [helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, shape_of(node.inputs[0]))],
+        [helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, None)],
+        [
+            numpy_helper.from_array(array, name)
+            for array, name in zip(constants, names, strict=True)
+            if array is not None
+        ],
+    )
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION)
 
 
 def _linear(x: Floats, axis: Axis) -> tuple[Ints, Floats]:

@@ -81,7 +81,7 @@ def max_unpool(node: ir.Node) -> GenericCall:
         with loop(total) as i:
             write(target, T.Cast(target.dtype, i64(0)), i)
         with loop(prod(shape_of(x))) as i:
-            within(fault, [(index[i], total, 1)], lambda offset: write(target, source[i], offset))
+            within(fault, [(index[i], total, 1)], lambda offset: write(target, source[i], offset), from_end=False)
 
     return kernel(node, [moved(x), operand(indices)], [moved(out)], 1, body, faults=[Fault.INDEX])
 

@@ -118,7 +118,7 @@ def test_max_unpool(shape: tuple[int, ...]) -> None:
     }
     proto = model(helper.make_node("MaxUnpool", ["x", "i"], ["y"], kernel_shape=[2, 2], strides=[2, 2]), inputs)
     check(proto, inputs)
-    for index in (size, -size - 1, 2**40):
+    for index in (size, -1, 2**40):
         wrong = {**inputs, "i": inputs["i"].copy()}
         wrong["i"].reshape(-1)[3] = index
         with pytest.raises(IndexError):

@@ -1,0 +1,120 @@
+"""From a function over buffers, as TVM makes it, to one over plain pointers and a range of items.
+
+TVM leaves naive loops, which are scheduled here. Temporaries become pointers into the workspace, because the bundle has
+no runtime that could allocate them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import tvm
+from tvm import s_tir, tirx
+
+from qcompiler.lowering.call import GenericCall
+from qcompiler.lowering.identities import with_identities
+from qcompiler.lowering.safety import hazard
+
+LANES = 16
+
+
+def pointer_call(
+    function: Any, inputs: tuple[str | npt.NDArray[Any], ...], outputs: Sequence[str], name: str
+) -> GenericCall:
+    """The function of a call by plain pointers. Raises ValueError where it is not safe with any data."""
+    problem = hazard(function)
+    if problem:
+        raise ValueError(problem)
+    scheduled, independent = _schedule(function)
+    root = scheduled.body.block
+    temporaries = list(root.alloc_buffers)
+    buffers = [*scheduled.params, *temporaries]
+    begin, end = tirx.Var("begin", "int32"), tirx.Var("end", "int32")
+    pointers = [
+        tirx.Var(f"{buffer.name}_ptr", tvm.ir.PointerType(tvm.ir.PrimType(str(buffer.dtype)), "global"))
+        for buffer in buffers
+    ]
+    declarations = [tirx.DeclBuffer(b, data=p) for b, p in zip(buffers, pointers, strict=True)]
+    body, items = _ranged(root.body, independent and not temporaries, begin, end)
+    block = s_tir.SBlock(root.iter_vars, root.reads, root.writes, root.name_hint, body, root.init)
+    realize = s_tir.SBlockRealize(scheduled.body.iter_values, scheduled.body.predicate, block)
+    done = tirx.Return(tirx.const(0, "int32"))
+    wrapped = tirx.PrimFunc(
+        [*pointers, begin, end],
+        tirx.SeqStmt([*declarations, realize, done]),
+        ret_type=tvm.ir.PrimType("int32"),
+    ).with_attr({"tirx.noalias": True, "calling_conv": 2})
+    written = scheduled.params[len(inputs) :]
+    return GenericCall(
+        function=wrapped,
+        inputs=inputs,
+        outputs=tuple(outputs),
+        output_bytes=tuple(_nbytes(buffer) for buffer in written),
+        temporaries=tuple(_nbytes(buffer) for buffer in temporaries),
+        items=items,
+        ops=name,
+    )
+
+
+def _nbytes(buffer: Any) -> int:
+    count = int(np.prod([int(extent) for extent in buffer.shape], dtype=np.int64))
+    dtype = str(buffer.dtype)
+    return count * (1 if dtype == "bool" else np.dtype(dtype).itemsize)
+
+
+def _schedule(function: Any) -> tuple[Any, bool]:
+    """Inline elementwise producers, put the last spatial loop in vector lanes, and reductions outside of it.
+
+    Also says whether the outermost loop is spatial and covers everything, so that its iterations are independent.
+    """
+    schedule = s_tir.Schedule(tvm.IRModule({"main": with_identities(function)}), error_render_level="none")
+    for block in schedule.get_child_blocks(schedule.get_sblock("root")):
+        with contextlib.suppress(s_tir.ScheduleError):
+            schedule.compute_inline(block)
+    blocks = schedule.get_child_blocks(schedule.get_sblock("root"))
+    independent = len(blocks) == 1 and _spatial_first(schedule, blocks[0])
+    for block in blocks:
+        _vectorize(schedule, block)
+    return schedule.mod["main"], independent
+
+
+def _spatial_first(schedule: Any, block: Any) -> bool:
+    iterators = schedule.get(block).iter_vars
+    return len(schedule.get_loops(block)) == len(iterators) and bool(iterators) and iterators[0].iter_type == 0
+
+
+def _vectorize(schedule: Any, block: Any) -> None:
+    loops = schedule.get_loops(block)
+    iterators = schedule.get(block).iter_vars
+    if len(loops) != len(iterators) or not loops:
+        return
+    spatial = [loop for loop, it in zip(loops, iterators, strict=True) if it.iter_type == 0]
+    reduction = [loop for loop, it in zip(loops, iterators, strict=True) if it.iter_type != 0]
+    if not spatial:
+        return
+    with contextlib.suppress(s_tir.ScheduleError):
+        if not reduction:
+            spatial = [schedule.fuse(*spatial)]
+        inner = spatial[-1]
+        extent = int(schedule.get(inner).extent)
+        lanes = next((n for n in (LANES, 8, 4) if extent % n == 0), 0)
+        if not lanes:
+            return
+        outer, vector = schedule.split(inner, [None, lanes])
+        schedule.reorder(*spatial[:-1], outer, *reduction, vector)
+        schedule.vectorize(vector)
+        if reduction:
+            schedule.decompose_reduction(block, reduction[0])
+
+
+def _ranged(body: Any, independent: bool, begin: Any, end: Any) -> tuple[Any, int]:
+    """Restrict the outermost loop to [begin, end) where its iterations are independent; else one item does all."""
+    if independent and isinstance(body, tirx.For) and int(body.min) == 0:
+        dtype = str(body.loop_var.ty)
+        first, count = begin.astype(dtype), (end - begin).astype(dtype)
+        return tirx.For(body.loop_var, first, count, tirx.ForKind.SERIAL, body.body), int(body.extent)
+    return tirx.IfThenElse(begin < end, body, None), 1
