@@ -61,7 +61,7 @@ def pool(emitter: Emitter, node: onnx.NodeProto, opset: int) -> None:
     counts = [axis.count(ceil) for axis in axes]
     if any(count < 1 for count in counts):
         raise InvalidModel(
-            f"{node.op_type} gives an empty result: its window does not fit into the padded image",
+            f"{node.op_type} gives an empty result: its window does not fit into its padded image",
             node=label(node),
             remedy="use a larger image or a smaller window",
         )

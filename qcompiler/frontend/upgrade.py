@@ -262,10 +262,7 @@ def _bit_shift(emitter: Emitter, node: onnx.NodeProto, opset: int) -> None:
 
 
 def _roi_align(emitter: Emitter, node: onnx.NodeProto, opset: int) -> None:
-    if attributes.text(node, "mode", "avg") != "avg":
-        raise UnsupportedModel("RoiAlign in mode max", node=label(node), remedy="use the mode avg")
-    if opset < 16:
-        node.attribute.append(onnx.helper.make_attribute("coordinate_transformation_mode", "output_half_pixel"))
+    node.attribute.append(onnx.helper.make_attribute("coordinate_transformation_mode", "output_half_pixel"))
     emitter.place(node)
 
 
@@ -312,7 +309,7 @@ _HANDLERS: dict[str, tuple[int, Callable[[Emitter, onnx.NodeProto, int], None]]]
     "QuantizeLinear": (_ANY, _quantize),
     "GridSample": (20, _grid_sample),
     "GroupNormalization": (21, _group_normalization),
-    "RoiAlign": (_ANY, _roi_align),
+    "RoiAlign": (16, _roi_align),
     "DFT": (20, _dft),
     "AveragePool": (_ANY, pool),
     "LpPool": (_ANY, pool),
