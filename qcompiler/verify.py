@@ -29,7 +29,7 @@ from qcompiler.errors import InvalidModel, QCompilerError, UnsupportedModel, Usa
 from qcompiler.ir import oracle
 from qcompiler.ir.cutting import computed_names
 from qcompiler.ir.program import Program, StoredValue, TensorInfo
-from qcompiler.ir.samples import EXTREMES, Sample
+from qcompiler.ir.samples import Sample
 from qcompiler.ties import BOUND, Aligned, Ties, explained, relative_difference, wrong_elements
 
 Array = npt.NDArray[Any]
@@ -268,6 +268,7 @@ class _Check:
         wanted = list(dict.fromkeys([*outputs, *sorted(stored), *self._ties_of_aligned.sources]))
         self._final = oracle.Session(final, wanted)
         self._aligned = Aligned(final, wanted)
+        self._finite: set[str] = set()
 
     def known(self, sample: Sample, *, needed: bool) -> _Known | None:
         """The reference on a sample; None where it says nothing, unless it is `needed`."""
@@ -277,8 +278,11 @@ class _Check:
             if needed or sample.kind == GIVEN:
                 raise
             return None
-        overflows = sample.kind == EXTREMES and not all(map(_finite, known.values.values()))
-        return None if overflows and not needed else known
+        finite = {name for name, array in known.values.items() if _finite(array)}
+        # infinities of a network's own, as in masks, are in every sample
+        undefined = self._finite - finite
+        self._finite = finite if needed else self._finite
+        return None if undefined and not needed and sample.kind != GIVEN else known
 
     def _evaluate(self, sample: Sample) -> _Known:
         inputs = sample.inputs

@@ -67,7 +67,15 @@ def largest_magnitude(value: ir.Value) -> float:
     """A large number that is no other kind of special: casts of larger ones to integers are not defined."""
     narrow = [node for node in value.graph or () if node.op_type == "Cast" and dtype_of(node.outputs[0]).kind in "iu"]
     bits = min((np.iinfo(dtype_of(node.outputs[0])).bits for node in narrow), default=32)
-    return 1e4 if bits > 16 else 100.0
+    # what a gate of large sums lets through hangs on their rounding
+    gates = any(node.op_type in ("GRU", "LSTM", "RNN") for node in value.graph or ())
+    return 100.0 if gates or bits <= 16 else 1e4
+
+
+def is_scale(value: ir.Value) -> bool:
+    """Whether an input is the scale of a quantizer, for which only positive numbers have a meaning."""
+    uses = [usage for usage in value.uses() if usage.node.op_type in ("QuantizeLinear", "DequantizeLinear")]
+    return any(usage.idx == 1 for usage in uses)
 
 
 def index_limit(value: ir.Value) -> int | None:

@@ -15,7 +15,7 @@ import numpy.typing as npt
 import onnx_ir as ir
 
 from qcompiler.ir import oracle
-from qcompiler.ir.critical import critical_numbers, index_limit, largest_magnitude
+from qcompiler.ir.critical import critical_numbers, index_limit, is_scale, largest_magnitude
 from qcompiler.ir.view import dtype_of, shape_of
 
 Array = npt.NDArray[Any]
@@ -34,10 +34,10 @@ class Sample:
 
 
 def samples(model: ir.Model, seed: int) -> Iterator[Sample]:
-    """Samples without end, the kinds in turn; the first one is `oracle.random_inputs` of the seed, but for indices."""
+    """Samples without end, the kinds in turn; the first is `oracle.random_inputs`, apart from indices and scales."""
     random = np.random.default_rng(seed)
-    indices = [value for value in model.graph.inputs if index_limit(value) is not None]
-    drawn = {str(value.name): _array(value, RANDOM, random) for value in indices}
+    particular = [value for value in model.graph.inputs if index_limit(value) is not None or is_scale(value)]
+    drawn = {str(value.name): _array(value, RANDOM, random) for value in particular}
     yield Sample(RANDOM, {**oracle.random_inputs(model, seed), **drawn})
     kinds = dict.fromkeys(kind for value in model.graph.inputs for kind in _kinds(value))
     while kinds:
@@ -62,6 +62,8 @@ def _kinds(value: ir.Value) -> dict[str, Callable[[Random], Array]]:
 
 def _float_kinds(value: ir.Value) -> dict[str, Callable[[Random], Array]]:
     shape = shape_of(value)
+    if is_scale(value):
+        return {RANDOM: lambda random: random.uniform(0.25, 2.0, shape)}
     levels = critical_numbers(value)
     largest = largest_magnitude(value)
     kinds: dict[str, Callable[[Random], Array]] = {

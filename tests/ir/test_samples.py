@@ -73,3 +73,9 @@ def test_every_kind_comes_in_turn_and_is_reproducible() -> None:
     assert not by_kind["zeros"]["x"].any() and np.signbit(by_kind["zeros"]["x"]).any()
     assert set(np.unique(by_kind["extremes"]["n"]).tolist()) == {-128, 127}
     assert np.unique(by_kind["constants"]["x"]).size == 1
+
+
+def test_scales_of_run_time_are_positive() -> None:
+    model = parsed("y = QuantizeLinear(x, s)", "float[1,4] x, float s", "uint8[1,4] y")
+    for sample in itertools.islice(samples(model, 0), 20):
+        assert sample.inputs["s"] > 0
