@@ -11,13 +11,14 @@ import onnx_ir as ir
 from qcompiler.ir.view import constant_of, integer, text
 from qcompiler.passes.editing import is_op, static_shape
 from qcompiler.passes.elementwise import Step, step_of
-from qcompiler.passes.moves import moves_elements
+from qcompiler.passes.moves import keeps_channels, moves_elements
 from qcompiler.passes.ranges import IntegerRanges
 
 DoubleArray = npt.NDArray[np.float64]
 
 _LONGEST = 64
-_KEEP_CHANNELS = ("MaxPool", "Identity", "GlobalMaxPool")
+# scales that are no binary fractions are rounded
+_PRECISION = 1e-6
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,8 @@ class Levels:
     def has_zero(self) -> bool:
         """True if 0 is among them in some channel."""
         inside = (self.low <= 0) & (self.high >= 0)
-        return self.zeros or bool((inside & (np.remainder(-self.low, self.step) == 0)).any())
+        index = -self.low / self.step
+        return self.zeros or bool((inside & (np.abs(index - np.rint(index)) < _PRECISION)).any())
 
     def times(self, factor: DoubleArray) -> Levels:
         """The levels of factor * x."""
@@ -81,7 +83,7 @@ def _after(node: ir.Node, x: ir.Value, axis: int, levels: Levels) -> Levels | No
     if is_op(node, "Pad"):
         return replace(levels, zeros=True) if _pads_zero(node) and not levels.low.ndim else None
     if moves_elements(node):
-        return levels if is_op(node, *_KEEP_CHANNELS) or not levels.low.ndim else None
+        return levels if not levels.low.ndim or keeps_channels(node, axis) else None
     step = step_of(node, x, axis)
     return None if isinstance(step, str) else _stepped(step, levels)
 

@@ -5,12 +5,25 @@ from __future__ import annotations
 import onnx_ir as ir
 
 from qcompiler.ir.view import text
-from qcompiler.passes.editing import is_op, is_quantized_op
+from qcompiler.passes.editing import is_op, is_quantized_op, static_shape
 
 _MOVES = (
     "DepthToSpace", "Expand", "Flatten", "Gather", "GatherElements", "GatherND", "GlobalMaxPool", "Identity", "MaxPool",
     "ReduceMax", "ReduceMin", "Reshape", "Slice", "SpaceToDepth", "Split", "Squeeze", "Tile", "Transpose", "Unsqueeze",
 )  # fmt: skip
+
+
+_WINDOWS = ("MaxPool", "GlobalMaxPool", "AveragePool", "GlobalAveragePool")
+
+
+def keeps_channels(node: ir.Node, axis: int) -> bool:
+    """True if each element depends on those of the same place along the negative `axis` alone, and this axis stays.
+
+    Windows slide over all axes but the first two, so they mix the columns of a matrix product.
+    """
+    shape = static_shape(node.inputs[0])
+    windows = is_op(node, *_WINDOWS) and shape is not None and axis % len(shape) < 2
+    return windows or is_op(node, "Identity")
 
 
 def moves_elements(node: ir.Node | None) -> bool:

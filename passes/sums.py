@@ -119,10 +119,15 @@ def _integers(numbers: DoubleArray) -> tuple[DoubleArray, DoubleArray]:
 def _coarser(
     numbers: DoubleArray, unit: DoubleArray, whole: DoubleArray, exact: BoolArray
 ) -> tuple[DoubleArray, DoubleArray]:
-    """Units of channels that are not `exact`: a scale that gives integers of few bits, or the greatest divisor."""
+    """Units of channels that are not `exact`: a scale that gives integers of few bits, or the greatest divisor.
+
+    numbers, whole: the lowest products and then the steps, which alone need be of few bits.
+    """
     small = np.where((np.abs(whole) < _LARGEST_INTEGER).all((0, 1)), whole, 0).astype(np.int64)
     divisors = np.maximum(np.gcd.reduce(np.abs(small).reshape(-1, small.shape[-1]), axis=0), 1)
-    scaled, found = _scaled(numbers)
+    scaled, found = _scaled(numbers[:, numbers.shape[1] // 2 :])
+    multiples = numbers / scaled
+    found &= (np.abs(multiples - np.rint(multiples)) < _PRECISION).all((0, 1))
     better = np.where(found, scaled, unit * divisors)
     unit = np.where(exact, unit, better)
     return unit, np.where(exact, whole, np.rint(numbers / unit))

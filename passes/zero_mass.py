@@ -35,11 +35,10 @@ from qcompiler.passes.atoms import (
 from qcompiler.passes.editing import is_op, is_quantized_op, static_shape
 from qcompiler.passes.elementwise import VARIES, Step, step_of
 from qcompiler.passes.levels import levels_of
-from qcompiler.passes.moves import moves_elements
+from qcompiler.passes.moves import keeps_channels, moves_elements
 from qcompiler.passes.ranges import IntegerRanges
 from qcompiler.passes.sums import Sums, columns_of, grains, sums_of
 
-_KEEPS_CHANNELS = ("MaxPool", "Identity", "GlobalMaxPool")
 _MOST_PLACES = 16
 _MEANS = ("AveragePool", "GlobalAveragePool", "ReduceMean")
 
@@ -151,7 +150,7 @@ def _progression(sums: Sums) -> Progression:
 def _moved(node: ir.Node, inner: Atoms) -> Atoms:
     if is_op(node, "Pad"):
         return _padded(node, inner)
-    if is_op(node, *_KEEPS_CHANNELS) or inner.none or inner.anything:
+    if inner.none or inner.anything or keeps_channels(node, inner.axis):
         return inner
     axis = _moved_axis(node, inner.axis)
     if axis is not None:
@@ -188,10 +187,18 @@ def _moved_axis(node: ir.Node, axis: int) -> int | None:
     return fitting[0] - len(after) if fitting else None
 
 
+def _means_apart(node: ir.Node, axis: int) -> bool:
+    """Whether no mean is over several channels, and the channels stay where they are."""
+    if not is_op(node, "ReduceMean"):
+        return keeps_channels(node, axis)
+    before, after = static_shape(node.inputs[0]) or (), static_shape(node.outputs[0]) or ()
+    return len(before) == len(after) and before[axis % len(before)] == after[axis % len(before)]
+
+
 def _mean(node: ir.Node, inner: Atoms) -> Atoms:
     before, after = static_shape(node.inputs[0]), static_shape(node.outputs[0])
-    if before is None or after is None or (len(before) != len(after) and inner.by_channel):
-        return ANYTHING if inner.zero or inner.coarse else CONTINUOUS
+    if before is None or after is None or (inner.by_channel and not _means_apart(node, inner.axis)):
+        return CONTINUOUS if inner.none else ANYTHING
     if is_op(node, "AveragePool"):
         padded = any(ints(node, "pads", ())) or text(node, "auto_pad", "NOTSET") not in ("NOTSET", "VALID")
         if padded and (inner.zero or inner.coarse):

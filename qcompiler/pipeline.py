@@ -11,6 +11,7 @@ import onnx_ir as ir
 
 from qcompiler import passes, targets
 from qcompiler import verify as verification
+from qcompiler.border import border
 from qcompiler.bundle.isolated import IsolatedBundle
 from qcompiler.bundle.load import Bundle, describe
 from qcompiler.bundle.manifest import check_threads
@@ -19,17 +20,20 @@ from qcompiler.bundle.toolchain import EMULATOR_PACKAGE, emulator_for
 from qcompiler.bundle.write import write_into
 from qcompiler.errors import UsageError
 from qcompiler.frontend import canonicalize
-from qcompiler.ir import oracle
 from qcompiler.ir.program import Program
+from qcompiler.ir.samples import samples
 from qcompiler.lowering.module import lower, tensor_info
 from qcompiler.passes.result import PassResult
 from qcompiler.passes.runner import run_passes
 from qcompiler.report import report
-from qcompiler.verify import Inputs, Reference, Verification
+from qcompiler.verify import Budget, Inputs, Reference, Verification
 from qcompiler.watch import GraphWatcher
 from qcompiler.widths import check_bits
 
 SEED = 0
+# seconds for verification on made-up samples, and the least number of them
+NATIVE_BUDGET = (0.4, 5)
+EMULATED_BUDGET = (2.0, 3)
 UNVERIFIED = "not verified on this machine"
 # later passes split wider codes into binary products
 WIDTHS_KNOWN_AFTER = "resolve-sign-zero"
@@ -37,6 +41,7 @@ WIDTHS_KNOWN_AFTER = "resolve-sign-zero"
 Progress = Callable[[str], None]
 
 
+@border()
 def compile(
     model: str | Path,
     target: str = "x86",
@@ -95,8 +100,7 @@ def compile(
         write_into(program, staged, report=summary.as_json(), report_text=summary.as_text(), threads=threads)
         if verify:
             say("verifying against onnxruntime")
-            data = inputs if inputs is not None else oracle.random_inputs(graph, SEED)
-            for line, figures in _verified(staged, program, graph, Reference(path, source), data):
+            for line, figures in _verified(staged, program, graph, Reference(path, source), inputs):
                 if figures is None:
                     (progress or warnings.warn)(line)
                     continue
@@ -107,28 +111,33 @@ def compile(
 
 
 def _verified(
-    folder: Path, program: Program, graph: ir.Model, reference: Reference, data: Inputs
+    folder: Path, program: Program, graph: ir.Model, reference: Reference, inputs: Inputs | None
 ) -> Iterator[tuple[str, Verification | None]]:
     """Verify a bundle, under an emulator where its code is for another processor family.
 
     One line per verification with its figures, or the reason why there is none.
     """
     bundle = describe(folder)
-    if bundle.runs_here:
-        with IsolatedBundle(folder, bundle.manifest) as isolated:
-            figures = verification.verify(isolated, program, graph, reference, data)
-        yield figures.summary(), figures
-        return
     architecture = bundle.manifest.architecture
-    emulator = emulator_for(architecture)
+    emulator = "" if bundle.runs_here else emulator_for(architecture)
     if emulator is None:
         remedy = f"install the package {EMULATOR_PACKAGE} to verify by emulation"
         yield f"{UNVERIFIED}: it cannot run {architecture} code; {remedy}", None
         return
-    with IsolatedBundle(folder, bundle.manifest, emulator) as emulated:
-        for emulated.variant, variant in enumerate(program.variants):
-            figures = verification.verify(emulated, program, graph, reference, data)
-            yield f"{variant.name} under {Path(emulator).name}: {figures.summary()}", figures
+    if inputs is None:
+        given, budget = samples(graph, SEED), Budget(*(EMULATED_BUDGET if emulator else NATIVE_BUDGET))
+    else:
+        given, budget = verification.given(inputs, program.inputs), None
+    where = f" under {Path(emulator).name}" if emulator else ""
+    with IsolatedBundle(folder, bundle.manifest, emulator) as isolated:
+        usable = [index for index in range(len(program.variants)) if isolated.supports(index)]
+        variants = [isolated.at(index) for index in usable]
+        for index, figures in zip(
+            usable,
+            verification.verify_on_samples(variants, program, graph, reference, given, budget),
+            strict=True,
+        ):
+            yield f"{program.variants[index].name}{where}: {figures.summary()}", figures
 
 
 def identifier(stem: str) -> str:

@@ -11,8 +11,11 @@ outputs. Whole runs on one thread and on two give these outputs too, where no ti
 
 from __future__ import annotations
 
+import itertools
+import time
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -22,10 +25,11 @@ import onnx
 import onnx_ir as ir
 
 from qcompiler.bundle.stepping import Stepper
-from qcompiler.errors import QCompilerError, UsageError, VerificationFailed
+from qcompiler.errors import InvalidModel, QCompilerError, UnsupportedModel, UsageError, VerificationFailed
 from qcompiler.ir import oracle
 from qcompiler.ir.cutting import computed_names
 from qcompiler.ir.program import Program, StoredValue, TensorInfo
+from qcompiler.ir.samples import EXTREMES, Sample
 from qcompiler.ties import BOUND, Aligned, Ties, explained, relative_difference, wrong_elements
 
 Array = npt.NDArray[Any]
@@ -34,6 +38,10 @@ Values = dict[str, Array]
 
 CODES = "bit-nhwc"
 THREADS = 2
+# samples for a variant that is not the best, and of any kind and speed
+LEAST_OF_OTHERS = 2
+MOST = 24
+GIVEN = "given"
 REMEDY = "please report the model; --save-ir shows the graph after each pass"
 
 
@@ -109,21 +117,26 @@ class _Original:
 
 @dataclass(frozen=True)
 class Verification:
-    """What was compared and how it came out; `largest` is relative to the largest magnitude of the reference."""
+    """What was compared and how it came out; `largest` is relative to the largest magnitude of the reference.
+
+    samples: how many; kinds: how many of which kind, where they were made up.
+    """
 
     samples: int
     codes: int
     ties: int
     steps: int
     largest: float
+    kinds: tuple[tuple[str, int], ...] = ()
 
     def summary(self) -> str:
         """One line for the user."""
         tied = f", {self.ties} tie{'s' if self.ties > 1 else ''} decided by float rounding" if self.ties else ""
+        which = ", ".join(f"{count} {kind}" for kind, count in self.kinds if kind != GIVEN)
         times = f" on {self.samples} samples" if self.samples > 1 else ""
         return (
-            f"verified{times}: {self.codes} codes of {self.steps} steps equal{tied}; largest difference from "
-            f"onnxruntime {self.largest:.2g} of the largest value (bound {BOUND:g})"
+            f"verified: {self.codes} codes of {self.steps} steps equal{times}{f' ({which})' if times and which else ''}"
+            f"{tied}; largest difference from onnxruntime {self.largest:.2g} of the largest value (bound {BOUND:g})"
         )
 
 
@@ -134,22 +147,79 @@ def verify(bundle: Runnable, program: Program, final: ir.Model, reference: Refer
     Raises VerificationFailed where codes differ, or floats by more than BOUND, other than through ties; UsageError for
     inputs of other shapes.
     """
-    return verify_samples(bundle, program, final, reference, samples(inputs, program.inputs))
+    return verify_on_samples([bundle], program, final, reference, given(inputs, program.inputs))[0]
 
 
-def verify_samples(
-    bundle: Runnable, program: Program, final: ir.Model, reference: Reference, given: Iterable[Inputs]
-) -> Verification:
-    """As `verify`, on one dict of inputs per sample."""
-    check = _Check(bundle, program, final, reference)
-    results = [check(sample) for sample in given]
+def verify_on_samples(
+    bundles: Sequence[Runnable],
+    program: Program,
+    final: ir.Model,
+    reference: Reference,
+    made: Iterable[Sample],
+    budget: Budget | None = None,
+) -> list[Verification]:
+    """As `verify`, for variants of a bundle, the best first, on as many samples as the budget allows, or on all."""
+    check = _Check(program, final, reference)
+    results: list[list[Verification]] = [[] for _ in bundles]
+    for sample in made:
+        known = check.known(sample, needed=not results[0])
+        if known is not None:
+            for bundle, found in zip(bundles, results, strict=True):
+                if budget is None or bundle is bundles[0] or budget.allows(len(found), LEAST_OF_OTHERS):
+                    found.append(check.compare(bundle, known))
+        else:
+            _survive(bundles[0], sample.inputs)
+        if budget is not None and not budget.another(len(results[0])):
+            break
+    return [_sum(found) for found in results]
+
+
+@dataclass
+class Budget:
+    """How much verification may cost: `seconds`, but at least `least` samples; at most MOST of any speed."""
+
+    seconds: float
+    least: int
+    _times: list[float] = field(default_factory=lambda: [time.monotonic()])
+
+    def another(self, done: int) -> bool:
+        """Whether there may be another sample; to be asked after each, of which `done` were used."""
+        self._times.append(time.monotonic())
+        return len(self._times) <= MOST and self.allows(done, self.least)
+
+    def allows(self, done: int, least: int) -> bool:
+        """Whether `done` samples are too few, or there is time for one more like the slowest so far."""
+        slowest = max((after - before for before, after in itertools.pairwise(self._times)), default=0.0)
+        return done < least or time.monotonic() + slowest < self._times[0] + self.seconds
+
+
+def _survive(bundle: Runnable, inputs: Inputs) -> None:
+    """Run on inputs that the reference refuses: any error will do, but code that misbehaves is VerificationFailed."""
+    try:
+        bundle.run(inputs)
+    except VerificationFailed:
+        raise
+    except QCompilerError:
+        return
+
+
+def _sum(results: Sequence[Verification]) -> Verification:
+    kinds: Counter[str] = Counter()
+    for each in results:
+        kinds.update(dict(each.kinds))
     return Verification(
         samples=len(results),
         codes=sum(each.codes for each in results),
         ties=sum(each.ties for each in results),
-        steps=len(program.steps),
+        steps=results[0].steps,
         largest=max(each.largest for each in results),
+        kinds=tuple(kinds.items()),
     )
+
+
+def given(inputs: Inputs, tensors: Sequence[TensorInfo]) -> Iterator[Sample]:
+    """The user's own samples; see `samples`."""
+    return (Sample(GIVEN, sample) for sample in samples(inputs, tensors))
 
 
 def samples(inputs: Inputs, tensors: Sequence[TensorInfo]) -> Iterator[Values]:
@@ -175,11 +245,20 @@ def samples(inputs: Inputs, tensors: Sequence[TensorInfo]) -> Iterator[Values]:
         }
 
 
-class _Check:
-    """Runs a bundle beside its final graph and the reference, sample by sample."""
+@dataclass(frozen=True)
+class _Known:
+    """What is known of one sample: the outputs expected, all stored values, and where ties may be."""
 
-    def __init__(self, bundle: Runnable, program: Program, final: ir.Model, reference: Reference) -> None:
-        self._bundle = bundle
+    sample: Sample
+    expected: Values
+    values: Values
+    ties: Ties
+
+
+class _Check:
+    """Runs bundles beside their final graph and the reference, sample by sample."""
+
+    def __init__(self, program: Program, final: ir.Model, reference: Reference) -> None:
         self._program = program
         self._reference = reference
         stored = {value.name for step in program.steps for value in step.values}
@@ -190,43 +269,62 @@ class _Check:
         self._final = oracle.Session(final, wanted)
         self._aligned = Aligned(final, wanted)
 
-    def __call__(self, inputs: Inputs) -> Verification:
-        """Verify one sample."""
+    def known(self, sample: Sample, *, needed: bool) -> _Known | None:
+        """The reference on a sample; None where it says nothing, unless it is `needed`."""
+        try:
+            known = self._evaluate(sample)
+        except (InvalidModel, UnsupportedModel):
+            if needed or sample.kind == GIVEN:
+                raise
+            return None
+        overflows = sample.kind == EXTREMES and not all(map(_finite, known.values.values()))
+        return None if overflows and not needed else known
+
+    def _evaluate(self, sample: Sample) -> _Known:
+        inputs = sample.inputs
         expected = self._reference.outputs(inputs)
         values, ties = self._final.run(inputs), self._ties
         if not _within_bound(values, expected):
             values, ties = self._aligned.values(self._reference.values(inputs)), self._ties_of_aligned
             _require("rewriting the graph", values, expected)
-        stepper = self._bundle.stepper(inputs)
-        codes, tied = self._steps(stepper, {**values, **inputs}, ties)
-        largest = _largest_difference(stepper.outputs(), expected)
-        whole = self._bundle.run(inputs)
+        return _Known(sample, expected, {**values, **inputs}, ties)
+
+    def compare(self, bundle: Runnable, known: _Known) -> Verification:
+        """Verify a bundle on one sample."""
+        stepper = bundle.stepper(known.sample.inputs)
+        codes, tied = self._steps(stepper, known)
+        largest = _largest_difference(stepper.outputs(), known.expected)
+        whole = bundle.run(known.sample.inputs)
         if not tied:
-            largest = max(largest, _largest_difference(whole, expected))
-        for name, array in self._bundle.run(inputs, THREADS).items():
+            largest = max(largest, _largest_difference(whole, known.expected))
+        for name, array in bundle.run(known.sample.inputs, THREADS).items():
             if not np.array_equal(array, whole[name], equal_nan=array.dtype.kind == "f"):
                 raise VerificationFailed(f"output '{name}' depends on the number of threads", remedy=REMEDY)
-        return Verification(1, codes, tied, len(self._program.steps), largest)
+        return Verification(1, codes, tied, len(self._program.steps), largest, ((known.sample.kind, 1),))
 
-    def _steps(self, stepper: Stepper, reference: Inputs, ties: Ties) -> tuple[int, int]:
+    def _steps(self, stepper: Stepper, known: _Known) -> tuple[int, int]:
         """Codes compared, and ties set to the reference's."""
         codes = tied = 0
         others: list[Values] | None = None
         for index, step in enumerate(self._program.steps):
             stepper.run_steps(index, index + 1)
             for value in step.values:
-                expected, found = reference[value.name].reshape(value.shape), stepper.value(value)
+                expected, found = known.values[value.name].reshape(value.shape), stepper.value(value)
                 exactly = value.layout == CODES
                 codes += found.size if exactly else 0
                 wrong = wrong_elements(found, expected, exactly=exactly)
                 if not wrong.any():
                     continue
-                others = list(ties.others(reference)) if others is None else others
+                others = list(known.ties.others(known.values)) if others is None else others
                 if not explained(found, wrong, value.name, others, exactly=exactly):
                     raise _failure(self._program, index, value, found, expected)
                 stepper.overwrite(value, expected)
                 tied += int(wrong.sum())
         return codes, tied
+
+
+def _finite(array: Array) -> bool:
+    return array.dtype.kind != "f" or bool(np.isfinite(array).all())
 
 
 def _within_bound(found: Inputs, expected: Inputs) -> bool:

@@ -66,7 +66,7 @@ def test_a_failed_verification_leaves_nothing(model: Path, tmp_path: Path, monke
     def disagree(*_: object) -> None:
         raise VerificationFailed("the results differ")
 
-    monkeypatch.setattr("qcompiler.verify.verify", disagree)
+    monkeypatch.setattr("qcompiler.verify.verify_on_samples", disagree)
     with pytest.raises(VerificationFailed):
         qcompiler.compile(model, output=tmp_path / "out", mcpu=("baseline",))
     assert sorted(path.name for path in tmp_path.iterdir()) == ["cnn.onnx"]

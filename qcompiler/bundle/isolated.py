@@ -13,6 +13,7 @@ import itertools
 import shutil
 import tempfile
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -88,6 +89,10 @@ class IsolatedBundle:
         """A run on one thread that can be stopped between steps."""
         return Stepper(self._start(inputs, next(self._numbers)), self.manifest.steps, self.manifest.outputs)
 
+    def at(self, variant: int) -> AtVariant:
+        """The bundle, to be run with one variant."""
+        return AtVariant(self, variant)
+
     def supports(self, variant: int) -> bool:
         """Whether the processor that runs the code has all that a variant needs."""
         return self._worker.request(variant, 1, 0, 0)[0] == 0
@@ -121,6 +126,24 @@ class IsolatedBundle:
             except (QCompilerError, Misbehaved):
                 return index, index + 1
         return 0, steps
+
+
+@dataclass(frozen=True)
+class AtVariant:
+    """An isolated bundle that is run with the variant of this number."""
+
+    bundle: IsolatedBundle
+    variant: int
+
+    def run(self, inputs: Mapping[str, Array], threads: int = 1) -> dict[str, Array]:
+        """See `IsolatedBundle.run`."""
+        self.bundle.variant = self.variant
+        return self.bundle.run(inputs, threads)
+
+    def stepper(self, inputs: Mapping[str, Array]) -> Stepper:
+        """See `IsolatedBundle.stepper`."""
+        self.bundle.variant = self.variant
+        return self.bundle.stepper(inputs)
 
 
 class Execution:

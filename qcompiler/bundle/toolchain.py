@@ -14,6 +14,8 @@ from qcompiler.errors import QCompilerError
 
 EMULATOR_PACKAGE = "qemu-user"
 CROSS_PREFIXES = {"aarch64": "aarch64-linux-gnu-", "arm": "arm-linux-gnueabihf-", "x86_64": "x86_64-linux-gnu-"}
+# without apt's recommends a cross compiler comes without headers and start files
+C_LIBRARIES = {"aarch64": "libc6-dev-arm64-cross", "arm": "libc6-dev-armhf-cross", "x86_64": "libc6-dev-amd64-cross"}
 C_FLAGS = (
     "-std=c11",
     "-O2",
@@ -127,11 +129,26 @@ def machine_of(object_code: bytes) -> str:
 
 
 def toolchain_for(architecture: str) -> Toolchain:
-    """The chain that makes code for `architecture` on this machine. Raises QCompilerError where it is not installed."""
+    """The chain that makes code for `architecture` on this machine. Raises QCompilerError where a part is missing."""
     chain = Toolchain(architecture, "" if elf.host() == architecture else CROSS_PREFIXES[architecture])
     for tool in (chain.compiler, *(f"{chain.prefix}{name}" for name in ("ar", "nm", "objcopy", "readelf"))):
         _found(tool)
+    if package := missing_c_library(chain):
+        raise QCompilerError(
+            f"{chain.compiler} is installed, but not its C library: it finds no crt1.o",
+            remedy=f"install the package {package} (Debian, Ubuntu: sudo apt install {package})",
+        )
     return chain
+
+
+def missing_c_library(chain: Toolchain) -> str:
+    """The Debian package of the C library that an installed compiler has not; empty if it has."""
+    command = [_found(chain.compiler), "-print-file-name=crt1.o"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    # a file that is not found is printed as it was asked for
+    if done.stdout.strip() != "crt1.o":
+        return ""
+    return C_LIBRARIES[chain.architecture] if chain.prefix else "libc6-dev"
 
 
 def reject_runtime_calls(chain: Toolchain, path: str, variant: str, folder: Path) -> None:

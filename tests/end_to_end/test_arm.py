@@ -166,6 +166,27 @@ def test_a_missing_cross_compiler_is_named(cnn: Path, tmp_path: Path, monkeypatc
     assert not (tmp_path / "out").exists()
 
 
+@needs("arm")
+def test_a_cross_compiler_without_its_c_library_is_told(
+    cnn: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tools = tmp_path / "bin"
+    tools.mkdir()
+    # as where libc6-dev-armhf-cross is missing
+    compiler = shutil.which("arm-linux-gnueabihf-gcc")
+    script = (
+        f'#!/bin/sh\ncase "$*" in -print-file-name=*) echo "${{1#*=}}";; *) exec {compiler} -nostdinc "$@";; esac\n'
+    )
+    (tools / "arm-linux-gnueabihf-gcc").write_text(script)
+    (tools / "arm-linux-gnueabihf-gcc").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tools), prepend=":")
+    message = "arm-linux-gnueabihf-gcc is installed, but not its C library.*install the package libc6-dev-armhf-cross"
+    with pytest.raises(QCompilerError, match=message):
+        qcompiler.compile(cnn, "arm", mcpu=("armv7",), output=tmp_path / "out")
+    assert missing("arm") == "libc6-dev-armhf-cross"
+    assert not (tmp_path / "out").exists()
+
+
 @needs("aarch64")
 def test_wrong_code_is_found_under_the_emulator(cnn: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from qcompiler.targets.vector.xnor_conv import XnorConv2d

@@ -9,6 +9,9 @@ from onnx import TensorProto, helper, numpy_helper
 DYADIC = st.sampled_from([-2.0, -1.0, -0.75, -0.5, 0.25, 0.5, 1.0, 2.0])
 
 
+POWERS = st.sampled_from([-2.0, -1.0, -0.5, 0.25, 0.5, 1.0, 2.0])
+
+
 class Chain:
     """A chain of random ops under construction; `shape` is that of the last value, `value` its name."""
 
@@ -16,10 +19,10 @@ class Chain:
         self.data, self.shape, self.value, self.first = data, shape, "x", shape
         self.nodes, self.constants = [], []
 
-    def constant(self, shape, dtype=np.float32):
+    def constant(self, shape, numbers=DYADIC):
         size = math.prod(shape)
-        numbers = self.data.draw(st.lists(DYADIC, min_size=size, max_size=size))
-        return self.stored(np.asarray(numbers, dtype).reshape(shape))
+        drawn = self.data.draw(st.lists(numbers, min_size=size, max_size=size))
+        return self.stored(np.asarray(drawn, np.float32).reshape(shape))
 
     def stored(self, array):
         name = f"c{len(self.constants)}"
@@ -40,7 +43,8 @@ class Chain:
 
     def arithmetic(self):
         op = self.data.draw(st.sampled_from(["Add", "Sub", "Mul", "Div", "Max", "Min"]))
-        constant = self.constant(shape := self.broadcast())
+        # quotients stay dyadic too
+        constant = self.constant(shape := self.broadcast(), POWERS if op == "Div" else DYADIC)
         inputs = [self.value, constant] if op == "Div" or self.data.draw(st.booleans()) else [constant, self.value]
         self.add(op, inputs, np.broadcast_shapes(shape, self.shape))
 

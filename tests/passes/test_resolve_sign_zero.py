@@ -261,3 +261,28 @@ def test_a_border_of_zeros_is_zero():
     text = f"g (float[1, 2, 6, 6] x) => (y) {{ c = Conv (x, w)\n n = Add (c, one)\n v = Pad (n, pads)\n {SIGN} }}"
     model = graph(text, **CONSTANTS, pads=np.asarray([0, 0, 1, 1, 0, 0, 1, 1]))
     assert apply(ResolveSignZero(), model).rewrites == 0
+
+
+@pytest.mark.parametrize("pool", ["AveragePool", "MaxPool"])
+def test_a_pool_mixes_the_columns_of_a_product(pool):
+    """No column is 0 after its own shift, but windows hold two columns."""
+    text = f"""g (float[1, 1, 4, 3] x) => (y) {{
+        b = qcompiler.Binarize (x)
+        m = MatMul (b, w)
+        p = {pool} <kernel_shape = [1, 2]> (m)
+        v = Add (p, shift)
+        {SIGN} }}"""
+    constants = {"w": np.asarray([[1, 2]] * 3, np.float32), "shift": np.asarray([1.5], np.float32)}
+    assert apply(ResolveSignZero(), graph(text, **constants)).rewrites == 0
+
+
+def test_quantized_activations_over_a_scale_that_is_no_binary_fraction():
+    text = f"""g (float[2, 5] x) => (y) {{
+        q = QuantizeLinear (x, scale, zero)
+        d = DequantizeLinear (q, scale, zero)
+        u = Div (d, divisor)
+        v = MatMul (u, w)
+        {SIGN} }}"""
+    constants = {"scale": np.asarray(0.5, np.float32), "zero": np.asarray(1, np.uint8)}
+    constants |= {"divisor": np.asarray([-0.75], np.float32), "w": np.asarray([[-2]] * 4 + [[-1]], np.float32)}
+    assert apply(ResolveSignZero(), graph(text, **constants)).rewrites == 0

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from qcompiler.bundle.toolchain import emulator_for
+from qcompiler.bundle.toolchain import CROSS_PREFIXES, Toolchain, emulator_for, missing_c_library
 from qcompiler.targets.target import Array, Constants, Kernel, Variant
 from qcompiler.targets.vector.runner import object_code
 
@@ -21,7 +21,10 @@ FENCE = 0xA5
 def missing(architecture: str) -> str:
     """The Debian packages that are needed to run code for `architecture` and not installed; empty if none."""
     compiler = COMPILERS[architecture]
-    packages = [] if shutil.which(compiler) else ["gcc-" + compiler.removesuffix("-gcc")]
+    packages = ["gcc-" + compiler.removesuffix("-gcc")]
+    if shutil.which(compiler):
+        package = missing_c_library(Toolchain(architecture, CROSS_PREFIXES[architecture]))
+        packages = [package] if package else []
     return ", ".join(packages + ([] if emulator_for(architecture) else ["qemu-user"]))
 
 
