@@ -19,7 +19,7 @@ import networkx as nx
 import onnx_ir as ir
 
 from qcompiler.ir import ops
-from qcompiler.ir.layout import CHANNELS_LAST, FLEXIBLE, LAYOUT, can_be_channels_last
+from qcompiler.ir.layout import CHANNELS_LAST, LAYOUT, can_be_channels_last, is_flexible
 from qcompiler.ir.view import constant_of
 from qcompiler.passes.editing import static_shape
 from qcompiler.passes.result import PassResult
@@ -41,7 +41,7 @@ class ChooseLayouts:
         packed = packed_side(graph)
         changed = 0
         for node in graph:
-            wanted = node.op_type in FLEXIBLE and node in packed
+            wanted = is_flexible(node) and node in packed
             marked = node.metadata_props.get(LAYOUT) == CHANNELS_LAST
             if wanted and not marked:
                 node.metadata_props[LAYOUT] = CHANNELS_LAST

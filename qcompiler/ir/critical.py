@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
+from qcompiler.ir.traits import Trait, has
 from qcompiler.ir.view import constant_of, consumers_of, dtype_of, integer, number, shape_of
 
 Array = npt.NDArray[Any]
@@ -23,10 +24,7 @@ _MOST_NUMBERS = 512
 _NEXT_TO_ZERO = 2.0**-60
 _MOST_CONSTANTS = 8
 _MOST_NODES = 64
-_LAYOUT = (
-    "Identity", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose", "Slice", "Gather", "Concat", "Split", "Pad",
-    "MaxPool", "DepthToSpace", "SpaceToDepth", "Expand", "Tile", "Relu", "Clip", "Max", "Min",
-)  # fmt: skip
+_CUTTING = ("Relu", "Clip", "Max", "Min")
 _STEPS = np.arange(-9, 9.5, 0.5)
 # halves at the ends of bytes with and without sign
 _BYTE_ENDS = np.array([-128.5, -127.5, 126.5, 127.5, 254.5, 255.5])
@@ -114,10 +112,10 @@ def _followed(value: ir.Value) -> Iterator[tuple[_Affine, ir.Node]]:
 def _beyond(each: _Affine, node: ir.Node) -> list[_Affine]:
     if node.domain != "":
         return []
-    if node.op_type in (*_LAYOUT, "Cast", "QuantizeLinear"):
-        out = node.outputs[0]
-        kept = node.op_type != "QuantizeLinear" and (node.op_type != "Cast" or dtype_of(out).kind in "fiu")
-        return [_Affine(out, each.factor, each.offset)] if kept else []
+    out = node.outputs[0]
+    converted = node.op_type == "Cast" and dtype_of(out).kind in "fiu"
+    if converted or has(node, Trait.MOVES, Trait.JOINS) or node.op_type in _CUTTING:
+        return [_Affine(out, each.factor, each.offset)]
     if node.op_type == "Neg":
         return [_Affine(node.outputs[0], -each.factor, -each.offset)]
     constants = [_few(constant) for i in node.inputs if (constant := constant_of(i)) is not None]

@@ -5,20 +5,12 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 
+from qcompiler.ir.traits import Trait, has
 from qcompiler.ir.view import constant_of, integer, ints, shape_of
 
 LAYOUT = "qcompiler.layout"
 CHANNELS_LAST = "channels_last"
 
-# fmt: off
-ELEMENTWISE = (
-    "Abs", "Add", "Ceil", "Clip", "Div", "Elu", "Erf", "Exp", "Floor", "Gelu", "HardSigmoid", "HardSwish", "LeakyRelu",
-    "Log", "Max", "Mean", "Min", "Mish", "Mul", "Neg", "PRelu", "Pow", "Reciprocal", "Relu", "Round", "Selu", "Sigmoid",
-    "Sign", "Softplus", "Softsign", "Sqrt", "Sub", "Sum", "Tanh", "ThresholdedRelu",
-)
-# fmt: on
-REDUCTIONS = ("ReduceMean", "ReduceSum", "ReduceMax", "ReduceMin", "ReduceProd", "ReduceL1", "ReduceL2")
-FLEXIBLE = (*ELEMENTWISE, *REDUCTIONS, "Concat", "GlobalAveragePool", "GlobalMaxPool")
 
 # position of each NCHW axis in NHWC
 AXIS = {0: 0, 1: 3, 2: 1, 3: 2}
@@ -26,7 +18,7 @@ AXIS = {0: 0, 1: 3, 2: 1, 3: 2}
 
 def can_be_channels_last(node: ir.Node) -> bool:
     """Whether a standard op over rank-4 float tensors can be told to run channels-last."""
-    if node.domain != "" or node.op_type not in FLEXIBLE or len(node.outputs) != 1:
+    if not is_flexible(node) or len(node.outputs) != 1:
         return False
     out = node.outputs[0]
     run_time = [value for value in node.inputs if value is not None and constant_of(value) is None]
@@ -34,9 +26,17 @@ def can_be_channels_last(node: ir.Node) -> bool:
         return False
     if any(value.dtype != ir.DataType.FLOAT or len(shape_of(value)) != 4 for value in run_time):
         return False
-    if node.op_type in REDUCTIONS:
+    if has(node, Trait.REDUCES):
         return _reduces_cleanly(node)
     return len(shape_of(out)) == 4
+
+
+def is_flexible(node: ir.Node) -> bool:
+    """Whether an op has a form for channels-last tensors, with other axes at most."""
+    if node.domain != "":
+        return False
+    slides_over_all = node.op_type in ("GlobalAveragePool", "GlobalMaxPool")
+    return has(node, Trait.POINTWISE, Trait.REDUCES) or slides_over_all or node.op_type == "Concat"
 
 
 def _reduces_cleanly(node: ir.Node) -> bool:

@@ -18,10 +18,10 @@ import onnx_ir as ir
 
 from qcompiler.ir import ops
 from qcompiler.ir.layout import is_marked
+from qcompiler.ir.traits import Trait, has
 from qcompiler.ir.view import constant_of, consumers_of, dependency_graph, ints, number, shape_of
 from qcompiler.targets.problem import StepOp
 
-_RENAMING = ("Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity")
 Kind = Literal["conv", "pool", "map", "generic", "alias"]
 
 
@@ -117,9 +117,7 @@ def escaping(nodes: Sequence[ir.Node]) -> list[ir.Value]:
 
 def is_alias(node: ir.Node) -> bool:
     """Whether the node only renames its first input: same elements in the same order."""
-    if node.domain != "":
-        return False
-    return node.op_type in _RENAMING or node.op_type == "Transpose" and _moves_nothing(node)
+    return has(node, Trait.RENAMES) or node.domain == "" and node.op_type == "Transpose" and _moves_nothing(node)
 
 
 def _moves_nothing(transpose: ir.Node) -> bool:

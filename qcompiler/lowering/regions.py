@@ -16,8 +16,9 @@ import onnx_ir as ir
 from onnx import helper, numpy_helper
 
 from qcompiler.errors import UnsupportedModel
-from qcompiler.ir.layout import AXIS, REDUCTIONS, channels_last_shape, is_marked, reduced_axes
+from qcompiler.ir.layout import AXIS, channels_last_shape, is_marked, reduced_axes
 from qcompiler.ir.ops import IR_VERSION, OPSET
+from qcompiler.ir.traits import Trait, has
 from qcompiler.ir.view import constant_of, dtype_of, integer, shape_of
 from qcompiler.lowering import standard
 from qcompiler.lowering.call import GenericCall
@@ -111,7 +112,7 @@ def _channels_last_node(node: ir.Node, proto: onnx.NodeProto, constants: list[on
     inputs, outputs = list(proto.input), list(proto.output)
     if node.op_type == "Concat":
         return helper.make_node("Concat", inputs, outputs, node.name, axis=AXIS[integer(node, "axis", 1) % 4])
-    axes, keepdims = reduced_axes(node) if node.op_type in REDUCTIONS else None, integer(node, "keepdims", 1)
+    axes, keepdims = reduced_axes(node) if has(node, Trait.REDUCES) else None, integer(node, "keepdims", 1)
     kind = node.op_type
     if kind in ("GlobalAveragePool", "GlobalMaxPool"):
         axes, kind = (2, 3), "ReduceMean" if kind == "GlobalAveragePool" else "ReduceMax"
