@@ -9,74 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-import numpy as np
-
-from qcompiler.ir.numerics import words_for
-
-ElementType = Literal["bit", "float32"]
-Order = Literal["nhwc", "nchw"]
-
-
-@dataclass(frozen=True)
-class Halo:
-    """Border pixels stored around every image of a buffer."""
-
-    top: int = 0
-    left: int = 0
-    bottom: int = 0
-    right: int = 0
-
-
-@dataclass(frozen=True)
-class Buffer:
-    """A tensor of n images of h x w pixels of c channels in memory; a matrix [M, K] is (1, 1, M, K).
-
-    dtype "float32": order "nhwc" stores [n, top+h+bottom, left+w+right, c]; "nchw" [n, c, top+h+bottom, left+w+right].
-    dtype "bit": always "nhwc", stored as uint32 [n, top+h+bottom, left+w+right, groups * words_for(c // groups)]
-    (see `qcompiler.ir.numerics`). Bits beyond the last channel of a group are 0, in the halo too.
-    halo_value: what the halo holds: 0.0 or any float for "float32"; -1.0 or +1.0 for "bit".
-    Whoever writes the buffer writes its halo as well.
-    """
-
-    n: int
-    h: int
-    w: int
-    c: int
-    dtype: ElementType
-    order: Order = "nhwc"
-    halo: Halo = Halo()
-    halo_value: float = 0.0
-    groups: int = 1
-
-    @property
-    def height(self) -> int:
-        """Stored rows per image, halo included."""
-        return self.halo.top + self.h + self.halo.bottom
-
-    @property
-    def width(self) -> int:
-        """Stored pixels per row, halo included."""
-        return self.halo.left + self.w + self.halo.right
-
-    @property
-    def words(self) -> int:
-        """uint32 words per pixel of a "bit" buffer."""
-        return self.groups * words_for(self.c // self.groups)
-
-    @property
-    def storage_shape(self) -> tuple[int, int, int, int]:
-        """Shape of the stored array (uint32 words for "bit", float32 otherwise)."""
-        if self.dtype == "bit":
-            return (self.n, self.height, self.width, self.words)
-        if self.order == "nhwc":
-            return (self.n, self.height, self.width, self.c)
-        return (self.n, self.c, self.height, self.width)
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes of storage."""
-        return int(np.prod(self.storage_shape)) * 4
-
+from qcompiler.ir.storage import Buffer
 
 StepOp = Literal["mul", "add", "sub", "div", "max", "min", "prelu", "store", "store_bits", "threshold"]
 
@@ -110,8 +43,8 @@ class Step:
     mul/add/sub/div/max/min: v = v op operand, rounded to float32, never contracted to FMA, never reassociated.
     prelu: v = v if v >= 0 else v * operand.
     store: write v to the float32 buffer `into`. v goes on.
-    store_bits: write the bit of v to the "bit" buffer `into`: v >= 0 if zero_is_positive, else v > 0; NaN gives 0.
-    threshold: only as the first step of a "bit" convolution: write bit = direction * (v - threshold) >= 0 to `into`,
+    store_bits: write the bit of v to the buffer `into` of -1/+1: v >= 0 if zero_is_positive, else v > 0; NaN gives 0.
+    threshold: only as the first step of a convolution of codes: write bit = direction * (v - threshold) >= 0 to `into`,
     where v is the exact integer accumulator and threshold and direction are per-channel constants; ends the epilogue.
     """
 
@@ -125,10 +58,10 @@ class Step:
 class Conv2d:
     """Cross-correlation plus epilogue; matrix products are 1x1 convolutions over (1, 1, M, K).
 
-    x: "bit" (codes -1/+1, exact integer accumulator) or "float32" (any summation order, FMA allowed).
-    Weights are given to `pack` as float32 OIHW [out_channels, x.c // groups, kh, kw] (-1/+1 for "bit").
-    pads = (top, left, bottom, right). pad_value: 0 for float; -1, 0 or +1 for bit. Padding is served from the halo
-    of x, which covers at least `pads` (x.halo may be larger). For "bit" with pad_value 0 the halo holds -1 and the
+    x: codes (exact integer accumulator) or "float32" (any summation order, FMA allowed).
+    Weights are given to `pack` as float32 OIHW [out_channels, x.c // groups, kh, kw] (-1/+1 for codes).
+    pads = (top, left, bottom, right). pad_value: 0 for float; -1, 0 or +1 for codes. Padding is served from the halo
+    of x, which covers at least `pads` (x.halo may be larger). For codes with pad_value 0 the halo holds -1 and the
     kernel corrects the accumulator per border class; with -1 or +1 the halo holds that value.
     Output is [x.n, out_h, out_w, out_channels].
     """
@@ -171,7 +104,7 @@ class Pool2d:
     """Pooling plus epilogue.
 
     "max", "average" (padding not counted), "average_include_pad": float32 in, padding never read from memory.
-    "bits": x and the single `into` are "bit" with equal groups; per channel OR, or AND where the constant flip is -1
+    "bits": x and the single `into` hold -1/+1 with equal groups; per channel OR, or AND where the constant flip is -1
     (flip * max(flip * x)); padding contributes nothing; the epilogue is empty and `into` names the output.
     out_hw is explicit, because ceil_mode and odd pads decide it outside.
     """
@@ -191,7 +124,7 @@ class Pool2d:
 class Map2d:
     """Identity plus epilogue: changes layout, halo or groups, binarizes, or applies an elementwise chain.
 
-    x "float32" or "bit" (then v is the code -1/+1); outputs are the epilogue's stores, of x's n, h, w, c.
+    x "float32" or codes (then v is the code); outputs are the epilogue's stores, of x's n, h, w, c.
     """
 
     x: Buffer

@@ -1,6 +1,6 @@
 """What every problem computes, in numpy: the truth that all kernels of all targets are tested against.
 
-Arrays are stored arrays, with the shape of `Buffer.storage_shape`: uint32 for "bit", float32 otherwise. Epilogue steps
+Arrays are stored arrays, with the shape of `Buffer.storage_shape` and `Buffer.dtype`. Epilogue steps
 round to float32 one by one; integer accumulators are exact; float accumulators are summed in float64 and rounded once.
 """
 
@@ -12,36 +12,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from qcompiler.ir.numerics import pack_bits, unpack_bits
-from qcompiler.targets.problem import Buffer, Channel, Conv2d, Pool2d, Problem, Scalar, Step, Tensor
+from qcompiler.ir.storage import load, store
+from qcompiler.targets.problem import Channel, Conv2d, Pool2d, Problem, Scalar, Step, Tensor
 from qcompiler.targets.target import Constants
 
 Array = npt.NDArray[Any]
-
-
-def store(buffer: Buffer, logical: Array) -> Array:
-    """Lay out a logical tensor as `buffer` describes, halo included.
-
-    logical: float32 [n, c, h, w] (codes -1/+1 for "bit"); result: uint32 or float32 `buffer.storage_shape`.
-    """
-    halo = buffer.halo
-    pads = [(0, 0), (0, 0), (halo.top, halo.bottom), (halo.left, halo.right)]
-    padded = np.pad(logical.astype(np.float32), pads, constant_values=np.float32(buffer.halo_value))
-    if buffer.dtype == "bit":
-        return pack_bits(padded.transpose(0, 2, 3, 1), buffer.groups)
-    if buffer.order == "nhwc":
-        padded = padded.transpose(0, 2, 3, 1)
-    return np.ascontiguousarray(padded)
-
-
-def load(buffer: Buffer, stored: Array) -> npt.NDArray[np.float32]:
-    """Inverse of `store`, without the halo: float32 [n, c, h, w]."""
-    halo = buffer.halo
-    array = unpack_bits(stored, buffer.c, buffer.groups) if buffer.dtype == "bit" else stored
-    if buffer.order == "nhwc" or buffer.dtype == "bit":
-        array = array.transpose(0, 3, 1, 2)
-    inner = array[:, :, halo.top : halo.top + buffer.h, halo.left : halo.left + buffer.w]
-    return np.ascontiguousarray(inner, np.float32)
 
 
 def run(problem: Problem, x: Array, constants: Constants, tensors: Sequence[Array] = ()) -> tuple[Array, ...]:

@@ -188,7 +188,7 @@ def _check_border(problem: Problem) -> None:
     halo, pads = problem.x.halo, problem.pads
     if any(held < pad for held, pad in zip((halo.top, halo.left, halo.bottom, halo.right), pads, strict=True)):
         raise InternalError(f"its padding {pads} is wider than the halo {halo} of its input")
-    codes = problem.x.dtype == "bit"
+    codes = problem.x.packed
     fill = -1.0 if codes and problem.pad_value == 0 else problem.pad_value
     if any(pads) and problem.x.halo_value != fill:
         raise InternalError(f"its padding of {problem.pad_value} is read from a halo of {problem.x.halo_value}")

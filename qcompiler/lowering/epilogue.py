@@ -8,12 +8,13 @@ import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
+from qcompiler.ir.storage import Buffer
 from qcompiler.ir.view import constant_of, shape_of
 from qcompiler.lowering.groups import Group, Link
 from qcompiler.lowering.plan import Plan, weights_of
 from qcompiler.lowering.values import Values
 from qcompiler.lowering.work import Stored
-from qcompiler.targets.problem import Buffer, Channel, Operand, Scalar, Step, StepOp, Tensor
+from qcompiler.targets.problem import Channel, Operand, Scalar, Step, StepOp, Tensor
 
 
 class Epilogue:

@@ -13,9 +13,10 @@ from math import prod
 
 import onnx_ir as ir
 
+from qcompiler.ir.codes import BINARY
+from qcompiler.ir.storage import Buffer, Halo
 from qcompiler.ir.view import dtype_of, shape_of
 from qcompiler.lowering.layouts import Layout, dense, layout_of
-from qcompiler.targets.problem import Buffer, Halo
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,7 @@ class Form:
     @property
     def is_bit(self) -> bool:
         """Whether the value is packed, one bit per element."""
-        return self.buffer is not None and self.buffer.dtype == "bit"
+        return self.buffer is not None and self.buffer.packed
 
     @property
     def is_natural(self) -> bool:
@@ -82,7 +83,7 @@ def packed(value: ir.Value, matrix: bool, groups: int = 1) -> Form:
     """The form of one bit per element without halo, in a view."""
     buffer = plain(value, matrix).buffer
     assert buffer is not None
-    return of_buffer(replace(buffer, dtype="bit", groups=groups), matrix=matrix)
+    return of_buffer(replace(buffer, element=BINARY, groups=groups), matrix=matrix)
 
 
 def of_buffer(buffer: Buffer, *, matrix: bool) -> Form:
@@ -139,7 +140,7 @@ def _grown(form: Form, other: Form) -> Form | None:
     a, b = form.buffer, other.buffer
     if a is None or b is None or form.matrix != other.matrix or form.is_natural or other.is_natural:
         return None
-    if (a.n, a.h, a.w, a.c, a.dtype, a.order, a.groups) != (b.n, b.h, b.w, b.c, b.dtype, b.order, b.groups):
+    if (a.n, a.h, a.w, a.c, a.element, a.order, a.groups) != (b.n, b.h, b.w, b.c, b.element, b.order, b.groups):
         return None
     if a.halo != Halo() and b.halo != Halo() and a.halo_value != b.halo_value:
         return None

@@ -12,8 +12,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from math import prod
 
+from qcompiler.ir.codes import Codes
 from qcompiler.ir.numerics import WORD_BITS
-from qcompiler.targets.problem import Buffer, Halo
+from qcompiler.ir.storage import Buffer, Halo
 
 
 @dataclass(frozen=True)
@@ -33,16 +34,16 @@ class Loop:
 
 @dataclass(frozen=True)
 class Layout:
-    """Loops over memory, outermost first; element: "bit" or a numpy dtype name; border: what a halo holds."""
+    """Loops over memory, outermost first; element: codes or a numpy dtype name; border: what a halo holds."""
 
-    element: str
+    element: Codes | str
     loops: tuple[Loop, ...]
     border: float = 0.0
 
     @property
     def is_natural(self) -> bool:
         """Whether the elements lie as ONNX has them, with nothing in between."""
-        return self.element != "bit" and all(loop.is_bare and loop.stride == 1 for loop in self.loops)
+        return isinstance(self.element, str) and all(loop.is_bare and loop.stride == 1 for loop in self.loops)
 
 
 def dense(element: str, shape: Sequence[int]) -> Layout:
@@ -58,16 +59,16 @@ def layout_of(buffer: Buffer, *, matrix: bool) -> Layout:
     """
     if matrix:
         assert buffer.n == buffer.h == 1 and buffer.halo == Halo()
-        return _normal(buffer.dtype, [Loop(buffer.w, buffer.c), *_channels(buffer, 1)])
+        return _normal(buffer.element, [Loop(buffer.w, buffer.c), *_channels(buffer, 1)])
     plane = buffer.h * buffer.w
     images = Loop(buffer.n, buffer.c * plane)
     height = Loop(buffer.h, buffer.w, buffer.halo.top, buffer.halo.bottom)
     width = Loop(buffer.w, 1, buffer.halo.left, buffer.halo.right)
-    if buffer.dtype != "bit" and buffer.order == "nchw":
+    if not buffer.packed and buffer.order == "nchw":
         loops = [images, Loop(buffer.c, plane), height, width]
     else:
         loops = [images, height, width, *_channels(buffer, plane)]
-    return _normal(buffer.dtype, loops, _border(buffer))
+    return _normal(buffer.element, loops, _border(buffer))
 
 
 def _border(buffer: Buffer) -> float:
@@ -76,13 +77,13 @@ def _border(buffer: Buffer) -> float:
 
 def _channels(buffer: Buffer, stride: int) -> list[Loop]:
     """The channels of one pixel, `stride` flattened elements apart."""
-    if buffer.dtype != "bit":
+    if not buffer.packed:
         return [Loop(buffer.c, stride)]
     per_group = buffer.c // buffer.groups
     return [Loop(buffer.groups, per_group * stride), Loop(per_group, stride, 0, -per_group % WORD_BITS)]
 
 
-def _normal(element: str, loops: Iterable[Loop], border: float = 0.0) -> Layout:
+def _normal(element: Codes | str, loops: Iterable[Loop], border: float = 0.0) -> Layout:
     """Loops of one step go, loops that continue each other become one."""
     result: list[Loop] = []
     for loop in loops:

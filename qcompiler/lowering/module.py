@@ -162,7 +162,7 @@ def _step_info(work: Work, offsets: dict[Slot, int]) -> StepInfo:
     if not isinstance(problem, Conv2d):
         faults = work.call.faults if isinstance(work, GenericWork) else ()
         return StepInfo(nodes, work.op, 0, 0, 0, _traffic(work), note, values, faults)
-    bits = 1 if problem.x.dtype == "bit" else 32
+    bits = 1 if problem.x.packed else 32
     weights = work.constants.weights if isinstance(work, KernelWork) else None
     w_bits = 1 if weights is not None and _is_binary(weights) else 32
     return StepInfo(nodes, work.op, w_bits, bits, problem.macs, _traffic(work), note, values)
@@ -196,9 +196,9 @@ def _stored_value(item: Stored, offsets: dict[Slot, int]) -> StoredValue:
         return StoredValue(name, argument, shape, "dense", dtype)
     halo = (buffer.halo.top, buffer.halo.left, buffer.halo.bottom, buffer.halo.right)
     if item.form.matrix:
-        layout = "bit-nhwc" if buffer.dtype == "bit" else "dense"
+        layout = "bit-nhwc" if buffer.packed else "dense"
         if layout != "dense":
             shape = (buffer.w, buffer.c)
         return StoredValue(name, argument, shape, layout, dtype, halo, buffer.groups)
-    layout = "bit-nhwc" if buffer.dtype == "bit" else f"float-{buffer.order}"
+    layout = "bit-nhwc" if buffer.packed else f"float-{buffer.order}"
     return StoredValue(name, argument, shape, layout, dtype, halo, buffer.groups)

@@ -16,11 +16,11 @@ import onnx_ir as ir
 from qcompiler.errors import UnsupportedModel
 from qcompiler.ir import ops
 from qcompiler.ir.layout import is_marked
+from qcompiler.ir.storage import Halo
 from qcompiler.ir.view import constant_of, dtype_of, integer, number, shape_of, window_of
 from qcompiler.lowering.forms import Form, Read, as_view, merge, natural, natural_view, of_buffer, packed, plain
 from qcompiler.lowering.forms import through_alias as through
 from qcompiler.lowering.groups import Group
-from qcompiler.targets.problem import Halo
 
 Demands = dict[ir.Value, list[Form]]
 

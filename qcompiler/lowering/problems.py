@@ -7,11 +7,12 @@ from dataclasses import replace
 import numpy as np
 
 from qcompiler.ir import ops
+from qcompiler.ir.storage import Buffer
 from qcompiler.ir.view import constant_of, integer, number, shape_of, window_of
 from qcompiler.lowering.epilogue import Epilogue, out_channels
 from qcompiler.lowering.groups import Group
 from qcompiler.lowering.plan import weights_of
-from qcompiler.targets.problem import Buffer, Conv2d, Map2d, Pool2d, PoolKind, Problem
+from qcompiler.targets.problem import Conv2d, Map2d, Pool2d, PoolKind, Problem
 from qcompiler.targets.target import Constants
 
 

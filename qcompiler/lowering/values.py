@@ -7,11 +7,12 @@ from collections.abc import Iterable, Mapping, Sequence
 import onnx_ir as ir
 
 from qcompiler.errors import InternalError
+from qcompiler.ir.storage import Buffer
 from qcompiler.lowering.forms import Form, Read, natural, natural_view, serves
 from qcompiler.lowering.groups import is_alias
 from qcompiler.lowering.plan import source_of
 from qcompiler.lowering.work import External, KernelWork, Location, Slot, Stored, Work
-from qcompiler.targets.problem import Buffer, Map2d, Step
+from qcompiler.targets.problem import Map2d, Step
 from qcompiler.targets.target import Constants
 
 

@@ -36,7 +36,7 @@ def _convolutions(isa: Isa, problem: Conv2d, blocks: Blocks) -> list[Kernel]:
     def ns(rate: float, ranked: Ranked) -> float:
         return select.compute_ns(problem, blocks, rate * isa.pipes * isa.ghz, ranked, _STREAM)
 
-    if problem.x.dtype == "float32":
+    if not problem.x.packed:
         tilings = float_tilings(problem, blocks, 16, isa.registers)
         return [FloatConv2d(problem, blocks, r.tiling, ns(_FLOAT, r), True) for r in tilings]
     return sorted(_binary(isa, problem, blocks, ns), key=lambda kernel: kernel.cost)

@@ -15,7 +15,8 @@ import numpy.typing as npt
 from tvm.script.ir_builder import tirx as T
 
 from qcompiler.ir.numerics import words_for
-from qcompiler.targets.problem import Buffer, Step
+from qcompiler.ir.storage import Buffer
+from qcompiler.targets.problem import Step
 from qcompiler.targets.vector.emit import LANES, Expr, lanes, splat, split
 
 
@@ -84,7 +85,7 @@ class Blocks:
 
 def blocks_for(channels: int, steps: Sequence[Step]) -> Blocks | None:
     """Blocks that suit every packed output; None if two of them group channels in irreconcilable ways."""
-    packed = [s.into for s in steps if s.into is not None and s.into.dtype == "bit"]
+    packed = [s.into for s in steps if s.into is not None and s.into.packed]
     awkward = {b.groups for b in packed if b.groups > 1 and (channels // b.groups) % LANES}
     if not awkward:
         return Blocks(channels)

@@ -53,7 +53,7 @@ class Loop:
 
 @dataclass(frozen=True)
 class Geometry:
-    """A convolution in terms of flat offsets; units are words for "bit" inputs, floats otherwise."""
+    """A convolution in terms of flat offsets; units are words of packed inputs, floats otherwise."""
 
     problem: Conv2d
     blocks: Blocks
@@ -61,14 +61,14 @@ class Geometry:
     @property
     def group_inputs(self) -> int:
         """Units per pixel and group."""
-        units = self.problem.x.words if self.problem.x.dtype == "bit" else self.problem.x.c
+        units = self.problem.x.words if self.problem.x.packed else self.problem.x.c
         return units // self.problem.groups
 
     @property
     def reads_whole_words(self) -> bool:
         """Whether every group of a packed input starts at a word."""
         x, groups = self.problem.x, self.problem.groups
-        if x.dtype == "float32" or x.groups % groups == 0:
+        if not x.packed or x.groups % groups == 0:
             return True
         return (x.c // groups) % WORD_BITS == 0 and (x.c // x.groups) % WORD_BITS == 0
 
@@ -80,7 +80,7 @@ class Geometry:
     @property
     def pixel_pitch(self) -> int:
         """Units from one input pixel to the next."""
-        if self.problem.x.dtype == "bit":
+        if self.problem.x.packed:
             return self.problem.x.words
         return 1 if self.planar else self.problem.x.c
 
@@ -188,8 +188,8 @@ class Geometry:
         return (self.group_of_lane() * self.group_inputs * self.channel_pitch).astype(np.int32)
 
     def weight_lanes(self, weights: npt.NDArray[np.float32]) -> npt.NDArray[np.generic]:
-        """OIHW weights as [blocks, steps, 16] in the order of `loops`; uint32 words for "bit"."""
-        if self.problem.x.dtype == "bit":
+        """OIHW weights as [blocks, steps, 16] in the order of `loops`; uint32 words for codes."""
+        if self.problem.x.packed:
             parts = max(1, self.problem.x.groups // self.problem.groups)
             units: npt.NDArray[np.generic] = pack_bits(weights.transpose(0, 2, 3, 1), parts)
         else:

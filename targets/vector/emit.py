@@ -13,7 +13,7 @@ from tvm.ir import PrimType
 from tvm.script.ir_builder import IRBuilder
 from tvm.script.ir_builder import tirx as T
 
-from qcompiler.targets.problem import Buffer, Halo
+from qcompiler.ir.storage import Buffer, Halo
 
 Expr = Any
 LANES = 16
@@ -132,7 +132,7 @@ class View:
 
 def channels_last(buffer: Buffer) -> bool:
     """Whether the channels of a pixel are contiguous; with a single stored pixel both orders are the same."""
-    return buffer.dtype == "bit" or buffer.order == "nhwc" or buffer.height * buffer.width == 1
+    return buffer.packed or buffer.order == "nhwc" or buffer.height * buffer.width == 1
 
 
 def float_view(buffer: Buffer, data: Expr) -> View:

@@ -13,7 +13,8 @@ import numpy as np
 import numpy.typing as npt
 from tvm.script.ir_builder import tirx as T
 
-from qcompiler.targets.problem import Buffer, Channel, Problem, Scalar, Step, Tensor
+from qcompiler.ir.storage import Buffer
+from qcompiler.targets.problem import Channel, Problem, Scalar, Step, Tensor
 from qcompiler.targets.target import Constants
 from qcompiler.targets.vector.blocks import Blocks
 from qcompiler.targets.vector.emit import (
@@ -64,7 +65,7 @@ def memory_parameters(problem: Problem) -> list[Parameter]:
 
 def _memory_parameter(name: str, buffer: Buffer) -> Parameter:
     """Network inputs and outputs are only aligned to their elements."""
-    dtype, size = ("float32", 4) if buffer.dtype == "float32" else ("uint16", 2)
+    dtype, size = ("float32", 4) if not buffer.packed else ("uint16", 2)
     return Parameter(name, dtype, buffer.nbytes // size, 4)
 
 
@@ -75,7 +76,7 @@ def pack_channels(constants: Constants, blocks: Blocks) -> list[npt.NDArray[np.f
 
 def _view(buffer: Buffer, data: Expr) -> View:
     """Floats or halves of words."""
-    return float_view(buffer, data) if buffer.dtype == "float32" else half_view(buffer, data)
+    return float_view(buffer, data) if not buffer.packed else half_view(buffer, data)
 
 
 @dataclass(frozen=True)

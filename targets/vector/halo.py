@@ -31,7 +31,7 @@ def _fill(target: View, blocks: Blocks, n: Expr, y: Expr, rows: int, x: int, col
         return
     with T.serial(i64(0), i64(rows)) as row, T.serial(i64(0), i64(columns)) as column:
         pixel = (n, y + row, column + x)
-        if target.buffer.dtype == "bit":
+        if target.buffer.packed:
             _fill_bits(target, blocks, pixel, block)
         else:
             _fill_floats(target, blocks, pixel, block)

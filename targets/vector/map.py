@@ -41,7 +41,8 @@ class ElementMap2d(RowKernel):
     @property
     def name(self) -> str:
         """Family and input type."""
-        return f"map2d_{self.problem.x.dtype}"
+        codes = self.problem.x.codes
+        return f"map2d_{codes.label if codes else 'float32'}"
 
     @property
     def items(self) -> int:
@@ -52,12 +53,12 @@ class ElementMap2d(RowKernel):
     def source(self) -> Parameter:
         """Codes are read as halves of words."""
         x = self.problem.x
-        return Parameter("x", "uint16", x.nbytes // 2, 4) if x.dtype == "bit" else super().source
+        return Parameter("x", "uint16", x.nbytes // 2, 4) if x.packed else super().source
 
     def emit_item(self, x: Expr, epilogue: Epilogue, item: Expr) -> None:
         """Run the chain on every pixel of a row."""
         image = self.problem.x
-        bits = image.dtype == "bit"
+        bits = image.packed
         view = half_view(image, x) if bits else float_view(image, x)
 
         def pixel(at: Pixel, block: Expr) -> None:

@@ -10,7 +10,8 @@ from typing import Any
 
 from tvm.script.ir_builder import tirx as T
 
-from qcompiler.targets.problem import Buffer, Map2d, Scalar, Step, Tensor
+from qcompiler.ir.storage import Buffer
+from qcompiler.targets.problem import Map2d, Scalar, Step, Tensor
 from qcompiler.targets.target import Array, Constants
 from qcompiler.targets.vector.blocks import Blocks
 from qcompiler.targets.vector.emit import (
@@ -41,7 +42,7 @@ def is_planar(problem: Map2d) -> bool:
     """Whether input, run-time operands and outputs are all float32 planes."""
     operands = [step.operand.buffer for step in problem.epilogue if isinstance(step.operand, Tensor)]
     buffers = [problem.x, *operands, *outputs_of(problem)]
-    return all(b.dtype == "float32" and (b.order == "nchw" or b.c == 1) for b in buffers)
+    return all(not b.packed and (b.order == "nchw" or b.c == 1) for b in buffers)
 
 
 @dataclass(frozen=True)

@@ -71,5 +71,4 @@ def aligned(array: npt.NDArray[Any], alignment: int = 64, offset: int = 0) -> np
 
 def empty_outputs(problem: Problem) -> list[Array]:
     """Uninitialised arrays for the outputs of a problem."""
-    types = {"bit": np.uint32, "float32": np.float32}
-    return [aligned(np.empty(b.storage_shape, types[b.dtype])) for b in outputs_of(problem)]
+    return [aligned(np.empty(b.storage_shape, b.dtype)) for b in outputs_of(problem)]

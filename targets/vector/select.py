@@ -49,7 +49,7 @@ def kernels_for(problem: Problem, stream: float, convolutions: Convolutions) -> 
 def compute_ns(problem: Conv2d, blocks: Blocks, macs_per_ns: float, ranked: Ranked, stream: float) -> float:
     """Arithmetic or weight streaming, whichever is slower, and the traffic of the epilogue."""
     oh, ow = problem.out_hw
-    binary = problem.x.dtype == "bit"
+    binary = problem.x.packed
     outputs = problem.x.n * oh * ow * blocks.count * LANES
     steps = Geometry(problem, blocks).steps
     arithmetic = outputs * steps * (WORD_BITS if binary else 1) / macs_per_ns * ranked.slowdown
@@ -62,7 +62,7 @@ def compute_ns(problem: Conv2d, blocks: Blocks, macs_per_ns: float, ranked: Rank
 def _has_form(problem: Conv2d, blocks: Blocks) -> bool:
     """Whether every group of the input starts at a word, and counts of mismatches fit their registers."""
     geometry = Geometry(problem, blocks)
-    countable = problem.x.dtype == "float32" or geometry.steps * WORD_BITS < MOST_PRODUCTS
+    countable = not problem.x.packed or geometry.steps * WORD_BITS < MOST_PRODUCTS
     return geometry.reads_whole_words and countable
 
 
@@ -77,7 +77,7 @@ def _blocks(problem: Problem) -> Blocks | None:
     if not isinstance(problem, Conv2d):
         return blocks_for(problem.x.c, problem.epilogue)
     blocks = blocks_for(problem.out_channels, problem.epilogue)
-    packed = any(buffer.dtype == "bit" for buffer in outputs_of(problem))
+    packed = any(buffer.packed for buffer in outputs_of(problem))
     if blocks is None or packed or not gathers(problem, blocks):
         return blocks
     return Blocks(problem.out_channels, problem.groups)

@@ -32,7 +32,7 @@ from qcompiler.targets.vector.rows import RowKernel
 def can_transpose(problem: Map2d, blocks: Blocks) -> bool:
     """Whether whole tiles cover the image, and planes lie on one side only: read, or written by a plain copy."""
     x, outputs = problem.x, outputs_of(problem)
-    if x.dtype != "float32" or x.w < LANES or blocks.ragged:
+    if x.packed or x.w < LANES or blocks.ragged:
         return False
     if channels_last(x):
         return len(problem.epilogue) == 1 and not channels_last(outputs[0])

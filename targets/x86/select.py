@@ -37,7 +37,7 @@ def _convolutions(isa: Isa, problem: Conv2d, blocks: Blocks) -> list[Kernel]:
         return select.compute_ns(problem, blocks, rate * limits.ghz, ranked, _STREAM)
 
     found: list[Kernel] = []
-    if problem.x.dtype == "float32":
+    if not problem.x.packed:
         for r in float_tilings(problem, blocks, isa.vector_bytes, isa.registers):
             found.append(FloatConv2d(problem, blocks, r.tiling, ns(limits.fma[level], r), isa.fma))
         return found

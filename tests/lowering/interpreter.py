@@ -64,8 +64,7 @@ def _kernel(work: KernelWork, memory) -> None:
 
 
 def _typed(raw: np.ndarray, buffer) -> np.ndarray:
-    dtype = np.uint32 if buffer.dtype == "bit" else np.float32
-    return np.frombuffer(raw.tobytes(), dtype).reshape(buffer.storage_shape)
+    return np.frombuffer(raw.tobytes(), buffer.dtype).reshape(buffer.storage_shape)
 
 
 def _generic(work: GenericWork, memory) -> None:

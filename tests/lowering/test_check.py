@@ -10,6 +10,7 @@ import onnx_ir as ir
 import pytest
 
 from qcompiler.errors import InternalError
+from qcompiler.ir.storage import Halo
 from qcompiler.lowering.check import check_offsets, check_works
 from qcompiler.lowering.forms import of_buffer, plain
 from qcompiler.lowering.groups import partition
@@ -17,7 +18,7 @@ from qcompiler.lowering.memory import lifetimes, plan
 from qcompiler.lowering.module import _slots
 from qcompiler.lowering.work import External, GenericWork, KernelWork, Slot, Work
 from qcompiler.lowering.works import build
-from qcompiler.targets.problem import Conv2d, Halo
+from qcompiler.targets.problem import Conv2d
 from tests.lowering.interpreter import canonical
 
 CONV = "kernel_shape = [3, 3], strides = [1, 1], pads = [1, 1, 1, 1], dilations = [1, 1], group = 1"

@@ -7,6 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from qcompiler.ir.codes import BINARY
+from qcompiler.ir.storage import Buffer, Halo
 from qcompiler.lowering.forms import (
     Form,
     Read,
@@ -19,10 +21,9 @@ from qcompiler.lowering.forms import (
     serves,
     through_alias,
 )
-from qcompiler.targets.problem import Buffer, Halo
 
 IMAGE = Buffer(2, 5, 6, 40, "float32")
-BITS = replace(IMAGE, dtype="bit")
+BITS = replace(IMAGE, element=BINARY)
 PLANES = replace(IMAGE, order="nchw")
 
 
@@ -99,14 +100,14 @@ def test_a_view_of_other_axes_exists_of_natural_forms_only() -> None:
 @pytest.mark.parametrize(
     ("alias", "source", "matrix", "found"),
     [
-        ((6, 40), (6, 40, 1, 1), True, Buffer(6, 1, 1, 40, "bit")),
-        ((6, 40, 1, 1), (6, 40), False, Buffer(1, 1, 6, 40, "bit")),
-        ((2, 3, 40), (6, 40), True, Buffer(1, 1, 6, 40, "bit")),
-        ((2, 40, 3, 4), (2, 40, 1, 12), False, Buffer(2, 1, 12, 40, "bit")),
+        ((6, 40), (6, 40, 1, 1), True, Buffer(6, 1, 1, 40, BINARY)),
+        ((6, 40, 1, 1), (6, 40), False, Buffer(1, 1, 6, 40, BINARY)),
+        ((2, 3, 40), (6, 40), True, Buffer(1, 1, 6, 40, BINARY)),
+        ((2, 40, 3, 4), (2, 40, 1, 12), False, Buffer(2, 1, 12, 40, BINARY)),
         ((2, 40), (2, 10, 4), True, None),
         ((2, 40), (2, 10, 2, 2), True, None),
         ((2, 40, 1, 6), (2, 40, 6), False, None),
-        ((1, 64), (2, 32), True, Buffer(1, 1, 2, 32, "bit")),
+        ((1, 64), (2, 32), True, Buffer(1, 1, 2, 32, BINARY)),
         ((1, 20), (2, 10), True, None),
     ],
 )

@@ -9,9 +9,10 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
+from qcompiler.ir.codes import BINARY
+from qcompiler.ir.storage import Buffer, Halo
 from qcompiler.lowering.layouts import Layout, Loop, dense, layout_of
 from qcompiler.targets import reference
-from qcompiler.targets.problem import Buffer, Halo
 
 SIZES = st.sampled_from([1, 1, 2, 3, 4])
 CHANNELS = st.sampled_from([1, 2, 3, 4, 32, 33, 64, 96])
@@ -27,7 +28,7 @@ def buffers(draw: st.DrawFn) -> tuple[Buffer, bool]:
     halo = Halo() if matrix or draw(st.booleans()) else Halo(*draw(st.tuples(*[st.integers(0, 1)] * 4)))
     order = "nhwc" if bit or matrix else draw(st.sampled_from(["nhwc", "nchw"]))
     value = draw(st.sampled_from([-1.0, 1.0] if bit else [0.0, 1.0]))
-    return Buffer(n, h, w, c, "bit" if bit else "float32", order, halo, value, groups), matrix
+    return Buffer(n, h, w, c, BINARY if bit else "float32", order, halo, value, groups), matrix
 
 
 def stored(buffer: Buffer, matrix: bool, flat: np.ndarray) -> bytes:
@@ -59,12 +60,12 @@ def related(draw: st.DrawFn, buffer: Buffer, matrix: bool) -> tuple[Buffer, bool
         order = "nhwc"
         rows, columns = draw(st.sampled_from([(n * h * w, c), (n * c * h, w), (n, c * h * w)]))
         groups = buffer.groups if columns % buffer.groups == 0 else 1
-        return Buffer(1, 1, rows, columns, buffer.dtype, order, groups=groups), True
+        return Buffer(1, 1, rows, columns, buffer.element, order, groups=groups), True
     if changes == "view" and matrix:
         return replace(buffer, n=w, w=1), False
-    if changes == "order" and buffer.dtype == "float32" and not matrix:
+    if changes == "order" and not buffer.packed and not matrix:
         return replace(buffer, order="nchw" if buffer.order == "nhwc" else "nhwc"), matrix
-    if changes == "groups" and buffer.dtype == "bit":
+    if changes == "groups" and buffer.packed:
         return replace(buffer, groups=draw(st.sampled_from([g for g in (1, 2, 3, c) if c % g == 0]))), matrix
     if changes == "halo" and not matrix:
         return replace(buffer, halo=Halo(1, 0, 0, 1), halo_value=draw(st.sampled_from([-1.0, 1.0]))), matrix
@@ -81,7 +82,7 @@ def test_layouts_are_equal_exactly_where_bytes_are(data: st.DataObject) -> None:
     if equal:
         assert same
     elif same:
-        assert first[0].dtype == "bit" and min(prod((b.n, b.c, b.h, b.w)) for b, _ in (first, second)) <= 4
+        assert first[0].packed and min(prod((b.n, b.c, b.h, b.w)) for b, _ in (first, second)) <= 4
 
 
 def test_natural_layouts() -> None:
@@ -92,11 +93,11 @@ def test_natural_layouts() -> None:
     assert dense("float32", (2, 3)) != dense("int64", (2, 3))
     assert dense("float32", ()).is_natural
     assert not layout_of(replace(image, halo=Halo(1, 0, 0, 0)), matrix=False).is_natural
-    assert not layout_of(Buffer(1, 1, 1, 32, "bit"), matrix=True).is_natural
+    assert not layout_of(Buffer(1, 1, 1, 32, BINARY), matrix=True).is_natural
 
 
 def test_channels_that_fill_words_lie_alike_in_any_groups() -> None:
-    packed = Buffer(1, 2, 2, 128, "bit")
+    packed = Buffer(1, 2, 2, 128, BINARY)
     assert layout_of(packed, matrix=False) == layout_of(replace(packed, groups=4), matrix=False)
     assert layout_of(packed, matrix=False) != layout_of(replace(packed, groups=8), matrix=False)
-    assert layout_of(replace(packed, h=1, c=3), matrix=True) == Layout("bit", (Loop(2, 3), Loop(3, 1, 0, 29)))
+    assert layout_of(replace(packed, h=1, c=3), matrix=True) == Layout(BINARY, (Loop(2, 3), Loop(3, 1, 0, 29)))

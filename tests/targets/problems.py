@@ -9,19 +9,10 @@ from typing import Any
 import numpy as np
 from hypothesis import strategies as st
 
+from qcompiler.ir.codes import BINARY
+from qcompiler.ir.storage import Buffer, Element, Halo
 from qcompiler.targets import reference
-from qcompiler.targets.problem import (
-    Buffer,
-    Channel,
-    Conv2d,
-    Halo,
-    Map2d,
-    Pool2d,
-    Problem,
-    Scalar,
-    Step,
-    Tensor,
-)
+from qcompiler.targets.problem import Channel, Conv2d, Map2d, Pool2d, Problem, Scalar, Step, Tensor
 from qcompiler.targets.target import Array, Constants, Kernel, Variant
 from qcompiler.targets.vector.runner import Runner, aligned, empty_outputs
 from qcompiler.targets.x86 import TARGET
@@ -50,7 +41,7 @@ def floats(draw: st.DrawFn, n: int, h: int, w: int, c: int, halo: Halo | None = 
 
 @st.composite
 def bits(draw: st.DrawFn, n: int, h: int, w: int, c: int, groups: int = 1) -> Buffer:
-    return Buffer(n, h, w, c, "bit", "nhwc", draw(halos()), draw(st.sampled_from([-1.0, 1.0])), groups)
+    return Buffer(n, h, w, c, BINARY, "nhwc", draw(halos()), draw(st.sampled_from([-1.0, 1.0])), groups)
 
 
 @st.composite
@@ -75,28 +66,28 @@ def epilogues(draw: st.DrawFn, n: int, h: int, w: int, c: int, threshold: bool) 
 
 
 @st.composite
-def convolutions(draw: st.DrawFn, dtype: str) -> Conv2d:
+def convolutions(draw: st.DrawFn, element: Element) -> Conv2d:
     groups = draw(st.sampled_from([1, 1, 1, 2, 3, 5]))
-    per_group = draw(st.one_of(st.integers(1, 70), st.integers(97, 160)) if dtype == "bit" else st.integers(1, 20))
+    per_group = draw(st.one_of(st.integers(1, 70), st.integers(97, 160)) if element == BINARY else st.integers(1, 20))
     kind = draw(st.sampled_from(["any", "any", "any", "depthwise"]))
     channels, outputs = groups * per_group, groups * draw(st.integers(1, 40))
     if kind == "depthwise":
         channels = outputs = groups = draw(st.integers(2, 40))
     kernel, strides, dilations = ((draw(small), draw(small)) for _ in range(3))
     pads = tuple(draw(st.integers(0, 2)) for _ in range(4))
-    pad_value = draw(st.sampled_from([0.0, 0.0, -1.0, 1.0])) if dtype == "bit" else 0.0
+    pad_value = draw(st.sampled_from([0.0, 0.0, -1.0, 1.0])) if element == BINARY else 0.0
     extra = draw(st.sampled_from([(0, 0, 0, 0), (1, 0, 2, 1)]))
     halo = Halo(*(p + e for p, e in zip(pads, extra, strict=True)))
     fits = [max(1, (k - 1) * d + 1) for k, d in zip(kernel, dilations, strict=True)]
     h, w = (f + draw(st.integers(0, 9)) for f in fits)
     n = draw(st.integers(1, 2))
-    if dtype == "bit":
+    if element == BINARY:
         packed = draw(st.sampled_from([groups, groups, 1, *(groups * d for d in divisors(channels // groups))]))
-        x = Buffer(n, h, w, channels, "bit", "nhwc", halo, -1.0 if pad_value == 0 else pad_value, packed)
+        x = Buffer(n, h, w, channels, BINARY, "nhwc", halo, -1.0 if pad_value == 0 else pad_value, packed)
     else:
         x = Buffer(n, h, w, channels, "float32", draw(st.sampled_from(["nhwc", "nchw"])), halo, 0.0)
     problem = Conv2d(x, outputs, kernel, strides, pads, dilations, groups, pad_value)  # type: ignore[arg-type]
-    steps = draw(epilogues(n, *problem.out_hw, outputs, threshold=dtype == "bit"))
+    steps = draw(epilogues(n, *problem.out_hw, outputs, threshold=element == BINARY))
     return dataclasses.replace(problem, epilogue=steps)
 
 
@@ -130,14 +121,14 @@ def maps(draw: st.DrawFn) -> Map2d:
 
 def all_planes(problem: Map2d) -> Map2d:
     """The same chain with every buffer in planes and without packed outputs."""
-    if problem.x.dtype == "bit":
+    if problem.x.packed:
         return problem
     steps = []
     for step in problem.epilogue:
         if isinstance(step.operand, Tensor):
             step = dataclasses.replace(step, operand=Tensor(dataclasses.replace(step.operand.buffer, order="nchw")))
         if step.into is not None:
-            plane = dataclasses.replace(step.into, dtype="float32", order="nchw", groups=1)
+            plane = dataclasses.replace(step.into, element="float32", order="nchw", groups=1)
             step = dataclasses.replace(step, op="store", into=plane)
         steps.append(step)
     return Map2d(dataclasses.replace(problem.x, order="nchw"), tuple(steps))
@@ -148,7 +139,7 @@ def values(rng: np.random.Generator, buffer: Buffer, whole: bool = False) -> Arr
     logical = rng.normal(size=(buffer.n, buffer.c, buffer.h, buffer.w)).astype(np.float32)
     if whole:
         logical = np.round(logical * 4)
-    if buffer.dtype == "bit":
+    if buffer.packed:
         logical = np.where(logical > 0, np.float32(1), np.float32(-1))
     else:
         logical[rng.random(logical.shape) < 0.1] = rng.choice([0.0, -0.0])
@@ -166,7 +157,7 @@ def constants(rng: np.random.Generator, problem: Problem) -> Constants:
         return Constants(channels=channels, flip=signs)
     shape = (c, problem.x.c // problem.groups, *problem.kernel)
     weights = np.round(rng.normal(size=shape) * 4).astype(np.float32)  # sums stay exact in any order
-    if problem.x.dtype == "bit":
+    if problem.x.packed:
         weights = np.where(weights > 0, np.float32(1), np.float32(-1))
     reach = int(np.prod(shape[1:])) + 1
     threshold = rng.integers(-reach, reach + 1, c) if rng.random() < 0.3 else rng.integers(-3, 4, c)

@@ -14,10 +14,12 @@ from hypothesis import strategies as st
 
 from benchmarks.inner_loops import InnerLoop, assembly, inner_loops
 from qcompiler.errors import UsageError
+from qcompiler.ir.codes import BINARY
+from qcompiler.ir.storage import Buffer, Halo
 from qcompiler.targets import reference
 from qcompiler.targets.arm import TARGET, ArmVariant
 from qcompiler.targets.arm.machine import ISAS
-from qcompiler.targets.problem import Buffer, Conv2d, Halo, Problem, Step
+from qcompiler.targets.problem import Conv2d, Problem, Step
 from qcompiler.targets.target import Constants
 from qcompiler.targets.vector.runner import aligned, empty_outputs, object_code
 from tests.targets.emulated import EmulatedRunner, missing
@@ -47,7 +49,7 @@ def layer(c: int, o: int, h: int = 5, w: int = 9, kernel: int = 3) -> Conv2d:
     """A binary convolution whose result is packed again."""
     pad = kernel // 2
     halo = Halo(pad, pad, pad, pad)
-    x, y = (Buffer(1, h, w, n, "bit", halo=halo, halo_value=-1.0) for n in (c, o))
+    x, y = (Buffer(1, h, w, n, BINARY, halo=halo, halo_value=-1.0) for n in (c, o))
     step = Step("threshold", into=y)
     return Conv2d(x, o, (kernel, kernel), pads=(pad, pad, pad, pad), epilogue=(step,))
 
@@ -110,7 +112,7 @@ def test_variants_with_and_without_dotprod_share_the_weights_of_a_matrix_row() -
 
 def check_all_mismatches(channels: int, pixels: int, variant: ArmVariant) -> set[str]:
     """Run a kernel of every family on bits that all differ; the families."""
-    x, y = (Buffer(1, 1, pixels, c, dtype) for c, dtype in ((channels, "bit"), (16, "float32")))  # type: ignore[arg-type]
+    x, y = (Buffer(1, 1, pixels, c, element) for c, element in ((channels, BINARY), (16, "float32")))  # type: ignore[arg-type]
     problem = Conv2d(x, 16, (1, 1), epilogue=(Step("store", into=y),))
     made = Constants(np.ones((16, channels, 1, 1), np.float32))
     stored = aligned(reference.store(x, -np.ones((1, channels, 1, pixels), np.float32)))
@@ -134,7 +136,7 @@ def test_every_tiling(problem: Problem, variant: ArmVariant) -> None:
 
 @per_variant
 @settings(max_examples=12, deadline=None, suppress_health_check=list(HealthCheck))
-@given(problem=st.one_of(convolutions("bit"), convolutions("float32"), pools(), maps()), seed=seeds)
+@given(problem=st.one_of(convolutions(BINARY), convolutions("float32"), pools(), maps()), seed=seeds)
 def test_random_problems(variant: ArmVariant, problem: Problem, seed: int) -> None:
     kernels = variant.kernels(problem)
     if not kernels:
@@ -172,7 +174,7 @@ SMALL = [layer(channels, 64, 7, 7, 1) for channels in (32, 64, 96, 128, 160, 192
 @pytest.mark.parametrize("problem", [*SMALL, layer(128, 128, 14, 14), layer(64, 64, 14, 14), layer(32, 48, 14, 14),
                                      layer(256, 256, 7, 7), layer(1024, 64, 1, 8, 1), layer(33, 96, 1, 1, 1),
                                      layer(256, 64, 1, 1, 1), layer(4096, 64, 1, 1, 1), layer(1792, 64, 1, 1, 1),
-                                     layer(1152, 64, 1, 1, 1), binary(64, 64), residual(64, 48, "bit")],
+                                     layer(1152, 64, 1, 1, 1), binary(64, 64), residual(64, 48, BINARY)],
                          ids=lambda p: f"{p.x.c}-{p.out_channels}-{p.x.w}-{p.kernel[0]}")  # fmt: skip
 def test_no_counting_code_of_a_binary_kernel_touches_the_stack(problem: Conv2d, variant: ArmVariant) -> None:
     for kernel in variant.kernels(problem):

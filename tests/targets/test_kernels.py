@@ -7,6 +7,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from qcompiler.ir.codes import BINARY
 from qcompiler.targets.problem import Problem
 from qcompiler.targets.x86 import X86Variant
 from tests.targets.problems import RUNNABLE, convolutions, maps, pools, results
@@ -29,7 +30,7 @@ def check(variant: X86Variant, problem: Problem, seed: int) -> None:
 
 @per_variant
 @quick
-@given(problem=convolutions("bit"), seed=seeds)
+@given(problem=convolutions(BINARY), seed=seeds)
 def test_binary_convolution(variant: X86Variant, problem: Problem, seed: int) -> None:
     check(variant, problem, seed)
 

@@ -9,8 +9,10 @@ import numpy as np
 import pytest
 
 from qcompiler.errors import UsageError
+from qcompiler.ir.codes import BINARY
+from qcompiler.ir.storage import Buffer, Element, Halo
 from qcompiler.targets import reference
-from qcompiler.targets.problem import Buffer, Channel, Conv2d, Halo, Map2d, Pool2d, Problem, Scalar, Step, Tensor
+from qcompiler.targets.problem import Channel, Conv2d, Map2d, Pool2d, Problem, Scalar, Step, Tensor
 from qcompiler.targets.target import Constants
 from qcompiler.targets.vector.runner import object_code
 from qcompiler.targets.x86 import TARGET, X86Variant
@@ -21,16 +23,16 @@ EDGE = Halo(1, 1, 1, 1)
 ALL = TARGET.variants(())
 
 
-def image(c: int, dtype: str = "float32", halo: Halo = EDGE, h: int = 6, w: int = 9, **more: object) -> Buffer:
-    return Buffer(2, h, w, c, dtype, halo=halo, halo_value=-1.0 if dtype == "bit" else 0.0, **more)  # type: ignore[arg-type]
+def image(c: int, element: Element = "float32", halo: Halo = EDGE, h: int = 6, w: int = 9, **more: object) -> Buffer:
+    return Buffer(2, h, w, c, element, halo=halo, halo_value=-1.0 if element == BINARY else 0.0, **more)
 
 
 def binary(c: int, o: int, **more: object) -> Conv2d:
-    step = Step("threshold", into=image(o, "bit"))
-    return Conv2d(image(c, "bit"), o, (3, 3), (1, 1), (1, 1, 1, 1), epilogue=(step,), **more)  # type: ignore[arg-type]
+    step = Step("threshold", into=image(o, BINARY))
+    return Conv2d(image(c, BINARY), o, (3, 3), (1, 1), (1, 1, 1, 1), epilogue=(step,), **more)
 
 
-def residual(c: int, o: int, dtype: str) -> Conv2d:
+def residual(c: int, o: int, element: Element) -> Conv2d:
     stream = image(o, halo=Halo())
     steps = (
         Step("mul", Channel()),
@@ -38,14 +40,14 @@ def residual(c: int, o: int, dtype: str) -> Conv2d:
         Step("add", Tensor(stream)),
         Step("store", into=stream),
         Step("prelu", Channel()),
-        Step("store_bits", into=image(o, "bit")),
+        Step("store_bits", into=image(o, BINARY)),
     )
-    return Conv2d(image(c, dtype), o, (3, 3), (1, 1), (1, 1, 1, 1), epilogue=steps)
+    return Conv2d(image(c, element), o, (3, 3), (1, 1), (1, 1, 1, 1), epilogue=steps)
 
 
-def pixel(c: int, o: int, dtype: str) -> Conv2d:
-    x, into = (Buffer(1, 1, 1, channels, dtype) for channels in (c, o))  # type: ignore[arg-type]
-    return Conv2d(x, o, (1, 1), epilogue=(Step("threshold" if dtype == "bit" else "store", into=into),))
+def pixel(c: int, o: int, element: Element) -> Conv2d:
+    x, into = (Buffer(1, 1, 1, channels, element) for channels in (c, o))
+    return Conv2d(x, o, (1, 1), epilogue=(Step("threshold" if element == BINARY else "store", into=into),))
 
 
 PROBLEMS: dict[str, Problem] = {
@@ -54,15 +56,15 @@ PROBLEMS: dict[str, Problem] = {
     "binary-wide": binary(129, 41),
     "binary-6-blocks": binary(33, 96),
     "binary-8-blocks": binary(33, 128),
-    "binary-pixel": pixel(70, 112, "bit"),
+    "binary-pixel": pixel(70, 112, BINARY),
     "float-pixel": pixel(40, 64, "float32"),
-    "binary-residual": residual(64, 48, "bit"),
+    "binary-residual": residual(64, 48, BINARY),
     "float": residual(16, 32, "float32"),
     "float-odd": residual(5, 21, "float32"),
     "depthwise": Conv2d(image(20), 20, (3, 3), pads=(1, 1, 1, 1), groups=20, epilogue=(Step("store", into=image(20)),)),
     "max": Pool2d(image(20), "max", (2, 2), (1, 1), (0, 0, 1, 1), (6, 9), epilogue=(Step("store", into=image(20)),)),
-    "bits": Pool2d(image(40, "bit"), "bits", (2, 2), (1, 1), (0, 0, 1, 1), (6, 9), into=image(40, "bit")),
-    "map": Map2d(image(33), (Step("max", Scalar(0.0)), Step("store_bits", into=image(33, "bit")))),
+    "bits": Pool2d(image(40, BINARY), "bits", (2, 2), (1, 1), (0, 0, 1, 1), (6, 9), into=image(40, BINARY)),
+    "map": Map2d(image(33), (Step("max", Scalar(0.0)), Step("store_bits", into=image(33, BINARY)))),
     "sums": Conv2d(
         image(7),
         16,
@@ -71,7 +73,7 @@ PROBLEMS: dict[str, Problem] = {
     ),
     "copy": Map2d(image(32), (Step("store", into=image(32)),)),
     "copy-odd": Map2d(image(5, order="nchw"), (Step("store", into=image(5)),)),
-    "copy-bits": Pool2d(image(64, "bit"), "bits", (1, 1), (1, 1), (0,) * 4, (6, 9), into=image(64, "bit")),
+    "copy-bits": Pool2d(image(64, BINARY), "bits", (1, 1), (1, 1), (0,) * 4, (6, 9), into=image(64, BINARY)),
     "planes": Map2d(
         image(3, order="nchw", w=21),
         (Step("mul", Channel()), Step("add", Tensor(image(1, w=21))), Step("store", into=image(3, order="nchw", w=21))),
@@ -84,10 +86,10 @@ PROBLEMS: dict[str, Problem] = {
             Step("add", Tensor(image(1, w=37))),
             Step("sub", Tensor(image(48, w=37))),
             Step("store", into=image(48, w=37)),
-            Step("store_bits", into=image(48, "bit", w=37)),
+            Step("store_bits", into=image(48, BINARY, w=37)),
         ),
     ),
-    "repack": Map2d(image(48, "bit"), (Step("store_bits", into=image(48, "bit", groups=4)),)),
+    "repack": Map2d(image(48, BINARY), (Step("store_bits", into=image(48, BINARY, groups=4)),)),
 }
 per_problem = pytest.mark.parametrize("problem", PROBLEMS.values(), ids=PROBLEMS.keys())
 
@@ -136,7 +138,7 @@ def test_thresholds_out_of_reach(threshold: float, direction: float) -> None:
 
 def test_store_and_load_are_inverse() -> None:
     rng = np.random.default_rng(0)
-    for buffer in (image(5), image(37, "bit"), image(12, "bit", groups=3), image(5, order="nchw")):
+    for buffer in (image(5), image(37, BINARY), image(12, BINARY, groups=3), image(5, order="nchw")):
         stored = values(rng, buffer)
         assert stored.shape == buffer.storage_shape
         np.testing.assert_array_equal(reference.store(buffer, reference.load(buffer, stored)), stored)
@@ -154,5 +156,5 @@ def test_variants_by_cpu_name() -> None:
 
 
 def test_irreconcilable_packings_have_no_kernel() -> None:
-    stores = tuple(Step("store_bits", into=image(12, "bit", groups=g)) for g in (1, 2))
+    stores = tuple(Step("store_bits", into=image(12, BINARY, groups=g)) for g in (1, 2))
     assert not TARGET.variants(())[0].kernels(Map2d(image(12), stores))
