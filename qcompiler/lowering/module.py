@@ -131,7 +131,7 @@ class _VariantBuilder:
         ]
         arguments += [_argument(place_of(item), self.offsets) for item in (*work.writes, *work.temporaries)]
         arguments += [Argument("fault", 0)] if work.call.faults else []
-        return Call(symbol, "tvm", tuple(arguments), work.call.items)
+        return Call(symbol, work.call.kernel, tuple(arguments), work.call.items)
 
 
 def _argument(place: Location, offsets: dict[Slot, int]) -> Argument:
