@@ -30,6 +30,7 @@ from qcompiler.ir import oracle
 from qcompiler.ir.cutting import computed_names
 from qcompiler.ir.program import Program, StoredValue, TensorInfo
 from qcompiler.ir.samples import Sample
+from qcompiler.ir.view import dtype_of
 from qcompiler.ties import BOUND, Aligned, Ties, explained, relative_difference, wrong_elements
 
 Array = npt.NDArray[Any]
@@ -72,13 +73,19 @@ class Reference:
 
         Raises VerificationFailed where the front end changed the results of a file that onnxruntime can run.
         """
-        expected = self._original.outputs(inputs)
-        found = self._canonical.run(inputs)
-        if expected is None:
-            return found
-        if not _within_bound(found, expected):
-            _require("reading the model", self.values(inputs), expected)
+        expected = self.expected(inputs)
+        self.check(inputs, expected)
         return expected
+
+    def expected(self, inputs: Inputs) -> Values:
+        """Outputs of the file, or of what the front end made of it where onnxruntime cannot run the file."""
+        expected = self._original.outputs(inputs)
+        return self._canonical.run(inputs) if expected is None else expected
+
+    def check(self, inputs: Inputs, expected: Values) -> None:
+        """Raise VerificationFailed where the front end changed the outputs that the file gives."""
+        if self._original.runs and not _within_bound(self._canonical.run(inputs), expected):
+            _require("reading the model", self.values(inputs), expected)
 
     def values(self, inputs: Inputs) -> Values:
         """All values of the canonical graph by name, with ties decided as in the original file."""
@@ -92,6 +99,11 @@ class _Original:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._sessions: dict[tuple[str, ...] | None, oracle.Session | None] = {}
+
+    @property
+    def runs(self) -> bool:
+        """Whether onnxruntime has run the file, so far always."""
+        return self._sessions.get(None) is not None
 
     def outputs(self, inputs: Inputs) -> Values | None:
         """Outputs by name; None where onnxruntime does not run the file."""
@@ -265,28 +277,37 @@ class _Check:
         self._ties = Ties(final, stored)
         self._ties_of_aligned = Ties(final, stored, exact=True)
         outputs = [tensor.name for tensor in program.outputs]
-        wanted = list(dict.fromkeys([*outputs, *sorted(stored), *self._ties_of_aligned.sources]))
+        self._cast = _cast_to_integers(final)
+        wanted = list(dict.fromkeys([*outputs, *sorted(stored), *self._ties_of_aligned.sources, *self._cast]))
         self._final = oracle.Session(final, wanted)
         self._aligned = Aligned(final, wanted)
         self._finite: set[str] = set()
 
     def known(self, sample: Sample, *, needed: bool) -> _Known | None:
         """The reference on a sample; None where it says nothing, unless it is `needed`."""
+        special = not needed and sample.kind != GIVEN
         try:
-            known = self._evaluate(sample)
+            expected = self._reference.expected(sample.inputs)
+            if special and self._undefined(expected):
+                return None
+            self._reference.check(sample.inputs, expected)
+            known = self._evaluate(sample, expected)
         except (InvalidModel, UnsupportedModel):
-            if needed or sample.kind == GIVEN:
-                raise
-            return None
-        finite = {name for name, array in known.values.items() if _finite(array)}
-        # infinities of a network's own, as in masks, are in every sample
-        undefined = self._finite - finite
-        self._finite = finite if needed else self._finite
-        return None if undefined and not needed and sample.kind != GIVEN else known
+            if special:
+                return None
+            raise
+        if needed:
+            # infinities of a network's own, as in masks, are in every sample
+            self._finite = {name for name, array in known.values.items() if _finite(array)}
+        return None if special and self._undefined(known.values) else known
 
-    def _evaluate(self, sample: Sample) -> _Known:
+    def _undefined(self, values: Values) -> bool:
+        """Whether something became NaN, infinite, or too large for the integer that it is cast to."""
+        lost = any(name in self._finite and not _finite(array) for name, array in values.items())
+        return lost or any(name in values and not _within(values[name], kind) for name, kind in self._cast.items())
+
+    def _evaluate(self, sample: Sample, expected: Values) -> _Known:
         inputs = sample.inputs
-        expected = self._reference.outputs(inputs)
         values, ties = self._final.run(inputs), self._ties
         if not _within_bound(values, expected):
             values, ties = self._aligned.values(self._reference.values(inputs)), self._ties_of_aligned
@@ -329,6 +350,23 @@ class _Check:
 
 def _finite(array: Array) -> bool:
     return array.dtype.kind != "f" or bool(np.isfinite(array).all())
+
+
+def _cast_to_integers(model: ir.Model) -> dict[str, np.dtype[Any]]:
+    """Names of computed floats that are cast, and the integers that they become."""
+    casts = [node for node in model.graph if node.op_type == "Cast" and node.domain == ""]
+    operands = [(node.inputs[0], dtype_of(node.outputs[0])) for node in casts]
+    return {
+        str(value.name): kind
+        for value, kind in operands
+        if value is not None and value.producer() is not None and dtype_of(value).kind == "f" and kind.kind in "iu"
+    }
+
+
+def _within(array: Array, kind: np.dtype[Any]) -> bool:
+    """Whether integers of a kind hold all that is left of the numbers without their fractions."""
+    limits, whole = np.iinfo(kind), np.trunc(array)
+    return bool(((whole >= float(limits.min)) & (whole < float(limits.max) + 1)).all())
 
 
 def _within_bound(found: Inputs, expected: Inputs) -> bool:
