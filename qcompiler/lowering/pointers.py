@@ -7,19 +7,24 @@ no runtime that could allocate them.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import tvm
+import tvm_ffi
 from tvm import s_tir, tirx
+from tvm.ir.expr import TensorLoad
 
 from qcompiler.lowering.call import GenericCall
-from qcompiler.lowering.identities import with_identities
+from qcompiler.lowering.exact import exact
 from qcompiler.lowering.safety import hazard
 
 LANES = 16
+MAX_INLINED = 256
+"""Expressions that inlining may add to a loop: elementwise ops fit, a chain that reads each value many times grows
+exponentially."""
 
 
 def pointer_call(
@@ -71,15 +76,32 @@ def _schedule(function: Any) -> tuple[Any, bool]:
 
     Also says whether the outermost loop is spatial and covers everything, so that its iterations are independent.
     """
-    schedule = s_tir.Schedule(tvm.IRModule({"main": with_identities(function)}), error_render_level="none")
+    schedule = s_tir.Schedule(tvm.IRModule({"main": exact(function)}), error_render_level="none")
     for block in schedule.get_child_blocks(schedule.get_sblock("root")):
-        with contextlib.suppress(s_tir.ScheduleError):
-            schedule.compute_inline(block)
+        if _inlined_size(schedule, block) <= MAX_INLINED:
+            with contextlib.suppress(s_tir.ScheduleError):
+                schedule.compute_inline(block)
     blocks = schedule.get_child_blocks(schedule.get_sblock("root"))
     independent = len(blocks) == 1 and _spatial_first(schedule, blocks[0])
     for block in blocks:
         _vectorize(schedule, block)
     return schedule.mod["main"], independent
+
+
+def _inlined_size(schedule: Any, block: Any) -> int:
+    """Expressions that a producer would add to its consumers; each of their reads of it gets a copy."""
+    producer = schedule.get(block)
+    written = producer.writes[0].source
+    reads: list[Any] = []
+    for consumer in schedule.get_consumers(block):
+        _walk(schedule.get(consumer).body, TensorLoad, lambda load: reads.append(load.source))
+    expressions: list[Any] = []
+    _walk(producer.body, tvm.ir.Expr, expressions.append)
+    return len(expressions) * sum(bool(written.same_as(source)) for source in reads)
+
+
+def _walk(root: Any, kind: type, found: Callable[[Any], None]) -> None:
+    tvm_ffi.structural_walk(root, [(kind, found)])
 
 
 def _spatial_first(schedule: Any, block: Any) -> bool:
