@@ -220,9 +220,12 @@ def test_no_sign_of_zero_is_taken_for_another_in_many_networks(tmp_path, proto):
 def cancelled(draw):
     """A network whose last sign has an offset that is what its layer gives at one place of an input; and this input."""
     chain = Chain(draw(st.data()), draw(st.sampled_from([(2, 5), (1, 2, 4), (1, 2, 3, 4), (1, 3, 4, 4)])))
-    # means of whole images lie so close that rounding decides
-    before = ["sign", "codes", "pixels", "scale", "scaling", "arithmetic", "relu", "clip", "residual", "pool"]
-    for name in draw(st.lists(st.sampled_from(before), max_size=3)):
+    moved = ["scale", "relu", "clip", "residual", "pool"]
+    if draw(st.booleans()):
+        getattr(chain, draw(st.sampled_from(["sign", "codes", "pixels"])))()
+        # what is no code becomes so close by numbers that differ within a channel that rounding decides
+        moved += ["scaling", "arithmetic", "sign", "codes", "pixels"]
+    for name in draw(st.lists(st.sampled_from(moved), max_size=3)):
         getattr(chain, name)()
     chain.coarse_layer()
     for name in draw(st.lists(st.sampled_from(["scale", "scaling", "residual", "mean", "transpose"]), max_size=2)):
