@@ -35,7 +35,7 @@ def main() -> int:
     records = _read(log)
     print(table(records))
     _reduce(options, records, folder)
-    return int(any(record.kind not in ("equal", "refused") for record in records))
+    return int(any(record.kind not in judge.FINE for record in records))
 
 
 def table(records: list[Record]) -> str:

@@ -48,7 +48,7 @@ def networks_until_found(fault: Planted, target: str = "x86") -> tuple[int, str]
         case, variant = case_of(network), sweep.variant_of(sweep.digest_of(network), target)
         with fault():
             outcome = judge.judge(case, variant)
-        if outcome.kind not in ("equal", "refused") and judge.judge(case, variant).kind == "equal":
+        if outcome.kind not in judge.FINE and judge.judge(case, variant).kind == "equal":
             raise Found(f"{outcome.kind}: {outcome.reason}")
 
     for batch in count():
