@@ -3,7 +3,8 @@
 Step by step: the final graph runs in onnxruntime with every stored value as an output, the bundle runs one step at a
 time, and after each step what it stored is compared: codes exactly, floats within `BOUND` of the largest magnitude of
 the value. Where rounding errors alone decide a sign or a rounding (qcompiler/ties.py) or what a closed gate lets
-through (qcompiler/gates.py), the bundle may have taken the other side; such ties are counted and set to the reference's, so that what follows is compared on equal inputs.
+through (qcompiler/gates.py), the bundle may have taken the other side; such ties are counted and set to the
+reference's, so that what follows is compared on equal inputs.
 
 End to end: the outputs after all steps, with ties decided as in the original file, are always within `BOUND` of its
 outputs. Whole runs on one thread and on two give these outputs too, where no tie falls otherwise.
