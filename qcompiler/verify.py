@@ -101,6 +101,7 @@ class _Original:
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        self._file: onnx.ModelProto | None = None
         self._sessions: dict[tuple[str, ...] | None, oracle.Session | None] = {}
 
     @property
@@ -114,15 +115,18 @@ class _Original:
 
     def values(self, inputs: Inputs, names: Sequence[str]) -> Values | None:
         """Those of the named values that the file computes."""
-        model = onnx.load(self._path)
-        own = {name for node in model.graph.node for name in node.output}
+        own = {name for node in self._read().graph.node for name in node.output}
         return self._run(inputs, tuple(name for name in names if name in own))
+
+    def _read(self) -> onnx.ModelProto:
+        self._file = self._file or onnx.load(self._path)
+        return self._file
 
     def _run(self, inputs: Inputs, names: tuple[str, ...] | None) -> Values | None:
         try:
             if names not in self._sessions:
                 self._sessions[names] = None
-                self._sessions[names] = oracle.Session(onnx.load(self._path), names)
+                self._sessions[names] = oracle.Session(self._read(), names)
             session = self._sessions[names]
             return session.run(inputs) if session is not None else None
         except QCompilerError:

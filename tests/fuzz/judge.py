@@ -34,6 +34,10 @@ from tests.fuzz.samples import Sample
 BOUND = 1e-5
 NAME = "net"
 THREADS = (1, 2)
+VARIANTS = {
+    "x86": ("avx2", "baseline", "avx512vpopcntdq", "avx512bw"),
+    "arm": ("generic", "dotprod", "armv7", "cortex_a72"),
+}
 _SECONDS = 120
 _LONGEST = 110
 _NUMBERS = re.compile(r"\d+(\.\d+)?(e[+-]?\d+)?")
@@ -80,7 +84,8 @@ def judge_compile(case: Case, variant: str) -> Outcome:
 def _judge_compile(case: Case, variant: str) -> Outcome:
     with tempfile.TemporaryDirectory(prefix="qcompiler-fuzz-") as folder:
         try:
-            qcompiler.compile(_written(case, folder), mcpu=(variant,), output=Path(folder) / "out")
+            path, out = _written(case, folder), Path(folder) / "out"
+            qcompiler.compile(path, target_of(variant), mcpu=(variant,), output=out)
         except VerificationFailed as error:
             return Outcome("unverified", general(str(error)), str(error))
         except (UnsupportedModel, InvalidModel) as error:
@@ -132,11 +137,16 @@ def _expected(case: Case) -> list[Sample]:
 def _compile(path: Path, variant: str) -> IsolatedBundle:
     graph = canonicalize(path, {})
     run_passes(graph, passes.DEFAULT)
-    return library.isolated_bundle(lower(graph, "x86", _variants(variant), NAME), path.parent)
+    return library.isolated_bundle(lower(graph, target_of(variant), _variants(variant), NAME), path.parent)
+
+
+def target_of(variant: str) -> str:
+    """The target that has a variant."""
+    return next(target for target, names in VARIANTS.items() if variant in names)
 
 
 def _variants(name: str) -> list[Variant]:
-    return [variant for variant in targets.get("x86").variants(()) if variant.name == name]
+    return list(targets.get(target_of(name)).variants((name,)))
 
 
 def _run(bundle: IsolatedBundle, case: Case, expected: list[Sample]) -> Outcome:
@@ -194,7 +204,7 @@ def _stage(path: Path, variant: str, differs: Callable[[ir.Model], bool], given:
 
 def _step(path: Path, variant: str, final: ir.Model, source: ir.Model, given: Sequence[Sample]) -> str:
     """What the verification of a compile says of the program."""
-    program = lower(final, "x86", _variants(variant), NAME)
+    program = lower(final, target_of(variant), _variants(variant), NAME)
     stacked = {name: np.concatenate([sample[name] for sample in given]) for name in given[0]}
     try:
         with library.isolated_bundle(program, path.parent) as bundle:
