@@ -21,7 +21,7 @@ _FLOATS = ("float32", "float64")
 
 
 def exact(function: Any) -> Any:
-    """The PrimFunc with reductions that start from ONNX's values, bounds first, and floats subtracted as `a + (-1) * b`.
+    """The PrimFunc with ONNX's initial values of reductions, bounds first, and floats subtracted as `a + (-1) * b`.
 
     Multiplication by -1 is exact, and the code generator makes one subtraction of it again.
     """
