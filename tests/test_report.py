@@ -30,8 +30,8 @@ def test_the_report_counts_layers_and_says_why(tmp_path: Path) -> None:
 
 def test_the_report_tells_whose_kernel_it_is(tmp_path: Path) -> None:
     """Standard operators have kernels of this project (and copies are some), or TVM's."""
-    nodes = "y = Gather (x, i) z = Exp (x) c = Identity (x)"
-    text = graph_text(nodes, "float[4] x, int64[2] i", "float[2] y, float[4] z")
+    body = "y = Gather (x, i) z = Exp (x) c = Identity (x)"
+    text = graph_text(body, "float[4] x, int64[2] i", "float[2] y, float[4] z")
     model = onnx.parser.parse_model(text)
     model.graph.output.append(onnx.helper.make_tensor_value_info("c", onnx.TensorProto.FLOAT, [4]))
     bundle = qcompiler.compile(write(tmp_path, model), output=tmp_path / "out", mcpu=("baseline",), verify=False)
