@@ -1,6 +1,7 @@
 """Numbers that a value takes with positive probability, per channel: points, and progressions base + i * unit.
 
-A point is followed through elementwise ops in float32, as the reference computes it. Sums of progressions are
+A point is followed through elementwise ops in float32, as the reference computes it; a progression nominally, and what
+the reference rounds on the way is bounded by the largest number there (`size`). Sums of two progressions are
 progressions again where their units have a ratio of small integers; otherwise they are dense, and a given number is hit
 by chance only. What one integer sum gives through a chain of monotone ops is not approximated but searched (`lattice`).
 """
@@ -16,48 +17,47 @@ import onnx_ir as ir
 
 from qcompiler.passes.elementwise import FloatArray, Step
 from qcompiler.passes.ranges import Lattice
+from qcompiler.passes.sums import ROUNDING, slack_of
 from qcompiler.passes.thresholds import attains_zero, finite_at_ends
 
 DoubleArray = npt.NDArray[np.float64]
+BoolArray = npt.NDArray[np.bool_]
 
 _MOST = 16
 _LARGEST_DIVISOR = 16
 _LARGEST_INTEGER = 256
 _PRECISION = 2.0**-21
 _FARTHEST = 2.0**20
-_GRAIN = 2.0**-16
+_PIXEL = 1 / 256
 
 
 @dataclass(frozen=True)
 class Progression:
-    """base + i * unit for all integers i; float32 and float64 scalars or one per channel [C].
+    """base + i * unit for all integers i; float64 scalars or one per channel [C], as all three numbers are.
 
-    unit 0 makes a point. base is NaN in channels without any.
+    unit 0 makes a point. base is NaN in channels without any. size: the largest number that was rounded on the way.
     """
 
-    base: FloatArray
+    base: DoubleArray
     unit: DoubleArray
+    size: DoubleArray
 
     @property
     def has_zero(self) -> bool:
-        """True if 0 is among them in some channel, up to the rounding of the base."""
+        """True if 0 is among them in some channel, up to rounding."""
         with np.errstate(divide="ignore", invalid="ignore"):
-            index = self.base.astype(np.float64) / self.unit
-            near = np.abs(index - np.rint(index)) <= _PRECISION * np.maximum(1, np.abs(index))
-            hit = np.where(self.unit == 0, self.base == 0, near & (np.abs(index) < _FARTHEST))
+            index = self.base / self.unit
+            near = np.abs(index - np.rint(index)) <= slack_of(np.maximum(self.size, np.abs(self.base)) / self.unit)
+        hit = np.where(self.unit == 0, np.abs(self.base) <= self.size * ROUNDING, near)
         return bool(hit.any())
-
-    @property
-    def coarse(self) -> bool:
-        """True if they lie on a coarse grid of binary fractions."""
-        return _on_grid(self.base) and _on_grid(self.unit)
 
 
 @dataclass(frozen=True)
 class Atoms:
-    """anything: any number may be an atom. lattice: all that `steps` make of the integer sums of `origin`.
+    """anything: any number may be an atom; the progressions are then those that are likely, if any are.
 
-    axis: the negative channel axis of the arrays that are no scalars.
+    lattice: all that `steps` make of the integer sums of `origin`, each of them within `slack`. axis: the negative
+    channel axis of the arrays that are no scalars.
     """
 
     anything: bool = False
@@ -65,7 +65,7 @@ class Atoms:
     lattice: Lattice | None = None
     steps: tuple[Step, ...] = ()
     origin: ir.Node | None = None
-    exact: bool = True
+    slack: FloatArray | float = 0.0
     axis: int = -1
 
     @property
@@ -77,13 +77,13 @@ class Atoms:
     def zero(self) -> bool:
         """True if 0 may be among them."""
         if self.lattice is not None:
-            return not finite_at_ends(self.steps, self.lattice) or bool(attains_zero(self.steps, self.lattice).any())
+            return not finite_at_ends(self.steps, self.lattice) or bool(self.zero_channels().any())
         return self.anything or any(progression.has_zero for progression in self.progressions)
 
-    @property
-    def coarse(self) -> bool:
-        """True if they lie on a coarse grid of binary fractions."""
-        return self.anything or all(progression.coarse for progression in self.pieces)
+    def zero_channels(self) -> BoolArray:
+        """Where the lattice reaches 0; bool [C]."""
+        assert self.lattice is not None
+        return attains_zero(self.steps, self.lattice, self.slack)
 
     @property
     def by_channel(self) -> bool:
@@ -95,8 +95,9 @@ class Atoms:
         """The progressions, or those that hold all that the steps make of the lattice."""
         if self.lattice is None:
             return self.progressions
-        low = self.lattice.low.astype(np.float32)
-        found = [Progression(low, np.where(self.lattice.count > 1, self.lattice.step, 0).astype(np.float64))]
+        low, high = self.lattice.low.astype(np.float64), self.lattice.high.astype(np.float64)
+        unit = np.where(self.lattice.count > 1, self.lattice.step, 0).astype(np.float64)
+        found = [Progression(low, unit, np.maximum(np.abs(low), np.abs(high)))]
         for step in self.steps:
             found = [after for piece in found for after in _advanced(step, piece)]
         return tuple(found)
@@ -104,11 +105,13 @@ class Atoms:
 
 ANYTHING = Atoms(anything=True)
 CONTINUOUS = Atoms()
+INTEGERS = Atoms(progressions=(Progression(np.zeros(()), np.ones(()), np.zeros(())),))
+PIXELS = Atoms(anything=True, progressions=(Progression(np.zeros(()), np.asarray(_PIXEL), np.ones(())),))
 
 
 def point(number: npt.ArrayLike) -> Progression:
     """Atoms at `number`, a scalar or [C]."""
-    return Progression(np.asarray(number, np.float32), np.zeros(()))
+    return Progression(np.asarray(number, np.float64), np.zeros(()), np.zeros(()))
 
 
 def limited(pieces: list[Progression], axis: int) -> Atoms:
@@ -120,7 +123,7 @@ def limited(pieces: list[Progression], axis: int) -> Atoms:
 def _key(piece: Progression) -> tuple[tuple[float | None, ...], ...]:
     """Equal for equal progressions; NaN as None, and one number for a channel axis of equal ones."""
     parts = []
-    for part in (piece.base, piece.unit):
+    for part in (piece.base, piece.unit, piece.size):
         numbers = tuple(None if np.isnan(number) else float(number) for number in part.reshape(-1))
         parts.append(numbers[:1] if len(set(numbers)) == 1 else numbers)
     return tuple(parts)
@@ -137,7 +140,10 @@ def union(parts: Iterable[Atoms]) -> Atoms:
 def after_step(step: Step, atoms: Atoms, axis: int) -> Atoms:
     """The atoms behind an elementwise op, whose constants lie along `axis`."""
     if atoms.anything:
-        return limited([point(0)], axis) if step.op == "Mul" and not step.constants[0].any() else ANYTHING
+        if step.op == "Mul" and not step.constants[0].any():
+            return limited([point(0)], axis)
+        likely = limited([after for piece in atoms.progressions for after in _advanced(step, piece)], axis)
+        return replace(likely, anything=True)
     if atoms.lattice is not None:
         channels = max([atoms.lattice.low.size, *(constant.size for constant in step.constants)])
         return replace(atoms, lattice=atoms.lattice.over(channels), steps=(*atoms.steps, step), axis=axis)
@@ -148,15 +154,23 @@ def after_step(step: Step, atoms: Atoms, axis: int) -> Atoms:
 def _advanced(step: Step, piece: Progression) -> list[Progression]:
     """What an op makes of one progression; bounds, which cut it short, are lumps of their own."""
     if not piece.unit.any():
-        return [Progression(step(piece.base), piece.unit)]
+        moved = step(piece.base.astype(np.float32)).astype(np.float64)
+        return [Progression(moved, piece.unit, np.where(piece.size == 0, 0, np.maximum(piece.size, np.abs(moved))))]
     if step.op in ("Relu", "Clip", "Max", "Min"):
         return [piece, *_lumps(step)]
     if step.op in ("PRelu", "LeakyRelu"):
-        slope = step.constants[0]
-        return [piece, Progression((piece.base * slope).astype(np.float32), piece.unit * np.abs(slope))]
-    factor = {"Mul": 1.0, "Div": -1.0}.get(step.op)
-    unit = piece.unit if factor is None else piece.unit * np.abs(step.constants[0].astype(np.float64)) ** factor
-    return [Progression(step(piece.base), unit)]
+        return [piece, scaled(piece, step.constants[0].astype(np.float64))]
+    if step.op in ("Mul", "Div"):
+        constant = step.constants[0].astype(np.float64)
+        return [scaled(piece, constant if step.op == "Mul" else 1 / constant)]
+    base = step.exactly(piece.base)
+    return [Progression(base, piece.unit, np.maximum(piece.size + np.abs(piece.base), np.abs(base)))]
+
+
+def scaled(piece: Progression, factor: DoubleArray) -> Progression:
+    """What a multiplication makes of a progression."""
+    size = np.maximum(piece.size, np.abs(piece.base)) * np.abs(factor)
+    return Progression(piece.base * factor, piece.unit * np.abs(factor), size)
 
 
 def _lumps(step: Step) -> list[Progression]:
@@ -175,7 +189,7 @@ def sum_of(a: Atoms, b: Atoms, op: str) -> Atoms:
     if a.none or b.none:
         return CONTINUOUS
     if a.anything or b.anything:
-        return ANYTHING if (a.zero and b.zero) or (a.coarse and b.coarse) else CONTINUOUS
+        return ANYTHING
     if a.by_channel and b.by_channel and a.axis != b.axis:
         return ANYTHING
     return limited([_sum(p, q, op) for p in a.pieces for q in b.pieces], a.axis if a.by_channel else b.axis)
@@ -183,11 +197,13 @@ def sum_of(a: Atoms, b: Atoms, op: str) -> Atoms:
 
 def _sum(p: Progression, q: Progression, op: str) -> Progression:
     base = np.asarray(p.base + q.base if op == "Add" else p.base - q.base)
-    unit = np.where(p.unit == 0, q.unit, np.where(q.unit == 0, p.unit, _common(p.unit, q.unit)))
-    return Progression(np.where(np.isnan(unit), np.float32(np.nan), base).astype(np.float32), unit)
+    unit = common(p.unit, q.unit)
+    size = np.maximum(p.size, np.abs(p.base)) + np.maximum(q.size, np.abs(q.base))
+    known = ~np.isnan(unit)
+    return Progression(np.where(known, base, np.nan), np.where(known, unit, 0), size)
 
 
-def _common(a: DoubleArray, b: DoubleArray) -> DoubleArray:
+def common(a: DoubleArray, b: DoubleArray) -> DoubleArray:
     """The greatest number that divides both units, NaN where their ratio is none of small integers."""
     small, large = np.minimum(a, b), np.maximum(a, b)
     unit = np.full_like(small + large, np.nan)
@@ -198,27 +214,13 @@ def _common(a: DoubleArray, b: DoubleArray) -> DoubleArray:
             tolerance = np.where(ratio <= _LARGEST_INTEGER, _PRECISION * ratio, 0)
             near = np.abs(ratio - np.rint(ratio)) <= tolerance
         unit = np.where(near & (ratio < _FARTHEST), small / parts, unit)
-    return unit
+    return np.where(small == 0, large, unit)
 
 
 def mean_of(atoms: Atoms, count: int, axis: int) -> Atoms:
     """The atoms of means of `count` such values."""
     pieces = atoms.pieces
-    if atoms.anything or len(pieces) > 1:
-        return ANYTHING if atoms.zero or atoms.coarse else CONTINUOUS
-    return limited([Progression(piece.base, piece.unit / count) for piece in pieces], axis)
-
-
-def _on_grid(numbers: npt.NDArray[np.floating]) -> bool:
-    scaled = np.asarray(numbers[~np.isnan(numbers)], dtype=np.float64) / _GRAIN
-    return bool((scaled == np.rint(scaled)).all())
-
-
-def grain_of(atoms: Atoms) -> float:
-    """A binary fraction of which all atoms are multiples, where they are coarse: whole pixels over 256 for anything."""
-    if atoms.anything:
-        return 1 / 256
-    numbers = [part.astype(np.float64).reshape(-1) for piece in atoms.pieces for part in (piece.base, piece.unit)]
-    flat = np.concatenate(numbers) if numbers else np.zeros(1)
-    whole = np.rint(flat[~np.isnan(flat)] / _GRAIN).astype(np.int64)
-    return float(np.gcd.reduce(np.abs(whole), initial=0) * _GRAIN) or 1.0
+    if len(pieces) > 1:
+        return ANYTHING
+    means = [Progression(p.base, p.unit / count, np.maximum(p.size, np.abs(p.base))) for p in pieces]
+    return replace(limited(means, axis), anything=atoms.anything)

@@ -40,17 +40,22 @@ class Step:
         with np.errstate(all="ignore"):
             return np.asarray(self._apply(x), dtype=np.float32)
 
-    def _apply(self, x: FloatArray) -> FloatArray:
+    def exactly(self, x: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+        """x: float64 [..., C]; result: float64 [..., C], without float32's rounding."""
+        with np.errstate(all="ignore"):
+            return np.asarray(self._apply(x), dtype=np.float64)
+
+    def _apply(self, x: npt.NDArray[Any]) -> npt.NDArray[Any]:
         match self.op:
             case "Relu":
-                return np.maximum(x, np.float32(0))
+                return np.asarray(np.maximum(x, np.float32(0)))
             case "Neg":
-                return -x
+                return np.asarray(-x)
             case "Identity":
                 return x
             case "Clip":
                 low, high = self.constants
-                return np.minimum(np.maximum(x, low), high)
+                return np.asarray(np.minimum(np.maximum(x, low), high))
             case "LeakyRelu" | "PRelu":
                 return np.where(x < 0, x * self.constants[0], x)
         left, right = (self.constants[0], x) if self.swapped else (x, self.constants[0])

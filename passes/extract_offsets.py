@@ -18,7 +18,8 @@ import numpy.typing as npt
 import onnx_ir as ir
 
 from qcompiler.ir.provenance import NOTE, REASON
-from qcompiler.ir.view import constant_of, integer, ints
+from qcompiler.ir.view import constant_of, integer
+from qcompiler.passes.borders import layer_of_constant
 from qcompiler.passes.editing import insert, is_op, remove_dead, replace, static_shape
 from qcompiler.passes.extract_scales import signs_and_scales
 from qcompiler.passes.levels import levels_of
@@ -141,23 +142,7 @@ def _shifted(value: ir.Value) -> _Shifted:
 
 def _of_constant(node: ir.Node, offset: float, weights: FloatArray) -> FloatArray:
     """What the layer makes of activations that are all `offset`: [O] for MatMul, else [1, O, 1, 1] or [1, O, H, W]."""
-    wide = weights.astype(np.float64)
-    if node.op_type == "MatMul":
-        return np.asarray(offset * wide.sum(0), np.float32)
-    rows, columns = (_inside(node, axis) for axis in (0, 1))
-    total = offset * np.einsum("okl,yk,xl->oyx", wide.sum(1), rows, columns)
-    if rows.all() and columns.all():
-        total = total[:, :1, :1]
-    return np.asarray(total[None], np.float32)
-
-
-def _inside(node: ir.Node, axis: int) -> npt.NDArray[np.float64]:
-    """Whether each tap of each window lies in the image, and not in its border. [outputs, taps] of 0 and 1."""
-    extent, outputs = ((static_shape(value) or ())[2 + axis] for value in (node.inputs[0], node.outputs[0]))
-    taps = ints(node, "kernel_shape", ())[axis]
-    stride, dilation = (ints(node, name, (1, 1))[axis] for name in ("strides", "dilations"))
-    places = np.arange(outputs)[:, None] * stride + np.arange(taps) * dilation - ints(node, "pads", (0,) * 4)[axis]
-    return ((places >= 0) & (places < extent)).astype(np.float64)
+    return (offset * layer_of_constant(node, weights)).astype(np.float32)
 
 
 def _rewrite(node: ir.Node, shifted: _Shifted, centred: FloatArray, mean: FloatArray, constant: FloatArray) -> None:

@@ -17,7 +17,7 @@ from qcompiler.ir.view import number
 from qcompiler.passes.editing import insert, is_quantized_op, replace, static_shape
 from qcompiler.passes.ranges import IntegerRanges
 from qcompiler.passes.result import PassResult, Refusal
-from qcompiler.passes.thresholds import attains_zero, finite_at_ends
+from qcompiler.passes.thresholds import finite_at_ends
 from qcompiler.passes.zero_mass import ZeroMass
 
 _BY_ROUNDING = "sign(0) = 0 is taken as +1: 0 is reached only by rounding of real numbers"
@@ -61,9 +61,9 @@ def _decide(node: ir.Node, mass: ZeroMass) -> tuple[str, str]:
     source = node.inputs[0]
     atoms = mass.atoms(source)
     if atoms.lattice is not None and finite_at_ends(atoms.steps, atoms.lattice):
-        attained = attains_zero(atoms.steps, atoms.lattice)
+        attained = atoms.zero_channels()
         if not attained.any():
-            return "", "" if atoms.exact else _BY_ROUNDING
+            return "", _BY_ROUNDING if np.any(atoms.slack) else ""
         channels = np.flatnonzero(attained)
         return (
             f"sign(0) = 0 is attained: the sums of {label(atoms.origin)} reach 0 in {len(channels)} of "

@@ -5,7 +5,8 @@ With an activation among low + i * step, every product of a weight w is among w 
 border, a Relu), g divides all w * low as well. float32 numbers are integers over one power of two, so g is found in
 integers. If all partial sums stay below 2**24 in that unit, the reference rounds nothing and the result is exact.
 Otherwise it is nominal: where weights are integers of few bits times any scale, the reference's sums lie at roundings
-of these numbers; and weights that are no such integers have sums that coincide with no given number but by chance.
+of these numbers, within `slack`; and weights that are no such integers have sums that coincide with no given number but
+by chance.
 """
 
 from __future__ import annotations
@@ -25,21 +26,26 @@ BoolArray = npt.NDArray[np.bool_]
 
 _WIDEST = 2**8
 _PRECISION = 1e-5
+ROUNDING = 2.0**-22
+_LARGEST_SLACK = 2.0**-10
 _LARGEST_INTEGER = 2.0**52
 
 
 @dataclass(frozen=True)
 class Sums:
-    """Sums are among scale[o] * lattice of channel o.
+    """Sums are among scale[o] * (lattice ± slack) of channel o.
 
-    scale: float32 [O]. known: bool [O], False where weights lie on no grid (the lattice there is {1}, without meaning).
-    exact: no float32 rounding on the way.
+    scale: float32 [O]. slack: float32 [O], what the reference's rounding may add; 0 where it does not round.
     """
 
     lattice: Lattice
     scale: npt.NDArray[np.float32]
-    known: BoolArray
-    exact: bool
+    slack: npt.NDArray[np.float32]
+
+    @property
+    def exact(self) -> bool:
+        """True if nothing is rounded on the way."""
+        return not self.slack.any()
 
 
 def columns_of(node: ir.Node, weights: npt.NDArray[np.generic]) -> DoubleArray:
@@ -65,30 +71,38 @@ def grains(columns: DoubleArray) -> tuple[DoubleArray, BoolArray]:
 
 
 def sums_of(node: ir.Node, levels: Levels) -> Sums | None:
-    """What Conv, MatMul and their binary forms without a bias give for these activations; None without weights."""
+    """What Conv, MatMul and their binary forms without a bias give for these activations; None if on no grid."""
     weights = constant_of(node.inputs[1])
     if weights is None or weights.dtype != np.float32 or weights.size == 0:
         return None
-    lows, steps, highs = (columns_of(node, weights * _aligned(node, part, weights)) for part in _parts(levels))
-    zeros = levels.zeros or _pads_zero(node)
+    lows, steps, highs = (columns_of(node, weights * aligned(node, part, weights)) for part in _parts(levels))
+    zeros = levels.zeros or pads_zero(node)
     unit, whole = _integers(np.concatenate([lows, steps], axis=1))
     largest = np.maximum(np.abs(lows), np.abs(highs)).sum(1).max(0)
     exact = largest < EXACT * unit
     if not exact.all():
         unit, whole = _coarser(np.concatenate([lows, steps], axis=1), unit, whole, exact)
-    known = exact | (np.abs(whole).max((0, 1)) < _WIDEST**2) & (largest < EXACT * unit)
-    whole = np.where(known, whole, 0)
+    if not (exact | (np.abs(whole).max((0, 1)) < _WIDEST**2) & (largest < EXACT * unit)).all():
+        return None
+    slack = np.where(exact, 0, slack_of(largest / unit)).astype(np.float32)
     count = np.rint((highs - lows) / np.where(steps == 0, 1, steps))
     low, step, reach = _lattices(whole, count * (steps != 0), zeros)
-    lattice = Lattice(np.where(known, low, 1), step, np.where(known, reach // step + 1, 1))
-    return Sums(lattice, unit.astype(np.float32), known, bool(exact.all()))
+    return Sums(Lattice(low, step, reach // step + 1), unit.astype(np.float32), slack)
+
+
+def slack_of(size: DoubleArray) -> DoubleArray:
+    """How far from a multiple of its unit a rounded sum may lie, for numbers up to `size`; all in this unit.
+
+    Where rounding reaches a thousandth of the unit, it alone decides whether a given number is hit.
+    """
+    return np.minimum(size * ROUNDING, _LARGEST_SLACK)
 
 
 def _parts(levels: Levels) -> tuple[DoubleArray, DoubleArray, DoubleArray]:
     return levels.low, np.where(levels.low == levels.high, 0, levels.step), levels.high
 
 
-def _aligned(node: ir.Node, part: DoubleArray, weights: npt.NDArray[np.generic]) -> DoubleArray:
+def aligned(node: ir.Node, part: DoubleArray, weights: npt.NDArray[np.generic]) -> DoubleArray:
     """Numbers per input channel in the shape in which they multiply the weights."""
     if not part.ndim:
         return part
@@ -99,7 +113,8 @@ def _aligned(node: ir.Node, part: DoubleArray, weights: npt.NDArray[np.generic])
     return rows.reshape(*rows.shape, *(1,) * (weights.ndim - 2))
 
 
-def _pads_zero(node: ir.Node) -> bool:
+def pads_zero(node: ir.Node) -> bool:
+    """True if zeros that surround the image are among the activations."""
     if "Conv" not in node.op_type or (is_quantized_op(node, "BinaryConv") and number(node, "pad_value", 0.0) != 0):
         return False
     return text(node, "auto_pad", "NOTSET") not in ("NOTSET", "VALID") or any(ints(node, "pads", ()))

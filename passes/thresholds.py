@@ -50,11 +50,13 @@ def finite_at_ends(steps: tuple[Step, ...], lattice: Lattice) -> bool:
     return True
 
 
-def find_sign_change(steps: tuple[Step, ...], lattice: Lattice, zero: float) -> SignChange:
-    """The integer threshold of binarize(chain(acc)) over the lattice. zero: the code of 0, -1 or +1."""
+def find_sign_change(
+    steps: tuple[Step, ...], lattice: Lattice, zero: float, shift: FloatArray | float = 0.0
+) -> SignChange:
+    """The integer threshold of binarize(chain(acc + shift)) over the lattice. zero: the code of 0, -1 or +1."""
 
     def positive(index: IntArray) -> BoolArray:
-        x = run_chain(steps, lattice.at(index))
+        x = run_chain(steps, np.asarray(lattice.at(index) + shift, np.float32))
         signs: BoolArray = np.greater_equal(x, 0) if zero > 0 else np.greater(x, 0)
         return np.broadcast_to(signs, index.shape)
 
@@ -68,10 +70,13 @@ def find_sign_change(steps: tuple[Step, ...], lattice: Lattice, zero: float) -> 
     return SignChange(threshold.astype(np.float32), direction.astype(np.float32))
 
 
-def attains_zero(steps: tuple[Step, ...], lattice: Lattice) -> BoolArray:
-    """Per channel, whether the chain is exactly 0 at some integer of the lattice. bool [C]."""
-    nonnegative = find_sign_change(steps, lattice, 1.0)
-    positive = find_sign_change(steps, lattice, -1.0)
-    moved: BoolArray = nonnegative.threshold != positive.threshold
-    turned: BoolArray = nonnegative.direction != positive.direction
-    return np.logical_or(moved, turned)
+def attains_zero(steps: tuple[Step, ...], lattice: Lattice, slack: FloatArray | float = 0.0) -> BoolArray:
+    """Per channel, whether the chain is 0 at some integer of the lattice, or between it and `slack` [C]. bool [C]."""
+    attained = np.zeros(1, np.bool_)
+    for shift in (slack, -slack) if np.any(slack) else (0.0,):
+        nonnegative = find_sign_change(steps, lattice, 1.0, shift)
+        positive = find_sign_change(steps, lattice, -1.0, -shift)
+        moved: BoolArray = nonnegative.threshold != positive.threshold
+        turned: BoolArray = nonnegative.direction != positive.direction
+        attained = attained | moved | turned
+    return attained

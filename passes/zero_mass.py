@@ -5,15 +5,15 @@ reference itself does not define. Some ops put a lump of probability on single n
 bounds, a zero factor on 0, sums over codes on all they reach, graph inputs (images!) on anything. These lumps, called
 atoms, are followed through the graph per channel.
 
-Graph inputs are taken as multiples of 1/256 once a layer of coarse weights (quarters, a few bits times a scale) sums
-them up: such sums reach 0, and trained offsets behind them move it away. Sums with trained weights reach 0 only where
-the whole window is 0.
+Graph inputs are taken as multiples of 1/256 (and of what scales and offsets make of that) once a layer of coarse
+weights sums them up, see products.py: such sums reach 0, and trained offsets behind them move it away. Of all else that
+is not followed, such sums can be any number.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import onnx_ir as ir
@@ -22,10 +22,11 @@ from qcompiler.ir.view import constant_of, ints, text
 from qcompiler.passes.atoms import (
     ANYTHING,
     CONTINUOUS,
+    INTEGERS,
+    PIXELS,
     Atoms,
     Progression,
     after_step,
-    grain_of,
     limited,
     mean_of,
     point,
@@ -34,12 +35,14 @@ from qcompiler.passes.atoms import (
 )
 from qcompiler.passes.editing import is_op, is_quantized_op, static_shape
 from qcompiler.passes.elementwise import VARIES, Step, step_of
-from qcompiler.passes.levels import levels_of
+from qcompiler.passes.levels import Levels, levels_of
 from qcompiler.passes.moves import keeps_channels, moves_elements
+from qcompiler.passes.products import product_of
 from qcompiler.passes.ranges import IntegerRanges
-from qcompiler.passes.sums import Sums, columns_of, grains, sums_of
+from qcompiler.passes.sums import sums_of
 
 _MOST_PLACES = 16
+_WHOLE = ("Round", "Floor", "Ceil", "Sign")
 _MEANS = ("AveragePool", "GlobalAveragePool", "ReduceMean")
 
 
@@ -58,15 +61,19 @@ class ZeroMass:
 
     def _compute(self, value: ir.Value) -> Atoms:
         node = value.producer()
-        if node is None or not node.inputs or node.inputs[0] is None:
+        if node is None:
+            return PIXELS
+        if not node.inputs or node.inputs[0] is None:
             return ANYTHING
         if is_op(node, "Conv", "MatMul") or is_quantized_op(node, "BinaryConv", "BinaryMatMul"):
             return self._product(node)
         run_time = [i for i in node.inputs if i is not None and constant_of(i) is None]
         if len(run_time) == 1 and not isinstance(stepped := self._stepped(node, run_time[0]), str):
             return stepped
-        if self.ranges.codes(value) is not None:
-            return ANYTHING
+        if (levels := levels_of(value, -1, self.ranges)) is not None:
+            return _of_levels(levels, -1)
+        if is_op(node, *_WHOLE):
+            return INTEGERS
         if moves_elements(node) or is_op(node, "Pad"):
             return _moved(node, self.atoms(node.inputs[0]))
         if is_op(node, *_MEANS):
@@ -76,7 +83,8 @@ class ZeroMass:
         if len(run_time) == 2 and is_op(node, "Add", "Sub"):
             return sum_of(self.atoms(run_time[0]), self.atoms(run_time[1]), node.op_type)
         if len(run_time) == 2 and is_op(node, "Mul"):
-            return ANYTHING if any(self.atoms(i).zero for i in run_time) else CONTINUOUS
+            factors = [self.atoms(i) for i in run_time]
+            return CONTINUOUS if any(a.none for a in factors) and not any(a.zero for a in factors) else ANYTHING
         return ANYTHING
 
     def _stepped(self, node: ir.Node, x: ir.Value) -> Atoms | str:
@@ -95,32 +103,22 @@ class ZeroMass:
         weights = constant_of(node.inputs[1])
         if weights is None or (len(node.inputs) > 2 and node.inputs[2] is not None):
             return ANYTHING
-        axis = _channels_of(node, node.outputs[0])
-        levels = levels_of(node.inputs[0], _channels_of(node, node.inputs[0]), self.ranges)
+        axis, reads = _channels_of(node, node.outputs[0]), _channels_of(node, node.inputs[0])
+        levels = levels_of(node.inputs[0], reads, self.ranges)
         sums = None if levels is None else sums_of(node, levels)
-        if sums is None:
-            return self._product_of_unknown(node, axis)
-        assert levels is not None
-        scaled = Step(node, "Mul", (sums.scale,))
-        if sums.known.all():
-            return Atoms(lattice=sums.lattice, steps=(scaled,), origin=node, exact=sums.exact, axis=axis)
-        blank = point(np.where(sums.known | np.bool_(not levels.has_zero), np.float32(np.nan), np.float32(0)))
-        return limited([_progression(sums), blank], axis)
+        if sums is not None:
+            scale = Step(node, "Mul", (sums.scale,))
+            return Atoms(lattice=sums.lattice, steps=(scale,), origin=node, slack=sums.slack, axis=axis)
+        source = self.atoms(node.inputs[0]) if levels is None else _of_levels(levels, reads)
+        has_zero = source.zero if levels is None else levels.has_zero
+        pieces = product_of(node, weights, source, reads, has_zero)
+        return ANYTHING if pieces is None else limited(pieces, axis)
 
-    def _product_of_unknown(self, node: ir.Node, axis: int) -> Atoms:
-        """Coarse weights give multiples of a coarse unit; trained ones give 0 only where all they weigh is 0."""
-        weights, source = constant_of(node.inputs[1]), self.atoms(node.inputs[0])
-        assert weights is not None
-        columns = columns_of(node, weights)
-        unit, coarse = grains(columns)
-        dead = ~columns.any(axis=(0, 1))
-        blank = ~columns.any(axis=1).all(axis=0) | np.bool_(source.zero)
-        if source.coarse and not source.none:
-            base = np.where(coarse, np.float32(0), np.float32(np.nan))
-            multiples = Progression(base, np.where(coarse & ~dead, unit * grain_of(source), 0))
-            return limited([multiples, point(np.where(blank & ~coarse, np.float32(0), np.float32(np.nan)))], axis)
-        lumps = blank | (coarse & np.bool_(not source.none))
-        return limited([point(np.where(lumps, np.float32(0), np.float32(np.nan)))], axis)
+
+def _of_levels(levels: Levels, axis: int) -> Atoms:
+    size = np.maximum(np.abs(levels.low), np.abs(levels.high))
+    unit = np.where(levels.low == levels.high, 0, levels.step)
+    return limited([Progression(levels.low, unit, size), *([point(0)] if levels.zeros else [])], axis)
 
 
 def _by_place(node: ir.Node, x: ir.Value, atoms: Atoms) -> Atoms:
@@ -142,23 +140,18 @@ def _channels_of(node: ir.Node, value: ir.Value) -> int:
     return 1 - len(static_shape(value) or (0, 0, 0, 0)) if "Conv" in node.op_type else -1
 
 
-def _progression(sums: Sums) -> Progression:
-    base = np.where(sums.known, sums.lattice.low * sums.scale, np.nan).astype(np.float32)
-    return Progression(base, np.where(sums.known, sums.lattice.step * sums.scale.astype(np.float64), 0))
-
-
 def _moved(node: ir.Node, inner: Atoms) -> Atoms:
     if is_op(node, "Pad"):
         return _padded(node, inner)
-    if inner.none or inner.anything or keeps_channels(node, inner.axis):
+    if not inner.by_channel or keeps_channels(node, inner.axis):
         return inner
     axis = _moved_axis(node, inner.axis)
     if axis is not None:
-        return Atoms(False, inner.progressions, inner.lattice, inner.steps, inner.origin, inner.exact, axis)
-    if any(piece.unit.any() and inner.by_channel for piece in inner.pieces):
+        return replace(inner, axis=axis)
+    if inner.anything or any(piece.unit.any() for piece in inner.pieces):
         return ANYTHING
     numbers = {float(number) for piece in inner.pieces for number in np.unique(piece.base[~np.isnan(piece.base)])}
-    return limited([point(number) for number in sorted(numbers)], -1) if inner.by_channel else inner
+    return limited([point(number) for number in sorted(numbers)], -1)
 
 
 def _padded(node: ir.Node, inner: Atoms) -> Atoms:
@@ -201,7 +194,7 @@ def _mean(node: ir.Node, inner: Atoms) -> Atoms:
         return CONTINUOUS if inner.none else ANYTHING
     if is_op(node, "AveragePool"):
         padded = any(ints(node, "pads", ())) or text(node, "auto_pad", "NOTSET") not in ("NOTSET", "VALID")
-        if padded and (inner.zero or inner.coarse):
+        if padded and not inner.none:
             return ANYTHING
         return mean_of(inner, math.prod(ints(node, "kernel_shape", ())), inner.axis)
     return mean_of(inner, math.prod(before) // math.prod(after), inner.axis)

@@ -34,6 +34,7 @@ def relative_difference(found: Array, expected: Array) -> float:
         return float("inf")
     if expected.dtype.kind != "f":
         return 0.0 if np.array_equal(found, expected) else float("inf")
+    found, expected = _masked(found), _masked(expected)
     finite = np.isfinite(expected)
     if not np.array_equal(finite, np.isfinite(found)) or not np.array_equal(
         expected[~finite], found[~finite], equal_nan=True
@@ -49,6 +50,7 @@ def wrong_elements(found: Array, expected: Array, *, exactly: bool) -> Mask:
     """The elements that differ, or unless `exactly` or not real by more than BOUND of the largest magnitude."""
     if exactly or expected.dtype.kind != "f":
         return np.asarray((found != expected) & ~(_nan(found) & _nan(expected)))
+    found, expected = _masked(found), _masked(expected)
     largest = np.abs(expected[np.isfinite(expected)]).max(initial=0.0)
     with np.errstate(invalid="ignore"):
         close = np.abs(found.astype(np.float64) - expected) <= BOUND * max(float(largest), 1e-30)
@@ -162,6 +164,16 @@ def explained(found: Array, wrong: Mask, name: str, others: Sequence[Values], *,
         if name in values and left.any():
             left &= wrong_elements(found, values[name].reshape(found.shape), exactly=exactly)
     return not left.any()
+
+
+def _masked(array: Array) -> Array:
+    """Numbers with the largest finite ones as infinities.
+
+    Both mean "never" in a mask: masked scores are -infinity in ONNX's Attention, and the lowest number in
+    onnxruntime's. As a magnitude to which differences are relative, it would excuse all of them.
+    """
+    largest = np.finfo(array.dtype).max
+    return np.where(np.abs(array) == largest, np.copysign(np.asarray(np.inf, array.dtype), array), array)
 
 
 def _nan(array: Array) -> Mask:

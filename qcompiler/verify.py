@@ -2,8 +2,9 @@
 
 Step by step: the final graph runs in onnxruntime with every stored value as an output, the bundle runs one step at a
 time, and after each step what it stored is compared: codes exactly, floats within `BOUND` of the largest magnitude of
-the value. Where rounding errors alone decide a sign or a rounding (qcompiler/ties.py), the bundle may have taken the
-other side; such ties are counted and set to the reference's, so that what follows is compared on equal inputs.
+the value. Where rounding errors alone decide a sign or a rounding (qcompiler/ties.py) or what a closed gate lets
+through (qcompiler/gates.py), the bundle may have taken the other side; such ties are counted and set to the
+reference's, so that what follows is compared on equal inputs.
 
 End to end: the outputs after all steps, with ties decided as in the original file, are always within `BOUND` of its
 outputs. Whole runs on one thread and on two give these outputs too, where no tie falls otherwise.
@@ -26,15 +27,18 @@ import onnx_ir as ir
 
 from qcompiler.bundle.stepping import Stepper
 from qcompiler.errors import InvalidModel, QCompilerError, UnsupportedModel, UsageError, VerificationFailed
+from qcompiler.gates import rounding
 from qcompiler.ir import oracle
 from qcompiler.ir.cutting import computed_names
 from qcompiler.ir.program import Program, StoredValue, TensorInfo
 from qcompiler.ir.samples import Sample
+from qcompiler.ir.view import dtype_of
 from qcompiler.ties import BOUND, Aligned, Ties, explained, relative_difference, wrong_elements
 
 Array = npt.NDArray[Any]
 Inputs = Mapping[str, Array]
 Values = dict[str, Array]
+Mask = npt.NDArray[np.bool_]
 
 CODES = "bit-nhwc"
 THREADS = 2
@@ -72,13 +76,19 @@ class Reference:
 
         Raises VerificationFailed where the front end changed the results of a file that onnxruntime can run.
         """
-        expected = self._original.outputs(inputs)
-        found = self._canonical.run(inputs)
-        if expected is None:
-            return found
-        if not _within_bound(found, expected):
-            _require("reading the model", self.values(inputs), expected)
+        expected = self.expected(inputs)
+        self.check(inputs, expected)
         return expected
+
+    def expected(self, inputs: Inputs) -> Values:
+        """Outputs of the file, or of what the front end made of it where onnxruntime cannot run the file."""
+        expected = self._original.outputs(inputs)
+        return self._canonical.run(inputs) if expected is None else expected
+
+    def check(self, inputs: Inputs, expected: Values) -> None:
+        """Raise VerificationFailed where the front end changed the outputs that the file gives."""
+        if self._original.runs and not _within_bound(self._canonical.run(inputs), expected):
+            _require("reading the model", self.values(inputs), expected)
 
     def values(self, inputs: Inputs) -> Values:
         """All values of the canonical graph by name, with ties decided as in the original file."""
@@ -91,7 +101,13 @@ class _Original:
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        self._file: onnx.ModelProto | None = None
         self._sessions: dict[tuple[str, ...] | None, oracle.Session | None] = {}
+
+    @property
+    def runs(self) -> bool:
+        """Whether onnxruntime has run the file, so far always."""
+        return self._sessions.get(None) is not None
 
     def outputs(self, inputs: Inputs) -> Values | None:
         """Outputs by name; None where onnxruntime does not run the file."""
@@ -99,15 +115,18 @@ class _Original:
 
     def values(self, inputs: Inputs, names: Sequence[str]) -> Values | None:
         """Those of the named values that the file computes."""
-        model = onnx.load(self._path)
-        own = {name for node in model.graph.node for name in node.output}
+        own = {name for node in self._read().graph.node for name in node.output}
         return self._run(inputs, tuple(name for name in names if name in own))
+
+    def _read(self) -> onnx.ModelProto:
+        self._file = self._file or onnx.load(self._path)
+        return self._file
 
     def _run(self, inputs: Inputs, names: tuple[str, ...] | None) -> Values | None:
         try:
             if names not in self._sessions:
                 self._sessions[names] = None
-                self._sessions[names] = oracle.Session(onnx.load(self._path), names)
+                self._sessions[names] = oracle.Session(self._read(), names)
             session = self._sessions[names]
             return session.run(inputs) if session is not None else None
         except QCompilerError:
@@ -265,28 +284,38 @@ class _Check:
         self._ties = Ties(final, stored)
         self._ties_of_aligned = Ties(final, stored, exact=True)
         outputs = [tensor.name for tensor in program.outputs]
-        wanted = list(dict.fromkeys([*outputs, *sorted(stored), *self._ties_of_aligned.sources]))
+        self._cast = _cast_to_integers(final)
+        wanted = list(dict.fromkeys([*outputs, *sorted(stored), *self._ties_of_aligned.sources, *self._cast]))
         self._final = oracle.Session(final, wanted)
         self._aligned = Aligned(final, wanted)
+        self._computing = {str(value.name): node for node in final.graph for value in node.outputs}
         self._finite: set[str] = set()
 
     def known(self, sample: Sample, *, needed: bool) -> _Known | None:
         """The reference on a sample; None where it says nothing, unless it is `needed`."""
+        special = not needed and sample.kind != GIVEN
         try:
-            known = self._evaluate(sample)
+            expected = self._reference.expected(sample.inputs)
+            if special and self._undefined(expected):
+                return None
+            self._reference.check(sample.inputs, expected)
+            known = self._evaluate(sample, expected)
         except (InvalidModel, UnsupportedModel):
-            if needed or sample.kind == GIVEN:
-                raise
-            return None
-        finite = {name for name, array in known.values.items() if _finite(array)}
-        # infinities of a network's own, as in masks, are in every sample
-        undefined = self._finite - finite
-        self._finite = finite if needed else self._finite
-        return None if undefined and not needed and sample.kind != GIVEN else known
+            if special:
+                return None
+            raise
+        if needed:
+            # infinities of a network's own, as in masks, are in every sample
+            self._finite = {name for name, array in known.values.items() if _finite(array)}
+        return None if special and self._undefined(known.values) else known
 
-    def _evaluate(self, sample: Sample) -> _Known:
+    def _undefined(self, values: Values) -> bool:
+        """Whether something became NaN, infinite, or too large for the integer that it is cast to."""
+        lost = any(name in self._finite and not _finite(array) for name, array in values.items())
+        return lost or any(name in values and not _within(values[name], kind) for name, kind in self._cast.items())
+
+    def _evaluate(self, sample: Sample, expected: Values) -> _Known:
         inputs = sample.inputs
-        expected = self._reference.outputs(inputs)
         values, ties = self._final.run(inputs), self._ties
         if not _within_bound(values, expected):
             values, ties = self._aligned.values(self._reference.values(inputs)), self._ties_of_aligned
@@ -319,16 +348,41 @@ class _Check:
                 wrong = wrong_elements(found, expected, exactly=exactly)
                 if not wrong.any():
                     continue
-                others = list(known.ties.others(known.values)) if others is None else others
-                if not explained(found, wrong, value.name, others, exactly=exactly):
-                    raise _failure(self._program, index, value, found, expected)
+                left = wrong & ~self._rounded(value.name, found, expected, known.values)
+                if left.any():
+                    others = list(known.ties.others(known.values)) if others is None else others
+                    if not explained(found, left, value.name, others, exactly=exactly):
+                        raise _failure(self._program, index, value, found, expected)
                 stepper.overwrite(value, expected)
                 tied += int(wrong.sum())
         return codes, tied
 
+    def _rounded(self, name: str, found: Array, expected: Array, values: Values) -> Mask:
+        """The elements that rounding in gates accounts for."""
+        node = self._computing.get(name)
+        allowed = rounding(node, values) if node is not None else 0.0
+        return np.asarray(np.abs(found.astype(np.float64) - expected) < allowed)
+
 
 def _finite(array: Array) -> bool:
     return array.dtype.kind != "f" or bool(np.isfinite(array).all())
+
+
+def _cast_to_integers(model: ir.Model) -> dict[str, np.dtype[Any]]:
+    """Names of computed floats that are cast, and the integers that they become."""
+    casts = [node for node in model.graph if node.op_type == "Cast" and node.domain == ""]
+    operands = [(node.inputs[0], dtype_of(node.outputs[0])) for node in casts]
+    return {
+        str(value.name): kind
+        for value, kind in operands
+        if value is not None and value.producer() is not None and dtype_of(value).kind == "f" and kind.kind in "iu"
+    }
+
+
+def _within(array: Array, kind: np.dtype[Any]) -> bool:
+    """Whether integers of a kind hold all that is left of the numbers without their fractions."""
+    limits, whole = np.iinfo(kind), np.trunc(array)
+    return bool(((whole >= float(limits.min)) & (whole < float(limits.max) + 1)).all())
 
 
 def _within_bound(found: Inputs, expected: Inputs) -> bool:

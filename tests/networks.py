@@ -39,6 +39,9 @@ g (float[1,1,28,28] image) => (float[1,10] scores) {
     scores = Gemm (signs2, w3, bias)
 }"""
 
+TRANSPOSE = """<ir_version: 10, opset_import: ["": 21]>
+g (float[3, 5] x) => (float[5, 3] y) { y = Transpose (x) }"""
+
 FLOAT_MLP = """<ir_version: 10, opset_import: ["" : 18]>
 g (float[1,6] x) => (float[1,3] y) {
     h = Gemm (x, w0, b0)
@@ -98,6 +101,11 @@ def float_mlp(path: Path, seed: int = 0) -> Path:
     random = np.random.default_rng(seed)
     shapes = {"w0": (6, 7), "b0": (7,), "w1": (7, 3), "b1": (3,)}
     return _save(path, FLOAT_MLP, {name: normal(random, *shape) for name, shape in shapes.items()})
+
+
+def transpose(path: Path) -> Path:
+    """One op without weights."""
+    return _save(path, TRANSPOSE, {})
 
 
 def _save(path: Path, text: str, constants: dict[str, np.ndarray]) -> Path:

@@ -3,8 +3,12 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import onnx
+import onnx.parser
+
 import qcompiler
 from qcompiler.report import Row, table
+from tests.frontend.files import graph_text, write
 from tests.networks import binary_cnn
 
 
@@ -22,3 +26,15 @@ def test_the_report_counts_layers_and_says_why(tmp_path: Path) -> None:
     assert all((row.w_bits, row.a_bits) == (1, 1) for row in rows if row.op.startswith("Binary") and row.macs)
     assert len(table(rows).rows) == len(bundle.steps)
     assert "2 of 3 layers binary" in bundle.report_text.splitlines()[-1]
+
+
+def test_the_report_tells_whose_kernel_it_is(tmp_path: Path) -> None:
+    """Standard operators have kernels of this project (and copies are some), or TVM's."""
+    body = "y = Gather (x, i) z = Exp (x) c = Identity (x)"
+    text = graph_text(body, "float[4] x, int64[2] i", "float[2] y, float[4] z")
+    model = onnx.parser.parse_model(text)
+    model.graph.output.append(onnx.helper.make_tensor_value_info("c", onnx.TensorProto.FLOAT, [4]))
+    bundle = qcompiler.compile(write(tmp_path, model), output=tmp_path / "out", mcpu=("baseline",), verify=False)
+    kernels = {row["op"]: row["kernel"] for row in bundle.report["rows"]}
+    assert kernels["Gather"] == kernels["copy"] == "standard"
+    assert [kernel for op, kernel in kernels.items() if op not in ("Gather", "copy")] == ["tvm"]

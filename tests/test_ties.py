@@ -168,3 +168,14 @@ def test_wrong_elements() -> None:
     found = np.array([1.005, 0.02, 100, np.nan, np.inf, 1], np.float32)
     assert wrong_elements(found, expected, exactly=False).tolist() == [False, True, False, False, False, True]
     assert wrong_elements(found, expected, exactly=True).tolist() == [True, True, False, False, False, True]
+
+
+def test_masks_are_infinities_and_no_magnitude() -> None:
+    lowest = np.finfo(np.float32).min
+    masked, infinite = np.array([1, lowest], np.float32), np.array([1, -np.inf], np.float32)
+    assert relative_difference(masked, infinite) == relative_difference(infinite, masked) == 0
+    assert relative_difference(np.array([2, lowest], np.float32), masked) == 1
+    assert relative_difference(np.array([1, -lowest], np.float32), masked) == np.inf
+    np.testing.assert_array_equal(
+        wrong_elements(np.array([2, -np.inf], np.float32), masked, exactly=False), [True, False]
+    )

@@ -256,6 +256,8 @@ def _tensor(entry: _Entry) -> TensorInfo:
         name=entry.field("name").text(),
         shape=_shape(entry.field("shape")),
         dtype=entry.field("dtype").one_of(tuple(DTYPES)),
+        # bundles that were made before it was written have none
+        indices=entry.field("indices").integer(0, 2**31 - 1) if "indices" in entry.value else 0,
     )
 
 

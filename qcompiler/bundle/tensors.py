@@ -79,12 +79,13 @@ def _checked(value: Any, tensor: TensorInfo) -> Array:
 
 
 def random_inputs(tensors: Sequence[TensorInfo], seed: int = 0) -> dict[str, Array]:
-    """Reproducible inputs: floats in [-1, 1), integers from 0 to 9, random booleans."""
+    """Reproducible inputs: floats in [-1, 1), integers from 0 to 9, or less in a shorter axis, random booleans."""
     random = np.random.default_rng(seed)
     inputs: dict[str, Array] = {}
     for tensor in tensors:
         kind = np.dtype(tensor.dtype).kind
-        values = random.uniform(-1, 1, tensor.shape) if kind == "f" else random.integers(0, 10, tensor.shape)
+        end = min(tensor.indices or 10, 10)
+        values = random.uniform(-1, 1, tensor.shape) if kind == "f" else random.integers(0, end, tensor.shape)
         inputs[tensor.name] = np.asarray(values % 2 if kind == "b" else values).astype(tensor.dtype)
     return inputs
 

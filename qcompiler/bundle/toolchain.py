@@ -39,6 +39,8 @@ LINK_FLAGS = (
 # with relro it would be padded to a whole one
 PAGE_FLAGS = {"aarch64": "-Wl,-z,max-page-size=65536,-z,norelro"}
 SMALL_PAGES = "-Wl,-z,max-page-size=4096,-z,relro"
+# C has no exceptions; on 32-bit ARM the tables alone would link all of libgcc's unwinder
+_NO_UNWINDING = tuple(f"--remove-section={name}*" for name in (".ARM.exidx", ".ARM.extab", ".eh_frame"))
 ALLOWED_NEEDED = re.compile(r"(libc|libm|libpthread|ld-linux[a-z0-9_-]*)\.(so|musl)[a-z0-9_.-]*")
 _SYMBOL = re.compile(r"^(?:[0-9a-fA-F]+)?\s+([A-Za-z?-])\s+(\S+)$")
 _NEEDED = re.compile(r"\(NEEDED\).*\[(.+)\]")
@@ -90,10 +92,10 @@ class Toolchain:
         self.run("ar", "rcsD", target, *objects, folder=folder)
 
     def rename_defined(self, path: str, prefix: str, folder: Path) -> None:
-        """Drop debug information and give every symbol that the object defines a prefix."""
+        """Drop debug information and unwind tables, and give every symbol that the object defines a prefix."""
         listing = folder / f"{path}.names"
         listing.write_text("".join(f"{name} {prefix}{name}\n" for name in self.symbols(path, folder, defined=True)))
-        self.run("objcopy", "--strip-debug", f"--redefine-syms={listing.name}", path, folder=folder)
+        self.run("objcopy", "--strip-debug", *_NO_UNWINDING, f"--redefine-syms={listing.name}", path, folder=folder)
 
     def merge(self, objects: Sequence[str], target: str, keep: Iterable[str], folder: Path) -> None:
         """One relocatable object of several, in which only the symbols `keep` are global."""

@@ -17,6 +17,7 @@ from qcompiler.errors import InvalidModel, QCompilerError, UnsupportedModel
 from qcompiler.frontend import attributes
 from qcompiler.frontend.structure import label
 from qcompiler.frontend.tensors import check_type
+from qcompiler.frontend.value_types import check_tensor
 from qcompiler.ir import oracle
 from qcompiler.ir.ops import DOMAIN, IR_VERSION, OPSET
 
@@ -148,8 +149,9 @@ def _is_small(node: onnx.NodeProto, types: Mapping[str, onnx.TypeProto]) -> bool
 
 def _check_output(node: onnx.NodeProto, name: str, found: onnx.TypeProto | None) -> None:
     what = f"output '{name}' of {node.op_type}"
-    if found is None or not found.HasField("tensor_type"):
-        raise UnsupportedModel(f"{what} is no tensor", node=label(node), remedy="use tensors only")
+    if found is None:
+        raise UnsupportedModel(f"{what} has no known type", node=label(node), remedy="use tensors only")
+    check_tensor(found, what, label(node))
     dims = found.tensor_type.shape.dim
     if not found.tensor_type.HasField("shape") or not all(dim.HasField("dim_value") for dim in dims):
         raise UnsupportedModel(

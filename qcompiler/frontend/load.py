@@ -23,6 +23,7 @@ from qcompiler.frontend.read import read
 from qcompiler.frontend.signature import fixed_inputs
 from qcompiler.frontend.structure import check_definitions
 from qcompiler.frontend.tensors import MAX_STORED_BYTES, check_passed, read_external_data
+from qcompiler.frontend.value_types import check_tensor
 from qcompiler.ir.ops import DOMAIN, IR_VERSION, OPSET, attach_functions
 from qcompiler.ir.plausible import check_constants
 
@@ -46,6 +47,8 @@ def _canonical(model: onnx.ModelProto, shapes: Mapping[str, tuple[int, ...]]) ->
         raise UnsupportedModel("the model stores sparse tensors", remedy="store them as dense tensors")
     check_definitions(graph)
     inputs = fixed_inputs(graph, shapes)
+    for value in graph.output:
+        check_tensor(value.type, f"output '{value.name}'")
     emitter = _legalized(model, inputs)
     outputs = _outputs(graph, emitter)
     _check_depends(emitter, inputs, outputs)

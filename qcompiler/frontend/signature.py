@@ -8,6 +8,7 @@ import onnx
 
 from qcompiler.errors import InvalidModel, UsageError
 from qcompiler.frontend.tensors import check_computed, check_passed, check_type
+from qcompiler.frontend.value_types import check_tensor
 
 
 def fixed_inputs(graph: onnx.GraphProto, shapes: Mapping[str, tuple[int, ...]]) -> list[onnx.ValueInfoProto]:
@@ -18,6 +19,8 @@ def fixed_inputs(graph: onnx.GraphProto, shapes: Mapping[str, tuple[int, ...]]) 
     initializers = {tensor.name for tensor in graph.initializer}
     inputs = [value for value in graph.input if value.name not in initializers]
     names = [value.name for value in inputs]
+    for value in inputs:
+        check_tensor(value.type, f"input '{value.name}'")
     for name in shapes:
         if name not in names:
             raise UsageError(f"--shape names '{name}', which is no input", remedy=f"the inputs are {', '.join(names)}")

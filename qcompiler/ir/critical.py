@@ -70,10 +70,25 @@ def largest_magnitude(value: ir.Value) -> float:
     return 100.0 if gates or bits <= 16 else 1e4
 
 
-def is_scale(value: ir.Value) -> bool:
-    """Whether an input is the scale of a quantizer, for which only positive numbers have a meaning."""
-    uses = [usage for usage in value.uses() if usage.node.op_type in ("QuantizeLinear", "DequantizeLinear")]
-    return any(usage.idx == 1 for usage in uses)
+def meaningful_range(value: ir.Value) -> tuple[float, float] | None:
+    """Numbers that have a meaning for an input where others have none; None where all have.
+
+    A quantizer's scale is positive. A power that becomes an integer has to be one: neither NaN (a root of a negative
+    number) nor infinite (0 to a negative exponent) nor out of the integer's range.
+    """
+    for usage in value.uses():
+        if usage.node.op_type in ("QuantizeLinear", "DequantizeLinear") and usage.idx == 1:
+            return 0.25, 2.0
+    widened = [usage.node.outputs[0] for usage in value.uses() if usage.node.op_type == "Cast"]
+    for usage in (usage for each in (value, *widened) for usage in each.uses()):
+        if usage.node.op_type == "Pow" and _is_cut(usage.node.outputs[0]):
+            return (-1.0, 4.0) if usage.idx == 1 else (1.0, 9.0)
+    return None
+
+
+def _is_cut(value: ir.Value) -> bool:
+    """Whether a value is cast to integers."""
+    return any(node.op_type == "Cast" and dtype_of(node.outputs[0]).kind in "iu" for node in consumers_of(value))
 
 
 def index_limit(value: ir.Value) -> int | None:

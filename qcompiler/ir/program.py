@@ -6,7 +6,7 @@ ranges of its work items, then meet at a barrier.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import Literal
 
@@ -26,11 +26,16 @@ FAULT_TEXTS = {
 
 @dataclass(frozen=True)
 class TensorInfo:
-    """A network input or output: its name in the ONNX file, static shape and numpy dtype name."""
+    """A network input or output: its name in the ONNX file, static shape and numpy dtype name.
+
+    indices: the extent of the axis into which an input of integers points, 0 where it is no index.
+    """
 
     name: str
     shape: tuple[int, ...]
     dtype: str
+    # what the library says of itself does not hold it
+    indices: int = field(default=0, compare=False)
 
 
 @dataclass(frozen=True)

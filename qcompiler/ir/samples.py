@@ -15,7 +15,7 @@ import numpy.typing as npt
 import onnx_ir as ir
 
 from qcompiler.ir import oracle
-from qcompiler.ir.critical import critical_numbers, index_limit, is_scale, largest_magnitude
+from qcompiler.ir.critical import critical_numbers, index_limit, largest_magnitude, meaningful_range
 from qcompiler.ir.view import dtype_of, shape_of
 
 Array = npt.NDArray[Any]
@@ -34,10 +34,10 @@ class Sample:
 
 
 def samples(model: ir.Model, seed: int) -> Iterator[Sample]:
-    """Samples without end, the kinds in turn; the first is `oracle.random_inputs`, apart from indices and scales."""
+    """Samples without end, the kinds in turn; the first is `oracle.random_inputs`, apart from limited inputs."""
     random = np.random.default_rng(seed)
-    particular = [value for value in model.graph.inputs if index_limit(value) is not None or is_scale(value)]
-    drawn = {str(value.name): _array(value, RANDOM, random) for value in particular}
+    limited = [value for value in model.graph.inputs if index_limit(value) is not None or meaningful_range(value)]
+    drawn = {str(value.name): _array(value, RANDOM, random) for value in limited}
     yield Sample(RANDOM, {**oracle.random_inputs(model, seed), **drawn})
     kinds = dict.fromkeys(kind for value in model.graph.inputs for kind in _kinds(value))
     while kinds:
@@ -62,8 +62,9 @@ def _kinds(value: ir.Value) -> dict[str, Callable[[Random], Array]]:
 
 def _float_kinds(value: ir.Value) -> dict[str, Callable[[Random], Array]]:
     shape = shape_of(value)
-    if is_scale(value):
-        return {RANDOM: lambda random: random.uniform(0.25, 2.0, shape)}
+    meaningful = meaningful_range(value)
+    if meaningful is not None:
+        return {RANDOM: lambda random: random.uniform(*meaningful, shape)}
     levels = critical_numbers(value)
     largest = largest_magnitude(value)
     kinds: dict[str, Callable[[Random], Array]] = {
@@ -84,6 +85,10 @@ def _integer_kinds(value: ir.Value) -> dict[str, Callable[[Random], Array]]:
     shape = shape_of(value)
     limits = np.iinfo(dtype_of(value))
     low, high = int(limits.min), int(limits.max)
+    meaningful = meaningful_range(value)
+    if meaningful is not None:
+        first, last = max(low, int(meaningful[0])), min(high, int(meaningful[1]))
+        return {RANDOM: lambda random: random.integers(first, last + 1, shape)}
     limit = index_limit(value)
     if limit is not None:
         low, high = max(low, -limit), limit - 1
@@ -92,7 +97,7 @@ def _integer_kinds(value: ir.Value) -> dict[str, Callable[[Random], Array]]:
         "zeros": lambda _: np.zeros(shape),
         "small integers": lambda random: random.choice(near, shape),
         "constants": lambda random: np.full(shape, random.choice(near)),
-        EXTREMES: lambda random: random.choice([low, high], shape),
+        EXTREMES: lambda random: random.choice(np.array([low, high], limits.dtype), shape),
         RANDOM: lambda random: random.integers(max(low, -7), min(high, 7) + 1, shape),
     }
 

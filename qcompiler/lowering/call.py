@@ -17,7 +17,7 @@ class GenericCall:
 
     inputs: region input names, names of earlier calls' outputs, or constants. temporaries: bytes of each. faults: how
     the data of a run can make it fail; where there are any, the function takes a pointer to an int32 that it sets.
-    nodes: what it computes, where that is known.
+    nodes: what it computes, where that is known. kernel: whose code it is, for reports.
     """
 
     function: Any
@@ -29,3 +29,4 @@ class GenericCall:
     ops: str
     faults: tuple[Fault, ...] = ()
     nodes: tuple[ir.Node, ...] = ()
+    kernel: str = "tvm"

@@ -4,6 +4,8 @@
   masked row, gives -3.4e38. It starts the index of a maximum from -1, which a row of nothing but minima keeps.
 - TVM's simplifier takes floats for numbers without rounding where they are subtracted: `x + c - c` becomes `x`, which
   is how many programs round, and `x - x` becomes 0 even of an infinity. It does not so with sums.
+- A maximum or minimum is code that gives its second operand where one is NaN. With a bound as the first, as in Relu and
+  Clip, NaN stays NaN and -0 stays -0, by the same instruction.
 """
 
 from __future__ import annotations
@@ -13,18 +15,17 @@ from typing import Any
 import numpy as np
 import tvm_ffi
 from tvm import s_tir, tirx
+from tvm.ir.expr import TensorLoad
 
 _FLOATS = ("float32", "float64")
 
 
 def exact(function: Any) -> Any:
-    """The PrimFunc with reductions that start from ONNX's values, and floats subtracted as `a + (-1) * b`.
+    """The PrimFunc with ONNX's initial values of reductions, bounds first, and floats subtracted as `a + (-1) * b`.
 
     Multiplication by -1 is exact, and the code generator makes one subtraction of it again.
     """
-    return function.with_body(
-        tvm_ffi.structural_map(function.body, [(s_tir.SBlock, _started), (tirx.Sub, _added)], order="post")
-    )
+    return function.with_body(tvm_ffi.structural_map(function.body, _REPLACEMENTS, order="post"))
 
 
 def _added(difference: Any) -> Any:
@@ -34,6 +35,18 @@ def _added(difference: Any) -> Any:
     if isinstance(difference.b, tirx.FloatImm):
         return tirx.Add(difference.a, tirx.const(-difference.b.value, dtype))
     return tirx.Add(difference.a, tirx.Mul(difference.b, tirx.const(-1.0, dtype)))
+
+
+def _bound_first(extreme: Any) -> Any:
+    if not _dtype(extreme).startswith("float") or not _is_bound(extreme.b) or _is_bound(extreme.a):
+        return extreme
+    return type(extreme)(extreme.b, extreme.a)
+
+
+def _is_bound(expression: Any) -> bool:
+    """Whether an operand is one number for all elements."""
+    scalar = isinstance(expression, TensorLoad) and not expression.indices
+    return scalar or isinstance(expression, tirx.FloatImm)
 
 
 def _started(block: Any) -> Any:
@@ -73,3 +86,11 @@ def _start_at_zero(store: Any) -> Any:
 
 def _dtype(expression: Any) -> str:
     return str(expression.ty).removeprefix("T.")
+
+
+_REPLACEMENTS = [
+    (s_tir.SBlock, _started),
+    (tirx.Sub, _added),
+    (tirx.Max, _bound_first),
+    (tirx.Min, _bound_first),
+]

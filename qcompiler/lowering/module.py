@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ import numpy.typing as npt
 import onnx_ir as ir
 
 from qcompiler.errors import UnsupportedModel
+from qcompiler.ir.critical import index_limit
 from qcompiler.ir.program import Argument, Call, Program, StepInfo, StoredValue, TensorInfo, VariantCode
 from qcompiler.ir.provenance import sources
 from qcompiler.ir.view import dtype_of, shape_of
@@ -43,7 +45,7 @@ def lower(model: ir.Model, target: str, variants: Sequence[Variant], name: str) 
     return Program(
         name=name,
         target=target,
-        inputs=tuple(tensor_info(value) for value in graph.inputs),
+        inputs=tuple(replace(tensor_info(value), indices=index_limit(value) or 0) for value in graph.inputs),
         outputs=tuple(tensor_info(value) for value in graph.outputs),
         workspace_bytes=workspace,
         constants=blob.content(),
@@ -131,7 +133,7 @@ class _VariantBuilder:
         ]
         arguments += [_argument(place_of(item), self.offsets) for item in (*work.writes, *work.temporaries)]
         arguments += [Argument("fault", 0)] if work.call.faults else []
-        return Call(symbol, "tvm", tuple(arguments), work.call.items)
+        return Call(symbol, work.call.kernel, tuple(arguments), work.call.items)
 
 
 def _argument(place: Location, offsets: dict[Slot, int]) -> Argument:

@@ -59,7 +59,7 @@ class KernelWork:
 
 @dataclass(frozen=True)
 class GenericWork:
-    """A call of a function that TVM made; a read may be a constant, and slots hold what is no value of the graph."""
+    """A call of a function for standard operators; a read may be a constant; slots hold what is no graph value."""
 
     call: GenericCall
     reads: tuple[Stored | Slot | npt.NDArray[Any], ...]

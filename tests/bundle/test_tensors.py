@@ -59,8 +59,10 @@ def test_random_inputs_fit() -> None:
         TensorInfo("mask", (3,), "bool"),
         TensorInfo("ids", (2, 2), "int64"),
         TensorInfo("s", (), "int8"),
+        TensorInfo("few", (40,), "int32", indices=3),
     )
     arrays = random_inputs(tensors)
+    assert set(arrays["few"].tolist()) == {0, 1, 2}
     assert [(name, array.shape, str(array.dtype)) for name, array in arrays.items()] == [
         (tensor.name, tensor.shape, tensor.dtype) for tensor in tensors
     ]

@@ -20,7 +20,7 @@ from qcompiler.ir.program import TensorInfo
 from qcompiler.pipeline import UNVERIFIED
 from qcompiler.ties import BOUND, relative_difference
 from tests.end_to_end.test_shared_models import MODELS, manifest
-from tests.networks import binary_cnn
+from tests.networks import binary_cnn, transpose
 from tests.targets.emulated import COMPILERS, missing
 
 SAMPLE = ("qonnx_zoo.TFC_1W1A", "torch_bnn.xnornet_alpha")
@@ -102,6 +102,14 @@ def test_the_c_example_prints_what_the_x86_bundle_computes(cnn: Path, architectu
 
 
 @needs("aarch64")
+@pytest.mark.parametrize("architecture", [pytest.param(name, marks=needs(name)) for name in ARCHITECTURES])
+def test_code_of_others_alone_runs_too(architecture: str, tmp_path: Path) -> None:
+    said: list[str] = []
+    path = transpose(tmp_path / "moves.onnx")
+    qcompiler.compile(path, "arm", mcpu=ARCHITECTURES[architecture], output=tmp_path / "out", progress=said.append)
+    assert any("verified:" in line for line in said)
+
+
 def test_the_kernel_tells_which_variant_runs(bundle: Path) -> None:
     main = "int main(void) { puts(cnn_variant_name(cnn_variant())); return 0; }"
     (bundle / "which.c").write_text(f'#include <stdio.h>\n#include "cnn.h"\n{main}\n')

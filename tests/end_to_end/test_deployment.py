@@ -16,7 +16,7 @@ from qcompiler.bundle.elf import machine
 from qcompiler.bundle.load import checked_manifest
 from qcompiler.bundle.toolchain import toolchain_for
 from tests.end_to_end.test_shared_models import MODELS
-from tests.networks import binary_cnn, lenet
+from tests.networks import binary_cnn, lenet, transpose
 from tests.targets.emulated import missing
 
 PREFIXES = {"x86_64": "", "aarch64": "aarch64-linux-gnu-", "arm": "arm-linux-gnueabihf-"}
@@ -50,7 +50,12 @@ def small_lenet(folder: Path) -> Path:
     return lenet(folder / "lenet.onnx")
 
 
-@pytest.mark.parametrize("model", [tfc, small_lenet])
+def moves(folder: Path) -> Path:
+    """No kernel of ours: compilers of other functions may write tables for exceptions."""
+    return transpose(folder / "moves.onnx")
+
+
+@pytest.mark.parametrize("model", [tfc, small_lenet, moves])
 @pytest.mark.parametrize("architecture", [pytest.param(name, marks=needs(name)) for name in PREFIXES])
 def test_libraries_are_small_and_ask_for_libc_alone(
     model: Callable[[Path], Path], architecture: str, tmp_path: Path

@@ -13,6 +13,7 @@ from onnx import helper, numpy_helper
 
 import qcompiler
 from qcompiler.bundle.isolated import IsolatedBundle
+from qcompiler.bundle.tensors import random_inputs
 from qcompiler.bundle.toolchain import emulator_for
 from qcompiler.errors import QCompilerError
 from tests.end_to_end.test_arm import needs
@@ -127,3 +128,18 @@ def test_a_process_of_its_own_says_the_same(architecture: str, tmp_path: Path) -
         tokens[0, 0] = 10**6
         with pytest.raises(QCompilerError, match=MESSAGE):
             running.run({"t": tokens})
+
+
+def test_random_inputs_point_into_the_table(bundle: Any) -> None:
+    assert [tensor.indices for tensor in bundle.inputs] == [ROWS]
+
+
+def test_qrun_draws_indices_that_are_there(tmp_path: Path) -> None:
+    """Of a table of two rows; the limit goes through the layout that the index is given in."""
+    nodes = [helper.make_node("Squeeze", ["t"], ["flat"]), helper.make_node("Gather", ["table", "flat"], ["y"])]
+    given = [helper.make_tensor_value_info("t", onnx.TensorProto.INT64, [1, TOKENS])]
+    wanted = [helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, [TOKENS, WIDTH])]
+    graph = helper.make_graph(nodes, "g", given, wanted, [numpy_helper.from_array(TABLE[:2], "table")])
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), tmp_path / "t.onnx")
+    bundle = qcompiler.compile(tmp_path / "t.onnx", output=tmp_path / "out", verify=False)
+    bundle.run(random_inputs(bundle.inputs))

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import onnx.parser
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
@@ -125,3 +125,27 @@ def test_parts_of_size_zero_are_constants(tmp_path: Path, sizes: list[int], left
     assert [node.op_type for node in graph.graph][: len(left)] == left
     inputs = oracle.random_inputs(original, 0)
     np.testing.assert_array_equal(oracle.run(graph, inputs)["y"], oracle.run(original, inputs)["y"])
+
+
+DYNAMIC = """<ir_version: 10, opset_import: ["" : 21]>
+g (float[2,5] x) => (uint8[2,5] y, float s, uint8 z) { y, s, z = DynamicQuantizeLinear (x) }"""
+
+
+@pytest.fixture(scope="module")
+def dynamic(tmp_path_factory: pytest.TempPathFactory) -> qcompiler.Bundle:
+    folder = tmp_path_factory.mktemp("dynamic")
+    path = write(folder, onnx.parser.parse_model(DYNAMIC))
+    return qcompiler.compile(path, mcpu=["x86-64"], output=folder / "out", verify=False)
+
+
+@given(
+    npst.arrays(np.float32, (2, 5), elements=st.sampled_from([0.0, -0.0, 1.0, -2.0, 0.375, 1e-3, 1e4]))
+    | npst.arrays(np.float32, (2, 5), elements=st.floats(-1e6, 1e6, width=32).filter(lambda x: x == 0 or abs(x) > 1e-9))
+)
+@example(np.zeros((2, 5), np.float32))
+@settings(max_examples=100, deadline=None)
+def test_scales_of_the_data(dynamic: qcompiler.Bundle, x: np.ndarray) -> None:
+    """As in onnxruntime to the bit, also where the data is 0 or all of one sign."""
+    found = dynamic.run({"x": x})
+    for name, array in oracle.run(onnx.parser.parse_model(DYNAMIC), {"x": x}).items():
+        np.testing.assert_array_equal(found[name], array, name)

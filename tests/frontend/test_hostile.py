@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import struct
 from pathlib import Path
 from typing import Any
@@ -175,7 +176,7 @@ def test_output_of_another_type(tmp_path: Path) -> None:
         ("y = Relu <slope = 2> (x)", InvalidModel, "slope"),
         ("y = Softmax <axis = 7> (x)", InvalidModel, "Softmax"),
         ("y = NonZero (x)", UnsupportedModel, "depends on data"),
-        ("y = SequenceConstruct (x)", UnsupportedModel, "no tensor"),
+        ("y = SequenceConstruct (x)", UnsupportedModel, "is of type seq"),
         ('s = Constant <value_string = "a"> () y = Relu (x)', UnsupportedModel, "value_string"),
         ("y = Cast <to = 8> (x)", UnsupportedModel, "STRING"),
         ("y = Cast <to = 17> (x)", UnsupportedModel, "FLOAT8"),
@@ -354,12 +355,35 @@ def test_inputs_that_are_no_typed_tensors(tmp_path: Path) -> None:
     proto = model()
     proto.graph.input[0].ClearField("type")
     refused(write(tmp_path, proto), InvalidModel, "no typed tensor")
-    sequence = model()
-    sequence.graph.input[0].CopyFrom(helper.make_tensor_sequence_value_info("x", TensorProto.FLOAT, [8]))
-    refused(write(tmp_path, sequence), InvalidModel, "no typed tensor")
     text = model()
     text.graph.input[0].type.tensor_type.elem_type = TensorProto.STRING
     refused(write(tmp_path, text), UnsupportedModel, "STRING")
+
+
+TENSOR = helper.make_tensor_type_proto(TensorProto.FLOAT, [8])
+OTHER_TYPES = {
+    "seq(tensor(float))": helper.make_sequence_type_proto(TENSOR),
+    "optional(tensor(float))": helper.make_optional_type_proto(TENSOR),
+    "optional(seq(tensor(float)))": helper.make_optional_type_proto(helper.make_sequence_type_proto(TENSOR)),
+    "map(int64, tensor(float))": helper.make_map_type_proto(TensorProto.INT64, TENSOR),
+    "sparse_tensor(float)": helper.make_sparse_tensor_type_proto(TensorProto.FLOAT, [8]),
+}
+
+
+@pytest.mark.parametrize("spelling", OTHER_TYPES)
+@pytest.mark.parametrize("what", ["input", "output"])
+def test_values_of_other_types_are_valid_and_not_compiled(tmp_path: Path, spelling: str, what: str) -> None:
+    proto = model()
+    (value,) = getattr(proto.graph, what)
+    value.type.CopyFrom(OTHER_TYPES[spelling])
+    message = rf"{what} '{value.name}' is of type {re.escape(spelling)}, expected a tensor"
+    refused(write(tmp_path, proto), UnsupportedModel, message)
+
+
+def test_a_sequence_between_two_nodes(tmp_path: Path) -> None:
+    body = "parts = SequenceConstruct (x, x) y = ConcatFromSequence <axis = 0> (parts)"
+    message = r"node 'parts': output 'parts' of SequenceConstruct is of type seq\(tensor\(float\)\)"
+    refused(save(tmp_path, graph_text(body)), UnsupportedModel, message)
 
 
 # --- stored tensors -----------------------------------------------------------------------------------------------

@@ -22,7 +22,8 @@ from tests.fuzz.sweep import BATCH, Record
 def main() -> int:
     """Run the batches that are missing, print the table, cut down and save one failure of each kind and reason."""
     options = _options()
-    folder: Path = options.folder or Path("build") / f"fuzz-{options.seed}"
+    suffix = "" if options.target == "x86" else f"-{options.target}"
+    folder: Path = options.folder or Path("build") / f"fuzz-{options.seed}{suffix}"
     folder.mkdir(parents=True, exist_ok=True)
     log = folder / "outcomes.jsonl"
     done = _read(log)
@@ -34,7 +35,7 @@ def main() -> int:
     records = _read(log)
     print(table(records))
     _reduce(options, records, folder)
-    return int(any(record.kind not in ("equal", "refused") for record in records))
+    return int(any(record.kind not in judge.FINE for record in records))
 
 
 def table(records: list[Record]) -> str:
@@ -52,6 +53,8 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=0, help="another number draws other networks")
     parser.add_argument("--workers", type=int, default=1, help="processes")
     parser.add_argument("--whole", action="store_true", help="compile as a user does, with verification")
+    parser.add_argument("--target", choices=judge.VARIANTS, default="x86", help="arm: cross compiled, under qemu")
+    parser.add_argument("--every", type=int, default=1, help="judge one network in so many, for slow targets")
     parser.add_argument("--folder", type=Path, help="where outcomes and failures are kept (default: build/fuzz-SEED)")
     parser.add_argument(
         "--reduce", type=int, default=0, help="cut down and save that many failures of different reasons"
@@ -62,7 +65,8 @@ def _options() -> argparse.Namespace:
 def _run(options: argparse.Namespace, batches: list[int]) -> Iterator[dict[str, Any]]:
     spawn = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(options.workers, mp_context=spawn, initializer=judge.warm_up) as pool:
-        running = [pool.submit(sweep.run_batch, options.seed, batch, options.whole) for batch in batches]
+        how = (options.whole, options.target, options.every)
+        running = [pool.submit(sweep.run_batch, options.seed, batch, *how) for batch in batches]
         for count, future in enumerate(as_completed(running), 1):
             records = future.result()
             yield from records

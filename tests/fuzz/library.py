@@ -5,20 +5,27 @@ from __future__ import annotations
 import subprocess
 from pathlib import Path
 
-from qcompiler.bundle import contract, glue
+from qcompiler.bundle import contract, glue, toolchain
 from qcompiler.bundle.isolated import IsolatedBundle
-from qcompiler.bundle.write import manifest_of
+from qcompiler.bundle.load import describe
+from qcompiler.bundle.write import manifest_of, write
 from qcompiler.ir.program import Program
 
 # one translation unit takes half the time of four
 _SOURCES = ("runtime.c", "threads.c", "tables.c", "cpu.c")
 _UNIT = "unit.c"
 _ARCHITECTURE = "x86_64"
-_SECONDS = 20
+_SECONDS, _EMULATED_SECONDS = 20, 60
 
 
 def isolated_bundle(program: Program, folder: Path) -> IsolatedBundle:
-    """The program between guard pages, ready to run; `folder` takes its files."""
+    """The program between guard pages, ready to run, here or under an emulator; `folder` takes its files."""
+    architecture = toolchain.machine_of(program.variants[0].object_code)
+    if architecture != _ARCHITECTURE:
+        write(program, folder / "out")
+        emulator = toolchain.emulator_for(architecture)
+        assert emulator is not None
+        return IsolatedBundle(folder / "out", describe(folder / "out").manifest, emulator, seconds=_EMULATED_SECONDS)
     link(program, folder)
     return IsolatedBundle(folder, manifest_of(program, _ARCHITECTURE, 1, {}), seconds=_SECONDS)
 

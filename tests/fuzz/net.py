@@ -13,6 +13,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 from onnx.shape_inference import infer_node_outputs
 
+from tests.fuzz.bodies import DOMAIN, bodies_of
 from tests.fuzz.grid import Grid
 
 Array = npt.NDArray[Any]
@@ -175,7 +176,9 @@ class Net:
             made = [helper.make_node("Constant", [], [tensor.name], value=tensor) for tensor in constants]
             nodes, constants = [*made, *nodes], []
         graph = helper.make_graph(nodes, name, list(map(_info, inputs)), list(map(_info, outputs)), constants)
-        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", self.opset)], ir_version=IR_VERSION)
+        functions, opsets = bodies_of(nodes), [helper.make_opsetid("", self.opset)]
+        opsets += [helper.make_opsetid(DOMAIN, 1)] if functions else []
+        model = helper.make_model(graph, opset_imports=opsets, ir_version=IR_VERSION, functions=functions)
         exact = {value.name: value.grid for value in outputs if value.grid}
         return Network(model, {value.name: value.grid for value in inputs if value.grid}, exact)
 

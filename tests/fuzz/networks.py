@@ -8,7 +8,7 @@ from collections.abc import Callable
 from hypothesis import assume
 from hypothesis import strategies as st
 
-from tests.fuzz import blocks, layers, normalisation, pointwise, pools, shapes, signs
+from tests.fuzz import blocks, layers, normalisation, pointwise, pools, qonnx, recurrent, shapes, signs
 from tests.fuzz.draws import Draw, chance, choice, number
 from tests.fuzz.grid import Grid
 from tests.fuzz.net import Net, Network, Rejected, Value
@@ -58,6 +58,9 @@ STEPS: tuple[Step, ...] = (
     layers.inner_product,
     layers.conv_transpose,
     *[signs.quantize] * 2,
+    *[qonnx.quant] * 3,
+    qonnx.bipolar,
+    *[recurrent.recurrent] * 3,
     normalisation.scale_and_shift,
     normalisation.layer_norm,
     normalisation.instance_norm,

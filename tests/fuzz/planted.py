@@ -11,15 +11,19 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from itertools import count
+from typing import Any
 from unittest import mock
 
 import onnx_ir as ir
 from hypothesis import Phase
 
+from qcompiler.frontend import qonnx
 from qcompiler.ir.view import constant_of
 from qcompiler.lowering import groups
+from qcompiler.lowering.standard import recurrent
 from qcompiler.passes import fold_thresholds, thresholds
 from qcompiler.passes.thresholds import SignChange
+from qcompiler.targets.arm import word_conv
 from tests.fuzz import judge, sweep
 from tests.fuzz.case import case_of
 from tests.fuzz.net import Network
@@ -34,17 +38,17 @@ class Found(Exception):
     """A network shows the fault; the message says how."""
 
 
-def networks_until_found(fault: Planted) -> tuple[int, str]:
+def networks_until_found(fault: Planted, target: str = "x86") -> tuple[int, str]:
     """How many networks are drawn until one shows the fault, and how it comes out."""
     drawn = 0
 
     def one(network: Network) -> None:
         nonlocal drawn
         drawn += 1
-        case, variant = case_of(network), sweep.variant_of(sweep.digest_of(network))
+        case, variant = case_of(network), sweep.variant_of(sweep.digest_of(network), target)
         with fault():
             outcome = judge.judge(case, variant)
-        if outcome.kind not in ("equal", "refused") and judge.judge(case, variant).kind == "equal":
+        if outcome.kind not in judge.FINE and judge.judge(case, variant).kind == "equal":
             raise Found(f"{outcome.kind}: {outcome.reason}")
 
     for batch in count():
@@ -94,11 +98,41 @@ def threshold_off_by_one() -> AbstractContextManager[object]:
     return mock.patch.object(fold_thresholds, "find_sign_change", find)
 
 
+def codes_of_the_wide_range() -> AbstractContextManager[object]:
+    """The QONNX dialect: `narrow` is not seen."""
+    right = qonnx._limits
+    return mock.patch.object(qonnx, "_limits", lambda bits, signed, _: right(bits, signed, 0))
+
+
+def sequences_forwards() -> AbstractContextManager[object]:
+    """Recurrent layers: one in the reverse direction starts at the first step."""
+    return mock.patch.dict(recurrent.DIRECTIONS, {"reverse": (False,)})
+
+
+def every_second_weight() -> AbstractContextManager[object]:
+    """A kernel that ARM alone has: of the weights, every second word is read."""
+    right = word_conv.for_unrolled_taps
+
+    def taps(*arguments: Any) -> None:
+        loops, rows, at, weight, apart, *others = arguments
+        right(loops, rows, at, weight, 2 * apart, *others)
+
+    return mock.patch.object(word_conv, "for_unrolled_taps", taps)
+
+
 FAULTS: dict[str, Planted] = {
     "aliasing": alias_that_moves,
     "grouping": link_across_channels,
     "pass": threshold_off_by_one,
+    "quantizer": codes_of_the_wide_range,
+    "recurrent": sequences_forwards,
+    "arm": every_second_weight,
 }
+
+
+def target_of(name: str) -> str:
+    """The target that shows a fault."""
+    return "arm" if name == "arm" else "x86"
 
 
 def main() -> int:
@@ -106,7 +140,7 @@ def main() -> int:
     judge.warm_up()
     worst = 0
     for name in sys.argv[1:] or FAULTS:
-        drawn, how = networks_until_found(FAULTS[name])
+        drawn, how = networks_until_found(FAULTS[name], target_of(name))
         print(f"{name}: {drawn} networks; {how}", flush=True)
         worst = max(worst, drawn)
     return int(worst >= MOST)

@@ -7,12 +7,16 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from tests.fuzz import qonnx
 from tests.fuzz.draws import Draw, chance, choice
 from tests.fuzz.grid import Grid, of_array, product
 from tests.fuzz.net import Array, Net
 
-KINDS = ("signs", "scaled signs", "ternary", "codes", "halves", "live signs", "live selected", "dequantized")
-_LIVE = ("live signs", "live selected")
+KINDS = (
+    "signs", "scaled signs", "ternary", "codes", "halves", "live signs", "live selected", "dequantized", "Quant",
+    "BipolarQuant",
+)  # fmt: skip
+_LIVE = ("live signs", "live selected", "BipolarQuant")
 
 
 @dataclass(frozen=True)
@@ -37,6 +41,10 @@ def weights(draw: Draw, net: Net, shape: Sequence[int], out_axis: int) -> Weight
     array = _array(net, kind, shape, out_axis)
     if chance(draw, 6):
         array[(slice(None),) * out_axis + (0,)] = 0 if kind not in _LIVE else array.max()
+    if kind == "BipolarQuant":
+        return Weights(*qonnx.bipolar_weights(draw, net, array, out_axis))
+    if kind == "Quant":
+        return Weights(*qonnx.quantized(draw, net, array, out_axis))
     if kind in _LIVE:
         return _computed(net, kind, array)
     if kind == "dequantized":

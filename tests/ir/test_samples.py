@@ -79,3 +79,19 @@ def test_scales_of_run_time_are_positive() -> None:
     model = parsed("y = QuantizeLinear(x, s)", "float[1,4] x, float s", "uint8[1,4] y")
     for sample in itertools.islice(samples(model, 0), 20):
         assert sample.inputs["s"] > 0
+
+
+@pytest.mark.parametrize("kind", ["int32", "int64"])
+def test_powers_that_become_integers_are_some(kind: str) -> None:
+    code = {"int32": 6, "int64": 7}[kind]
+    body = f"a = Cast <to = 11> (x) b = Cast <to = 11> (e) p = Pow (a, b) y = Cast <to = {code}> (p)"
+    model = parsed(body, f"{kind}[1,64] x, float[1,64] e", f"{kind}[1,64] y")
+    for sample in itertools.islice(samples(model, 0), 20):
+        power = sample.inputs["x"].astype(np.float64) ** sample.inputs["e"]
+        assert np.isfinite(power).all() and power.max() < 2**31
+
+
+def test_the_limits_of_64_bits_are_drawn_as_they_are() -> None:
+    model = parsed("y = Identity (x)", "uint64[8] x", "uint64[8] y")
+    seen = {n for sample in itertools.islice(samples(model, 0), 12) for n in sample.inputs["x"].tolist()}
+    assert {0, 2**64 - 1} <= seen

@@ -14,7 +14,7 @@ from onnx import TensorProto, helper
 
 import qcompiler
 from qcompiler.ir import oracle
-from tests.lowering.region import check
+from tests.lowering.region import Region, check
 from tests.lowering.region import model as region_model
 
 TEXT = """<ir_version: 10, opset_import: ["" : 21]>
@@ -122,3 +122,29 @@ def test_chains_of_elementwise_ops(chain: list[tuple[str, str]]) -> None:
 def test_chains_of_casts(length: int) -> None:
     """Each reads its operand many times: what is inlined must not grow exponentially."""
     test_chains_of_elementwise_ops.hypothesis.inner_test([("cast", "small"), ("add", "small")] * length)  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "y = Relu (x)",
+        "y = Clip (x, low, high)",
+        "y = Clip (x, low)",
+        "y = Clip (x, , high)",
+        "y = HardSigmoid (x)",
+        "y = Elu (x)",
+        "y = Selu (x)",
+        "y = LeakyRelu (x)",
+        "a = Mul (x, high) b = Relu (a) y = Clip (b, low, high)",
+    ],
+)
+def test_nan_and_negative_zero_pass_bounds(body: str) -> None:
+    text = f"""<ir_version: 10, opset_import: ["" : 21]> g (float[1, 19] x) => (float[1, 19] y)
+    <float low = {{-0.5}}, float high = {{0.75}}> {{ {body} }}"""
+    proto = onnx.shape_inference.infer_shapes(onnx.parser.parse_model(text))
+    x = np.linspace(-2, 2, 19, dtype=np.float32).reshape(1, 19)
+    x[0, ::3], x[0, 1::6] = np.nan, -0.0
+    assert np.isnan(oracle.run(proto, {"x": x})["y"][0, ::3]).all()
+    check(proto, {"x": x}, tolerance=1e-6)
+    if body in ("y = Relu (x)", "y = Clip (x, low, high)"):
+        assert np.signbit(Region(proto).run({"x": x})["y"][0, 1::6]).all()

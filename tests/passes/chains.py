@@ -9,7 +9,8 @@ from onnx import TensorProto, helper, numpy_helper
 DYADIC = st.sampled_from([-2.0, -1.0, -0.75, -0.5, 0.25, 0.5, 1.0, 2.0])
 
 
-POWERS = st.sampled_from([-2.0, -1.0, -0.5, 0.25, 0.5, 1.0, 2.0])
+ANY_GRID = st.sampled_from([0.75, -1.5, 3.0, -0.6, 0.1, 0.3, 1 / 3, 0.7, 5.0])
+"""Most of them are no binary fractions, and nor are quotients by any of them."""
 
 
 class Chain:
@@ -43,10 +44,17 @@ class Chain:
 
     def arithmetic(self):
         op = self.data.draw(st.sampled_from(["Add", "Sub", "Mul", "Div", "Max", "Min"]))
-        # quotients stay dyadic too
-        constant = self.constant(shape := self.broadcast(), POWERS if op == "Div" else DYADIC)
+        constant = self.constant(shape := self.broadcast())
         inputs = [self.value, constant] if op == "Div" or self.data.draw(st.booleans()) else [constant, self.value]
         self.add(op, inputs, np.broadcast_shapes(shape, self.shape))
+
+    def scaling(self):
+        """One number for all, or one per place along some axes."""
+        op = self.data.draw(st.sampled_from(["Mul", "Div", "Add", "Sub"]))
+        self.add(op, [self.value, self.constant(self.broadcast()[-len(self.shape) :], ANY_GRID)])
+
+    def scale(self):
+        self.add("Div", [self.value, self.constant((), ANY_GRID)])
 
     def prelu(self):
         self.add("PRelu", [self.value, self.constant(self.broadcast()[-len(self.shape) :])])
@@ -64,7 +72,8 @@ class Chain:
 
     def pixels(self):
         """A quantizer of the standard, per tensor."""
-        scale, zero = self.stored(np.float32(0.5)), self.stored(np.uint8(self.data.draw(st.integers(0, 3))))
+        scale = self.constant((), st.one_of(st.just(0.5), ANY_GRID.map(abs)))
+        zero = self.stored(np.uint8(self.data.draw(st.integers(0, 3))))
         self.add("QuantizeLinear", [self.value, scale, zero])
         self.add("DequantizeLinear", [self.value, scale, zero])
 
@@ -128,6 +137,21 @@ class Chain:
             return
         weights = self.constant((2, self.shape[1], 3, 3))
         self.add("Conv", [self.value, weights], (self.shape[0], 2, *self.shape[2:]), pads=[1, 1, 1, 1])
+
+    def coarse(self, shape):
+        """Weights of few bits over one scale."""
+        whole = self.data.draw(st.lists(st.integers(-2, 3), min_size=math.prod(shape), max_size=math.prod(shape)))
+        scale = self.data.draw(st.one_of(st.just(1.0), ANY_GRID))
+        return self.stored((np.asarray(whole).reshape(shape) * np.float32(scale)).astype(np.float32))
+
+    def coarse_layer(self):
+        if len(self.shape) != 4:
+            self.add("MatMul", [self.value, self.coarse((self.shape[-1], 3))], (*self.shape[:-1], 3))
+            return
+        size = self.data.draw(st.sampled_from([1, 3]))
+        weights = self.coarse((2, self.shape[1], size, size))
+        pads = [size // 2] * 4
+        self.add("Conv", [self.value, weights], (self.shape[0], 2, *self.shape[2:]), pads=pads)
 
     def model(self):
         if not self.nodes:

@@ -8,6 +8,7 @@ from qcompiler.frontend.load import load
 from qcompiler.ir import oracle
 from qcompiler.ir.view import number
 from qcompiler.passes import DEFAULT
+from qcompiler.passes.moves import moves_elements
 from qcompiler.passes.resolve_sign_zero import ResolveSignZero
 from qcompiler.passes.runner import run_passes
 from tests.frontend.files import write
@@ -216,6 +217,59 @@ def test_no_sign_of_zero_is_taken_for_another_in_many_networks(tmp_path, proto):
     signs_of_zero_agree(tmp_path, proto)
 
 
+def cancelled(draw):
+    """A network whose last sign has an offset that is what its layer gives at one place of an input; and this input."""
+    chain = Chain(draw(st.data()), draw(st.sampled_from([(2, 5), (1, 2, 4), (1, 2, 3, 4), (1, 3, 4, 4)])))
+    moved = ["scale", "relu", "clip", "residual", "pool"]
+    if draw(st.booleans()):
+        getattr(chain, draw(st.sampled_from(["sign", "codes", "pixels"])))()
+        # what is no code becomes so close by numbers that differ within a channel that rounding decides
+        moved += ["scaling", "arithmetic", "sign", "codes", "pixels"]
+    for name in draw(st.lists(st.sampled_from(moved), max_size=3)):
+        getattr(chain, name)()
+    chain.coarse_layer()
+    for name in draw(st.lists(st.sampled_from(["scale", "scaling", "residual", "mean", "transpose"]), max_size=2)):
+        getattr(chain, name)()
+    x = draw(st.sampled_from(list(zero_hitting(chain.first))[1:]))
+    found = oracle.Session(chain.model()).run({"x": x})[chain.value]
+    kept = 1 if found.ndim == 4 else found.ndim - 1
+    offset = found[tuple(slice(0, size if axis == kept else 1) for axis, size in enumerate(found.shape))]
+    chain.add("Sub", [chain.value, chain.stored(offset)])
+    chain.sign()
+    return chain.model(), x
+
+
+CANCELLED = st.composite(cancelled)()
+TO_SIGNS = DEFAULT[: [type(rewrite) for rewrite in DEFAULT].index(ResolveSignZero) + 1]
+
+
+def zeros_are_kept(tmp_path, proto, x):
+    """Where the reference gives 0, the sign stays: whether its input is 0 or a rounding error is then the machine's."""
+    model = load(write(tmp_path, proto))
+    recognize_binarization(model)
+    run_passes(model, TO_SIGNS)
+    (given,) = oracle.Session(proto).run({"x": x}).values()
+    assert (given == 0).any()
+    (found,) = oracle.Session(model).run({"x": x}).values()
+    last = model.graph.outputs[0].producer()
+    while moves_elements(last):
+        last = last.inputs[0].producer()
+    assert last.op_type == "Sign" or not (found != 0)[given == 0].any()
+
+
+@settings(max_examples=200, deadline=None, derandomize=True, suppress_health_check=IN_A_FOLDER)
+@given(CANCELLED)
+def test_an_offset_that_cancels_a_sum_on_any_grid_keeps_the_sign(tmp_path, network):
+    zeros_are_kept(tmp_path, *network)
+
+
+@pytest.mark.slow
+@settings(max_examples=5000, deadline=None, suppress_health_check=IN_A_FOLDER)
+@given(CANCELLED)
+def test_an_offset_that_cancels_a_sum_on_any_grid_keeps_the_sign_in_many_networks(tmp_path, network):
+    zeros_are_kept(tmp_path, *network)
+
+
 def test_a_channel_without_weights_is_its_bias():
     """The other channel sums pixels up, and its trained bias is no multiple of their unit."""
     weights = np.zeros((2, 2, 1, 1), np.float32)
@@ -255,6 +309,21 @@ def test_means_of_sums_that_are_never_zero(window, resolved):
         v = AveragePool <kernel_shape = [{window}, 1]> (p)
         {SIGN} }}"""
     assert apply(ResolveSignZero(), graph(text, w=np.full((1, 1, 3, 1), 0.3, np.float32))).rewrites == resolved
+
+
+@pytest.mark.parametrize(("taps", "resolved"), [(4, 0), (6, 0), (9, 0), (5, 1)])
+def test_a_border_takes_part_of_the_offset_away(taps, resolved):
+    """0.3 and steps of 1/256 of a square root, at a corner, an edge and inside."""
+    text = f"""g (float[1, 1, 6, 6] x) => (y) {{
+        m = Mul (x, root)
+        a = Add (m, offset)
+        c = Conv <pads = [1, 1, 1, 1], kernel_shape = [3, 3], strides = [1, 1], dilations = [1, 1]> (a, w)
+        v = Sub (c, taken)
+        {SIGN} }}"""
+    constants = {"root": np.sqrt(np.float32(2)), "offset": np.float32(0.3), "taken": np.float32(0.3) * np.float32(taps)}
+    arrays = {name: np.asarray(number, np.float32) for name, number in constants.items()}
+    model = graph(text, **arrays, w=np.ones((1, 1, 3, 3), np.float32))
+    assert apply(ResolveSignZero(), model).rewrites == resolved
 
 
 def test_a_border_of_zeros_is_zero():

@@ -9,7 +9,7 @@ import numpy.typing as npt
 import onnx_ir as ir
 
 from qcompiler.lowering.call import GenericCall
-from qcompiler.lowering.standard.frame import ALIGN, moved
+from qcompiler.lowering.standard.frame import ALIGN, KERNEL, moved
 from qcompiler.targets.vector.emit import Expr, Parameter, prim_func, write
 
 
@@ -28,4 +28,4 @@ def copy_call(source: str | npt.NDArray[Any], target: str, dtype: str, elements:
 
     parameters = [Parameter(what, f"uint{8 * size}", elements, ALIGN) for what in ("x", "y")]
     function = prim_func("kernel", parameters, body)
-    return GenericCall(function, (source,), (target,), (size * elements,), (), elements, "copy")
+    return GenericCall(function, (source,), (target,), (size * elements,), (), elements, "copy", kernel=KERNEL)

@@ -23,6 +23,8 @@ from qcompiler.lowering.call import GenericCall
 from qcompiler.targets.vector.emit import Expr, Parameter, i64, prim_func, split, write
 
 ALIGN = 64
+# what reports call these kernels
+KERNEL = "standard"
 Array = npt.NDArray[Any]
 Body = Callable[[list[Expr], Expr], None]
 
@@ -90,6 +92,7 @@ def kernel(
         ops=node.op_type,
         faults=tuple(faults),
         nodes=(node,),
+        kernel=KERNEL,
     )
 
 

@@ -119,12 +119,12 @@ class _Run:
     def emit(self, backwards: bool, functions: Sequence[Activation]) -> None:
         """All time steps."""
         sizes, memory = self.layer.sizes, self.memory
-        self._initial("h", "h0")
-        self._initial("c", "c0")
-        self._blank(i64(0))
         length: Expr = i64(sizes.steps)
         if "lengths" in memory:
             length = T.bind(T.max(T.min(i64(memory["lengths"][self.batch]), i64(sizes.steps)), i64(0)))
+        self._initial("h", "h0", length)
+        self._initial("c", "c0", length)
+        self._blank()
         with T.serial(i64(0), length) as number:
             at = T.bind(length - 1 - number if backwards else number)
             self._products("gates", memory["x"], self._input(at), "w", sizes.inputs)
@@ -162,9 +162,12 @@ class _Run:
             return (self.batch * s.directions + self.direction) * s.hidden
         return (self.direction * s.batch + self.batch) * s.hidden
 
-    def _initial(self, state: str, given: str) -> None:
+    def _initial(self, state: str, given: str, length: Expr) -> None:
+        """The state before the first step; an empty sequence ends with zeros, as in onnxruntime, not with this."""
         with loop(self.layer.sizes.hidden) as j:
             value = self.memory[given][self._row() + j] if given in self.memory else T.float32(0)
+            if given in self.memory and "lengths" in self.memory:
+                value = T.Select(length > i64(0), value, T.float32(0))
             self._set(state, j, value)
 
     def _final(self, output: str, state: str) -> None:
@@ -172,7 +175,7 @@ class _Run:
             with loop(self.layer.sizes.hidden) as j:
                 write(self.memory[output], self._state(state, j), self._row() + j)
 
-    def _blank(self, first: Expr) -> None:
+    def _blank(self) -> None:
         """Zeros where the sequence is shorter than the longest."""
         if "y" not in self.memory or "lengths" not in self.memory:
             return

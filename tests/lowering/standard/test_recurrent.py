@@ -39,7 +39,7 @@ def layers(draw: Any) -> tuple[Any, dict[str, Any], dict[str, Any]]:
     }
     names = ["x", "w", "r", "", "", "", "", ""]
     optional = {"b": (3, array(directions, 2 * rows)), "h": (5, array(directions, batch, hidden))}
-    optional["l"] = (4, rng.integers(1, steps + 1, batch).astype(np.int32))
+    optional["l"] = (4, rng.integers(0, steps + 1, batch).astype(np.int32))
     if kind == "LSTM":
         optional["c"], optional["p"] = (6, array(directions, batch, hidden)), (7, array(directions, 3 * hidden))
     for name, (position, content) in optional.items():

@@ -1,0 +1,98 @@
+"""Recurrent layers with open, shut and half-open gates stay as close to onnxruntime as rounding explains."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from onnx import helper
+
+from qcompiler.gates import rounding
+from qcompiler.ir import oracle
+from qcompiler.lowering.standard.recurrent import GATES
+from qcompiler.ties import BOUND, wrong_elements
+from tests.lowering.region import Region, model
+
+STEPS, BATCH, INPUTS, HIDDEN = 4, 2, 3, 3
+REGIONS: dict[str, Region] = {}
+
+
+def region(kind: str) -> Region:
+    """A compiled layer whose operands are all inputs."""
+    if kind not in REGIONS:
+        names = ["x", "w", "r", "b", "", "h", *(["c"] if kind == "LSTM" else [])]
+        zeros = {name: np.zeros(shape, np.float32) for name, shape in shapes(kind).items()}
+        outputs = ["y", "yh", "yc"][: len(names) - 4]
+        node = helper.make_node(kind, names, outputs, hidden_size=HIDDEN)
+        REGIONS[kind] = Region(model(node, zeros))
+    return REGIONS[kind]
+
+
+def shapes(kind: str) -> dict[str, tuple[int, ...]]:
+    rows = GATES[kind] * HIDDEN
+    found = {"x": (STEPS, BATCH, INPUTS), "w": (1, rows, INPUTS), "r": (1, rows, HIDDEN), "b": (1, 2 * rows)}
+    states = ("h", "c") if kind == "LSTM" else ("h",)
+    return found | {name: (1, BATCH, HIDDEN) for name in states}
+
+
+def excused(kind: str, inputs: dict[str, np.ndarray], found: dict[str, np.ndarray]) -> bool:
+    """Whether each output is within the bound of onnxruntime's, or its elements are within what rounding explains."""
+    (node,) = ir.from_proto(region(kind).proto).graph
+    allowed = rounding(node, inputs)
+    for name, expected in oracle.run(region(kind).proto, inputs).items():
+        wrong = wrong_elements(found[name], expected, exactly=False)
+        if (wrong & (np.abs(found[name].astype(np.float64) - expected) >= allowed)).any():
+            return False
+    return True
+
+
+@st.composite
+def operands(draw: Any, kind: str) -> dict[str, np.ndarray]:
+    """Small integers, constants and numbers that shut gates."""
+    random = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+
+    def array(shape: tuple[int, ...]) -> np.ndarray:
+        how = draw(st.sampled_from(["constant", "integers", "any", "zeros"]))
+        size = draw(st.sampled_from([0.5, 1, 2, 4]))
+        drawn = {
+            "constant": np.full(shape, size * draw(st.sampled_from([-1, 1]))),
+            "integers": random.integers(-3, 4, shape),
+            "any": random.standard_normal(shape) * size,
+            "zeros": np.zeros(shape),
+        }
+        return drawn[how].astype(np.float32)
+
+    return {name: array(shape) for name, shape in shapes(kind).items()}
+
+
+@pytest.mark.parametrize("kind", ["GRU", "LSTM"])
+@settings(max_examples=300, deadline=None)
+@given(data=st.data())
+def test_shut_gates(kind: str, data: st.DataObject) -> None:
+    inputs = data.draw(operands(kind))
+    assert excused(kind, inputs, region(kind).run(inputs))
+
+
+@pytest.mark.parametrize("kind", ["GRU", "LSTM"])
+def test_what_is_wrong_is_not_rounding(kind: str) -> None:
+    random = np.random.default_rng(0)
+    inputs = {name: random.standard_normal(shape).astype(np.float32) for name, shape in shapes(kind).items()}
+    right = oracle.run(region(kind).proto, inputs)
+    assert excused(kind, inputs, right)
+    for name, array in right.items():
+        assert not excused(kind, inputs, {**right, name: array + np.float32(2 * BOUND * np.abs(array).max())})
+
+
+def test_only_gates_are_excused() -> None:
+    others = [
+        helper.make_node("RNN", ["x", "w", "r"], ["y"], hidden_size=HIDDEN),
+        helper.make_node("GRU", ["x", "w", "r"], ["y"], hidden_size=HIDDEN, activations=["Affine", "Tanh"]),
+    ]
+    for node in others:
+        zeros = {name: np.zeros(shape, np.float32) for name, shape in shapes(node.op_type).items() if name in "xwr"}
+        (found,) = ir.from_proto(model(node, zeros)).graph
+        assert rounding(found, {}) == 0
