@@ -22,11 +22,11 @@ import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
+from qcompiler.analysis.ranges import Codes, IntegerRanges
 from qcompiler.ir.numerics import WORD_BITS, words_for
 from qcompiler.ir.provenance import NOTE, REASON
-from qcompiler.ir.view import constant_of, integer, ints
-from qcompiler.passes.editing import insert, is_op, remove_dead, replace, static_shape
-from qcompiler.passes.ranges import Codes, IntegerRanges
+from qcompiler.ir.view import constant_of, integer, ints, is_op, static_shape
+from qcompiler.passes.editing import insert, remove_dead, replace
 from qcompiler.passes.result import PassResult, Refusal
 
 FloatArray = npt.NDArray[np.float32]

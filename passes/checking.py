@@ -16,7 +16,7 @@ import onnx_ir as ir
 
 from qcompiler.errors import VerificationFailed
 from qcompiler.ir import oracle
-from qcompiler.passes.editing import is_op, is_quantized_op, static_shape
+from qcompiler.ir.view import is_op, is_quantized_op, static_shape
 
 Array = npt.NDArray[Any]
 Arrays = dict[str, Array]

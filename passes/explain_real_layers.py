@@ -9,13 +9,12 @@ import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
+from qcompiler.analysis.moves import moves_elements
+from qcompiler.analysis.ranges import Codes, IntegerRanges
 from qcompiler.ir.provenance import REASON, label
-from qcompiler.ir.view import constant_of
-from qcompiler.passes.editing import is_op
+from qcompiler.ir.view import constant_of, is_op
 from qcompiler.passes.extract_offsets import two_values
 from qcompiler.passes.extract_scales import signs_and_scales
-from qcompiler.passes.moves import moves_elements
-from qcompiler.passes.ranges import Codes, IntegerRanges
 from qcompiler.passes.result import PassResult, Refusal
 
 Array = npt.NDArray[Any]

@@ -17,13 +17,13 @@ import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
+from qcompiler.analysis.borders import layer_of_constant
+from qcompiler.analysis.levels import levels_of
+from qcompiler.analysis.ranges import IntegerRanges
 from qcompiler.ir.provenance import NOTE, REASON
-from qcompiler.ir.view import constant_of, integer
-from qcompiler.passes.borders import layer_of_constant
-from qcompiler.passes.editing import insert, is_op, remove_dead, replace, static_shape
+from qcompiler.ir.view import constant_of, integer, is_op, static_shape
+from qcompiler.passes.editing import insert, remove_dead, replace
 from qcompiler.passes.extract_scales import signs_and_scales
-from qcompiler.passes.levels import levels_of
-from qcompiler.passes.ranges import IntegerRanges
 from qcompiler.passes.result import PassResult, Refusal
 
 FloatArray = npt.NDArray[np.float32]

@@ -15,10 +15,10 @@ import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
+from qcompiler.analysis.ranges import IntegerRanges
 from qcompiler.ir.provenance import NOTE
-from qcompiler.ir.view import constant_of
-from qcompiler.passes.editing import insert, is_op, remove_dead, replace, static_shape
-from qcompiler.passes.ranges import IntegerRanges
+from qcompiler.ir.view import constant_of, is_op, static_shape
+from qcompiler.passes.editing import insert, remove_dead, replace
 from qcompiler.passes.result import PassResult
 
 FloatArray = npt.NDArray[np.float32]

@@ -16,8 +16,8 @@ import onnx_ir as ir
 from qcompiler.errors import QCompilerError
 from qcompiler.ir import oracle
 from qcompiler.ir.plausible import check_constants
-from qcompiler.ir.view import constant_of, integer
-from qcompiler.passes.editing import add_constant, is_op, remove_dead, replace, static_shape
+from qcompiler.ir.view import constant_of, integer, is_op, static_shape
+from qcompiler.passes.editing import add_constant, remove_dead, replace
 from qcompiler.passes.result import PassResult, Refusal
 
 _RANDOM = ("RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Bernoulli", "Multinomial")

@@ -12,13 +12,13 @@ from dataclasses import dataclass
 import numpy as np
 import onnx_ir as ir
 
+from qcompiler.analysis.elementwise import Step, step_of
+from qcompiler.analysis.ranges import IntegerRanges, Lattice
+from qcompiler.analysis.thresholds import SignChange, find_sign_change, finite_at_ends
 from qcompiler.ir.provenance import label
-from qcompiler.ir.view import constant_of, number
-from qcompiler.passes.editing import insert, is_op, is_quantized_op, only_consumer, remove_dead, replace, static_shape
-from qcompiler.passes.elementwise import Step, step_of
-from qcompiler.passes.ranges import IntegerRanges, Lattice
+from qcompiler.ir.view import constant_of, is_op, is_quantized_op, number, only_consumer, static_shape
+from qcompiler.passes.editing import insert, remove_dead, replace
 from qcompiler.passes.result import PassResult, Refusal
-from qcompiler.passes.thresholds import SignChange, find_sign_change, finite_at_ends
 
 
 @dataclass(frozen=True)

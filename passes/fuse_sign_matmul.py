@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 import onnx_ir as ir
 
-from qcompiler.ir.view import constant_of
-from qcompiler.passes.editing import insert, is_op, remove_dead, replace, static_shape
-from qcompiler.passes.ranges import EXACT, IntegerRanges
+from qcompiler.analysis.ranges import EXACT, IntegerRanges
+from qcompiler.ir.view import constant_of, is_op, static_shape
+from qcompiler.passes.editing import insert, remove_dead, replace
 from qcompiler.passes.result import PassResult
 
 

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 
 import onnx_ir as ir
 
-from qcompiler.passes.editing import insert, is_op, only_consumer, remove_dead, replace, static_shape
+from qcompiler.ir.view import is_op, only_consumer, static_shape
+from qcompiler.passes.editing import insert, remove_dead, replace
 from qcompiler.passes.result import PassResult
 
 _RISING = ("Tanh", "Sigmoid", "Erf", "Exp", "Softplus", "Softsign")

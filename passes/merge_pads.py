@@ -13,9 +13,9 @@ from dataclasses import dataclass
 import numpy as np
 import onnx_ir as ir
 
-from qcompiler.ir.view import constant_of, ints, number, text
-from qcompiler.passes.editing import insert, is_op, is_quantized_op, remove_dead, replace, static_shape
-from qcompiler.passes.ranges import IntArray, IntegerRanges
+from qcompiler.analysis.ranges import IntArray, IntegerRanges
+from qcompiler.ir.view import constant_of, ints, is_op, is_quantized_op, number, static_shape, text
+from qcompiler.passes.editing import insert, remove_dead, replace
 from qcompiler.passes.result import PassResult, Refusal
 
 

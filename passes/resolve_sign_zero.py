@@ -12,13 +12,13 @@ from dataclasses import dataclass
 import numpy as np
 import onnx_ir as ir
 
+from qcompiler.analysis.ranges import IntegerRanges
+from qcompiler.analysis.thresholds import finite_at_ends
+from qcompiler.analysis.zero_mass import ZeroMass
 from qcompiler.ir.provenance import NOTE, REASON, label
-from qcompiler.ir.view import number
-from qcompiler.passes.editing import insert, is_quantized_op, replace, static_shape
-from qcompiler.passes.ranges import IntegerRanges
+from qcompiler.ir.view import is_quantized_op, number, static_shape
+from qcompiler.passes.editing import insert, replace
 from qcompiler.passes.result import PassResult, Refusal
-from qcompiler.passes.thresholds import finite_at_ends
-from qcompiler.passes.zero_mass import ZeroMass
 
 _BY_ROUNDING = "sign(0) = 0 is taken as +1: 0 is reached only by rounding of real numbers"
 

@@ -8,17 +8,8 @@ import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
-from qcompiler.ir.view import constant_of, number
-from qcompiler.passes.editing import (
-    can_replace,
-    insert,
-    is_op,
-    is_quantized_op,
-    only_consumer,
-    remove_dead,
-    replace,
-    static_shape,
-)
+from qcompiler.ir.view import constant_of, is_op, is_quantized_op, number, only_consumer, static_shape
+from qcompiler.passes.editing import can_replace, insert, remove_dead, replace
 from qcompiler.passes.result import PassResult
 
 Array = npt.NDArray[np.generic]

@@ -14,8 +14,8 @@ import numpy.typing as npt
 import onnx_ir as ir
 
 from qcompiler.ir.numerics import binarize
-from qcompiler.ir.view import constant_of, ints, number, text
-from qcompiler.passes.editing import insert, is_op, is_quantized_op, remove_dead, replace, static_shape
+from qcompiler.ir.view import constant_of, ints, is_op, is_quantized_op, number, static_shape, text
+from qcompiler.passes.editing import insert, remove_dead, replace
 from qcompiler.passes.eliminate_identities import EliminateIdentities
 from qcompiler.passes.result import PassResult
 

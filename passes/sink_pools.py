@@ -13,10 +13,10 @@ import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
-from qcompiler.ir.view import constant_of, integer, ints, number
-from qcompiler.passes.editing import insert, is_op, is_quantized_op, only_consumer, remove_dead, replace, static_shape
-from qcompiler.passes.elementwise import Step, step_of
-from qcompiler.passes.ranges import IntegerRanges
+from qcompiler.analysis.elementwise import Step, step_of
+from qcompiler.analysis.ranges import IntegerRanges
+from qcompiler.ir.view import constant_of, integer, ints, is_op, is_quantized_op, number, only_consumer, static_shape
+from qcompiler.passes.editing import insert, remove_dead, replace
 from qcompiler.passes.result import PassResult, Refusal
 
 _FLOAT_STEPS = ("Mul", "Add", "Sub", "Div", "Relu", "LeakyRelu", "PRelu", "Clip", "Neg", "Max", "Min", "Identity")

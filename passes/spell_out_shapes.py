@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 import onnx_ir as ir
 
-from qcompiler.ir.view import constant_of, integer, ints, text
-from qcompiler.passes.editing import insert, is_op, remove_dead, replace, static_shape
+from qcompiler.ir.view import constant_of, integer, ints, is_op, static_shape, text
+from qcompiler.passes.editing import insert, remove_dead, replace
 from qcompiler.passes.result import PassResult
 
 _RESHAPES = ("Reshape", "Flatten", "Squeeze", "Unsqueeze")

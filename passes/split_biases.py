@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 import onnx_ir as ir
 
-from qcompiler.ir.view import constant_of, integer, number
-from qcompiler.passes.editing import insert, is_op, remove_dead, replace, static_shape
+from qcompiler.ir.view import constant_of, integer, is_op, number, static_shape
+from qcompiler.passes.editing import insert, remove_dead, replace
 from qcompiler.passes.result import PassResult, Refusal
 
 

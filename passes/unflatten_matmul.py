@@ -14,8 +14,8 @@ import numpy as np
 import onnx_ir as ir
 
 from qcompiler.ir.numerics import words_for
-from qcompiler.ir.view import constant_of, ints
-from qcompiler.passes.editing import insert, is_op, is_quantized_op, remove_dead, replace, static_shape
+from qcompiler.ir.view import constant_of, ints, is_op, is_quantized_op, static_shape
+from qcompiler.passes.editing import insert, remove_dead, replace
 from qcompiler.passes.result import PassResult
 
 _WASTE = 8

@@ -1,6 +1,6 @@
 """Comparing two evaluations of the same network although signs and roundings may fall either way in both.
 
-A tie is an element that rounding errors alone keep from a jump (passes/jumps.py). It excuses what can come of it: the
+A tie is an element that rounding errors alone keep from a jump (analysis/jumps.py). It excuses what can come of it: the
 element's value on the other side of the jump, and nothing else. What follows is compared with the tie decided alike.
 """
 
@@ -13,9 +13,9 @@ import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
+from qcompiler.analysis.jumps import jumping_operands, sources
 from qcompiler.ir.cutting import Pieces, computed_names
 from qcompiler.ir.view import dtype_of, shape_of
-from qcompiler.passes.jumps import jumping_operands, sources
 
 Array = npt.NDArray[Any]
 Values = Mapping[str, Array]

@@ -9,11 +9,11 @@ import networkx as nx
 import numpy as np
 import onnx_ir as ir
 
+from qcompiler.analysis.ranges import IntegerRanges
 from qcompiler.errors import UnsupportedModel, UsageError
 from qcompiler.ir import ops
 from qcompiler.ir.provenance import sources
 from qcompiler.ir.view import constant_of, dependency_graph
-from qcompiler.passes.ranges import IntegerRanges
 
 WIDEST = 8
 

@@ -12,6 +12,7 @@ import numpy.typing as npt
 import onnx_ir as ir
 
 from qcompiler.errors import UnsupportedModel
+from qcompiler.ir.ops import DOMAIN
 
 
 def shape_of(value: ir.Value) -> tuple[int, ...]:
@@ -21,6 +22,32 @@ def shape_of(value: ir.Value) -> tuple[int, ...]:
             f"value '{value.name}' has no static shape", remedy="give the input shapes with --shape NAME=1x3x224x224"
         )
     return tuple(int(extent) for extent in value.shape)
+
+
+def static_shape(value: ir.Value) -> tuple[int, ...] | None:
+    """The static shape, or None if any part of it is unknown."""
+    if value.shape is None or not value.shape.is_static():
+        return None
+    return tuple(int(extent) for extent in value.shape)
+
+
+def is_op(node: ir.Node | None, *names: str) -> bool:
+    """True if the node is one of the standard ops `names`."""
+    return node is not None and node.domain in ("", "ai.onnx") and node.op_type in names
+
+
+def is_quantized_op(node: ir.Node | None, *names: str) -> bool:
+    """True if the node is one of the `qcompiler::` ops `names`."""
+    return node is not None and node.domain == DOMAIN and node.op_type in names
+
+
+def only_consumer(value: ir.Value) -> ir.Node | None:
+    """The node that alone reads `value`, once; None if there are others or the value is a graph output."""
+    uses = value.uses()
+    if value.is_graph_output() or len(uses) != 1:
+        return None
+    consumer: ir.Node = next(iter(uses)).node
+    return consumer
 
 
 def dtype_of(value: ir.Value) -> np.dtype[Any]:

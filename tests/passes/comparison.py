@@ -11,7 +11,7 @@ import onnx_ir as ir
 
 from qcompiler.ir import oracle
 from qcompiler.ir.ops import attach_functions
-from qcompiler.passes.editing import static_shape
+from qcompiler.ir.view import static_shape
 from qcompiler.passes.result import Pass, PassResult
 
 HEADER = '<ir_version: 10, opset_import: ["": 21, "qcompiler": 1]>\n'

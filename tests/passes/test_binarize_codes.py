@@ -5,9 +5,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from qcompiler.analysis.ranges import Codes
 from qcompiler.ir.view import number
 from qcompiler.passes.binarize_codes import BinarizeCodes, form_of, weight_planes
-from qcompiler.passes.ranges import Codes
 from qcompiler.passes.spell_out_shapes import SpellOutShapes
 from tests.passes.comparison import apply, graph, normal, ops_of, signs
 

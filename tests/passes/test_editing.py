@@ -1,16 +1,8 @@
 import numpy as np
 
 from qcompiler.ir.provenance import REASON, sources
-from qcompiler.passes.editing import (
-    add_constant,
-    can_replace,
-    forget_names,
-    insert,
-    only_consumer,
-    remove_dead,
-    replace,
-    static_shape,
-)
+from qcompiler.ir.view import only_consumer, static_shape
+from qcompiler.passes.editing import add_constant, can_replace, forget_names, insert, remove_dead, replace
 from tests.passes.comparison import graph, ops_of
 
 TEXT = "g (float[2, 3] x) => (y, z) { a = Abs (x)\n b = Neg (a)\n y = Relu (b)\n z = Identity (a) }"

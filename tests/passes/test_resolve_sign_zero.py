@@ -3,12 +3,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from qcompiler.analysis.moves import moves_elements
 from qcompiler.frontend.idioms import recognize_binarization
 from qcompiler.frontend.load import load
 from qcompiler.ir import oracle
 from qcompiler.ir.view import number
 from qcompiler.passes import DEFAULT
-from qcompiler.passes.moves import moves_elements
 from qcompiler.passes.resolve_sign_zero import ResolveSignZero
 from qcompiler.passes.runner import run_passes
 from tests.frontend.files import write

@@ -6,8 +6,9 @@ import pytest
 
 from qcompiler.errors import VerificationFailed
 from qcompiler.ir import oracle
+from qcompiler.ir.view import static_shape
 from qcompiler.passes import DEFAULT
-from qcompiler.passes.editing import insert, remove_dead, replace, static_shape
+from qcompiler.passes.editing import insert, remove_dead, replace
 from qcompiler.passes.result import PassResult
 from qcompiler.passes.runner import run_passes
 from tests.passes.comparison import graph, normal, ops_of, signs

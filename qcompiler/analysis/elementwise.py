@@ -13,8 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
-from qcompiler.ir.view import constant_of, number
-from qcompiler.passes.editing import is_op, static_shape
+from qcompiler.ir.view import constant_of, is_op, number, static_shape
 
 FloatArray = npt.NDArray[np.float32]
 

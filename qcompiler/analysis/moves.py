@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import onnx_ir as ir
 
-from qcompiler.ir.view import text
-from qcompiler.passes.editing import is_op, is_quantized_op, static_shape
+from qcompiler.ir.view import is_op, is_quantized_op, static_shape, text
 
 _MOVES = (
     "DepthToSpace", "Expand", "Flatten", "Gather", "GatherElements", "GatherND", "GlobalMaxPool", "Identity", "MaxPool",

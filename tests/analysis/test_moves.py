@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 
+from qcompiler.analysis.moves import moves_elements
+from qcompiler.analysis.ranges import Codes, IntegerRanges
 from qcompiler.ir import oracle
 from qcompiler.ir.view import constant_of
 from qcompiler.passes.explain_real_layers import ExplainRealLayers
-from qcompiler.passes.moves import moves_elements
-from qcompiler.passes.ranges import Codes, IntegerRanges
 from tests.passes.comparison import graph, the
 
 INTS = {

@@ -3,9 +3,9 @@ import onnx_ir as ir
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qcompiler.passes.elementwise import Step, run_chain
-from qcompiler.passes.ranges import Lattice
-from qcompiler.passes.thresholds import attains_zero, find_sign_change
+from qcompiler.analysis.elementwise import Step, run_chain
+from qcompiler.analysis.ranges import Lattice
+from qcompiler.analysis.thresholds import attains_zero, find_sign_change
 
 NODE = ir.node("Mul", [])
 FLOATS = st.floats(-8, 8, width=32)

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from qcompiler.passes.elementwise import Step, run_chain
-from qcompiler.passes.ranges import IntArray, Lattice
+from qcompiler.analysis.elementwise import Step, run_chain
+from qcompiler.analysis.ranges import IntArray, Lattice
 
 FloatArray = npt.NDArray[np.float32]
 BoolArray = npt.NDArray[np.bool_]

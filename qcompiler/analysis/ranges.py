@@ -9,9 +9,8 @@ import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
-from qcompiler.ir.view import constant_of, ints, number, text
-from qcompiler.passes.editing import is_op, is_quantized_op
-from qcompiler.passes.moves import moves_elements
+from qcompiler.analysis.moves import moves_elements
+from qcompiler.ir.view import constant_of, ints, is_op, is_quantized_op, number, text
 
 EXACT = 2**24
 _LARGEST_CONSTANT = 2**20

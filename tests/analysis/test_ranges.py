@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qcompiler.passes.ranges import Codes, IntegerRanges
+from qcompiler.analysis.ranges import Codes, IntegerRanges
 from tests.passes.comparison import graph, the
 
 

@@ -15,10 +15,10 @@ import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
-from qcompiler.passes.elementwise import FloatArray, Step
-from qcompiler.passes.ranges import Lattice
-from qcompiler.passes.sums import ROUNDING, slack_of
-from qcompiler.passes.thresholds import attains_zero, finite_at_ends
+from qcompiler.analysis.elementwise import FloatArray, Step
+from qcompiler.analysis.ranges import Lattice
+from qcompiler.analysis.sums import ROUNDING, slack_of
+from qcompiler.analysis.thresholds import attains_zero, finite_at_ends
 
 DoubleArray = npt.NDArray[np.float64]
 BoolArray = npt.NDArray[np.bool_]

@@ -14,11 +14,11 @@ import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
+from qcompiler.analysis.atoms import Atoms, Progression, common, point
+from qcompiler.analysis.borders import layer_of_constant
+from qcompiler.analysis.levels import DoubleArray
+from qcompiler.analysis.sums import aligned, columns_of, grains, pads_zero
 from qcompiler.ir.view import text
-from qcompiler.passes.atoms import Atoms, Progression, common, point
-from qcompiler.passes.borders import layer_of_constant
-from qcompiler.passes.levels import DoubleArray
-from qcompiler.passes.sums import aligned, columns_of, grains, pads_zero
 
 Weights = npt.NDArray[np.generic]
 

@@ -11,9 +11,8 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 
-from qcompiler.ir.view import constant_of, dtype_of
-from qcompiler.passes.editing import is_op, is_quantized_op
-from qcompiler.passes.ranges import IntegerRanges
+from qcompiler.analysis.ranges import IntegerRanges
+from qcompiler.ir.view import constant_of, dtype_of, is_op, is_quantized_op
 
 _FIRST = (0,)
 _BOTH = (0, 1)

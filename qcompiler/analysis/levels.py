@@ -8,11 +8,10 @@ import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
-from qcompiler.ir.view import constant_of, integer, text
-from qcompiler.passes.editing import is_op, static_shape
-from qcompiler.passes.elementwise import Step, step_of
-from qcompiler.passes.moves import keeps_channels, moves_elements
-from qcompiler.passes.ranges import IntegerRanges
+from qcompiler.analysis.elementwise import Step, step_of
+from qcompiler.analysis.moves import keeps_channels, moves_elements
+from qcompiler.analysis.ranges import IntegerRanges
+from qcompiler.ir.view import constant_of, integer, is_op, static_shape, text
 
 DoubleArray = npt.NDArray[np.float64]
 

@@ -18,8 +18,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import onnx_ir as ir
 
-from qcompiler.ir.view import constant_of, ints, text
-from qcompiler.passes.atoms import (
+from qcompiler.analysis.atoms import (
     ANYTHING,
     CONTINUOUS,
     INTEGERS,
@@ -33,13 +32,13 @@ from qcompiler.passes.atoms import (
     sum_of,
     union,
 )
-from qcompiler.passes.editing import is_op, is_quantized_op, static_shape
-from qcompiler.passes.elementwise import VARIES, Step, step_of
-from qcompiler.passes.levels import Levels, levels_of
-from qcompiler.passes.moves import keeps_channels, moves_elements
-from qcompiler.passes.products import product_of
-from qcompiler.passes.ranges import IntegerRanges
-from qcompiler.passes.sums import sums_of
+from qcompiler.analysis.elementwise import VARIES, Step, step_of
+from qcompiler.analysis.levels import Levels, levels_of
+from qcompiler.analysis.moves import keeps_channels, moves_elements
+from qcompiler.analysis.products import product_of
+from qcompiler.analysis.ranges import IntegerRanges
+from qcompiler.analysis.sums import sums_of
+from qcompiler.ir.view import constant_of, ints, is_op, is_quantized_op, static_shape, text
 
 _MOST_PLACES = 16
 _WHOLE = ("Round", "Floor", "Ceil", "Sign")

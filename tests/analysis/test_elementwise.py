@@ -3,8 +3,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from qcompiler.analysis.elementwise import Step, run_chain, step_of
 from qcompiler.ir import oracle
-from qcompiler.passes.elementwise import Step, run_chain, step_of
 from tests.passes.comparison import graph, normal
 
 CONSTANTS = {

@@ -6,8 +6,7 @@ import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
-from qcompiler.ir.view import ints
-from qcompiler.passes.editing import static_shape
+from qcompiler.ir.view import ints, static_shape
 
 DoubleArray = npt.NDArray[np.float64]
 

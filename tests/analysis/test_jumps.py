@@ -7,8 +7,8 @@ import onnx.parser
 import onnx_ir as ir
 import pytest
 
+from qcompiler.analysis.jumps import Exactness, jumping_operands, sources
 from qcompiler.ir import oracle
-from qcompiler.passes.jumps import Exactness, jumping_operands, sources
 
 HEAD = "<ir_version: 10, opset_import: ['' : 21, 'qcompiler' : 1]>"
 

@@ -17,10 +17,9 @@ import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
-from qcompiler.ir.view import constant_of, integer, ints, number, text
-from qcompiler.passes.editing import is_quantized_op
-from qcompiler.passes.levels import DoubleArray, Levels
-from qcompiler.passes.ranges import EXACT, IntArray, Lattice
+from qcompiler.analysis.levels import DoubleArray, Levels
+from qcompiler.analysis.ranges import EXACT, IntArray, Lattice
+from qcompiler.ir.view import constant_of, integer, ints, is_quantized_op, number, text
 
 BoolArray = npt.NDArray[np.bool_]
 
