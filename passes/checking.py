@@ -16,12 +16,11 @@ import onnx_ir as ir
 
 from qcompiler.errors import VerificationFailed
 from qcompiler.ir import oracle
-from qcompiler.ir.view import is_op, is_quantized_op, static_shape
+from qcompiler.ir.traits import Trait, has
+from qcompiler.ir.view import static_shape
 
 Array = npt.NDArray[Any]
 Arrays = dict[str, Array]
-
-_JUMPS = ("Sign", "Round", "Floor", "Ceil", "Greater", "GreaterOrEqual", "Less", "LessOrEqual", "QuantizeLinear")
 
 
 def check_exact(name: str, before: Mapping[str, Array], after: Mapping[str, Array]) -> None:
@@ -60,7 +59,7 @@ def _jumps(model: ir.Model) -> dict[str, ir.Node]:
     return {
         str(node.outputs[0].name): node
         for node in model.graph
-        if (is_op(node, *_JUMPS) or is_quantized_op(node, "Binarize", "Threshold")) and node.inputs[0] is not None
+        if has(node, Trait.JUMPS, Trait.COMPARES) and node.inputs[0] is not None
     }
 
 

@@ -12,6 +12,7 @@ import onnx_ir as ir
 from qcompiler.analysis.moves import moves_elements
 from qcompiler.analysis.ranges import Codes, IntegerRanges
 from qcompiler.ir.provenance import REASON, label
+from qcompiler.ir.traits import weight_axis
 from qcompiler.ir.view import constant_of, is_op
 from qcompiler.passes.extract_offsets import two_values
 from qcompiler.passes.extract_scales import signs_and_scales
@@ -124,14 +125,14 @@ def _about_weights(node: ir.Node) -> str:
         return "the weights are computed at run time"
     if weights.dtype != np.float32:
         return f"the weights are {weights.dtype}"
-    split = signs_and_scales(weights, 0 if node.op_type == "Conv" else -1)
+    split = signs_and_scales(weights, weight_axis(node))
     if split is not None and split[0].all():
         return ""
-    if two_values(weights, 0 if node.op_type == "Conv" else -1) is not None:
+    if two_values(weights, weight_axis(node)) is not None:
         return "the weights of a channel take two values that are no -c and +c; subtract their mean, or use sign(W)"
     if np.unique(weights.reshape(-1)[:_SAMPLE]).size == 3:
         return "the weights are ternary (three values); binarize them with sign(W)"
-    bits = _grid_bits(weights, 0 if node.op_type == "Conv" else -1)
+    bits = _grid_bits(weights, weight_axis(node))
     if bits is not None:
         return f"the weights are {bits}-bit integers with a scale; only 1-bit weights run on bits: use sign(W)"
     return "the weights are real; binarize them with sign(W)"

@@ -21,6 +21,7 @@ from qcompiler.analysis.borders import layer_of_constant
 from qcompiler.analysis.levels import levels_of
 from qcompiler.analysis.ranges import IntegerRanges
 from qcompiler.ir.provenance import NOTE, REASON
+from qcompiler.ir.traits import Trait, channel_axis, has, weight_axis
 from qcompiler.ir.view import constant_of, integer, is_op, static_shape
 from qcompiler.passes.editing import insert, remove_dead, replace
 from qcompiler.passes.extract_scales import signs_and_scales
@@ -91,7 +92,7 @@ def two_values(weights: npt.NDArray[np.generic], axis: int) -> tuple[FloatArray,
 def _extract(node: ir.Node, ranges: IntegerRanges) -> int | str:
     """1 if rewritten, 0 if there is no offset, or why it must stay."""
     weights, shape = constant_of(node.inputs[1]), static_shape(node.outputs[0])
-    rank, axis = (4, 0) if node.op_type == "Conv" else (2, -1)
+    rank, axis = 4 if has(node, Trait.CONVOLVES) else 2, weight_axis(node)
     if (
         weights is None
         or weights.ndim != rank
@@ -118,9 +119,7 @@ def _extract(node: ir.Node, ranges: IntegerRanges) -> int | str:
 
 def _few_levels(node: ir.Node, ranges: IntegerRanges) -> bool:
     shape = static_shape(node.inputs[0])
-    levels = (
-        None if shape is None else levels_of(node.inputs[0], 1 - len(shape) if node.op_type == "Conv" else -1, ranges)
-    )
+    levels = None if shape is None else levels_of(node.inputs[0], channel_axis(node, len(shape)), ranges)
     return levels is not None and bool(np.rint((levels.high - levels.low) / levels.step).max() <= _MOST_STEPS)
 
 
@@ -155,7 +154,7 @@ def _rewrite(node: ir.Node, shifted: _Shifted, centred: FloatArray, mean: FloatA
     total = insert(node, node.op_type, [x, centred], shape, attributes)
     total.producer().metadata_props[NOTE] = "offsets of its activations or weights are taken out of it"
     if mean.any():
-        convolves = node.op_type == "Conv"
+        convolves = has(node, Trait.CONVOLVES)
         ones = np.ones((1, *centred.shape[1:]) if convolves else (centred.shape[0], 1), np.float32)
         sums = (shape[0], 1, *shape[2:]) if convolves else (*shape[:-1], 1)
         window = insert(node, node.op_type, [x, ones], sums, attributes)

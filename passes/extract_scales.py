@@ -17,6 +17,7 @@ import onnx_ir as ir
 
 from qcompiler.analysis.ranges import IntegerRanges
 from qcompiler.ir.provenance import NOTE
+from qcompiler.ir.traits import weight_axis
 from qcompiler.ir.view import constant_of, is_op, static_shape
 from qcompiler.passes.editing import insert, remove_dead, replace
 from qcompiler.passes.result import PassResult
@@ -118,7 +119,7 @@ def _pads_zero(node: ir.Node) -> bool:
 
 def _extract(node: ir.Node, peeler: _Peeler) -> int:
     weights, shape = constant_of(node.inputs[1]), static_shape(node.outputs[0])
-    axis = 0 if node.op_type == "Conv" else -1
+    axis = weight_axis(node)
     if weights is None or shape is None or (len(node.inputs) > 2 and node.inputs[2] is not None):
         return 0
     split = signs_and_scales(weights, axis)

@@ -16,7 +16,8 @@ from qcompiler.analysis.elementwise import Step, step_of
 from qcompiler.analysis.ranges import IntegerRanges, Lattice
 from qcompiler.analysis.thresholds import SignChange, find_sign_change, finite_at_ends
 from qcompiler.ir.provenance import label
-from qcompiler.ir.view import constant_of, is_op, is_quantized_op, number, only_consumer, static_shape
+from qcompiler.ir.traits import LAYER, Trait, channel_axis, has
+from qcompiler.ir.view import constant_of, is_quantized_op, number, only_consumer, static_shape
 from qcompiler.passes.editing import insert, remove_dead, replace
 from qcompiler.passes.result import PassResult, Refusal
 
@@ -33,7 +34,7 @@ class FoldThresholds:
         rewrites, refusals = 0, []
         ranges = IntegerRanges()
         for node in list(model.graph):
-            if not is_op(node, "Conv", "MatMul") and not is_quantized_op(node, "BinaryConv", "BinaryMatMul"):
+            if not has(node, LAYER):
                 continue
             outcome = _fold(node, ranges)
             if isinstance(outcome, str):
@@ -63,7 +64,7 @@ def _fold(node: ir.Node, ranges: IntegerRanges) -> int | str:
 
 
 def _chain_to_sign(node: ir.Node) -> tuple[tuple[Step, ...], ir.Node] | str:
-    axis = 1 if "Conv" in node.op_type else -1
+    axis = channel_axis(node, len(static_shape(node.outputs[0]) or ()))
     steps: list[Step] = []
     value = node.outputs[0]
     while True:
@@ -86,7 +87,7 @@ def _insert_threshold(
 ) -> None:
     shape = static_shape(sign.outputs[0]) or ()
     channels = len(lattice.low)
-    layout = (1, channels, *(1,) * (len(shape) - 2)) if "Conv" in node.op_type else (channels,)
+    layout = (1, channels, *(1,) * (len(shape) - 2)) if has(node, Trait.CONVOLVES) else (channels,)
     constants = [np.broadcast_to(array, channels).reshape(layout) for array in (change.threshold, change.direction)]
     origins = (*(step.node for step in steps), sign)
     replace(sign.outputs[0], insert(sign, "Threshold", [node.outputs[0], *constants], shape, origins=origins))

@@ -10,11 +10,10 @@ from dataclasses import dataclass
 
 import onnx_ir as ir
 
+from qcompiler.ir.traits import Trait, has
 from qcompiler.ir.view import is_op, only_consumer, static_shape
 from qcompiler.passes.editing import insert, remove_dead, replace
 from qcompiler.passes.result import PassResult
-
-_RISING = ("Tanh", "Sigmoid", "Erf", "Exp", "Softplus", "Softsign")
 
 
 @dataclass(frozen=True)
@@ -38,7 +37,7 @@ class HoistPools:
 def _hoist(pool: ir.Node) -> bool:
     value, shape = pool.inputs[0], static_shape(pool.outputs[0])
     function = value.producer() if value is not None else None
-    if function is None or shape is None or not is_op(function, *_RISING):
+    if function is None or shape is None or not has(function, Trait.RISES):
         return False
     reader = only_consumer(function.outputs[0])
     if reader is None or reader is not pool:

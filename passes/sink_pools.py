@@ -15,11 +15,10 @@ import onnx_ir as ir
 
 from qcompiler.analysis.elementwise import Step, step_of
 from qcompiler.analysis.ranges import IntegerRanges
+from qcompiler.ir.traits import Trait, has
 from qcompiler.ir.view import constant_of, integer, ints, is_op, is_quantized_op, number, only_consumer, static_shape
 from qcompiler.passes.editing import insert, remove_dead, replace
 from qcompiler.passes.result import PassResult, Refusal
-
-_FLOAT_STEPS = ("Mul", "Add", "Sub", "Div", "Relu", "LeakyRelu", "PRelu", "Clip", "Neg", "Max", "Min", "Identity")
 
 
 @dataclass(frozen=True)
@@ -83,7 +82,7 @@ def _chain_to_sign(pool: ir.Node) -> tuple[tuple[Step, ...], ir.Node] | str:
             if number(node, "zero", 1.0) == 0:
                 return "the sign after the pool can be 0"
             return tuple(steps), node
-        if not is_op(node, *_FLOAT_STEPS):
+        if not has(node, Trait.CHAINS):
             return f"the pooled value goes to {node.op_type}, not to a sign"
         step = step_of(node, value, 1)
         if isinstance(step, str):

@@ -11,11 +11,11 @@ from dataclasses import dataclass
 import numpy as np
 import onnx_ir as ir
 
+from qcompiler.ir.traits import Trait, has
 from qcompiler.ir.view import constant_of, integer, ints, is_op, static_shape, text
 from qcompiler.passes.editing import insert, remove_dead, replace
 from qcompiler.passes.result import PassResult
 
-_RESHAPES = ("Reshape", "Flatten", "Squeeze", "Unsqueeze")
 _WINDOWS = ("Conv", "MaxPool", "AveragePool")
 
 
@@ -30,7 +30,7 @@ class SpellOutShapes:
         """Rewrite every reshape and window once."""
         rewrites = 0
         for node in list(model.graph):
-            if is_op(node, *_RESHAPES):
+            if has(node, Trait.RESHAPES):
                 rewrites += _spell_reshape(node)
             elif is_op(node, *_WINDOWS):
                 rewrites += _spell_window(node)

@@ -13,13 +13,13 @@ import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
+from qcompiler.ir.traits import Trait, has
 from qcompiler.ir.view import constant_of, is_op, number, static_shape
 
 FloatArray = npt.NDArray[np.float32]
 
 VARIES = "the constant of {} varies within a channel"
 _UNARY = ("Relu", "LeakyRelu", "Clip", "Neg", "Identity")
-_WITH_CONSTANT = ("Mul", "Add", "Sub", "Div", "PRelu", "Max", "Min")
 
 
 @dataclass(frozen=True)
@@ -95,7 +95,7 @@ def step_of(node: ir.Node, x: ir.Value, axis: int, *, broadcast: bool = False) -
     """
     if is_op(node, *_UNARY):
         return _unary(node, x)
-    if not is_op(node, *_WITH_CONSTANT) or len(node.inputs) != 2:
+    if not has(node, Trait.CHAINS) or len(node.inputs) != 2:
         return f"{node.op_type} is not an elementwise op that keeps order"
     position = 0 if node.inputs[0] is x else 1
     constant, shape = constant_of(node.inputs[1 - position]), static_shape(x)

@@ -12,24 +12,11 @@ import numpy as np
 import onnx_ir as ir
 
 from qcompiler.analysis.ranges import IntegerRanges
-from qcompiler.ir.view import constant_of, dtype_of, is_op, is_quantized_op
+from qcompiler.ir.traits import LAYER, Trait, has
+from qcompiler.ir.view import constant_of, dtype_of, is_op
 
 _FIRST = (0,)
 _BOTH = (0, 1)
-# the operands at which a standard op jumps
-_JUMPING = {
-    **dict.fromkeys(("Sign", "Round", "Floor", "Ceil", "QuantizeLinear", "DynamicQuantizeLinear"), _FIRST),
-    **dict.fromkeys(("ArgMax", "ArgMin", "Hardmax", "TopK", "NonZero", "Shrink", "ThresholdedRelu", "IsInf"), _FIRST),
-    **dict.fromkeys(("Greater", "GreaterOrEqual", "Less", "LessOrEqual", "Equal", "Mod"), _BOTH),
-}
-_ROUNDED_ONCE = (
-    "Add", "Sub", "Mul", "Div", "Sqrt", "Reciprocal", "Abs", "Neg", "Relu", "Clip", "Max", "Min", "PRelu", "LeakyRelu",
-    "Where", "And", "Or", "Not", "Xor", "Mod", "Cast", "DequantizeLinear",
-)  # fmt: skip
-_MOVED = (
-    "Identity", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose", "Slice", "Gather", "Concat", "Split",
-    "Expand", "Tile", "Pad", "DepthToSpace", "SpaceToDepth", "MaxPool", "GlobalMaxPool", "ReduceMax", "ReduceMin",
-)  # fmt: skip
 
 
 def sources(graph: ir.Graph, *, exact: bool) -> dict[str, ir.Value]:
@@ -41,9 +28,8 @@ def sources(graph: ir.Graph, *, exact: bool) -> dict[str, ir.Value]:
 
 def jumping_operands(node: ir.Node) -> list[ir.Value]:
     """The real operands at which the result of `node` jumps."""
-    positions = _JUMPING.get(node.op_type, ()) if node.domain == "" else ()
-    if is_quantized_op(node, "Binarize", "Threshold") or _truncates(node) or _gives_positions(node):
-        positions = _FIRST
+    jumps = has(node, Trait.JUMPS) or _truncates(node) or _gives_positions(node)
+    positions = _BOTH if has(node, Trait.COMPARES) else _FIRST if jumps else ()
     operands = [node.inputs[position] for position in positions if position < len(node.inputs)]
     return [each for each in operands if each is not None and constant_of(each) is None and _is_real(each)]
 
@@ -71,19 +57,14 @@ class Exactness:
         return self._known[value]
 
     def _compute(self, value: ir.Value, node: ir.Node | None) -> bool:
-        if node is None or not _is_real(value) or _lands(node):
+        if node is None or not _is_real(value) or has(node, Trait.LANDS):
             return True
         if self._ranges.codes(value) is not None:
             return True
-        if is_op(node, "Conv", "MatMul") or is_quantized_op(node, "BinaryConv", "BinaryMatMul"):
+        if has(node, LAYER):
             return self._ranges.lattice(node) is not None
-        kept = is_op(node, *_ROUNDED_ONCE, *_MOVED) or is_quantized_op(node, "BinaryMaxPool")
+        kept = has(node, Trait.ROUNDED_ONCE, Trait.MOVES, Trait.JOINS)
         return kept and all(self._known[each] for each in node.inputs if each is not None)
-
-
-def _lands(node: ir.Node) -> bool:
-    """Whether the result is one of a few numbers, whichever side was taken."""
-    return is_op(node, "Sign", "Round", "Floor", "Ceil") or is_quantized_op(node, "Binarize", "Threshold")
 
 
 def _truncates(node: ir.Node) -> bool:

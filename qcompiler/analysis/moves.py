@@ -1,18 +1,11 @@
-"""The one list of ops that hand on elements of their first operand unchanged, in other places or fewer of them."""
+"""Which nodes hand on elements of their first operand unchanged, in other places or fewer of them."""
 
 from __future__ import annotations
 
 import onnx_ir as ir
 
-from qcompiler.ir.view import is_op, is_quantized_op, static_shape, text
-
-_MOVES = (
-    "DepthToSpace", "Expand", "Flatten", "Gather", "GatherElements", "GatherND", "GlobalMaxPool", "Identity", "MaxPool",
-    "ReduceMax", "ReduceMin", "Reshape", "Slice", "SpaceToDepth", "Split", "Squeeze", "Tile", "Transpose", "Unsqueeze",
-)  # fmt: skip
-
-
-_WINDOWS = ("MaxPool", "GlobalMaxPool", "AveragePool", "GlobalAveragePool")
+from qcompiler.ir.traits import Trait, has
+from qcompiler.ir.view import is_op, static_shape, text
 
 
 def keeps_channels(node: ir.Node, axis: int) -> bool:
@@ -21,7 +14,8 @@ def keeps_channels(node: ir.Node, axis: int) -> bool:
     Windows slide over all axes but the first two, so they mix the columns of a matrix product.
     """
     shape = static_shape(node.inputs[0])
-    windows = is_op(node, *_WINDOWS) and shape is not None and axis % len(shape) < 2
+    pools = has(node, Trait.SLIDES) and has(node, Trait.MOVES, Trait.AVERAGES)
+    windows = pools and shape is not None and axis % len(shape) < 2
     return windows or is_op(node, "Identity")
 
 
@@ -34,4 +28,4 @@ def moves_elements(node: ir.Node | None) -> bool:
         assert node is not None
         mode = text(node, "coordinate_transformation_mode", "half_pixel")
         return text(node, "mode", "nearest") == "nearest" and mode != "tf_crop_and_resize"
-    return is_op(node, *_MOVES) or is_quantized_op(node, "BinaryMaxPool")
+    return has(node, Trait.MOVES)

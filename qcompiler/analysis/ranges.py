@@ -10,6 +10,7 @@ import numpy.typing as npt
 import onnx_ir as ir
 
 from qcompiler.analysis.moves import moves_elements
+from qcompiler.ir.traits import LAYER, Trait, has
 from qcompiler.ir.view import constant_of, ints, is_op, is_quantized_op, number, text
 
 EXACT = 2**24
@@ -112,7 +113,7 @@ class IntegerRanges:
 
 def _operands(value: ir.Value) -> list[ir.Value]:
     node = value.producer()
-    if node is None or is_op(node, "Conv", "MatMul", "Gemm") or is_quantized_op(node, "BinaryConv", "BinaryMatMul"):
+    if node is None or is_op(node, "Gemm") or has(node, LAYER):
         return []
     return [i for i in node.inputs if i is not None]
 
@@ -229,9 +230,9 @@ def _columns(node: ir.Node, weights: npt.NDArray[np.generic]) -> npt.NDArray[np.
     """Weights as [products per output, output channels]."""
     if weights.dtype.kind != "f":
         return None
-    if is_op(node, "Conv") or is_quantized_op(node, "BinaryConv"):
+    if has(node, Trait.CONVOLVES):
         return weights.reshape(weights.shape[0], -1).T.astype(np.float64)
-    if (is_op(node, "MatMul") or is_quantized_op(node, "BinaryMatMul")) and weights.ndim == 2:
+    if has(node, Trait.MULTIPLIES) and weights.ndim == 2:
         return weights.astype(np.float64)
     return None
 

@@ -19,6 +19,7 @@ import onnx_ir as ir
 
 from qcompiler.analysis.levels import DoubleArray, Levels
 from qcompiler.analysis.ranges import EXACT, IntArray, Lattice
+from qcompiler.ir.traits import Trait, has
 from qcompiler.ir.view import constant_of, integer, ints, is_quantized_op, number, text
 
 BoolArray = npt.NDArray[np.bool_]
@@ -50,7 +51,7 @@ class Sums:
 def columns_of(node: ir.Node, weights: npt.NDArray[np.generic]) -> DoubleArray:
     """Weights as [batches, products per output, output channels]."""
     wide = weights.astype(np.float64)
-    if "Conv" in node.op_type:
+    if has(node, Trait.CONVOLVES):
         return wide.reshape(1, wide.shape[0], -1).transpose(0, 2, 1)
     return wide.reshape(1, -1, 1) if wide.ndim == 1 else wide.reshape(-1, *wide.shape[-2:])
 
@@ -105,7 +106,7 @@ def aligned(node: ir.Node, part: DoubleArray, weights: npt.NDArray[np.generic]) 
     """Numbers per input channel in the shape in which they multiply the weights."""
     if not part.ndim:
         return part
-    if "Conv" not in node.op_type:
+    if not has(node, Trait.CONVOLVES):
         return part if weights.ndim == 1 else part[:, None]
     groups = integer(node, "group", 1)
     rows = np.repeat(part.reshape(groups, -1), weights.shape[0] // groups, axis=0)
@@ -114,7 +115,7 @@ def aligned(node: ir.Node, part: DoubleArray, weights: npt.NDArray[np.generic]) 
 
 def pads_zero(node: ir.Node) -> bool:
     """True if zeros that surround the image are among the activations."""
-    if "Conv" not in node.op_type or (is_quantized_op(node, "BinaryConv") and number(node, "pad_value", 0.0) != 0):
+    if not has(node, Trait.CONVOLVES) or (is_quantized_op(node, "BinaryConv") and number(node, "pad_value", 0.0) != 0):
         return False
     return text(node, "auto_pad", "NOTSET") not in ("NOTSET", "VALID") or any(ints(node, "pads", ()))
 

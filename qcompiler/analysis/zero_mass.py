@@ -38,11 +38,11 @@ from qcompiler.analysis.moves import keeps_channels, moves_elements
 from qcompiler.analysis.products import product_of
 from qcompiler.analysis.ranges import IntegerRanges
 from qcompiler.analysis.sums import sums_of
-from qcompiler.ir.view import constant_of, ints, is_op, is_quantized_op, static_shape, text
+from qcompiler.ir.traits import LAYER, Trait, channel_axis, has
+from qcompiler.ir.view import constant_of, ints, is_op, static_shape, text
 
 _MOST_PLACES = 16
 _WHOLE = ("Round", "Floor", "Ceil", "Sign")
-_MEANS = ("AveragePool", "GlobalAveragePool", "ReduceMean")
 
 
 @dataclass
@@ -64,7 +64,7 @@ class ZeroMass:
             return PIXELS
         if not node.inputs or node.inputs[0] is None:
             return ANYTHING
-        if is_op(node, "Conv", "MatMul") or is_quantized_op(node, "BinaryConv", "BinaryMatMul"):
+        if has(node, LAYER):
             return self._product(node)
         run_time = [i for i in node.inputs if i is not None and constant_of(i) is None]
         if len(run_time) == 1 and not isinstance(stepped := self._stepped(node, run_time[0]), str):
@@ -75,7 +75,7 @@ class ZeroMass:
             return INTEGERS
         if moves_elements(node) or is_op(node, "Pad"):
             return _moved(node, self.atoms(node.inputs[0]))
-        if is_op(node, *_MEANS):
+        if has(node, Trait.AVERAGES):
             return _mean(node, self.atoms(node.inputs[0]))
         if is_op(node, "Concat"):
             return CONTINUOUS if all(self.atoms(i).none for i in run_time) else ANYTHING
@@ -136,7 +136,7 @@ def _by_place(node: ir.Node, x: ir.Value, atoms: Atoms) -> Atoms:
 
 def _channels_of(node: ir.Node, value: ir.Value) -> int:
     """The negative channel axis of an operand or the result of a layer."""
-    return 1 - len(static_shape(value) or (0, 0, 0, 0)) if "Conv" in node.op_type else -1
+    return channel_axis(node, len(static_shape(value) or (0, 0, 0, 0)))
 
 
 def _moved(node: ir.Node, inner: Atoms) -> Atoms:

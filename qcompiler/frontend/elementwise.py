@@ -10,6 +10,7 @@ import numpy.typing as npt
 import onnx_ir as ir
 
 from qcompiler.ir.ops import DOMAIN
+from qcompiler.ir.traits import Trait, has
 from qcompiler.ir.view import constant_of, number
 
 Array = npt.NDArray[Any]
@@ -52,7 +53,7 @@ class Constants:
         if node.domain != "" or any(self.of(value) is None for value in node.inputs if value is not None):
             return
         operands = [None if value is None else reduced(self._given(value)) for value in node.inputs]
-        if node.op_type in _RESHAPES and operands and operands[0] is not None and operands[0].shape:
+        if has(node, Trait.RESHAPES) and operands and operands[0] is not None and operands[0].shape:
             self._computed[node.outputs[0]] = operands[0].reshape(tuple(node.outputs[0].shape or ()))
             return
         if node.op_type in _FILLS:
@@ -97,7 +98,6 @@ def _plain(function: Callable[..., Any]) -> Callable[..., Array]:
     return lambda node, *operands: np.asarray(function(*operands))
 
 
-_RESHAPES = ("Reshape", "Flatten", "Squeeze", "Unsqueeze")
 # Operators that repeat or reshape their first operand.
 _FILLS = ("Expand", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose", "Tile")
 

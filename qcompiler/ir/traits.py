@@ -18,6 +18,8 @@ class Trait(Flag):
 
     RENAMES = auto()
     """The result has the elements of the first operand in the same order, under another shape."""
+    RESHAPES = auto()
+    """It renames, and does nothing but change the shape."""
     MOVES = auto()
     """Every element of the first result is an element of the first operand: codes stay codes, levels stay levels."""
     JOINS = auto()
@@ -57,7 +59,7 @@ _RISES = Trait.POINTWISE | Trait.RISES
 _ROUNDS = Trait.POINTWISE | Trait.JUMPS | Trait.LANDS
 
 _STANDARD = {
-    "Reshape Flatten Squeeze Unsqueeze": _RENAMES,
+    "Reshape Flatten Squeeze Unsqueeze": _RENAMES | Trait.RESHAPES,
     "Identity": _RENAMES | _CHAIN,
     "Transpose DepthToSpace SpaceToDepth Expand Tile Slice Split Gather GatherElements GatherND": Trait.MOVES,
     "MaxPool GlobalMaxPool": Trait.MOVES | Trait.SLIDES,
@@ -99,9 +101,9 @@ TABLE: Mapping[tuple[str, str], Trait] = dict([*_rows(_STANDARD, ""), *_rows(_OW
 LAYER = Trait.CONVOLVES | Trait.MULTIPLIES
 
 
-def channel_axis(layer: ir.Node) -> int:
-    """The axis of a layer's result along which its output channels lie."""
-    return 1 if has(layer, Trait.CONVOLVES) else -1
+def channel_axis(layer: ir.Node, rank: int) -> int:
+    """The negative axis of a layer's operand and result, of `rank` axes, along which channels lie."""
+    return 1 - rank if has(layer, Trait.CONVOLVES) else -1
 
 
 def weight_axis(layer: ir.Node) -> int:
