@@ -9,9 +9,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from qcompiler.ir.codes import BINARY, Codes
 from qcompiler.ir.storage import Buffer
 
-StepOp = Literal["mul", "add", "sub", "div", "max", "min", "prelu", "store", "store_bits", "threshold"]
+StepOp = Literal[
+    "mul", "add", "sub", "div", "max", "min", "prelu", "round", "store", "store_bits", "store_codes", "threshold"
+]
 
 
 @dataclass(frozen=True)
@@ -42,10 +45,14 @@ class Step:
 
     mul/add/sub/div/max/min: v = v op operand, rounded to float32, never contracted to FMA, never reassociated.
     prelu: v = v if v >= 0 else v * operand.
+    round: v = v rounded to the nearest integer, halves to the even one.
     store: write v to the float32 buffer `into`. v goes on.
     store_bits: write the bit of v to the buffer `into` of -1/+1: v >= 0 if zero_is_positive, else v > 0; NaN gives 0.
-    threshold: only as the first step of a convolution of codes: write bit = direction * (v - threshold) >= 0 to `into`,
-    where v is the exact integer accumulator and threshold and direction are per-channel constants; ends the epilogue.
+    store_codes: write v, which is one of the codes of the buffer `into`; the lowest for NaN.
+    threshold: only as the first step of a convolution of codes: write the code number i of the buffer `into`, where i
+    counts the thresholds t with direction * (v - t) >= 0; v is the exact integer accumulator, and there are levels - 1
+    thresholds and a direction per channel. Thresholds rise with i where direction is +1, and fall where it is -1. Ends
+    the epilogue.
     """
 
     op: StepOp
@@ -59,10 +66,10 @@ class Conv2d:
     """Cross-correlation plus epilogue; matrix products are 1x1 convolutions over (1, 1, M, K).
 
     x: codes (exact integer accumulator) or "float32" (any summation order, FMA allowed).
-    Weights are given to `pack` as float32 OIHW [out_channels, x.c // groups, kh, kw] (-1/+1 for codes).
-    pads = (top, left, bottom, right). pad_value: 0 for float; -1, 0 or +1 for codes. Padding is served from the halo
-    of x, which covers at least `pads` (x.halo may be larger). For codes with pad_value 0 the halo holds -1 and the
-    kernel corrects the accumulator per border class; with -1 or +1 the halo holds that value.
+    Weights are given to `pack` as float32 OIHW [out_channels, x.c // groups, kh, kw]; for codes they are among
+    `weights`. pads = (top, left, bottom, right). pad_value: 0 for float; for codes any integer. Padding is served from
+    the halo of x, which covers at least `pads` (x.halo may be larger). Where the halo holds another code than
+    `pad_value`, as it must if that is none of the codes, the kernel corrects the accumulator per border class.
     Output is [x.n, out_h, out_w, out_channels].
     """
 
@@ -75,6 +82,13 @@ class Conv2d:
     groups: int = 1
     pad_value: float = 0.0
     epilogue: tuple[Step, ...] = ()
+    weights: Codes = BINARY
+
+    @property
+    def binary(self) -> bool:
+        """Whether codes and weights are -1 and +1, and those that thresholds give."""
+        given = [step.into.element for step in self.epilogue if step.op == "threshold" and step.into is not None]
+        return all(element == BINARY for element in (self.x.element, self.weights, *given))
 
     @property
     def out_hw(self) -> tuple[int, int]:

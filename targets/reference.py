@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from qcompiler.ir.storage import load, store
+from qcompiler.ir.storage import Buffer, load, store
 from qcompiler.targets.problem import Channel, Conv2d, Pool2d, Problem, Scalar, Step, Tensor
 from qcompiler.targets.target import Constants
 
@@ -114,9 +114,7 @@ def _epilogue(
 ) -> tuple[Array, ...]:
     """Run the steps on values [n, c, h, w] (float64 accumulators) and collect the stores."""
     if steps and steps[0].op == "threshold":
-        assert steps[0].into is not None and constants.threshold is not None and constants.direction is not None
-        threshold, direction = (a[:, None, None].astype(np.float64) for a in (constants.threshold, constants.direction))
-        return (store(steps[0].into, np.where(direction * (values - threshold) >= 0, 1, -1)),)
+        return (_thresholds(steps[0].into, values, constants),)
     channels = iter(constants.channels)
     outputs: list[Array] = []
     v = values.astype(np.float32)
@@ -124,12 +122,26 @@ def _epilogue(
         if step.op == "store":
             assert step.into is not None
             outputs.append(store(step.into, v))
+        elif step.op == "store_codes":
+            assert step.into is not None and step.into.codes is not None
+            outputs.append(store(step.into, np.where(np.isnan(v), np.float32(step.into.codes.low), v)))
+        elif step.op == "round":
+            v = np.rint(v)
         elif step.op == "store_bits":
             assert step.into is not None
             outputs.append(store(step.into, np.where(v >= 0 if step.zero_is_positive else v > 0, 1, -1)))
         else:
             v = _apply(step.op, v, _operand(step, channels, tensors))
     return tuple(outputs)
+
+
+def _thresholds(into: Buffer | None, values: Array, constants: Constants) -> Array:
+    """The codes that count thresholds, stored."""
+    assert into is not None and into.codes is not None
+    assert constants.threshold is not None and constants.direction is not None
+    thresholds = constants.threshold[:, None, :, None, None].astype(np.float64)
+    reached = constants.direction[:, None, None] * (values - thresholds) >= 0
+    return store(into, into.codes.low + into.codes.step * reached.sum(axis=0))
 
 
 def _operand(step: Step, channels: Iterator[Array], tensors: Iterator[Array]) -> Array:

@@ -63,7 +63,7 @@ class Epilogue:
     def _threshold(self, link: Link) -> None:
         threshold, direction = (self._per_channel(value) for value in link.node.inputs[1:])
         if self._group.writes_once(link.value):
-            self.threshold, self.direction = threshold, direction
+            self.threshold, self.direction = threshold[None], direction
             self._store(link.value, "threshold")
             return
         # integers of magnitude below 2**24 are exact in float32

@@ -62,7 +62,7 @@ def borders_of(problem: Conv2d) -> Borders:
     """Border classes of a problem; a single class where the accumulator needs no correction."""
     oh, ow = problem.out_hw
     top, left, _, _ = problem.pads
-    if problem.pad_value != 0 or not problem.x.packed:
+    if not problem.x.packed or problem.pad_value == problem.x.halo_value:
         rows, columns = np.ones((oh, problem.kernel[0]), bool), np.ones((ow, problem.kernel[1]), bool)
     else:
         rows = _taps(oh, problem.kernel[0], problem.strides[0], problem.dilations[0], top, problem.x.h)

@@ -60,8 +60,9 @@ class Geometry:
 
     @property
     def group_inputs(self) -> int:
-        """Units per pixel and group."""
-        units = self.problem.x.words if self.problem.x.packed else self.problem.x.c
+        """Units per pixel and group, of each plane."""
+        x = self.problem.x
+        units = x.words // x.planes if x.packed else x.c
         return units // self.problem.groups
 
     @property
@@ -87,6 +88,8 @@ class Geometry:
     @property
     def channel_pitch(self) -> int:
         """Units from one input channel (or word) to the next."""
+        if self.problem.x.packed:
+            return self.problem.x.planes
         return self.problem.x.height * self.problem.x.width if self.planar else 1
 
     def taps(self) -> list[Loop]:
@@ -129,7 +132,11 @@ class Geometry:
     @property
     def depthwise(self) -> bool:
         """Whether every output channel has one input unit of its own, next to its neighbour's."""
-        return self.problem.groups == self.problem.out_channels and self.group_inputs == 1 and not self.planar
+        return (
+            self.problem.groups == self.problem.out_channels
+            and self.group_inputs == self.channel_pitch == 1
+            and not self.planar
+        )
 
     @property
     def steps(self) -> int:

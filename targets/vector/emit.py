@@ -129,6 +129,14 @@ class View:
             return ((n * b.height + row) * b.width + column) * self.per_pixel + c
         return ((n * b.c + c) * b.height + row) * b.width + column
 
+    def half_offset(self, pixel: tuple[Expr, Expr, Expr], half: Expr, plane: int) -> Expr:
+        """Flat index of the uint16 that holds bit `plane` of half a word of channels, in a view of halves."""
+        planes = self.buffer.planes
+        if planes == 1:
+            return self.offset(*pixel, half)
+        word, rest = split(half, 2)
+        return self.offset(*pixel, (word * planes + plane) * 2 + rest)
+
 
 def channels_last(buffer: Buffer) -> bool:
     """Whether the channels of a pixel are contiguous; with a single stored pixel both orders are the same."""

@@ -112,13 +112,33 @@ class Epilogue:
                 v, signs = T.bind(apply_step(step.op, v, self._operand(step, operand, pixel, block))), {}
             elif step.op == "store":
                 self._store(target, pixel, block, v)
+            elif step.op == "store_codes":
+                self._store_codes(target, pixel, block, v)
             else:
                 if step.zero_is_positive not in signs:
                     signs[step.zero_is_positive] = _signs(v, step.zero_is_positive)
                 self.store_mask(target, pixel, block, signs[step.zero_is_positive])
 
-    def store_mask(self, target: View, pixel: Pixel, block: Expr, mask: Expr, padding_clear: bool = False) -> None:
-        """Write sixteen sign bits, and clear the half after them if it only holds padding.
+    def _store_codes(self, target: View, pixel: Pixel, block: Expr, v: Expr) -> None:
+        """Write sixteen codes plane by plane; what is no number becomes the lowest."""
+        codes = target.buffer.codes
+        assert codes is not None
+        low, high = splat(T.float32(codes.low)), splat(T.float32(codes.high))
+        inside, index = temporary("float32"), temporary("int32")
+        write(inside, T.Select(v > low, v, low), lanes(0))
+        distance = fenced(T.Select(inside[lanes(0)] < high, inside[lanes(0)], high) - low)
+        steps = distance if codes.step == 1 else distance / splat(T.float32(codes.step))
+        write(index, T.Cast("int32x16", steps), lanes(0))
+        for plane in range(codes.bits):
+            bit = index[lanes(0)] & splat(T.int32(1 << plane))
+            mask = temporary("uint16", 1)
+            write(mask, mask_bits(bit != splat(T.int32(0))), i64(0))
+            self.store_mask(target, pixel, block, mask[i64(0)], plane=plane)
+
+    def store_mask(
+        self, target: View, pixel: Pixel, block: Expr, mask: Expr, *, plane: int = 0, padding_clear: bool = False
+    ) -> None:
+        """Write sixteen bits of a plane, and clear the half after them if it only holds padding.
 
         padding_clear: the bits of padding lanes are known to be 0.
         """
@@ -126,7 +146,7 @@ class Epilogue:
             valid = T.Cast("uint16", T.shift_left(T.int32(1), T.Cast("int32", self.blocks.valid(block))) - 1)
             mask = mask & valid
         half, last = self.blocks.half(block, target.buffer)
-        at = target.offset(*pixel, half)
+        at = T.bind(target.half_offset(pixel, half, plane))
         write(target.data, mask, at)
         if last is not None:
             with T.If(last), T.Then():
@@ -138,8 +158,10 @@ class Epilogue:
             if target is not None:
                 emit_halo(target, self.blocks, n, y, block, height)
 
-    def _operand(self, step: Step, operand: Expr | View | None, pixel: Pixel, block: Expr) -> Expr:
-        """The operand of a step as float32x16."""
+    def _operand(self, step: Step, operand: Expr | View | None, pixel: Pixel, block: Expr) -> Expr | None:
+        """The operand of a step as float32x16, if it has one."""
+        if step.operand is None:
+            return None
         if isinstance(step.operand, Scalar):
             return scalar_lanes(step.operand)
         if not isinstance(operand, View):
@@ -187,13 +209,26 @@ def _signs(v: Expr, zero_is_positive: bool) -> Expr:
     return mask[i64(0)]
 
 
+def rounded(v: Expr) -> Expr:
+    """float32x16 rounded to integers, halves to even, without a call: between 2^23 and 2^24 floats have no fraction."""
+    top = splat(T.float32(2.0**23))
+    bits = T.reinterpret("uint32x16", v)
+    magnitude = T.bind(T.reinterpret("float32x16", bits & splat(T.uint32(0x7FFFFFFF))))
+    whole = T.Select(magnitude < top, fenced(fenced(magnitude + top) - top), magnitude)
+    sign = bits & splat(T.uint32(0x80000000))
+    return T.reinterpret("float32x16", T.reinterpret("uint32x16", whole) | sign)
+
+
 def scalar_lanes(operand: Scalar) -> Expr:
     """A constant in every lane."""
     return splat(T.float32(float(np.float32(operand.value))))
 
 
-def apply_step(op: str, v: Expr, operand: Expr) -> Expr:
+def apply_step(op: str, v: Expr, operand: Expr | None) -> Expr:
     """One step in float32; selections keep v unless the operand is strictly better, as the reference does."""
+    if op == "round":
+        return rounded(v)
+    assert operand is not None
     if op == "mul":
         return fenced(v * operand)
     if op == "add":

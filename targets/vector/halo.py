@@ -32,22 +32,27 @@ def _fill(target: View, blocks: Blocks, n: Expr, y: Expr, rows: int, x: int, col
     with T.serial(i64(0), i64(rows)) as row, T.serial(i64(0), i64(columns)) as column:
         pixel = (n, y + row, column + x)
         if target.buffer.packed:
-            _fill_bits(target, blocks, pixel, block)
+            _fill_codes(target, blocks, pixel, block)
         else:
             _fill_floats(target, blocks, pixel, block)
 
 
-def _fill_bits(target: View, blocks: Blocks, pixel: tuple[Expr, Expr, Expr], block: Expr) -> None:
-    """All valid bits of the block are +1 or all are -1; a half of padding stays clear."""
+def _fill_codes(target: View, blocks: Blocks, pixel: tuple[Expr, Expr, Expr], block: Expr) -> None:
+    """The halo's code in all valid channels of the block; a half of padding stays clear."""
+    codes = target.buffer.codes
+    assert codes is not None
+    index = codes.index(target.buffer.halo_value)
+    assert index is not None
     half, last = blocks.half(block, target.buffer)
-    at = target.offset(*pixel, half)
-    ones: Expr = T.Cast("uint16", T.reinterpret("uint32", fenced(T.float32(0), 1)))
-    if target.buffer.halo_value > 0:
-        ones = T.Cast("uint16", T.shift_left(T.int32(1), T.Cast("int32", blocks.valid(block))) - 1)
-    write(target.data, ones, at)
-    if last is not None:
-        with T.If(last), T.Then():
-            write(target.data, T.uint16(0), at + 1)
+    for plane in range(codes.bits):
+        at = target.half_offset(pixel, half, plane)
+        bits: Expr = T.Cast("uint16", T.reinterpret("uint32", fenced(T.float32(0), 1)))
+        if index >> plane & 1:
+            bits = T.Cast("uint16", T.shift_left(T.int32(1), T.Cast("int32", blocks.valid(block))) - 1)
+        write(target.data, bits, at)
+        if last is not None:
+            with T.If(last), T.Then():
+                write(target.data, T.uint16(0), at + 1)
 
 
 def _fill_floats(target: View, blocks: Blocks, pixel: tuple[Expr, Expr, Expr], block: Expr) -> None:

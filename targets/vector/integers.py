@@ -89,7 +89,7 @@ class CountingConv2d(DirectConv2d):
         total = borders.totals(weights, self.skips_rows, self.skips_columns)
         if is_threshold(self.problem.epilogue):
             assert constants.threshold is not None and constants.direction is not None
-            directed = constants.threshold.astype(np.float64) * constants.direction
+            directed = constants.threshold[0].astype(np.float64) * constants.direction
             limit = np.nan_to_num((total - directed) / 2, nan=-1, posinf=self.products, neginf=-1)
             base = self.blocks.spread(np.clip(np.floor(limit), -1, self.products).astype(np.int32), -1)
         else:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from tvm.script.ir_builder import tirx as T
 
+from qcompiler.ir.codes import Codes
 from qcompiler.ir.numerics import words_for
 from qcompiler.targets.problem import Map2d
 from qcompiler.targets.vector.emit import (
@@ -68,12 +69,25 @@ class ElementMap2d(RowKernel):
         emit_row((image.h, image.w), self.blocks, epilogue, item, pixel)
 
     def _codes(self, view: View, pixel: Pixel, block: Expr) -> Expr:
-        """The codes -1/+1 of a block at one pixel, float32x16."""
-        if self._aligned:
-            half = view.data[view.offset(*pixel, self.blocks.half(block, view.buffer)[0])]
-            bit = T.shift_right(splat(T.Cast("int32", half)), T.ramp(T.int32(0), T.int32(1), LANES))
-            return T.Cast("float32x16", (bit & splat(T.int32(1))) * splat(T.int32(2)) - splat(T.int32(1)))
-        return self._gathered_codes(view, pixel, block)
+        """The codes of a block at one pixel, float32x16."""
+        if not self._aligned:
+            return self._gathered_codes(view, pixel, block)
+        half = self.blocks.half(block, view.buffer)[0]
+        index: Expr | None = None
+        for plane in range(view.buffer.planes):
+            word = splat(T.Cast("int32", view.data[view.half_offset(pixel, half, plane)]))
+            bit = T.shift_right(word, T.ramp(T.int32(0), T.int32(1), LANES)) & splat(T.int32(1))
+            bit = bit * splat(T.int32(1 << plane))
+            index = bit if index is None else index + bit
+        return T.Cast(
+            "float32x16", index * splat(T.int32(self._codes_read.step)) + splat(T.int32(self._codes_read.low))
+        )
+
+    @property
+    def _codes_read(self) -> Codes:
+        codes = self.problem.x.codes
+        assert codes is not None
+        return codes
 
     @property
     def _aligned(self) -> bool:
@@ -89,7 +103,10 @@ class ElementMap2d(RowKernel):
         with T.serial(i64(0), self.blocks.valid(block)) as lane:
             group, channel = split(self.blocks.first(block) + lane, per_group)
             half, position = split(channel, 16)
-            word = view.data[view.offset(*pixel, group * (2 * words_for(per_group)) + half)]
-            bit = T.shift_right(T.Cast("int32", word), T.Cast("int32", position)) & 1
-            write(codes, T.Cast("float32", bit * 2 - 1), lane)
+            index: Expr = T.int32(0)
+            for plane in range(view.buffer.planes):
+                at = view.half_offset(pixel, group * (2 * words_for(per_group)) + half, plane)
+                bit = T.shift_right(T.Cast("int32", view.data[at]), T.Cast("int32", position)) & 1
+                index = index + bit * (1 << plane)
+            write(codes, T.Cast("float32", index * self._codes_read.step + self._codes_read.low), lane)
         return codes[lanes(0)]

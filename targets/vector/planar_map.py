@@ -116,8 +116,10 @@ class PlanarMap2d:
             else:
                 v = T.bind(apply_step(step.op, v, self._operand(step, operand, at)))
 
-    def _operand(self, step: Step, operand: Expr | View | None, at: Pixels) -> Expr:
-        """The operand of a step as float32x16."""
+    def _operand(self, step: Step, operand: Expr | View | None, at: Pixels) -> Expr | None:
+        """The operand of a step as float32x16, if it has one."""
+        if step.operand is None:
+            return None
         if isinstance(step.operand, Scalar):
             return scalar_lanes(step.operand)
         image, channel = split(at.plane, self.problem.x.c)

@@ -14,6 +14,7 @@ from qcompiler.targets.vector.epilogue import outputs_of
 from qcompiler.targets.vector.integers import MOST_PRODUCTS
 from qcompiler.targets.vector.map import ElementMap2d
 from qcompiler.targets.vector.planar_map import PlanarMap2d, is_planar
+from qcompiler.targets.vector.planes import plane_pairs
 from qcompiler.targets.vector.pool import BitPool2d, FloatPool2d
 from qcompiler.targets.vector.tilings import Ranked
 from qcompiler.targets.vector.transpose_map import TransposeMap2d, can_transpose
@@ -49,10 +50,10 @@ def kernels_for(problem: Problem, stream: float, convolutions: Convolutions) -> 
 def compute_ns(problem: Conv2d, blocks: Blocks, macs_per_ns: float, ranked: Ranked, stream: float) -> float:
     """Arithmetic or weight streaming, whichever is slower, and the traffic of the epilogue."""
     oh, ow = problem.out_hw
-    binary = problem.x.packed
     outputs = problem.x.n * oh * ow * blocks.count * LANES
     steps = Geometry(problem, blocks).steps
-    arithmetic = outputs * steps * (WORD_BITS if binary else 1) / macs_per_ns * ranked.slowdown
+    products = WORD_BITS * plane_pairs(problem) if problem.x.packed else 1
+    arithmetic = outputs * steps * products / macs_per_ns * ranked.slowdown
     if gathers(problem, blocks):
         arithmetic *= _GATHER_SLOWDOWN
     streaming = blocks.count * LANES * steps * 4 / stream

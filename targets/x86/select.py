@@ -11,6 +11,8 @@ from qcompiler.targets.vector import select
 from qcompiler.targets.vector.blocks import Blocks
 from qcompiler.targets.vector.direct import Geometry
 from qcompiler.targets.vector.float_conv import FloatConv2d
+from qcompiler.targets.vector.planes import plane_pairs
+from qcompiler.targets.vector.planes_conv import PlanesConv2d
 from qcompiler.targets.vector.tilings import Ranked, float_tilings, word_tilings
 from qcompiler.targets.vector.xnor_conv import XnorConv2d
 from qcompiler.targets.x86.lookup_conv import LookupConv2d
@@ -41,6 +43,11 @@ def _convolutions(isa: Isa, problem: Conv2d, blocks: Blocks) -> list[Kernel]:
         for r in float_tilings(problem, blocks, isa.vector_bytes, isa.registers):
             found.append(FloatConv2d(problem, blocks, r.tiling, ns(limits.fma[level], r), isa.fma))
         return found
+    if not problem.binary:
+        most = _WORD_TILE[level]
+        for r in word_tilings(problem, blocks, max(1, most // plane_pairs(problem))):
+            found.append(PlanesConv2d(problem, blocks, r.tiling, ns(limits.word[level], r), most))
+        return sorted(found, key=lambda kernel: kernel.cost)
     for r in word_tilings(problem, blocks, _WORD_TILE[level]):
         found.append(XnorConv2d(problem, blocks, r.tiling, ns(limits.word[level], r)))
     if limits.lookup[level] > limits.word[level] and _can_look_up(problem, blocks):

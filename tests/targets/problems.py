@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from hypothesis import strategies as st
 
-from qcompiler.ir.codes import BINARY
+from qcompiler.ir.codes import BINARY, Codes
 from qcompiler.ir.storage import Buffer, Element, Halo
 from qcompiler.targets import reference
 from qcompiler.targets.problem import Channel, Conv2d, Map2d, Pool2d, Problem, Scalar, Step, Tensor
@@ -40,15 +40,29 @@ def floats(draw: st.DrawFn, n: int, h: int, w: int, c: int, halo: Halo | None = 
 
 
 @st.composite
+def codes(draw: st.DrawFn) -> Codes:
+    low, step = draw(st.integers(-9, 3)), draw(st.sampled_from([1, 1, 2, 3]))
+    ours = Codes(low, low + step * draw(st.integers(1, 9)), step)
+    return draw(st.sampled_from([ours, BINARY, Codes(0, 1), Codes(0, 3), Codes(-2, 1), Codes(-1, 1), Codes(-3, 3, 2)]))
+
+
+@st.composite
+def planes(draw: st.DrawFn, n: int, h: int, w: int, c: int, groups: int = 1) -> Buffer:
+    held = draw(codes())
+    value = float(held.low + held.step * draw(st.integers(0, held.levels - 1)))
+    return Buffer(n, h, w, c, held, "nhwc", draw(halos()), value, groups)
+
+
+@st.composite
 def bits(draw: st.DrawFn, n: int, h: int, w: int, c: int, groups: int = 1) -> Buffer:
     return Buffer(n, h, w, c, BINARY, "nhwc", draw(halos()), draw(st.sampled_from([-1.0, 1.0])), groups)
 
 
 @st.composite
-def epilogues(draw: st.DrawFn, n: int, h: int, w: int, c: int, threshold: bool) -> tuple[Step, ...]:
+def epilogues(draw: st.DrawFn, n: int, h: int, w: int, c: int, threshold: bool, wide: bool = False) -> tuple[Step, ...]:
     groups = draw(st.sampled_from([1, 1, *divisors(c)]))
     if threshold and draw(st.booleans()):
-        return (Step("threshold", into=draw(bits(n, h, w, c, groups))),)
+        return (Step("threshold", into=draw(planes(n, h, w, c, groups) if wide else bits(n, h, w, c, groups))),)
     steps: list[Step] = []
     for op in draw(st.lists(st.sampled_from(["mul", "add", "sub", "div", "max", "min", "prelu"]), max_size=5)):
         scalar = Scalar(draw(st.sampled_from([0.0, 0.1, -1.7, 3.0])) if op != "div" else 1.7)
@@ -57,6 +71,9 @@ def epilogues(draw: st.DrawFn, n: int, h: int, w: int, c: int, threshold: bool) 
         steps.append(Step(op, operand))
         if draw(st.integers(0, 3)) == 0:
             steps.append(Step("store", into=draw(floats(n, h, w, c))))
+    if draw(st.integers(0, 2)) == 0:
+        into = draw(planes(n, h, w, c, groups))
+        steps += to_codes(into)
     if draw(st.booleans()):
         zero = draw(st.booleans())
         steps.append(Step("store_bits", into=draw(bits(n, h, w, c, groups)), zero_is_positive=zero))
@@ -65,30 +82,47 @@ def epilogues(draw: st.DrawFn, n: int, h: int, w: int, c: int, threshold: bool) 
     return tuple(steps)
 
 
+def to_codes(into: Buffer) -> list[Step]:
+    """Steps that make codes of any value and store them, as a quantizer does."""
+    held = into.codes
+    assert held is not None
+    scaling = [] if held.step == 1 else [Step("add", Scalar(-held.low)), Step("div", Scalar(held.step)), Step("round")]
+    back = [Step("mul", Scalar(held.step)), Step("add", Scalar(held.low))] if scaling else [Step("round")]
+    bounds = [Step("max", Scalar(held.low)), Step("min", Scalar(held.high))]
+    return [*scaling, *back, *bounds, Step("store_codes", into=into)]
+
+
 @st.composite
-def convolutions(draw: st.DrawFn, element: Element) -> Conv2d:
+def convolutions(draw: st.DrawFn, element: Element | None) -> Conv2d:
+    """Convolutions of an element; None: of any codes."""
+    wide = element is None
+    held = draw(codes()) if element is None else element
+    weights = draw(codes()) if wide else BINARY
     groups = draw(st.sampled_from([1, 1, 1, 2, 3, 5]))
-    per_group = draw(st.one_of(st.integers(1, 70), st.integers(97, 160)) if element == BINARY else st.integers(1, 20))
+    per_group = draw(st.one_of(st.integers(1, 70), st.integers(97, 160)) if held != "float32" else st.integers(1, 20))
     kind = draw(st.sampled_from(["any", "any", "any", "depthwise"]))
     channels, outputs = groups * per_group, groups * draw(st.integers(1, 40))
     if kind == "depthwise":
         channels = outputs = groups = draw(st.integers(2, 40))
     kernel, strides, dilations = ((draw(small), draw(small)) for _ in range(3))
     pads = tuple(draw(st.integers(0, 2)) for _ in range(4))
-    pad_value = draw(st.sampled_from([0.0, 0.0, -1.0, 1.0])) if element == BINARY else 0.0
+    pad_value = draw(st.sampled_from([0.0, 0.0, -1.0, 1.0])) if held != "float32" else 0.0
+    fill = pad_value
+    if isinstance(held, Codes) and held.index(pad_value) is None:
+        fill = float(held.low)
     extra = draw(st.sampled_from([(0, 0, 0, 0), (1, 0, 2, 1)]))
     halo = Halo(*(p + e for p, e in zip(pads, extra, strict=True)))
     fits = [max(1, (k - 1) * d + 1) for k, d in zip(kernel, dilations, strict=True)]
     h, w = (f + draw(st.integers(0, 9)) for f in fits)
     n = draw(st.integers(1, 2))
-    if element == BINARY:
+    if held != "float32":
         packed = draw(st.sampled_from([groups, groups, 1, *(groups * d for d in divisors(channels // groups))]))
-        x = Buffer(n, h, w, channels, BINARY, "nhwc", halo, -1.0 if pad_value == 0 else pad_value, packed)
+        x = Buffer(n, h, w, channels, held, "nhwc", halo, fill, packed)
     else:
         x = Buffer(n, h, w, channels, "float32", draw(st.sampled_from(["nhwc", "nchw"])), halo, 0.0)
     problem = Conv2d(x, outputs, kernel, strides, pads, dilations, groups, pad_value)  # type: ignore[arg-type]
-    steps = draw(epilogues(n, *problem.out_hw, outputs, threshold=element == BINARY))
-    return dataclasses.replace(problem, epilogue=steps)
+    steps = draw(epilogues(n, *problem.out_hw, outputs, threshold=held != "float32", wide=wide))
+    return dataclasses.replace(problem, epilogue=steps, weights=weights)
 
 
 @st.composite
@@ -114,7 +148,7 @@ def pools(draw: st.DrawFn) -> Pool2d:
 def maps(draw: st.DrawFn) -> Map2d:
     n, h, w, c = draw(small), draw(st.integers(1, 6)), draw(st.integers(1, 20)), draw(st.integers(1, 70))
     groups = draw(st.sampled_from([1, *divisors(c)]))
-    x = draw(st.one_of(floats(n, h, w, c), bits(n, h, w, c, groups)))
+    x = draw(st.one_of(floats(n, h, w, c), bits(n, h, w, c, groups), planes(n, h, w, c, groups)))
     problem = Map2d(x, draw(epilogues(n, h, w, c, threshold=False)))
     return draw(st.sampled_from([problem, all_planes(problem)]))
 
@@ -139,8 +173,8 @@ def values(rng: np.random.Generator, buffer: Buffer, whole: bool = False) -> Arr
     logical = rng.normal(size=(buffer.n, buffer.c, buffer.h, buffer.w)).astype(np.float32)
     if whole:
         logical = np.round(logical * 4)
-    if buffer.packed:
-        logical = np.where(logical > 0, np.float32(1), np.float32(-1))
+    if buffer.codes is not None:
+        logical = drawn(rng, buffer.codes, logical.shape)
     else:
         logical[rng.random(logical.shape) < 0.1] = rng.choice([0.0, -0.0])
     return reference.store(buffer, logical)
@@ -157,11 +191,32 @@ def constants(rng: np.random.Generator, problem: Problem) -> Constants:
         return Constants(channels=channels, flip=signs)
     shape = (c, problem.x.c // problem.groups, *problem.kernel)
     weights = np.round(rng.normal(size=shape) * 4).astype(np.float32)  # sums stay exact in any order
-    if problem.x.packed:
-        weights = np.where(weights > 0, np.float32(1), np.float32(-1))
-    reach = int(np.prod(shape[1:])) + 1
-    threshold = rng.integers(-reach, reach + 1, c) if rng.random() < 0.3 else rng.integers(-3, 4, c)
-    return Constants(weights, threshold.astype(np.float32), signs, channels)
+    if not problem.x.packed:
+        return Constants(weights, None, None, channels)
+    weights = drawn(rng, problem.weights, shape)
+    return Constants(weights, thresholds(rng, problem, signs), signs, channels)
+
+
+def thresholds(rng: np.random.Generator, problem: Conv2d, signs: Array) -> Array | None:
+    """Sorted the way of their channel's direction, [levels - 1, channels]."""
+    into = problem.epilogue[0].into
+    if into is None or into.codes is None:
+        return None
+    products = problem.x.c // problem.groups * problem.kernel[0] * problem.kernel[1]
+    reach = products * largest(problem.x.codes) * largest(problem.weights) + 1
+    limit = reach if rng.random() < 0.3 else 4
+    found = np.sort(rng.integers(-limit, limit + 1, (into.codes.levels - 1, problem.out_channels)), axis=0)
+    return np.where(signs > 0, found, found[::-1]).astype(np.float32)
+
+
+def largest(held: Codes | None) -> int:
+    assert held is not None
+    return max(abs(held.low), abs(held.high))
+
+
+def drawn(rng: np.random.Generator, held: Codes, shape: tuple[int, ...]) -> Array:
+    """float32 codes."""
+    return (held.low + held.step * rng.integers(0, held.levels, shape)).astype(np.float32)
 
 
 def results(

@@ -37,6 +37,13 @@ def test_binary_convolution(variant: X86Variant, problem: Problem, seed: int) ->
 
 @per_variant
 @quick
+@given(problem=convolutions(None), seed=seeds)
+def test_convolution_of_codes(variant: X86Variant, problem: Problem, seed: int) -> None:
+    check(variant, problem, seed)
+
+
+@per_variant
+@quick
 @given(problem=convolutions("float32"), seed=seeds)
 def test_float_convolution(variant: X86Variant, problem: Problem, seed: int) -> None:
     check(variant, problem, seed)

@@ -1,0 +1,200 @@
+"""Convolution of codes of any width: every pair of an activation plane and a weight plane counts bits.
+
+In a register tile the planes of an activation stand beside the pixels, those of the weights beside the channel blocks,
+so every word that is loaded serves several counts. If a tile has more counts than registers, pairs of planes are
+counted in turns. See `planes.py` for what the counts mean.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import product
+from typing import ClassVar
+
+import numpy as np
+from tvm.script.ir_builder import tirx as T
+
+from qcompiler.ir.codes import Codes
+from qcompiler.targets.target import Array, Constants
+from qcompiler.targets.vector.borders import Borders, borders_of
+from qcompiler.targets.vector.conv import DirectConv2d, Tile
+from qcompiler.targets.vector.direct import for_taps
+from qcompiler.targets.vector.emit import LANES, Expr, Parameter, i64, lanes, mask_bits, splat, temporary, write
+from qcompiler.targets.vector.epilogue import Pixel, is_threshold
+from qcompiler.targets.vector.planes import WeightPlanes, activation_factors, bases, weight_planes
+
+Pair = tuple[int, int]
+
+
+@dataclass(frozen=True)
+class PlanesConv2d(DirectConv2d):
+    """Weights uint32 [blocks / U, steps, U, planes, 16]; see `Geometry.arrange`.
+
+    counts: most counts of sixteen lanes at a time.
+    """
+
+    counts: int
+
+    family: ClassVar[str] = "planes_conv2d"
+    element: ClassVar[str] = "uint32"
+
+    @property
+    def name(self) -> str:
+        """Widths of weights and activations, and tiling."""
+        return f"{self.family}_w{self.problem.weights.bits}a{self.problem.x.planes}_{self.tiling.label}"
+
+    @property
+    def planes(self) -> WeightPlanes:
+        """The planes of the weights."""
+        return weight_planes(self.problem.weights)
+
+    @property
+    def borders(self) -> Borders:
+        """Border classes."""
+        return borders_of(self.problem)
+
+    @property
+    def _activations(self) -> Codes:
+        codes = self.problem.x.codes
+        assert codes is not None
+        return codes
+
+    @property
+    def _thresholds(self) -> int:
+        """Thresholds per channel."""
+        into = self.problem.epilogue[0].into
+        assert into is not None and into.codes is not None
+        return into.codes.levels - 1
+
+    def weight_parameters(self) -> list[Parameter]:
+        """Words of weights."""
+        words = self.blocks.count * self.geometry.steps * len(self.planes.factors) * LANES
+        return [Parameter("weights", "uint32", words, 64)]
+
+    def pack_weights(self, constants: Constants) -> list[Array]:
+        """Bits of all planes, side by side."""
+        assert constants.weights is not None
+        bits = self.planes.bits(constants.weights, self.problem.weights)
+        planes = [self.geometry.arrange(np.where(plane, np.float32(1), np.float32(-1))) for plane in bits]
+        return [np.ascontiguousarray(np.stack(planes, axis=3))]
+
+    def finish_parameters(self) -> list[Parameter]:
+        """`base` int32 [classes, blocks * 16], or limits of all thresholds and what turns them; `classes` [oh + ow]."""
+        size = self.borders.count * self.blocks.count * LANES
+        if is_threshold(self.problem.epilogue):
+            found = [
+                Parameter("limits", "int32", self._thresholds * size, 64),
+                Parameter("turned", "uint16", self.blocks.count, 64),
+            ]
+        else:
+            found = [Parameter("base", "int32", size, 64)]
+        if self.borders.count > 1:
+            found.append(Parameter("classes", "int32", sum(self.problem.out_hw), 64))
+        return found
+
+    def pack_finish(self, constants: Constants) -> list[Array]:
+        """The arrays for `finish_parameters`."""
+        base = self._bases(constants)
+        if is_threshold(self.problem.epilogue):
+            assert constants.threshold is not None and constants.direction is not None
+            rising = constants.direction > 0
+            first = np.where(rising, np.ceil(constants.threshold), np.floor(constants.threshold) + 1).astype(np.float64)
+            limits = np.clip(first[:, None, :] - base, -(2.0**31), 2.0**31 - 1).astype(np.int32)
+            lanes_turned = self.blocks.spread((~rising).astype(np.int64)).reshape(-1, LANES)
+            turned = (lanes_turned << np.arange(LANES)).sum(axis=1).astype(np.uint16)
+            found: list[Array] = [self.blocks.spread(limits, 2**31 - 1), turned]
+        else:
+            found = [self.blocks.spread(base.astype(np.int32))]
+        return [*found, self.borders.table()] if self.borders.count > 1 else found
+
+    def _bases(self, constants: Constants) -> Array:
+        """int64 [classes, O]: what is added to counts; border pixels see padding instead of the code in the halo."""
+        assert constants.weights is not None
+        weights, borders = np.rint(constants.weights).astype(np.int64), self.borders
+        base = bases(constants.weights, self.problem.weights, self._activations)
+        taps = weights.sum(axis=1)
+        inside = np.einsum("ohw,rh,cw->rco", taps, borders.row_taps.astype(int), borders.column_taps.astype(int))
+        padded = taps.sum(axis=(1, 2)) - inside.reshape(borders.count, -1)
+        wrong = int(self.problem.pad_value) - int(self.problem.x.halo_value)
+        return np.asarray(base + wrong * padded, np.int64)
+
+    @property
+    def _turns(self) -> list[list[Pair]]:
+        """Pairs of planes (activation, weight) that are counted at the same time."""
+        pairs = list(product(range(self.problem.x.planes), range(len(self.planes.factors))))
+        at_once = max(1, self.counts // (self.tiling.pixels * self.tiling.blocks))
+        return [pairs[first : first + at_once] for first in range(0, len(pairs), at_once)]
+
+    def emit_tile(self, tile: Tile) -> None:
+        """Count all pairs of planes, and finish each pixel and block."""
+        sums = [[temporary("int32") for _ in range(self.tiling.blocks)] for _ in range(self.tiling.pixels)]
+        for total in (total for row in sums for total in row):
+            write(total, splat(T.int32(0)), lanes(0))
+        at, weight = tile.source.start(tile.pixel), T.bind(self.geometry.first_weight(tile.block))
+        for pairs in self._turns:
+            self._count(tile, sums, pairs, at, weight)
+        self._finish_tile(tile, sums)
+
+    def _count(self, tile: Tile, sums: list[list[Expr]], pairs: list[Pair], at: Expr, weight: Expr) -> None:
+        """Add what `pairs` of planes are worth to the sums of every pixel and block."""
+        counts = {
+            (p, b, pair): temporary("int32")
+            for p, b, pair in product(range(self.tiling.pixels), range(self.tiling.blocks), pairs)
+        }
+        for count in counts.values():
+            write(count, splat(T.int32(0)), lanes(0))
+        all_rows = (i64(0), i64(self.problem.kernel[0]))
+
+        def step(x: Expr, w: Expr) -> None:
+            self._step(tile, counts, x, w)
+
+        for_taps(self.geometry.loops(), all_rows, at, weight, self.geometry.step_weights, step)
+        worth = activation_factors(self._activations)
+        for (p, b, (j, k)), count in counts.items():
+            factor = splat(T.int32(worth[j] * self.planes.factors[k]))
+            write(sums[p][b], sums[p][b][lanes(0)] + count[lanes(0)] * factor, lanes(0))
+
+    def _step(self, tile: Tile, counts: dict[tuple[int, int, Pair], Expr], at: Expr, weight: Expr) -> None:
+        """Count the bits of one word per pixel and plane against one word per block and plane."""
+        planes, per_block = len(self.planes.factors), self.geometry.block_weights
+        words = {
+            (p, j): T.bind(tile.source.lanes_at(at + (p * tile.source.pixel_step() + j)))
+            for p, j in dict.fromkeys((p, j) for p, _, (j, _) in counts)
+        }
+        for (p, b, (j, k)), count in counts.items():
+            other = tile.weights[0][lanes(weight * planes + (b * per_block * planes + k * LANES))]
+            both = words[p, j] ^ other if self.planes.signs else words[p, j] & other
+            write(count, count[lanes(0)] + T.reinterpret("int32x16", T.popcount(both)), lanes(0))
+
+    def _finish_tile(self, tile: Tile, sums: list[list[Expr]]) -> None:
+        """Run the epilogue on sums[p][b], stack arrays int32 [16]."""
+        n, y, x0 = tile.pixel
+        classes = tile.finish[-1] if self.borders.count > 1 else None
+        row_class = T.bind(T.Cast("int64", classes[y])) if classes is not None else i64(0)
+        for p, row in enumerate(sums):
+            pixel_class = row_class
+            if classes is not None:
+                pixel_class = T.bind(row_class + T.Cast("int64", classes[x0 + (p + self.problem.out_hw[0])]))
+            for b, total in enumerate(row):
+                self._finish(tile, pixel_class, (n, y, x0 + p), tile.block + b, total[lanes(0)])
+
+    def _finish(self, tile: Tile, pixel_class: Expr, pixel: Pixel, block: Expr, total: Expr) -> None:
+        at = (pixel_class * self.blocks.count + block) * LANES
+        if not is_threshold(self.problem.epilogue):
+            value = T.Cast("float32x16", total + tile.finish[0][lanes(at)])
+            tile.epilogue.emit(pixel, block, value)
+            return
+        target = tile.epilogue.targets[0]
+        assert target is not None
+        size, value = self.borders.count * self.blocks.count * LANES, T.bind(total)
+        masks = []
+        for number in range(self._thresholds):
+            mask = temporary("uint16", 1)
+            reached = mask_bits(value >= tile.finish[0][lanes(at + number * size)])
+            write(mask, reached ^ tile.finish[1][block], i64(0))
+            masks.append(mask[i64(0)])
+        for plane in range(target.buffer.planes):
+            first, *others = masks[2**plane - 1 :: 2**plane]
+            for other in others:
+                first = first ^ other
+            tile.epilogue.store_mask(target, pixel, block, first, plane=plane)
