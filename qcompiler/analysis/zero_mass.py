@@ -141,12 +141,22 @@ def _channels_of(node: ir.Node, value: ir.Value) -> int:
 
 def _moved(node: ir.Node, inner: Atoms) -> Atoms:
     if is_op(node, "Pad"):
-        return _padded(node, inner)
+        return _padded(node, inner if not inner.by_channel or _keeps_extent(node, inner.axis) else _mixed(inner))
     if not inner.by_channel or keeps_channels(node, inner.axis):
         return inner
     axis = _moved_axis(node, inner.axis)
     if axis is not None:
         return replace(inner, axis=axis)
+    return _mixed(inner)
+
+
+def _keeps_extent(node: ir.Node, axis: int) -> bool:
+    before, after = static_shape(node.inputs[0]), static_shape(node.outputs[0])
+    return before is not None and after is not None and before[axis] == after[axis]
+
+
+def _mixed(inner: Atoms) -> Atoms:
+    """The atoms of a value whose channels no longer lie apart along one axis."""
     if inner.anything or any(piece.unit.any() for piece in inner.pieces):
         return ANYTHING
     numbers = {float(number) for piece in inner.pieces for number in np.unique(piece.base[~np.isnan(piece.base)])}

@@ -45,11 +45,16 @@ def reduced(case: Case, fails: Callable[[Case], bool]) -> Case:
 
 
 def save(case: Case, text: str, path: Path) -> None:
-    """Write PATH.onnx, PATH.npz with the samples stacked, as `qcompile --inputs` reads them, and PATH.txt."""
+    """Write PATH.onnx, PATH.npz with the samples stacked, as `qcompile --inputs` reads them, and PATH.txt.
+
+    Scalars cannot be stacked; then only the first sample is written.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     onnx.save(case.model, path.with_suffix(".onnx"))
+    kept = case.samples if all(array.ndim for array in case.samples[0].values()) else case.samples[:1]
     stacked: dict[str, Array] = {
-        name: np.concatenate([sample[name] for sample in case.samples]) for name in case.samples[0]
+        name: np.concatenate([sample[name] for sample in kept]) if len(kept) > 1 else array
+        for name, array in case.samples[0].items()
     }
     np.savez(path.with_suffix(".npz"), allow_pickle=False, **stacked)
     path.with_suffix(".txt").write_text(f"{text}\n\n{onnx.printer.to_text(case.model)}\n", encoding="utf-8")

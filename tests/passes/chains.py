@@ -90,6 +90,13 @@ class Chain:
             op = self.data.draw(st.sampled_from(["MaxPool", "AveragePool"]))
             self.add(op, [self.value], shape, kernel_shape=[2, 2])
 
+    def pad(self):
+        """Zeros around any axes, that of the channels too."""
+        ends = [self.data.draw(st.integers(0, 1)) for _ in range(2 * len(self.shape))]
+        before, after = ends[: len(self.shape)], ends[len(self.shape) :]
+        shape = [size + first + last for size, first, last in zip(self.shape, before, after, strict=True)]
+        self.add("Pad", [self.value, self.stored(np.asarray(ends))], shape)
+
     def sign(self):
         self.add("Sign", [self.value])
 

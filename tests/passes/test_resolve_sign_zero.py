@@ -175,8 +175,8 @@ def sign_network(draw):
         getattr(chain, name)()
     for name in draw(st.lists(st.sampled_from(["matmul", "gemm", "conv", "padded_conv"]), min_size=1, max_size=2)):
         getattr(chain, name)()
-        after = ["arithmetic", "norm", "relu", "pool", "mean", "residual", "transpose", "sign"]
-        for following in draw(st.lists(st.sampled_from(after), max_size=2)):
+        after = ["arithmetic", "norm", "relu", "pool", "mean", "residual", "transpose", "sign", "pad"]
+        for following in draw(st.lists(st.sampled_from(after), max_size=3)):
             getattr(chain, following)()
     chain.sign()
     return chain.model()
@@ -354,4 +354,22 @@ def test_quantized_activations_over_a_scale_that_is_no_binary_fraction():
         {SIGN} }}"""
     constants = {"scale": np.asarray(0.5, np.float32), "zero": np.asarray(1, np.uint8)}
     constants |= {"divisor": np.asarray([-0.75], np.float32), "w": np.asarray([[-2]] * 4 + [[-1]], np.float32)}
+    assert apply(ResolveSignZero(), graph(text, **constants)).rewrites == 0
+
+
+def test_columns_that_are_padded_are_others():
+    """Columns of one product each are never 0 after their shifts; padded, each shift meets the border or the other."""
+    text = f"""g (float[2, 3] x) => (y) {{
+        b = qcompiler.Binarize (x)
+        m = MatMul (b, w)
+        p = Pad (m, pads)
+        s = Mul (p, scales)
+        v = Add (s, shifts)
+        {SIGN} }}"""
+    constants = {
+        "w": np.asarray([[1, 2]] * 3, np.float32),
+        "pads": np.asarray([0, 1, 0, 0]),
+        "scales": np.asarray([1, 2, 3], np.float32),
+        "shifts": np.asarray([0.5, 4, 0.5], np.float32),
+    }
     assert apply(ResolveSignZero(), graph(text, **constants)).rewrites == 0
