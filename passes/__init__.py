@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from qcompiler.passes.binarize_codes import BinarizeCodes
 from qcompiler.passes.choose_layouts import ChooseLayouts
 from qcompiler.passes.decompose_batchnorm import DecomposeBatchnorm
 from qcompiler.passes.eliminate_identities import EliminateIdentities
@@ -11,8 +10,7 @@ from qcompiler.passes.extract_offsets import ExtractOffsets
 from qcompiler.passes.extract_scales import ExtractScales
 from qcompiler.passes.fold_constants import FoldConstants
 from qcompiler.passes.fold_thresholds import FoldThresholds
-from qcompiler.passes.fuse_sign_conv import FuseSignConv
-from qcompiler.passes.fuse_sign_matmul import FuseSignMatmul
+from qcompiler.passes.fuse_integer_layers import FuseIntegerLayers
 from qcompiler.passes.hoist_pools import HoistPools
 from qcompiler.passes.lift_1d_convs import Lift1dConvs
 from qcompiler.passes.merge_pads import MergePads
@@ -37,13 +35,11 @@ DEFAULT: tuple[Pass, ...] = (
     ExtractOffsets(),
     ExtractScales(),
     ResolveSignZero(),
-    BinarizeCodes(),
     SinkLayouts(),
     SimplifyArithmetic(),
     HoistPools(),
     SinkPools(),
-    FuseSignConv(),
-    FuseSignMatmul(),
+    FuseIntegerLayers(),
     MergePads(),
     SimplifyArithmetic(),
     FoldThresholds(),

@@ -10,7 +10,8 @@ import numpy.typing as npt
 import onnx_ir as ir
 
 from qcompiler.analysis.moves import moves_elements
-from qcompiler.analysis.ranges import Codes, IntegerRanges
+from qcompiler.analysis.ranges import IntegerRanges
+from qcompiler.ir.codes import Codes
 from qcompiler.ir.provenance import REASON, label
 from qcompiler.ir.traits import weight_axis
 from qcompiler.ir.view import constant_of, is_op

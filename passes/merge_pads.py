@@ -1,6 +1,6 @@
 """Merge an explicit Pad of the spatial axes into the window op that follows.
 
-A zero Pad before Conv adds to its pads; a Pad of -1 or +1 before BinaryConv becomes its pad_value; and before a
+A zero Pad before Conv adds to its pads; a Pad of -1 or +1 before IntegerConv becomes its pad_value; and before a
 MaxPool a Pad with a value that no element is below is what MaxPool's own pads do, as long as every window keeps a real
 pixel. Between the two there may be transposes, and reshapes that add or drop axes of extent 1 (a causal convolution
 over [N, L, C], a 1-D one over [N, C, L]): the same layout changes of the unpadded value take their place.
@@ -21,7 +21,7 @@ from qcompiler.passes.result import PassResult, Refusal
 
 @dataclass(frozen=True)
 class MergePads:
-    """Merge Pad into Conv, BinaryConv, MaxPool and BinaryMaxPool."""
+    """Merge Pad into Conv, IntegerConv, MaxPool and BinaryMaxPool."""
 
     name: str = "merge-pads"
     bound: float = 1e-6
@@ -31,7 +31,7 @@ class MergePads:
         rewrites, refusals = 0, []
         ranges = IntegerRanges()
         for node in list(model.graph):
-            window = is_op(node, "Conv", "MaxPool") or is_quantized_op(node, "BinaryConv", "BinaryMaxPool")
+            window = is_op(node, "Conv", "MaxPool") or is_quantized_op(node, "IntegerConv", "BinaryMaxPool")
             border = _border_of(node.inputs[0]) if window and len(node.outputs) == 1 else None
             if border is None:
                 continue
@@ -75,7 +75,7 @@ def _merge(node: ir.Node, border: _Border, ranges: IntegerRanges) -> ir.Value | 
         objection = _pool_objection(node, pad, value, added, ranges)
     else:
         objection = _conv_objection(node, value, own)
-        if node.op_type == "BinaryConv":
+        if node.op_type == "IntegerConv":
             attributes["pad_value"] = value
     if objection:
         return objection

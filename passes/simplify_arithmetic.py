@@ -130,7 +130,7 @@ def _merge_factors(node: ir.Node) -> int:
 def _is_integer_sum(node: ir.Node | None) -> bool:
     if is_op(node, "Add") and node is not None:
         return all(_is_integer_sum(value.producer()) for value in node.inputs)
-    return is_quantized_op(node, "BinaryConv", "BinaryMatMul")
+    return is_quantized_op(node, "IntegerConv", "IntegerMatMul")
 
 
 def _moderate(constant: Array) -> bool:

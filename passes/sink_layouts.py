@@ -107,7 +107,7 @@ def _sink_transpose(node: ir.Node, operands: list[int], movers: list[ir.Node]) -
             return 0
         inputs[1] = np.concatenate([pads[:rank][inverse], pads[rank:][inverse]])
     elif not is_op(node, *_UNARY):
-        inputs = [_transposed(value, rank, inverse) for value in inputs]
+        inputs = [_transposed(value, rank, inverse, _levels_axes(node, i)) for i, value in enumerate(inputs)]
     shape, dtype = [out[axis] for axis in inverse], _dtype(node)
     moved = insert(node, node.op_type, inputs, shape, attributes, origins=(node,), dtype=dtype)
     perms_again = {"perm": list(perm)}
@@ -115,11 +115,19 @@ def _sink_transpose(node: ir.Node, operands: list[int], movers: list[ir.Node]) -
     return 1
 
 
-def _transposed(value: ir.Value | Array, rank: int, inverse: list[int]) -> ir.Value | Array:
+def _levels_axes(node: ir.Node, position: int) -> int:
+    """Axes that an operand has in front of those of the result."""
+    return int(is_quantized_op(node, "Threshold") and position == 1)
+
+
+def _transposed(value: ir.Value | Array, rank: int, inverse: list[int], kept: int) -> ir.Value | Array:
+    """A constant with the axes behind the first `kept` permuted."""
     constant = constant_of(value)
     if constant is None or constant.size == 1:
         return value
-    return constant.reshape((1,) * (rank - constant.ndim) + constant.shape).transpose(inverse)
+    levels, shape = constant.shape[:kept], constant.shape[kept:]
+    full = constant.reshape(*levels, *(1,) * (rank - len(shape)), *shape)
+    return full.transpose(*range(kept), *(kept + axis for axis in inverse))
 
 
 def _sink_reshape(node: ir.Node, operands: list[int], movers: list[ir.Node]) -> int:
@@ -138,7 +146,11 @@ def _sink_reshape(node: ir.Node, operands: list[int], movers: list[ir.Node]) -> 
         constant = constant_of(value)
         if position in operands or constant is None or constant.ndim == 0:
             continue
-        reshaped = _reshaped(constant, out, shape)
+        if _levels_axes(node, position):
+            levels = [_reshaped(level, out, shape) for level in constant]
+            reshaped = _stacked([level for level in levels if level is not None], len(levels), len(shape))
+        else:
+            reshaped = _reshaped(constant, out, shape)
         if reshaped is None:
             return 0
         inputs[position] = reshaped
@@ -146,6 +158,14 @@ def _sink_reshape(node: ir.Node, operands: list[int], movers: list[ir.Node]) -> 
     target = np.asarray(out, dtype=np.int64)
     replace(node.outputs[0], insert(node, "Reshape", [moved, target], out, origins=(movers[0],), dtype=_dtype(node)))
     return 1
+
+
+def _stacked(levels: list[Array], count: int, rank: int) -> Array | None:
+    """Levels on a new first axis, each broadcast to the shape of all; None if some are missing."""
+    if len(levels) < count:
+        return None
+    full = [level.reshape((1,) * (rank - level.ndim) + level.shape) for level in levels]
+    return np.stack(np.broadcast_arrays(*full))
 
 
 def _reshaped(constant: Array, out: tuple[int, ...], shape: tuple[int, ...]) -> Array | None:

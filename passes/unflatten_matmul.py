@@ -1,4 +1,4 @@
-"""A binary matrix product over a flattened image becomes a BinaryConv whose kernel is the whole image.
+"""A binary matrix product over a flattened image becomes a IntegerConv whose kernel is the whole image.
 
 Packed images are channels-last, and Flatten counts channels first; as a convolution the product needs no permutation
 of its input, only of its weights: [C * H * W, O] -> [O, C, H, W]. An NHWC Flatten (a Transpose before it) is the same
@@ -23,14 +23,14 @@ _WASTE = 8
 
 @dataclass(frozen=True)
 class UnflattenMatmul:
-    """Rewrite BinaryMatMul of a flattened [N, C, H, W]."""
+    """Rewrite IntegerMatMul of a flattened [N, C, H, W]."""
 
     name: str = "unflatten-matmul"
     bound: float = 0.0
 
     def __call__(self, model: ir.Model) -> PassResult:
-        """Rewrite every BinaryMatMul that reads the Reshape of an image; the sums are integers, so none changes."""
-        rewrites = sum(_unflatten(node) for node in list(model.graph) if is_quantized_op(node, "BinaryMatMul"))
+        """Rewrite every IntegerMatMul that reads the Reshape of an image; the sums are integers, so none changes."""
+        rewrites = sum(_unflatten(node) for node in list(model.graph) if is_quantized_op(node, "IntegerMatMul"))
         remove_dead(model.graph)
         return PassResult(self.name, rewrites)
 
@@ -66,7 +66,7 @@ def _unflatten(node: ir.Node) -> int:
         "pad_value": 0.0,
     }
     out = static_shape(node.outputs[0]) or ()
-    product = insert(node, "BinaryConv", [source, kernel], (*out, 1, 1), attributes, origins=(node,))
+    product = insert(node, "IntegerConv", [source, kernel], (*out, 1, 1), attributes, origins=(node,))
     target = np.asarray(out, dtype=np.int64)
     replace(node.outputs[0], insert(node, "Reshape", [product, target], out, origins=(flatten,)))
     return 1

@@ -12,7 +12,7 @@ from rich.table import Table
 
 from qcompiler.ir.program import Program, StepInfo
 
-BINARY_OPS = ("BinaryConv", "BinaryMatMul")
+BINARY_OPS = ("IntegerConv", "IntegerMatMul")
 LAYERS = (*BINARY_OPS, "Conv", "MatMul")
 
 

@@ -66,7 +66,7 @@ def widths(graph: ir.Graph) -> list[Width]:
 
 
 def _weights(node: ir.Node) -> ir.Value | None:
-    binary = node.domain == ops.DOMAIN and node.op_type in ("BinaryConv", "BinaryMatMul")
+    binary = node.domain == ops.DOMAIN and node.op_type in ("IntegerConv", "IntegerMatMul")
     real = node.domain == "" and node.op_type in ("Conv", "MatMul")
     return node.inputs[1] if (binary or real) and constant_of(node.inputs[1]) is not None else None
 

@@ -13,8 +13,9 @@ from qcompiler.ir.codes import BINARY, Codes
 from qcompiler.ir.storage import Buffer
 
 StepOp = Literal[
-    "mul", "add", "sub", "div", "max", "min", "prelu", "round", "store", "store_bits", "store_codes", "threshold"
-]
+    "mul", "add", "sub", "div", "max", "min", "prelu", "round", "sign",
+    "store", "store_bits", "store_codes", "threshold",
+]  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -45,14 +46,14 @@ class Step:
 
     mul/add/sub/div/max/min: v = v op operand, rounded to float32, never contracted to FMA, never reassociated.
     prelu: v = v if v >= 0 else v * operand.
+    sign: v = +1 where v > 0, -1 where v < 0, else v.
     round: v = v rounded to the nearest integer, halves to the even one.
     store: write v to the float32 buffer `into`. v goes on.
     store_bits: write the bit of v to the buffer `into` of -1/+1: v >= 0 if zero_is_positive, else v > 0; NaN gives 0.
     store_codes: write v, which is one of the codes of the buffer `into`; the lowest for NaN.
-    threshold: only as the first step of a convolution of codes: write the code number i of the buffer `into`, where i
-    counts the thresholds t with direction * (v - t) >= 0; v is the exact integer accumulator, and there are levels - 1
-    thresholds and a direction per channel. Thresholds rise with i where direction is +1, and fall where it is -1. Ends
-    the epilogue.
+    threshold: only as the first step, on integers: write the code number i of the buffer `into`, where i counts the
+    thresholds t with direction * (v - t) >= 0; there are levels - 1 thresholds and a direction per channel. Thresholds
+    rise with i where direction is +1, and fall where it is -1. Ends the epilogue.
     """
 
     op: StepOp

@@ -127,6 +127,8 @@ def _epilogue(
             outputs.append(store(step.into, np.where(np.isnan(v), np.float32(step.into.codes.low), v)))
         elif step.op == "round":
             v = np.rint(v)
+        elif step.op == "sign":
+            v = np.where(v > 0, np.float32(1), np.where(v < 0, np.float32(-1), v))
         elif step.op == "store_bits":
             assert step.into is not None
             outputs.append(store(step.into, np.where(v >= 0 if step.zero_is_positive else v > 0, 1, -1)))

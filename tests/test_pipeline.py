@@ -45,7 +45,7 @@ def test_every_saved_graph_runs_and_agrees(model: Path, tmp_path: Path) -> None:
         proto = onnx.load(path)
         onnx.checker.check_model(proto)
         np.testing.assert_allclose(oracle.run(proto, inputs)["scores"], expected, rtol=1e-5, atol=1e-5)
-    assert {node.op_type for node in onnx.load(saved[-1]).graph.node} >= {"BinaryConv", "Threshold"}
+    assert {node.op_type for node in onnx.load(saved[-1]).graph.node} >= {"IntegerConv", "Threshold"}
 
 
 def test_the_figures_of_the_verification(model: Path, tmp_path: Path) -> None:

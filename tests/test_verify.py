@@ -49,13 +49,13 @@ def test_a_correct_bundle_passes(lowered, tmp_path: Path) -> None:
 
 def test_every_wrong_constant_of_a_binary_layer_is_found(lowered, tmp_path: Path) -> None:
     program = lowered[3]
-    step = next(i for i, info in enumerate(program.steps) if info.op == "BinaryConv")
+    step = next(i for i, info in enumerate(program.steps) if info.op == "IntegerConv")
     offsets = [a.position for a in program.variants[0].calls[step].arguments if a.kind == "constant"]
     # weights and limits; what follows are indices, which the bundle's sha256 protects
     for number, offset in enumerate(offsets[:2]):
         wrong = bytearray(program.constants)
         wrong[offset : offset + 64] = bytes(byte ^ 0x55 for byte in wrong[offset : offset + 64])
-        with pytest.raises(VerificationFailed, match=f"step {step} .BinaryConv.: .* codes of"):
+        with pytest.raises(VerificationFailed, match=f"step {step} .IntegerConv.: .* codes of"):
             check(lowered, replace(program, constants=bytes(wrong)), tmp_path / f"out{number}")
 
 

@@ -1,6 +1,6 @@
-"""OpenVINO on the CPU: binary through opset1 BinaryConvolution, float32 and int8 from ONNX.
+"""OpenVINO on the CPU: binary through opset1 IntegerConvolution, float32 and int8 from ONNX.
 
-BinaryConvolution wants activations of 0 and 1 from a FakeQuantize with two levels, and u1 weights, row-major OIHW,
+IntegerConvolution wants activations of 0 and 1 from a FakeQuantize with two levels, and u1 weights, row-major OIHW,
 least significant bit first, 1 for +1. FakeQuantize gives 1 where x > threshold: between integers -0.5 makes sign(0)
 +1 as elsewhere; on a float stream 0 itself is taken for -1, which no measured value is.
 """
@@ -17,7 +17,7 @@ from benchmarks.models import Workload
 from benchmarks.network import Add, BatchNorm, Conv, Dense, FloatArray, GlobalAverage, Network, Node, Pool, Sign
 from benchmarks.timing import Round, measure, median_sample
 
-BINARY_KERNEL = "BinaryConvolution"
+BINARY_KERNEL = "IntegerConvolution"
 
 
 class _BinaryGraph:

@@ -13,7 +13,7 @@ from benchmarks.models import Workload
 from benchmarks.network import FloatArray
 from benchmarks.timing import Round, median_sample
 
-BINARY_OPS = ("BinaryConv", "BinaryMatMul")
+BINARY_OPS = ("IntegerConv", "IntegerMatMul")
 PROFILED_RUNS = 5
 
 

@@ -44,12 +44,18 @@ class Step:
         with np.errstate(all="ignore"):
             return np.asarray(self._apply(x), dtype=np.float64)
 
+    def minus(self, number: np.float32) -> Step:
+        """The subtraction of a number from the result, as a step."""
+        return Step(self.node, "Sub", (np.asarray(number),))
+
     def _apply(self, x: npt.NDArray[Any]) -> npt.NDArray[Any]:
         match self.op:
             case "Relu":
                 return np.asarray(np.maximum(x, np.float32(0)))
             case "Neg":
                 return np.asarray(-x)
+            case "Round" | "Floor" | "Ceil" | "Sign":
+                return np.asarray(_LANDING[self.op](x))
             case "Identity":
                 return x
             case "Clip":
@@ -61,6 +67,7 @@ class Step:
         return np.asarray(_FUNCTIONS[self.op](left, right))
 
 
+_LANDING = {"Round": np.rint, "Floor": np.floor, "Ceil": np.ceil, "Sign": np.sign}
 _FUNCTIONS = {
     "Mul": np.multiply,
     "Add": np.add,
@@ -69,6 +76,11 @@ _FUNCTIONS = {
     "Max": np.maximum,
     "Min": np.minimum,
 }
+
+
+def landing_step(node: ir.Node) -> Step | None:
+    """A rounding or Sign as a step, which is monotone too; None for other ops."""
+    return Step(node, node.op_type, ()) if is_op(node, *_LANDING) else None
 
 
 def per_channel(constant: npt.NDArray[Any], shape: tuple[int, ...], axis: int) -> FloatArray | None:

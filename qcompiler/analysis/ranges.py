@@ -10,32 +10,13 @@ import numpy.typing as npt
 import onnx_ir as ir
 
 from qcompiler.analysis.moves import moves_elements
+from qcompiler.ir.codes import Codes
 from qcompiler.ir.traits import LAYER, Trait, has
-from qcompiler.ir.view import constant_of, ints, is_op, is_quantized_op, number, text
+from qcompiler.ir.view import constant_of, ints, is_op, is_quantized_op, number, static_shape, text
 
 EXACT = 2**24
 _LARGEST_CONSTANT = 2**20
 IntArray = npt.NDArray[np.int64]
-
-
-@dataclass(frozen=True)
-class Codes:
-    """Integers low, low + step, ..., high that every element of a value is among."""
-
-    low: int
-    high: int
-    step: int = 1
-
-    @property
-    def binary(self) -> bool:
-        """Exactly -1 and +1."""
-        return (self.low, self.high, self.step) == (-1, 1, 2)
-
-    def union(self, other: Codes) -> Codes:
-        """The smallest progression that holds both."""
-        step = math.gcd(self.step if self.high > self.low else 0, other.step if other.high > other.low else 0)
-        step = math.gcd(step, self.low - other.low)
-        return Codes(min(self.low, other.low), max(self.high, other.high), step or 1)
 
 
 @dataclass(frozen=True)
@@ -136,7 +117,7 @@ def _codes_of_node(node: ir.Node, codes: list[Codes | None]) -> Codes | None:
         zero = int(number(node, "zero", 1.0))
         return Codes(-1, 1, 1 if zero == 0 else 2)
     if is_quantized_op(node, "Threshold"):
-        return Codes(-1, 1, 2)
+        return _codes_of_threshold(node)
     if is_op(node, "Sign"):
         return Codes(-1, 1, 1)
     if moves_elements(node):
@@ -157,6 +138,14 @@ def _codes_of_node(node: ir.Node, codes: list[Codes | None]) -> Codes | None:
     if is_op(node, "Add", "Sub", "Mul") and len(codes) == 2:
         return _combined(node.op_type, codes[0], codes[1])
     return None
+
+
+def _codes_of_threshold(node: ir.Node) -> Codes | None:
+    shape = static_shape(node.inputs[1])
+    if not shape:
+        return None
+    low, step = int(number(node, "low", -1.0)), int(number(node, "step", 2.0))
+    return Codes(low, low + step * shape[0], step)
 
 
 def _union(codes: list[Codes | None]) -> Codes | None:
@@ -241,7 +230,7 @@ def _padded_codes(node: ir.Node, codes: Codes) -> Codes:
     """The codes including those of the border."""
     if not any(ints(node, "pads", ())) and text(node, "auto_pad", "NOTSET") in ("NOTSET", "VALID"):
         return codes
-    fill = int(number(node, "pad_value", 0.0)) if node.op_type == "BinaryConv" else 0
+    fill = int(number(node, "pad_value", 0.0)) if node.op_type == "IntegerConv" else 0
     return codes.union(Codes(fill, fill))
 
 

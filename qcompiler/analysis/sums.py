@@ -115,7 +115,7 @@ def aligned(node: ir.Node, part: DoubleArray, weights: npt.NDArray[np.generic]) 
 
 def pads_zero(node: ir.Node) -> bool:
     """True if zeros that surround the image are among the activations."""
-    if not has(node, Trait.CONVOLVES) or (is_quantized_op(node, "BinaryConv") and number(node, "pad_value", 0.0) != 0):
+    if not has(node, Trait.CONVOLVES) or (is_quantized_op(node, "IntegerConv") and number(node, "pad_value", 0.0) != 0):
         return False
     return text(node, "auto_pad", "NOTSET") not in ("NOTSET", "VALID") or any(ints(node, "pads", ()))
 

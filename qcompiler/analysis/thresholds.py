@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from qcompiler.analysis.elementwise import Step, run_chain
 from qcompiler.analysis.ranges import IntArray, Lattice
+from qcompiler.ir.codes import Codes
 
 FloatArray = npt.NDArray[np.float32]
 BoolArray = npt.NDArray[np.bool_]
@@ -24,6 +25,18 @@ class SignChange:
     """Per channel: +1 exactly where direction * (acc - threshold) >= 0. Both float32 [C]."""
 
     threshold: FloatArray
+    direction: FloatArray
+
+
+@dataclass(frozen=True)
+class Thresholds:
+    """Per channel, the code number i where i counts the thresholds t with direction * (acc - t) >= 0.
+
+    thresholds: float32 [levels - 1, C], rising along the first axis where direction is +1, falling where it is -1.
+    direction: float32 [C].
+    """
+
+    thresholds: FloatArray
     direction: FloatArray
 
 
@@ -68,6 +81,19 @@ def find_sign_change(
     threshold = np.where(never, lattice.high + 1, threshold)
     direction = np.where(falling, -1, 1)
     return SignChange(threshold.astype(np.float32), direction.astype(np.float32))
+
+
+def find_levels(steps: tuple[Step, ...], lattice: Lattice, codes: Codes) -> Thresholds:
+    """The integer thresholds of a chain that gives `codes` at every integer of the lattice."""
+    halves = [np.float32(codes.low + codes.step * (level + 0.5)) for level in range(codes.levels - 1)]
+    changes = [find_sign_change((*steps, steps[-1].minus(half)), lattice, -1.0) for half in halves]
+    thresholds = np.stack([np.broadcast_to(change.threshold, lattice.low.shape) for change in changes])
+    directions = np.stack([np.broadcast_to(change.direction, lattice.low.shape) for change in changes])
+    falling = (directions < 0).any(axis=0)
+    # what all or none of the integers reach is the same for either direction, but for the threshold that says so
+    other = np.where(thresholds <= lattice.low, lattice.high, lattice.low - 1)
+    thresholds = np.where(falling & (directions > 0), other, thresholds)
+    return Thresholds(thresholds.astype(np.float32), np.where(falling, -1, 1).astype(np.float32))
 
 
 def attains_zero(steps: tuple[Step, ...], lattice: Lattice, slack: FloatArray | float = 0.0) -> BoolArray:

@@ -11,6 +11,7 @@ from numbers import Integral
 from typing import Any, TypeVar
 
 from qcompiler.errors import InvalidBundle, UsageError
+from qcompiler.ir.codes import BINARY, Codes
 from qcompiler.ir.program import Argument, StoredValue, TensorInfo
 
 REMEDY = "compile the model again"
@@ -287,4 +288,10 @@ def _stored_value(entry: _Entry) -> StoredValue:
         dtype=entry.field("dtype").one_of(tuple(DTYPES)),
         halo=(halo[0], halo[1], halo[2], halo[3]),
         groups=entry.field("groups").integer(1, 2**31 - 1),
+        codes=_codes(entry.field("codes")) if "codes" in entry.value else BINARY,
     )
+
+
+def _codes(entry: _Entry) -> Codes:
+    low, high = (entry.field(name).integer(-(2**24), 2**24) for name in ("low", "high"))
+    return Codes(low, high, entry.field("step").integer(1, 2**24))

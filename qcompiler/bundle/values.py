@@ -14,7 +14,6 @@ import numpy.typing as npt
 
 from qcompiler.bundle.native import aligned_empty
 from qcompiler.ir import storage
-from qcompiler.ir.codes import BINARY
 from qcompiler.ir.program import StoredValue
 from qcompiler.ir.storage import Buffer, Halo
 
@@ -58,7 +57,7 @@ def _buffer(value: StoredValue) -> Buffer:
     n, h, w, c = _nhwc(value)
     halo = Halo(*value.halo)
     if value.layout == "bit-nhwc":
-        return Buffer(n, h, w, c, BINARY, "nhwc", halo, groups=value.groups)
+        return Buffer(n, h, w, c, value.codes, "nhwc", halo, groups=value.groups)
     return Buffer(n, h, w, c, "float32", "nchw" if value.layout == "float-nchw" else "nhwc", halo)
 
 

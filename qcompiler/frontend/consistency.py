@@ -101,7 +101,7 @@ def _numbers(*positions: int) -> Callable[[onnx.NodeProto, Shapes, tuple[int, ..
 
 _CHECKS: dict[str, Callable[[onnx.NodeProto, Shapes, tuple[int, ...]], str]] = {
     "Conv": _conv,
-    "BinaryConv": _conv,
+    "IntegerConv": _conv,
     "ConvTranspose": _conv_transpose,
     "Gemm": _gemm,
     "InstanceNormalization": _instance_norm,

@@ -48,13 +48,12 @@ _SHAPE_ARITHMETIC = frozenset({
 # fmt: on
 # Standard operators without an inference function.
 _UNTYPED = ("GroupNormalization",)
-_STAND_INS = dict.fromkeys(("Binarize", *_UNTYPED), "Identity") | {
-    "BinaryConv": "Conv",
-    "BinaryMatMul": "MatMul",
+_STAND_INS = dict.fromkeys(("Binarize", "Threshold", *_UNTYPED), "Identity") | {
+    "IntegerConv": "Conv",
+    "IntegerMatMul": "MatMul",
     "BinaryMaxPool": "MaxPool",
-    "Threshold": "Sub",
 }
-_STAND_IN_INPUTS = {"BinaryConv": 2, "BinaryMatMul": 2, "Threshold": 2}
+_STAND_IN_INPUTS = {"IntegerConv": 2, "IntegerMatMul": 2}
 
 
 def output_types(

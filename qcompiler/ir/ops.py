@@ -6,13 +6,15 @@ graph it rewrites.
 
 Binarize<zero = 1>(x) -> y
     y = +1 where x > 0, `zero` where x == 0, else -1 (NaN gives -1).
-BinaryConv<kernel_shape, strides, pads, dilations, group, pad_value = 0>(x, w) -> acc
+IntegerConv<kernel_shape, strides, pads, dilations, group, pad_value = 0>(x, w) -> acc
     Convolution of x [N, C, H, W] with w [O, C / group, kH, kW], both -1/+1; the border is filled with `pad_value`
     (-1, 0 or +1). pads = [top, left, bottom, right].
-BinaryMatMul(x, w) -> acc
+IntegerMatMul(x, w) -> acc
     x [..., K] times w [K, O], both -1/+1.
-Threshold(acc, threshold, direction) -> y
-    y = +1 where direction * (acc - threshold) >= 0, else -1; direction is -1 or +1; both broadcast against acc.
+Threshold<low = -1, step = 2>(acc, thresholds, direction) -> y
+    y = low + step * (the number of thresholds t with direction * (acc - t) >= 0); direction is -1 or +1. thresholds
+    [levels - 1, ...] have the axes of acc behind the first one, and broadcast against it there, as direction does;
+    they rise along the first axis where direction is +1 and fall where it is -1.
 BinaryMaxPool<kernel_shape, strides, pads, dilations, ceil_mode>(x, flip) -> y
     flip * MaxPool(flip * x): OR of the bits where flip is +1, AND where it is -1; flip [C, 1, 1] of -1/+1.
 """
@@ -41,8 +43,8 @@ Binarize <zero: float = 1.0> (x) => (y) {
     is_zero = Equal (x, nought)
     y = Where (is_zero, at_zero, codes)
 }""",
-    "BinaryConv": """
-BinaryConv <kernel_shape, strides, pads, dilations, group, pad_value: float = 0.0> (x, w) => (acc) {
+    "IntegerConv": """
+IntegerConv <kernel_shape, strides, pads, dilations, group, pad_value: float = 0.0> (x, w) => (acc) {
     fill = Constant <value_float: float = @pad_value> ()
     borders = Constant <value_ints: ints = @pads> ()
     axes = Constant <value_ints = [2, 3]> ()
@@ -50,19 +52,23 @@ BinaryConv <kernel_shape, strides, pads, dilations, group, pad_value: float = 0.
     acc = Conv <kernel_shape: ints = @kernel_shape, strides: ints = @strides, dilations: ints = @dilations,
                 group: int = @group> (padded, w)
 }""",
-    "BinaryMatMul": """
-BinaryMatMul (x, w) => (acc) {
+    "IntegerMatMul": """
+IntegerMatMul (x, w) => (acc) {
     acc = MatMul (x, w)
 }""",
     "Threshold": """
-Threshold (acc, threshold, direction) => (y) {
+Threshold <low: float = -1.0, step: float = 2.0> (acc, thresholds, direction) => (y) {
+    first = Constant <value_ints = [0]> ()
     nought = Constant <value_float = 0.0> ()
-    plus = Constant <value_float = 1.0> ()
-    minus = Constant <value_float = -1.0> ()
-    difference = Sub (acc, threshold)
+    at_none = Constant <value_float: float = @low> ()
+    each = Constant <value_float: float = @step> ()
+    repeated = Unsqueeze (acc, first)
+    difference = Sub (repeated, thresholds)
     directed = Mul (difference, direction)
     reached = GreaterOrEqual (directed, nought)
-    y = Where (reached, plus, minus)
+    steps = Where (reached, each, nought)
+    above = ReduceSum <keepdims = 0> (steps, first)
+    y = Add (above, at_none)
 }""",
     "BinaryMaxPool": """
 BinaryMaxPool <kernel_shape, strides, pads, dilations, ceil_mode> (x, flip) => (y) {

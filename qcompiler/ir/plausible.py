@@ -26,9 +26,9 @@ REMEDY = "check the training and export the model again"
 _WEIGHTS = {
     "Conv": {1: "weights"},
     "ConvTranspose": {1: "weights"},
-    "BinaryConv": {1: "weights"},
+    "IntegerConv": {1: "weights"},
     "MatMul": {0: "weights", 1: "weights"},
-    "BinaryMatMul": {1: "weights"},
+    "IntegerMatMul": {1: "weights"},
     "Gemm": {0: "weights", 1: "weights"},
     "LSTM": {1: "weights", 2: "recurrent weights"},
     "GRU": {1: "weights", 2: "recurrent weights"},

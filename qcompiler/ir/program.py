@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import Literal
 
+from qcompiler.ir.codes import BINARY, Codes
+
 
 class Fault(IntEnum):
     """How the data of a run can make a step fail; the values are those of the C header."""
@@ -76,7 +78,8 @@ class StoredValue:
     """Where a step leaves a graph value, for verification and debugging.
 
     layout is "bit-nhwc", "float-nhwc", "float-nchw" or "dense" (the ONNX order, dtype `dtype`).
-    shape is the ONNX shape; halo is (top, left, bottom, right); groups as in targets.problem.Buffer.
+    shape is the ONNX shape; halo is (top, left, bottom, right); groups, and the codes of "bit-nhwc", as in
+    ir.storage.Buffer.
     """
 
     name: str
@@ -86,6 +89,7 @@ class StoredValue:
     dtype: str
     halo: tuple[int, int, int, int] = (0, 0, 0, 0)
     groups: int = 1
+    codes: Codes = BINARY
 
 
 @dataclass(frozen=True)

@@ -84,8 +84,8 @@ _STANDARD = {
 }
 _OWN = {
     "Binarize Threshold": _ROUNDS,
-    "BinaryConv": Trait.CONVOLVES | Trait.SLIDES,
-    "BinaryMatMul": Trait.MULTIPLIES,
+    "IntegerConv": Trait.CONVOLVES | Trait.SLIDES,
+    "IntegerMatMul": Trait.MULTIPLIES,
     "BinaryMaxPool": Trait.MOVES | Trait.SLIDES,
 }
 

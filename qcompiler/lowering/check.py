@@ -174,7 +174,8 @@ def _check_constants(problem: Problem, constants: Constants, channels: int) -> N
         if constants.weights is None or constants.weights.shape != shape:
             raise InternalError(f"its weights are not of shape {list(shape)}")
     used = sum(isinstance(step.operand, Channel) for step in problem.epilogue)
-    per_channel = [*constants.channels, constants.threshold, constants.direction, constants.flip]
+    levels = () if constants.threshold is None else tuple(constants.threshold)
+    per_channel = [*constants.channels, *levels, constants.direction, constants.flip]
     if used != len(constants.channels) or any(a is not None and a.shape != (channels,) for a in per_channel):
         raise InternalError(f"its constants are not {used} of {channels} channels")
 
@@ -188,11 +189,12 @@ def _check_border(problem: Problem) -> None:
     halo, pads = problem.x.halo, problem.pads
     if any(held < pad for held, pad in zip((halo.top, halo.left, halo.bottom, halo.right), pads, strict=True)):
         raise InternalError(f"its padding {pads} is wider than the halo {halo} of its input")
-    codes = problem.x.packed
-    fill = -1.0 if codes and problem.pad_value == 0 else problem.pad_value
+    codes, fill = problem.x.codes, problem.pad_value
+    if codes is not None and codes.index(fill) is None:
+        fill = float(codes.low)
     if any(pads) and problem.x.halo_value != fill:
         raise InternalError(f"its padding of {problem.pad_value} is read from a halo of {problem.x.halo_value}")
-    if codes and problem.x.groups != problem.groups:
+    if codes is not None and problem.x.groups != problem.groups:
         raise InternalError(f"its {problem.groups} groups are read from {problem.x.groups}")
 
 

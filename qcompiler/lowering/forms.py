@@ -13,7 +13,7 @@ from math import prod
 
 import onnx_ir as ir
 
-from qcompiler.ir.codes import BINARY
+from qcompiler.ir.codes import Codes
 from qcompiler.ir.storage import Buffer, Halo
 from qcompiler.ir.view import dtype_of, shape_of
 from qcompiler.lowering.layouts import Layout, dense, layout_of
@@ -39,9 +39,14 @@ class Form:
         return layout_of(self.buffer, matrix=self.matrix)
 
     @property
-    def is_bit(self) -> bool:
-        """Whether the value is packed, one bit per element."""
+    def is_packed(self) -> bool:
+        """Whether the value is stored as codes in bit planes."""
         return self.buffer is not None and self.buffer.packed
+
+    @property
+    def packed_groups(self) -> int | None:
+        """Groups of channels of a packed value; None for others."""
+        return self.buffer.groups if self.buffer is not None and self.buffer.packed else None
 
     @property
     def is_natural(self) -> bool:
@@ -79,11 +84,11 @@ def plain(value: ir.Value, matrix: bool) -> Form:
     return of_buffer(matrix_buffer(shape) if matrix else image_buffer(shape), matrix=matrix)
 
 
-def packed(value: ir.Value, matrix: bool, groups: int = 1) -> Form:
-    """The form of one bit per element without halo, in a view."""
+def packed(value: ir.Value, matrix: bool, codes: Codes, groups: int = 1) -> Form:
+    """The form of codes in bit planes without halo, in a view."""
     buffer = plain(value, matrix).buffer
     assert buffer is not None
-    return of_buffer(replace(buffer, element=BINARY, groups=groups), matrix=matrix)
+    return of_buffer(replace(buffer, element=codes, groups=groups), matrix=matrix)
 
 
 def of_buffer(buffer: Buffer, *, matrix: bool) -> Form:

@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
+from qcompiler.analysis.layers import feeds_integer_layer
 from qcompiler.ir import ops
 from qcompiler.ir.layout import is_marked
 from qcompiler.ir.traits import Trait, has
@@ -75,7 +76,7 @@ class Group:
         """Whether a kernel works on rows of a matrix rather than on images."""
         assert self.start is not None
         if self.kind == "conv":
-            return self.anchor.op_type in ("MatMul", "BinaryMatMul")
+            return has(self.anchor, Trait.MULTIPLIES)
         return self.kind == "map" and len(shape_of(self.start)) != 4
 
     @property
@@ -95,8 +96,6 @@ class Group:
         """Whether the kernel has a single store for a value: pooled codes, and thresholds of integer accumulators."""
         if value is self.start:
             return self._pools_codes
-        if self.kind != "conv" or self.anchor.domain != ops.DOMAIN:
-            return False
         return any(link.sign == "threshold" for link in self.links if link.value is value)
 
     @property
@@ -164,7 +163,7 @@ class _Partition:
                 group.links.append(first)
                 if not first.sign:
                     self._extend(group, first.value)
-                if any(link.sign for link in group.links):
+                if any(link.sign or feeds_integer_layer(link.value) for link in group.links):
                     self._settle(group)
                     return
         self._settle(Group("generic", [node]))
@@ -256,7 +255,7 @@ def _merge_generic(groups: Sequence[Group]) -> list[Group]:
     return result
 
 
-_ANCHORS: dict[str, Kind] = {"BinaryConv": "conv", "BinaryMatMul": "conv", "BinaryMaxPool": "pool"}
+_ANCHORS: dict[str, Kind] = {"IntegerConv": "conv", "IntegerMatMul": "conv", "BinaryMaxPool": "pool"}
 
 
 def _anchor_kind(node: ir.Node) -> Kind | None:
@@ -283,10 +282,8 @@ def _link(node: ir.Node, value: ir.Value, matrix: bool) -> Link | None:
     if node.domain == ops.DOMAIN:
         if node.op_type == "Binarize" and number(node, "zero", 1.0) != 0:
             return Link(node, out, sign="binarize", zero_is_positive=number(node, "zero", 1.0) > 0)
-        constants = [v for v in node.inputs[1:] if v is not None and constant_of(v) is not None]
-        if node.op_type == "Threshold" and node.inputs[0] is value and len(constants) == 2:
-            fits = all(_operand(constant, value, matrix) is not None for constant in constants)
-            return Link(node, out, sign="threshold") if fits else None
+        if node.op_type == "Threshold" and node.inputs[0] is value and _fits(node, value, matrix):
+            return Link(node, out, sign="threshold")
         return None
     if node.domain != "" or out.dtype != ir.DataType.FLOAT or shape_of(out) != shape_of(value):
         return None
@@ -294,6 +291,15 @@ def _link(node: ir.Node, value: ir.Value, matrix: bool) -> Link | None:
     return Link(node, out, operations) if operations is not None else None
 
 
+def _fits(threshold: ir.Node, value: ir.Value, matrix: bool) -> bool:
+    """Whether the thresholds of every level, and the direction, are constants per channel."""
+    levels, direction = (constant_of(each) for each in threshold.inputs[1:])
+    if levels is None or direction is None:
+        return False
+    return all(_constant_operand(part, shape_of(value), matrix) is not None for part in (*levels, direction))
+
+
+_ALONE: dict[str, StepOp] = {"Round": "round", "Sign": "sign"}
 _COMMUTATIVE: dict[str, StepOp] = {"Mul": "mul", "Add": "add", "Max": "max", "Min": "min"}
 
 
@@ -303,6 +309,8 @@ def _operations(node: ir.Node, value: ir.Value, matrix: bool) -> tuple[Operation
         return (Operation("max", np.float32(0).reshape(())),)
     if kind == "LeakyRelu":
         return (Operation("prelu", np.float32(number(node, "alpha", 0.01)).reshape(())),)
+    if kind in _ALONE:
+        return (Operation(_ALONE[kind], None),)
     if kind == "Neg":
         return (Operation("mul", np.float32(-1).reshape(())),)
     if kind == "Clip":
@@ -348,17 +356,25 @@ def _operand(other: ir.Value, value: ir.Value, matrix: bool) -> npt.NDArray[np.f
     Channels are the second axis of an image and the last of a matrix.
     """
     shape = shape_of(value)
-    channel_axis = len(shape) - 1 if matrix else 1
     constant = constant_of(other)
     if constant is not None:
-        if constant.dtype != np.float32:
-            return None
-        if constant.size == 1:
-            return constant.reshape(())
-        full = constant.reshape((1,) * (len(shape) - constant.ndim) + constant.shape)
-        expected = tuple(extent if axis == channel_axis else 1 for axis, extent in enumerate(shape))
-        return full.reshape(-1) if full.shape == expected else None
+        return _constant_operand(constant, shape, matrix)
+    channel_axis = len(shape) - 1 if matrix else 1
     if other.dtype != ir.DataType.FLOAT:
         return None
     per_pixel = tuple(1 if axis == channel_axis else extent for axis, extent in enumerate(shape))
     return other if shape_of(other) in (shape, per_pixel) else None
+
+
+def _constant_operand(
+    constant: npt.NDArray[Any], shape: tuple[int, ...], matrix: bool
+) -> npt.NDArray[np.float32] | None:
+    """A constant as scalar () or [channels]; None where it varies otherwise."""
+    if constant.dtype != np.float32:
+        return None
+    if constant.size == 1:
+        return constant.reshape(())
+    channel_axis = len(shape) - 1 if matrix else 1
+    full = constant.reshape((1,) * (len(shape) - constant.ndim) + constant.shape)
+    expected = tuple(extent if axis == channel_axis else 1 for axis, extent in enumerate(shape))
+    return full.reshape(-1) if full.shape == expected else None

@@ -20,6 +20,7 @@ from qcompiler.ir.view import dtype_of, shape_of
 from qcompiler.lowering import memory
 from qcompiler.lowering.build import object_code
 from qcompiler.lowering.check import check_offsets, check_works
+from qcompiler.lowering.choose import Chooser
 from qcompiler.lowering.groups import partition
 from qcompiler.lowering.quiet import quiet
 from qcompiler.lowering.work import External, GenericWork, KernelWork, Location, Slot, Stored, Work, place_of, written
@@ -34,7 +35,7 @@ def lower(model: ir.Model, target: str, variants: Sequence[Variant], name: str) 
     Raises UnsupportedModel where an operator has no kernel.
     """
     graph = model.graph
-    works = build(graph, partition(graph))
+    works = build(graph, partition(graph), Chooser(variants).packs)
     check_works(graph, works)
     offsets, workspace = memory.plan(memory.lifetimes([_slots(work) for work in works]))
     check_offsets(works, offsets, workspace)
@@ -164,17 +165,8 @@ def _step_info(work: Work, offsets: dict[Slot, int]) -> StepInfo:
     if not isinstance(problem, Conv2d):
         faults = work.call.faults if isinstance(work, GenericWork) else ()
         return StepInfo(nodes, work.op, 0, 0, 0, _traffic(work), note, values, faults)
-    bits = 1 if problem.x.packed else 32
-    weights = work.constants.weights if isinstance(work, KernelWork) else None
-    w_bits = 1 if weights is not None and _is_binary(weights) else 32
-    return StepInfo(nodes, work.op, w_bits, bits, problem.macs, _traffic(work), note, values)
-
-
-def _is_binary(weights: npt.NDArray[np.float32]) -> bool:
-    """Whether the weights [O, ...] take one magnitude per output channel, up to the rounding of exporters."""
-    magnitudes = np.abs(weights.reshape(len(weights), -1))
-    largest = magnitudes.max(axis=1, keepdims=True)
-    return bool(np.all(largest - magnitudes <= 1e-6 * largest))
+    a_bits, w_bits = (problem.x.planes, problem.weights.bits) if problem.x.packed else (32, 32)
+    return StepInfo(nodes, work.op, w_bits, a_bits, problem.macs, _traffic(work), note, values)
 
 
 def _original_names(node: ir.Node) -> list[str]:
@@ -197,10 +189,8 @@ def _stored_value(item: Stored, offsets: dict[Slot, int]) -> StoredValue:
     if buffer is None:
         return StoredValue(name, argument, shape, "dense", dtype)
     halo = (buffer.halo.top, buffer.halo.left, buffer.halo.bottom, buffer.halo.right)
-    if item.form.matrix:
-        layout = "bit-nhwc" if buffer.packed else "dense"
-        if layout != "dense":
-            shape = (buffer.w, buffer.c)
-        return StoredValue(name, argument, shape, layout, dtype, halo, buffer.groups)
-    layout = "bit-nhwc" if buffer.packed else f"float-{buffer.order}"
+    if buffer.codes is not None:
+        shape = (buffer.w, buffer.c) if item.form.matrix else shape
+        return StoredValue(name, argument, shape, "bit-nhwc", dtype, halo, buffer.groups, buffer.codes)
+    layout = "dense" if item.form.matrix else f"float-{buffer.order}"
     return StoredValue(name, argument, shape, layout, dtype, halo, buffer.groups)

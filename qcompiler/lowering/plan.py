@@ -6,15 +6,18 @@ delivery, problems and checks (values.py, works.py, check.py) go by.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
-from qcompiler.errors import UnsupportedModel
+from qcompiler.analysis.layers import WIDEST
+from qcompiler.analysis.ranges import IntegerRanges
+from qcompiler.errors import InternalError, UnsupportedModel
 from qcompiler.ir import ops
+from qcompiler.ir.codes import BINARY, Codes
 from qcompiler.ir.layout import is_marked
 from qcompiler.ir.storage import Halo
 from qcompiler.ir.view import constant_of, dtype_of, integer, number, shape_of, window_of
@@ -23,6 +26,7 @@ from qcompiler.lowering.forms import through_alias as through
 from qcompiler.lowering.groups import Group
 
 Demands = dict[ir.Value, list[Form]]
+Choice = Callable[[ir.Node, Form, Form], bool]
 
 
 @dataclass(frozen=True)
@@ -40,15 +44,20 @@ class Plan:
 
 
 def plan(
-    groups: Sequence[Group], inputs: Iterable[ir.Value], outputs: Iterable[ir.Value]
+    groups: Sequence[Group], inputs: Iterable[ir.Value], outputs: Iterable[ir.Value], packs: Choice
 ) -> tuple[list[Plan], Demands]:
-    """The plan of every group, in their order, and the merged forms that are asked for of every value."""
-    return _Planner(groups, set(inputs)).run(outputs)
+    """The plan of every group, in their order, and the merged forms that are asked for of every value.
+
+    packs: whether a layer on codes reads them in the first of two forms, bit planes, rather than the second, floats.
+    """
+    return _Planner(groups, set(inputs), packs).run(outputs)
 
 
 class _Planner:
-    def __init__(self, groups: Sequence[Group], inputs: set[ir.Value]) -> None:
+    def __init__(self, groups: Sequence[Group], inputs: set[ir.Value], packs: Choice) -> None:
         self.groups = groups
+        self.packs = packs
+        self.ranges = IntegerRanges()
         self.inputs = inputs
         self.dense = {*inputs, *(value for group in groups if _writes_dense(group) for value in group.outputs)}
         self.wanted: dict[ir.Value, list[Read]] = {}
@@ -92,31 +101,39 @@ class _Planner:
         return Plan(group, tuple(Read(source, inner, exact=True) for inner in pairs), {out: tuple(pairs.values())})
 
     def _stores(self, group: Group) -> dict[ir.Value, tuple[Form, ...]]:
-        """What a kernel writes of its results: floats in every form in its view, packed codes in one grouping."""
+        """What a kernel writes of its results: every form in its view, packed codes in one grouping."""
+        groups = self._grouping(group)
         result: dict[ir.Value, tuple[Form, ...]] = {}
-        groupings = [
-            form.buffer.groups
-            for value, is_bit in group.results
-            for form in (self._asked(value) if is_bit else ())
-            if form.is_bit and form.buffer is not None and as_view(form, value, group.is_matrix) is not None
-        ]
-        for value, is_bit in group.results:
+        for value, signs in group.results:
             asked = self._asked(value)
             if not asked:
                 continue
-            seen = [as_view(form, value, group.is_matrix) for form in asked if form.is_bit == is_bit]
-            own = [form for form in seen if form is not None and form.buffer is not None]
-            if is_bit:
-                own = [form for form in own if form.buffer is not None and form.buffer.groups == groupings[0]]
+            own = [form for form in self._writable(group, value, signs) if form.packed_groups in (None, groups)]
             limit = 1 if group.writes_once(value) else len(own)
-            result[value] = tuple(own[:limit]) or (self._usual(group, value, is_bit, groupings),)
+            result[value] = tuple(own[:limit]) or (self._usual(group, value, signs, groups),)
         return result
 
-    def _usual(self, group: Group, value: ir.Value, is_bit: bool, groupings: Sequence[int]) -> Form:
+    def _writable(self, group: Group, value: ir.Value, signs: bool) -> list[Form]:
+        """The forms asked for that the kernel can write; signs: it knows the codes of the value alone."""
+        seen = [as_view(form, value, group.is_matrix) for form in self._asked(value)]
+        return [form for form in seen if form and form.buffer and (form.is_packed or not signs)]
+
+    def _grouping(self, group: Group) -> int:
+        """The grouping of channels in which the kernel packs, the first that is asked for."""
+        forms = [form for value, signs in group.results for form in self._writable(group, value, signs)]
+        return next((form.packed_groups for form in forms if form.packed_groups is not None), 1)
+
+    def _usual(self, group: Group, value: ir.Value, signs: bool, groups: int) -> Form:
         """The form to convert from where nobody asks for one that the kernel can write."""
-        if not is_bit:
+        if not signs:
             return plain(value, group.is_matrix)
-        return packed(value, group.is_matrix, groupings[0] if groupings else 1)
+        return packed(value, group.is_matrix, self._codes(value), groups)
+
+    def _codes(self, value: ir.Value) -> Codes:
+        codes = self.ranges.codes(value)
+        if codes is None or codes.bits > WIDEST:
+            raise InternalError(f"value '{value.name}' is stored as codes, but holds {codes}")
+        return codes
 
     def _main(self, group: Group, stores: Mapping[ir.Value, tuple[Form, ...]]) -> Read:
         """The main operand of a kernel and the form it is read in."""
@@ -129,20 +146,23 @@ class _Planner:
         if group.kind == "pool":
             if node.domain != ops.DOMAIN:
                 return Read(value, plain(value, matrix))
-            (written,) = stores.get(node.outputs[0]) or (packed(node.outputs[0], False),)
+            (written,) = stores.get(node.outputs[0]) or (packed(node.outputs[0], False, BINARY),)
             assert written.buffer is not None
-            return Read(value, packed(value, matrix, written.buffer.groups))
-        if matrix:
-            return Read(value, packed(value, True) if node.domain == ops.DOMAIN else plain(value, True))
-        return Read(value, self._image(node, value))
+            return Read(value, packed(value, matrix, BINARY, written.buffer.groups))
+        floats = plain(value, True) if matrix else self._image(node, value, None)
+        if node.domain != ops.DOMAIN:
+            return Read(value, floats)
+        codes = self._codes(value)
+        planes = packed(value, True, codes) if matrix else self._image(node, value, codes)
+        return Read(value, planes if self.packs(node, planes, floats) else floats)
 
-    def _image(self, node: ir.Node, value: ir.Value) -> Form:
+    def _image(self, node: ir.Node, value: ir.Value, codes: Codes | None) -> Form:
         """The input image of a convolution, with a halo for its padding."""
         window = window_of(node, weights_of(node).shape[2:])
         fill = number(node, "pad_value", 0.0)
-        if node.domain == ops.DOMAIN:
-            form = packed(value, False, integer(node, "group", 1))
-            fill = -1.0 if fill == 0 else fill
+        if codes is not None:
+            form = packed(value, False, codes, integer(node, "group", 1))
+            fill = fill if codes.index(fill) is not None else float(codes.low)
         else:
             form = natural(value) if value in self.inputs else plain(value, False)
         assert form.buffer is not None

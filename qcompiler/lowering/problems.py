@@ -5,14 +5,18 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
+import onnx_ir as ir
 
+from qcompiler.analysis.layers import weight_codes
 from qcompiler.ir import ops
+from qcompiler.ir.codes import BINARY
 from qcompiler.ir.storage import Buffer
+from qcompiler.ir.traits import Trait, has
 from qcompiler.ir.view import constant_of, integer, number, shape_of, window_of
-from qcompiler.lowering.epilogue import Epilogue, out_channels
+from qcompiler.lowering.epilogue import Epilogue
 from qcompiler.lowering.groups import Group
 from qcompiler.lowering.plan import weights_of
-from qcompiler.targets.problem import Conv2d, Map2d, Pool2d, PoolKind, Problem
+from qcompiler.targets.problem import Conv2d, Map2d, Pool2d, PoolKind, Problem, Step
 from qcompiler.targets.target import Constants
 
 
@@ -20,20 +24,27 @@ def problem_of(group: Group, x: Buffer, epilogue: Epilogue) -> tuple[Problem, Co
     """The problem of a group that reads its main operand from `x`."""
     steps = tuple(epilogue.steps)
     if group.kind == "map":
-        return Map2d(x, steps), Constants(channels=tuple(epilogue.channels))
+        channels = tuple(epilogue.channels)
+        return Map2d(x, steps), Constants(None, epilogue.threshold, epilogue.direction, channels)
     if group.kind == "pool":
         return _pool(group, x, epilogue)
-    node = group.anchor
-    channels = out_channels(group)
-    weight = weights_of(node)
     constants = Constants(None, epilogue.threshold, epilogue.direction, tuple(epilogue.channels))
-    if node.op_type in ("MatMul", "BinaryMatMul"):
-        oihw = np.ascontiguousarray(weight.T).reshape(channels, -1, 1, 1)
-        return Conv2d(x, channels, (1, 1), epilogue=steps), replace(constants, weights=oihw)
+    weight = weights_of(group.anchor)
+    if group.is_matrix:
+        weight = np.ascontiguousarray(weight.T).reshape(weight.shape[1], -1, 1, 1)
+    return layer_problem(group.anchor, x, steps), replace(constants, weights=weight)
+
+
+def layer_problem(node: ir.Node, x: Buffer, steps: tuple[Step, ...]) -> Conv2d:
+    """The problem of a convolution or matrix product with constant weights that reads `x`."""
+    weight = weights_of(node)
+    codes = weight_codes(weight) if x.packed else None
+    if has(node, Trait.MULTIPLIES):
+        return Conv2d(x, weight.shape[1], (1, 1), epilogue=steps, weights=codes or BINARY)
     window = window_of(node, weight.shape[2:])
-    problem = Conv2d(
+    return Conv2d(
         x,
-        channels,
+        weight.shape[0],
         window.kernel,
         window.strides,
         window.pads,
@@ -41,8 +52,8 @@ def problem_of(group: Group, x: Buffer, epilogue: Epilogue) -> tuple[Problem, Co
         integer(node, "group", 1),
         number(node, "pad_value", 0.0),
         steps,
+        codes or BINARY,
     )
-    return problem, replace(constants, weights=weight)
 
 
 def _pool(group: Group, x: Buffer, epilogue: Epilogue) -> tuple[Problem, Constants]:

@@ -12,23 +12,23 @@ from qcompiler.lowering import standard
 from qcompiler.lowering.epilogue import Epilogue
 from qcompiler.lowering.forms import Form, Read, natural
 from qcompiler.lowering.groups import Group
-from qcompiler.lowering.plan import Plan, plan, source_of
+from qcompiler.lowering.plan import Choice, Plan, plan, source_of
 from qcompiler.lowering.problems import problem_of
 from qcompiler.lowering.regions import region_calls
 from qcompiler.lowering.values import Values
 from qcompiler.lowering.work import External, GenericWork, KernelWork, Slot, Stored, Work
 
 
-def build(graph: ir.Graph, groups: Sequence[Group]) -> list[Work]:
-    """Every kernel call of the network, in order."""
-    return _Builder(graph, groups).run()
+def build(graph: ir.Graph, groups: Sequence[Group], packs: Choice) -> list[Work]:
+    """Every kernel call of the network, in order. packs: see `plan`."""
+    return _Builder(graph, groups, packs).run()
 
 
 class _Builder:
-    def __init__(self, graph: ir.Graph, groups: Sequence[Group]) -> None:
+    def __init__(self, graph: ir.Graph, groups: Sequence[Group], packs: Choice) -> None:
         self.outputs = list(graph.outputs)
         self.works: list[Work] = []
-        self.plans, demands = plan(groups, graph.inputs, graph.outputs)
+        self.plans, demands = plan(groups, graph.inputs, graph.outputs, packs)
         self.values = Values(demands, graph.inputs, self.outputs, self.works)
 
     def run(self) -> list[Work]:

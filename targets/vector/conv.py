@@ -9,12 +9,19 @@ from typing import Any, ClassVar
 
 from tvm.script.ir_builder import tirx as T
 
-from qcompiler.targets.problem import Conv2d
+from qcompiler.targets.problem import Conv2d, Step
 from qcompiler.targets.target import Array, Constants
 from qcompiler.targets.vector.blocks import Blocks
 from qcompiler.targets.vector.direct import Geometry, Tiling, Work
 from qcompiler.targets.vector.emit import LANES, Expr, Parameter, View, i64, lanes, prim_func, splat
-from qcompiler.targets.vector.epilogue import Epilogue, Pixel, channel_parameters, memory_parameters, pack_channels
+from qcompiler.targets.vector.epilogue import (
+    Epilogue,
+    Pixel,
+    channel_parameters,
+    is_threshold,
+    memory_parameters,
+    pack_channels,
+)
 
 
 @dataclass(frozen=True)
@@ -77,10 +84,16 @@ class DirectConv2d(ABC):
     def emit_tile(self, tile: Tile) -> None:
         """Accumulate one register tile and run its epilogue."""
 
+    @property
+    def _float_steps(self) -> tuple[Step, ...]:
+        """The steps whose constants are those of floats: thresholds of integers belong to the finish."""
+        integers = self.problem.x.packed and is_threshold(self.problem.epilogue)
+        return () if integers else self.problem.epilogue
+
     def pack(self, constants: Constants) -> tuple[Array, ...]:
         """Weights, lane offsets if lanes of a block read different groups, finish and channel constants."""
         offsets = [self.geometry.lane_offsets()] if self.gathers else []
-        channels = pack_channels(constants, self.blocks)
+        channels = pack_channels(self._float_steps, constants, self.blocks)
         return (*self.pack_weights(constants), *offsets, *self.pack_finish(constants), *channels)
 
     def build(self, name: str) -> Any:
@@ -91,7 +104,7 @@ class DirectConv2d(ABC):
             self.weight_parameters(),
             offsets,
             self.finish_parameters(),
-            channel_parameters(self.problem.epilogue, self.blocks),
+            channel_parameters(self._float_steps, self.blocks),
             memory_parameters(self.problem),
         ]
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -33,6 +34,7 @@ from qcompiler.targets.vector.emit import (
     write,
 )
 from qcompiler.targets.vector.halo import emit_halo
+from qcompiler.targets.vector.threshold import pack_thresholds, threshold_parameters, threshold_planes
 
 Pixel = tuple[Expr, Expr, Expr]
 
@@ -50,7 +52,9 @@ def is_threshold(steps: Sequence[Step]) -> bool:
 
 
 def channel_parameters(steps: Sequence[Step], blocks: Blocks) -> list[Parameter]:
-    """One packed constant per `Channel` operand, float32 [blocks * 16]."""
+    """One packed constant per `Channel` operand, float32 [blocks * 16], or those of thresholds."""
+    if is_threshold(steps):
+        return threshold_parameters(steps[0], blocks, 1, "float32")
     used = [i for i, step in enumerate(steps) if isinstance(step.operand, Channel)]
     return [Parameter(f"channel{i}", "float32", blocks.count * LANES, 64) for i in used]
 
@@ -69,8 +73,10 @@ def _memory_parameter(name: str, buffer: Buffer) -> Parameter:
     return Parameter(name, dtype, buffer.nbytes // size, 4)
 
 
-def pack_channels(constants: Constants, blocks: Blocks) -> list[npt.NDArray[np.float32]]:
+def pack_channels(steps: Sequence[Step], constants: Constants, blocks: Blocks) -> list[npt.NDArray[Any]]:
     """The arrays for `channel_parameters`; padding lanes hold 1, harmless for every step."""
+    if is_threshold(steps):
+        return pack_thresholds(constants, blocks, np.zeros((1, blocks.channels), np.int64), np.float32)
     return [blocks.spread(values.astype(np.float32), 1.0) for values in constants.channels]
 
 
@@ -87,6 +93,7 @@ class Epilogue:
     blocks: Blocks
     operands: tuple[Expr | View | None, ...]
     targets: tuple[View | None, ...]
+    thresholds: tuple[Expr, ...] = ()
 
     @staticmethod
     def bind(problem: Problem, blocks: Blocks, channels: Sequence[Expr], memory: Sequence[Expr]) -> Epilogue:
@@ -101,10 +108,10 @@ class Epilogue:
             else:
                 operands.append(None)
         targets = tuple(_view(s.into, next(rest)) if s.into is not None else None for s in steps)
-        return Epilogue(tuple(steps), blocks, tuple(operands), targets)
+        return Epilogue(tuple(steps), blocks, tuple(operands), targets, tuple(channel))
 
     def emit(self, pixel: Pixel, block: Expr, value: Expr) -> None:
-        """Run all float steps on `value`, float32x16, the channels of `block` at output pixel (n, y, x)."""
+        """Run all steps on `value`, float32x16, the channels of `block` at output pixel (n, y, x)."""
         v = T.bind(value)
         signs: dict[bool, Expr] = {}
         for step, operand, target in zip(self.steps, self.operands, self.targets, strict=True):
@@ -112,12 +119,22 @@ class Epilogue:
                 v, signs = T.bind(apply_step(step.op, v, self._operand(step, operand, pixel, block))), {}
             elif step.op == "store":
                 self._store(target, pixel, block, v)
+            elif step.op == "threshold":
+                self._store_counts(target, pixel, block, v)
             elif step.op == "store_codes":
                 self._store_codes(target, pixel, block, v)
             else:
                 if step.zero_is_positive not in signs:
                     signs[step.zero_is_positive] = _signs(v, step.zero_is_positive)
                 self.store_mask(target, pixel, block, signs[step.zero_is_positive])
+
+    def _store_counts(self, target: View, pixel: Pixel, block: Expr, v: Expr) -> None:
+        """Compare v with the thresholds, and write the codes that count them."""
+        limits, turned = self.thresholds
+        size = self.blocks.count * LANES
+        planes = threshold_planes(self.steps[0], self.blocks, v, limits, turned, block, block * LANES, size)
+        for plane, mask in enumerate(planes):
+            self.store_mask(target, pixel, block, mask, plane=plane)
 
     def _store_codes(self, target: View, pixel: Pixel, block: Expr, v: Expr) -> None:
         """Write sixteen codes plane by plane; what is no number becomes the lowest."""
@@ -228,6 +245,9 @@ def apply_step(op: str, v: Expr, operand: Expr | None) -> Expr:
     """One step in float32; selections keep v unless the operand is strictly better, as the reference does."""
     if op == "round":
         return rounded(v)
+    if op == "sign":
+        zero, one = splat(T.float32(0)), splat(T.float32(1))
+        return T.Select(v > zero, one, T.Select(v < zero, splat(T.float32(-1)), v))
     assert operand is not None
     if op == "mul":
         return fenced(v * operand)

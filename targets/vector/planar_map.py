@@ -79,7 +79,7 @@ class PlanarMap2d:
 
     def pack(self, constants: Constants) -> tuple[Array, ...]:
         """Channel constants of the epilogue."""
-        return tuple(pack_channels(constants, self._blocks))
+        return tuple(pack_channels(self.problem.epilogue, constants, self._blocks))
 
     def build(self, name: str) -> Any:
         """The PrimFunc."""

@@ -19,9 +19,10 @@ from qcompiler.targets.target import Array, Constants
 from qcompiler.targets.vector.borders import Borders, borders_of
 from qcompiler.targets.vector.conv import DirectConv2d, Tile
 from qcompiler.targets.vector.direct import for_taps
-from qcompiler.targets.vector.emit import LANES, Expr, Parameter, i64, lanes, mask_bits, splat, temporary, write
+from qcompiler.targets.vector.emit import LANES, Expr, Parameter, i64, lanes, splat, temporary, write
 from qcompiler.targets.vector.epilogue import Pixel, is_threshold
 from qcompiler.targets.vector.planes import WeightPlanes, activation_factors, bases, weight_planes
+from qcompiler.targets.vector.threshold import pack_thresholds, threshold_parameters, threshold_planes
 
 Pair = tuple[int, int]
 
@@ -59,13 +60,6 @@ class PlanesConv2d(DirectConv2d):
         assert codes is not None
         return codes
 
-    @property
-    def _thresholds(self) -> int:
-        """Thresholds per channel."""
-        into = self.problem.epilogue[0].into
-        assert into is not None and into.codes is not None
-        return into.codes.levels - 1
-
     def weight_parameters(self) -> list[Parameter]:
         """Words of weights."""
         words = self.blocks.count * self.geometry.steps * len(self.planes.factors) * LANES
@@ -80,14 +74,11 @@ class PlanesConv2d(DirectConv2d):
 
     def finish_parameters(self) -> list[Parameter]:
         """`base` int32 [classes, blocks * 16], or limits of all thresholds and what turns them; `classes` [oh + ow]."""
-        size = self.borders.count * self.blocks.count * LANES
-        if is_threshold(self.problem.epilogue):
-            found = [
-                Parameter("limits", "int32", self._thresholds * size, 64),
-                Parameter("turned", "uint16", self.blocks.count, 64),
-            ]
+        steps, classes = self.problem.epilogue, self.borders.count
+        if is_threshold(steps):
+            found = threshold_parameters(steps[0], self.blocks, classes, "int32")
         else:
-            found = [Parameter("base", "int32", size, 64)]
+            found = [Parameter("base", "int32", classes * self.blocks.count * LANES, 64)]
         if self.borders.count > 1:
             found.append(Parameter("classes", "int32", sum(self.problem.out_hw), 64))
         return found
@@ -96,13 +87,7 @@ class PlanesConv2d(DirectConv2d):
         """The arrays for `finish_parameters`."""
         base = self._bases(constants)
         if is_threshold(self.problem.epilogue):
-            assert constants.threshold is not None and constants.direction is not None
-            rising = constants.direction > 0
-            first = np.where(rising, np.ceil(constants.threshold), np.floor(constants.threshold) + 1).astype(np.float64)
-            limits = np.clip(first[:, None, :] - base, -(2.0**31), 2.0**31 - 1).astype(np.int32)
-            lanes_turned = self.blocks.spread((~rising).astype(np.int64)).reshape(-1, LANES)
-            turned = (lanes_turned << np.arange(LANES)).sum(axis=1).astype(np.uint16)
-            found: list[Array] = [self.blocks.spread(limits, 2**31 - 1), turned]
+            found = pack_thresholds(constants, self.blocks, base, np.int32)
         else:
             found = [self.blocks.spread(base.astype(np.int32))]
         return [*found, self.borders.table()] if self.borders.count > 1 else found
@@ -186,15 +171,8 @@ class PlanesConv2d(DirectConv2d):
             return
         target = tile.epilogue.targets[0]
         assert target is not None
-        size, value = self.borders.count * self.blocks.count * LANES, T.bind(total)
-        masks = []
-        for number in range(self._thresholds):
-            mask = temporary("uint16", 1)
-            reached = mask_bits(value >= tile.finish[0][lanes(at + number * size)])
-            write(mask, reached ^ tile.finish[1][block], i64(0))
-            masks.append(mask[i64(0)])
-        for plane in range(target.buffer.planes):
-            first, *others = masks[2**plane - 1 :: 2**plane]
-            for other in others:
-                first = first ^ other
-            tile.epilogue.store_mask(target, pixel, block, first, plane=plane)
+        limits, turned = tile.finish[:2]
+        size = self.borders.count * self.blocks.count * LANES
+        masks = threshold_planes(self.problem.epilogue[0], self.blocks, T.bind(total), limits, turned, block, at, size)
+        for plane, mask in enumerate(masks):
+            tile.epilogue.store_mask(target, pixel, block, mask, plane=plane)

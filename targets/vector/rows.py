@@ -32,7 +32,7 @@ class RowKernel(ABC):
 
     def pack(self, constants: Constants) -> tuple[Array, ...]:
         """Channel constants of the epilogue."""
-        return tuple(pack_channels(constants, self.blocks))
+        return tuple(pack_channels(self.problem.epilogue, constants, self.blocks))
 
     def build(self, name: str) -> Any:
         """The PrimFunc."""

@@ -15,7 +15,7 @@ def sign(x: Tensor) -> Tensor:
     return torch.where(x >= 0, 1.0, -1.0)
 
 
-class BinaryConv(nn.Module):
+class IntegerConv(nn.Module):
     """A convolution of signs with signs, scaled per output channel; `spatial` is 1 or 2.
 
     Images have the scale in their weights; sequences after the sum, so that a sum of 0 stays exactly 0.
@@ -80,5 +80,5 @@ class Layers:
     ) -> nn.Module:
         geometry.setdefault("padding", kernel // 2 * geometry.get("dilation", 1))
         if self.binary:
-            return BinaryConv(spatial, inputs, outputs, kernel, **geometry)
+            return IntegerConv(spatial, inputs, outputs, kernel, **geometry)
         return real(inputs, outputs, kernel, **geometry)

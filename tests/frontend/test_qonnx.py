@@ -264,7 +264,7 @@ def test_xnor_popcount_of_thresholds_is_one_binary_product(tmp_path: Path) -> No
     want = ((x >= thresholds.T.astype(np.float32))[..., None] == w).sum(1).astype(np.float32)
     found = canonicalize(write(tmp_path, model))
     run_passes(found, DEFAULT, check=True)
-    assert [node.op_type for node in found.graph].count("BinaryMatMul") == 1
+    assert [node.op_type for node in found.graph].count("IntegerMatMul") == 1
     np.testing.assert_array_equal(oracle.run(found, {"x": x})["y"], want)
 
 

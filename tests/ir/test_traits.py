@@ -145,8 +145,8 @@ def node(domain: str, name: str) -> ir.Node:
 
 
 def test_layers_and_their_axes() -> None:
-    assert channel_axis(node("", "Conv"), 4) == -3 and weight_axis(node(DOMAIN, "BinaryConv")) == 0
-    assert channel_axis(node("", "MatMul"), 2) == -1 and weight_axis(node(DOMAIN, "BinaryMatMul")) == -1
+    assert channel_axis(node("", "Conv"), 4) == -3 and weight_axis(node(DOMAIN, "IntegerConv")) == 0
+    assert channel_axis(node("", "MatMul"), 2) == -1 and weight_axis(node(DOMAIN, "IntegerMatMul")) == -1
 
 
 def test_every_op_of_ours_is_in_the_table() -> None:

@@ -28,10 +28,10 @@ TEXT = f"""<ir_version: 10, opset_import: ["" : 21, "qcompiler" : 1]>
 g (float[1, 3, 8, 8] x) => (float[1, 8, 4, 4] y, float[1, 16, 16] z) {{
     a = Conv <{CONV}> (x, w0)
     b = qcompiler.Binarize (a)
-    c = qcompiler.BinaryConv <{CONV}> (b, w1)
+    c = qcompiler.IntegerConv <{CONV}> (b, w1)
     d = qcompiler.Threshold (c, t, s)
     e = qcompiler.BinaryMaxPool <{POOL}> (d, s)
-    f = qcompiler.BinaryConv <{CONV}> (e, w1)
+    f = qcompiler.IntegerConv <{CONV}> (e, w1)
     h = Mul (f, k)
     i = Relu (a)
     j = Reshape (i, shape)
@@ -80,14 +80,14 @@ def swap_order(works: list[Work]) -> str:
 
 
 def another_value(works: list[Work]) -> str:
-    index = find(works, "BinaryConv", 1)
-    other = works[find(works, "BinaryConv")].reads[0]
+    index = find(works, "IntegerConv", 1)
+    other = works[find(works, "IntegerConv")].reads[0]
     works[index] = replace(works[index], reads=(replace(works[index].reads[0], location=other.location),))
     return "where no step left it"
 
 
 def halo_that_is_not_there(works: list[Work]) -> str:
-    index = find(works, "BinaryConv", 1)
+    index = find(works, "IntegerConv", 1)
     work = works[index]
     buffer = replace(work.reads[0].form.buffer, halo=Halo(2, 2, 2, 2))
     read = replace(work.reads[0], form=of_buffer(buffer, matrix=False))
@@ -97,7 +97,7 @@ def halo_that_is_not_there(works: list[Work]) -> str:
 
 def no_halo(works: list[Work]) -> str:
     index = find(works, "BinaryMaxPool")
-    pool, conv = works[index], works[find(works, "BinaryConv", 1)]
+    pool, conv = works[index], works[find(works, "IntegerConv", 1)]
     bare = replace(pool.problem.into, halo=Halo())
     made = replace(pool.writes[0], form=of_buffer(bare, matrix=False), location=Slot(bare.nbytes))
     works[index] = replace(spoiled(pool, into=bare), writes=(made,))
@@ -106,7 +106,7 @@ def no_halo(works: list[Work]) -> str:
 
 
 def wrong_border(works: list[Work]) -> str:
-    index = find(works, "BinaryConv", 1)
+    index = find(works, "IntegerConv", 1)
     works[index] = spoiled(works[index], pad_value=1.0)
     return "read from a halo of -1"
 
@@ -143,20 +143,20 @@ def store_of_another_shape(works: list[Work]) -> str:
 
 
 def problem_of_other_memory(works: list[Work]) -> str:
-    index = find(works, "BinaryConv", 1)
+    index = find(works, "IntegerConv", 1)
     works[index] = spoiled(works[index], x=replace(works[index].problem.x, halo=Halo(1, 1, 1, 2)))
     return "its problem reads"
 
 
 def weights_of_another_shape(works: list[Work]) -> str:
-    index = find(works, "BinaryConv", 1)
+    index = find(works, "IntegerConv", 1)
     constants = works[index].constants
     works[index] = replace(works[index], constants=replace(constants, weights=constants.weights[:, :4]))
     return "its weights are not of shape"
 
 
 def constants_of_other_channels(works: list[Work]) -> str:
-    index = find(works, "BinaryConv")
+    index = find(works, "IntegerConv")
     constants = works[index].constants
     works[index] = replace(works[index], constants=replace(constants, threshold=constants.threshold[:4]))
     return "8 channels"

@@ -33,10 +33,10 @@ NETWORKS = {
         """g (float[1,3,8,8] x) => (float[1,5] y) {
             a = Conv <kernel_shape = [3, 3], pads = [1, 1, 1, 1]> (x, w0)
             b = qcompiler.Binarize (a)
-            c = qcompiler.BinaryConv <CONV> (b, w1)
+            c = qcompiler.IntegerConv <CONV> (b, w1)
             d = qcompiler.Threshold (c, t1, d1)
             e = qcompiler.BinaryMaxPool <POOL> (d, d1)
-            f = qcompiler.BinaryConv <WHOLE> (e, w2)
+            f = qcompiler.IntegerConv <WHOLE> (e, w2)
             s = Mul (f, s2)
             h = Reshape (s, shape)
             y = Add (h, bias)
@@ -56,12 +56,12 @@ NETWORKS = {
     "residual_stream": (
         """g (float[2,4,6,6] x) => (float[2,4,6,6] y, float[2,4] z) {
             b = qcompiler.Binarize (x)
-            c = qcompiler.BinaryConv <CONV> (b, w1)
+            c = qcompiler.IntegerConv <CONV> (b, w1)
             cs = Mul (c, s1)
             cb = Add (cs, b1)
             r = Add (cb, x)
             b2 = qcompiler.Binarize (r)
-            c2 = qcompiler.BinaryConv <CONV> (b2, w2)
+            c2 = qcompiler.IntegerConv <CONV> (b2, w2)
             c2s = Mul (c2, s1)
             y = Add (c2s, r)
             p = Relu (y)
@@ -79,7 +79,7 @@ NETWORKS = {
     "k_map": (
         """g (float[1,5,6,6] x) => (float[1,7,6,6] y) {
             b = qcompiler.Binarize (x)
-            c = qcompiler.BinaryConv <CONV> (b, w1)
+            c = qcompiler.IntegerConv <CONV> (b, w1)
             m = Abs (x)
             k = ReduceMean <keepdims = 1> (m, axes)
             ks = AveragePool <kernel_shape=[3,3], strides=[1,1], pads=[1,1,1,1], count_include_pad=1> (k)
@@ -93,7 +93,7 @@ NETWORKS = {
     "codes_as_output_and_generic": (
         """g (float[3,9] x) => (float[3,9] b, float[3,4] y) {
             b = qcompiler.Binarize (x)
-            m = qcompiler.BinaryMatMul (b, w1)
+            m = qcompiler.IntegerMatMul (b, w1)
             t = qcompiler.Threshold (m, t1, d1)
             e = Exp (t)
             y = Add (e, m)
@@ -104,8 +104,8 @@ NETWORKS = {
     "padding_by_plus_one_and_minus_one": (
         """g (float[1,4,5,5] x) => (float[1,4,5,5] y) {
             b = qcompiler.Binarize (x)
-            c = qcompiler.BinaryConv <CONV, pad_value = 1.0> (b, w1)
-            d = qcompiler.BinaryConv <CONV> (b, w1)
+            c = qcompiler.IntegerConv <CONV, pad_value = 1.0> (b, w1)
+            d = qcompiler.IntegerConv <CONV> (b, w1)
             y = Add (c, d)
         }""",
         {"w1": codes(4, 4, 3, 3)},

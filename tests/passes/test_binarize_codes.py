@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from qcompiler.analysis.ranges import Codes
+from qcompiler.ir.codes import Codes
 from qcompiler.ir.view import number
 from qcompiler.passes.binarize_codes import BinarizeCodes, form_of, weight_planes
 from qcompiler.passes.spell_out_shapes import SpellOutShapes
@@ -73,13 +73,13 @@ def test_two_and_three_levels(codes, kind, attributes):
     result = apply(BinarizeCodes(), model)
     assert result.rewrites == int(not unneeded and not refused)
     assert len(result.refusals) == int(refused)
-    assert ops_of(model).count("BinaryConv") == (products if result.rewrites else 0)
+    assert ops_of(model).count("IntegerConv") == (products if result.rewrites else 0)
 
 
 def test_zeros_at_the_border_are_the_lower_level_of_a_unit_step():
     model = convolution("unit step", signs(GENERATOR, 4, 32, 3, 3), "pads = [1, 1, 1, 1]")
     apply(BinarizeCodes(), model)
-    (conv,) = [node for node in model.graph if node.op_type == "BinaryConv"]
+    (conv,) = [node for node in model.graph if node.op_type == "IntegerConv"]
     assert number(conv, "pad_value", 9) == -1
 
 
@@ -98,7 +98,7 @@ def test_pixels_are_worth_eight_products_where_there_is_one_row(rows, products):
     limits = {"fifty": np.float32(50), "low": np.float32(-128), "high": np.float32(127)}
     model = graph(text + " y = MatMul (a, w) }", w=signs(GENERATOR, 784, 5), **limits)
     result = apply(BinarizeCodes(), model)
-    assert ops_of(model).count("BinaryMatMul") == products
+    assert ops_of(model).count("IntegerMatMul") == products
     refusals = [refusal.reason for refusal in result.refusals]
     assert refusals == ([] if products else ["8 binary products over 784 channels cost more than a real one"])
 

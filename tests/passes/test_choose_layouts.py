@@ -13,12 +13,12 @@ CONV = "kernel_shape = [1, 1], strides = [1, 1], pads = [0, 0, 0, 0], dilations 
 def test_what_lies_between_kernels_runs_channels_last():
     text = f"""g (float[1, 4, 6, 6] x) => (float[1, 8, 6, 6] y) {{
         a = qcompiler.Binarize (x)
-        b = qcompiler.BinaryConv <{CONV}> (a, w0)
-        c = qcompiler.BinaryConv <{CONV}> (a, w1)
+        b = qcompiler.IntegerConv <{CONV}> (a, w0)
+        c = qcompiler.IntegerConv <{CONV}> (a, w1)
         d = Concat <axis = 1> (b, c)
         e = Sigmoid (d)
         f = qcompiler.Binarize (e)
-        y = qcompiler.BinaryConv <{CONV}> (f, w2) }}"""
+        y = qcompiler.IntegerConv <{CONV}> (f, w2) }}"""
     model = graph(
         text, w0=signs(GENERATOR, 8, 4, 1, 1), w1=signs(GENERATOR, 8, 4, 1, 1), w2=signs(GENERATOR, 8, 16, 1, 1)
     )
@@ -42,7 +42,7 @@ def test_the_cheaper_cut_wins():
     """The large tensor comes from the caller, the small one from a kernel: only the small one is converted."""
     text = f"""g (float[1, 4, 6, 6] x, float[1, 60, 6, 6] z) => (y) {{
         a = qcompiler.Binarize (x)
-        b = qcompiler.BinaryConv <{CONV}> (a, w0)
+        b = qcompiler.IntegerConv <{CONV}> (a, w0)
         d = Concat <axis = 1> (b, z)
         y = Exp (d) }}"""
     model = graph(text, w0=signs(GENERATOR, 4, 4, 1, 1))
@@ -65,7 +65,7 @@ def test_axes_follow_the_layout(node, shape):
 
     text = f"""g (float[1, 4, 6, 6] x) => (y) {{
         a = qcompiler.Binarize (x)
-        b = qcompiler.BinaryConv <{CONV}> (a, w0)
+        b = qcompiler.IntegerConv <{CONV}> (a, w0)
         c = {node}
         y = Exp (c) }}"""
     constants = {

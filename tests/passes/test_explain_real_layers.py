@@ -95,7 +95,7 @@ def test_run_time_weights_and_left_constants():
 
 
 def test_binary_layers_need_no_reason():
-    text = "g (float[3, 3] x) => (y) { b = qcompiler.Binarize (x)\n y = qcompiler.BinaryMatMul (b, w) }"
+    text = "g (float[3, 3] x) => (y) { b = qcompiler.Binarize (x)\n y = qcompiler.IntegerMatMul (b, w) }"
     model = graph(text, w=np.ones((3, 3), np.float32))
     assert ExplainRealLayers()(model).refusals == ()
 

@@ -56,7 +56,7 @@ def test_the_whole_way_to_binary_products():
     inputs = oracle.random_inputs(model, 1)
     before = oracle.run(model, inputs)["y"]
     run_passes(model, DEFAULT, check=True)
-    assert ops_of(model).count("BinaryConv") == 2 and "Conv" not in ops_of(model)
+    assert ops_of(model).count("IntegerConv") == 2 and "Conv" not in ops_of(model)
     np.testing.assert_allclose(oracle.run(model, inputs)["y"], before, atol=1e-4)
 
 

@@ -11,7 +11,7 @@ from tests.passes.comparison import apply, graph, normal, ops_of, signs, the
 CONV = """
 g (float[1, 3, 6, 6] x) => (float[1, 4, 6, 6] y) {{
     b = qcompiler.Binarize (x)
-    acc = qcompiler.BinaryConv <kernel_shape = [3, 3], strides = [1, 1], pads = [1, 1, 1, 1], dilations = [1, 1],
+    acc = qcompiler.IntegerConv <kernel_shape = [3, 3], strides = [1, 1], pads = [1, 1, 1, 1], dilations = [1, 1],
                                 group = 1, pad_value = 0.0> (b, w)
     {0}
 }}
@@ -44,7 +44,7 @@ def test_any_batch_norm_folds_exactly(gamma, beta, mean, var, seed):
     model = conv(body, b1=numbers.pop("b"), **numbers)
     apply(DecomposeBatchnorm(), model)
     assert apply(FoldThresholds(), model, seed).rewrites == 1
-    assert ops_of(model) == ["Binarize", "BinaryConv", "Threshold"]
+    assert ops_of(model) == ["Binarize", "IntegerConv", "Threshold"]
 
 
 @settings(max_examples=60, deadline=None)
@@ -89,7 +89,7 @@ def test_scale_bias_relu_and_clip_fold_and_keep_their_names():
     constants = {name: normal(generator, 4, 1, 1) for name in ("scale", "bias", "shift")}
     model = conv(body, low=np.asarray(-1, np.float32), high=np.asarray(1, np.float32), **constants)
     assert apply(FoldThresholds(), model).rewrites == 1
-    assert ops_of(model) == ["Binarize", "BinaryConv", "Threshold"]
+    assert ops_of(model) == ["Binarize", "IntegerConv", "Threshold"]
     sources = the(model, "Threshold").metadata_props["qcompiler.source"]
     assert sources == "Mul_m,Add_a,Relu_r,Add_s,Clip_c,Binarize_y"
 
@@ -122,13 +122,13 @@ def test_refusals_leave_the_float_epilogue(body, reason):
     result = apply(FoldThresholds(), model)
     assert (result.rewrites, ops_of(model)) == (0, before)
     (refusal,) = result.refusals
-    assert refusal.node == "BinaryConv_acc" and reason in refusal.reason
+    assert refusal.node == "IntegerConv_acc" and reason in refusal.reason
 
 
 def test_a_matrix_product_has_its_channels_last():
     text = """g (float[5, 7] x) => (float[5, 3] y) {
         b = qcompiler.Binarize (x)
-        acc = qcompiler.BinaryMatMul (b, w)
+        acc = qcompiler.IntegerMatMul (b, w)
         a = Add (acc, bias)
         y = qcompiler.Binarize (a) }"""
     model = graph(text, w=signs(np.random.default_rng(0), 7, 3), bias=np.asarray([0.5, -3, 9], np.float32))

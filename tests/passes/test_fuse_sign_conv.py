@@ -31,7 +31,7 @@ def test_binary_convolutions(attributes, shape):
     model = network(f"b = qcompiler.Binarize (x)\n y = Conv <{attributes}> (b, w)", signs(GENERATOR, *shape))
     before = {name: ints(the(model, "Conv"), name, ()) for name in ("kernel_shape", "strides", "pads", "dilations")}
     assert apply(FuseSignConv(), model).rewrites == 1
-    fused = the(model, "BinaryConv")
+    fused = the(model, "IntegerConv")
     assert {name: ints(fused, name, ()) for name in before} == before
     assert number(fused, "pad_value", 9) == 0
     assert fused.metadata_props["qcompiler.source"] == "Conv_y"

@@ -12,7 +12,7 @@ def test_products_of_any_rank(shape):
     text = f"g (float[{shape}] x) => (y) {{ b = qcompiler.Binarize (x)\n y = MatMul (b, w) }}"
     model = graph(text, w=signs(GENERATOR, 13, 4))
     assert apply(FuseSignMatmul(), model).rewrites == 1
-    assert ops_of(model) == ["Binarize", "BinaryMatMul"]
+    assert ops_of(model) == ["Binarize", "IntegerMatMul"]
 
 
 @pytest.mark.parametrize(

@@ -32,10 +32,10 @@ def test_axes_of_a_pad():
 def test_a_border_of_codes_becomes_the_pad_value(fill):
     body = f"""b = qcompiler.Binarize (x)
         p = Pad (b, pads, v)
-        y = qcompiler.BinaryConv <{BINARY}, pads = [0, 0, 0, 0], pad_value = 0.0> (p, w)"""
+        y = qcompiler.IntegerConv <{BINARY}, pads = [0, 0, 0, 0], pad_value = 0.0> (p, w)"""
     model = network(body, fill)
     assert apply(MergePads(), model).rewrites == 1
-    conv = the(model, "BinaryConv")
+    conv = the(model, "IntegerConv")
     assert ints(conv, "pads", ()) == (1, 2, 0, 1)
     assert number(conv, "pad_value", 9) == fill
 
@@ -56,7 +56,7 @@ def test_a_border_below_all_elements_joins_a_max_pool(op, fill):
         ("p = Pad (x, pads, v)\n y = MaxPool <kernel_shape = [2, 2], pads = [0, 0, 0, 0]> (p)", -np.inf, "no pixel"),
         (
             f"b = Sign (x)\n p = Pad (b, pads, v)\n"
-            f"y = qcompiler.BinaryConv <{BINARY}, pads = [1, 1, 1, 1], pad_value = 0.0> (p, w)",
+            f"y = qcompiler.IntegerConv <{BINARY}, pads = [1, 1, 1, 1], pad_value = 0.0> (p, w)",
             1,
             "different values",
         ),

@@ -25,7 +25,7 @@ def compiled(text: str, **constants):
 
 
 def binary_layers(model) -> int:
-    return sum(op in ("BinaryConv", "BinaryMatMul") for op in ops_of(model))
+    return sum(op in ("IntegerConv", "IntegerMatMul") for op in ops_of(model))
 
 
 def norm(name: str, channels: int) -> dict[str, np.ndarray]:
@@ -71,7 +71,7 @@ def test_larq_channels_last_with_borders_of_ones():
         **norm("n", 7),
     )
     assert ops_of(model) == [
-        "Transpose", "Conv", "Mul", "Add", "Binarize", "BinaryConv", "Threshold", "BinaryMaxPool", "BinaryConv",
+        "Transpose", "Conv", "Mul", "Add", "Binarize", "IntegerConv", "Threshold", "BinaryMaxPool", "IntegerConv",
         "Reshape",
     ]  # fmt: skip
 
@@ -113,7 +113,7 @@ def test_densenet_concatenates_codes():
         e = Concat <axis = 1> (a, d)
         y = Conv <pads = [1, 1, 1, 1]> (e, w2) }}"""
     model = compiled(text, w1=signs(GENERATOR, 5, 4, 3, 3), w2=signs(GENERATOR, 6, 9, 3, 3), **norm("n", 5))
-    assert ops_of(model) == ["Binarize", "BinaryConv", "Threshold", "Concat", "BinaryConv"]
+    assert ops_of(model) == ["Binarize", "IntegerConv", "Threshold", "Concat", "IntegerConv"]
 
 
 def test_xnor_net_with_its_map_of_input_scales():
@@ -167,7 +167,7 @@ def test_a_mlp_as_torch_writes_it():
         **norm("m", 11),
     )
     assert ops_of(model) == [
-        "Reshape", "MatMul", "Add", "Mul", "Add", "Binarize", "BinaryMatMul", "Threshold", "BinaryMatMul", "Add",
+        "Reshape", "MatMul", "Add", "Mul", "Add", "Binarize", "IntegerMatMul", "Threshold", "IntegerMatMul", "Add",
         "LogSoftmax",
     ]  # fmt: skip
 
@@ -183,7 +183,7 @@ def test_a_convolution_over_time():
         y = Flatten (e) }}"""
     model = compiled(text, w1=signs(GENERATOR, 6, 4, 3), w2=signs(GENERATOR, 5, 6, 3), **norm("n", 6))
     assert ops_of(model) == [
-        "Binarize", "Reshape", "BinaryConv", "Threshold", "BinaryMaxPool", "BinaryConv", "Reshape",
+        "Binarize", "Reshape", "IntegerConv", "Threshold", "BinaryMaxPool", "IntegerConv", "Reshape",
     ]  # fmt: skip
 
 
@@ -225,7 +225,7 @@ def test_dorefa_with_one_bit_activations_of_0_and_1():
         **norm("n", 6),
     )
     assert ops_of(model) == [
-        "Sub", "Binarize", "BinaryConv", "Threshold", "BinaryMaxPool", "BinaryConv", "Mul", "Add", "Mul", "Add",
+        "Sub", "Binarize", "IntegerConv", "Threshold", "BinaryMaxPool", "IntegerConv", "Mul", "Add", "Mul", "Add",
         "Reshape",
     ]  # fmt: skip
 

@@ -78,7 +78,7 @@ def test_missing_shapes_are_inferred():
         if not node.outputs[0].is_graph_output():
             node.outputs[0].shape = None
     run_passes(model, DEFAULT, check=True)
-    assert "BinaryMatMul" in ops_of(model)
+    assert "IntegerMatMul" in ops_of(model)
 
 
 @dataclass(frozen=True)

@@ -85,7 +85,7 @@ def test_other_cuts_stay(body):
 def test_factors_of_an_integer_merge_only_where_no_bit_changes(a, b, exponent):
     text = """g (float[4, 37] x) => (y) {
         c = qcompiler.Binarize (x)
-        n = qcompiler.BinaryMatMul (c, w)
+        n = qcompiler.IntegerMatMul (c, w)
         m = Mul (n, a)
         y = Mul (m, b) }"""
     weights = signs(np.random.default_rng(0), 37, 5)

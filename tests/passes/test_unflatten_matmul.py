@@ -15,11 +15,11 @@ def test_a_flattened_image_becomes_a_kernel_as_large_as_it(layout):
         b = qcompiler.Binarize (x)
         {layout}
         f = Reshape ({source}, flat)
-        y = qcompiler.BinaryMatMul (f, w) }}"""
+        y = qcompiler.IntegerMatMul (f, w) }}"""
     model = graph(text, w=signs(GENERATOR, 144, 7), flat=np.asarray([2, 144]))
     assert apply(UnflattenMatmul(), model).rewrites == 1
-    assert ops_of(model) == ["Binarize", "BinaryConv", "Reshape"]
-    assert constant_of(the(model, "BinaryConv").inputs[1]).shape == (7, 24, 2, 3)
+    assert ops_of(model) == ["Binarize", "IntegerConv", "Reshape"]
+    assert constant_of(the(model, "IntegerConv").inputs[1]).shape == (7, 24, 2, 3)
 
 
 @pytest.mark.parametrize(
@@ -34,6 +34,6 @@ def test_a_flattened_image_becomes_a_kernel_as_large_as_it(layout):
 )
 def test_other_reshapes_stay(shape, flat):
     text = f"g (float[{shape}] x) => (y) {{ b = qcompiler.Binarize (x)\n f = Reshape (b, flat)\n"
-    text += "y = qcompiler.BinaryMatMul (f, w) }"
+    text += "y = qcompiler.IntegerMatMul (f, w) }"
     model = graph(text, w=signs(GENERATOR, flat[1], 7), flat=np.asarray(flat))
     assert apply(UnflattenMatmul(), model).rewrites == 0

@@ -106,7 +106,7 @@ def test_missing_widths() -> None:
     rows = [
         {"op": "Conv", "nodes": ["a/Conv", "x/BatchNormalization"]},
         {"op": "MatMul", "nodes": ["b/Gemm"]},
-        {"op": "BinaryConv", "nodes": ["c.0/Conv"]},
+        {"op": "IntegerConv", "nodes": ["c.0/Conv"]},
         {"op": "Conv", "nodes": ["d/Conv"]},
         {"op": "Conv", "nodes": ["e/Conv_2"]},
     ]
