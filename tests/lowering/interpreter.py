@@ -9,6 +9,7 @@ import tvm
 
 from qcompiler.ir import ops
 from qcompiler.lowering.check import check_offsets, check_works
+from qcompiler.lowering.forms import Form
 from qcompiler.lowering.groups import partition
 from qcompiler.lowering.memory import lifetimes, plan
 from qcompiler.lowering.module import _slots
@@ -28,9 +29,14 @@ def canonical(text: str, constants: dict[str, np.ndarray]) -> ir.Model:
     return ir.serde.deserialize_model(proto)
 
 
+def in_planes(node: ir.Node, planes: Form, floats: Form) -> bool:
+    """Every layer on codes reads bit planes."""
+    return True
+
+
 def run(model: ir.Model, inputs: list[np.ndarray]) -> tuple[list[np.ndarray], list]:
     """Outputs of the lowered network and its works; slots share one workspace exactly as planned."""
-    works = build(model.graph, partition(model.graph))
+    works = build(model.graph, partition(model.graph), in_planes)
     check_works(model.graph, works)
     offsets, size = plan(lifetimes([_slots(work) for work in works]))
     check_offsets(works, offsets, size)

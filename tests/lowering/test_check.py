@@ -19,7 +19,7 @@ from qcompiler.lowering.module import _slots
 from qcompiler.lowering.work import External, GenericWork, KernelWork, Slot, Work
 from qcompiler.lowering.works import build
 from qcompiler.targets.problem import Conv2d
-from tests.lowering.interpreter import canonical
+from tests.lowering.interpreter import canonical, in_planes
 
 CONV = "kernel_shape = [3, 3], strides = [1, 1], pads = [1, 1, 1, 1], dilations = [1, 1], group = 1"
 POOL = "kernel_shape = [2, 2], strides = [2, 2], pads = [0, 0, 0, 0], dilations = [1, 1], ceil_mode = 0"
@@ -48,7 +48,7 @@ def codes(*shape: int) -> np.ndarray:
 CONSTANTS = {
     "w0": np.ones((8, 3, 3, 3), np.float32),
     "w1": codes(8, 8, 3, 3),
-    "t": np.ones((8, 1, 1), np.float32),
+    "t": np.ones((1, 1, 8, 1, 1), np.float32),
     "s": np.ones((8, 1, 1), np.float32),
     "k": np.full((8, 1, 1), 0.5, np.float32),
     "m": np.ones((32, 16), np.float32),
@@ -158,7 +158,7 @@ def weights_of_another_shape(works: list[Work]) -> str:
 def constants_of_other_channels(works: list[Work]) -> str:
     index = find(works, "IntegerConv")
     constants = works[index].constants
-    works[index] = replace(works[index], constants=replace(constants, threshold=constants.threshold[:4]))
+    works[index] = replace(works[index], constants=replace(constants, threshold=constants.threshold[:, :4]))
     return "8 channels"
 
 
@@ -191,7 +191,7 @@ SPOILERS = [
 
 @pytest.mark.parametrize("spoil", SPOILERS, ids=lambda spoil: spoil.__name__)
 def test_what_is_not_so_is_found(graph: ir.Graph, spoil: Callable[[list[Work]], str]) -> None:
-    works = build(graph, partition(graph))
+    works = build(graph, partition(graph), in_planes)
     check_works(graph, works)
     reason = spoil(works)
     with pytest.raises(InternalError, match=reason):
@@ -201,7 +201,7 @@ def test_what_is_not_so_is_found(graph: ir.Graph, spoil: Callable[[list[Work]], 
 def test_the_node_is_named(graph: ir.Graph) -> None:
     for node in graph:
         node.name = f"node_{node.outputs[0].name}"
-    works = build(graph, partition(graph))
+    works = build(graph, partition(graph), in_planes)
     wrong_border(works)
     with pytest.raises(InternalError) as caught:
         check_works(graph, works)
@@ -212,14 +212,14 @@ def test_an_alias_that_is_none_is_found() -> None:
     text = """<ir_version: 10, opset_import: ["" : 21]>
     g (float[2, 3] x) => (float[3, 2] y) { a = Reshape (x, shape) y = Relu (a) }"""
     graph = canonical(text, {"shape": np.array([3, 2])}).graph
-    works = build(graph, partition(graph))
+    works = build(graph, partition(graph), in_planes)
     graph.node("").inputs[0].shape = ir.Shape((2, 2))
     with pytest.raises(InternalError, match="is no other shape of"):
         check_works(graph, works)
 
 
 def test_values_that_share_memory_while_in_use_are_found(graph: ir.Graph) -> None:
-    works = build(graph, partition(graph))
+    works = build(graph, partition(graph), in_planes)
     offsets, size = plan(lifetimes([_slots(work) for work in works]))
     check_offsets(works, offsets, size)
     with pytest.raises(InternalError, match="outside of the workspace"):
@@ -231,7 +231,7 @@ def test_values_that_share_memory_while_in_use_are_found(graph: ir.Graph) -> Non
 
 
 def test_stores_are_in_the_order_of_the_epilogue(graph: ir.Graph) -> None:
-    works = build(graph, partition(graph))
+    works = build(graph, partition(graph), in_planes)
     index = find(works, "Conv")
     work = works[index]
     assert isinstance(work.problem, Conv2d) and len(work.writes) == 2

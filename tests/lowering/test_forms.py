@@ -93,7 +93,7 @@ def test_natural_forms_of_equal_size_serve_each_other() -> None:
 def test_a_view_of_other_axes_exists_of_natural_forms_only() -> None:
     assert as_view(natural(VALUE), VALUE, True) == plain(VALUE, True)
     assert as_view(plain(VALUE, True), VALUE, False) == natural(VALUE)
-    assert as_view(packed(VALUE, False), VALUE, True) is None
+    assert as_view(packed(VALUE, False, BINARY), VALUE, True) is None
     assert as_view(plain(VALUE, False), VALUE, True) is None
 
 
@@ -114,7 +114,7 @@ def test_a_view_of_other_axes_exists_of_natural_forms_only() -> None:
 def test_packed_forms_through_aliases(
     alias: tuple[int, ...], source: tuple[int, ...], matrix: bool, found: Buffer | None
 ) -> None:
-    through = through_alias(packed(value(*alias), matrix), value(*source))
+    through = through_alias(packed(value(*alias), matrix, BINARY), value(*source))
     assert (through.buffer if through else None) == found
 
 

@@ -44,7 +44,7 @@ NETWORKS = {
         {
             "w0": floats(4, 3, 3, 3),
             "w1": codes(6, 4, 3, 3),
-            "t1": np.array([-2, 0, 3, 40, -40, 2], np.float32).reshape(6, 1, 1),
+            "t1": np.array([-2, 0, 3, 40, -40, 2], np.float32).reshape(1, 1, 6, 1, 1),
             "d1": np.array([1, -1, 1, 1, -1, -1], np.float32).reshape(6, 1, 1),
             "w2": codes(5, 6, 4, 4),
             "s2": floats(1, 5, 1, 1),
@@ -98,7 +98,7 @@ NETWORKS = {
             e = Exp (t)
             y = Add (e, m)
         }""",
-        {"w1": codes(9, 4), "t1": np.array([1, -1, 3, 0], np.float32), "d1": np.array([1, -1, 1, -1], np.float32)},
+        {"w1": codes(9, 4), "t1": np.array([[[1, -1, 3, 0]]], np.float32), "d1": np.array([1, -1, 1, -1], np.float32)},
         1,
     ),
     "padding_by_plus_one_and_minus_one": (

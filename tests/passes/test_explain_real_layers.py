@@ -1,8 +1,9 @@
 import numpy as np
 import pytest
 
-from qcompiler.passes.binarize_codes import BinarizeCodes
 from qcompiler.passes.explain_real_layers import ExplainRealLayers
+from qcompiler.passes.fuse_integer_layers import FuseIntegerLayers
+from qcompiler.passes.spell_out_shapes import SpellOutShapes
 from tests.passes.comparison import apply, graph, normal, ops_of, signs, the
 
 GENERATOR = np.random.default_rng(0)
@@ -102,8 +103,9 @@ def test_binary_layers_need_no_reason():
 
 def test_what_a_pass_found_is_told_too():
     text = "g (float[1, 2, 6, 6] x) => (y) { c = Clip (x, low, high)\n r = Round (c)\n y = Conv (r, w) }"
-    model = graph(text, w=SIGNS, low=np.asarray(0, np.float32), high=np.asarray(3, np.float32))
-    BinarizeCodes()(model)
+    model = graph(text, w=SIGNS, low=np.asarray(0, np.float32), high=np.asarray(300, np.float32))
+    SpellOutShapes()(model)
+    FuseIntegerLayers()(model)
     apply(ExplainRealLayers(), model)
     reason = the(model, "Conv").metadata_props["qcompiler.reason"]
-    assert "2-bit integers (0 to 3)" in reason and "2 binary products over 2 channels cost more" in reason
+    assert "9-bit integers (0 to 300)" in reason and "its activations have 9 bits, more than 8" in reason

@@ -79,12 +79,13 @@ def test_constants_of_a_flattened_pixel_move_with_it():
         m = Mul (f, scale)
         t = qcompiler.Threshold (m, threshold, direction)
         y = MatMul (t, w) }"""
-    constants = {"scale": normal(GENERATOR, 3), "threshold": normal(GENERATOR, 3), "direction": signs(GENERATOR, 3)}
+    constants = {"scale": normal(GENERATOR, 3), "threshold": normal(GENERATOR, 1, 1, 3), "direction": signs(GENERATOR, 3)}
     model = graph(text, w=signs(GENERATOR, 3, 5), **constants)
     SpellOutShapes()(model)
     apply(SinkLayouts(), model)
     assert ops_of(model) == ["Mul", "Threshold", "Reshape", "MatMul"]
-    assert [constant_of(value).shape for value in the(model, "Threshold").inputs[1:]] == [(1, 3, 1, 1)] * 2
+    shapes = [constant_of(value).shape for value in the(model, "Threshold").inputs[1:]]
+    assert shapes == [(1, 1, 3, 1, 1), (1, 3, 1, 1)]
 
 
 def test_a_constant_that_would_vary_within_a_channel_stops_the_move():
