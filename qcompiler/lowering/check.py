@@ -174,7 +174,8 @@ def _check_constants(problem: Problem, constants: Constants, channels: int) -> N
         if constants.weights is None or constants.weights.shape != shape:
             raise InternalError(f"its weights are not of shape {list(shape)}")
     used = sum(isinstance(step.operand, Channel) for step in problem.epilogue)
-    per_channel = [*constants.channels, constants.threshold, constants.direction, constants.flip]
+    levels = () if constants.threshold is None else tuple(constants.threshold)
+    per_channel = [*constants.channels, *levels, constants.direction, constants.flip]
     if used != len(constants.channels) or any(a is not None and a.shape != (channels,) for a in per_channel):
         raise InternalError(f"its constants are not {used} of {channels} channels")
 

@@ -158,7 +158,7 @@ def weights_of_another_shape(works: list[Work]) -> str:
 def constants_of_other_channels(works: list[Work]) -> str:
     index = find(works, "BinaryConv")
     constants = works[index].constants
-    works[index] = replace(works[index], constants=replace(constants, threshold=constants.threshold[:4]))
+    works[index] = replace(works[index], constants=replace(constants, threshold=constants.threshold[:, :4]))
     return "8 channels"
 
 
