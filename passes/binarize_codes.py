@@ -22,7 +22,8 @@ import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
-from qcompiler.analysis.ranges import Codes, IntegerRanges
+from qcompiler.analysis.ranges import IntegerRanges
+from qcompiler.ir.codes import Codes
 from qcompiler.ir.numerics import WORD_BITS, words_for
 from qcompiler.ir.provenance import NOTE, REASON
 from qcompiler.ir.view import constant_of, integer, ints, is_op, static_shape
@@ -78,7 +79,7 @@ class Form:
 
 def form_of(codes: Codes) -> Form:
     """How codes are written in planes of -1/+1."""
-    levels = (codes.high - codes.low) // codes.step + 1
+    levels = codes.levels
     if levels - 1 <= _MOST_THRESHOLDS:
         middle, half = (codes.low + codes.high) / 2, codes.step / 2
         fill = -middle / (half * (levels - 1)) if levels > 1 else 0.0

@@ -10,7 +10,8 @@ import numpy.typing as npt
 import onnx_ir as ir
 
 from qcompiler.analysis.moves import moves_elements
-from qcompiler.analysis.ranges import Codes, IntegerRanges
+from qcompiler.analysis.ranges import IntegerRanges
+from qcompiler.ir.codes import Codes
 from qcompiler.ir.provenance import REASON, label
 from qcompiler.ir.traits import weight_axis
 from qcompiler.ir.view import constant_of, is_op
@@ -115,8 +116,7 @@ def _scaled_kind(value: ir.Value, ranges: IntegerRanges) -> tuple[str, str] | No
 
 
 def _width(codes: Codes) -> str:
-    bits = max(1, int(np.ceil(np.log2((codes.high - codes.low) // codes.step + 1))))
-    return f"{bits}-bit integers ({codes.low} to {codes.high})"
+    return f"{codes.bits}-bit integers ({codes.low} to {codes.high})"
 
 
 def _about_weights(node: ir.Node) -> str:

@@ -350,7 +350,7 @@ class _Check:
                 codes += found.size if exactly else 0
                 wrong = wrong_elements(found, expected, exactly=exactly)
                 if not wrong.any():
-                    if relative_difference(found, expected) > DRIFT:
+                    if not exactly and relative_difference(found, expected) > DRIFT:
                         stepper.overwrite(value, expected)
                     continue
                 left = wrong & ~self._rounded(value.name, found, expected, known.values)

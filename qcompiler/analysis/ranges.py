@@ -10,32 +10,13 @@ import numpy.typing as npt
 import onnx_ir as ir
 
 from qcompiler.analysis.moves import moves_elements
+from qcompiler.ir.codes import Codes
 from qcompiler.ir.traits import LAYER, Trait, has
 from qcompiler.ir.view import constant_of, ints, is_op, is_quantized_op, number, text
 
 EXACT = 2**24
 _LARGEST_CONSTANT = 2**20
 IntArray = npt.NDArray[np.int64]
-
-
-@dataclass(frozen=True)
-class Codes:
-    """Integers low, low + step, ..., high that every element of a value is among."""
-
-    low: int
-    high: int
-    step: int = 1
-
-    @property
-    def binary(self) -> bool:
-        """Exactly -1 and +1."""
-        return (self.low, self.high, self.step) == (-1, 1, 2)
-
-    def union(self, other: Codes) -> Codes:
-        """The smallest progression that holds both."""
-        step = math.gcd(self.step if self.high > self.low else 0, other.step if other.high > other.low else 0)
-        step = math.gcd(step, self.low - other.low)
-        return Codes(min(self.low, other.low), max(self.high, other.high), step or 1)
 
 
 @dataclass(frozen=True)

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 from qcompiler.analysis.moves import moves_elements
-from qcompiler.analysis.ranges import Codes, IntegerRanges
+from qcompiler.analysis.ranges import IntegerRanges
 from qcompiler.ir import oracle
+from qcompiler.ir.codes import Codes
 from qcompiler.ir.view import constant_of
 from qcompiler.passes.explain_real_layers import ExplainRealLayers
 from tests.passes.comparison import graph, the

@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qcompiler.analysis.ranges import Codes, IntegerRanges
+from qcompiler.analysis.ranges import IntegerRanges
+from qcompiler.ir.codes import Codes
 from tests.passes.comparison import graph, the
 
 

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from qcompiler.analysis.ranges import Codes
+from qcompiler.ir.codes import Codes
 from qcompiler.ir.view import number
 from qcompiler.passes.binarize_codes import BinarizeCodes, form_of, weight_planes
 from qcompiler.passes.spell_out_shapes import SpellOutShapes
