@@ -116,8 +116,7 @@ def _scaled_kind(value: ir.Value, ranges: IntegerRanges) -> tuple[str, str] | No
 
 
 def _width(codes: Codes) -> str:
-    bits = max(1, int(np.ceil(np.log2((codes.high - codes.low) // codes.step + 1))))
-    return f"{bits}-bit integers ({codes.low} to {codes.high})"
+    return f"{codes.bits}-bit integers ({codes.low} to {codes.high})"
 
 
 def _about_weights(node: ir.Node) -> str:

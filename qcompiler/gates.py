@@ -6,6 +6,9 @@ by at most d |n - h| <= 2 d max(1, |h0|), and by z <= 1 times what h differs; T 
 
 LSTM: c' = f c + i g with |g| <= 1, so |c| <= |c0| + T, and c' differs by at most d (|c| + 1) and by f <= 1 times what c
 differs. h = o tanh(c) adds d.
+
+What the recurrent weights make of differences in h is not counted: in layers that amplify differences nothing is
+excused but what this allows.
 """
 
 from __future__ import annotations

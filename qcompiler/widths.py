@@ -85,5 +85,4 @@ def _code_bits(node: ir.Node, ranges: IntegerRanges) -> int | None:
     codes = ranges.codes(node.inputs[0])
     if codes is None:
         return None
-    bits = max(math.ceil(math.log2((codes.high - codes.low) // codes.step + 1)), 1)
-    return bits if bits <= WIDEST else None
+    return codes.bits if codes.bits <= WIDEST else None

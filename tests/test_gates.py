@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from onnx import helper
 
@@ -50,6 +50,19 @@ def excused(kind: str, inputs: dict[str, np.ndarray], found: dict[str, np.ndarra
     return True
 
 
+def amplifies(kind: str, inputs: dict[str, np.ndarray]) -> bool:
+    """Whether the feedback makes more of a difference in the gates' inputs than steps without feedback could.
+
+    A gate's slope is at most 1/4, a candidate's 1; with |n - h| <= 2 max(1, |h0|) a step without feedback moves the
+    state by at most 1.5 max(1, |h0|) times what its inputs move.
+    """
+    moved = 2.0**-10
+    before = oracle.run(region(kind).proto, inputs)
+    after = oracle.run(region(kind).proto, {**inputs, "b": inputs["b"] + np.float32(moved)})
+    state = max(1.0, float(np.abs(inputs["h"]).max()))
+    return any(np.abs(after[name] - before[name]).max() > 1.5 * STEPS * state * moved for name in before)
+
+
 @st.composite
 def operands(draw: Any, kind: str) -> dict[str, np.ndarray]:
     """Small integers, constants and numbers that shut gates."""
@@ -74,6 +87,7 @@ def operands(draw: Any, kind: str) -> dict[str, np.ndarray]:
 @given(data=st.data())
 def test_shut_gates(kind: str, data: st.DataObject) -> None:
     inputs = data.draw(operands(kind))
+    assume(not amplifies(kind, inputs))
     assert excused(kind, inputs, region(kind).run(inputs))
 
 

@@ -98,19 +98,21 @@ def not_finite(what: str, array: Array) -> str:
     """What is wrong with numbers that must be finite; "" if they are."""
     if array.dtype.kind != "f" or bool(np.isfinite(array).all()):
         return ""
-    return f"{what} that {_which(array, np.isfinite(array))}, expected finite numbers"
+    return f"{what} that {_which(what, array, np.isfinite(array))}, expected finite numbers"
 
 
 def not_positive(what: str, array: Array) -> str:
     """What is wrong with scales; "" if they are finite and above 0."""
     with np.errstate(invalid="ignore"):
         good = np.isfinite(array) & (array > 0)
-    return "" if bool(good.all()) else f"{what} that {_which(array, good)}, expected finite numbers above 0"
+    return "" if bool(good.all()) else f"{what} that {_which(what, array, good)}, expected finite numbers above 0"
 
 
-def _which(array: Array, good: npt.NDArray[np.bool_]) -> str:
+def _which(what: str, array: Array, good: npt.NDArray[np.bool_]) -> str:
     bad = np.asarray(array)[~good].reshape(-1)
-    return f"is {bad[0]:g}" if array.size == 1 else f"hold {bad[0]:g} ({bad.size} of {array.size} numbers)"
+    if array.size == 1:
+        return f"is {bad[0]:g}"
+    return f"{'hold' if what in ('weights', 'scales') else 'holds'} {bad[0]:g} ({bad.size} of {array.size} numbers)"
 
 
 def _problems(node: ir.Node) -> Iterator[str]:
@@ -122,7 +124,7 @@ def _problems(node: ir.Node) -> Iterator[str]:
             yield problem
     for what, array in _constants(node, _NUMBERS):
         if array.dtype.kind == "f" and bool(np.isnan(array).any()):
-            yield f"{what} that {_which(array, ~np.isnan(array))}, expected a number"
+            yield f"{what} that {_which(what, array, ~np.isnan(array))}, expected a number"
     for name in _FACTORS.get(node.op_type, ()):
         if not np.isfinite(factor := number(node, name, 0.0)):
             yield f"{name} = {factor}, expected a finite number"
@@ -145,7 +147,7 @@ def _batch_norm(node: ir.Node) -> str:
     if variance is None:
         return ""
     if bool((variance < 0).any()):
-        return f"a variance that {_which(variance, variance >= 0)}, expected numbers of at least 0"
+        return f"a variance that {_which('a variance', variance, variance >= 0)}, expected numbers of at least 0"
     total = variance + epsilon
     return "" if bool((total > 0).all()) else "a variance whose sum with epsilon is not above 0; it is divided by"
 
@@ -184,7 +186,7 @@ def _divisor(node: ir.Node) -> str:
     divisor = constant_of(node.inputs[1])
     if divisor is None or constant_of(node.inputs[0]) is not None or bool((divisor != 0).all()):
         return ""
-    return f"a divisor that {_which(divisor, divisor != 0)}, expected numbers other than 0"
+    return f"a divisor that {_which('a divisor', divisor, divisor != 0)}, expected numbers other than 0"
 
 
 def _resize(node: ir.Node) -> str:

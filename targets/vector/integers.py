@@ -10,19 +10,17 @@ so the register read as a float is 2^24 + 2 * count, and one exact subtraction g
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
 
 import numpy as np
 import numpy.typing as npt
 from tvm.script.ir_builder import tirx as T
 
 from qcompiler.targets.target import Array, Constants
-from qcompiler.targets.vector.borders import Borders, borders_of
-from qcompiler.targets.vector.conv import DirectConv2d, Tile
-from qcompiler.targets.vector.emit import LANES, Expr, Parameter, fenced, i64, lanes, mask_bits, splat
+from qcompiler.targets.vector.conv import Tile
+from qcompiler.targets.vector.emit import LANES, Expr, Parameter, fenced, lanes, mask_bits, splat
 from qcompiler.targets.vector.epilogue import Pixel, is_threshold
+from qcompiler.targets.vector.integer_conv import IntegerConv2d
 
 _MAGIC = 2.0**24
 # counts below this keep the exponent of the magic number
@@ -30,20 +28,13 @@ MOST_PRODUCTS = 2**23
 
 
 @dataclass(frozen=True)
-class CountingConv2d(DirectConv2d):
+class CountingConv2d(IntegerConv2d):
     """A convolution that counts mismatching bits; a subclass says how."""
-
-    element: ClassVar[str] = "uint32"
 
     @property
     def products(self) -> int:
         """Products per output, K."""
         return self.problem.x.c // self.problem.groups * self.problem.kernel[0] * self.problem.kernel[1]
-
-    @property
-    def borders(self) -> Borders:
-        """Border classes."""
-        return borders_of(self.problem)
 
     @property
     def _has_base(self) -> bool:
@@ -108,19 +99,7 @@ class CountingConv2d(DirectConv2d):
         assert constants.direction is not None
         return (constants.weights * constants.direction[:, None, None, None]).astype(np.float32)
 
-    def finish_tile(self, tile: Tile, counts: Sequence[Sequence[Expr]]) -> None:
-        """Run the epilogue on counts[p][b], stack arrays int32 [16]."""
-        n, y, x0 = tile.pixel
-        classes = tile.finish[1] if len(tile.finish) > 1 else None
-        row_class = T.bind(T.Cast("int64", classes[y])) if classes is not None else i64(0)
-        for p, row in enumerate(counts):
-            pixel_class = row_class
-            if classes is not None:
-                pixel_class = T.bind(row_class + T.Cast("int64", classes[x0 + (p + self.problem.out_hw[0])]))
-            for b, count in enumerate(row):
-                self._finish(tile, pixel_class, (n, y, x0 + p), tile.block + b, count[lanes(0)])
-
-    def _finish(self, tile: Tile, pixel_class: Expr, pixel: Pixel, block: Expr, count: Expr) -> None:
+    def finish(self, tile: Tile, pixel_class: Expr, pixel: Pixel, block: Expr, register: Expr) -> None:
         """Finish one register of mismatch counts, int32x16."""
         base = splat(T.float32(self.products + (_MAGIC if self._even else 0)))
         if tile.finish:
@@ -128,8 +107,8 @@ class CountingConv2d(DirectConv2d):
         if is_threshold(self.problem.epilogue):
             target = tile.epilogue.targets[0]
             assert target is not None
-            tile.epilogue.store_mask(target, pixel, block, mask_bits(count <= base), padding_clear=True)
+            tile.epilogue.store_mask(target, pixel, block, mask_bits(register <= base), padding_clear=True)
             return
-        doubled = T.reinterpret("float32x16", count)
+        doubled = T.reinterpret("float32x16", register)
         value = base - doubled if self._even else fenced(splat(T.float32(_MAGIC)) - doubled) + base
         tile.epilogue.emit(pixel, block, value)

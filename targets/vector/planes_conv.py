@@ -16,11 +16,11 @@ from tvm.script.ir_builder import tirx as T
 
 from qcompiler.ir.codes import Codes
 from qcompiler.targets.target import Array, Constants
-from qcompiler.targets.vector.borders import Borders, borders_of
-from qcompiler.targets.vector.conv import DirectConv2d, Tile
+from qcompiler.targets.vector.conv import Tile
 from qcompiler.targets.vector.direct import for_taps
 from qcompiler.targets.vector.emit import LANES, Expr, Parameter, i64, lanes, splat, temporary, write
 from qcompiler.targets.vector.epilogue import Pixel, is_threshold
+from qcompiler.targets.vector.integer_conv import IntegerConv2d
 from qcompiler.targets.vector.planes import WeightPlanes, activation_factors, bases, weight_planes
 from qcompiler.targets.vector.threshold import pack_thresholds, threshold_parameters, threshold_planes
 
@@ -28,7 +28,7 @@ Pair = tuple[int, int]
 
 
 @dataclass(frozen=True)
-class PlanesConv2d(DirectConv2d):
+class PlanesConv2d(IntegerConv2d):
     """Weights uint32 [blocks / U, steps, U, planes, 16]; see `Geometry.arrange`.
 
     counts: most counts of sixteen lanes at a time.
@@ -37,7 +37,6 @@ class PlanesConv2d(DirectConv2d):
     counts: int
 
     family: ClassVar[str] = "planes_conv2d"
-    element: ClassVar[str] = "uint32"
 
     @property
     def name(self) -> str:
@@ -48,11 +47,6 @@ class PlanesConv2d(DirectConv2d):
     def planes(self) -> WeightPlanes:
         """The planes of the weights."""
         return weight_planes(self.problem.weights)
-
-    @property
-    def borders(self) -> Borders:
-        """Border classes."""
-        return borders_of(self.problem)
 
     @property
     def _activations(self) -> Codes:
@@ -118,7 +112,7 @@ class PlanesConv2d(DirectConv2d):
         at, weight = tile.source.start(tile.pixel), T.bind(self.geometry.first_weight(tile.block))
         for pairs in self._turns:
             self._count(tile, sums, pairs, at, weight)
-        self._finish_tile(tile, sums)
+        self.finish_tile(tile, sums)
 
     def _count(self, tile: Tile, sums: list[list[Expr]], pairs: list[Pair], at: Expr, weight: Expr) -> None:
         """Add what `pairs` of planes are worth to the sums of every pixel and block."""
@@ -151,28 +145,19 @@ class PlanesConv2d(DirectConv2d):
             both = words[p, j] ^ other if self.planes.signs else words[p, j] & other
             write(count, count[lanes(0)] + T.reinterpret("int32x16", T.popcount(both)), lanes(0))
 
-    def _finish_tile(self, tile: Tile, sums: list[list[Expr]]) -> None:
-        """Run the epilogue on sums[p][b], stack arrays int32 [16]."""
-        n, y, x0 = tile.pixel
-        classes = tile.finish[-1] if self.borders.count > 1 else None
-        row_class = T.bind(T.Cast("int64", classes[y])) if classes is not None else i64(0)
-        for p, row in enumerate(sums):
-            pixel_class = row_class
-            if classes is not None:
-                pixel_class = T.bind(row_class + T.Cast("int64", classes[x0 + (p + self.problem.out_hw[0])]))
-            for b, total in enumerate(row):
-                self._finish(tile, pixel_class, (n, y, x0 + p), tile.block + b, total[lanes(0)])
-
-    def _finish(self, tile: Tile, pixel_class: Expr, pixel: Pixel, block: Expr, total: Expr) -> None:
+    def finish(self, tile: Tile, pixel_class: Expr, pixel: Pixel, block: Expr, register: Expr) -> None:
+        """Finish one register of weighted counts, int32x16."""
         at = (pixel_class * self.blocks.count + block) * LANES
         if not is_threshold(self.problem.epilogue):
-            value = T.Cast("float32x16", total + tile.finish[0][lanes(at)])
+            value = T.Cast("float32x16", register + tile.finish[0][lanes(at)])
             tile.epilogue.emit(pixel, block, value)
             return
         target = tile.epilogue.targets[0]
         assert target is not None
         limits, turned = tile.finish[:2]
         size = self.borders.count * self.blocks.count * LANES
-        masks = threshold_planes(self.problem.epilogue[0], self.blocks, T.bind(total), limits, turned, block, at, size)
+        masks = threshold_planes(
+            self.problem.epilogue[0], self.blocks, T.bind(register), limits, turned, block, at, size
+        )
         for plane, mask in enumerate(masks):
             tile.epilogue.store_mask(target, pixel, block, mask, plane=plane)

@@ -17,12 +17,13 @@ from unittest import mock
 import onnx_ir as ir
 from hypothesis import Phase
 
+from qcompiler.analysis import thresholds
 from qcompiler.analysis.thresholds import SignChange
 from qcompiler.frontend import qonnx
 from qcompiler.ir.view import constant_of
 from qcompiler.lowering import groups
 from qcompiler.lowering.standard import recurrent
-from qcompiler.passes import fold_thresholds, thresholds
+from qcompiler.passes import fold_thresholds
 from qcompiler.targets.arm import word_conv
 from tests.fuzz import judge, sweep
 from tests.fuzz.case import case_of

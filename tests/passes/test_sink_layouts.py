@@ -79,7 +79,11 @@ def test_constants_of_a_flattened_pixel_move_with_it():
         m = Mul (f, scale)
         t = qcompiler.Threshold (m, threshold, direction)
         y = MatMul (t, w) }"""
-    constants = {"scale": normal(GENERATOR, 3), "threshold": normal(GENERATOR, 1, 1, 3), "direction": signs(GENERATOR, 3)}
+    constants = {
+        "scale": normal(GENERATOR, 3),
+        "threshold": normal(GENERATOR, 1, 1, 3),
+        "direction": signs(GENERATOR, 3),
+    }
     model = graph(text, w=signs(GENERATOR, 3, 5), **constants)
     SpellOutShapes()(model)
     apply(SinkLayouts(), model)

@@ -112,7 +112,7 @@ def test_variants_with_and_without_dotprod_share_the_weights_of_a_matrix_row() -
 
 def check_all_mismatches(channels: int, pixels: int, variant: ArmVariant) -> set[str]:
     """Run a kernel of every family on bits that all differ; the families."""
-    x, y = (Buffer(1, 1, pixels, c, element) for c, element in ((channels, BINARY), (16, "float32")))  # type: ignore[arg-type]
+    x, y = (Buffer(1, 1, pixels, c, element) for c, element in ((channels, BINARY), (16, "float32")))
     problem = Conv2d(x, 16, (1, 1), epilogue=(Step("store", into=y),))
     made = Constants(np.ones((16, channels, 1, 1), np.float32))
     stored = aligned(reference.store(x, -np.ones((1, channels, 1, pixels), np.float32)))

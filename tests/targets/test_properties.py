@@ -130,7 +130,7 @@ def test_thresholds_out_of_reach(threshold: float, direction: float) -> None:
     rng = np.random.default_rng(0)
     made = constants(rng, problem)
     ones = np.ones(20, np.float32)
-    made = Constants(made.weights, ones * np.float32(threshold), ones * np.float32(direction))
+    made = Constants(made.weights, ones[None] * np.float32(threshold), ones * np.float32(direction))
     for variant in RUNNABLE:
         for got, expected in results(variant.kernels(problem)[0], variant, problem, seed=3, made=made):
             np.testing.assert_array_equal(got, expected)
