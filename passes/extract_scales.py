@@ -1,9 +1,10 @@
-"""Make layers pure integer: conv(s * a, c * w) = (s * c) * conv(a, w) for codes a, signs w (or 0) and scales s, c > 0.
+"""Make layers pure integer: conv(s * a, c * w) = (s * c) * conv(a, w) for codes a, integers w and scales s, c > 0.
 
 s is one number for the whole activation (BipolarQuant, quantizers); c is one per output channel, where |w| is constant
-within 1e-6 (sign(W) * alpha, batch norms folded by exporters, detach-STE chains). A channel of zeros has c = 0. The
-reference rounds s * c at every product and ours once, so the result agrees to a few ulp (exactly, if both are powers of
-two); the bound covers the spread of |w| too.
+within 1e-6 (sign(W) * alpha, batch norms folded by exporters, detach-STE chains), or where all weights are integers of
+at most eight bits times c but for rounding. A channel of zeros has c = 0. The reference rounds s * c at every product
+and ours once, so the result agrees to a few ulp (exactly, if both are powers of two); the bound covers the spread of
+|w| too.
 """
 
 from __future__ import annotations
@@ -16,8 +17,9 @@ import numpy.typing as npt
 import onnx_ir as ir
 
 from qcompiler.analysis.ranges import IntegerRanges
+from qcompiler.analysis.sums import columns_of, grains
 from qcompiler.ir.provenance import NOTE
-from qcompiler.ir.traits import weight_axis
+from qcompiler.ir.traits import Trait, has, weight_axis
 from qcompiler.ir.view import constant_of, is_op, static_shape
 from qcompiler.passes.editing import insert, remove_dead, replace
 from qcompiler.passes.result import PassResult
@@ -34,7 +36,7 @@ class ExtractScales:
     bound: float = 1e-4
 
     def __call__(self, model: ir.Model) -> PassResult:
-        """Rewrite every Conv and MatMul with ±c weights on scaled integer codes."""
+        """Rewrite every Conv and MatMul of scaled integer codes with scaled integer weights."""
         peeler = _Peeler()
         rewrites = sum(_extract(node, peeler) for node in list(model.graph) if is_op(node, "Conv", "MatMul"))
         remove_dead(model.graph)
@@ -61,6 +63,21 @@ def signs_and_scales(weights: npt.NDArray[Any], axis: int) -> tuple[FloatArray, 
     spread = float(np.max((high - low) / np.where(high == 0, 1, high)))
     signs = np.where(weights < 0, np.float32(-1), np.float32(1))
     return np.where((weights == 0) & np.expand_dims(high > 0, others), np.float32(0), signs), scale, spread
+
+
+def integers_and_scales(layer: ir.Node, weights: npt.NDArray[Any]) -> tuple[FloatArray, FloatArray, float] | None:
+    """The same with integers of at most eight bits instead of signs where the magnitudes differ, for `layer`."""
+    split = signs_and_scales(weights, weight_axis(layer))
+    if split is not None or weights.dtype != np.float32 or weights.ndim < 2 or not np.isfinite(weights).all():
+        return split
+    unit, whole = grains(columns_of(layer, weights))
+    if not whole.all():
+        return None
+    scale = np.expand_dims(unit, tuple(range(1, weights.ndim))) if has(layer, Trait.CONVOLVES) else unit
+    integers = np.rint(weights / scale)
+    if (np.abs(weights - integers * scale) > _SPREAD * np.abs(weights)).any():
+        return None
+    return integers.astype(np.float32), unit.astype(np.float32), 0.0
 
 
 @dataclass
@@ -119,19 +136,15 @@ def _pads_zero(node: ir.Node) -> bool:
 
 def _extract(node: ir.Node, peeler: _Peeler) -> int:
     weights, shape = constant_of(node.inputs[1]), static_shape(node.outputs[0])
-    axis = weight_axis(node)
     if weights is None or shape is None or (len(node.inputs) > 2 and node.inputs[2] is not None):
         return 0
-    split = signs_and_scales(weights, axis)
-    if split is None or (node.op_type == "MatMul" and weights.ndim != 2):
+    peeled = None if node.op_type == "MatMul" and weights.ndim != 2 else peeler.peel(node.inputs[0])
+    split = None if peeled is None else integers_and_scales(node, weights)
+    if peeled is None or split is None or (peeled[1] == 1 and (split[1] == 1).all()):
         return 0
-    peeled = peeler.peel(node.inputs[0])
-    signs, magnitudes, spread = split
-    if peeled is None or (peeled[1] == 1 and (magnitudes == 1).all()):
-        return 0
-    codes, scale = peeled
+    (codes, scale), (integers, magnitudes, spread) = peeled, split
     attributes = {name: attribute.value for name, attribute in node.attributes.items()}
-    acc = insert(node, node.op_type, [codes, signs], shape, attributes)
+    acc = insert(node, node.op_type, [codes, integers], shape, attributes)
     factors = (magnitudes.astype(np.float64) * scale).astype(np.float32)
     output = insert(node, "Mul", [acc, _shaped(factors, len(shape), node.op_type)], shape)
     if spread > 0:
