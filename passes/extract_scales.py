@@ -10,22 +10,19 @@ and ours once, so the result agrees to a few ulp (exactly, if both are powers of
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
 from qcompiler.analysis.ranges import IntegerRanges
-from qcompiler.analysis.sums import columns_of, grains
+from qcompiler.analysis.weights import integers_and_scales
 from qcompiler.ir.provenance import NOTE
-from qcompiler.ir.traits import Trait, has, weight_axis
 from qcompiler.ir.view import constant_of, is_op, static_shape
 from qcompiler.passes.editing import insert, remove_dead, replace
 from qcompiler.passes.result import PassResult
 
 FloatArray = npt.NDArray[np.float32]
-_SPREAD = 1e-6
 
 
 @dataclass(frozen=True)
@@ -41,43 +38,6 @@ class ExtractScales:
         rewrites = sum(_extract(node, peeler) for node in list(model.graph) if is_op(node, "Conv", "MatMul"))
         remove_dead(model.graph)
         return PassResult(self.name, rewrites)
-
-
-def signs_and_scales(weights: npt.NDArray[Any], axis: int) -> tuple[FloatArray, FloatArray, float] | None:
-    """Split weights into signs and one magnitude per channel of `axis`; None unless |w| is constant per channel.
-
-    Result: signs float32 -1/+1 in the shape of `weights`, magnitudes float32 [C], and the largest relative spread.
-    Zeros among others count as no magnitude if the other magnitudes are constant: their sign is 0.
-    """
-    if weights.dtype != np.float32 or weights.ndim < 2 or weights.size == 0:
-        return None
-    others = tuple(a for a in range(weights.ndim) if a != axis % weights.ndim)
-    magnitude = np.abs(weights)
-    high = magnitude.max(axis=others)
-    present = np.where(magnitude == 0, np.expand_dims(high, others), magnitude)
-    low = present.min(axis=others)
-    with np.errstate(invalid="ignore"):
-        if not np.isfinite(high).all() or ((high - low) > _SPREAD * high).any():
-            return None
-    scale = np.where(low == high, high, present.mean(axis=others, dtype=np.float64)).astype(np.float32)
-    spread = float(np.max((high - low) / np.where(high == 0, 1, high)))
-    signs = np.where(weights < 0, np.float32(-1), np.float32(1))
-    return np.where((weights == 0) & np.expand_dims(high > 0, others), np.float32(0), signs), scale, spread
-
-
-def integers_and_scales(layer: ir.Node, weights: npt.NDArray[Any]) -> tuple[FloatArray, FloatArray, float] | None:
-    """The same with integers of at most eight bits instead of signs where the magnitudes differ, for `layer`."""
-    split = signs_and_scales(weights, weight_axis(layer))
-    if split is not None or weights.dtype != np.float32 or weights.ndim < 2 or not np.isfinite(weights).all():
-        return split
-    unit, whole = grains(columns_of(layer, weights))
-    if not whole.all():
-        return None
-    scale = np.expand_dims(unit, tuple(range(1, weights.ndim))) if has(layer, Trait.CONVOLVES) else unit
-    integers = np.rint(weights / scale)
-    if (np.abs(weights - integers * scale) > _SPREAD * np.abs(weights)).any():
-        return None
-    return integers.astype(np.float32), unit.astype(np.float32), 0.0
 
 
 @dataclass

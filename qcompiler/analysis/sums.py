@@ -167,7 +167,8 @@ def _scaled(numbers: DoubleArray) -> tuple[DoubleArray, BoolArray]:
 def _multiples(rows: DoubleArray, scale: DoubleArray) -> BoolArray:
     """Whether all numbers of a channel are integers times its scale; rows [products, O]."""
     grids = rows / scale
-    return np.asarray((np.abs(grids - np.rint(grids)) < _PRECISION).all(0))
+    near = np.abs(grids - np.rint(grids)) < _PRECISION + ROUNDING * np.abs(grids)
+    return np.asarray(near.all(0))
 
 
 def _lattices(whole: DoubleArray, counts: DoubleArray, zeros: bool) -> tuple[IntArray, IntArray, IntArray]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from math import inf
+from math import inf, log
 
 import onnx_ir as ir
 
@@ -15,19 +15,27 @@ from qcompiler.targets.target import Variant
 
 
 class Chooser:
-    """Compares the forms of an operand on all variants of a bundle, which share their buffers."""
+    """Compares the forms of an operand on all variants of a bundle, which share their buffers.
+
+    What is faster on one variant may be slower on another. The variants come the most demanding first, which is what
+    the machines of today run; each next one weighs half as much.
+    """
 
     def __init__(self, variants: Sequence[Variant]) -> None:
         self._variants = variants
 
     def packs(self, node: ir.Node, planes: Form, floats: Form) -> bool:
         """Whether `node` reads its operand in bit planes."""
-        return self._cost(node, planes) <= self._cost(node, floats)
+        one, other = self._costs(node, planes), self._costs(node, floats)
+        if inf in one or inf in other:
+            return inf not in one
+        score = sum(log(a / b) / 2**place for place, (a, b) in enumerate(zip(one, other, strict=True)))
+        return bool(score <= 0)
 
-    def _cost(self, node: ir.Node, form: Form) -> float:
-        """Estimated time on all variants; infinite where one has no kernel."""
+    def _costs(self, node: ir.Node, form: Form) -> list[float]:
+        """Estimated time on every variant; infinite where it has no kernel."""
         assert form.buffer is not None
         problem = layer_problem(node, form.buffer, ())
         out = Buffer(form.buffer.n, *problem.out_hw, problem.out_channels, "float32")
         problem = layer_problem(node, form.buffer, (Step("store", into=out),))
-        return sum(min((kernel.cost for kernel in variant.kernels(problem)), default=inf) for variant in self._variants)
+        return [min((kernel.cost for kernel in variant.kernels(problem)), default=inf) for variant in self._variants]

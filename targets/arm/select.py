@@ -16,7 +16,6 @@ from qcompiler.targets.vector import select
 from qcompiler.targets.vector.blocks import Blocks
 from qcompiler.targets.vector.direct import Geometry
 from qcompiler.targets.vector.float_conv import FloatConv2d
-from qcompiler.targets.vector.planes import plane_pairs
 from qcompiler.targets.vector.planes_conv import PlanesConv2d
 from qcompiler.targets.vector.tilings import Ranked, float_tilings
 from qcompiler.targets.vector.tilings import word_tilings as tilings_of_words
@@ -24,8 +23,9 @@ from qcompiler.targets.vector.xnor_conv import XnorConv2d
 
 # bytes per nanosecond out of the caches beyond the first
 _STREAM = 6
-# per vector pipe and cycle: 128 one-bit products in three instructions, four float products in one
-_BINARY, _FLOAT = 128 / 3, 4
+# per vector pipe and cycle: 128 one-bit products in three instructions, or in five with counts of 32 bits; four float
+# products in one
+_BINARY, _PLANES, _FLOAT = 128 / 3, 128 / 5, 4
 # counts of sixteen lanes that stay in registers, four each
 _COUNTS = 4
 
@@ -45,8 +45,8 @@ def _convolutions(isa: Isa, problem: Conv2d, blocks: Blocks) -> list[Kernel]:
         tilings = float_tilings(problem, blocks, 16, isa.registers)
         return [FloatConv2d(problem, blocks, r.tiling, ns(_FLOAT, r), True) for r in tilings]
     if not problem.binary:
-        tilings = tilings_of_words(problem, blocks, max(1, _COUNTS // plane_pairs(problem)))
-        return [PlanesConv2d(problem, blocks, r.tiling, ns(_BINARY, r), _COUNTS) for r in tilings]
+        tilings = tilings_of_words(problem, blocks, _COUNTS)
+        return [PlanesConv2d(problem, blocks, r.tiling, ns(_PLANES, r), _COUNTS) for r in tilings]
     return sorted(_binary(isa, problem, blocks, ns), key=lambda kernel: kernel.cost)
 
 

@@ -11,7 +11,6 @@ from qcompiler.targets.vector import select
 from qcompiler.targets.vector.blocks import Blocks
 from qcompiler.targets.vector.direct import Geometry
 from qcompiler.targets.vector.float_conv import FloatConv2d
-from qcompiler.targets.vector.planes import plane_pairs
 from qcompiler.targets.vector.planes_conv import PlanesConv2d
 from qcompiler.targets.vector.tilings import Ranked, float_tilings, word_tilings
 from qcompiler.targets.vector.xnor_conv import XnorConv2d
@@ -45,7 +44,7 @@ def _convolutions(isa: Isa, problem: Conv2d, blocks: Blocks) -> list[Kernel]:
         return found
     if not problem.binary:
         most = _WORD_TILE[level]
-        for r in word_tilings(problem, blocks, max(1, most // plane_pairs(problem))):
+        for r in word_tilings(problem, blocks, most):
             found.append(PlanesConv2d(problem, blocks, r.tiling, ns(limits.word[level], r), most))
         return sorted(found, key=lambda kernel: kernel.cost)
     for r in word_tilings(problem, blocks, _WORD_TILE[level]):
