@@ -18,7 +18,7 @@ from qcompiler.ir.view import constant_of, ints, is_op, static_shape
 
 Array = npt.NDArray[Any]
 
-_QUANTIZE = "put a sign or a quantizer before it"
+_QUANTIZE = "put a sign before it, or a quantizer"
 _QUANTIZE_WEIGHTS = "quantize them to integers times a scale per output channel, or to sign(W)"
 _OTHERS = {
     "ConvTranspose": "transposed convolutions have no kernel on integers; use an upsampling and a convolution",

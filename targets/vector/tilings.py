@@ -64,7 +64,7 @@ def streams(problem: Conv2d, blocks: Blocks, limit: int) -> list[tuple[int, int]
 
 
 def _vector_slowdown(pixels: int, blocks: int, need: float, reuse: float = 2) -> float:
-    """Latency not hidden by `need` accumulators, weights loaded for fewer than `reuse` pixels, and loads per product."""
+    """Latency that `need` accumulators hide, weights loaded for fewer than `reuse` pixels, and loads per product."""
     return max(1.0, need / (pixels * blocks), reuse / pixels) * (1 + 0.05 / pixels + 0.03 / blocks)
 
 

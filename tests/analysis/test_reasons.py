@@ -22,7 +22,7 @@ TERNARY = np.sign(np.round(normal(GENERATOR, 4, 2, 3, 3)))
         (
             "y = Conv (x, w)",
             SIGNS,
-            ["activations are real", "the graph input 'x'", "put a sign or a quantizer before it"],
+            ["activations are real", "the graph input 'x'", "put a sign before it"],
         ),
         ("r = Relu (x)\n y = Conv (r, w)", SIGNS, ["activations are real", "comes from Relu 'Relu_r'"]),
         (
