@@ -13,6 +13,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from qcompiler.targets.architecture import Architecture
 from qcompiler.targets.problem import Problem
 
 Array = npt.NDArray[Any]
@@ -87,6 +88,11 @@ class Variant(Protocol):
     @property
     def features(self) -> tuple[CpuFeature, ...]:
         """All of these must be present at run time."""
+        ...
+
+    @property
+    def architecture(self) -> Architecture:
+        """Of the processor that runs the network, or that drives the device which does."""
         ...
 
     @property

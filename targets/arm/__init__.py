@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from qcompiler.targets.architecture import Architecture
 from qcompiler.targets.arm.machine import Isa, features_of, isas_for
 from qcompiler.targets.arm.select import kernels_for
 from qcompiler.targets.problem import Problem
@@ -27,6 +28,11 @@ class ArmVariant:
     def features(self) -> tuple[CpuFeature, ...]:
         """What a CPU must have."""
         return features_of(self.isa)
+
+    @property
+    def architecture(self) -> Architecture:
+        """The processor family."""
+        return self.isa.architecture
 
     @property
     def tvm_target(self) -> Mapping[str, Any]:

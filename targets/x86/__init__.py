@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from qcompiler.targets.architecture import X86_64, Architecture
 from qcompiler.targets.problem import Problem
 from qcompiler.targets.target import CpuFeature, Kernel
 from qcompiler.targets.x86.machine import Isa, features_of, isas_for
@@ -27,6 +28,11 @@ class X86Variant:
     def features(self) -> tuple[CpuFeature, ...]:
         """What a CPU must have."""
         return features_of(self.isa)
+
+    @property
+    def architecture(self) -> Architecture:
+        """The processor family."""
+        return X86_64
 
     @property
     def tvm_target(self) -> Mapping[str, Any]:

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from qcompiler.errors import UsageError
+from qcompiler.targets.architecture import X86_64
 from qcompiler.targets.target import CpuFeature
 
 Level = Literal["avx512vpopcntdq", "avx512bw", "avx2", "baseline"]
 
-_TRIPLE = "x86_64-unknown-linux-gnu"
 _AVX2 = ("avx", "avx2", "fma", "f16c", "bmi1", "bmi2", "movbe", "abm")
 _AVX512 = (*_AVX2, "avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl")
 
@@ -35,7 +35,7 @@ class Isa:
     def tvm_target(self) -> Mapping[str, Any]:
         """The dict form of tvm.target.Target; 512-bit vectors are asked for, whatever the CPU model prefers."""
         # the optimiser's third level costs a third more time and makes no kernel faster
-        target: dict[str, Any] = {"kind": "llvm", "mtriple": _TRIPLE, "mcpu": self.mcpu, "opt-level": 2}
+        target: dict[str, Any] = {"kind": "llvm", "mtriple": X86_64.triple, "mcpu": self.mcpu, "opt-level": 2}
         return {**target, "mattr": list(self.mattr)} if self.mattr else target
 
 
