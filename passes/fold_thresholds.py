@@ -12,19 +12,13 @@ from dataclasses import dataclass
 import numpy as np
 import onnx_ir as ir
 
-from qcompiler.analysis.elementwise import Step, landing_step, step_of
-from qcompiler.analysis.layers import feeds_integer_layer
+from qcompiler.analysis.chains import Chain, chain_to_codes
 from qcompiler.analysis.ranges import IntegerRanges, Lattice
 from qcompiler.analysis.thresholds import Thresholds, find_levels, find_sign_change, finite_at_ends
-from qcompiler.ir.codes import BINARY, Codes
-from qcompiler.ir.provenance import label
 from qcompiler.ir.traits import LAYER, channel_axis, has
-from qcompiler.ir.view import constant_of, is_quantized_op, number, only_consumer, static_shape
+from qcompiler.ir.view import constant_of, static_shape
 from qcompiler.passes.editing import insert, remove_dead, replace
 from qcompiler.passes.result import PassResult, Refusal
-
-# beyond that many levels rounding in floats costs less than comparing with every threshold
-_MOST_LEVELS = 16
 
 
 @dataclass(frozen=True)
@@ -50,27 +44,12 @@ class FoldThresholds:
         return PassResult(self.name, rewrites, tuple(refusals))
 
 
-@dataclass(frozen=True)
-class _Chain:
-    """Monotone steps from an accumulator up to `end`: a sign, or the op that makes `codes`."""
-
-    steps: tuple[Step, ...]
-    end: ir.Node
-    codes: Codes
-
-    def thresholds(self, lattice: Lattice) -> Thresholds:
-        """The thresholds of all levels on the integers of a lattice."""
-        if not is_quantized_op(self.end, "Binarize"):
-            return find_levels(self.steps, lattice, self.codes)
-        change = find_sign_change(self.steps, lattice, number(self.end, "zero", 1.0))
-        return Thresholds(change.threshold[None], change.direction)
-
-
 def _fold(node: ir.Node, ranges: IntegerRanges) -> int | str:
     """1 if folded, 0 if there is nothing to fold, or why not."""
     if constant_of(node.inputs[1]) is None or ranges.codes(node.inputs[0]) is None:
         return 0
-    chain = _chain(node, ranges)
+    axis = channel_axis(node, len(static_shape(node.outputs[0]) or ()))
+    chain = chain_to_codes(node.outputs[0], axis, ranges)
     if isinstance(chain, str):
         return chain
     lattice = ranges.lattice(node)
@@ -78,34 +57,19 @@ def _fold(node: ir.Node, ranges: IntegerRanges) -> int | str:
         return "its sums are not integers below 2**24"
     if not finite_at_ends(chain.steps, lattice):
         return "its epilogue overflows"
-    _insert_threshold(node, chain, chain.thresholds(lattice), len(lattice.low))
+    _insert_threshold(node, chain, _thresholds(chain, lattice), len(lattice.low))
     return 1
 
 
-def _chain(node: ir.Node, ranges: IntegerRanges) -> _Chain | str:
-    """The longest chain whose end a threshold can replace, or why there is none."""
-    axis = channel_axis(node, len(static_shape(node.outputs[0]) or ()))
-    steps: list[Step] = []
-    value, found = node.outputs[0], None
-    while True:
-        reader = only_consumer(value)
-        if reader is None:
-            readers = "is a graph output" if value.is_graph_output() else "is read by more than one node"
-            return found or f"the value after {label(value.producer())} {readers} (a float epilogue keeps it)"
-        if is_quantized_op(reader, "Binarize"):
-            zero = number(reader, "zero", 1.0)
-            return _Chain(tuple(steps), reader, BINARY) if zero in (-1, 1) else "the sign after it can be 0"
-        step = landing_step(reader) or step_of(reader, value, axis)
-        if isinstance(step, str):
-            return found or f"{step} (a float epilogue keeps it)"
-        steps.append(step)
-        value = reader.outputs[0]
-        codes = ranges.codes(value)
-        if codes is not None and 1 < codes.levels <= _MOST_LEVELS and feeds_integer_layer(value):
-            found = _Chain(tuple(steps), reader, codes)
+def _thresholds(chain: Chain, lattice: Lattice) -> Thresholds:
+    """The thresholds of all levels on the integers of a lattice."""
+    if chain.sign is None:
+        return find_levels(chain.steps, lattice, chain.codes)
+    change = find_sign_change(chain.steps, lattice, chain.sign)
+    return Thresholds(change.threshold[None], change.direction)
 
 
-def _insert_threshold(node: ir.Node, chain: _Chain, found: Thresholds, channels: int) -> None:
+def _insert_threshold(node: ir.Node, chain: Chain, found: Thresholds, channels: int) -> None:
     shape = static_shape(chain.end.outputs[0]) or ()
     layout = [1] * len(shape)
     layout[channel_axis(node, len(shape))] = channels

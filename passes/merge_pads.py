@@ -21,7 +21,7 @@ from qcompiler.passes.result import PassResult, Refusal
 
 @dataclass(frozen=True)
 class MergePads:
-    """Merge Pad into Conv, IntegerConv, MaxPool and BinaryMaxPool."""
+    """Merge Pad into Conv, IntegerConv, MaxPool and IntegerMaxPool."""
 
     name: str = "merge-pads"
     bound: float = 1e-6
@@ -31,7 +31,7 @@ class MergePads:
         rewrites, refusals = 0, []
         ranges = IntegerRanges()
         for node in list(model.graph):
-            window = is_op(node, "Conv", "MaxPool") or is_quantized_op(node, "IntegerConv", "BinaryMaxPool")
+            window = is_op(node, "Conv", "MaxPool") or is_quantized_op(node, "IntegerConv", "IntegerMaxPool")
             border = _border_of(node.inputs[0]) if window and len(node.outputs) == 1 else None
             if border is None:
                 continue
@@ -74,7 +74,7 @@ def _merge(node: ir.Node, border: _Border, ranges: IntegerRanges) -> ir.Value | 
     if "MaxPool" in node.op_type:
         objection = _pool_objection(node, pad, value, added, ranges)
     else:
-        objection = _conv_objection(node, value, own)
+        objection = _conv_objection(node, pad, value, own, ranges)
         if node.op_type == "IntegerConv":
             attributes["pad_value"] = value
     if objection:
@@ -150,11 +150,12 @@ def _reshaped(anchor: ir.Node, node: ir.Node, value: ir.Value, dtype: ir.DataTyp
     return insert(anchor, "Reshape", [value, np.asarray(shape, np.int64)], shape, origins=(node,), dtype=dtype)
 
 
-def _conv_objection(node: ir.Node, value: float, own: tuple[int, ...]) -> str:
+def _conv_objection(node: ir.Node, pad: ir.Node, value: float, own: tuple[int, ...], ranges: IntegerRanges) -> str:
     if node.op_type == "Conv":
         return "" if value == 0 else f"the border is filled with {value:g}, and a real convolution pads with 0"
-    if value not in (-1, 0, 1):
-        return f"the border is filled with {value:g}, which is no binary code"
+    codes = ranges.codes(pad.inputs[0])
+    if value != 0 and (codes is None or not codes.low <= value <= codes.high or value != round(value)):
+        return f"the border is filled with {value:g}, which is no code of the image"
     if any(own) and number(node, "pad_value", 0.0) != value:
         return "the Pad and the convolution fill the border with different values"
     return ""
@@ -169,7 +170,7 @@ def _pool_objection(
     codes = ranges.codes(pad.inputs[0])
     above = np.isneginf(value) or (codes is not None and codes.low >= value)
     above = above or (value <= 0 and is_op(pad.inputs[0].producer(), "Relu", "Sigmoid"))
-    if node.op_type == "BinaryMaxPool":
+    if node.op_type == "IntegerMaxPool":
         flip = constant_of(node.inputs[1])
         above = above and flip is not None and bool((flip > 0).all())
     return "" if above else f"an element may be below the border's {value:g}"

@@ -111,7 +111,7 @@ class Conv2d:
         return self.x.n * oh * ow * self.out_channels * (self.x.c // self.groups) * kh * kw
 
 
-PoolKind = Literal["max", "average", "average_include_pad", "bits"]
+PoolKind = Literal["max", "average", "average_include_pad", "codes"]
 
 
 @dataclass(frozen=True)
@@ -119,8 +119,9 @@ class Pool2d:
     """Pooling plus epilogue.
 
     "max", "average" (padding not counted), "average_include_pad": float32 in, padding never read from memory.
-    "bits": x and the single `into` hold -1/+1 with equal groups; per channel OR, or AND where the constant flip is -1
-    (flip * max(flip * x)); padding contributes nothing; the epilogue is empty and `into` names the output.
+    "codes": x and the single `into` hold the same codes with equal groups; per channel the largest, or the smallest
+    where the constant flip is -1 (flip * max(flip * x)); padding contributes nothing; the epilogue is empty and `into`
+    names the output.
     out_hw is explicit, because ceil_mode and odd pads decide it outside.
     """
 

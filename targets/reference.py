@@ -25,10 +25,12 @@ def run(problem: Problem, x: Array, constants: Constants, tensors: Sequence[Arra
     x: stored array of `problem.x`; tensors: stored arrays of the `Tensor` operands in epilogue order.
     """
     logical = load(problem.x, x)
-    if isinstance(problem, Pool2d) and problem.kind == "bits":
+    if isinstance(problem, Pool2d) and problem.kind == "codes":
         assert problem.into is not None and constants.flip is not None
-        flip = constants.flip[:, None, None]
-        return (store(problem.into, flip * _pool_max(problem, flip * logical)),)
+        codes, flip = problem.into.codes, constants.flip[:, None, None]
+        assert codes is not None
+        lowest = np.where(flip > 0, codes.low, -codes.high)
+        return (store(problem.into, flip * np.maximum(_pool_max(problem, flip * logical), lowest)),)
     if isinstance(problem, Conv2d):
         values = _convolution(problem, logical, constants)
     elif isinstance(problem, Pool2d):
@@ -75,10 +77,9 @@ def _pool_pad(problem: Pool2d, x: Array, value: float) -> Array:
 
 
 def _pool_max(problem: Pool2d, x: Array) -> Array:
-    """Maximum over each window, padding aside; an empty window gives the lowest value (-1 for codes)."""
-    lowest = -1.0 if problem.kind == "bits" else -np.inf
-    padded = _pool_pad(problem, x, lowest)
-    best = np.full((*x.shape[:2], *problem.out_hw), lowest, np.float32)
+    """Maximum over each window, padding aside; an empty window gives -inf."""
+    padded = _pool_pad(problem, x, -np.inf)
+    best = np.full((*x.shape[:2], *problem.out_hw), -np.inf, np.float32)
     for _, _, window in _windows(problem, padded):
         best = np.where(best < window, window, best)
     return best

@@ -25,7 +25,7 @@ class Constants:
 
     weights: float32 OIHW for Conv2d. For a "threshold" step, threshold: integers as float32 [levels - 1, O], and
     direction: float32 [O] of -1/+1.
-    channels: one float32 [c] per `Channel` operand, in epilogue order. flip: float32 [c] for Pool2d "bits".
+    channels: one float32 [c] per `Channel` operand, in epilogue order. flip: float32 [c] for Pool2d "codes".
     """
 
     weights: npt.NDArray[np.float32] | None = None

@@ -51,7 +51,7 @@ _UNTYPED = ("GroupNormalization",)
 _STAND_INS = dict.fromkeys(("Binarize", "Threshold", *_UNTYPED), "Identity") | {
     "IntegerConv": "Conv",
     "IntegerMatMul": "MatMul",
-    "BinaryMaxPool": "MaxPool",
+    "IntegerMaxPool": "MaxPool",
 }
 _STAND_IN_INPUTS = {"IntegerConv": 2, "IntegerMatMul": 2}
 

@@ -7,16 +7,17 @@ graph it rewrites.
 Binarize<zero = 1>(x) -> y
     y = +1 where x > 0, `zero` where x == 0, else -1 (NaN gives -1).
 IntegerConv<kernel_shape, strides, pads, dilations, group, pad_value = 0>(x, w) -> acc
-    Convolution of x [N, C, H, W] with w [O, C / group, kH, kW], both -1/+1; the border is filled with `pad_value`
-    (-1, 0 or +1). pads = [top, left, bottom, right].
+    Convolution of codes x [N, C, H, W] with integers w [O, C / group, kH, kW]; the border is filled with the integer
+    `pad_value`. pads = [top, left, bottom, right].
 IntegerMatMul(x, w) -> acc
-    x [..., K] times w [K, O], both -1/+1.
+    Codes x [..., K] times integers w [K, O].
 Threshold<low = -1, step = 2>(acc, thresholds, direction) -> y
     y = low + step * (the number of thresholds t with direction * (acc - t) >= 0); direction is -1 or +1. thresholds
     [levels - 1, ...] have the axes of acc behind the first one, and broadcast against it there, as direction does;
     they rise along the first axis where direction is +1 and fall where it is -1.
-BinaryMaxPool<kernel_shape, strides, pads, dilations, ceil_mode>(x, flip) -> y
-    flip * MaxPool(flip * x): OR of the bits where flip is +1, AND where it is -1; flip [C, 1, 1] of -1/+1.
+IntegerMaxPool<kernel_shape, strides, pads, dilations, ceil_mode>(x, flip) -> y
+    flip * MaxPool(flip * x) of codes x: the largest where flip is +1, the smallest where it is -1; flip [C, 1, 1] of
+    -1/+1.
 """
 
 from __future__ import annotations
@@ -70,8 +71,8 @@ Threshold <low: float = -1.0, step: float = 2.0> (acc, thresholds, direction) =>
     above = ReduceSum <keepdims = 0> (steps, first)
     y = Add (above, at_none)
 }""",
-    "BinaryMaxPool": """
-BinaryMaxPool <kernel_shape, strides, pads, dilations, ceil_mode> (x, flip) => (y) {
+    "IntegerMaxPool": """
+IntegerMaxPool <kernel_shape, strides, pads, dilations, ceil_mode> (x, flip) => (y) {
     turned = Mul (x, flip)
     pooled = MaxPool <kernel_shape: ints = @kernel_shape, strides: ints = @strides, pads: ints = @pads,
                       dilations: ints = @dilations, ceil_mode: int = @ceil_mode> (turned)

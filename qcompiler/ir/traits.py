@@ -86,7 +86,7 @@ _OWN = {
     "Binarize Threshold": _ROUNDS,
     "IntegerConv": Trait.CONVOLVES | Trait.SLIDES,
     "IntegerMatMul": Trait.MULTIPLIES,
-    "BinaryMaxPool": Trait.MOVES | Trait.SLIDES,
+    "IntegerMaxPool": Trait.MOVES | Trait.SLIDES,
 }
 
 

@@ -184,6 +184,8 @@ def _check_border(problem: Problem) -> None:
     """The padding of a convolution is in the halo of its input, with the right value; groups start at words."""
     if isinstance(problem, Pool2d) and problem.into is not None and problem.into.groups != problem.x.groups:
         raise InternalError(f"it pools codes in {problem.x.groups} groups into {problem.into.groups}")
+    if isinstance(problem, Pool2d) and problem.into is not None and problem.into.element != problem.x.element:
+        raise InternalError(f"it pools {problem.x.element} into {problem.into.element}")
     if not isinstance(problem, Conv2d):
         return
     halo, pads = problem.x.halo, problem.pads

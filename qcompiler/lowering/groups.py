@@ -255,7 +255,7 @@ def _merge_generic(groups: Sequence[Group]) -> list[Group]:
     return result
 
 
-_ANCHORS: dict[str, Kind] = {"IntegerConv": "conv", "IntegerMatMul": "conv", "BinaryMaxPool": "pool"}
+_ANCHORS: dict[str, Kind] = {"IntegerConv": "conv", "IntegerMatMul": "conv", "IntegerMaxPool": "pool"}
 
 
 def _anchor_kind(node: ir.Node) -> Kind | None:

@@ -17,7 +17,7 @@ from qcompiler.analysis.layers import WIDEST
 from qcompiler.analysis.ranges import IntegerRanges
 from qcompiler.errors import InternalError, UnsupportedModel
 from qcompiler.ir import ops
-from qcompiler.ir.codes import BINARY, Codes
+from qcompiler.ir.codes import Codes
 from qcompiler.ir.layout import is_marked
 from qcompiler.ir.storage import Halo
 from qcompiler.ir.view import constant_of, dtype_of, integer, number, shape_of, window_of
@@ -146,9 +146,10 @@ class _Planner:
         if group.kind == "pool":
             if node.domain != ops.DOMAIN:
                 return Read(value, plain(value, matrix))
-            (written,) = stores.get(node.outputs[0]) or (packed(node.outputs[0], False, BINARY),)
+            codes = self._codes(value)
+            (written,) = stores.get(node.outputs[0]) or (packed(node.outputs[0], False, codes),)
             assert written.buffer is not None
-            return Read(value, packed(value, matrix, BINARY, written.buffer.groups))
+            return Read(value, packed(value, matrix, codes, written.buffer.groups))
         floats = plain(value, True) if matrix else self._image(node, value, None)
         if node.domain != ops.DOMAIN:
             return Read(value, floats)

@@ -66,7 +66,7 @@ def _pool(group: Group, x: Buffer, epilogue: Epilogue) -> tuple[Problem, Constan
         assert flip is not None
         (into,) = (step.into for step in epilogue.steps)
         problem = Pool2d(
-            x, "bits", window.kernel, window.strides, window.pads, (height, width), window.dilations, into=into
+            x, "codes", window.kernel, window.strides, window.pads, (height, width), window.dilations, into=into
         )
         return problem, Constants(flip=np.broadcast_to(flip.reshape(-1), (x.c,)).astype(np.float32))
     kind: PoolKind = "max"

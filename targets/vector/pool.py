@@ -1,4 +1,4 @@
-"""Pooling of float32 tensors and of packed bits; one work item is one output row of one image."""
+"""Pooling of float32 tensors and of packed codes; one work item is one output row of one image."""
 
 from __future__ import annotations
 
@@ -83,8 +83,11 @@ class FloatPool2d(RowKernel):
 
 
 @dataclass(frozen=True)
-class BitPool2d:
-    """OR of packed bits, AND where flip is -1: flipped bits are inverted before and after; see `Kernel`."""
+class CodePool2d:
+    """The largest of packed codes, the smallest where flip is -1: flipped bits are inverted before and after.
+
+    Inverting every bit of a binary number reverses the order. See `Kernel`.
+    """
 
     problem: Pool2d
     cost: float
@@ -92,7 +95,7 @@ class BitPool2d:
     @property
     def name(self) -> str:
         """Family."""
-        return "pool2d_bits"
+        return "pool2d_bits" if self._planes == 1 else "pool2d_codes"
 
     @property
     def items(self) -> int:
@@ -100,12 +103,21 @@ class BitPool2d:
         return self.problem.x.n * self.problem.out_hw[0]
 
     @property
+    def _planes(self) -> int:
+        return self.problem.x.planes
+
+    @property
+    def _channel_words(self) -> int:
+        """Words per pixel and plane."""
+        return self.problem.x.words // self._planes
+
+    @property
     def _lanes(self) -> int:
-        """Words handled at once."""
-        return next(count for count in (16, 8, 4, 2, 1) if self.problem.x.words % count == 0)
+        """Words handled at once; the planes of a word lie between it and the next."""
+        return next(count for count in (16, 8, 4, 2, 1) if self._channel_words % count == 0) if self._planes == 1 else 1
 
     def pack(self, constants: Constants) -> tuple[Array, ...]:
-        """uint32 [words] with the bits of flipped channels set."""
+        """uint32 [words per plane] with the bits of flipped channels set."""
         assert constants.flip is not None
         return (pack_bits(-constants.flip, self.problem.x.groups),)
 
@@ -115,7 +127,7 @@ class BitPool2d:
         assert into is not None
         parameters = [
             Parameter("x", "uint32", x.nbytes // 4, 4),
-            Parameter("flip", "uint32", x.words, 64),
+            Parameter("flip", "uint32", self._channel_words, 64),
             Parameter("out", "uint16", into.nbytes // 2, 4),
         ]
         return prim_func(name, parameters, self._row)
@@ -127,7 +139,7 @@ class BitPool2d:
         source, target = word_view(self.problem.x, buffers[0]), half_view(into, buffers[2])
         oh, ow = self.problem.out_hw
         n, y = (T.bind(part) for part in split(item, oh))
-        with T.serial(i64(0), i64(self.problem.x.words // self._lanes)) as part:
+        with T.serial(i64(0), i64(self._channel_words // self._lanes)) as part:
             first = part * self._lanes
             flip = buffers[1][lanes(first, self._lanes)]
             with T.serial(i64(0), i64(ow)) as x:
@@ -138,23 +150,48 @@ class BitPool2d:
                 emit_halo(target, blocks, n, y, block, oh)
 
     def _pixel(self, source: View, target: View, pixel: Pixel, first: Expr, flip: Expr) -> None:
-        """One output pixel of `_lanes` words."""
-        bits = temporary("uint32", self._lanes)
-        all_lanes = lanes(0, self._lanes)
-        write(bits, splat(T.uint32(0), self._lanes), all_lanes)
+        """One output pixel of `_lanes` words of every plane."""
+        best = [temporary("uint32", self._lanes) for _ in range(self._planes)]
+        all_lanes, codes = lanes(0, self._lanes), self.problem.x.codes
+        assert codes is not None
+        highest_inverted = 2**self._planes - codes.levels
+        for number, plane in enumerate(best):
+            write(plane, flip if highest_inverted >> number & 1 else splat(T.uint32(0), self._lanes), all_lanes)
 
         def tap(y: Expr, x: Expr) -> None:
-            word = source.data[lanes(source.offset(pixel[0], y, x, first), self._lanes)]
-            write(bits, bits[all_lanes] | (word ^ flip), all_lanes)
+            at = source.offset(pixel[0], y, x, first * self._planes)
+            found = [source.data[lanes(at + number, self._lanes)] ^ flip for number in range(self._planes)]
+            keep_larger(best, found, all_lanes)
 
         for_window(self.problem, pixel, tap)
-        halves = T.reinterpret(f"uint16x{2 * self._lanes}", self._fenced(bits[all_lanes] ^ flip))
-        write(target.data, halves, lanes(target.offset(*pixel, first * 2), 2 * self._lanes))
+        for number, plane in enumerate(best):
+            halves = T.reinterpret(f"uint16x{2 * self._lanes}", self._fenced(plane[all_lanes] ^ flip))
+            at = target.offset(*pixel, (first * self._planes + number) * 2)
+            write(target.data, halves, lanes(at, 2 * self._lanes))
 
     def _fenced(self, words: Expr) -> Expr:
         """`_lanes` words that no copy loop can be recognised by."""
         dtype = "float32" if self._lanes == 1 else f"float32x{self._lanes}"
         return fenced(T.reinterpret(dtype, words), self._lanes)
+
+
+def keep_larger(best: list[Expr], found: list[Expr], at: Expr) -> None:
+    """Per bit position, the larger of two binary numbers; lists of bit planes, the lowest first.
+
+    From the highest plane down, the first one that differs decides.
+    """
+    if len(best) == 1:
+        write(best[0], best[0][at] | found[0], at)
+        return
+    found = [T.bind(plane) for plane in found]
+    differs, less = None, None
+    for held, other in zip(best[::-1], found[::-1], strict=True):
+        here = T.bind(held[at] ^ other)
+        wins = here & other
+        less = T.bind(wins if differs is None or less is None else less | (wins & ~differs))
+        differs = here if differs is None else T.bind(differs | here)
+    for held, other in zip(best, found, strict=True):
+        write(held, held[at] ^ ((held[at] ^ other) & less), at)
 
 
 def emit_row(

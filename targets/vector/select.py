@@ -15,7 +15,7 @@ from qcompiler.targets.vector.integers import MOST_PRODUCTS
 from qcompiler.targets.vector.map import ElementMap2d
 from qcompiler.targets.vector.planar_map import PlanarMap2d, is_planar
 from qcompiler.targets.vector.planes import plane_pairs
-from qcompiler.targets.vector.pool import BitPool2d, FloatPool2d
+from qcompiler.targets.vector.pool import CodePool2d, FloatPool2d
 from qcompiler.targets.vector.tilings import Ranked
 from qcompiler.targets.vector.transpose_map import TransposeMap2d, can_transpose
 
@@ -31,8 +31,8 @@ def kernels_for(problem: Problem, stream: float, convolutions: Convolutions) -> 
     stream: bytes per nanosecond out of the caches beyond the first. convolutions: direct convolutions on every tiling,
     cheapest first.
     """
-    if isinstance(problem, Pool2d) and problem.kind == "bits":
-        return [BitPool2d(problem, _memory_ns(problem, stream))]
+    if isinstance(problem, Pool2d) and problem.kind == "codes":
+        return [CodePool2d(problem, _memory_ns(problem, stream))]
     if isinstance(problem, Map2d) and is_planar(problem):
         return [PlanarMap2d(problem, _memory_ns(problem, stream))]
     blocks = _blocks(problem)

@@ -40,7 +40,7 @@ FORMS: dict[str, tuple[list[Array], dict[str, object]]] = {
     "Cast": ([], {"to": TensorProto.DOUBLE}),
     "Mod": ([OTHER], {"fmod": 1}),
     "PRelu": ([np.array([0.25], np.float32)], {}),
-    "BinaryMaxPool": (
+    "IntegerMaxPool": (
         [np.ones((2, 1, 1), np.float32)],
         {"kernel_shape": [2, 2], "strides": [1, 1], "pads": [0] * 4, "dilations": [1, 1], "ceil_mode": 0},
     ),

@@ -60,7 +60,7 @@ def _kernel(work: KernelWork, memory) -> None:
     operands = [s.operand.buffer for s in problem.epilogue if hasattr(s.operand, "buffer")]
     tensors = [_typed(memory(p.location, b.nbytes), b) for p, b in zip(work.reads[1:], operands, strict=True)]
     results = reference.run(problem, x.copy(), work.constants, [t.copy() for t in tensors])
-    if isinstance(problem, Pool2d) and problem.kind == "bits":
+    if isinstance(problem, Pool2d) and problem.kind == "codes":
         buffers = [problem.into]
     else:
         buffers = [s.into for s in problem.epilogue if s.into is not None]

@@ -30,7 +30,7 @@ g (float[1, 3, 8, 8] x) => (float[1, 8, 4, 4] y, float[1, 16, 16] z) {{
     b = qcompiler.Binarize (a)
     c = qcompiler.IntegerConv <{CONV}> (b, w1)
     d = qcompiler.Threshold (c, t, s)
-    e = qcompiler.BinaryMaxPool <{POOL}> (d, s)
+    e = qcompiler.IntegerMaxPool <{POOL}> (d, s)
     f = qcompiler.IntegerConv <{CONV}> (e, w1)
     h = Mul (f, k)
     i = Relu (a)
@@ -96,7 +96,7 @@ def halo_that_is_not_there(works: list[Work]) -> str:
 
 
 def no_halo(works: list[Work]) -> str:
-    index = find(works, "BinaryMaxPool")
+    index = find(works, "IntegerMaxPool")
     pool, conv = works[index], works[find(works, "IntegerConv", 1)]
     bare = replace(pool.problem.into, halo=Halo())
     made = replace(pool.writes[0], form=of_buffer(bare, matrix=False), location=Slot(bare.nbytes))
@@ -113,7 +113,7 @@ def wrong_border(works: list[Work]) -> str:
 
 def other_groups(works: list[Work]) -> str:
     """A pool that writes groups which it does not read."""
-    index = find(works, "BinaryMaxPool")
+    index = find(works, "IntegerMaxPool")
     pool = works[index]
     into = replace(pool.problem.into, groups=2)
     made = replace(pool.writes[0], form=of_buffer(into, matrix=False), location=Slot(into.nbytes))
@@ -130,14 +130,14 @@ def too_large(works: list[Work]) -> str:
 
 
 def small_slot(works: list[Work]) -> str:
-    index = find(works, "BinaryMaxPool")
+    index = find(works, "IntegerMaxPool")
     (made,) = works[index].writes
     works[index] = replace(works[index], writes=(replace(made, location=Slot(made.form.nbytes - 64)),))
     return "into a place of"
 
 
 def store_of_another_shape(works: list[Work]) -> str:
-    index = find(works, "BinaryMaxPool")
+    index = find(works, "IntegerMaxPool")
     works[index] = spoiled(works[index], out_hw=(3, 3))
     return r"it computes \(1, 3, 3, 8\)"
 

@@ -24,8 +24,8 @@ def test_batch_norm_of_any_sign_between_pool_and_sign(gamma, pad, ceil):
     }
     model = graph(TEXT.format(pad=pad, ceil=ceil), **constants)
     assert apply(SinkPools(), model).rewrites == 1
-    assert ops_of(model) == ["Mul", "Add", "Binarize", "BinaryMaxPool"]
-    flip = constant_of(the(model, "BinaryMaxPool").inputs[1])
+    assert ops_of(model) == ["Mul", "Add", "Binarize", "IntegerMaxPool"]
+    flip = constant_of(the(model, "IntegerMaxPool").inputs[1])
     assert flip.shape == (3, 1, 1)
     np.testing.assert_array_equal(flip.reshape(-1), np.where(np.asarray(gamma) < 0, -1, 1))
 
@@ -36,7 +36,43 @@ def test_a_pool_of_codes_becomes_binary():
         y = MaxPool <kernel_shape = [3, 3], strides = [3, 3], pads = [1, 1, 1, 1]> (b) }"""
     model = graph(text)
     assert apply(SinkPools(), model).rewrites == 1
-    assert ops_of(model) == ["Binarize", "BinaryMaxPool"]
+    assert ops_of(model) == ["Binarize", "IntegerMaxPool"]
+
+
+QUANTIZED = """g (float[1, 3, 6, 6] x) => (y) {{
+    {0}
+    y = qcompiler.IntegerConv <kernel_shape = [1, 1], strides = [1, 1], pads = [0, 0, 0, 0], dilations = [1, 1],
+                               group = 1> (q, w) }}"""
+POOL = "MaxPool <kernel_shape = [3, 3], strides = [2, 2], pads = [1, 0, 1, 1]>"
+LIMITS = {"low": np.asarray(0, np.float32), "high": np.asarray(3, np.float32)}
+
+
+def test_a_pool_moves_behind_a_quantizer_of_few_levels():
+    text = QUANTIZED.format(f"p = {POOL} (x)\n m = Mul (p, gamma)\n r = Round (m)\n q = Clip (r, low, high)")
+    gamma = np.asarray([-1.5, 0.4, 2], np.float32).reshape(1, 3, 1, 1)
+    model = graph(text, gamma=gamma, w=np.ones((2, 3, 1, 1), np.float32), **LIMITS)
+    assert apply(SinkPools(), model).rewrites == 1
+    assert ops_of(model) == ["Mul", "Round", "Clip", "IntegerMaxPool", "IntegerConv"]
+    assert constant_of(the(model, "IntegerMaxPool").inputs[1]).reshape(-1).tolist() == [-1, 1, 1]
+
+
+@pytest.mark.parametrize(("high", "pooled"), [(3, "IntegerMaxPool"), (15, "IntegerMaxPool"), (16, "MaxPool")])
+def test_a_pool_of_few_codes_pools_codes(high, pooled):
+    text = QUANTIZED.format(f"r = Round (x)\n k = Clip (r, low, high)\n q = {POOL} (k)")
+    limits = {**LIMITS, "high": np.asarray(high, np.float32)}
+    model = graph(text, w=np.ones((2, 3, 1, 1), np.float32), **limits)
+    apply(SinkPools(), model)
+    assert ops_of(model) == ["Round", "Clip", pooled, "IntegerConv"]
+
+
+def test_codes_that_no_layer_on_integers_reads_stay_floats():
+    text = f"""g (float[1, 3, 6, 6] x) => (y) {{
+        r = Round (x)
+        k = Clip (r, low, high)
+        y = {POOL} (k) }}"""
+    model = graph(text, **LIMITS)
+    assert apply(SinkPools(), model).rewrites == 0
+    assert ops_of(model) == ["Round", "Clip", "MaxPool"]
 
 
 @pytest.mark.parametrize(
@@ -72,4 +108,4 @@ def test_constants_of_any_rank_survive_the_move():
     }
     model = graph(text, **constants)
     assert apply(SinkPools(), model).rewrites == 1
-    assert constant_of(the(model, "BinaryMaxPool").inputs[1]).reshape(-1).tolist() == [-1, -1, -1]
+    assert constant_of(the(model, "IntegerMaxPool").inputs[1]).reshape(-1).tolist() == [-1, -1, -1]

@@ -127,7 +127,7 @@ def convolutions(draw: st.DrawFn, element: Element | None) -> Conv2d:
 
 @st.composite
 def pools(draw: st.DrawFn) -> Pool2d:
-    kind = draw(st.sampled_from(["max", "average", "average_include_pad", "bits"]))
+    kind = draw(st.sampled_from(["max", "average", "average_include_pad", "codes"]))
     kernel, strides, dilations = ((draw(small), draw(small)) for _ in range(3))
     pads = tuple(draw(st.integers(0, (k - 1) * d)) for k, d in zip(kernel * 2, dilations * 2, strict=True))
     h, w = ((k - 1) * d + 1 + draw(st.integers(0, 6)) for k, d in zip(kernel, dilations, strict=True))
@@ -136,9 +136,10 @@ def pools(draw: st.DrawFn) -> Pool2d:
         size + pads[i] + pads[i + 2] - (kernel[i] - 1) * dilations[i] - 1 for i, size in enumerate((h, w))
     ]  # fmt: skip
     oh, ow = ((span + (s - 1 if ceil else 0)) // s + 1 for span, s in zip(spans, strides, strict=True))
-    if kind == "bits":
+    if kind == "codes":
         groups = draw(st.sampled_from(divisors(c)))
-        x, into = draw(bits(n, h, w, c, groups)), draw(bits(n, oh, ow, c, groups))
+        x = draw(planes(n, h, w, c, groups))
+        into = Buffer(n, oh, ow, c, x.element, "nhwc", draw(halos()), x.halo_value, groups)
         return Pool2d(x, kind, kernel, strides, pads, (oh, ow), dilations, (), into)  # type: ignore[arg-type]
     steps = draw(epilogues(n, oh, ow, c, threshold=False))
     return Pool2d(draw(floats(n, h, w, c)), kind, kernel, strides, pads, (oh, ow), dilations, steps)  # type: ignore[arg-type]

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from qcompiler.errors import UsageError
-from qcompiler.ir.codes import BINARY
+from qcompiler.ir.codes import BINARY, Codes
 from qcompiler.ir.storage import Buffer, Element, Halo
 from qcompiler.targets import reference
 from qcompiler.targets.problem import Channel, Conv2d, Map2d, Pool2d, Problem, Scalar, Step, Tensor
@@ -63,7 +63,8 @@ PROBLEMS: dict[str, Problem] = {
     "float-odd": residual(5, 21, "float32"),
     "depthwise": Conv2d(image(20), 20, (3, 3), pads=(1, 1, 1, 1), groups=20, epilogue=(Step("store", into=image(20)),)),
     "max": Pool2d(image(20), "max", (2, 2), (1, 1), (0, 0, 1, 1), (6, 9), epilogue=(Step("store", into=image(20)),)),
-    "bits": Pool2d(image(40, BINARY), "bits", (2, 2), (1, 1), (0, 0, 1, 1), (6, 9), into=image(40, BINARY)),
+    "bits": Pool2d(image(40, BINARY), "codes", (2, 2), (1, 1), (0, 0, 1, 1), (6, 9), into=image(40, BINARY)),
+    "codes": Pool2d(image(70, Codes(0, 5)), "codes", (3, 2), (1, 1), (1, 0, 1, 1), (6, 9), into=image(70, Codes(0, 5))),
     "map": Map2d(image(33), (Step("max", Scalar(0.0)), Step("store_bits", into=image(33, BINARY)))),
     "sums": Conv2d(
         image(7),
@@ -73,7 +74,7 @@ PROBLEMS: dict[str, Problem] = {
     ),
     "copy": Map2d(image(32), (Step("store", into=image(32)),)),
     "copy-odd": Map2d(image(5, order="nchw"), (Step("store", into=image(5)),)),
-    "copy-bits": Pool2d(image(64, BINARY), "bits", (1, 1), (1, 1), (0,) * 4, (6, 9), into=image(64, BINARY)),
+    "copy-bits": Pool2d(image(64, BINARY), "codes", (1, 1), (1, 1), (0,) * 4, (6, 9), into=image(64, BINARY)),
     "planes": Map2d(
         image(3, order="nchw", w=21),
         (Step("mul", Channel()), Step("add", Tensor(image(1, w=21))), Step("store", into=image(3, order="nchw", w=21))),
