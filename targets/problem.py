@@ -148,3 +148,15 @@ class Map2d:
 
 
 Problem = Conv2d | Pool2d | Map2d
+
+
+def tensors_of(problem: Problem) -> tuple[Buffer, ...]:
+    """Buffers of the run-time operands of the epilogue, in its order."""
+    return tuple(step.operand.buffer for step in problem.epilogue if isinstance(step.operand, Tensor))
+
+
+def outputs_of(problem: Problem) -> tuple[Buffer, ...]:
+    """Buffers of the outputs, in the order in which kernels take them."""
+    stores = tuple(step.into for step in problem.epilogue if step.into is not None)
+    into = problem.into if isinstance(problem, Pool2d) else None
+    return stores if into is None else (*stores, into)

@@ -19,8 +19,19 @@ from qcompiler.ir.view import dtype_of, shape_of
 from qcompiler.lowering.forms import natural
 from qcompiler.lowering.groups import is_alias
 from qcompiler.lowering.plan import source_of
-from qcompiler.lowering.work import External, GenericWork, KernelWork, Location, Slot, Stored, Work, place_of, written
-from qcompiler.targets.problem import Channel, Conv2d, Map2d, Pool2d, Problem, Tensor
+from qcompiler.lowering.work import (
+    CopyWork,
+    External,
+    GenericWork,
+    KernelWork,
+    Location,
+    Slot,
+    Stored,
+    Work,
+    place_of,
+    written,
+)
+from qcompiler.targets.problem import Channel, Conv2d, Map2d, Pool2d, Problem, outputs_of, tensors_of
 from qcompiler.targets.target import Constants
 
 
@@ -79,8 +90,10 @@ class _Memory:
             self._check_place(item)
         if isinstance(work, KernelWork):
             _check_kernel(work)
-        else:
+        elif isinstance(work, GenericWork):
             _check_call(work)
+        else:
+            _check_copy(work)
         self.held.update({item.location: item for item in written(work)})
         self.scratch.update(item for item in work.writes if isinstance(item, Slot))
 
@@ -141,10 +154,7 @@ def _check_form(item: Stored) -> None:
 def _check_kernel(work: KernelWork) -> None:
     """The problem speaks of the buffers that the kernel is given, and of their sizes."""
     problem = work.problem
-    asked = [problem.x, *(s.operand.buffer for s in problem.epilogue if isinstance(s.operand, Tensor))]
-    stores = [step.into for step in problem.epilogue if step.into is not None]
-    if isinstance(problem, Pool2d) and problem.into is not None:
-        stores.append(problem.into)
+    asked, stores = [problem.x, *tensors_of(problem)], list(outputs_of(problem))
     for what, buffers, items in (("reads", asked, work.reads), ("writes", stores, work.writes)):
         given = [item.form.buffer for item in items]
         if buffers != given:
@@ -206,3 +216,12 @@ def _check_call(work: GenericWork) -> None:
         place = item.form.nbytes if isinstance(item, Stored) else item.nbytes
         if nbytes != place:
             raise InternalError(f"its code writes {nbytes} bytes into a place of {place}")
+
+
+def _check_copy(work: CopyWork) -> None:
+    """A copy keeps the bytes, and goes between memory of the caller and that of the device."""
+    (source,), (target,) = work.reads, work.writes
+    if source.form != target.form or source.value is not target.value:
+        raise InternalError(f"it copies '{source.value.name}' to '{target.value.name}' in another form")
+    if isinstance(source.location, External) == isinstance(target.location, External):
+        raise InternalError(f"it copies '{source.value.name}' within one memory")

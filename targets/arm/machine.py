@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from qcompiler.errors import UsageError
 from qcompiler.targets.architecture import AARCH64, ARM, Architecture
-from qcompiler.targets.target import CpuFeature
 
 DOTPROD = "asimddp"
 
@@ -29,6 +28,22 @@ class Isa:
     registers: int = 32
     ghz: float = 1.5
     pipes: int = 2
+
+    # bytes per nanosecond out of the caches beyond the first; a vector; counts of sixteen lanes, four registers each
+    stream: ClassVar[float] = 6
+    vector_bytes: ClassVar[int] = 16
+    counts: ClassVar[int] = 4
+    fma: ClassVar[bool] = True
+
+    @property
+    def binary_rate(self) -> float:
+        """One-bit multiply-adds per nanosecond: 128 in three instructions."""
+        return 128 / 3 * self.pipes * self.ghz
+
+    @property
+    def float_rate(self) -> float:
+        """Float32 multiply-adds per nanosecond: four an instruction."""
+        return 4 * self.pipes * self.ghz
 
     @property
     def wide(self) -> bool:
@@ -118,8 +133,3 @@ def _entry(name: str) -> str:
         known = ", ".join(sorted({*_ALIASES, *(isa.name.replace("_", "-") for isa in ISAS)}))
         raise UsageError(f"--mcpu: unknown ARM CPU '{name}', expected one of {known}")
     return entry
-
-
-def features_of(isa: Isa) -> tuple[CpuFeature, ...]:
-    """The features the dispatcher must find."""
-    return tuple(CpuFeature(name) for name in isa.cpuinfo)

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from qcompiler.errors import UsageError
-from qcompiler.targets.architecture import X86_64
-from qcompiler.targets.target import CpuFeature
+from qcompiler.targets.architecture import X86_64, Architecture
 
 Level = Literal["avx512vpopcntdq", "avx512bw", "avx2", "baseline"]
 
@@ -30,6 +29,39 @@ class Isa:
     vector_bytes: int
     registers: int
     fma: bool
+
+    # bytes per nanosecond out of the caches beyond the first
+    stream: ClassVar[float] = 60
+
+    @property
+    def name(self) -> str:
+        """The level."""
+        return self.level
+
+    @property
+    def architecture(self) -> Architecture:
+        """The processor family."""
+        return X86_64
+
+    @property
+    def binary_rate(self) -> float:
+        """One-bit multiply-adds per nanosecond in word form."""
+        return _LIMITS.word[self.level] * _LIMITS.ghz
+
+    @property
+    def lookup_rate(self) -> float:
+        """One-bit multiply-adds per nanosecond in byte-lane lookup form."""
+        return _LIMITS.lookup[self.level] * _LIMITS.ghz
+
+    @property
+    def float_rate(self) -> float:
+        """Float32 multiply-adds per nanosecond."""
+        return _LIMITS.fma[self.level] * _LIMITS.ghz
+
+    @property
+    def counts(self) -> int:
+        """Accumulators of the word form; without a vector population count it needs most of the registers itself."""
+        return {"avx512vpopcntdq": 16, "avx512bw": 16, "avx2": 4, "baseline": 2}[self.level]
 
     @property
     def tvm_target(self) -> Mapping[str, Any]:
@@ -87,6 +119,9 @@ PORT_LIMITS: Mapping[str, PortLimits] = {
     ),
 }
 
+# the machine that estimates assume
+_LIMITS = PORT_LIMITS["znver4"]
+
 
 def host_features() -> frozenset[str]:
     """CPU feature names of this machine as /proc/cpuinfo lists them; empty if it cannot be read."""
@@ -122,8 +157,3 @@ def _level(name: str) -> Level:
         known = ", ".join([*(isa.level for isa in ISAS), "native", *sorted(_CPUS)])
         raise UsageError(f"--mcpu: unknown x86 CPU '{name}', expected one of {known}")
     return _CPUS[name]
-
-
-def features_of(isa: Isa) -> tuple[CpuFeature, ...]:
-    """The features the dispatcher must find."""
-    return tuple(CpuFeature(name) for name in isa.cpuinfo)

@@ -19,6 +19,7 @@ from qcompiler.lowering.module import _slots
 from qcompiler.lowering.work import External, GenericWork, KernelWork, Slot, Work
 from qcompiler.lowering.works import build
 from qcompiler.targets.problem import Conv2d
+from qcompiler.targets.vector.host import HOST
 from tests.lowering.interpreter import canonical, in_planes
 
 CONV = "kernel_shape = [3, 3], strides = [1, 1], pads = [1, 1, 1, 1], dilations = [1, 1], group = 1"
@@ -191,7 +192,7 @@ SPOILERS = [
 
 @pytest.mark.parametrize("spoil", SPOILERS, ids=lambda spoil: spoil.__name__)
 def test_what_is_not_so_is_found(graph: ir.Graph, spoil: Callable[[list[Work]], str]) -> None:
-    works = build(graph, partition(graph), in_planes)
+    works = build(graph, partition(graph), in_planes, HOST)
     check_works(graph, works)
     reason = spoil(works)
     with pytest.raises(InternalError, match=reason):
@@ -201,7 +202,7 @@ def test_what_is_not_so_is_found(graph: ir.Graph, spoil: Callable[[list[Work]], 
 def test_the_node_is_named(graph: ir.Graph) -> None:
     for node in graph:
         node.name = f"node_{node.outputs[0].name}"
-    works = build(graph, partition(graph), in_planes)
+    works = build(graph, partition(graph), in_planes, HOST)
     wrong_border(works)
     with pytest.raises(InternalError) as caught:
         check_works(graph, works)
@@ -212,14 +213,14 @@ def test_an_alias_that_is_none_is_found() -> None:
     text = """<ir_version: 10, opset_import: ["" : 21]>
     g (float[2, 3] x) => (float[3, 2] y) { a = Reshape (x, shape) y = Relu (a) }"""
     graph = canonical(text, {"shape": np.array([3, 2])}).graph
-    works = build(graph, partition(graph), in_planes)
+    works = build(graph, partition(graph), in_planes, HOST)
     graph.node("").inputs[0].shape = ir.Shape((2, 2))
     with pytest.raises(InternalError, match="is no other shape of"):
         check_works(graph, works)
 
 
 def test_values_that_share_memory_while_in_use_are_found(graph: ir.Graph) -> None:
-    works = build(graph, partition(graph), in_planes)
+    works = build(graph, partition(graph), in_planes, HOST)
     offsets, size = plan(lifetimes([_slots(work) for work in works]))
     check_offsets(works, offsets, size)
     with pytest.raises(InternalError, match="outside of the workspace"):
@@ -231,7 +232,7 @@ def test_values_that_share_memory_while_in_use_are_found(graph: ir.Graph) -> Non
 
 
 def test_stores_are_in_the_order_of_the_epilogue(graph: ir.Graph) -> None:
-    works = build(graph, partition(graph), in_planes)
+    works = build(graph, partition(graph), in_planes, HOST)
     index = find(works, "Conv")
     work = works[index]
     assert isinstance(work.problem, Conv2d) and len(work.writes) == 2
