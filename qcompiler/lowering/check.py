@@ -15,6 +15,7 @@ import numpy as np
 import onnx_ir as ir
 
 from qcompiler.errors import InternalError
+from qcompiler.ir.storage import Halo
 from qcompiler.ir.view import dtype_of, shape_of
 from qcompiler.lowering.forms import natural
 from qcompiler.lowering.groups import is_alias
@@ -198,6 +199,12 @@ def _check_border(problem: Problem) -> None:
         raise InternalError(f"it pools {problem.x.element} into {problem.into.element}")
     if not isinstance(problem, Conv2d):
         return
+    if problem.x.packed and problem.x.groups != problem.groups:
+        raise InternalError(f"its {problem.groups} groups are read from {problem.x.groups}")
+    if problem.padding == "kernel":
+        if problem.x.halo != Halo():
+            raise InternalError(f"its kernel makes up the padding of an input with a halo {problem.x.halo}")
+        return
     halo, pads = problem.x.halo, problem.pads
     if any(held < pad for held, pad in zip((halo.top, halo.left, halo.bottom, halo.right), pads, strict=True)):
         raise InternalError(f"its padding {pads} is wider than the halo {halo} of its input")
@@ -206,8 +213,6 @@ def _check_border(problem: Problem) -> None:
         fill = float(codes.low)
     if any(pads) and problem.x.halo_value != fill:
         raise InternalError(f"its padding of {problem.pad_value} is read from a halo of {problem.x.halo_value}")
-    if codes is not None and problem.x.groups != problem.groups:
-        raise InternalError(f"its {problem.groups} groups are read from {problem.x.groups}")
 
 
 def _check_call(work: GenericWork) -> None:

@@ -76,7 +76,7 @@ class CopyWork:
     reads: tuple[Stored]
     writes: tuple[Stored]
     nodes: tuple[ir.Node, ...] = ()
-    op: str = "copy"
+    op: str = "transfer"
 
 
 Work = KernelWork | GenericWork | CopyWork

@@ -79,10 +79,11 @@ def binary_blocks(problem: Problem) -> Blocks | None:
 def convolution_blocks(problem: Problem) -> Blocks | None:
     """The channel blocks of a convolution that a direct kernel can do; None for others.
 
-    Every group of the input must start at a word, and counts of mismatches must fit their registers.
+    Padding must be in the halo, every group of the input must start at a word, and counts of mismatches must fit their
+    registers.
     """
     blocks = blocks_of(problem)
-    if not isinstance(problem, Conv2d) or blocks is None:
+    if not isinstance(problem, Conv2d) or blocks is None or problem.padding != "halo":
         return None
     geometry = Geometry(problem, blocks)
     countable = not problem.x.packed or geometry.steps * WORD_BITS < MOST_PRODUCTS

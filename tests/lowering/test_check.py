@@ -16,6 +16,7 @@ from qcompiler.lowering.forms import of_buffer, plain
 from qcompiler.lowering.groups import partition
 from qcompiler.lowering.memory import lifetimes, plan
 from qcompiler.lowering.module import _slots
+from qcompiler.lowering.transfers import with_transfers
 from qcompiler.lowering.work import External, GenericWork, KernelWork, Slot, Work
 from qcompiler.lowering.works import build
 from qcompiler.targets.problem import Conv2d
@@ -193,6 +194,46 @@ SPOILERS = [
 @pytest.mark.parametrize("spoil", SPOILERS, ids=lambda spoil: spoil.__name__)
 def test_what_is_not_so_is_found(graph: ir.Graph, spoil: Callable[[list[Work]], str]) -> None:
     works = build(graph, partition(graph), in_planes, HOST)
+    check_works(graph, works)
+    reason = spoil(works)
+    with pytest.raises(InternalError, match=reason):
+        check_works(graph, works)
+
+
+def padded_by_nobody(works: list[Work]) -> str:
+    """A kernel that pads by itself is given an input with a halo."""
+    index = find(works, "IntegerConv", 1)
+    works[index] = spoiled(works[index], padding="kernel")
+    return "makes up the padding of an input with a halo"
+
+
+def copied_within_a_memory(works: list[Work]) -> str:
+    (source,) = works[-1].reads
+    place = replace(source, location=Slot(source.form.nbytes))
+    works[-1] = replace(works[-1], writes=(place,))
+    return "within one memory"
+
+
+def copied_in_another_form(works: list[Work]) -> str:
+    (target,) = works[0].writes
+    form = plain(target.value, False)
+    works[0] = replace(works[0], writes=(replace(target, form=form),))
+    return "in another form"
+
+
+def copy_left_out(works: list[Work]) -> str:
+    del works[0]
+    return "where no step left it"
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [padded_by_nobody, copied_within_a_memory, copied_in_another_form, copy_left_out],
+    ids=lambda spoil: spoil.__name__,
+)
+def test_what_is_not_so_on_a_device_is_found(graph: ir.Graph, spoil: Callable[[list[Work]], str]) -> None:
+    works = with_transfers(build(graph, partition(graph), in_planes, HOST))
+    assert [work.op for work in works].count("transfer") == len(graph.inputs) + len(graph.outputs)
     check_works(graph, works)
     reason = spoil(works)
     with pytest.raises(InternalError, match=reason):
