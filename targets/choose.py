@@ -2,8 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from qcompiler.targets.problem import Problem
 from qcompiler.targets.target import Kernel, Variant
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A kernel, and what it takes by the best that is known."""
+
+    kernel: Kernel
+    nanoseconds: float
 
 
 def nanoseconds(variant: Variant, problem: Problem, kernel: Kernel) -> float:
@@ -11,7 +21,7 @@ def nanoseconds(variant: Variant, problem: Problem, kernel: Kernel) -> float:
     return kernel.cost
 
 
-def chosen(variant: Variant, problem: Problem) -> Kernel | None:
+def chosen(variant: Variant, problem: Problem) -> Choice | None:
     """The fastest kernel of a variant for a problem, the first of equal ones; None where it has none."""
-    kernels = variant.kernels(problem)
-    return min(kernels, key=lambda kernel: nanoseconds(variant, problem, kernel), default=None)
+    found = [Choice(kernel, nanoseconds(variant, problem, kernel)) for kernel in variant.kernels(problem)]
+    return min(found, key=lambda choice: choice.nanoseconds, default=None)

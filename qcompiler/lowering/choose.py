@@ -11,7 +11,7 @@ from qcompiler.ir.codes import Codes
 from qcompiler.ir.storage import Buffer
 from qcompiler.lowering.forms import Form, of_buffer
 from qcompiler.lowering.problems import layer_problem
-from qcompiler.targets.choose import chosen, nanoseconds
+from qcompiler.targets.choose import chosen
 from qcompiler.targets.problem import Conv2d, Step
 from qcompiler.targets.target import Variant
 
@@ -40,8 +40,8 @@ class Chooser:
     def _cost(self, node: ir.Node, x: Buffer) -> float:
         """Estimated time on all variants; infinite where one has no kernel."""
         problem = _layer(node, x)
-        found = [(variant, chosen(variant, problem)) for variant in self._variants]
-        return sum(inf if kernel is None else nanoseconds(variant, problem, kernel) for variant, kernel in found)
+        found = [chosen(variant, problem) for variant in self._variants]
+        return sum(inf if choice is None else choice.nanoseconds for choice in found)
 
 
 def _layer(node: ir.Node, x: Buffer) -> Conv2d:

@@ -128,10 +128,11 @@ class _VariantBuilder:
 
     def _chosen(self, work: KernelWork) -> Kernel:
         """The kernel that is taken, which must read and write what lies there."""
-        kernel = chosen(self.variant, work.problem)
+        choice = chosen(self.variant, work.problem)
         node = (work.nodes[0] if work.nodes else work.writes[0].value).name or ""
-        if kernel is None:
+        if choice is None:
             raise UnsupportedModel(f"no {self.variant.name} kernel for {work.op} {work.problem}", node=node)
+        kernel = choice.kernel
         for what, stated, items in (("reads", kernel.reads, work.reads), ("writes", kernel.writes, work.writes)):
             given = tuple(item.form.buffer for item in items)
             if stated != given:

@@ -10,7 +10,6 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from qcompiler.ir.codes import BINARY
-from qcompiler.targets.choose import chosen
 from qcompiler.targets.problem import Conv2d, Problem, outputs_of, tensors_of
 from qcompiler.targets.x86 import X86Variant
 from tests.targets.problems import RUNNABLE, convolutions, maps, pools, results
@@ -81,4 +80,3 @@ def test_kernels_state_the_buffers_of_their_problem(variant: X86Variant, problem
     assert [kernel.cost for kernel in kernels] == sorted(kernel.cost for kernel in kernels)
     for kernel in kernels[:1]:
         assert kernel.reads == (problem.x, *tensors_of(problem)) and kernel.writes == outputs_of(problem)
-        assert kernel == chosen(variant, problem)
