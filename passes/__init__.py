@@ -5,7 +5,6 @@ from __future__ import annotations
 from qcompiler.passes.choose_layouts import ChooseLayouts
 from qcompiler.passes.decompose_batchnorm import DecomposeBatchnorm
 from qcompiler.passes.eliminate_identities import EliminateIdentities
-from qcompiler.passes.explain_real_layers import ExplainRealLayers
 from qcompiler.passes.extract_offsets import ExtractOffsets
 from qcompiler.passes.extract_scales import ExtractScales
 from qcompiler.passes.fold_constants import FoldConstants
@@ -45,6 +44,5 @@ DEFAULT: tuple[Pass, ...] = (
     FoldThresholds(),
     UnflattenMatmul(),
     SinkLayouts(),
-    ExplainRealLayers(),
     ChooseLayouts(),
 )

@@ -20,17 +20,15 @@ import onnx_ir as ir
 from qcompiler.analysis.borders import layer_of_constant
 from qcompiler.analysis.levels import levels_of
 from qcompiler.analysis.ranges import IntegerRanges
+from qcompiler.analysis.weights import signs_and_scales, two_values
 from qcompiler.ir.provenance import NOTE, REASON
 from qcompiler.ir.traits import Trait, channel_axis, has, weight_axis
 from qcompiler.ir.view import constant_of, integer, is_op, static_shape
 from qcompiler.passes.editing import insert, remove_dead, replace
-from qcompiler.passes.extract_scales import signs_and_scales
 from qcompiler.passes.result import PassResult, Refusal
 
 FloatArray = npt.NDArray[np.float32]
 
-_SPREAD = 1e-6
-_FEW_PRODUCTS = 32
 _MOST_STEPS = 2
 _LARGEST_CONSTANT = 2**22
 _LAYOUTS = ("Reshape", "Transpose", "MaxPool", "Slice", "Identity")
@@ -65,28 +63,6 @@ class _Shifted:
     x: ir.Value
     offset: float
     layouts: tuple[ir.Node, ...]
-
-
-def two_values(weights: npt.NDArray[np.generic], axis: int) -> tuple[FloatArray, FloatArray] | None:
-    """Weights of at most two values per channel of `axis` as weights of one magnitude, and the mean of the two [C].
-
-    None if they have more, or one magnitude already, or so few per channel that any are like that.
-    """
-    fan_in = weights.size // weights.shape[axis]
-    if weights.dtype != np.float32 or fan_in < _FEW_PRODUCTS or signs_and_scales(weights, axis) is not None:
-        return None
-    wide = np.moveaxis(weights, axis, 0).reshape(weights.shape[axis], -1).astype(np.float64)
-    high, low = wide.max(1, keepdims=True), wide.min(1, keepdims=True)
-    upper = wide > (high + low) / 2
-    spread = np.abs(wide - np.where(upper, high, low)).max(1, keepdims=True)
-    if not np.isfinite(wide).all() or (spread > _SPREAD * np.maximum(np.abs(high), np.abs(low))).any():
-        return None
-    # a channel of one value is that magnitude times its sign
-    mean = np.where(high == low, 0, (high + low) / 2)
-    magnitude = np.where(high == low, high, (high - low) / 2)
-    centred = np.where(upper | (high == low), magnitude, -magnitude).astype(np.float32)
-    moved = np.moveaxis(centred.reshape(np.moveaxis(weights, axis, 0).shape), 0, axis)
-    return np.ascontiguousarray(moved), mean.reshape(-1).astype(np.float32)
 
 
 def _extract(node: ir.Node, ranges: IntegerRanges) -> int | str:

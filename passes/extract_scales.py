@@ -1,29 +1,28 @@
-"""Make layers pure integer: conv(s * a, c * w) = (s * c) * conv(a, w) for codes a, signs w (or 0) and scales s, c > 0.
+"""Make layers pure integer: conv(s * a, c * w) = (s * c) * conv(a, w) for codes a, integers w and scales s, c > 0.
 
 s is one number for the whole activation (BipolarQuant, quantizers); c is one per output channel, where |w| is constant
-within 1e-6 (sign(W) * alpha, batch norms folded by exporters, detach-STE chains). A channel of zeros has c = 0. The
-reference rounds s * c at every product and ours once, so the result agrees to a few ulp (exactly, if both are powers of
-two); the bound covers the spread of |w| too.
+within 1e-6 (sign(W) * alpha, batch norms folded by exporters, detach-STE chains), or where all weights are integers of
+at most eight bits times c but for rounding. A channel of zeros has c = 0. The reference rounds s * c at every product
+and ours once, so the result agrees to a few ulp (exactly, if both are powers of two); the bound covers the spread of
+|w| too.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
 from qcompiler.analysis.ranges import IntegerRanges
+from qcompiler.analysis.weights import integers_and_scales
 from qcompiler.ir.provenance import NOTE
-from qcompiler.ir.traits import weight_axis
 from qcompiler.ir.view import constant_of, is_op, static_shape
 from qcompiler.passes.editing import insert, remove_dead, replace
 from qcompiler.passes.result import PassResult
 
 FloatArray = npt.NDArray[np.float32]
-_SPREAD = 1e-6
 
 
 @dataclass(frozen=True)
@@ -34,33 +33,11 @@ class ExtractScales:
     bound: float = 1e-4
 
     def __call__(self, model: ir.Model) -> PassResult:
-        """Rewrite every Conv and MatMul with ±c weights on scaled integer codes."""
+        """Rewrite every Conv and MatMul of scaled integer codes with scaled integer weights."""
         peeler = _Peeler()
         rewrites = sum(_extract(node, peeler) for node in list(model.graph) if is_op(node, "Conv", "MatMul"))
         remove_dead(model.graph)
         return PassResult(self.name, rewrites)
-
-
-def signs_and_scales(weights: npt.NDArray[Any], axis: int) -> tuple[FloatArray, FloatArray, float] | None:
-    """Split weights into signs and one magnitude per channel of `axis`; None unless |w| is constant per channel.
-
-    Result: signs float32 -1/+1 in the shape of `weights`, magnitudes float32 [C], and the largest relative spread.
-    Zeros among others count as no magnitude if the other magnitudes are constant: their sign is 0.
-    """
-    if weights.dtype != np.float32 or weights.ndim < 2 or weights.size == 0:
-        return None
-    others = tuple(a for a in range(weights.ndim) if a != axis % weights.ndim)
-    magnitude = np.abs(weights)
-    high = magnitude.max(axis=others)
-    present = np.where(magnitude == 0, np.expand_dims(high, others), magnitude)
-    low = present.min(axis=others)
-    with np.errstate(invalid="ignore"):
-        if not np.isfinite(high).all() or ((high - low) > _SPREAD * high).any():
-            return None
-    scale = np.where(low == high, high, present.mean(axis=others, dtype=np.float64)).astype(np.float32)
-    spread = float(np.max((high - low) / np.where(high == 0, 1, high)))
-    signs = np.where(weights < 0, np.float32(-1), np.float32(1))
-    return np.where((weights == 0) & np.expand_dims(high > 0, others), np.float32(0), signs), scale, spread
 
 
 @dataclass
@@ -119,19 +96,15 @@ def _pads_zero(node: ir.Node) -> bool:
 
 def _extract(node: ir.Node, peeler: _Peeler) -> int:
     weights, shape = constant_of(node.inputs[1]), static_shape(node.outputs[0])
-    axis = weight_axis(node)
     if weights is None or shape is None or (len(node.inputs) > 2 and node.inputs[2] is not None):
         return 0
-    split = signs_and_scales(weights, axis)
-    if split is None or (node.op_type == "MatMul" and weights.ndim != 2):
+    peeled = None if node.op_type == "MatMul" and weights.ndim != 2 else peeler.peel(node.inputs[0])
+    split = None if peeled is None else integers_and_scales(node, weights)
+    if peeled is None or split is None or (peeled[1] == 1 and (split[1] == 1).all()):
         return 0
-    peeled = peeler.peel(node.inputs[0])
-    signs, magnitudes, spread = split
-    if peeled is None or (peeled[1] == 1 and (magnitudes == 1).all()):
-        return 0
-    codes, scale = peeled
+    (codes, scale), (integers, magnitudes, spread) = peeled, split
     attributes = {name: attribute.value for name, attribute in node.attributes.items()}
-    acc = insert(node, node.op_type, [codes, signs], shape, attributes)
+    acc = insert(node, node.op_type, [codes, integers], shape, attributes)
     factors = (magnitudes.astype(np.float64) * scale).astype(np.float32)
     output = insert(node, "Mul", [acc, _shaped(factors, len(shape), node.op_type)], shape)
     if spread > 0:

@@ -1,26 +1,33 @@
 """Conv and MatMul of codes with integer weights become layers on integers, whose sums are exact.
 
-How a layer multiplies (bit planes, bytes, floats) is the choice of lowering; that it may is decided here.
+How a layer multiplies (bit planes, bytes, floats) is the choice of lowering; that it may is decided here, and written
+down on every layer: its widths, and why it is not on integers.
 """
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 
 import onnx_ir as ir
 
-from qcompiler.analysis.layers import WIDEST, weight_codes
+from qcompiler.analysis.layers import Layer, record
+from qcompiler.analysis.levels import levels_of
+from qcompiler.analysis.macs import macs_of
 from qcompiler.analysis.ranges import IntegerRanges
-from qcompiler.ir.provenance import REASON
-from qcompiler.ir.traits import Trait, has
-from qcompiler.ir.view import constant_of, integer, ints, is_op, static_shape
+from qcompiler.analysis.reasons import remark, why_real
+from qcompiler.analysis.weights import WIDEST, weight_bits
+from qcompiler.ir.ops import DOMAIN
+from qcompiler.ir.provenance import NOTE
+from qcompiler.ir.traits import Trait, channel_axis, has
+from qcompiler.ir.view import constant_of, integer, ints, static_shape
 from qcompiler.passes.editing import insert, remove_dead, replace
 from qcompiler.passes.result import PassResult, Refusal
 
 
 @dataclass(frozen=True)
 class FuseIntegerLayers:
-    """Rewrite Conv over [N, C, H, W] and MatMul with weights [K, O], without bias, on codes of at most eight bits."""
+    """Rewrite Conv over [N, C, H, W] and MatMul with weights [K, O] on codes of at most eight bits."""
 
     name: str = "fuse-integer-layers"
     bound: float = 0.0
@@ -29,38 +36,48 @@ class FuseIntegerLayers:
         """Rewrite every such layer; sums below 2**24 are exact in float32, so no bit changes."""
         ranges = IntegerRanges()
         rewrites, refusals = 0, []
-        for node in [node for node in model.graph if is_op(node, "Conv", "MatMul")]:
-            outcome = _fuse(node, ranges)
-            if isinstance(outcome, str):
-                node.metadata_props[REASON] = outcome
-                refusals.append(Refusal(node.name or "", outcome))
+        for node in [node for node in model.graph if macs_of(node) and node.domain != DOMAIN]:
+            reason = why_real(node, ranges)
+            record(node, describe(node, ranges, reason))
+            note = remark(node)
+            if note:
+                node.metadata_props[NOTE] = "; ".join(filter(None, (node.metadata_props.get(NOTE), note)))
+            if reason:
+                refusals.append(Refusal(node.name or "", reason))
             else:
-                rewrites += outcome
+                _fuse(node)
+                rewrites += 1
         remove_dead(model.graph)
         return PassResult(self.name, rewrites, tuple(refusals))
 
 
-def _fuse(node: ir.Node, ranges: IntegerRanges) -> int | str:
-    """1 if rewritten, 0 if it is no layer on integers, or why it must stay."""
-    weights, shape = constant_of(node.inputs[1]), static_shape(node.outputs[0])
-    rank = 4 if has(node, Trait.CONVOLVES) else 2
-    if weights is None or weights.ndim != rank or len(node.inputs) > 2 or shape is None:
-        return 0
-    held, codes = weight_codes(weights), ranges.codes(node.inputs[0])
-    if held is None or codes is None or constant_of(node.inputs[0]) is not None:
-        return 0
-    for what, bits in (("activations", codes.bits), ("weights", held.bits)):
-        if bits > WIDEST:
-            return f"its {what} have {bits} bits, more than {WIDEST}"
-    if ranges.lattice(node) is None:
-        return "its sums may be no integers below 2**24"
-    if rank == 2:
-        replace(node.outputs[0], insert(node, "IntegerMatMul", node.inputs, shape))
-        return 1
-    if "pads" not in node.attributes or min(ints(node, "pads", ())) < 0:
-        return 0
+def describe(node: ir.Node, ranges: IntegerRanges, reason: str) -> Layer:
+    """The widths of a layer, and why it is not on integers."""
+    weights = constant_of(node.inputs[1])
+    held = None if weights is None else weight_bits(node, weights)
+    return Layer(held, _activation_bits(node, ranges), reason)
+
+
+def _activation_bits(node: ir.Node, ranges: IntegerRanges) -> int | None:
+    """Bits that tell the inputs of a channel apart, but for scale and offset; None for real numbers."""
+    shape = static_shape(node.inputs[0])
+    if shape is None or constant_of(node.inputs[0]) is not None:
+        return None
+    levels = levels_of(node.inputs[0], channel_axis(node, len(shape)), ranges)
+    if levels is None or not levels.step.all():
+        return None
+    steps = int(((levels.high - levels.low) / levels.step).round().max())
+    more = levels.zeros and not dataclasses.replace(levels, zeros=False).has_zero
+    bits = max((steps + more).bit_length(), 1)
+    return bits if bits <= 2 * WIDEST else None
+
+
+def _fuse(node: ir.Node) -> None:
+    shape = static_shape(node.outputs[0]) or ()
+    if not has(node, Trait.CONVOLVES):
+        replace(node.outputs[0], insert(node, "IntegerMatMul", node.inputs[:2], shape))
+        return
     names = (("kernel_shape", ()), ("strides", (1, 1)), ("pads", (0,) * 4), ("dilations", (1, 1)))
     attributes: dict[str, object] = {name: list(ints(node, name, default)) for name, default in names}
     attributes |= {"group": integer(node, "group", 1), "pad_value": 0.0}
     replace(node.outputs[0], insert(node, "IntegerConv", node.inputs[:2], shape, attributes))
-    return 1

@@ -28,7 +28,7 @@ Examples:
   qcompile model.onnx                          for this kind of machine, into model.qc/
   qcompile model.onnx -o net --threads 4       into net/, run on four threads by default
   qcompile model.onnx --shape image=1x3x32x32  fix the shape of a dynamic input
-  qcompile model.onnx --explain                say for each layer why it is or is not binary
+  qcompile model.onnx --explain                say for each layer its widths, and why it is not on integers
 
 The result is checked against onnxruntime, step by step, before it appears.
 Exit status: 0 done, 2 usage, 3 unsupported model, 4 invalid file, 5 verification failed, 1 anything else.
@@ -82,7 +82,9 @@ def _compile_command(
     inputs: Annotated[Path | None, typer.Option(metavar="DATA.npz", help="Inputs to verify with.")] = None,
     print_after: Annotated[str | None, typer.Option(metavar="PASS", help="Print the graph after a pass.")] = None,
     save_ir: Annotated[Path | None, typer.Option(metavar="DIR", help="Save the graph after each pass.")] = None,
-    explain: Annotated[bool, typer.Option("--explain", help="Say why each layer is or is not binary.")] = False,
+    explain: Annotated[
+        bool, typer.Option("--explain", help="Say the widths of each layer, and why it is not on integers.")
+    ] = False,
     debug: Debug = False,
     show_version: Version = False,
 ) -> Task:
@@ -199,10 +201,14 @@ def _explanations(bundle: Bundle) -> Iterator[str]:
     for step in bundle.steps:
         if not step.macs:
             continue
-        binary = step.w_bits == 1 and step.a_bits == 1
-        what = "binary" if binary else f"not binary ({step.w_bits}-bit weights, {step.a_bits}-bit inputs)"
+        how = "on integers" if step.integers else "in float32"
+        what = f"{how}, {_width(step.w_bits)} weights, {_width(step.a_bits)} inputs"
         reason = f": {step.note}" if step.note else ""
         yield f"{', '.join(dict.fromkeys(step.nodes)) or step.op}: {what}{reason}"
+
+
+def _width(bits: int) -> str:
+    return f"{bits}-bit" if 0 < bits < 32 else "real"
 
 
 @contextmanager

@@ -35,8 +35,7 @@ SEED = 0
 NATIVE_BUDGET = (0.4, 5)
 EMULATED_BUDGET = (2.0, 3)
 UNVERIFIED = "not verified on this machine"
-# later passes split wider codes into binary products
-WIDTHS_KNOWN_AFTER = "resolve-sign-zero"
+WIDTHS_KNOWN_AFTER = "fuse-integer-layers"
 
 Progress = Callable[[str], None]
 

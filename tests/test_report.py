@@ -25,7 +25,7 @@ def test_the_report_counts_layers_and_says_why(tmp_path: Path) -> None:
     assert "image" in first.note and "put a sign before it" in first.note
     assert all((row.w_bits, row.a_bits) == (1, 1) for row in rows if row.op.startswith("Binary") and row.macs)
     assert len(table(rows).rows) == len(bundle.steps)
-    assert "2 of 3 layers binary" in bundle.report_text.splitlines()[-1]
+    assert "2 of 3 layers on integers (2 w1a1" in bundle.report_text.splitlines()[-1]
 
 
 def test_the_report_tells_whose_kernel_it_is(tmp_path: Path) -> None:

@@ -3,8 +3,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from qcompiler import passes
+from qcompiler.analysis.layers import Layer, recorded
 from qcompiler.errors import UnsupportedModel, UsageError
-from qcompiler.widths import Width, check_bits, widths
+from qcompiler.passes.runner import run_passes
+from qcompiler.widths import check_bits
 from tests.lowering.interpreter import canonical
 
 TEXT = """<ir_version: 10, opset_import: ["" : 21, "qcompiler" : 1]>
@@ -28,13 +31,15 @@ def layers():
         "three": np.float32(3).reshape(()),
     }
     constants["ternary"][:3, 0] = (-0.25, 0, 0.25)
-    return canonical(TEXT, constants).graph
+    model = canonical(TEXT, constants)
+    run_passes(model, passes.DEFAULT)
+    return model.graph
 
 
 def test_widths_of_weights_and_activations() -> None:
-    found = widths(layers())
-    assert [(width.weights, width.activations) for width in found] == [(None, None), (1, 1), (2, 2)]
-    assert all(isinstance(width, Width) and width.node for width in found)
+    found = [layer for node in layers() if (layer := recorded(node)) is not None]
+    assert [(layer.weights, layer.activations) for layer in found] == [(None, None), (1, 1), (2, 2)]
+    assert all(isinstance(layer, Layer) for layer in found)
 
 
 def test_wider_layers_are_listed() -> None:

@@ -1,32 +1,50 @@
-"""What is known of layers: the integers that weights are among, and which values layers on integers read."""
+"""What is known of a layer: recorded once, when it is decided whether it computes on integers."""
 
 from __future__ import annotations
 
-from typing import Any
+import re
+from dataclasses import dataclass
 
-import numpy as np
-import numpy.typing as npt
 import onnx_ir as ir
 
 from qcompiler.analysis.moves import moves_elements
-from qcompiler.ir.codes import Codes
 from qcompiler.ir.ops import DOMAIN
+from qcompiler.ir.provenance import REASON, WIDTHS
 from qcompiler.ir.traits import LAYER, has
 from qcompiler.ir.view import consumers_of
 
-WIDEST = 8
-"""Bits of the widest codes that a layer on integers reads."""
+_WIDTHS = re.compile(r"w(\d+)a(\d+)")
 
 
-def weight_codes(weights: npt.NDArray[Any]) -> Codes | None:
-    """The integers that weights are among; None if they are none."""
-    if weights.dtype != np.float32 or not weights.size or not np.array_equal(weights, np.rint(weights)):
+@dataclass(frozen=True)
+class Layer:
+    """Bits of a layer's weights and inputs, None where they are real; and why it is not on integers, "" if it is."""
+
+    weights: int | None
+    activations: int | None
+    reason: str = ""
+
+    @property
+    def label(self) -> str:
+        """Such as w2a4, with 32 for real numbers."""
+        return f"w{self.weights or 32}a{self.activations or 32}"
+
+
+def record(node: ir.Node, layer: Layer) -> None:
+    """Write on a node what is known of the layer; a reason goes before what earlier passes noted."""
+    node.metadata_props[WIDTHS] = layer.label
+    noted = node.metadata_props.get(REASON, "")
+    if layer.reason not in noted:
+        node.metadata_props[REASON] = "; ".join(filter(None, (layer.reason, noted)))
+
+
+def recorded(node: ir.Node) -> Layer | None:
+    """What was recorded on a node, or on the one that it replaces; None if it is no layer."""
+    found = _WIDTHS.fullmatch(node.metadata_props.get(WIDTHS, ""))
+    if found is None:
         return None
-    if np.abs(weights).max() >= 2**WIDEST:
-        return None
-    levels = np.unique(weights).astype(np.int64)
-    step = int(np.gcd.reduce(levels - levels[0])) or 1
-    return Codes(int(levels[0]), int(levels[-1]), step)
+    weights, activations = (None if bits == "32" else int(bits) for bits in found.groups())
+    return Layer(weights, activations, node.metadata_props.get(REASON, ""))
 
 
 def feeds_integer_layer(value: ir.Value) -> bool:

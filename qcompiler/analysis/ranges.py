@@ -126,6 +126,8 @@ def _codes_of_node(node: ir.Node, codes: list[Codes | None]) -> Codes | None:
         return _union(codes)
     if is_op(node, "Where") and len(codes) == 3:
         return _union(codes[1:])
+    if is_op(node, "Pad") and text(node, "mode", "constant") != "constant":
+        return codes[0]
     if is_op(node, "Pad"):
         return _union([codes[0], codes[2] if len(codes) > 2 and node.inputs[2] is not None else Codes(0, 0)])
     if is_op(node, "Cast"):

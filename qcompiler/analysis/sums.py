@@ -26,6 +26,8 @@ BoolArray = npt.NDArray[np.bool_]
 
 _WIDEST = 2**8
 _PRECISION = 1e-5
+# products that refute most scales
+_SAMPLE = 32
 ROUNDING = 2.0**-22
 _LARGEST_SLACK = 2.0**-10
 _LARGEST_INTEGER = 2.0**52
@@ -154,14 +156,19 @@ def _scaled(numbers: DoubleArray) -> tuple[DoubleArray, BoolArray]:
     largest = np.abs(rows).max(0)
     unit, found = np.ones_like(largest), largest == 0
     for size in range(1, _WIDEST):
-        left = ~found
-        if not left.any():
-            break
-        grids = rows[:, left] * (size / largest[left])
-        fits = (np.abs(grids - np.rint(grids)) < _PRECISION).all(0)
-        unit[left] = np.where(fits, largest[left] / size, 1)
-        found[left] = fits
+        scale = largest / size
+        left = np.flatnonzero(~found)
+        left = left[_multiples(rows[:_SAMPLE, left], scale[left])]
+        fits = left[_multiples(rows[:, left], scale[left])]
+        unit[fits], found[fits] = scale[fits], True
     return unit, found
+
+
+def _multiples(rows: DoubleArray, scale: DoubleArray) -> BoolArray:
+    """Whether all numbers of a channel are integers times its scale; rows [products, O]."""
+    grids = rows / scale
+    near = np.abs(grids - np.rint(grids)) < _PRECISION + ROUNDING * np.abs(grids)
+    return np.asarray(near.all(0))
 
 
 def _lattices(whole: DoubleArray, counts: DoubleArray, zeros: bool) -> tuple[IntArray, IntArray, IntArray]:

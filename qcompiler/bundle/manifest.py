@@ -55,7 +55,7 @@ _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 @dataclass(frozen=True)
 class Step:
-    """One step: the ONNX nodes it covers, what they became, and the kernel of each variant."""
+    """One step: the ONNX nodes it covers, what they became, and the kernel of each variant; see `StepInfo`."""
 
     nodes: tuple[str, ...]
     op: str
@@ -66,6 +66,7 @@ class Step:
     note: str
     kernels: tuple[str, ...]
     values: tuple[StoredValue, ...]
+    integers: bool = False
 
 
 @dataclass(frozen=True)
@@ -175,6 +176,11 @@ class _Entry:
             raise self._fail(f"an integer from {low} to {high}")
         return self.value
 
+    def boolean(self) -> bool:
+        if not isinstance(self.value, bool):
+            raise self._fail("true or false")
+        return self.value
+
     def text(self, limit: int = MAX_TEXT) -> str:
         if not isinstance(self.value, str) or len(self.value) > limit or "\0" in self.value:
             raise self._fail(f"a text of at most {limit} characters")
@@ -273,6 +279,8 @@ def _step(entry: _Entry, variants: int) -> Step:
         note=entry.field("note").text(),
         kernels=entry.field("kernels").items(lambda kernel: kernel.text(), variants, variants),
         values=entry.field("values").items(_stored_value, 0, MAX_STEPS),
+        # bundles that were made before it was written have none
+        integers=entry.field("integers").boolean() if "integers" in entry.value else False,
     )
 
 

@@ -144,6 +144,7 @@ def _step(program: Program, index: int) -> manifest.Step:
         note=info.note,
         kernels=tuple(variant.calls[index].kernel for variant in program.variants),
         values=info.values,
+        integers=info.integers,
     )
 
 

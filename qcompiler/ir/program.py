@@ -139,7 +139,8 @@ class StoredValue:
 class StepInfo:
     """What the user sees of a step: names of the ONNX nodes it covers and what they became.
 
-    faults: how the data of a run can make it fail.
+    w_bits, a_bits: widths of the layer in it, 32 for real numbers, 0 where there is none. integers: whether it
+    multiplies integers. macs: multiply-adds of its layers. faults: how the data of a run can make it fail.
     """
 
     nodes: tuple[str, ...]
@@ -151,6 +152,7 @@ class StepInfo:
     note: str = ""
     values: tuple[StoredValue, ...] = ()
     faults: tuple[Fault, ...] = ()
+    integers: bool = False
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """What the user is told about a node: where it came from, why it is not binary, and what was assumed.
 
-Kept in `node.metadata_props`: "qcompiler.source" (original node names, comma separated), "qcompiler.reason" and
-"qcompiler.note".
+Kept in `node.metadata_props`: "qcompiler.source" (original node names, comma separated), "qcompiler.widths" (of a
+layer, such as w2a4), "qcompiler.reason" and "qcompiler.note".
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import onnx_ir as ir
 SOURCE = "qcompiler.source"
 REASON = "qcompiler.reason"
 NOTE = "qcompiler.note"
+WIDTHS = "qcompiler.widths"
 
 
 def sources(node: ir.Node) -> tuple[str, ...]:
@@ -34,11 +35,14 @@ def add_sources(node: ir.Node, origins: Iterable[ir.Node]) -> None:
 
 
 def carry_remarks(node: ir.Node, origins: Iterable[ir.Node]) -> None:
-    """Keep the reasons and notes of `origins` on the node that replaces them."""
+    """Keep the reasons, notes and widths of `origins` on the node that replaces them."""
     for key in (REASON, NOTE):
         remarks = [origin.metadata_props[key] for origin in origins if key in origin.metadata_props]
         if remarks:
             node.metadata_props[key] = "; ".join(dict.fromkeys(remarks))
+    for origin in origins:
+        if WIDTHS in origin.metadata_props:
+            node.metadata_props.setdefault(WIDTHS, origin.metadata_props[WIDTHS])
 
 
 def label(node: ir.Node | None) -> str:

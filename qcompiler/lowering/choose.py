@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from math import inf
+from math import inf, log
 
 import onnx_ir as ir
 
@@ -17,7 +17,11 @@ from qcompiler.targets.target import Variant
 
 
 class Chooser:
-    """What all variants of a bundle, which share their buffers, can do; see `plan.Storage`."""
+    """What all variants of a bundle, which share their buffers, can do; see `plan.Storage`.
+
+    What is faster on one variant may be slower on another. The variants come the most demanding first, which is what
+    the machines of today run; each next one weighs half as much.
+    """
 
     def __init__(self, variants: Sequence[Variant]) -> None:
         self._variants = variants
@@ -38,10 +42,11 @@ class Chooser:
         return all(variant.writes(kind, form.buffer) for variant in self._variants)
 
     def _cost(self, node: ir.Node, x: Buffer) -> float:
-        """Estimated time on all variants; infinite where one has no kernel."""
+        """The weighted logarithm of the times on all variants; infinite where one has no kernel."""
         problem = _layer(node, x)
         found = [chosen(variant, problem) for variant in self._variants]
-        return sum(inf if choice is None else choice.nanoseconds for choice in found)
+        times = [inf if choice is None else choice.nanoseconds for choice in found]
+        return float(sum(log(time) / 2**place for place, time in enumerate(times)))
 
 
 def _layer(node: ir.Node, x: Buffer) -> Conv2d:

@@ -12,6 +12,8 @@ import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
+from qcompiler.analysis.layers import recorded
+from qcompiler.analysis.macs import macs_of
 from qcompiler.errors import InternalError, UnsupportedModel
 from qcompiler.ir.critical import index_limit
 from qcompiler.ir.program import Argument, Call, Copy, Program, StepInfo, StoredValue, TensorInfo, VariantCode
@@ -190,12 +192,12 @@ def _step_info(work: Work, offsets: dict[Slot, int]) -> StepInfo:
     nodes = tuple(dict.fromkeys(name for node in work.nodes for name in _original_names(node)))
     note = "; ".join(_notes(work.nodes))
     values = tuple(_stored_value(item, offsets) for item in written(work))
-    problem = work.problem if isinstance(work, KernelWork) else None
-    if not isinstance(problem, Conv2d):
-        faults = work.call.faults if isinstance(work, GenericWork) else ()
-        return StepInfo(nodes, work.op, 0, 0, 0, _traffic(work), note, values, faults)
-    a_bits, w_bits = (problem.x.planes, problem.weights.bits) if problem.x.packed else (32, 32)
-    return StepInfo(nodes, work.op, w_bits, a_bits, problem.macs, _traffic(work), note, values)
+    faults = work.call.faults if isinstance(work, GenericWork) else ()
+    layer = next((layer for node in work.nodes if (layer := recorded(node)) is not None), None)
+    w_bits, a_bits = (0, 0) if layer is None else (layer.weights or 32, layer.activations or 32)
+    macs = sum(map(macs_of, work.nodes))
+    integers = isinstance(work, KernelWork) and isinstance(work.problem, Conv2d) and work.problem.x.packed
+    return StepInfo(nodes, work.op, w_bits, a_bits, macs, _traffic(work), note, values, faults, integers)
 
 
 def _original_names(node: ir.Node) -> list[str]:

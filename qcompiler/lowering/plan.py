@@ -14,8 +14,8 @@ import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
-from qcompiler.analysis.layers import WIDEST
 from qcompiler.analysis.ranges import IntegerRanges
+from qcompiler.analysis.weights import WIDEST
 from qcompiler.errors import InternalError, UnsupportedModel
 from qcompiler.ir import ops
 from qcompiler.ir.codes import Codes

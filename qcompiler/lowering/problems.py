@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import onnx_ir as ir
 
-from qcompiler.analysis.layers import weight_codes
+from qcompiler.analysis.weights import weight_codes
 from qcompiler.ir import ops
 from qcompiler.ir.codes import BINARY
 from qcompiler.ir.storage import Buffer, Halo

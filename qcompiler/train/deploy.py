@@ -16,17 +16,16 @@ import torch
 from torch import nn
 
 import qcompiler
+from qcompiler.analysis.weights import WIDEST
 from qcompiler.bundle.load import Bundle
 from qcompiler.bundle.timing import measure
 from qcompiler.errors import UnsupportedModel
 from qcompiler.ir import oracle
 from qcompiler.nn.export import export_onnx
 from qcompiler.nn.freeze import freeze
-from qcompiler.report import BINARY_OPS
 from qcompiler.train.data import Data, Split, to_input
 from qcompiler.train.evaluate import EVALUATION_BATCH, bundle_classes
 from qcompiler.train.work import LayerWork, traced_work
-from qcompiler.widths import WIDEST
 
 ONNX_FILE = "model.onnx"
 BUNDLE = "model.qc"
@@ -169,7 +168,7 @@ def missing_widths(layers: Sequence[LayerWork], rows: Sequence[Mapping[str, Any]
     layers: of the network, in order of execution; the first reads pixels, which are exact in float32. rows: of the
     compiler's report.
     """
-    binary = {name for row in rows if row["op"] in BINARY_OPS for name in _modules(row["nodes"])}
+    binary = {name for row in rows if row["integers"] for name in _modules(row["nodes"])}
     real = [layer for layer in layers[1:] if _is_quantized(layer) and layer.name not in binary]
     widths = [(layer.w_bits, layer.a_bits) for layer in real]
     return [

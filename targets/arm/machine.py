@@ -41,6 +41,11 @@ class Isa:
         return 128 / 3 * self.pipes * self.ghz
 
     @property
+    def planes_rate(self) -> float:
+        """The same for codes of several bits, whose counts of 32 bits take five instructions."""
+        return 128 / 5 * self.pipes * self.ghz
+
+    @property
     def float_rate(self) -> float:
         """Float32 multiply-adds per nanosecond: four an instruction."""
         return 4 * self.pipes * self.ghz

@@ -15,7 +15,6 @@ from qcompiler.targets.vector.float_conv import FloatConv2d
 from qcompiler.targets.vector.integers import MOST_PRODUCTS
 from qcompiler.targets.vector.map import ElementMap2d
 from qcompiler.targets.vector.planar_map import PlanarMap2d, is_planar
-from qcompiler.targets.vector.planes import plane_pairs
 from qcompiler.targets.vector.planes_conv import PlanesConv2d
 from qcompiler.targets.vector.pool import CodePool2d, FloatPool2d
 from qcompiler.targets.vector.tilings import float_tilings, word_tilings
@@ -61,8 +60,8 @@ def plane_convolutions(machine: VectorMachine, problem: Problem) -> Iterator[Ker
     blocks = convolution_blocks(problem)
     if not isinstance(problem, Conv2d) or blocks is None or not problem.x.packed or problem.binary:
         return
-    for r in word_tilings(problem, blocks, max(1, machine.counts // plane_pairs(problem))):
-        ns = compute_ns(machine, problem, blocks, machine.binary_rate, r)
+    for r in word_tilings(problem, blocks, machine.counts):
+        ns = compute_ns(machine, problem, blocks, machine.planes_rate, r)
         yield PlanesConv2d(problem, blocks, r.tiling, ns, machine.counts)
 
 

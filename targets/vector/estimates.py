@@ -31,6 +31,11 @@ class VectorMachine(Protocol):
         ...
 
     @property
+    def planes_rate(self) -> float:
+        """One-bit multiply-adds per nanosecond of codes of several bits."""
+        ...
+
+    @property
     def float_rate(self) -> float:
         """Float32 multiply-adds per nanosecond."""
         ...

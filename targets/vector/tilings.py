@@ -12,6 +12,7 @@ from qcompiler.targets.problem import Conv2d
 from qcompiler.targets.vector.blocks import Blocks
 from qcompiler.targets.vector.direct import Geometry, Tiling
 from qcompiler.targets.vector.emit import LANES
+from qcompiler.targets.vector.planes import plane_pairs
 
 _L1_WEIGHTS = 24 * 1024
 _KEPT = 16
@@ -27,8 +28,15 @@ class Ranked:
 
 
 def word_tilings(problem: Conv2d, blocks: Blocks, limit: int) -> list[Ranked]:
-    """Tiles of the word form: at most `limit` accumulators of sixteen lanes."""
-    return ranked(problem, blocks, [(p, b, _vector_slowdown(p, b, 4)) for p, b in streams(problem, blocks, limit)])
+    """Tiles of the word form: at most `limit` accumulators of sixteen lanes.
+
+    Codes of several bits have an accumulator per pair of planes, and load a weight for every plane of a pixel. Where
+    few accumulators are allowed, an addition hides behind the expansion of the population count.
+    """
+    pairs, planes = plane_pairs(problem), problem.x.planes
+    need = min(4, limit) / pairs
+    tiles = streams(problem, blocks, max(1, limit // pairs))
+    return ranked(problem, blocks, [(p, b, _vector_slowdown(p, b, need, 2 / planes)) for p, b in tiles])
 
 
 def float_tilings(problem: Conv2d, blocks: Blocks, vector_bytes: int, registers: int) -> list[Ranked]:
@@ -55,9 +63,9 @@ def streams(problem: Conv2d, blocks: Blocks, limit: int) -> list[tuple[int, int]
     return [(p, b) for p, b in tiles_within(problem, blocks, limit) if interleave == 1 or interleave % b == 0]
 
 
-def _vector_slowdown(pixels: int, blocks: int, need: float) -> float:
-    """Latency not hidden by `need` accumulators, weights loaded for fewer than two pixels, and loads per product."""
-    return max(1.0, need / (pixels * blocks), 2 / pixels) * (1 + 0.05 / pixels + 0.03 / blocks)
+def _vector_slowdown(pixels: int, blocks: int, need: float, reuse: float = 2) -> float:
+    """Latency that `need` accumulators hide, weights loaded for fewer than `reuse` pixels, and loads per product."""
+    return max(1.0, need / (pixels * blocks), reuse / pixels) * (1 + 0.05 / pixels + 0.03 / blocks)
 
 
 def ranked(problem: Conv2d, blocks: Blocks, tiles: list[tuple[int, int, float]], width: int = 0) -> list[Ranked]:

@@ -49,6 +49,11 @@ class Isa:
         return _LIMITS.word[self.level] * _LIMITS.ghz
 
     @property
+    def planes_rate(self) -> float:
+        """The same for codes of several bits."""
+        return self.binary_rate
+
+    @property
     def lookup_rate(self) -> float:
         """One-bit multiply-adds per nanosecond in byte-lane lookup form."""
         return _LIMITS.lookup[self.level] * _LIMITS.ghz

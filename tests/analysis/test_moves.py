@@ -8,7 +8,7 @@ from qcompiler.analysis.ranges import IntegerRanges
 from qcompiler.ir import oracle
 from qcompiler.ir.codes import Codes
 from qcompiler.ir.view import constant_of
-from qcompiler.passes.explain_real_layers import ExplainRealLayers
+from qcompiler.passes.fuse_integer_layers import FuseIntegerLayers
 from tests.passes.comparison import graph, the
 
 INTS = {
@@ -74,6 +74,6 @@ def test_a_layer_behind_an_upsampled_sign_is_explained_by_the_sign():
         u = Resize <mode = "nearest"> (b, , scales)
         y = Conv (u, w) }"""
     model = graph(text, scales=np.asarray([1, 1, 2, 2], np.float32), w=np.full((2, 4, 1, 1), 0.3, np.float32))
-    ExplainRealLayers()(model)
+    FuseIntegerLayers()(model)
     assert constant_of(the(model, "Conv").inputs[1]) is not None
-    assert "activations are ternary" in the(model, "Conv").metadata_props["qcompiler.reason"]
+    assert "activations are ternary" in the(model, "Conv").metadata_props["qcompiler.note"]

@@ -3,11 +3,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from qcompiler.analysis.weights import signs_and_scales, two_values
 from qcompiler.ir import oracle
 from qcompiler.ir.view import constant_of
 from qcompiler.passes import DEFAULT
-from qcompiler.passes.extract_offsets import ExtractOffsets, two_values
-from qcompiler.passes.extract_scales import signs_and_scales
+from qcompiler.passes.extract_offsets import ExtractOffsets
 from qcompiler.passes.runner import run_passes
 from tests.passes.comparison import apply, graph, normal, ops_of, signs
 

@@ -3,8 +3,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from qcompiler.analysis.weights import signs_and_scales
 from qcompiler.ir.view import constant_of
-from qcompiler.passes.extract_scales import ExtractScales, signs_and_scales
+from qcompiler.passes.extract_scales import ExtractScales
 from tests.passes.comparison import apply, graph, normal, ops_of, signs, the
 
 GENERATOR = np.random.default_rng(0)
@@ -130,6 +131,32 @@ def test_any_matrix_product_within_a_few_ulp(inner, outer, scale, seed):
     model = graph(text, w=weights, s=np.asarray([scale], np.float32))
     assert apply(ExtractScales(), model, seed, exact=False).rewrites == 1
     assert (np.abs(weights_of(model, "MatMul")) == 1).all()
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    st.integers(2, 8),
+    st.lists(st.floats(2**-10, 0.96875, width=32), min_size=4, max_size=4),
+    st.booleans(),
+    st.integers(0, 2**16),
+)
+def test_integers_of_any_width_times_a_scale_per_channel(bits, scales, odd, seed):
+    drawn = np.random.default_rng(seed).integers(-(2 ** (bits - 1)), 2 ** (bits - 1), SIGNS.shape)
+    integers = (2 * drawn + 1 if odd else drawn).astype(np.float32)
+    integers[:, 0, 0, :2] = (1, 2 if not odd else 3)
+    factors = np.asarray(scales, np.float32).reshape(4, 1, 1, 1)
+    model = conv("b = qcompiler.Binarize (x)\n y = Conv (b, w)", integers * factors)
+    assert apply(ExtractScales(), model, exact=False).rewrites == 1
+    found = weights_of(model)
+    np.testing.assert_array_equal(found, np.rint(found))
+    assert np.abs(found).max() < 2**8
+    ratio = integers / np.where(found == 0, 1, found)
+    assert all(np.unique(channel[channel != 0]).size == 1 for channel in ratio)
+
+
+def test_real_weights_are_no_integers():
+    model = conv("b = qcompiler.Binarize (x)\n y = Conv (b, w)", normal(GENERATOR, 4, 2, 3, 3))
+    assert apply(ExtractScales(), model).rewrites == 0
 
 
 def test_signs_and_scales_reject_what_is_not_constant_per_channel():

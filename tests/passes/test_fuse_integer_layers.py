@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from qcompiler.analysis.layers import weight_codes
+from qcompiler.analysis.weights import weight_codes
 from qcompiler.ir.codes import BINARY, Codes
 from qcompiler.ir.view import ints, number
 from qcompiler.passes.fuse_integer_layers import FuseIntegerLayers
@@ -158,7 +158,9 @@ def test_wide_codes_and_large_sums_are_refused_with_a_reason():
     text = "g (float[1, 9] x) => (y) { d = Mul (x, two)\n c = Clip (d, low, high)\n a = Round (c)\n y = MatMul (a, w) }"
     limits = {"low": np.float32(-200), "high": np.float32(200), "two": np.float32(2)}
     result = apply(FuseIntegerLayers(), graph(text, w=signs(GENERATOR, 9, 2), **limits))
-    assert [refusal.reason for refusal in result.refusals] == ["its activations have 9 bits, more than 8"]
+    assert [refusal.reason for refusal in result.refusals] == [
+        "activations are 9-bit integers (-200 to 200), of more than 8 bits"
+    ]
     text = "g (float[1, 4096] x) => (y) { c = Clip (x, low, high)\n a = Round (c)\n y = MatMul (a, w) }"
     limits = {"low": np.float32(0), "high": np.float32(255)}
     result = apply(FuseIntegerLayers(), graph(text, w=np.full((4096, 2), 100, np.float32), **limits))

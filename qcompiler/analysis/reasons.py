@@ -1,0 +1,131 @@
+"""Why a layer does not compute on integers, and what the user can do."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx_ir as ir
+
+from qcompiler.analysis.moves import moves_elements
+from qcompiler.analysis.ranges import IntegerRanges
+from qcompiler.analysis.weights import WIDEST, two_values, weight_bits, weight_codes
+from qcompiler.ir.codes import Codes
+from qcompiler.ir.provenance import REASON, label
+from qcompiler.ir.traits import LAYER, Trait, has, weight_axis
+from qcompiler.ir.view import constant_of, ints, is_op, static_shape
+
+Array = npt.NDArray[Any]
+
+_QUANTIZE = "put a sign before it, or a quantizer"
+_QUANTIZE_WEIGHTS = "quantize them to integers times a scale per output channel, or to sign(W)"
+_OTHERS = {
+    "ConvTranspose": "transposed convolutions have no kernel on integers; use an upsampling and a convolution",
+    "RNN": "recurrent layers have no kernel on integers",
+    "GRU": "recurrent layers have no kernel on integers",
+    "LSTM": "recurrent layers have no kernel on integers",
+}
+
+
+def why_real(node: ir.Node, ranges: IntegerRanges) -> str:
+    """Why a layer cannot compute on integers; "" if it can."""
+    if not has(node, LAYER):
+        return _OTHERS.get(node.op_type, f"{node.op_type} has no kernel on integers")
+    if len(node.inputs) > 2 and node.inputs[2] is not None and constant_of(node.inputs[2]) is None:
+        return "the bias is computed at run time; make it a constant"
+    if constant_of(node.inputs[0]) is not None:
+        return "the left operand is a constant; put the weights on the right"
+    parts = [part for part in (_about_activations(node, ranges), _about_weights(node)) if part]
+    return "; ".join(parts) or _about_shape(node) or _about_sums(node, ranges)
+
+
+def remark(node: ir.Node) -> str:
+    """What would make the inputs of a layer narrower; "" if nothing is known."""
+    value = node.inputs[0]
+    while moves_elements(value.producer()) or is_op(value.producer(), "Pad"):
+        value = value.producer().inputs[0]
+    origin = value.producer()
+    if not is_op(origin, "Sign"):
+        return ""
+    ternary = "activations are ternary: sign(0) = 0; use x >= 0 instead of sign"
+    return str(origin.metadata_props.get(REASON, ternary))
+
+
+def _about_activations(node: ir.Node, ranges: IntegerRanges) -> str:
+    codes = ranges.codes(node.inputs[0])
+    if codes is not None:
+        return "" if codes.bits <= WIDEST else f"activations are {_width(codes)}, of more than {WIDEST} bits"
+    value, pad = node.inputs[0], None
+    while moves_elements(value.producer()) or is_op(value.producer(), "Pad"):
+        pad = value.producer() if is_op(value.producer(), "Pad") else pad
+        value = value.producer().inputs[0]
+    origin = value.producer()
+    codes = ranges.codes(value)
+    if pad is not None and codes is not None:
+        return f"the codes pass {label(pad)}, which adds other numbers; pad them with zeros in the layer"
+    kind, advice = _kind(value, ranges)
+    where = f"it reads the graph input '{value.name}'"
+    if origin is not None:
+        where = f"the input of the node comes from {label(origin)}"
+    return f"activations are {kind}: {where}; {advice}"
+
+
+def _kind(origin: ir.Value, ranges: IntegerRanges) -> tuple[str, str]:
+    """What the activations are, and what would make them integers."""
+    node = origin.producer()
+    if is_op(node, "DequantizeLinear"):
+        quantized = node.inputs[0].dtype
+        return "real" if quantized is None else f"{quantized.bitwidth}-bit integers with a scale", _QUANTIZE
+    return _scaled_kind(origin, ranges) or ("real", _QUANTIZE)
+
+
+def _scaled_kind(value: ir.Value, ranges: IntegerRanges) -> tuple[str, str] | None:
+    """The same for codes behind products and sums with constants; None for anything else."""
+    factors: list[Array] = []
+    offsets: list[Array] = []
+    while (codes := ranges.codes(value)) is None:
+        node = value.producer()
+        operands = [] if node is None else [(i, constant_of(i)) for i in node.inputs]
+        constants = [constant for _, constant in operands if constant is not None]
+        if not is_op(node, "Mul", "Div", "Add", "Sub") or len(constants) != 1:
+            return None
+        (factors if is_op(node, "Mul", "Div") else offsets).append(constants[0])
+        value = next(operand for operand, constant in operands if constant is None)
+    scale = "a scale per channel" if any(np.unique(factor).size > 1 for factor in factors) else "a scale"
+    parts = [*([scale] if factors else []), *(["an offset"] if offsets else [])]
+    kind = f"{_width(codes)} with {' and '.join(parts)}"
+    return kind, "use activations of one scale s and no offset, and put scales and offsets behind the layer"
+
+
+def _width(codes: Codes) -> str:
+    return f"{codes.bits}-bit integers ({codes.low} to {codes.high})"
+
+
+def _about_weights(node: ir.Node) -> str:
+    weights = constant_of(node.inputs[1])
+    if weights is None:
+        return "the weights are computed at run time"
+    if weights.dtype != np.float32:
+        return f"the weights are {weights.dtype}"
+    if weight_codes(weights) is not None or weights.ndim < 2:
+        return ""
+    if two_values(weights, weight_axis(node)) is not None:
+        return "the weights of a channel take two values that are no -c and +c; subtract their mean, or use sign(W)"
+    # scales are taken out of the weights as soon as the activations are integers
+    return "" if weight_bits(node, weights) is not None else f"the weights are real; {_QUANTIZE_WEIGHTS}"
+
+
+def _about_shape(node: ir.Node) -> str:
+    weights, rank = constant_of(node.inputs[1]), 4 if has(node, Trait.CONVOLVES) else 2
+    if weights is None or weights.ndim != rank or static_shape(node.outputs[0]) is None:
+        return "only 2-D convolutions and products with a matrix [K, O] have a kernel on integers"
+    if weight_codes(weights) is None:
+        return "the scale of its weights could not be taken out"
+    if has(node, Trait.CONVOLVES) and ("pads" not in node.attributes or min(ints(node, "pads", ())) < 0):
+        return "its padding is negative or not spelled out"
+    return ""
+
+
+def _about_sums(node: ir.Node, ranges: IntegerRanges) -> str:
+    return "" if ranges.lattice(node) is not None else "its sums may be no integers below 2**24"
