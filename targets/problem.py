@@ -68,9 +68,10 @@ class Conv2d:
 
     x: codes (exact integer accumulator) or "float32" (any summation order, FMA allowed).
     Weights are given to `pack` as float32 OIHW [out_channels, x.c // groups, kh, kw]; for codes they are among
-    `weights`. pads = (top, left, bottom, right). pad_value: 0 for float; for codes any integer. Padding is served from
-    the halo of x, which covers at least `pads` (x.halo may be larger). Where the halo holds another code than
-    `pad_value`, as it must if that is none of the codes, the kernel corrects the accumulator per border class.
+    `weights`. pads = (top, left, bottom, right). pad_value: 0 for float; for codes any integer.
+    padding "halo": it is served from the halo of x, which covers at least `pads` (x.halo may be larger). Where the halo
+    holds another code than `pad_value`, as it must if that is none of the codes, the kernel corrects the accumulator
+    per border class. padding "kernel": x has no halo, and the kernel makes up what lies outside of the image.
     Output is [x.n, out_h, out_w, out_channels].
     """
 
@@ -84,6 +85,7 @@ class Conv2d:
     pad_value: float = 0.0
     epilogue: tuple[Step, ...] = ()
     weights: Codes = BINARY
+    padding: Literal["halo", "kernel"] = "halo"
 
     @property
     def binary(self) -> bool:
@@ -148,3 +150,15 @@ class Map2d:
 
 
 Problem = Conv2d | Pool2d | Map2d
+
+
+def tensors_of(problem: Problem) -> tuple[Buffer, ...]:
+    """Buffers of the run-time operands of the epilogue, in its order."""
+    return tuple(step.operand.buffer for step in problem.epilogue if isinstance(step.operand, Tensor))
+
+
+def outputs_of(problem: Problem) -> tuple[Buffer, ...]:
+    """Buffers of the outputs, in the order in which kernels take them."""
+    stores = tuple(step.into for step in problem.epilogue if step.into is not None)
+    into = problem.into if isinstance(problem, Pool2d) else None
+    return stores if into is None else (*stores, into)

@@ -1,7 +1,7 @@
 """The interface of a machine: what a target folder must offer, and nothing else.
 
-A target offers instruction-set variants; a variant turns a problem into kernels. Lowering takes the kernel with the
-lowest estimated cost.
+A target offers instruction-set variants. A variant says in which storage its kernels read and write, and offers kernels
+for a problem, of which one is chosen (`choose.py`). Its platform schedules standard operators and compiles functions.
 """
 
 from __future__ import annotations
@@ -13,7 +13,12 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from qcompiler.targets.problem import Problem
+from qcompiler.ir.codes import Codes
+from qcompiler.ir.program import Launch
+from qcompiler.ir.storage import Buffer
+from qcompiler.targets.architecture import Architecture
+from qcompiler.targets.problem import Conv2d, Problem
+from qcompiler.targets.standard_op import Scheduled, StandardOp
 
 Array = npt.NDArray[Any]
 
@@ -35,13 +40,13 @@ class Constants:
 
 
 class Kernel(Protocol):
-    """One way to compute one problem on one variant: a frozen dataclass (problem, tiling) with three faces.
+    """One way to compute one problem on one variant: a frozen dataclass (problem, tiling).
 
-    The built function has the signature
+    The built function takes pointers: x, packed constants in the order of `pack`, run-time tensors in the order of the
+    `Tensor` operands of the epilogue, outputs in the order of its stores. What else it takes is for its launch to say.
+    Launched by `Items` it is
         int32 f(x, *packed constants, *run-time tensors, *outputs, int32 begin, int32 end)
-    where every pointer is a T.handle, packed constants come in the order of `pack`, run-time tensors in the order of
-    the `Tensor` operands of the epilogue, outputs in the order of its stores. It computes the work items
-    [begin, end) of range(items); disjoint ranges may run at the same time on several threads. It returns 0.
+    and computes the work items [begin, end); disjoint ranges may run at the same time on several threads. It returns 0.
     It allocates nothing outside the stack and calls nothing.
     """
 
@@ -51,8 +56,18 @@ class Kernel(Protocol):
         ...
 
     @property
-    def items(self) -> int:
-        """Number of independent work items (rows x channel blocks, say)."""
+    def launch(self) -> Launch:
+        """Ranges of independent work items (rows x channel blocks, say), or a grid of blocks of threads."""
+        ...
+
+    @property
+    def reads(self) -> tuple[Buffer, ...]:
+        """The storage of x and of the run-time tensors, as the code reads it."""
+        ...
+
+    @property
+    def writes(self) -> tuple[Buffer, ...]:
+        """The storage of the outputs, as the code writes it."""
         ...
 
     @property
@@ -65,7 +80,29 @@ class Kernel(Protocol):
         ...
 
     def build(self, name: str) -> Any:
-        """The tvm.tirx.PrimFunc, with C calling convention and global symbol `name`."""
+        """What the platform compiles; for processors a PrimFunc with C calling convention and global symbol `name`."""
+        ...
+
+
+class Platform(Protocol):
+    """How code runs on machines of a kind, whatever their instruction set; one for all variants of a bundle."""
+
+    @property
+    def own_memory(self) -> bool:
+        """Whether kernels reach only memory of a device, to and from which the host copies."""
+        ...
+
+    @property
+    def code_format(self) -> str:
+        """What `compile` makes; see `ir.program.VariantCode`."""
+        ...
+
+    def schedule(self, op: StandardOp) -> Scheduled:
+        """A standard operator as code; any exception refuses the operator."""
+        ...
+
+    def compile(self, functions: Mapping[str, Any], tvm_target: Mapping[str, Any]) -> bytes:
+        """One object or module of all functions, by symbol."""
         ...
 
 
@@ -90,12 +127,37 @@ class Variant(Protocol):
         ...
 
     @property
+    def architecture(self) -> Architecture:
+        """Of the processor that runs the network, or that drives the device which does."""
+        ...
+
+    @property
     def tvm_target(self) -> Mapping[str, Any]:
         """The dict form of tvm.target.Target."""
         ...
 
+    @property
+    def platform(self) -> Platform:
+        """How its code runs."""
+        ...
+
+    def operands(self, layer: Conv2d, codes: Codes | None) -> Sequence[Buffer]:
+        """Every storage in which kernels of a layer read x, halo included; among equally fast ones the first is taken.
+
+        layer: x float32 without halo, as it lies if nobody asks for more: as in ONNX where the caller of the network
+        owns it, else channels-last; one float32 store. codes: what x holds, where x and weights are known to be codes.
+        """
+        ...
+
+    def writes(self, kind: str, buffer: Buffer) -> bool:
+        """Whether kernels of a kind ("conv", "pool" or "map") write this storage themselves; else a `Map2d` makes it.
+
+        Everything else must be written: channels-last without halo, floats and codes.
+        """
+        ...
+
     def kernels(self, problem: Problem) -> Sequence[Kernel]:
-        """Every kernel (all tilings) that computes the problem, best untuned default first; empty if none can."""
+        """Every kernel (all tilings) that computes the problem, cheapest estimate first; empty if none can."""
         ...
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from qcompiler.bundle.manifest import DTYPES, MAX_NAME, MAX_TENSORS, tensor_bytes
 from qcompiler.errors import QCompilerError
-from qcompiler.ir.program import Argument, Call, Program
+from qcompiler.ir.program import ELF, Argument, Call, Items, Program
 
 ALIGNMENT = 64
 MAX_ITEMS = 2**31 - 1
@@ -55,6 +55,9 @@ def _variant_complaints(program: Program) -> Iterator[str]:
     if not names or len(set(names)) != len(names):
         yield f"variants {names}: expected at least one, and all different"
     for variant in program.variants:
+        if variant.code_format != ELF:
+            yield f"variant {variant.name} is {variant.code_format} code for a device, which no library launches yet"
+            continue
         if not is_identifier(variant.name):
             yield f"variant '{variant.name}' is not a C identifier"
         if len(variant.calls) != len(program.steps):
@@ -69,7 +72,9 @@ def _variant_complaints(program: Program) -> Iterator[str]:
 def _call_complaints(program: Program, call: Call) -> Iterator[str]:
     if len(call.symbol) > MAX_SYMBOL or not _IDENTIFIER.fullmatch(call.symbol):
         yield f"symbol '{call.symbol}' is not a C identifier"
-    if not 0 <= call.items <= MAX_ITEMS:
+    if not isinstance(call.launch, Items):
+        yield f"step {call.kernel} is no range of items but {call.launch}"
+    elif not 0 <= call.items <= MAX_ITEMS:
         yield f"{call.symbol} has {call.items} items"
     for argument in call.arguments:
         if not _in_bounds(program, argument):

@@ -14,8 +14,8 @@ import numpy.typing as npt
 import tvm
 from tvm import rpc
 
-from qcompiler.bundle import elf
 from qcompiler.errors import QCompilerError, UsageError
+from qcompiler.targets.architecture import family
 
 Array = npt.NDArray[Any]
 CONNECT_SECONDS = 15.0
@@ -40,7 +40,7 @@ class Device:
             triple = str(self._session.get_function(_TRIPLE)())
         except (AttributeError, RuntimeError):
             return None
-        return elf.family(triple.partition("-")[0])
+        return family(triple.partition("-")[0])
 
     def load(self, library: Path) -> None:
         """Send a shared library with functions in TVM's calling convention, to be called from now on."""

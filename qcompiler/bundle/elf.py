@@ -2,44 +2,32 @@
 
 from __future__ import annotations
 
-import platform
 import struct
 
-MACHINES = {62: "x86_64", 183: "aarch64", 40: "arm"}
+from qcompiler.targets import architecture
+
 SHARED = 3
 LOAD = 1
-
-
-def host() -> str:
-    """The architecture that this process runs code of; a 32-bit process on a 64-bit ARM kernel is "arm"."""
-    name = family(platform.machine())
-    return "arm" if name == "aarch64" and struct.calcsize("P") == 4 else name
-
-
-def family(name: str) -> str:
-    """The architecture by one of the names that systems and compilers have for it; an unknown name as it is."""
-    if name.startswith(("armv", "thumbv")):
-        return "arm"
-    return {"arm64": "aarch64", "amd64": "x86_64"}.get(name, name)
 
 
 def machine(content: bytes) -> str | None:
     """The architecture of an object, executable or library; None where it is no ELF file of a known one."""
     if content[:4] != b"\x7fELF" or len(content) < 20:
         return None
-    return MACHINES.get(int.from_bytes(content[18:20], "little"))
+    found = architecture.of_elf(int.from_bytes(content[18:20], "little"))
+    return None if found is None else found.name
 
 
-def is_whole_library(content: bytes, architecture: str) -> bool:
-    """Whether `content` is a shared library for `architecture` whose segments lie within it.
+def is_whole_library(content: bytes, name: str) -> bool:
+    """Whether `content` is a shared library for the architecture `name` whose segments lie within it.
 
     The dynamic loader maps segments without looking at the file's size: a truncated library ends in SIGBUS.
     """
     try:
-        if machine(content) != architecture or struct.unpack_from("<H", content, 16)[0] != SHARED:
+        if machine(content) != name or struct.unpack_from("<H", content, 16)[0] != SHARED:
             return False
         segments = list(_segments(content))
-    except struct.error:
+    except (struct.error, OverflowError):  # the offset of a damaged file may be too large for an index
         return False
     return bool(segments) and all(offset + size <= len(content) for offset, size in segments)
 

@@ -10,6 +10,7 @@ from qcompiler.bundle.contract import ALIGNMENT
 from qcompiler.bundle.manifest import DTYPES, MAX_NAME, tensor_bytes
 from qcompiler.errors import QCompilerError
 from qcompiler.ir.program import FAULT_TEXTS, Argument, Call, Program, TensorInfo, VariantCode
+from qcompiler.targets import architecture as architectures
 
 C_TYPES = {
     **{name: f"{name}_t" for name in DTYPES if "int" in name},
@@ -18,7 +19,6 @@ C_TYPES = {
     "float32": "float",
     "float64": "double",
 }
-CPU_SOURCES = {"x86_64": "cpu_x86", "aarch64": "cpu_arm", "arm": "cpu_arm"}
 
 
 def workspace_size(program: Program) -> int:
@@ -63,9 +63,7 @@ def kernel_symbol(program: Program, variant: VariantCode, symbol: str) -> str:
 
 def sources(program: Program, architecture: str) -> dict[str, str]:
     """All files to compile, by name; constants.S includes the constants from constants.bin."""
-    if architecture not in CPU_SOURCES:
-        raise QCompilerError(f"no CPU detection for {architecture}", remedy=f"known: {', '.join(CPU_SOURCES)}")
-    cpu = CPU_SOURCES[architecture]
+    cpu = architectures.named(architecture).cpu_source
     return {
         f"{program.name}.h": public_header(program),
         "network.h": _network_header(program),
@@ -81,7 +79,9 @@ def sources(program: Program, architecture: str) -> dict[str, str]:
 
 def known_features(architecture: str) -> frozenset[str]:
     """The CPU features that the dispatcher can test."""
-    return frozenset(re.findall(r"^ {4}F\((\w+),", _template(f"{CPU_SOURCES[architecture]}.h"), re.MULTILINE))
+    return frozenset(
+        re.findall(r"^ {4}F\((\w+),", _template(f"{architectures.named(architecture).cpu_source}.h"), re.MULTILINE)
+    )
 
 
 def _aligned(size: int) -> int:

@@ -25,6 +25,7 @@ from qcompiler.bundle.tensors import checked_inputs
 from qcompiler.bundle.timing import Benchmark, Profile, measure, profile_of
 from qcompiler.errors import InvalidBundle, UnsupportedCpu, UsageError
 from qcompiler.ir.program import TensorInfo
+from qcompiler.targets.architecture import host
 
 Array = npt.NDArray[Any]
 MAX_IDLE_WORKSPACES = 8
@@ -228,12 +229,12 @@ def _checked_file(folder: Path, name: str, info: manifests.FileInfo) -> bytes:
 
 
 def _is_native(manifest: Manifest) -> bool:
-    return manifest.architecture == elf.host()
+    return manifest.architecture == host()
 
 
 def _foreign(manifest: Manifest) -> UnsupportedCpu:
     return UnsupportedCpu(
-        f"the bundle is for {manifest.architecture}, this machine is {elf.host()}",
+        f"the bundle is for {manifest.architecture}, this machine is {host()}",
         remedy="compile the model for this machine with --target",
     )
 

@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 from qcompiler.errors import InvalidBundle, UsageError
 from qcompiler.ir.codes import BINARY, Codes
 from qcompiler.ir.program import Argument, StoredValue, TensorInfo
+from qcompiler.targets.architecture import NAMES
 
 REMEDY = "compile the model again"
 FORMAT = "qcompiler-bundle"
@@ -46,7 +47,6 @@ DTYPES: dict[str, int] = {
     "float64": 8,
 }
 LAYOUTS = ("bit-nhwc", "float-nhwc", "float-nchw", "dense")
-ARCHITECTURES = ("x86_64", "aarch64", "arm")
 
 _FILE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,254}")
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}")
@@ -215,7 +215,7 @@ def _manifest(root: _Entry) -> Manifest:
     manifest = Manifest(
         name=root.field("name").matching(_NAME, "a C identifier"),
         target=root.field("target").text(MAX_NAME),
-        architecture=root.field("architecture").one_of(ARCHITECTURES),
+        architecture=root.field("architecture").one_of(NAMES),
         threads=root.field("threads").integer(1, MAX_THREADS),
         workspace_bytes=workspace,
         versions=root.field("versions").mapping(lambda entry: entry.text(MAX_NAME), _FILE, 64),

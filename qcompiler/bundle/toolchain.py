@@ -11,11 +11,9 @@ from pathlib import Path
 
 from qcompiler.bundle import elf
 from qcompiler.errors import QCompilerError
+from qcompiler.targets.architecture import Architecture, host, named
 
 EMULATOR_PACKAGE = "qemu-user"
-CROSS_PREFIXES = {"aarch64": "aarch64-linux-gnu-", "arm": "arm-linux-gnueabihf-", "x86_64": "x86_64-linux-gnu-"}
-# without apt's recommends a cross compiler comes without headers and start files
-C_LIBRARIES = {"aarch64": "libc6-dev-arm64-cross", "arm": "libc6-dev-armhf-cross", "x86_64": "libc6-dev-amd64-cross"}
 C_FLAGS = (
     "-std=c11",
     "-O2",
@@ -27,18 +25,14 @@ C_FLAGS = (
     "-pthread",
     "-Wall",
 )
-# without these, atomic operations and 32-bit divisions are calls to helpers of GCC's own library
-MACHINE_FLAGS = {"aarch64": ("-mno-outline-atomics",), "arm": ("-mcpu=cortex-a7",)}
 LINK_FLAGS = (
     "-nostartfiles",
     "-static-libgcc",
     "-Wl,--gc-sections,--build-id=none,--as-needed,-O1",
     "-Wl,-z,defs,-z,noexecstack,-z,now,-z,noseparate-code",
 )
-# 64-bit ARM kernels have pages of 4, 16 (Raspberry Pi 5) or 64 KiB, and a library must be laid out for the largest;
-# with relro it would be padded to a whole one
-PAGE_FLAGS = {"aarch64": "-Wl,-z,max-page-size=65536,-z,norelro"}
-SMALL_PAGES = "-Wl,-z,max-page-size=4096,-z,relro"
+# relro pads a library to a whole page
+_SMALL_PAGE = 4096
 # C has no exceptions; on 32-bit ARM the tables alone would link all of libgcc's unwinder
 _NO_UNWINDING = tuple(f"--remove-section={name}*" for name in (".ARM.exidx", ".ARM.extab", ".eh_frame"))
 ALLOWED_NEEDED = re.compile(r"(libc|libm|libpthread|ld-linux[a-z0-9_-]*)\.(so|musl)[a-z0-9_.-]*")
@@ -49,25 +43,30 @@ _RUNTIME = re.compile(r"_*TVM")
 
 @dataclass(frozen=True)
 class Toolchain:
-    """Commands for one architecture; `prefix` is empty for the machine's own."""
+    """Commands for one architecture; cross: they run on a machine of another."""
 
-    architecture: str
-    prefix: str
+    architecture: Architecture
+    cross: bool
+
+    @property
+    def prefix(self) -> str:
+        """What the names of the tools begin with; empty for the machine's own."""
+        return self.architecture.cross_prefix if self.cross else ""
 
     @property
     def compiler(self) -> str:
         """The C compiler."""
-        return f"{self.prefix}gcc" if self.prefix else "cc"
+        return f"{self.prefix}gcc" if self.cross else "cc"
 
     @property
     def cxx_compiler(self) -> str:
         """The C++ compiler, for programs of the user; bundles are made without."""
-        return f"{self.prefix}g++" if self.prefix else "c++"
+        return f"{self.prefix}g++" if self.cross else "c++"
 
     def run(self, tool: str, *arguments: str, folder: Path) -> str:
         """Run a tool of the chain in `folder` and give what it printed. Raises QCompilerError with its message."""
         name = self.compiler if tool == "cc" else f"{self.prefix}{tool}"
-        command = [_found(name), *arguments]
+        command = [self.found(name), *arguments]
         done = subprocess.run(command, cwd=folder, capture_output=True, text=True, errors="replace", check=False)
         if done.returncode != 0:
             message = done.stderr.strip() or f"exit status {done.returncode}"
@@ -78,13 +77,14 @@ class Toolchain:
 
     def compile(self, source: str, target: str, folder: Path, *flags: str) -> None:
         """Compile one C or assembly file to an object."""
-        own = MACHINE_FLAGS.get(self.architecture, ())
-        self.run("cc", *C_FLAGS, *own, *flags, "-c", source, "-o", target, folder=folder)
+        self.run("cc", *C_FLAGS, *self.architecture.compile_flags, *flags, "-c", source, "-o", target, folder=folder)
 
     def link_shared(self, objects: Sequence[str], target: str, folder: Path) -> None:
         """Link a stripped shared library that needs nothing but libc and libm."""
         soname = f"-Wl,-soname,{target}"
-        flags = (*LINK_FLAGS, PAGE_FLAGS.get(self.architecture, SMALL_PAGES), soname)
+        page = self.architecture.page_bytes
+        pages = f"-Wl,-z,max-page-size={page},-z,{'relro' if page <= _SMALL_PAGE else 'norelro'}"
+        flags = (*LINK_FLAGS, pages, soname)
         self.run("cc", "-shared", *flags, "-s", "-o", target, *objects, "-lm", "-pthread", folder=folder)
 
     def archive(self, objects: Sequence[str], target: str, folder: Path) -> None:
@@ -115,10 +115,22 @@ class Toolchain:
         """Names of the shared libraries that a shared library asks for."""
         return _NEEDED.findall(self.run("readelf", "-d", "-W", path, folder=folder))
 
+    def found(self, tool: str) -> str:
+        """The path of a tool. Raises QCompilerError with the package that holds it where it is not installed."""
+        path = shutil.which(tool)
+        if path is None:
+            package = self.architecture.cross_package if self.cross else "gcc"
+            raise QCompilerError(
+                f"the C compiler tool '{tool}' is not installed",
+                remedy=f"install the package {package} (Debian, Ubuntu: sudo apt install {package}; "
+                "Fedora: sudo dnf install gcc)",
+            )
+        return path
+
 
 def emulator_for(architecture: str) -> str | None:
     """The path of an installed emulator of user programs; None where there is none."""
-    name = f"qemu-{architecture}"
+    name = named(architecture).emulator
     return shutil.which(name) or shutil.which(f"{name}-static")
 
 
@@ -132,9 +144,9 @@ def machine_of(object_code: bytes) -> str:
 
 def toolchain_for(architecture: str) -> Toolchain:
     """The chain that makes code for `architecture` on this machine. Raises QCompilerError where a part is missing."""
-    chain = Toolchain(architecture, "" if elf.host() == architecture else CROSS_PREFIXES[architecture])
+    chain = Toolchain(named(architecture), host() != architecture)
     for tool in (chain.compiler, *(f"{chain.prefix}{name}" for name in ("ar", "nm", "objcopy", "readelf"))):
-        _found(tool)
+        chain.found(tool)
     if package := missing_c_library(chain):
         raise QCompilerError(
             f"{chain.compiler} is installed, but not its C library: it finds no crt1.o",
@@ -145,12 +157,12 @@ def toolchain_for(architecture: str) -> Toolchain:
 
 def missing_c_library(chain: Toolchain) -> str:
     """The Debian package of the C library that an installed compiler has not; empty if it has."""
-    command = [_found(chain.compiler), "-print-file-name=crt1.o"]
+    command = [chain.found(chain.compiler), "-print-file-name=crt1.o"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     # a file that is not found is printed as it was asked for
     if done.stdout.strip() != "crt1.o":
         return ""
-    return C_LIBRARIES[chain.architecture] if chain.prefix else "libc6-dev"
+    return chain.architecture.c_library if chain.cross else "libc6-dev"
 
 
 def reject_runtime_calls(chain: Toolchain, path: str, variant: str, folder: Path) -> None:
@@ -173,16 +185,3 @@ def reject_dependencies(chain: Toolchain, path: str, folder: Path) -> None:
     optional = [match[2] for match in map(_SYMBOL.match, weak.splitlines()) if match and match[1] in "wv"]
     if optional:
         raise QCompilerError(f"internal error: {path} has weak undefined symbols {', '.join(optional)}")
-
-
-def _found(tool: str) -> str:
-    path = shutil.which(tool)
-    if path is None:
-        suffix = next((prefix[:-1] for prefix in CROSS_PREFIXES.values() if tool.startswith(prefix)), "")
-        package = f"gcc-{suffix}" if suffix else "gcc"
-        raise QCompilerError(
-            f"the C compiler tool '{tool}' is not installed",
-            remedy=f"install the package {package} (Debian, Ubuntu: sudo apt install {package}; "
-            "Fedora: sudo dnf install gcc)",
-        )
-    return path

@@ -1,7 +1,8 @@
 """The compiled network as data: what lowering hands to the bundle writer.
 
-A program is a list of steps. A step is one kernel call per variant; all threads of a run execute step i on disjoint
-ranges of its work items, then meet at a barrier.
+A program is a list of steps. A step is one kernel call per variant. On processors all threads of a run execute step i
+on disjoint ranges of its work items, then meet at a barrier. On a device steps are launched in order; workspace and
+constants lie in its own memory, and steps copy inputs there and outputs back.
 """
 
 from __future__ import annotations
@@ -54,23 +55,65 @@ class Argument:
 
 
 @dataclass(frozen=True)
+class Items:
+    """A launch on the threads of a processor: int32 symbol(*arguments, begin, end) for disjoint ranges of `count`."""
+
+    count: int
+
+
+@dataclass(frozen=True)
+class Grid:
+    """A launch on a device: symbol(*arguments) by a grid of blocks of threads, each extent along x, y and z.
+
+    shared_bytes: memory that the threads of a block share.
+    """
+
+    blocks: tuple[int, int, int]
+    threads: tuple[int, int, int]
+    shared_bytes: int = 0
+
+
+@dataclass(frozen=True)
+class Copy:
+    """No code: the `nbytes` of the first argument go to the second, one in memory of the host, one of the device."""
+
+    nbytes: int
+
+
+Launch = Items | Grid | Copy
+
+
+@dataclass(frozen=True)
 class Call:
-    """One kernel call: int32 symbol(*arguments, begin, end) for a range of range(items)."""
+    """One step of a variant: a kernel and how it is launched; a copy has no symbol."""
 
     symbol: str
     kernel: str
     arguments: tuple[Argument, ...]
-    items: int
+    launch: Launch
+
+    @property
+    def items(self) -> int:
+        """Work items of a call on the threads of a processor."""
+        assert isinstance(self.launch, Items), self.launch
+        return self.launch.count
+
+
+ELF = "elf"
 
 
 @dataclass(frozen=True)
 class VariantCode:
-    """The code of one instruction-set variant: a relocatable object and one call per step."""
+    """The code of one instruction-set variant, and one call per step.
+
+    object_code: a relocatable object for the host where `code_format` is ELF, else a module that a device loads.
+    """
 
     name: str
     features: tuple[str, ...]
     object_code: bytes
     calls: tuple[Call, ...]
+    code_format: str = ELF
 
 
 @dataclass(frozen=True)

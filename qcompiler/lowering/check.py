@@ -15,12 +15,24 @@ import numpy as np
 import onnx_ir as ir
 
 from qcompiler.errors import InternalError
+from qcompiler.ir.storage import Halo
 from qcompiler.ir.view import dtype_of, shape_of
 from qcompiler.lowering.forms import natural
 from qcompiler.lowering.groups import is_alias
 from qcompiler.lowering.plan import source_of
-from qcompiler.lowering.work import External, GenericWork, KernelWork, Location, Slot, Stored, Work, place_of, written
-from qcompiler.targets.problem import Channel, Conv2d, Map2d, Pool2d, Problem, Tensor
+from qcompiler.lowering.work import (
+    CopyWork,
+    External,
+    GenericWork,
+    KernelWork,
+    Location,
+    Slot,
+    Stored,
+    Work,
+    place_of,
+    written,
+)
+from qcompiler.targets.problem import Channel, Conv2d, Map2d, Pool2d, Problem, outputs_of, tensors_of
 from qcompiler.targets.target import Constants
 
 
@@ -79,8 +91,10 @@ class _Memory:
             self._check_place(item)
         if isinstance(work, KernelWork):
             _check_kernel(work)
-        else:
+        elif isinstance(work, GenericWork):
             _check_call(work)
+        else:
+            _check_copy(work)
         self.held.update({item.location: item for item in written(work)})
         self.scratch.update(item for item in work.writes if isinstance(item, Slot))
 
@@ -141,10 +155,7 @@ def _check_form(item: Stored) -> None:
 def _check_kernel(work: KernelWork) -> None:
     """The problem speaks of the buffers that the kernel is given, and of their sizes."""
     problem = work.problem
-    asked = [problem.x, *(s.operand.buffer for s in problem.epilogue if isinstance(s.operand, Tensor))]
-    stores = [step.into for step in problem.epilogue if step.into is not None]
-    if isinstance(problem, Pool2d) and problem.into is not None:
-        stores.append(problem.into)
+    asked, stores = [problem.x, *tensors_of(problem)], list(outputs_of(problem))
     for what, buffers, items in (("reads", asked, work.reads), ("writes", stores, work.writes)):
         given = [item.form.buffer for item in items]
         if buffers != given:
@@ -188,6 +199,12 @@ def _check_border(problem: Problem) -> None:
         raise InternalError(f"it pools {problem.x.element} into {problem.into.element}")
     if not isinstance(problem, Conv2d):
         return
+    if problem.x.packed and problem.x.groups != problem.groups:
+        raise InternalError(f"its {problem.groups} groups are read from {problem.x.groups}")
+    if problem.padding == "kernel":
+        if problem.x.halo != Halo():
+            raise InternalError(f"its kernel makes up the padding of an input with a halo {problem.x.halo}")
+        return
     halo, pads = problem.x.halo, problem.pads
     if any(held < pad for held, pad in zip((halo.top, halo.left, halo.bottom, halo.right), pads, strict=True)):
         raise InternalError(f"its padding {pads} is wider than the halo {halo} of its input")
@@ -196,8 +213,6 @@ def _check_border(problem: Problem) -> None:
         fill = float(codes.low)
     if any(pads) and problem.x.halo_value != fill:
         raise InternalError(f"its padding of {problem.pad_value} is read from a halo of {problem.x.halo_value}")
-    if codes is not None and problem.x.groups != problem.groups:
-        raise InternalError(f"its {problem.groups} groups are read from {problem.x.groups}")
 
 
 def _check_call(work: GenericWork) -> None:
@@ -206,3 +221,12 @@ def _check_call(work: GenericWork) -> None:
         place = item.form.nbytes if isinstance(item, Stored) else item.nbytes
         if nbytes != place:
             raise InternalError(f"its code writes {nbytes} bytes into a place of {place}")
+
+
+def _check_copy(work: CopyWork) -> None:
+    """A copy keeps the bytes, and goes between memory of the caller and that of the device."""
+    (source,), (target,) = work.reads, work.writes
+    if source.form != target.form or source.value is not target.value:
+        raise InternalError(f"it copies '{source.value.name}' to '{target.value.name}' in another form")
+    if isinstance(source.location, External) == isinstance(target.location, External):
+        raise InternalError(f"it copies '{source.value.name}' within one memory")

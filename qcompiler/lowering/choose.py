@@ -1,4 +1,4 @@
-"""Whether a layer on codes reads them in bit planes or as floats: whichever the kernels' estimates say is faster."""
+"""How the kernels of all variants of a bundle read and write: of the storages on offer, the fastest by estimate."""
 
 from __future__ import annotations
 
@@ -7,15 +7,17 @@ from math import inf, log
 
 import onnx_ir as ir
 
+from qcompiler.ir.codes import Codes
 from qcompiler.ir.storage import Buffer
-from qcompiler.lowering.forms import Form
+from qcompiler.lowering.forms import Form, of_buffer
 from qcompiler.lowering.problems import layer_problem
-from qcompiler.targets.problem import Step
+from qcompiler.targets.choose import chosen
+from qcompiler.targets.problem import Conv2d, Step
 from qcompiler.targets.target import Variant
 
 
 class Chooser:
-    """Compares the forms of an operand on all variants of a bundle, which share their buffers.
+    """What all variants of a bundle, which share their buffers, can do; see `plan.Storage`.
 
     What is faster on one variant may be slower on another. The variants come the most demanding first, which is what
     the machines of today run; each next one weighs half as much.
@@ -24,18 +26,31 @@ class Chooser:
     def __init__(self, variants: Sequence[Variant]) -> None:
         self._variants = variants
 
-    def packs(self, node: ir.Node, planes: Form, floats: Form) -> bool:
-        """Whether `node` reads its operand in bit planes."""
-        one, other = self._costs(node, planes), self._costs(node, floats)
-        if inf in one or inf in other:
-            return inf not in one
-        score = sum(log(a / b) / 2**place for place, (a, b) in enumerate(zip(one, other, strict=True)))
-        return bool(score <= 0)
+    def operand(self, node: ir.Node, floats: Form, codes: Codes | None) -> Form:
+        """The form in which a layer reads its main operand: the fastest that every variant reads."""
+        assert floats.buffer is not None
+        layer = _layer(node, floats.buffer)
+        first, *others = (variant.operands(layer, codes) for variant in self._variants)
+        options = [buffer for buffer in first if all(buffer in other for other in others)]
+        if len(options) > 1:
+            options.sort(key=lambda buffer: self._cost(node, buffer))
+        return of_buffer(options[0], matrix=floats.matrix)
 
-    def _costs(self, node: ir.Node, form: Form) -> list[float]:
-        """Estimated time on every variant; infinite where it has no kernel."""
+    def writes(self, kind: str, form: Form) -> bool:
+        """Whether kernels of a group's kind write a form themselves, on all variants."""
         assert form.buffer is not None
-        problem = layer_problem(node, form.buffer, ())
-        out = Buffer(form.buffer.n, *problem.out_hw, problem.out_channels, "float32")
-        problem = layer_problem(node, form.buffer, (Step("store", into=out),))
-        return [min((kernel.cost for kernel in variant.kernels(problem)), default=inf) for variant in self._variants]
+        return all(variant.writes(kind, form.buffer) for variant in self._variants)
+
+    def _cost(self, node: ir.Node, x: Buffer) -> float:
+        """The weighted logarithm of the times on all variants; infinite where one has no kernel."""
+        problem = _layer(node, x)
+        found = [chosen(variant, problem) for variant in self._variants]
+        times = [inf if choice is None else choice.nanoseconds for choice in found]
+        return float(sum(log(time) / 2**place for place, time in enumerate(times)))
+
+
+def _layer(node: ir.Node, x: Buffer) -> Conv2d:
+    """The problem of a layer that stores floats."""
+    problem = layer_problem(node, x, ())
+    out = Buffer(x.n, *problem.out_hw, problem.out_channels, "float32")
+    return layer_problem(node, x, (Step("store", into=out),))

@@ -16,30 +16,34 @@ import onnx
 import tvm
 from tvm import relax
 
-from qcompiler.lowering.call import GenericCall
+from qcompiler.lowering.call import GenericCall, StandardCall, scheduled
+from qcompiler.lowering.exact import exact
 from qcompiler.lowering.importer import attempted, imported, unsupported
-from qcompiler.lowering.pointers import pointer_call
 from qcompiler.lowering.quiet import quiet
+from qcompiler.lowering.safety import hazard
 from qcompiler.lowering.standard.copy import copy_call
+from qcompiler.targets.standard_op import TensorFunction, tensor_bytes
+from qcompiler.targets.target import Platform
 
 
-def lower_region(model: onnx.ModelProto) -> tuple[GenericCall, ...]:
+def lower_region(model: onnx.ModelProto, platform: Platform) -> tuple[GenericCall, ...]:
     """Compile a region of standard ops; the last calls' outputs carry the model's output names.
 
-    model: its value_info holds the type of every value that a node makes. Raises UnsupportedModel where TVM has no
-    importer for an op, gets its type wrong, or makes code that is not safe with any data.
+    model: its value_info holds the type of every value that a node makes. platform: what schedules them. Raises
+    UnsupportedModel where TVM has no importer for an op, gets its type wrong, or makes code that is not safe with any
+    data.
     """
     with quiet():
-        return attempted(model, lambda: _lowered(model))
+        return attempted(model, lambda: _lowered(model, platform))
 
 
-def _lowered(model: onnx.ModelProto) -> tuple[GenericCall, ...]:
+def _lowered(model: onnx.ModelProto, platform: Platform) -> tuple[GenericCall, ...]:
     calls = _calls(_PIPELINE(imported(model)), model)
     _check_bytes(calls, model)
-    return tuple(calls)
+    return tuple(scheduled(call, platform) for call in calls)
 
 
-def _check_bytes(calls: Sequence[GenericCall], model: onnx.ModelProto) -> None:
+def _check_bytes(calls: Sequence[StandardCall], model: onnx.ModelProto) -> None:
     """Every output must be written by a call, in the size that ONNX infers."""
     written = {name: nbytes for call in calls for name, nbytes in zip(call.outputs, call.output_bytes, strict=True)}
     for value in model.graph.output:
@@ -64,11 +68,11 @@ _PIPELINE = tvm.ir.transform.Sequential(
 )
 
 
-def _calls(module: Any, model: onnx.ModelProto) -> list[GenericCall]:
+def _calls(module: Any, model: onnx.ModelProto) -> list[StandardCall]:
     output_names = [value.name for value in model.graph.output]
     main = module["main"]
     names = {param: param.name for param in main.params}
-    calls: list[GenericCall] = []
+    calls: list[StandardCall] = []
     bindings = [binding for block in main.body.blocks for binding in block.bindings]
     fields = _returned(main.body.body, bindings)
     results = _result_names(fields, bindings, output_names)
@@ -78,7 +82,7 @@ def _calls(module: Any, model: onnx.ModelProto) -> list[GenericCall]:
             outputs = results.get(var) or _intermediate_names(var, f"{output_names[0]}/call{len(calls)}")
             function = module[value.args[0]]
             inputs = tuple(_operand(argument, names) for argument in value.args[1].fields)
-            calls.append(pointer_call(function, inputs, outputs, value.args[0].name_hint))
+            calls.append(_call(function, inputs, outputs, value.args[0].name_hint))
             names[var] = outputs[0]
             names.update({(var, index): name for index, name in enumerate(outputs)})
         elif isinstance(value, relax.TupleGetItem):
@@ -93,9 +97,18 @@ def _calls(module: Any, model: onnx.ModelProto) -> list[GenericCall]:
     return [*calls, *_copies(fields, output_names, calls, names)]
 
 
+def _call(function: Any, inputs: tuple[str | npt.NDArray[Any], ...], outputs: Sequence[str], name: str) -> StandardCall:
+    """A call of a function over tensors. Raises ValueError where it is not safe with any data."""
+    problem = hazard(function)
+    if problem:
+        raise ValueError(problem)
+    sizes = tuple(tensor_bytes(tensor) for tensor in function.params[len(inputs) :])
+    return StandardCall(TensorFunction(exact(function), len(inputs)), inputs, tuple(outputs), sizes, (), name)
+
+
 def _copies(
-    fields: Sequence[Any], output_names: Sequence[str], calls: Sequence[GenericCall], names: dict[Any, str]
-) -> list[GenericCall]:
+    fields: Sequence[Any], output_names: Sequence[str], calls: Sequence[StandardCall], names: dict[Any, str]
+) -> list[StandardCall]:
     """Calls for outputs that are constants, inputs, or the same as other outputs."""
     written = {name for call in calls for name in call.outputs}
     pairs = [(field, name) for field, name in zip(fields, output_names, strict=True) if name not in written]

@@ -1,4 +1,4 @@
-"""The last step down: one object file per variant, one blob of constants, one program."""
+"""The last step down: the code of every variant, one blob of constants, one program."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ import onnx_ir as ir
 
 from qcompiler.analysis.layers import recorded
 from qcompiler.analysis.macs import macs_of
-from qcompiler.errors import UnsupportedModel
+from qcompiler.errors import InternalError, UnsupportedModel
 from qcompiler.ir.critical import index_limit
-from qcompiler.ir.program import Argument, Call, Program, StepInfo, StoredValue, TensorInfo, VariantCode
+from qcompiler.ir.program import Argument, Call, Copy, Program, StepInfo, StoredValue, TensorInfo, VariantCode
 from qcompiler.ir.provenance import sources
 from qcompiler.ir.view import dtype_of, shape_of
 from qcompiler.lowering import memory
@@ -27,8 +27,9 @@ from qcompiler.lowering.groups import partition
 from qcompiler.lowering.quiet import quiet
 from qcompiler.lowering.work import External, GenericWork, KernelWork, Location, Slot, Stored, Work, place_of, written
 from qcompiler.lowering.works import build
+from qcompiler.targets.choose import chosen
 from qcompiler.targets.problem import Conv2d
-from qcompiler.targets.target import Kernel, Variant
+from qcompiler.targets.target import Kernel, Platform, Variant
 
 
 def lower(model: ir.Model, target: str, variants: Sequence[Variant], name: str) -> Program:
@@ -37,7 +38,7 @@ def lower(model: ir.Model, target: str, variants: Sequence[Variant], name: str) 
     Raises UnsupportedModel where an operator has no kernel.
     """
     graph = model.graph
-    works = build(graph, partition(graph), Chooser(variants).packs)
+    works = build(graph, partition(graph), Chooser(variants), _platform(variants))
     check_works(graph, works)
     offsets, workspace = memory.plan(memory.lifetimes([_slots(work) for work in works]))
     check_offsets(works, offsets, workspace)
@@ -54,10 +55,22 @@ def lower(model: ir.Model, target: str, variants: Sequence[Variant], name: str) 
         constants=blob.content(),
         steps=tuple(_step_info(work, offsets) for work in works),
         variants=tuple(
-            VariantCode(builder.variant.name, tuple(f.name for f in builder.variant.features), code, calls)
-            for (builder, calls), code in zip(codes, objects, strict=True)
+            _variant_code(builder.variant, code, calls) for (builder, calls), code in zip(codes, objects, strict=True)
         ),
     )
+
+
+def _platform(variants: Sequence[Variant]) -> Platform:
+    """The one platform of all variants, which share steps, workspace and constants."""
+    first, *others = (variant.platform for variant in variants)
+    if any(other is not first for other in others):
+        raise InternalError("the variants of a bundle run on different platforms")
+    return first
+
+
+def _variant_code(variant: Variant, code: bytes, calls: tuple[Call, ...]) -> VariantCode:
+    features = tuple(feature.name for feature in variant.features)
+    return VariantCode(variant.name, features, code, calls, variant.platform.code_format)
 
 
 class ConstantBlob:
@@ -96,33 +109,49 @@ class _VariantBuilder:
         self.symbols: dict[Any, tuple[str, Kernel]] = {}
 
     def calls(self, works: Sequence[Work]) -> tuple[_VariantBuilder, tuple[Call, ...]]:
-        return self, tuple(self._kernel(w) if isinstance(w, KernelWork) else self._generic(w) for w in works)
+        return self, tuple(self._call(work) for work in works)
 
     def object_code(self) -> bytes:
         if not self.functions:
             return b""
-        return object_code(self.functions, self.works, self.variant.tvm_target)
+        return object_code(self.functions, self.works, self.variant)
 
     def _symbol(self) -> str:
         return f"k{len(self.functions)}_{self.variant.name}"
 
+    def _call(self, work: Work) -> Call:
+        if isinstance(work, KernelWork):
+            return self._kernel(work)
+        if isinstance(work, GenericWork):
+            return self._generic(work)
+        (source,), (target,) = work.reads, work.writes
+        arguments = tuple(_argument(item.location, self.offsets) for item in (source, target))
+        return Call("", work.op, arguments, Copy(target.form.nbytes))
+
+    def _chosen(self, work: KernelWork) -> Kernel:
+        """The kernel that is taken, which must read and write what lies there."""
+        choice = chosen(self.variant, work.problem)
+        node = (work.nodes[0] if work.nodes else work.writes[0].value).name or ""
+        if choice is None:
+            raise UnsupportedModel(f"no {self.variant.name} kernel for {work.op} {work.problem}", node=node)
+        kernel = choice.kernel
+        for what, stated, items in (("reads", kernel.reads, work.reads), ("writes", kernel.writes, work.writes)):
+            given = tuple(item.form.buffer for item in items)
+            if stated != given:
+                raise InternalError(f"kernel {kernel.name} {what} {stated}, it is given {given}", node=node)
+        return kernel
+
     def _kernel(self, work: KernelWork) -> Call:
         if work.problem not in self.symbols:
-            kernels = self.variant.kernels(work.problem)
-            if not kernels:
-                raise UnsupportedModel(
-                    f"no {self.variant.name} kernel for {work.op} {work.problem}",
-                    node=work.nodes[0].name or "" if work.nodes else "",
-                )
-            symbol = self._symbol()
-            self.functions[symbol] = kernels[0].build(symbol)
+            kernel, symbol = self._chosen(work), self._symbol()
+            self.functions[symbol] = kernel.build(symbol)
             self.works[symbol] = work
-            self.symbols[work.problem] = (symbol, kernels[0])
+            self.symbols[work.problem] = (symbol, kernel)
         symbol, kernel = self.symbols[work.problem]
         constants = [Argument("constant", self.blob.add(array)) for array in kernel.pack(work.constants)]
         first, *tensors = (_argument(read.location, self.offsets) for read in work.reads)
         writes = [_argument(write.location, self.offsets) for write in work.writes]
-        return Call(symbol, kernel.name, (first, *constants, *tensors, *writes), kernel.items)
+        return Call(symbol, kernel.name, (first, *constants, *tensors, *writes), kernel.launch)
 
     def _generic(self, work: GenericWork) -> Call:
         symbol = self._symbol()
@@ -136,7 +165,7 @@ class _VariantBuilder:
         ]
         arguments += [_argument(place_of(item), self.offsets) for item in (*work.writes, *work.temporaries)]
         arguments += [Argument("fault", 0)] if work.call.faults else []
-        return Call(symbol, work.call.kernel, tuple(arguments), work.call.items)
+        return Call(symbol, work.call.kernel, tuple(arguments), work.call.launch)
 
 
 def _argument(place: Location, offsets: dict[Slot, int]) -> Argument:

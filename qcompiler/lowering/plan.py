@@ -6,8 +6,9 @@ delivery, problems and checks (values.py, works.py, check.py) go by.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -19,14 +20,28 @@ from qcompiler.errors import InternalError, UnsupportedModel
 from qcompiler.ir import ops
 from qcompiler.ir.codes import Codes
 from qcompiler.ir.layout import is_marked
-from qcompiler.ir.storage import Halo
-from qcompiler.ir.view import constant_of, dtype_of, integer, number, shape_of, window_of
-from qcompiler.lowering.forms import Form, Read, as_view, merge, natural, natural_view, of_buffer, packed, plain
+from qcompiler.ir.view import constant_of, dtype_of, shape_of
+from qcompiler.lowering.forms import Form, Read, as_view, merge, natural, natural_view, packed, plain
 from qcompiler.lowering.forms import through_alias as through
 from qcompiler.lowering.groups import Group
 
 Demands = dict[ir.Value, list[Form]]
-Choice = Callable[[ir.Node, Form, Form], bool]
+
+
+class Storage(Protocol):
+    """How the kernels of all variants of a bundle, which share their buffers, read and write."""
+
+    def operand(self, node: ir.Node, floats: Form, codes: Codes | None) -> Form:
+        """The form in which a layer reads its main operand.
+
+        floats: the operand channels-last, or as the caller of the network owns it, without halo. codes: what it holds,
+        for a layer on codes.
+        """
+        ...
+
+    def writes(self, kind: str, form: Form) -> bool:
+        """Whether kernels of a group's kind write a form themselves."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -44,19 +59,16 @@ class Plan:
 
 
 def plan(
-    groups: Sequence[Group], inputs: Iterable[ir.Value], outputs: Iterable[ir.Value], packs: Choice
+    groups: Sequence[Group], inputs: Iterable[ir.Value], outputs: Iterable[ir.Value], storage: Storage
 ) -> tuple[list[Plan], Demands]:
-    """The plan of every group, in their order, and the merged forms that are asked for of every value.
-
-    packs: whether a layer on codes reads them in the first of two forms, bit planes, rather than the second, floats.
-    """
-    return _Planner(groups, set(inputs), packs).run(outputs)
+    """The plan of every group, in their order, and the merged forms that are asked for of every value."""
+    return _Planner(groups, set(inputs), storage).run(outputs)
 
 
 class _Planner:
-    def __init__(self, groups: Sequence[Group], inputs: set[ir.Value], packs: Choice) -> None:
+    def __init__(self, groups: Sequence[Group], inputs: set[ir.Value], storage: Storage) -> None:
         self.groups = groups
-        self.packs = packs
+        self.storage = storage
         self.ranges = IntegerRanges()
         self.inputs = inputs
         self.dense = {*inputs, *(value for group in groups if _writes_dense(group) for value in group.outputs)}
@@ -116,7 +128,8 @@ class _Planner:
     def _writable(self, group: Group, value: ir.Value, signs: bool) -> list[Form]:
         """The forms asked for that the kernel can write; signs: it knows the codes of the value alone."""
         seen = [as_view(form, value, group.is_matrix) for form in self._asked(value)]
-        return [form for form in seen if form and form.buffer and (form.is_packed or not signs)]
+        own = [form for form in seen if form and form.buffer and (form.is_packed or not signs)]
+        return [form for form in own if self.storage.writes(group.kind, form)]
 
     def _grouping(self, group: Group) -> int:
         """The grouping of channels in which the kernel packs, the first that is asked for."""
@@ -150,26 +163,9 @@ class _Planner:
             (written,) = stores.get(node.outputs[0]) or (packed(node.outputs[0], False, codes),)
             assert written.buffer is not None
             return Read(value, packed(value, matrix, codes, written.buffer.groups))
-        floats = plain(value, True) if matrix else self._image(node, value, None)
-        if node.domain != ops.DOMAIN:
-            return Read(value, floats)
-        codes = self._codes(value)
-        planes = packed(value, True, codes) if matrix else self._image(node, value, codes)
-        return Read(value, planes if self.packs(node, planes, floats) else floats)
-
-    def _image(self, node: ir.Node, value: ir.Value, codes: Codes | None) -> Form:
-        """The input image of a convolution, with a halo for its padding."""
-        window = window_of(node, weights_of(node).shape[2:])
-        fill = number(node, "pad_value", 0.0)
-        if codes is not None:
-            form = packed(value, False, codes, integer(node, "group", 1))
-            fill = fill if codes.index(fill) is not None else float(codes.low)
-        else:
-            form = natural(value) if value in self.inputs else plain(value, False)
-        assert form.buffer is not None
-        if not any(window.pads):
-            return form
-        return of_buffer(replace(form.buffer, halo=Halo(*window.pads), halo_value=fill), matrix=False)
+        floats = natural(value) if value in self.inputs and not matrix else plain(value, matrix)
+        known = self._codes(value) if node.domain == ops.DOMAIN else None
+        return Read(value, self.storage.operand(node, floats, known))
 
     def _operands(self, group: Group) -> list[Read]:
         """Run-time operands of an epilogue: channels-last, or as they are where the caller owns them."""

@@ -10,7 +10,7 @@ import onnx_ir as ir
 from qcompiler.analysis.weights import weight_codes
 from qcompiler.ir import ops
 from qcompiler.ir.codes import BINARY
-from qcompiler.ir.storage import Buffer
+from qcompiler.ir.storage import Buffer, Halo
 from qcompiler.ir.traits import Trait, has
 from qcompiler.ir.view import constant_of, integer, number, shape_of, window_of
 from qcompiler.lowering.epilogue import Epilogue
@@ -36,7 +36,10 @@ def problem_of(group: Group, x: Buffer, epilogue: Epilogue) -> tuple[Problem, Co
 
 
 def layer_problem(node: ir.Node, x: Buffer, steps: tuple[Step, ...]) -> Conv2d:
-    """The problem of a convolution or matrix product with constant weights that reads `x`."""
+    """The problem of a convolution or matrix product with constant weights that reads `x`.
+
+    Where x has no halo, whoever asked for it so pads by himself.
+    """
     weight = weights_of(node)
     codes = weight_codes(weight) if x.packed else None
     if has(node, Trait.MULTIPLIES):
@@ -53,6 +56,7 @@ def layer_problem(node: ir.Node, x: Buffer, steps: tuple[Step, ...]) -> Conv2d:
         number(node, "pad_value", 0.0),
         steps,
         codes or BINARY,
+        "kernel" if any(window.pads) and x.halo == Halo() else "halo",
     )
 
 

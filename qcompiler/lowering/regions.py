@@ -21,17 +21,18 @@ from qcompiler.ir.ops import IR_VERSION, OPSET
 from qcompiler.ir.traits import Trait, has
 from qcompiler.ir.view import constant_of, dtype_of, integer, shape_of
 from qcompiler.lowering import standard
-from qcompiler.lowering.call import GenericCall
+from qcompiler.lowering.call import GenericCall, scheduled
 from qcompiler.lowering.generic import lower_region
 from qcompiler.lowering.groups import escaping
+from qcompiler.targets.target import Platform
 
 Array = npt.NDArray[Any]
 
 
-def region_calls(nodes: Sequence[ir.Node]) -> tuple[GenericCall, ...]:
+def region_calls(nodes: Sequence[ir.Node], platform: Platform) -> tuple[GenericCall, ...]:
     """Calls that compute the nodes, in order; inputs and outputs carry the graph's value names.
 
-    Nodes without a kernel of ours go through Relax, neighbours together.
+    Nodes without a kernel of ours go through Relax, neighbours together. platform: what schedules all of them.
     """
     calls: list[GenericCall] = []
     left: list[ir.Node] = []
@@ -40,12 +41,12 @@ def region_calls(nodes: Sequence[ir.Node]) -> tuple[GenericCall, ...]:
         if own is None:
             left.append(node)
             continue
-        calls += [*_imported(left), own]
+        calls += [*_imported(left, platform), scheduled(own, platform)]
         left = []
-    return (*calls, *_imported(left))
+    return (*calls, *_imported(left, platform))
 
 
-def _imported(nodes: Sequence[ir.Node]) -> list[GenericCall]:
+def _imported(nodes: Sequence[ir.Node], platform: Platform) -> list[GenericCall]:
     """Compile the nodes through Relax."""
     if not nodes:
         return []
@@ -56,10 +57,10 @@ def _imported(nodes: Sequence[ir.Node]) -> list[GenericCall]:
     model = _model(nodes, names)
     back = {plain: value.name or "" for value, plain in names.items()}
     try:
-        return [replace(_renamed(call, back), nodes=tuple(nodes)) for call in lower_region(model)]
+        return [replace(_renamed(call, back), nodes=tuple(nodes)) for call in lower_region(model, platform)]
     except UnsupportedModel:
         for node in nodes if len(nodes) > 1 else ():
-            _imported([node])  # alone, the one without code is named
+            _imported([node], platform)  # alone, the one without code is named
         raise
 
 

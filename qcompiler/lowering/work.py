@@ -69,7 +69,17 @@ class GenericWork:
     op: str
 
 
-Work = KernelWork | GenericWork
+@dataclass(frozen=True)
+class CopyWork:
+    """A copy between memory of the caller and memory of a device, in the one form that both have: ONNX's own."""
+
+    reads: tuple[Stored]
+    writes: tuple[Stored]
+    nodes: tuple[ir.Node, ...] = ()
+    op: str = "transfer"
+
+
+Work = KernelWork | GenericWork | CopyWork
 
 
 def place_of(item: Stored | Slot) -> Location:

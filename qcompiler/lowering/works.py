@@ -9,26 +9,34 @@ import onnx_ir as ir
 from qcompiler.errors import InternalError, UnsupportedModel
 from qcompiler.ir.view import constant_of
 from qcompiler.lowering import standard
+from qcompiler.lowering.call import scheduled
 from qcompiler.lowering.epilogue import Epilogue
 from qcompiler.lowering.forms import Form, Read, natural
 from qcompiler.lowering.groups import Group
-from qcompiler.lowering.plan import Choice, Plan, plan, source_of
+from qcompiler.lowering.plan import Plan, Storage, plan, source_of
 from qcompiler.lowering.problems import problem_of
 from qcompiler.lowering.regions import region_calls
+from qcompiler.lowering.transfers import with_transfers
 from qcompiler.lowering.values import Values
 from qcompiler.lowering.work import External, GenericWork, KernelWork, Slot, Stored, Work
+from qcompiler.targets.target import Platform
 
 
-def build(graph: ir.Graph, groups: Sequence[Group], packs: Choice) -> list[Work]:
-    """Every kernel call of the network, in order. packs: see `plan`."""
-    return _Builder(graph, groups, packs).run()
+def build(graph: ir.Graph, groups: Sequence[Group], storage: Storage, platform: Platform) -> list[Work]:
+    """Every kernel call of the network, in order, and copies where the platform has memory of its own.
+
+    storage: how kernels read and write, see `plan`. platform: what schedules standard operators.
+    """
+    works = _Builder(graph, groups, storage, platform).run()
+    return with_transfers(works) if platform.own_memory else works
 
 
 class _Builder:
-    def __init__(self, graph: ir.Graph, groups: Sequence[Group], packs: Choice) -> None:
+    def __init__(self, graph: ir.Graph, groups: Sequence[Group], storage: Storage, platform: Platform) -> None:
         self.outputs = list(graph.outputs)
+        self.platform = platform
         self.works: list[Work] = []
-        self.plans, demands = plan(groups, graph.inputs, graph.outputs, packs)
+        self.plans, demands = plan(groups, graph.inputs, graph.outputs, storage)
         self.values = Values(demands, graph.inputs, self.outputs, self.works)
 
     def run(self) -> list[Work]:
@@ -59,14 +67,15 @@ class _Builder:
             source = self.values.deliver(Read(value, natural(value), exact=True))
             if source.location == wanted:
                 continue
-            copy, copied = standard.copied(value), Stored(value, source.form, wanted)
+            copy = scheduled(standard.copied(value), self.platform)
+            copied = Stored(value, source.form, wanted)
             self.works.append(GenericWork(copy, (source,), (copied,), (), (), copy.ops))
 
     def _generic(self, planned: Plan) -> None:
         group = planned.group
         by_name: dict[str, Stored | Slot] = {read.value.name or "": self.values.deliver(read) for read in planned.reads}
         outputs = {value.name or "": (value, form) for value, (form,) in planned.stores.items()}
-        for call in region_calls(group.nodes):
+        for call in region_calls(group.nodes, self.platform):
             for name, nbytes in zip(call.outputs, call.output_bytes, strict=True):
                 by_name[name] = self.values.make(*outputs[name]) if name in outputs else Slot(nbytes)
             reads = tuple(by_name[item] if isinstance(item, str) else item for item in call.inputs)

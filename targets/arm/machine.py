@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from qcompiler.errors import UsageError
-from qcompiler.targets.target import CpuFeature
+from qcompiler.targets.architecture import AARCH64, ARM, Architecture
 
 DOTPROD = "asimddp"
 
@@ -21,7 +21,7 @@ class Isa:
     """
 
     name: str
-    triple: str
+    architecture: Architecture
     mcpu: str
     mattr: tuple[str, ...]
     cpuinfo: tuple[str, ...]
@@ -29,10 +29,31 @@ class Isa:
     ghz: float = 1.5
     pipes: int = 2
 
+    # bytes per nanosecond out of the caches beyond the first; a vector; counts of sixteen lanes, four registers each
+    stream: ClassVar[float] = 6
+    vector_bytes: ClassVar[int] = 16
+    counts: ClassVar[int] = 4
+    fma: ClassVar[bool] = True
+
+    @property
+    def binary_rate(self) -> float:
+        """One-bit multiply-adds per nanosecond: 128 in three instructions."""
+        return 128 / 3 * self.pipes * self.ghz
+
+    @property
+    def planes_rate(self) -> float:
+        """The same for codes of several bits, whose counts of 32 bits take five instructions."""
+        return 128 / 5 * self.pipes * self.ghz
+
+    @property
+    def float_rate(self) -> float:
+        """Float32 multiply-adds per nanosecond: four an instruction."""
+        return 4 * self.pipes * self.ghz
+
     @property
     def wide(self) -> bool:
         """Whether this is 64-bit code."""
-        return self.triple.startswith("aarch64")
+        return self.architecture.wide
 
     @property
     def dotprod(self) -> bool:
@@ -52,11 +73,16 @@ class Isa:
     @property
     def tvm_target(self) -> Mapping[str, Any]:
         """The dict form of tvm.target.Target."""
-        target = {"kind": "llvm", "mtriple": self.triple, "mcpu": self.mcpu, "mattr": list(self.mattr), "opt-level": 2}
+        target = {
+            "kind": "llvm",
+            "mtriple": self.architecture.triple,
+            "mcpu": self.mcpu,
+            "mattr": list(self.mattr),
+            "opt-level": 2,
+        }
         return target if self.wide else {**target, "mfloat-abi": "hard"}
 
 
-_A64, _A32 = "aarch64-linux-gnu", "armv7a-linux-gnueabihf"
 _V8 = ("asimd",)
 _V82 = ("asimd", DOTPROD)
 _V7 = ("neon", "vfpv4")
@@ -64,13 +90,13 @@ _V7 = ("neon", "vfpv4")
 # most demanding first; a level runs on every core with its features. LLVM's generic order is the best for Cortex-A53
 # and A55; code in the order for A72 and A76 takes three times as long there
 ISAS: tuple[Isa, ...] = (
-    Isa("cortex_a76", _A64, "cortex-a76", ("+neon", "+dotprod"), _V82, ghz=2.4),
-    Isa("cortex_a55", _A64, "generic", ("+neon", "+dotprod"), _V82, ghz=1.8, pipes=1),
-    Isa("dotprod", _A64, "generic", ("+neon", "+dotprod"), _V82, ghz=2.0),
-    Isa("cortex_a72", _A64, "cortex-a72", ("+neon",), _V8, ghz=1.5),
-    Isa("cortex_a53", _A64, "generic", ("+neon",), _V8, ghz=1.2, pipes=1),
-    Isa("generic", _A64, "generic", ("+neon",), _V8, ghz=1.5),
-    Isa("armv7", _A32, "cortex-a7", ("+neon", "+vfp4", "+thumb2"), _V7, registers=16, ghz=1.2, pipes=1),
+    Isa("cortex_a76", AARCH64, "cortex-a76", ("+neon", "+dotprod"), _V82, ghz=2.4),
+    Isa("cortex_a55", AARCH64, "generic", ("+neon", "+dotprod"), _V82, ghz=1.8, pipes=1),
+    Isa("dotprod", AARCH64, "generic", ("+neon", "+dotprod"), _V82, ghz=2.0),
+    Isa("cortex_a72", AARCH64, "cortex-a72", ("+neon",), _V8, ghz=1.5),
+    Isa("cortex_a53", AARCH64, "generic", ("+neon",), _V8, ghz=1.2, pipes=1),
+    Isa("generic", AARCH64, "generic", ("+neon",), _V8, ghz=1.5),
+    Isa("armv7", ARM, "cortex-a7", ("+neon", "+vfp4", "+thumb2"), _V7, registers=16, ghz=1.2, pipes=1),
 )
 DEFAULT = ("dotprod", "generic")
 
@@ -99,7 +125,7 @@ def isas_for(mcpu: Sequence[str]) -> tuple[Isa, ...]:
     """
     wanted = {_entry(name) for name in mcpu or DEFAULT}
     found = tuple(isa for isa in ISAS if isa.name in wanted)
-    if len({isa.triple for isa in found}) > 1:
+    if len({isa.architecture for isa in found}) > 1:
         names = ", ".join(isa.name for isa in found)
         raise UsageError(f"--mcpu: 32-bit and 64-bit code cannot share a bundle ({names})", remedy="make two bundles")
     return found
@@ -112,8 +138,3 @@ def _entry(name: str) -> str:
         known = ", ".join(sorted({*_ALIASES, *(isa.name.replace("_", "-") for isa in ISAS)}))
         raise UsageError(f"--mcpu: unknown ARM CPU '{name}', expected one of {known}")
     return entry
-
-
-def features_of(isa: Isa) -> tuple[CpuFeature, ...]:
-    """The features the dispatcher must find."""
-    return tuple(CpuFeature(name) for name in isa.cpuinfo)

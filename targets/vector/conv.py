@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -12,6 +12,7 @@ from tvm.script.ir_builder import tirx as T
 from qcompiler.targets.problem import Conv2d, Step
 from qcompiler.targets.target import Array, Constants
 from qcompiler.targets.vector.blocks import Blocks
+from qcompiler.targets.vector.by_items import ByItems
 from qcompiler.targets.vector.direct import Geometry, Tiling, Work
 from qcompiler.targets.vector.emit import LANES, Expr, Parameter, View, i64, lanes, prim_func, splat
 from qcompiler.targets.vector.epilogue import (
@@ -25,7 +26,7 @@ from qcompiler.targets.vector.epilogue import (
 
 
 @dataclass(frozen=True)
-class DirectConv2d(ABC):
+class DirectConv2d(ByItems):
     """A convolution on one tiling; see `qcompiler.targets.target.Kernel`.
 
     A subclass names its family and element type, packs its weights and constants, and emits one register tile.

@@ -14,19 +14,10 @@ from tvm.script.ir_builder import IRBuilder
 from tvm.script.ir_builder import tirx as T
 
 from qcompiler.ir.storage import Buffer, Halo
+from qcompiler.targets.standard_op import Expr as Expr
+from qcompiler.targets.standard_op import Parameter as Parameter
 
-Expr = Any
 LANES = 16
-
-
-@dataclass(frozen=True)
-class Parameter:
-    """A pointer parameter: element type and extent, and the alignment in bytes that its caller guarantees."""
-
-    name: str
-    dtype: str
-    elements: int
-    align: int
 
 
 def prim_func(name: str, parameters: Sequence[Parameter], body: Callable[[list[Expr], Expr], None]) -> Any:

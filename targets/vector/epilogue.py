@@ -15,7 +15,7 @@ import numpy.typing as npt
 from tvm.script.ir_builder import tirx as T
 
 from qcompiler.ir.storage import Buffer
-from qcompiler.targets.problem import Channel, Problem, Scalar, Step, Tensor
+from qcompiler.targets.problem import Channel, Problem, Scalar, Step, Tensor, outputs_of, tensors_of
 from qcompiler.targets.target import Constants
 from qcompiler.targets.vector.blocks import Blocks
 from qcompiler.targets.vector.emit import (
@@ -39,13 +39,6 @@ from qcompiler.targets.vector.threshold import pack_thresholds, threshold_parame
 Pixel = tuple[Expr, Expr, Expr]
 
 
-def outputs_of(problem: Problem) -> tuple[Buffer, ...]:
-    """Output buffers of a problem in parameter order."""
-    stores = [step.into for step in problem.epilogue if step.into is not None]
-    into = getattr(problem, "into", None)
-    return tuple([*stores, into] if into is not None else stores)
-
-
 def is_threshold(steps: Sequence[Step]) -> bool:
     """Whether the epilogue compares integer accumulators."""
     return bool(steps) and steps[0].op == "threshold"
@@ -61,8 +54,7 @@ def channel_parameters(steps: Sequence[Step], blocks: Blocks) -> list[Parameter]
 
 def memory_parameters(problem: Problem) -> list[Parameter]:
     """Run-time tensors, then outputs; packed bits are written as uint16 halves of words."""
-    tensors = [step.operand.buffer for step in problem.epilogue if isinstance(step.operand, Tensor)]
-    names = [(f"tensor{i}", b) for i, b in enumerate(tensors)]
+    names = [(f"tensor{i}", b) for i, b in enumerate(tensors_of(problem))]
     names += [(f"out{i}", b) for i, b in enumerate(outputs_of(problem))]
     return [_memory_parameter(name, buffer) for name, buffer in names]
 

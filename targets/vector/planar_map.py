@@ -11,9 +11,10 @@ from typing import Any
 from tvm.script.ir_builder import tirx as T
 
 from qcompiler.ir.storage import Buffer
-from qcompiler.targets.problem import Map2d, Scalar, Step, Tensor
+from qcompiler.targets.problem import Map2d, Scalar, Step, outputs_of, tensors_of
 from qcompiler.targets.target import Array, Constants
 from qcompiler.targets.vector.blocks import Blocks
+from qcompiler.targets.vector.by_items import ByItems
 from qcompiler.targets.vector.emit import (
     LANES,
     Expr,
@@ -32,7 +33,6 @@ from qcompiler.targets.vector.epilogue import (
     apply_step,
     channel_parameters,
     memory_parameters,
-    outputs_of,
     pack_channels,
     scalar_lanes,
 )
@@ -40,8 +40,7 @@ from qcompiler.targets.vector.epilogue import (
 
 def is_planar(problem: Map2d) -> bool:
     """Whether input, run-time operands and outputs are all float32 planes."""
-    operands = [step.operand.buffer for step in problem.epilogue if isinstance(step.operand, Tensor)]
-    buffers = [problem.x, *operands, *outputs_of(problem)]
+    buffers = [problem.x, *tensors_of(problem), *outputs_of(problem)]
     return all(not b.packed and (b.order == "nchw" or b.c == 1) for b in buffers)
 
 
@@ -56,7 +55,7 @@ class Pixels:
 
 
 @dataclass(frozen=True)
-class PlanarMap2d:
+class PlanarMap2d(ByItems):
     """An elementwise chain over planes; see `qcompiler.targets.target.Kernel`."""
 
     problem: Map2d

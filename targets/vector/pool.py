@@ -13,6 +13,7 @@ from qcompiler.ir.numerics import pack_bits
 from qcompiler.targets.problem import Pool2d
 from qcompiler.targets.target import Array, Constants
 from qcompiler.targets.vector.blocks import Blocks
+from qcompiler.targets.vector.by_items import ByItems
 from qcompiler.targets.vector.emit import (
     Expr,
     Parameter,
@@ -83,7 +84,7 @@ class FloatPool2d(RowKernel):
 
 
 @dataclass(frozen=True)
-class CodePool2d:
+class CodePool2d(ByItems):
     """The largest of packed codes, the smallest where flip is -1: flipped bits are inverted before and after.
 
     Inverting every bit of a binary number reverses the order. See `Kernel`.

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from dataclasses import dataclass
 from typing import Any
 
 from qcompiler.targets.problem import Map2d, Pool2d
 from qcompiler.targets.target import Array, Constants
 from qcompiler.targets.vector.blocks import Blocks
+from qcompiler.targets.vector.by_items import ByItems
 from qcompiler.targets.vector.emit import Expr, Parameter, prim_func
 from qcompiler.targets.vector.epilogue import Epilogue, channel_parameters, memory_parameters, pack_channels
 
 
 @dataclass(frozen=True)
-class RowKernel(ABC):
+class RowKernel(ByItems):
     """Channel constants, run-time operands and stores around `emit_item`; see `qcompiler.targets.target.Kernel`."""
 
     problem: Pool2d | Map2d

@@ -12,19 +12,16 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import tvm
 
-from qcompiler.targets.problem import Problem
+from qcompiler.ir.program import Items
+from qcompiler.targets.problem import Problem, outputs_of
 from qcompiler.targets.reference import Array
 from qcompiler.targets.target import Constants, Kernel, Variant
-from qcompiler.targets.vector.epilogue import outputs_of
 
 
 def object_code(kernel: Kernel, variant: Variant, path: Path, name: str = "kernel") -> Path:
     """Compile a kernel to a relocatable object at `path`, with global symbol `name`."""
-    module = tvm.IRModule({name: kernel.build(name)})
-    built = tvm.tirx.build(module, target=tvm.target.Target(dict(variant.tvm_target)))
-    built.write_to_file(str(path), "o")
+    path.write_bytes(variant.platform.compile({name: kernel.build(name)}, variant.tvm_target))
     return path
 
 
@@ -32,7 +29,8 @@ class Runner:
     """A compiled kernel with its packed constants."""
 
     def __init__(self, kernel: Kernel, variant: Variant, constants: Constants) -> None:
-        self.items = kernel.items
+        assert isinstance(kernel.launch, Items)
+        self.items = kernel.launch.count
         self._constants = [aligned(array) for array in kernel.pack(constants)]
         self._folder = tempfile.TemporaryDirectory()
         folder = Path(self._folder.name)

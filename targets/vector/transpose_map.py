@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from tvm import tirx
 from tvm.script.ir_builder import tirx as T
 
-from qcompiler.targets.problem import Map2d, Tensor
+from qcompiler.targets.problem import Map2d, outputs_of, tensors_of
 from qcompiler.targets.vector.blocks import Blocks
 from qcompiler.targets.vector.emit import (
     LANES,
@@ -25,7 +25,7 @@ from qcompiler.targets.vector.emit import (
     split,
     write,
 )
-from qcompiler.targets.vector.epilogue import Epilogue, outputs_of
+from qcompiler.targets.vector.epilogue import Epilogue
 from qcompiler.targets.vector.rows import RowKernel
 
 
@@ -36,8 +36,7 @@ def can_transpose(problem: Map2d, blocks: Blocks) -> bool:
         return False
     if channels_last(x):
         return len(problem.epilogue) == 1 and not channels_last(outputs[0])
-    operands = [step.operand.buffer for step in problem.epilogue if isinstance(step.operand, Tensor)]
-    return all(channels_last(b) or b.c == 1 for b in [*outputs, *operands])
+    return all(channels_last(b) or b.c == 1 for b in [*outputs, *tensors_of(problem)])
 
 
 @dataclass(frozen=True)

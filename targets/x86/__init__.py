@@ -2,40 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
-from qcompiler.targets.problem import Problem
-from qcompiler.targets.target import CpuFeature, Kernel
-from qcompiler.targets.x86.machine import Isa, features_of, isas_for
-from qcompiler.targets.x86.select import kernels_for
+from qcompiler.targets.vector.variant import VectorVariant
+from qcompiler.targets.x86.machine import Isa, isas_for
+from qcompiler.targets.x86.x86_kernels import KERNELS
 
-
-@dataclass(frozen=True)
-class X86Variant:
-    """One instruction-set level; see `qcompiler.targets.target.Variant`."""
-
-    isa: Isa
-
-    @property
-    def name(self) -> str:
-        """The level."""
-        return self.isa.level
-
-    @property
-    def features(self) -> tuple[CpuFeature, ...]:
-        """What a CPU must have."""
-        return features_of(self.isa)
-
-    @property
-    def tvm_target(self) -> Mapping[str, Any]:
-        """The dict form of tvm.target.Target."""
-        return self.isa.tvm_target
-
-    def kernels(self, problem: Problem) -> Sequence[Kernel]:
-        """Every kernel that computes the problem, best untuned default first."""
-        return kernels_for(self.isa, problem)
+X86Variant = VectorVariant[Isa]
 
 
 @dataclass(frozen=True)
@@ -46,7 +20,7 @@ class X86Target:
 
     def variants(self, mcpu: Sequence[str]) -> tuple[X86Variant, ...]:
         """Variants for these --mcpu names, most demanding first; all of them for none."""
-        return tuple(X86Variant(isa) for isa in isas_for(mcpu))
+        return tuple(VectorVariant(isa, KERNELS) for isa in isas_for(mcpu))
 
 
 TARGET = X86Target()

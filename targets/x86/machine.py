@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from qcompiler.errors import UsageError
-from qcompiler.targets.target import CpuFeature
+from qcompiler.targets.architecture import X86_64, Architecture
 
 Level = Literal["avx512vpopcntdq", "avx512bw", "avx2", "baseline"]
 
-_TRIPLE = "x86_64-unknown-linux-gnu"
 _AVX2 = ("avx", "avx2", "fma", "f16c", "bmi1", "bmi2", "movbe", "abm")
 _AVX512 = (*_AVX2, "avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl")
 
@@ -31,11 +30,49 @@ class Isa:
     registers: int
     fma: bool
 
+    # bytes per nanosecond out of the caches beyond the first
+    stream: ClassVar[float] = 60
+
+    @property
+    def name(self) -> str:
+        """The level."""
+        return self.level
+
+    @property
+    def architecture(self) -> Architecture:
+        """The processor family."""
+        return X86_64
+
+    @property
+    def binary_rate(self) -> float:
+        """One-bit multiply-adds per nanosecond in word form."""
+        return _LIMITS.word[self.level] * _LIMITS.ghz
+
+    @property
+    def planes_rate(self) -> float:
+        """The same for codes of several bits."""
+        return self.binary_rate
+
+    @property
+    def lookup_rate(self) -> float:
+        """One-bit multiply-adds per nanosecond in byte-lane lookup form."""
+        return _LIMITS.lookup[self.level] * _LIMITS.ghz
+
+    @property
+    def float_rate(self) -> float:
+        """Float32 multiply-adds per nanosecond."""
+        return _LIMITS.fma[self.level] * _LIMITS.ghz
+
+    @property
+    def counts(self) -> int:
+        """Accumulators of the word form; without a vector population count it needs most of the registers itself."""
+        return {"avx512vpopcntdq": 16, "avx512bw": 16, "avx2": 4, "baseline": 2}[self.level]
+
     @property
     def tvm_target(self) -> Mapping[str, Any]:
         """The dict form of tvm.target.Target; 512-bit vectors are asked for, whatever the CPU model prefers."""
         # the optimiser's third level costs a third more time and makes no kernel faster
-        target: dict[str, Any] = {"kind": "llvm", "mtriple": _TRIPLE, "mcpu": self.mcpu, "opt-level": 2}
+        target: dict[str, Any] = {"kind": "llvm", "mtriple": X86_64.triple, "mcpu": self.mcpu, "opt-level": 2}
         return {**target, "mattr": list(self.mattr)} if self.mattr else target
 
 
@@ -87,6 +124,9 @@ PORT_LIMITS: Mapping[str, PortLimits] = {
     ),
 }
 
+# the machine that estimates assume
+_LIMITS = PORT_LIMITS["znver4"]
+
 
 def host_features() -> frozenset[str]:
     """CPU feature names of this machine as /proc/cpuinfo lists them; empty if it cannot be read."""
@@ -122,8 +162,3 @@ def _level(name: str) -> Level:
         known = ", ".join([*(isa.level for isa in ISAS), "native", *sorted(_CPUS)])
         raise UsageError(f"--mcpu: unknown x86 CPU '{name}', expected one of {known}")
     return _CPUS[name]
-
-
-def features_of(isa: Isa) -> tuple[CpuFeature, ...]:
-    """The features the dispatcher must find."""
-    return tuple(CpuFeature(name) for name in isa.cpuinfo)

@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from qcompiler.ir.program import Argument, Call, Fault, Program, StepInfo, StoredValue, TensorInfo, VariantCode
+from qcompiler.ir.program import Argument, Call, Fault, Items, Program, StepInfo, StoredValue, TensorInfo, VariantCode
 
 C, H, W, GROUPS = 40, 3, 5, 2
 PIXELS = H * W
@@ -104,10 +104,10 @@ def _calls() -> tuple[Call, ...]:
     bits, scaled = Argument("workspace", BITS_AT), Argument("workspace", SCALED_AT)
     scores, count, scale = Argument("output", 0), Argument("output", 1), Argument("constant", SCALE_AT)
     return (
-        Call("binarize", "binarize_c", (features, bits), H + 2),
-        Call("scale", "scale_c", (features, bias, scale, scaled), C),
-        Call("score", "score_c", (scaled, bits, scores), C),
-        Call("count", "count_c", (bits, count), 1),
+        Call("binarize", "binarize_c", (features, bits), Items(H + 2)),
+        Call("scale", "scale_c", (features, bias, scale, scaled), Items(C)),
+        Call("score", "score_c", (scaled, bits, scores), Items(C)),
+        Call("count", "count_c", (bits, count), Items(1)),
     )
 
 
@@ -151,7 +151,7 @@ def impossible() -> Program:
 
 def digits() -> Program:
     """The network of docs/c_api.md: ten scores for an image."""
-    call = Call("classify", "classify_c", (Argument("input", 0), Argument("output", 0)), 10)
+    call = Call("classify", "classify_c", (Argument("input", 0), Argument("output", 0)), Items(10))
     return Program(
         name="digits",
         target="x86",
@@ -166,7 +166,7 @@ def digits() -> Program:
 
 def failing() -> Program:
     """A network whose kernel reports failure where the first feature is positive."""
-    call = Call("fail", "fail_c", (Argument("input", 0),), 8)
+    call = Call("fail", "fail_c", (Argument("input", 0),), Items(8))
     base = tiny("failing", [VariantCode("plain", (), compiled(FAILING), (call,))])
     return replace(base, steps=base.steps[:1])
 
@@ -193,8 +193,8 @@ def faulty() -> Program:
     """
     features, count = Argument("input", 0), Argument("output", 1)
     once, gather = (
-        Call("pass", "pass_c", (features, count), 1),
-        Call("gather", "gather_c", (features, Argument("fault", 0)), 8),
+        Call("pass", "pass_c", (features, count), Items(1)),
+        Call("gather", "gather_c", (features, Argument("fault", 0)), Items(8)),
     )
     base = tiny("faulty", [VariantCode("plain", (), compiled(FAULTY), (once, gather, once))])
     faults = (Fault.INDEX, Fault.DIVISION)

@@ -3,7 +3,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from qcompiler.bundle import elf
@@ -32,6 +32,7 @@ def test_parts_are_not_whole(library: bytes, size: int) -> None:
 
 
 @settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@example([(39, 255)])
 @given(st.lists(st.tuples(st.integers(4, 400), st.integers(0, 255)), max_size=8))
 def test_damaged_headers_are_judged_without_error(library: bytes, changes: list[tuple[int, int]]) -> None:
     damaged = bytearray(library)

@@ -16,7 +16,7 @@ from qcompiler.bundle.load import checked_manifest, load
 from qcompiler.bundle.toolchain import emulator_for
 from qcompiler.bundle.write import write
 from qcompiler.errors import QCompilerError, UsageError, VerificationFailed
-from qcompiler.ir.program import Argument, Call, Program, StepInfo, StoredValue, TensorInfo, VariantCode
+from qcompiler.ir.program import Argument, Call, Items, Program, StepInfo, StoredValue, TensorInfo, VariantCode
 from tests.bundle import programs
 
 # not a multiple of the alignment: 36 bytes
@@ -44,7 +44,7 @@ def network(body: str, items: int = ITEMS) -> Program:
             return 0;
         }}"""
     x, w, z = Argument("input", 0), Argument("workspace", 64), Argument("output", 0)
-    calls = (Call("copy", "copy_c", (x, w), ELEMENTS), Call("check", "check_c", (x, w, z), items))
+    calls = (Call("copy", "copy_c", (x, w), Items(ELEMENTS)), Call("check", "check_c", (x, w, z), Items(items)))
     code = VariantCode("plain", (), programs.compiled(source, "-w", "-fno-builtin"), calls)
     tensor = TensorInfo("x", (1, ELEMENTS), "float32")
     return Program(

@@ -21,7 +21,7 @@ from qcompiler.pipeline import UNVERIFIED
 from qcompiler.ties import BOUND, relative_difference
 from tests.end_to_end.test_shared_models import MODELS, manifest
 from tests.networks import binary_cnn, transpose
-from tests.targets.emulated import COMPILERS, missing
+from tests.targets.emulated import cross_chain, missing
 
 SAMPLE = ("qonnx_zoo.TFC_1W1A", "torch_bnn.xnornet_alpha")
 ARCHITECTURES = {"aarch64": (), "arm": ("armv7",)}
@@ -48,7 +48,7 @@ def random_inputs(tensors: tuple[TensorInfo, ...]) -> dict[str, np.ndarray]:
 
 def built(folder: Path, architecture: str, source: str = "example.c") -> Path:
     library = next(folder.glob("lib*.a"))
-    command = [COMPILERS[architecture], *C_FLAGS, source, library.name, "-lm", "-o", "program"]
+    command = [cross_chain(architecture).compiler, *C_FLAGS, source, library.name, "-lm", "-o", "program"]
     subprocess.run(command, cwd=folder, check=True)
     return folder / "program"
 

@@ -15,11 +15,11 @@ import qcompiler
 from qcompiler.bundle.elf import machine
 from qcompiler.bundle.load import checked_manifest
 from qcompiler.bundle.toolchain import toolchain_for
+from qcompiler.targets.architecture import NAMES
 from tests.end_to_end.test_shared_models import MODELS
 from tests.networks import binary_cnn, lenet, transpose
 from tests.targets.emulated import missing
 
-PREFIXES = {"x86_64": "", "aarch64": "aarch64-linux-gnu-", "arm": "arm-linux-gnueabihf-"}
 # all that a network without exponentials and the like may ask the system for; with threads, pthreads too
 LIBC = {"clock_gettime", "getauxval", "memcpy", "memset"}
 # what a linker provides
@@ -56,7 +56,7 @@ def moves(folder: Path) -> Path:
 
 
 @pytest.mark.parametrize("model", [tfc, small_lenet, moves])
-@pytest.mark.parametrize("architecture", [pytest.param(name, marks=needs(name)) for name in PREFIXES])
+@pytest.mark.parametrize("architecture", [pytest.param(name, marks=needs(name)) for name in NAMES])
 def test_libraries_are_small_and_ask_for_libc_alone(
     model: Callable[[Path], Path], architecture: str, tmp_path: Path
 ) -> None:

@@ -8,8 +8,9 @@ import onnx_ir as ir
 import tvm
 
 from qcompiler.ir import ops
+from qcompiler.ir.storage import Buffer
 from qcompiler.lowering.check import check_offsets, check_works
-from qcompiler.lowering.forms import Form
+from qcompiler.lowering.choose import Chooser
 from qcompiler.lowering.groups import partition
 from qcompiler.lowering.memory import lifetimes, plan
 from qcompiler.lowering.module import _slots
@@ -17,6 +18,8 @@ from qcompiler.lowering.work import External, GenericWork, KernelWork, Slot, pla
 from qcompiler.lowering.works import build
 from qcompiler.targets import reference
 from qcompiler.targets.problem import Pool2d
+from qcompiler.targets.vector.host import HOST
+from qcompiler.targets.x86 import TARGET
 
 
 def canonical(text: str, constants: dict[str, np.ndarray]) -> ir.Model:
@@ -29,14 +32,19 @@ def canonical(text: str, constants: dict[str, np.ndarray]) -> ir.Model:
     return ir.serde.deserialize_model(proto)
 
 
-def in_planes(node: ir.Node, planes: Form, floats: Form) -> bool:
-    """Every layer on codes reads bit planes."""
-    return True
+class InPlanes(Chooser):
+    """Every layer on codes reads bit planes, whatever that costs."""
+
+    def _cost(self, node: ir.Node, x: Buffer) -> float:
+        return 0
+
+
+in_planes = InPlanes(TARGET.variants(("baseline",)))
 
 
 def run(model: ir.Model, inputs: list[np.ndarray]) -> tuple[list[np.ndarray], list]:
     """Outputs of the lowered network and its works; slots share one workspace exactly as planned."""
-    works = build(model.graph, partition(model.graph), in_planes)
+    works = build(model.graph, partition(model.graph), in_planes, HOST)
     check_works(model.graph, works)
     offsets, size = plan(lifetimes([_slots(work) for work in works]))
     check_offsets(works, offsets, size)
@@ -97,4 +105,4 @@ def _generic(work: GenericWork, memory) -> None:
         pointers = [ctypes.c_void_p(array.ctypes.data) for array in keep]
         fault = ctypes.c_int32(0)
         pointers += [ctypes.c_void_p(ctypes.addressof(fault))] if work.call.faults else []
-        assert library.f(*pointers, 0, work.call.items) == 0 and fault.value == 0
+        assert library.f(*pointers, 0, work.call.launch.count) == 0 and fault.value == 0

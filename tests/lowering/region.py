@@ -21,6 +21,7 @@ from qcompiler.ir.ops import IR_VERSION, OPSET
 from qcompiler.lowering.call import GenericCall
 from qcompiler.lowering.quiet import quiet
 from qcompiler.lowering.regions import region_calls
+from qcompiler.targets.vector.host import HOST
 
 Array = np.ndarray[Any, Any]
 GUARD = 4096
@@ -62,7 +63,7 @@ class Region:
     def __init__(self, proto: onnx.ModelProto) -> None:
         self.proto = proto
         self.graph = ir.from_proto(proto).graph
-        self.calls: tuple[GenericCall, ...] = region_calls(list(self.graph))
+        self.calls: tuple[GenericCall, ...] = region_calls(list(self.graph), HOST)
         functions = {f"f{i}": call.function.with_attr("global_symbol", f"f{i}") for i, call in enumerate(self.calls)}
         with quiet():
             built = tvm.tirx.build(tvm.IRModule(functions), target=tvm.target.Target({"kind": "llvm"}))
@@ -98,7 +99,7 @@ class Region:
         fault = ctypes.c_int32(0)
         pointers = [ctypes.c_void_p(array.ctypes.data + GUARD) for array in arrays]
         pointers += [ctypes.c_void_p(ctypes.addressof(fault))] if call.faults else []
-        bounds = [call.items * cut // cuts for cut in range(cuts + 1)]
+        bounds = [call.launch.count * cut // cuts for cut in range(cuts + 1)]
         for begin, end in reversed(list(itertools.pairwise(bounds))):
             assert getattr(self.library, f"f{index}")(*pointers, begin, end) == 0
         for array in arrays:

@@ -16,9 +16,11 @@ from qcompiler.lowering.forms import of_buffer, plain
 from qcompiler.lowering.groups import partition
 from qcompiler.lowering.memory import lifetimes, plan
 from qcompiler.lowering.module import _slots
+from qcompiler.lowering.transfers import with_transfers
 from qcompiler.lowering.work import External, GenericWork, KernelWork, Slot, Work
 from qcompiler.lowering.works import build
 from qcompiler.targets.problem import Conv2d
+from qcompiler.targets.vector.host import HOST
 from tests.lowering.interpreter import canonical, in_planes
 
 CONV = "kernel_shape = [3, 3], strides = [1, 1], pads = [1, 1, 1, 1], dilations = [1, 1], group = 1"
@@ -191,7 +193,47 @@ SPOILERS = [
 
 @pytest.mark.parametrize("spoil", SPOILERS, ids=lambda spoil: spoil.__name__)
 def test_what_is_not_so_is_found(graph: ir.Graph, spoil: Callable[[list[Work]], str]) -> None:
-    works = build(graph, partition(graph), in_planes)
+    works = build(graph, partition(graph), in_planes, HOST)
+    check_works(graph, works)
+    reason = spoil(works)
+    with pytest.raises(InternalError, match=reason):
+        check_works(graph, works)
+
+
+def padded_by_nobody(works: list[Work]) -> str:
+    """A kernel that pads by itself is given an input with a halo."""
+    index = find(works, "IntegerConv", 1)
+    works[index] = spoiled(works[index], padding="kernel")
+    return "makes up the padding of an input with a halo"
+
+
+def copied_within_a_memory(works: list[Work]) -> str:
+    (source,) = works[-1].reads
+    place = replace(source, location=Slot(source.form.nbytes))
+    works[-1] = replace(works[-1], writes=(place,))
+    return "within one memory"
+
+
+def copied_in_another_form(works: list[Work]) -> str:
+    (target,) = works[0].writes
+    form = plain(target.value, False)
+    works[0] = replace(works[0], writes=(replace(target, form=form),))
+    return "in another form"
+
+
+def copy_left_out(works: list[Work]) -> str:
+    del works[0]
+    return "where no step left it"
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [padded_by_nobody, copied_within_a_memory, copied_in_another_form, copy_left_out],
+    ids=lambda spoil: spoil.__name__,
+)
+def test_what_is_not_so_on_a_device_is_found(graph: ir.Graph, spoil: Callable[[list[Work]], str]) -> None:
+    works = with_transfers(build(graph, partition(graph), in_planes, HOST))
+    assert [work.op for work in works].count("transfer") == len(graph.inputs) + len(graph.outputs)
     check_works(graph, works)
     reason = spoil(works)
     with pytest.raises(InternalError, match=reason):
@@ -201,7 +243,7 @@ def test_what_is_not_so_is_found(graph: ir.Graph, spoil: Callable[[list[Work]], 
 def test_the_node_is_named(graph: ir.Graph) -> None:
     for node in graph:
         node.name = f"node_{node.outputs[0].name}"
-    works = build(graph, partition(graph), in_planes)
+    works = build(graph, partition(graph), in_planes, HOST)
     wrong_border(works)
     with pytest.raises(InternalError) as caught:
         check_works(graph, works)
@@ -212,14 +254,14 @@ def test_an_alias_that_is_none_is_found() -> None:
     text = """<ir_version: 10, opset_import: ["" : 21]>
     g (float[2, 3] x) => (float[3, 2] y) { a = Reshape (x, shape) y = Relu (a) }"""
     graph = canonical(text, {"shape": np.array([3, 2])}).graph
-    works = build(graph, partition(graph), in_planes)
+    works = build(graph, partition(graph), in_planes, HOST)
     graph.node("").inputs[0].shape = ir.Shape((2, 2))
     with pytest.raises(InternalError, match="is no other shape of"):
         check_works(graph, works)
 
 
 def test_values_that_share_memory_while_in_use_are_found(graph: ir.Graph) -> None:
-    works = build(graph, partition(graph), in_planes)
+    works = build(graph, partition(graph), in_planes, HOST)
     offsets, size = plan(lifetimes([_slots(work) for work in works]))
     check_offsets(works, offsets, size)
     with pytest.raises(InternalError, match="outside of the workspace"):
@@ -231,7 +273,7 @@ def test_values_that_share_memory_while_in_use_are_found(graph: ir.Graph) -> Non
 
 
 def test_stores_are_in_the_order_of_the_epilogue(graph: ir.Graph) -> None:
-    works = build(graph, partition(graph), in_planes)
+    works = build(graph, partition(graph), in_planes, HOST)
     index = find(works, "Conv")
     work = works[index]
     assert isinstance(work.problem, Conv2d) and len(work.writes) == 2

@@ -10,20 +10,24 @@ from pathlib import Path
 
 import numpy as np
 
-from qcompiler.bundle.toolchain import CROSS_PREFIXES, Toolchain, emulator_for, missing_c_library
+from qcompiler.bundle.toolchain import Toolchain, emulator_for, missing_c_library
+from qcompiler.targets.architecture import named
 from qcompiler.targets.target import Array, Constants, Kernel, Variant
 from qcompiler.targets.vector.runner import object_code
 
-COMPILERS = {"aarch64": "aarch64-linux-gnu-gcc", "arm": "arm-linux-gnueabihf-gcc"}
 FENCE = 0xA5
+
+
+def cross_chain(architecture: str) -> Toolchain:
+    return Toolchain(named(architecture), cross=True)
 
 
 def missing(architecture: str) -> str:
     """The Debian packages that are needed to run code for `architecture` and not installed; empty if none."""
-    compiler = COMPILERS[architecture]
-    packages = ["gcc-" + compiler.removesuffix("-gcc")]
-    if shutil.which(compiler):
-        package = missing_c_library(Toolchain(architecture, CROSS_PREFIXES[architecture]))
+    chain = cross_chain(architecture)
+    packages = [chain.architecture.cross_package]
+    if shutil.which(chain.compiler):
+        package = missing_c_library(chain)
         packages = [package] if package else []
     return ", ".join(packages + ([] if emulator_for(architecture) else ["qemu-user"]))
 
@@ -34,7 +38,7 @@ class EmulatedRunner:
     def __init__(self, kernel: Kernel, variant: Variant, constants: Constants) -> None:
         self.items = kernel.items
         self._constants = list(kernel.pack(constants))
-        self._architecture = "aarch64" if variant.tvm_target["mtriple"].startswith("aarch64") else "arm"
+        self._architecture = variant.architecture.name
         self._folder = tempfile.TemporaryDirectory()
         self._path = Path(self._folder.name)
         object_code(kernel, variant, self._path / "kernel.o")
@@ -62,7 +66,7 @@ class EmulatedRunner:
                 char *memory = mmap(0, {size}, PROT_READ | PROT_WRITE, MAP_SHARED, open(argv[1], O_RDWR), 0);
                 return argc != 4 || kernel({arguments}atoi(argv[2]), atoi(argv[3]));
             }}""")
-        command = [COMPILERS[self._architecture], "-O1", "-static", "main.c", "kernel.o", "-o", "main"]
+        command = [cross_chain(self._architecture).compiler, "-O1", "-static", "main.c", "kernel.o", "-o", "main"]
         subprocess.run(command, cwd=self._path, check=True)
 
     def call(self, pointers: Sequence[tuple[Array, int]], begin: int, end: int) -> None:

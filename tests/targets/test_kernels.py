@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from qcompiler.ir.codes import BINARY
-from qcompiler.targets.problem import Problem
+from qcompiler.targets.problem import Conv2d, Problem, outputs_of, tensors_of
 from qcompiler.targets.x86 import X86Variant
 from tests.targets.problems import RUNNABLE, convolutions, maps, pools, results
 
@@ -61,3 +63,20 @@ def test_pooling(variant: X86Variant, problem: Problem, seed: int) -> None:
 @given(problem=maps(), seed=seeds)
 def test_map(variant: X86Variant, problem: Problem, seed: int) -> None:
     check(variant, problem, seed)
+
+
+@per_variant
+@quick
+@given(problem=st.one_of(convolutions(BINARY), convolutions("float32")))
+def test_padding_that_no_halo_holds_is_left_to_others(variant: X86Variant, problem: Conv2d) -> None:
+    assert not variant.kernels(dataclasses.replace(problem, padding="kernel"))
+
+
+@per_variant
+@quick
+@given(problem=st.one_of(convolutions(BINARY), convolutions(None), pools(), maps()))
+def test_kernels_state_the_buffers_of_their_problem(variant: X86Variant, problem: Problem) -> None:
+    kernels = variant.kernels(problem)
+    assert [kernel.cost for kernel in kernels] == sorted(kernel.cost for kernel in kernels)
+    for kernel in kernels[:1]:
+        assert kernel.reads == (problem.x, *tensors_of(problem)) and kernel.writes == outputs_of(problem)

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 import onnx_ir as ir
 
 from qcompiler.ir.layout import is_marked
-from qcompiler.lowering.call import GenericCall
+from qcompiler.lowering.call import StandardCall
 from qcompiler.lowering.standard import (
     columns,
     elementwise,
@@ -28,7 +28,7 @@ from qcompiler.lowering.standard.copy import copied
 
 __all__ = ["LOWERINGS", "copied", "lowered"]
 
-LOWERINGS: Mapping[str, Callable[[ir.Node], GenericCall | None]] = {
+LOWERINGS: Mapping[str, Callable[[ir.Node], StandardCall | None]] = {
     "BitShift": integers.shift,
     "Concat": parts.concat,
     "Cosh": elementwise.libm,
@@ -60,7 +60,7 @@ LOWERINGS: Mapping[str, Callable[[ir.Node], GenericCall | None]] = {
 POINTWISE = ("Cosh", "IsInf", "Sinh", "ThresholdedRelu")
 
 
-def lowered(node: ir.Node) -> GenericCall | None:
+def lowered(node: ir.Node) -> StandardCall | None:
     """The node as a call of a kernel of ours; None where it is left to TVM.
 
     Raises UnsupportedModel where neither can do it.

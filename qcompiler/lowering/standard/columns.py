@@ -10,7 +10,7 @@ import onnx_ir as ir
 from tvm.script.ir_builder import tirx as T
 
 from qcompiler.ir.view import integer, shape_of
-from qcompiler.lowering.call import GenericCall
+from qcompiler.lowering.call import StandardCall
 from qcompiler.lowering.standard.frame import fixed, kernel, loop, operand, refuse, variable, when
 from qcompiler.targets.vector.emit import Expr, i64, split, write
 
@@ -35,7 +35,7 @@ def columns(shape: Sequence[int], axis: int) -> Columns:
     return Columns(prod(shape[:axis]) * inner, shape[axis], inner)
 
 
-def top_k(node: ir.Node) -> GenericCall:
+def top_k(node: ir.Node) -> StandardCall:
     """The largest or smallest elements in order; of equal ones the first comes first."""
     x = node.inputs[0]
     axis = integer(node, "axis", -1) % len(shape_of(x))
@@ -75,7 +75,7 @@ def _better(a: Expr, b: Expr, largest: bool) -> Expr:
     return a > b if largest else a < b
 
 
-def cum_sum(node: ir.Node) -> GenericCall:
+def cum_sum(node: ir.Node) -> StandardCall:
     """Running sums, rounded in the order in which they run."""
     x, out = node.inputs[0], node.outputs[0]
     axis = fixed(node, 1, "axis")
@@ -98,7 +98,7 @@ def cum_sum(node: ir.Node) -> GenericCall:
     return kernel(node, [operand(x)], [operand(out)], lines.count, body)
 
 
-def one_hot(node: ir.Node) -> GenericCall:
+def one_hot(node: ir.Node) -> StandardCall:
     """`on` where the class is the index, counted from the end where it is negative; indices beyond hit no class.
 
     An item is a column of classes.

@@ -9,7 +9,7 @@ import onnx_ir as ir
 from tvm.script.ir_builder import tirx as T
 
 from qcompiler.ir.view import dtype_of, integer, number, shape_of
-from qcompiler.lowering.call import GenericCall
+from qcompiler.lowering.call import StandardCall
 from qcompiler.lowering.standard.frame import kernel, loop, operand, refuse
 from qcompiler.targets.vector.emit import Expr, write
 
@@ -17,7 +17,7 @@ Function = Callable[[Expr], Expr]
 _SUFFIX = {"float32": "f", "float64": ""}
 
 
-def libm(node: ir.Node) -> GenericCall:
+def libm(node: ir.Node) -> StandardCall:
     """A function of the C library that is called as the operator."""
     dtype = dtype_of(node.inputs[0]).name
     if dtype not in _SUFFIX:
@@ -25,7 +25,7 @@ def libm(node: ir.Node) -> GenericCall:
     return _mapped(node, lambda x: T.call_pure_extern(dtype, node.op_type.lower() + _SUFFIX[dtype], x))
 
 
-def is_inf(node: ir.Node) -> GenericCall:
+def is_inf(node: ir.Node) -> StandardCall:
     """IsInf, of either sign or of one."""
     dtype = dtype_of(node.inputs[0]).name
     if dtype not in _SUFFIX:
@@ -41,7 +41,7 @@ def is_inf(node: ir.Node) -> GenericCall:
     return _mapped(node, detected)
 
 
-def thresholded_relu(node: ir.Node) -> GenericCall:
+def thresholded_relu(node: ir.Node) -> StandardCall:
     """ThresholdedRelu: a choice, where TVM multiplies infinities by 0."""
     dtype = dtype_of(node.inputs[0]).name
     if dtype not in _SUFFIX:
@@ -50,7 +50,7 @@ def thresholded_relu(node: ir.Node) -> GenericCall:
     return _mapped(node, lambda x: T.Select(x > threshold, x, T.Cast(dtype, T.float32(0))))
 
 
-def _mapped(node: ir.Node, function: Function) -> GenericCall:
+def _mapped(node: ir.Node, function: Function) -> StandardCall:
     """function(x) for every element; an item is a row."""
     x, out = operand(node.inputs[0]), operand(node.outputs[0])
     shape = shape_of(node.outputs[0])

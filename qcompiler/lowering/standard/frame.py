@@ -19,8 +19,9 @@ from tvm.script.ir_builder import tirx as T
 from qcompiler.errors import UnsupportedModel
 from qcompiler.ir.program import Fault
 from qcompiler.ir.view import constant_of, dtype_of, shape_of
-from qcompiler.lowering.call import GenericCall
-from qcompiler.targets.vector.emit import Expr, Parameter, i64, prim_func, split, write
+from qcompiler.lowering.call import StandardCall
+from qcompiler.targets.standard_op import ItemLoop, Parameter
+from qcompiler.targets.vector.emit import Expr, i64, split, write
 
 ALIGN = 64
 # what reports call these kernels
@@ -72,7 +73,7 @@ def kernel(
     *,
     temporaries: Sequence[Operand] = (),
     faults: Sequence[Fault] = (),
-) -> GenericCall:
+) -> StandardCall:
     """A call whose function runs body(buffers, item) for its items.
 
     buffers: reads, writes, temporaries and, where there are faults, the int32 that takes one. Items must be
@@ -82,13 +83,12 @@ def kernel(
     parameters = [Parameter(f"p{i}", o.dtype, o.elements, ALIGN) for i, o in enumerate(operands)]
     if faults:
         parameters[-1] = Parameter("fault", "int32", 1, 4)
-    return GenericCall(
-        function=prim_func("kernel", parameters, body),
+    return StandardCall(
+        op=ItemLoop(tuple(parameters), items, body),
         inputs=tuple(_read(node, item) for item in reads),
         outputs=tuple(_name(node, index, item) for index, item in enumerate(writes)),
         output_bytes=tuple(item.nbytes for item in writes),
         temporaries=tuple(item.nbytes for item in temporaries),
-        items=items,
         ops=node.op_type,
         faults=tuple(faults),
         nodes=(node,),

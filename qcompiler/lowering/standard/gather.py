@@ -8,12 +8,12 @@ import onnx_ir as ir
 
 from qcompiler.ir.program import Fault
 from qcompiler.ir.view import integer, shape_of
-from qcompiler.lowering.call import GenericCall
+from qcompiler.lowering.call import StandardCall
 from qcompiler.lowering.standard.frame import digits, kernel, loop, moved, operand, strides_of, within
 from qcompiler.targets.vector.emit import Expr, split, write
 
 
-def gather(node: ir.Node) -> GenericCall:
+def gather(node: ir.Node) -> StandardCall:
     """Slices of `data` along one axis; an item is one slice of the output."""
     data, indices, out = node.inputs[0], node.inputs[1], node.outputs[0]
     shape = shape_of(data)
@@ -34,7 +34,7 @@ def gather(node: ir.Node) -> GenericCall:
     return kernel(node, [moved(data), operand(indices)], [moved(out)], items, body, faults=[Fault.INDEX])
 
 
-def gather_elements(node: ir.Node) -> GenericCall:
+def gather_elements(node: ir.Node) -> StandardCall:
     """out[i, j, k] = data[index[i, j, k], j, k] along the axis; an item is one row of the output."""
     data, indices, out = node.inputs[0], node.inputs[1], node.outputs[0]
     shape, sizes = shape_of(data), shape_of(indices)
@@ -57,7 +57,7 @@ def gather_elements(node: ir.Node) -> GenericCall:
     return kernel(node, reads, [moved(out)], prod(sizes[:-1]), body, faults=[Fault.INDEX])
 
 
-def gather_nd(node: ir.Node) -> GenericCall:
+def gather_nd(node: ir.Node) -> StandardCall:
     """Slices of `data` at tuples of indices; an item is one tuple."""
     data, indices, out = node.inputs[0], node.inputs[1], node.outputs[0]
     shape, sizes = shape_of(data), shape_of(indices)

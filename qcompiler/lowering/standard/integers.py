@@ -14,7 +14,7 @@ from tvm.script.ir_builder import tirx as T
 
 from qcompiler.ir.program import Fault
 from qcompiler.ir.view import dtype_of, integer, shape_of, text
-from qcompiler.lowering.call import GenericCall
+from qcompiler.lowering.call import StandardCall
 from qcompiler.lowering.standard.frame import digits, fail, kernel, loop, operand, strides_of, when
 from qcompiler.targets.vector.emit import Expr, i64, write
 
@@ -24,21 +24,21 @@ Put = Callable[[Expr], None]
 Combine = Callable[[Expr, Expr, str, Put], None]
 
 
-def divide(node: ir.Node) -> GenericCall | None:
+def divide(node: ir.Node) -> StandardCall | None:
     """Div of integers, rounded towards zero."""
     if not _whole(node):
         return None
     return _pairwise(node, _quotient, by_zero=Fault.DIVISION)
 
 
-def modulo(node: ir.Node) -> GenericCall | None:
+def modulo(node: ir.Node) -> StandardCall | None:
     """Mod: of integers with the sign of the divisor, or with that of the dividend (fmod), which floats always take."""
     if not _whole(node):
         return _pairwise(node, _float_remainder)
     return _pairwise(node, _remainder if integer(node, "fmod", 0) else _floor_remainder, by_zero=Fault.DIVISION)
 
 
-def shift(node: ir.Node) -> GenericCall:
+def shift(node: ir.Node) -> StandardCall:
     """BitShift."""
     left = text(node, "direction", "") == "LEFT"
 
@@ -50,7 +50,7 @@ def shift(node: ir.Node) -> GenericCall:
     return _pairwise(node, shifted)
 
 
-def power(node: ir.Node) -> GenericCall | None:
+def power(node: ir.Node) -> StandardCall | None:
     """Pow with an integer on either side, by way of float64, as onnxruntime does it."""
     if all(dtype_of(value).kind == "f" for value in node.inputs[:2]):
         return None
@@ -94,7 +94,7 @@ def _float_remainder(a: Expr, b: Expr, dtype: str, put: Put) -> None:
     put(T.call_pure_extern(dtype, "fmod" if dtype == "float64" else "fmodf", a, b))
 
 
-def _pairwise(node: ir.Node, combine: Combine, by_zero: Fault | None = None) -> GenericCall:
+def _pairwise(node: ir.Node, combine: Combine, by_zero: Fault | None = None) -> StandardCall:
     """combine(a, b) for all elements, broadcast; an item is a row of the output."""
     shape = shape_of(node.outputs[0])
     reads = [operand(value) for value in node.inputs[:2]]

@@ -8,12 +8,12 @@ from math import prod
 import onnx_ir as ir
 
 from qcompiler.ir.view import integer, shape_of
-from qcompiler.lowering.call import GenericCall
+from qcompiler.lowering.call import StandardCall
 from qcompiler.lowering.standard.frame import kernel, loop, moved
 from qcompiler.targets.vector.emit import Expr, write
 
 
-def split(node: ir.Node) -> GenericCall | None:
+def split(node: ir.Node) -> StandardCall | None:
     """An item is one stretch of the input along the axis and those behind it."""
     axis = integer(node, "axis", 0) % len(shape_of(node.inputs[0]))
     widths, outer = _widths(node.outputs, axis)
@@ -29,7 +29,7 @@ def split(node: ir.Node) -> GenericCall | None:
     return kernel(node, [moved(node.inputs[0])], [moved(value) for value in node.outputs], outer, body)
 
 
-def concat(node: ir.Node) -> GenericCall | None:
+def concat(node: ir.Node) -> StandardCall | None:
     """An item is one stretch of the output along the axis and those behind it."""
     axis = integer(node, "axis", 0) % len(shape_of(node.outputs[0]))
     widths, outer = _widths(node.inputs, axis)

@@ -15,7 +15,7 @@ import onnx_ir as ir
 from tvm.script.ir_builder import tirx as T
 
 from qcompiler.ir.view import constant_of, dtype_of, integer, number, shape_of, text
-from qcompiler.lowering.call import GenericCall
+from qcompiler.lowering.call import StandardCall
 from qcompiler.lowering.standard import frame
 from qcompiler.lowering.standard.activations import Activation, activations
 from qcompiler.lowering.standard.frame import Operand, kernel, loop, operand, present, refuse, variable, when
@@ -45,7 +45,7 @@ class Sizes:
         return self.gates * self.hidden
 
 
-def recurrent(node: ir.Node) -> GenericCall:
+def recurrent(node: ir.Node) -> StandardCall:
     """Any of the three layers."""
     return _Layer(node).call()
 
@@ -69,7 +69,7 @@ class _Layer:
         self.reset_late = bool(integer(node, "linear_before_reset", 0))
         self.operands: dict[str, Operand] = {}
 
-    def call(self) -> GenericCall:
+    def call(self) -> StandardCall:
         """The kernel and its operands, in the order of their names here."""
         node, s = self.node, self.sizes
         items = s.directions * s.batch

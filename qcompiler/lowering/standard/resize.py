@@ -10,7 +10,7 @@ import onnx_ir as ir
 from tvm.script.ir_builder import tirx as T
 
 from qcompiler.ir.view import dtype_of, integer, ints, number, shape_of, text
-from qcompiler.lowering.call import GenericCall
+from qcompiler.lowering.call import StandardCall
 from qcompiler.lowering.standard import frame
 from qcompiler.lowering.standard.frame import (
     digits,
@@ -29,7 +29,7 @@ from qcompiler.targets.vector.emit import Expr, i64, write
 MODES = ("nearest", "linear", "cubic")
 
 
-def resize(node: ir.Node) -> GenericCall:
+def resize(node: ir.Node) -> StandardCall:
     """An item is one row of the output along its last axis."""
     x, out = node.inputs[0], node.outputs[0]
     rules, found = _rules(node), _axes(node)

@@ -7,12 +7,12 @@ from tvm.script.ir_builder import tirx as T
 
 from qcompiler.ir.program import Fault
 from qcompiler.ir.view import dtype_of, integer, number, shape_of, text
-from qcompiler.lowering.call import GenericCall
+from qcompiler.lowering.call import StandardCall
 from qcompiler.lowering.standard.frame import kernel, loop, operand, refuse, variable, when, within
 from qcompiler.targets.vector.emit import Expr, i64, split, write
 
 
-def roi_align(node: ir.Node) -> GenericCall:
+def roi_align(node: ir.Node) -> StandardCall:
     """An item is one channel of one region."""
     x, rois, images = node.inputs[:3]
     mode = text(node, "mode", "avg")
@@ -31,7 +31,7 @@ class _RoiAlign:
         self.half_pixel = text(node, "coordinate_transformation_mode", "half_pixel") == "half_pixel"
         self.largest = text(node, "mode", "avg") == "max"
 
-    def call(self) -> GenericCall:
+    def call(self) -> StandardCall:
         """The kernel over x [N, C, H, W], rois [R, 4] and the image of each region [R]."""
         node = self.node
         items = shape_of(node.inputs[1])[0] * self.channels

@@ -14,7 +14,7 @@ from tvm.script.ir_builder import tirx as T
 
 from qcompiler.ir.program import Fault
 from qcompiler.ir.view import dtype_of, integer, shape_of, text
-from qcompiler.lowering.call import GenericCall
+from qcompiler.lowering.call import StandardCall
 from qcompiler.lowering.standard.frame import (
     Operand,
     digits,
@@ -38,7 +38,7 @@ _REDUCTIONS: dict[str, Callable[[Expr, Expr], Expr]] = {
 _ARITHMETIC = ("float32", "float64", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64")
 
 
-def scatter_elements(node: ir.Node) -> GenericCall:
+def scatter_elements(node: ir.Node) -> StandardCall:
     """A copy of `data` with out[index[i, j, k], j, k] = updates[i, j, k] along the axis."""
     shape, sizes = shape_of(node.inputs[0]), shape_of(node.inputs[1])
     axis = integer(node, "axis", 0) % len(shape)
@@ -52,7 +52,7 @@ def scatter_elements(node: ir.Node) -> GenericCall:
     return _scattered(node, update)
 
 
-def scatter_nd(node: ir.Node) -> GenericCall:
+def scatter_nd(node: ir.Node) -> StandardCall:
     """A copy of `data` whose slices at tuples of indices are replaced by slices of `updates`."""
     shape, sizes = shape_of(node.inputs[0]), shape_of(node.inputs[1])
     length, strides = sizes[-1], strides_of(shape)
@@ -71,7 +71,7 @@ def scatter_nd(node: ir.Node) -> GenericCall:
     return _scattered(node, update)
 
 
-def max_unpool(node: ir.Node) -> GenericCall:
+def max_unpool(node: ir.Node) -> StandardCall:
     """Zeros, with every element of the input at its flat index in the output."""
     x, indices, out = node.inputs[0], node.inputs[1], node.outputs[0]
     total = prod(shape_of(out))
@@ -86,7 +86,7 @@ def max_unpool(node: ir.Node) -> GenericCall:
     return kernel(node, [moved(x), operand(indices)], [moved(out)], 1, body, faults=[Fault.INDEX])
 
 
-def _scattered(node: ir.Node, update: Callable[[Expr, Expr, Callable[[Expr, Expr], None]], None]) -> GenericCall:
+def _scattered(node: ir.Node, update: Callable[[Expr, Expr, Callable[[Expr, Expr], None]], None]) -> StandardCall:
     """update(indices, fault, put) calls put(offset in the output, offset in the updates) for every update."""
     data, indices, updates = node.inputs[:3]
     reduction = text(node, "reduction", "none")

@@ -7,19 +7,16 @@ no runtime that could allocate them.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 import tvm
 import tvm_ffi
 from tvm import s_tir, tirx
 from tvm.ir.expr import TensorLoad
 
-from qcompiler.lowering.call import GenericCall
-from qcompiler.lowering.exact import exact
-from qcompiler.lowering.safety import hazard
+from qcompiler.ir.program import Items
+from qcompiler.targets.standard_op import Scheduled, tensor_bytes
 
 LANES = 16
 MAX_INLINED = 256
@@ -27,17 +24,12 @@ MAX_INLINED = 256
 exponentially."""
 
 
-def pointer_call(
-    function: Any, inputs: tuple[str | npt.NDArray[Any], ...], outputs: Sequence[str], name: str
-) -> GenericCall:
-    """The function of a call by plain pointers. Raises ValueError where it is not safe with any data."""
-    problem = hazard(function)
-    if problem:
-        raise ValueError(problem)
-    scheduled, independent = _schedule(function)
-    root = scheduled.body.block
+def scheduled(function: Any) -> Scheduled:
+    """The function over pointers and a range of items, int32 f(*tensors, *temporaries, begin, end)."""
+    found, independent = _schedule(function)
+    root = found.body.block
     temporaries = list(root.alloc_buffers)
-    buffers = [*scheduled.params, *temporaries]
+    buffers = [*found.params, *temporaries]
     begin, end = tirx.Var("begin", "int32"), tirx.Var("end", "int32")
     pointers = [
         tirx.Var(f"{buffer.name}_ptr", tvm.ir.PointerType(tvm.ir.PrimType(str(buffer.dtype)), "global"))
@@ -46,29 +38,14 @@ def pointer_call(
     declarations = [tirx.DeclBuffer(b, data=p) for b, p in zip(buffers, pointers, strict=True)]
     body, items = _ranged(root.body, independent and not temporaries, begin, end)
     block = s_tir.SBlock(root.iter_vars, root.reads, root.writes, root.name_hint, body, root.init)
-    realize = s_tir.SBlockRealize(scheduled.body.iter_values, scheduled.body.predicate, block)
+    realize = s_tir.SBlockRealize(found.body.iter_values, found.body.predicate, block)
     done = tirx.Return(tirx.const(0, "int32"))
     wrapped = tirx.PrimFunc(
         [*pointers, begin, end],
         tirx.SeqStmt([*declarations, realize, done]),
         ret_type=tvm.ir.PrimType("int32"),
     ).with_attr({"tirx.noalias": True, "calling_conv": 2})
-    written = scheduled.params[len(inputs) :]
-    return GenericCall(
-        function=wrapped,
-        inputs=inputs,
-        outputs=tuple(outputs),
-        output_bytes=tuple(_nbytes(buffer) for buffer in written),
-        temporaries=tuple(_nbytes(buffer) for buffer in temporaries),
-        items=items,
-        ops=name,
-    )
-
-
-def _nbytes(buffer: Any) -> int:
-    count = int(np.prod([int(extent) for extent in buffer.shape], dtype=np.int64))
-    dtype = str(buffer.dtype)
-    return count * (1 if dtype == "bool" else np.dtype(dtype).itemsize)
+    return Scheduled(wrapped, Items(items), tuple(tensor_bytes(buffer) for buffer in temporaries))
 
 
 def _schedule(function: Any) -> tuple[Any, bool]:
@@ -76,7 +53,7 @@ def _schedule(function: Any) -> tuple[Any, bool]:
 
     Also says whether the outermost loop is spatial and covers everything, so that its iterations are independent.
     """
-    schedule = s_tir.Schedule(tvm.IRModule({"main": exact(function)}), error_render_level="none")
+    schedule = s_tir.Schedule(tvm.IRModule({"main": function}), error_render_level="none")
     for block in schedule.get_child_blocks(schedule.get_sblock("root")):
         if _inlined_size(schedule, block) <= MAX_INLINED:
             with contextlib.suppress(s_tir.ScheduleError):

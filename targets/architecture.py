@@ -1,0 +1,116 @@
+"""Architectures of hosts: everything that is known of a processor family outside of its kernels, one record each.
+
+Code generation, linking, loading, verification by emulation and remote devices read the same record.
+"""
+
+from __future__ import annotations
+
+import platform
+import struct
+from dataclasses import dataclass
+from fnmatch import fnmatch
+
+from qcompiler.errors import QCompilerError
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """One processor family.
+
+    name: in manifests, and of its emulator. triple: LLVM's. aliases: what systems and compilers call it, as patterns of
+    fnmatch. elf_machine: e_machine of its files. wide: whether pointers have 64 bits. cross_prefix: of GNU's tools for
+    it on other machines. c_library: Debian's package of the C library for them. compile_flags: for C of the bundle.
+    page_bytes: the largest page of its systems, for which a library must be laid out. cpu_source: the C file, without
+    its suffix, that finds out which features a CPU has.
+    """
+
+    name: str
+    triple: str
+    aliases: tuple[str, ...]
+    elf_machine: int
+    wide: bool
+    cross_prefix: str
+    c_library: str
+    cpu_source: str
+    page_bytes: int = 4096
+    compile_flags: tuple[str, ...] = ()
+
+    @property
+    def cross_package(self) -> str:
+        """Debian's package of its cross compiler."""
+        return f"gcc-{self.cross_prefix.removesuffix('-')}"
+
+    @property
+    def emulator(self) -> str:
+        """The emulator of its user programs."""
+        return f"qemu-{self.name}"
+
+    def is_called(self, name: str) -> bool:
+        """Whether `name` is one of its names."""
+        return name == self.name or any(fnmatch(name, alias) for alias in self.aliases)
+
+
+X86_64 = Architecture(
+    name="x86_64",
+    triple="x86_64-unknown-linux-gnu",
+    aliases=("amd64",),
+    elf_machine=62,
+    wide=True,
+    cross_prefix="x86_64-linux-gnu-",
+    # without apt's recommends a cross compiler comes without headers and start files
+    c_library="libc6-dev-amd64-cross",
+    cpu_source="cpu_x86",
+)
+AARCH64 = Architecture(
+    name="aarch64",
+    triple="aarch64-linux-gnu",
+    aliases=("arm64",),
+    elf_machine=183,
+    wide=True,
+    cross_prefix="aarch64-linux-gnu-",
+    c_library="libc6-dev-arm64-cross",
+    cpu_source="cpu_arm",
+    # kernels have pages of 4, 16 (Raspberry Pi 5) or 64 KiB
+    page_bytes=65536,
+    # else atomic operations are calls to helpers of GCC's own library
+    compile_flags=("-mno-outline-atomics",),
+)
+ARM = Architecture(
+    name="arm",
+    triple="armv7a-linux-gnueabihf",
+    aliases=("armv*", "thumbv*"),
+    elf_machine=40,
+    wide=False,
+    cross_prefix="arm-linux-gnueabihf-",
+    c_library="libc6-dev-armhf-cross",
+    cpu_source="cpu_arm",
+    # else 32-bit divisions are calls to helpers of GCC's own library
+    compile_flags=("-mcpu=cortex-a7",),
+)
+
+ARCHITECTURES = (X86_64, AARCH64, ARM)
+NAMES = tuple(architecture.name for architecture in ARCHITECTURES)
+
+
+def named(name: str) -> Architecture:
+    """The architecture of this name. Raises QCompilerError where there is none."""
+    for each in ARCHITECTURES:
+        if each.name == name:
+            return each
+    raise QCompilerError(f"unknown architecture '{name}'", remedy=f"known: {', '.join(NAMES)}")
+
+
+def of_elf(machine: int) -> Architecture | None:
+    """The architecture of ELF files with this e_machine."""
+    return next((each for each in ARCHITECTURES if each.elf_machine == machine), None)
+
+
+def family(name: str) -> str:
+    """The name of the architecture that `name` stands for; an unknown one as it is."""
+    return next((each.name for each in ARCHITECTURES if each.is_called(name)), name)
+
+
+def host() -> str:
+    """The architecture that this process runs code of; a 32-bit process on a 64-bit ARM kernel is "arm"."""
+    name = family(platform.machine())
+    return ARM.name if name == AARCH64.name and struct.calcsize("P") == 4 else name

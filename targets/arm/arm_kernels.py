@@ -1,0 +1,82 @@
+"""The table of ARM's kernel families."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from qcompiler.targets.arm.chunk_conv import ChunkConv2d
+from qcompiler.targets.arm.held_conv import HeldConv2d, holds
+from qcompiler.targets.arm.machine import Isa
+from qcompiler.targets.arm.row_conv import RowConv2d, reads_rows
+from qcompiler.targets.arm.tilings import chunk_tilings, held_tilings, row_tilings, word_tilings
+from qcompiler.targets.arm.word_conv import ByteConv2d, WordConv2d
+from qcompiler.targets.offers import Family
+from qcompiler.targets.problem import Conv2d, Problem
+from qcompiler.targets.target import Kernel
+from qcompiler.targets.vector.blocks import Blocks
+from qcompiler.targets.vector.common_kernels import COMMON_KERNELS, binary_blocks
+from qcompiler.targets.vector.direct import Geometry
+from qcompiler.targets.vector.estimates import compute_ns
+from qcompiler.targets.vector.tilings import Ranked
+from qcompiler.targets.vector.xnor_conv import XnorConv2d
+
+
+def _ns(isa: Isa, problem: Conv2d, blocks: Blocks, ranked: Ranked) -> float:
+    return compute_ns(isa, problem, blocks, isa.binary_rate, ranked)
+
+
+def chunks(isa: Isa, problem: Problem) -> Iterator[Kernel]:
+    """Binary convolutions of a single pixel in chunks.
+
+    With udot rows are better on two pipes; in the order for those two, chunks would need the stack.
+    """
+    blocks = binary_blocks(problem)
+    if not isinstance(problem, Conv2d) or blocks is None or not isa.wide or isa.dotprod or isa.mcpu != "generic":
+        return
+    for r in chunk_tilings(problem, blocks):
+        yield ChunkConv2d(problem, blocks, r.tiling, _ns(isa, problem, blocks, r), isa.dotprod)
+
+
+def rows(isa: Isa, problem: Problem) -> Iterator[Kernel]:
+    """Binary convolutions by rows of 128 channels."""
+    blocks = binary_blocks(problem)
+    if not isinstance(problem, Conv2d) or blocks is None or not isa.wide:
+        return
+    if reads_rows(Geometry(problem, blocks)):
+        for r in row_tilings(problem, blocks):
+            yield RowConv2d(problem, blocks, r.tiling, _ns(isa, problem, blocks, r), isa.dotprod)
+
+
+def held(isa: Isa, problem: Problem) -> Iterator[Kernel]:
+    """Binary convolutions whose input stays in registers."""
+    blocks = binary_blocks(problem)
+    if isinstance(problem, Conv2d) and blocks is not None and _can_hold(isa, problem, blocks):
+        for r in held_tilings(problem, blocks):
+            yield HeldConv2d(problem, blocks, r.tiling, _ns(isa, problem, blocks, r))
+
+
+def words(isa: Isa, problem: Problem) -> Iterator[Kernel]:
+    """Binary convolutions by words; those that can be held are not, save where that visits rows of padding."""
+    blocks = binary_blocks(problem)
+    if not isinstance(problem, Conv2d) or blocks is None:
+        return
+    geometry = Geometry(problem, blocks)
+    if _can_hold(isa, problem, blocks) and not geometry.skips_rows:
+        return
+    uniform = geometry.uniform(1)
+    for r in word_tilings(isa, problem, blocks):
+        ns = _ns(isa, problem, blocks, r)
+        if not uniform:
+            yield XnorConv2d(problem, blocks, r.tiling, ns)
+        elif isa.dotprod and geometry.steps > 1:
+            yield WordConv2d(problem, blocks, r.tiling, ns, isa.unroll)
+        else:
+            yield ByteConv2d(problem, blocks, r.tiling, ns, isa.unroll, isa.widen)
+
+
+# chunks first, since all forms wait for the same memory if there are many weights
+KERNELS: tuple[Family[Isa], ...] = (*COMMON_KERNELS, chunks, rows, held, words)
+
+
+def _can_hold(isa: Isa, problem: Conv2d, blocks: Blocks) -> bool:
+    return isa.wide and holds(Geometry(problem, blocks), 1)

@@ -1,0 +1,103 @@
+"""The families of kernels that all processors with vector registers share; targets add binary convolutions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import lru_cache
+
+from qcompiler.ir.numerics import WORD_BITS
+from qcompiler.targets.problem import Conv2d, Map2d, Pool2d, Problem, outputs_of
+from qcompiler.targets.target import Kernel
+from qcompiler.targets.vector.blocks import Blocks, blocks_for
+from qcompiler.targets.vector.direct import Geometry
+from qcompiler.targets.vector.estimates import VectorMachine, compute_ns, gathers, memory_ns
+from qcompiler.targets.vector.float_conv import FloatConv2d
+from qcompiler.targets.vector.integers import MOST_PRODUCTS
+from qcompiler.targets.vector.map import ElementMap2d
+from qcompiler.targets.vector.planar_map import PlanarMap2d, is_planar
+from qcompiler.targets.vector.planes_conv import PlanesConv2d
+from qcompiler.targets.vector.pool import CodePool2d, FloatPool2d
+from qcompiler.targets.vector.tilings import float_tilings, word_tilings
+from qcompiler.targets.vector.transpose_map import TransposeMap2d, can_transpose
+
+
+def code_pools(machine: VectorMachine, problem: Problem) -> Iterator[Kernel]:
+    """Pools of packed codes."""
+    if isinstance(problem, Pool2d) and problem.kind == "codes":
+        yield CodePool2d(problem, memory_ns(machine, problem))
+
+
+def float_pools(machine: VectorMachine, problem: Problem) -> Iterator[Kernel]:
+    """Pools of floats."""
+    blocks = blocks_of(problem)
+    if isinstance(problem, Pool2d) and problem.kind != "codes" and blocks is not None:
+        yield FloatPool2d(problem, blocks, memory_ns(machine, problem))
+
+
+def maps(machine: VectorMachine, problem: Problem) -> Iterator[Kernel]:
+    """Elementwise chains: in the first of three forms that applies, which is the fastest."""
+    if not isinstance(problem, Map2d):
+        return
+    blocks, ns = blocks_of(problem), memory_ns(machine, problem)
+    if is_planar(problem):
+        yield PlanarMap2d(problem, ns)
+    elif blocks is not None:
+        yield (TransposeMap2d if can_transpose(problem, blocks) else ElementMap2d)(problem, blocks, ns)
+
+
+def float_convolutions(machine: VectorMachine, problem: Problem) -> Iterator[Kernel]:
+    """Convolutions of floats."""
+    blocks = convolution_blocks(problem)
+    if not isinstance(problem, Conv2d) or blocks is None or problem.x.packed:
+        return
+    for r in float_tilings(problem, blocks, machine.vector_bytes, machine.registers):
+        ns = compute_ns(machine, problem, blocks, machine.float_rate, r)
+        yield FloatConv2d(problem, blocks, r.tiling, ns, machine.fma)
+
+
+def plane_convolutions(machine: VectorMachine, problem: Problem) -> Iterator[Kernel]:
+    """Convolutions of codes of any width in bit planes."""
+    blocks = convolution_blocks(problem)
+    if not isinstance(problem, Conv2d) or blocks is None or not problem.x.packed or problem.binary:
+        return
+    for r in word_tilings(problem, blocks, machine.counts):
+        ns = compute_ns(machine, problem, blocks, machine.planes_rate, r)
+        yield PlanesConv2d(problem, blocks, r.tiling, ns, machine.counts)
+
+
+COMMON_KERNELS = (code_pools, float_pools, maps, float_convolutions, plane_convolutions)
+
+
+def binary_blocks(problem: Problem) -> Blocks | None:
+    """The channel blocks of a convolution of -1 and +1; None for other problems."""
+    binary = isinstance(problem, Conv2d) and problem.x.packed and problem.binary
+    return convolution_blocks(problem) if binary else None
+
+
+@lru_cache(maxsize=16)
+def convolution_blocks(problem: Problem) -> Blocks | None:
+    """The channel blocks of a convolution that a direct kernel can do; None for others.
+
+    Padding must be in the halo, every group of the input must start at a word, and counts of mismatches must fit their
+    registers.
+    """
+    blocks = blocks_of(problem)
+    if not isinstance(problem, Conv2d) or blocks is None or problem.padding != "halo":
+        return None
+    geometry = Geometry(problem, blocks)
+    countable = not problem.x.packed or geometry.steps * WORD_BITS < MOST_PRODUCTS
+    return blocks if geometry.reads_whole_words and countable else None
+
+
+def blocks_of(problem: Problem) -> Blocks | None:
+    """Channel blocks that suit the outputs, and the groups of a convolution where the outputs leave a choice.
+
+    None if packed buffers group their channels irreconcilably.
+    """
+    if not isinstance(problem, Conv2d):
+        return blocks_for(problem.x.c, problem.epilogue)
+    blocks = blocks_for(problem.out_channels, problem.epilogue)
+    packed = any(buffer.packed for buffer in outputs_of(problem))
+    if blocks is None or packed or not gathers(problem, blocks):
+        return blocks
+    return Blocks(problem.out_channels, problem.groups)

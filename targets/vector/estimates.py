@@ -1,0 +1,85 @@
+"""What kernels take, by the limits of a machine: arithmetic, or bytes through the caches."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from qcompiler.ir.numerics import WORD_BITS
+from qcompiler.targets.problem import Conv2d, Map2d, Pool2d, outputs_of
+from qcompiler.targets.vector.blocks import Blocks
+from qcompiler.targets.vector.direct import Geometry
+from qcompiler.targets.vector.emit import LANES
+from qcompiler.targets.vector.planes import plane_pairs
+from qcompiler.targets.vector.tilings import Ranked
+
+# one lane after the other instead of a broadcast
+_GATHER_SLOWDOWN = 10
+_CALL = 500
+
+
+class VectorMachine(Protocol):
+    """What estimates and the families that all processors share must know of an instruction-set level."""
+
+    @property
+    def stream(self) -> float:
+        """Bytes per nanosecond out of the caches beyond the first."""
+        ...
+
+    @property
+    def binary_rate(self) -> float:
+        """One-bit multiply-adds per nanosecond in word form."""
+        ...
+
+    @property
+    def planes_rate(self) -> float:
+        """One-bit multiply-adds per nanosecond of codes of several bits."""
+        ...
+
+    @property
+    def float_rate(self) -> float:
+        """Float32 multiply-adds per nanosecond."""
+        ...
+
+    @property
+    def counts(self) -> int:
+        """Accumulators of sixteen lanes that the word form may have."""
+        ...
+
+    @property
+    def vector_bytes(self) -> int:
+        """The widest vector."""
+        ...
+
+    @property
+    def registers(self) -> int:
+        """How many vector registers there are."""
+        ...
+
+    @property
+    def fma(self) -> bool:
+        """Whether multiply and add fuse."""
+        ...
+
+
+def compute_ns(machine: VectorMachine, problem: Conv2d, blocks: Blocks, macs_per_ns: float, ranked: Ranked) -> float:
+    """Arithmetic or weight streaming, whichever is slower, and the traffic of the epilogue."""
+    oh, ow = problem.out_hw
+    outputs = problem.x.n * oh * ow * blocks.count * LANES
+    steps = Geometry(problem, blocks).steps
+    products = WORD_BITS * plane_pairs(problem) if problem.x.packed else 1
+    arithmetic = outputs * steps * products / macs_per_ns * ranked.slowdown
+    if gathers(problem, blocks):
+        arithmetic *= _GATHER_SLOWDOWN
+    streaming = blocks.count * LANES * steps * 4 / machine.stream
+    return max(arithmetic, streaming) + sum(b.nbytes for b in outputs_of(problem)) / machine.stream
+
+
+def memory_ns(machine: VectorMachine, problem: Pool2d | Map2d) -> float:
+    """Reading and writing out of the second-level cache, and the call."""
+    return _CALL + (problem.x.nbytes + sum(b.nbytes for b in outputs_of(problem))) / machine.stream
+
+
+def gathers(problem: Conv2d, blocks: Blocks) -> bool:
+    """Whether the lanes of a block read from scattered places."""
+    geometry = Geometry(problem, blocks)
+    return not geometry.uniform(1) and not geometry.depthwise

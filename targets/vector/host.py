@@ -1,0 +1,39 @@
+"""The platform of all processors: functions over pointers into the caller's memory, in one relocatable object."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import tvm
+
+from qcompiler.ir.program import ELF, Items
+from qcompiler.targets.standard_op import ItemLoop, Scheduled, StandardOp
+from qcompiler.targets.vector.emit import prim_func
+from qcompiler.targets.vector.schedule import scheduled
+
+
+class Host:
+    """See `qcompiler.targets.target.Platform`."""
+
+    own_memory = False
+    code_format = ELF
+
+    def schedule(self, op: StandardOp) -> Scheduled:
+        """Items in a loop; vectors in TVM's loops."""
+        if isinstance(op, ItemLoop):
+            return Scheduled(prim_func("kernel", op.parameters, op.body), Items(op.items))
+        return scheduled(op.function)
+
+    def compile(self, functions: Mapping[str, Any], tvm_target: Mapping[str, Any]) -> bytes:
+        """A relocatable object of all functions."""
+        built = tvm.tirx.build(tvm.IRModule(dict(functions)), target=tvm.target.Target(dict(tvm_target)))
+        with tempfile.TemporaryDirectory() as directory:
+            path = Path(directory) / "kernels.o"
+            built.write_to_file(str(path), "o")
+            return path.read_bytes()
+
+
+HOST = Host()

@@ -1,0 +1,88 @@
+"""A variant of a processor family: everything but its table of kernels follows from its instruction-set level."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Generic, Protocol, TypeVar
+
+from qcompiler.ir.codes import Codes
+from qcompiler.ir.storage import Buffer, Halo
+from qcompiler.targets.architecture import Architecture
+from qcompiler.targets.offers import Family, offered
+from qcompiler.targets.problem import Conv2d, Problem
+from qcompiler.targets.target import CpuFeature, Kernel
+from qcompiler.targets.vector.host import HOST, Host
+
+
+class Level(Protocol):
+    """An instruction-set level; cpuinfo: the features that a CPU must have, as in /proc/cpuinfo."""
+
+    @property
+    def name(self) -> str: ...  # noqa: D102
+
+    @property
+    def cpuinfo(self) -> tuple[str, ...]: ...  # noqa: D102
+
+    @property
+    def architecture(self) -> Architecture: ...  # noqa: D102
+
+    @property
+    def tvm_target(self) -> Mapping[str, Any]: ...  # noqa: D102
+
+
+IsaT = TypeVar("IsaT", bound=Level)
+
+
+@dataclass(frozen=True)
+class VectorVariant(Generic[IsaT]):
+    """One instruction-set level and the table of its kernels; see `qcompiler.targets.target.Variant`."""
+
+    isa: IsaT
+    table: tuple[Family[IsaT], ...]
+
+    @property
+    def name(self) -> str:
+        """The level."""
+        return self.isa.name
+
+    @property
+    def features(self) -> tuple[CpuFeature, ...]:
+        """What a CPU must have."""
+        return tuple(CpuFeature(name) for name in self.isa.cpuinfo)
+
+    @property
+    def architecture(self) -> Architecture:
+        """The processor family."""
+        return self.isa.architecture
+
+    @property
+    def tvm_target(self) -> Mapping[str, Any]:
+        """The dict form of tvm.target.Target."""
+        return self.isa.tvm_target
+
+    @property
+    def platform(self) -> Host:
+        """Processors."""
+        return HOST
+
+    def operands(self, layer: Conv2d, codes: Codes | None) -> tuple[Buffer, ...]:
+        """Bit planes where the codes are known, and floats as they lie; the halo serves the padding."""
+        floats = _padded(layer, layer.x, layer.pad_value)
+        if codes is None:
+            return (floats,)
+        fill = layer.pad_value if codes.index(layer.pad_value) is not None else float(codes.low)
+        planes = replace(layer.x, element=codes, order="nhwc", groups=layer.groups)
+        return (_padded(layer, planes, fill), floats)
+
+    def writes(self, kind: str, buffer: Buffer) -> bool:
+        """Every storage."""
+        return True
+
+    def kernels(self, problem: Problem) -> Sequence[Kernel]:
+        """Every kernel that computes the problem, cheapest estimate first."""
+        return offered(self.table, self.isa, problem)
+
+
+def _padded(layer: Conv2d, x: Buffer, value: float) -> Buffer:
+    return replace(x, halo=Halo(*layer.pads), halo_value=value) if any(layer.pads) else x

@@ -1,0 +1,47 @@
+"""The table of x86's kernel families."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from qcompiler.ir.numerics import WORD_BITS
+from qcompiler.targets.offers import Family
+from qcompiler.targets.problem import Conv2d, Problem
+from qcompiler.targets.target import Kernel
+from qcompiler.targets.vector.blocks import Blocks
+from qcompiler.targets.vector.common_kernels import COMMON_KERNELS, binary_blocks
+from qcompiler.targets.vector.direct import Geometry
+from qcompiler.targets.vector.estimates import compute_ns
+from qcompiler.targets.vector.tilings import word_tilings
+from qcompiler.targets.vector.xnor_conv import XnorConv2d
+from qcompiler.targets.x86.lookup_conv import LookupConv2d
+from qcompiler.targets.x86.lookup_tilings import lookup_tilings
+from qcompiler.targets.x86.machine import Isa
+
+
+def words(isa: Isa, problem: Problem) -> Iterator[Kernel]:
+    """Binary convolutions in word form."""
+    blocks = binary_blocks(problem)
+    if isinstance(problem, Conv2d) and blocks is not None:
+        for r in word_tilings(problem, blocks, isa.counts):
+            yield XnorConv2d(problem, blocks, r.tiling, compute_ns(isa, problem, blocks, isa.binary_rate, r))
+
+
+def lookups(isa: Isa, problem: Problem) -> Iterator[Kernel]:
+    """Binary convolutions in byte-lane lookup form, where that is faster than population counts."""
+    blocks = binary_blocks(problem)
+    if not isinstance(problem, Conv2d) or blocks is None or isa.lookup_rate <= isa.binary_rate:
+        return
+    if _can_look_up(problem, blocks):
+        for r in lookup_tilings(isa, problem, blocks):
+            ns = compute_ns(isa, problem, blocks, isa.lookup_rate, r)
+            yield LookupConv2d(problem, blocks, r.tiling, ns, r.width)
+
+
+KERNELS: tuple[Family[Isa], ...] = (*COMMON_KERNELS, words, lookups)
+
+
+def _can_look_up(problem: Conv2d, blocks: Blocks) -> bool:
+    """Whether the lookup form applies: one input word serves sixteen lanes, and sums fit sixteen bits."""
+    geometry = Geometry(problem, blocks)
+    return geometry.uniform(1) and geometry.steps * WORD_BITS < 2**16

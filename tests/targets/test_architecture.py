@@ -1,0 +1,66 @@
+"""One record per architecture: what compilers, file formats, systems and CPU tests say of it agree with it."""
+
+from __future__ import annotations
+
+import platform
+from pathlib import Path
+
+import pytest
+
+from qcompiler import targets
+from qcompiler.bundle import elf
+from qcompiler.bundle.glue import known_features
+from qcompiler.errors import QCompilerError
+from qcompiler.ir.storage import Buffer
+from qcompiler.targets.architecture import ARCHITECTURES, family, host, named
+from qcompiler.targets.problem import Map2d, Step
+from qcompiler.targets.target import Variant
+from qcompiler.targets.vector.runner import object_code
+
+SELECTIONS = [("x86", ()), ("arm", ()), ("arm", ("armv7",))]
+VARIANTS = [variant for name, mcpu in SELECTIONS for variant in targets.get(name).variants(mcpu)]
+FLOATS = Buffer(1, 2, 3, 4, "float32")
+
+
+@pytest.mark.parametrize("variant", VARIANTS, ids=lambda variant: variant.name)
+def test_code_of_a_variant_is_what_its_architecture_says(variant: Variant, tmp_path: Path) -> None:
+    (kernel,) = variant.kernels(Map2d(FLOATS, (Step("store", into=FLOATS),)))
+    code = object_code(kernel, variant, tmp_path / "kernel.o").read_bytes()
+    assert elf.machine(code) == variant.architecture.name
+    assert (code[4] == 2) == variant.architecture.wide
+    assert family(variant.tvm_target["mtriple"].partition("-")[0]) == variant.architecture.name
+    assert {feature.name for feature in variant.features} <= known_features(variant.architecture.name)
+
+
+def test_every_architecture_has_code() -> None:
+    assert {variant.architecture for variant in VARIANTS} == set(ARCHITECTURES)
+
+
+@pytest.mark.parametrize(
+    ("system", "name"),
+    [("x86_64", "x86_64"), ("amd64", "x86_64"), ("arm64", "aarch64"), ("aarch64", "aarch64"),
+     ("armv7l", "arm"), ("armv8l", "arm"), ("thumbv7em", "arm"), ("arm", "arm"), ("riscv64", "riscv64")],
+)  # fmt: skip
+def test_names_of_systems_and_compilers(system: str, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert family(system) == name
+    monkeypatch.setattr(platform, "machine", lambda: system)
+    assert host() == name
+
+
+def test_32_bit_processes_on_64_bit_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(platform, "machine", lambda: "aarch64")
+    monkeypatch.setattr("struct.calcsize", lambda _: 4)
+    assert host() == "arm"
+
+
+def test_no_name_stands_for_two() -> None:
+    for one in ARCHITECTURES:
+        names = [one.name, *(alias.replace("*", "7") for alias in one.aliases)]
+        assert {other.name for other in ARCHITECTURES for name in names if other.is_called(name)} == {one.name}
+    assert len({one.elf_machine for one in ARCHITECTURES}) == len(ARCHITECTURES)
+
+
+def test_unknown_architectures_are_named() -> None:
+    assert all(named(each.name) is each for each in ARCHITECTURES)
+    with pytest.raises(QCompilerError, match="unknown architecture 'z80'; known: x86_64, aarch64, arm"):
+        named("z80")
