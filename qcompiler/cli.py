@@ -84,6 +84,9 @@ def _compile_command(
     inputs: Annotated[Path | None, typer.Option(metavar="DATA.npz", help="Inputs to verify with.")] = None,
     print_after: Annotated[str | None, typer.Option(metavar="PASS", help="Print the graph after a pass.")] = None,
     save_ir: Annotated[Path | None, typer.Option(metavar="DIR", help="Save the graph after each pass.")] = None,
+    dump: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Write groups, plans, steps, TIR and assembly.")
+    ] = None,
     explain: Annotated[
         bool, typer.Option("--explain", help="Say the widths of each layer, and why it is not on integers.")
     ] = False,
@@ -101,6 +104,7 @@ def _compile_command(
         verify=verify,
         print_after=print_after,
         save_ir=save_ir,
+        dump=dump,
     )
     return lambda: _compile(model, inputs, options, explain)
 

@@ -20,7 +20,7 @@ class Options:
     current directory); force: replace it. shapes: static shapes of dynamic inputs. threads: default of later runs.
     verify: compare with onnxruntime, on `inputs` (name -> array, of one or several samples in a row) or on made-up
     ones, under an emulator for another processor family. print_after: print the graph after this pass. save_ir: a
-    directory for a runnable ONNX file after each pass.
+    directory for a runnable ONNX file after each pass. dump: a directory for groups, plans, steps and code.
     """
 
     target: str = "x86"
@@ -34,6 +34,7 @@ class Options:
     inputs: Mapping[str, npt.NDArray[Any]] | None = None
     print_after: str | None = None
     save_ir: Path | None = None
+    dump: Path | None = None
 
     def folder(self, model: Path) -> Path:
         """Where the bundle of a model goes."""

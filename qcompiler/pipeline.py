@@ -22,7 +22,9 @@ from qcompiler.errors import UsageError
 from qcompiler.frontend import canonicalize
 from qcompiler.ir.program import Program
 from qcompiler.ir.samples import samples
-from qcompiler.lowering.module import lower, tensor_info
+from qcompiler.lowering.dump import Dump
+from qcompiler.lowering.module import lower
+from qcompiler.lowering.steps import tensor_info
 from qcompiler.options import Options
 from qcompiler.passes.result import PassResult
 from qcompiler.passes.runner import run_passes
@@ -54,6 +56,7 @@ def compile(
     inputs: Inputs | None = None,
     print_after: str | None = None,
     save_ir: str | Path | None = None,
+    dump: str | Path | None = None,
     force: bool = False,
     progress: Progress | None = None,
     verified: Callable[[Verification], None] | None = None,
@@ -66,8 +69,8 @@ def compile(
     Raises UsageError, InvalidModel, UnsupportedModel or VerificationFailed; nothing is left behind then.
     """
     static = {name: tuple(shape) for name, shape in (shapes or {}).items()}
-    folder, saved = (None if path is None else Path(path) for path in (output, save_ir))
-    options = Options(target, mcpu, bits, folder, force, static, threads, verify, inputs, print_after, saved)
+    folder, saved, dumped = (None if path is None else Path(path) for path in (output, save_ir, dump))
+    options = Options(target, mcpu, bits, folder, force, static, threads, verify, inputs, print_after, saved, dumped)
     return run(Path(model), options, progress, verified)
 
 
@@ -85,6 +88,7 @@ def run(
     check_threads(options.threads, "--threads")
     variants = targets.get(options.target).variants(options.mcpu)
     watcher = GraphWatcher.create(options.print_after, options.save_ir, [step.name for step in passes.DEFAULT])
+    dump = None if options.dump is None else Dump(options.dump)
     say("reading the model")
     graph = _read(model, options)
     source = graph.clone()
@@ -92,7 +96,7 @@ def run(
     say("rewriting the graph")
     _rewrite(graph, options, watcher)
     say("making kernels")
-    program = lower(graph, options.target, variants, identifier(model.stem))
+    program = lower(graph, options.target, variants, identifier(model.stem), dump)
     summary = report(program)
     with new_directory(folder, force=options.force) as staged:
         say("linking the libraries")

@@ -105,6 +105,14 @@ class Platform(Protocol):
         """One object or module of all functions, by symbol."""
         ...
 
+    def source(self, function: Any) -> str:
+        """A function to read, before it is compiled."""
+        ...
+
+    def assembly(self, functions: Mapping[str, Any], tvm_target: Mapping[str, Any]) -> str:
+        """What `compile` makes, to read."""
+        ...
+
 
 @dataclass(frozen=True)
 class CpuFeature:

@@ -139,3 +139,15 @@ def test_identifiers() -> None:
     assert identifier("4bit") == "net_4bit"
     with pytest.raises(UsageError):
         identifier("---")
+
+
+def test_a_dump_shows_every_stage(tmp_path: Path) -> None:
+    model = binary_cnn(tmp_path / "cnn.onnx")
+    dump = tmp_path / "dump"
+    bundle = qcompiler.compile(model, output=tmp_path / "out", mcpu=("avx2", "baseline"), dump=dump, verify=False)
+    assert "codes -1 to 1 by 2" in (dump / "plans.txt").read_text()
+    assert (dump / "steps.txt").read_text().count("\nstep ") == len(bundle.steps) - 1
+    for variant in ("avx2", "baseline"):
+        assembly = (dump / variant / "kernels.s").read_text()
+        sources = [path for path in (dump / variant).glob("*.py") if "prim_func" in path.read_text()]
+        assert sources and all(f"{path.stem}:" in assembly for path in sources)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
@@ -90,3 +91,12 @@ def place_of(item: Stored | Slot) -> Location:
 def written(work: Work) -> tuple[Stored, ...]:
     """The graph values that a work stores."""
     return tuple(item for item in work.writes if isinstance(item, Stored))
+
+
+def slots_of(work: Work) -> tuple[list[Slot], list[Slot]]:
+    """The slots that a work reads, and those that it writes or scratches."""
+    read = [place_of(item) for item in work.reads if not isinstance(item, np.ndarray)]
+    touched = [place_of(item) for item in work.writes]
+    if isinstance(work, GenericWork):
+        touched += work.temporaries
+    return [p for p in read if isinstance(p, Slot)], [p for p in touched if isinstance(p, Slot)]

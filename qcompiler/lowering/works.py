@@ -12,8 +12,7 @@ from qcompiler.lowering import standard
 from qcompiler.lowering.call import scheduled
 from qcompiler.lowering.epilogue import Epilogue
 from qcompiler.lowering.forms import Form, Read, natural
-from qcompiler.lowering.groups import Group
-from qcompiler.lowering.plan import Plan, Storage, plan, source_of
+from qcompiler.lowering.plan import Demands, Plan, source_of
 from qcompiler.lowering.problems import problem_of
 from qcompiler.lowering.regions import region_calls
 from qcompiler.lowering.transfers import with_transfers
@@ -22,21 +21,21 @@ from qcompiler.lowering.work import External, GenericWork, KernelWork, Slot, Sto
 from qcompiler.targets.target import Platform
 
 
-def build(graph: ir.Graph, groups: Sequence[Group], storage: Storage, platform: Platform) -> list[Work]:
+def deliver(graph: ir.Graph, plans: Sequence[Plan], demands: Demands, platform: Platform) -> list[Work]:
     """Every kernel call of the network, in order, and copies where the platform has memory of its own.
 
-    storage: how kernels read and write, see `plan`. platform: what schedules standard operators.
+    platform: what schedules standard operators.
     """
-    works = _Builder(graph, groups, storage, platform).run()
+    works = _Builder(graph, plans, demands, platform).run()
     return with_transfers(works) if platform.own_memory else works
 
 
 class _Builder:
-    def __init__(self, graph: ir.Graph, groups: Sequence[Group], storage: Storage, platform: Platform) -> None:
+    def __init__(self, graph: ir.Graph, plans: Sequence[Plan], demands: Demands, platform: Platform) -> None:
         self.outputs = list(graph.outputs)
         self.platform = platform
         self.works: list[Work] = []
-        self.plans, demands = plan(groups, graph.inputs, graph.outputs, storage)
+        self.plans = plans
         self.values = Values(demands, graph.inputs, self.outputs, self.works)
 
     def run(self) -> list[Work]:

@@ -29,11 +29,23 @@ class Host:
 
     def compile(self, functions: Mapping[str, Any], tvm_target: Mapping[str, Any]) -> bytes:
         """A relocatable object of all functions."""
-        built = tvm.tirx.build(tvm.IRModule(dict(functions)), target=tvm.target.Target(dict(tvm_target)))
+        built = _built(functions, tvm_target)
         with tempfile.TemporaryDirectory() as directory:
             path = Path(directory) / "kernels.o"
             built.write_to_file(str(path), "o")
             return path.read_bytes()
+
+    def source(self, function: Any) -> str:
+        """TVM script."""
+        return str(function.script())
+
+    def assembly(self, functions: Mapping[str, Any], tvm_target: Mapping[str, Any]) -> str:
+        """Assembly by LLVM."""
+        return str(_built(functions, tvm_target).inspect_source("asm")) if functions else ""
+
+
+def _built(functions: Mapping[str, Any], tvm_target: Mapping[str, Any]) -> Any:
+    return tvm.tirx.build(tvm.IRModule(dict(functions)), target=tvm.target.Target(dict(tvm_target)))
 
 
 HOST = Host()

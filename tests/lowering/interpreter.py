@@ -11,11 +11,9 @@ from qcompiler.ir import ops
 from qcompiler.ir.storage import Buffer
 from qcompiler.lowering.check import check_offsets, check_works
 from qcompiler.lowering.choose import Chooser
-from qcompiler.lowering.groups import partition
 from qcompiler.lowering.memory import lifetimes, plan
-from qcompiler.lowering.module import _slots
-from qcompiler.lowering.work import External, GenericWork, KernelWork, Slot, place_of
-from qcompiler.lowering.works import build
+from qcompiler.lowering.module import planned
+from qcompiler.lowering.work import External, GenericWork, KernelWork, Slot, place_of, slots_of
 from qcompiler.targets import reference
 from qcompiler.targets.problem import Pool2d
 from qcompiler.targets.vector.host import HOST
@@ -44,9 +42,9 @@ in_planes = InPlanes(TARGET.variants(("baseline",)))
 
 def run(model: ir.Model, inputs: list[np.ndarray]) -> tuple[list[np.ndarray], list]:
     """Outputs of the lowered network and its works; slots share one workspace exactly as planned."""
-    works = build(model.graph, partition(model.graph), in_planes, HOST)
+    _, works = planned(model.graph, in_planes, HOST)
     check_works(model.graph, works)
-    offsets, size = plan(lifetimes([_slots(work) for work in works]))
+    offsets, size = plan(lifetimes([slots_of(work) for work in works]))
     check_offsets(works, offsets, size)
     workspace = np.full(size, 0xA5, np.uint8)
     outputs = [np.zeros(tuple(v.shape), v.dtype.numpy()) for v in model.graph.outputs]

@@ -13,12 +13,10 @@ from qcompiler.errors import InternalError
 from qcompiler.ir.storage import Halo
 from qcompiler.lowering.check import check_offsets, check_works
 from qcompiler.lowering.forms import of_buffer, plain
-from qcompiler.lowering.groups import partition
 from qcompiler.lowering.memory import lifetimes, plan
-from qcompiler.lowering.module import _slots
+from qcompiler.lowering.module import planned
 from qcompiler.lowering.transfers import with_transfers
-from qcompiler.lowering.work import External, GenericWork, KernelWork, Slot, Work
-from qcompiler.lowering.works import build
+from qcompiler.lowering.work import External, GenericWork, KernelWork, Slot, Work, slots_of
 from qcompiler.targets.problem import Conv2d
 from qcompiler.targets.vector.host import HOST
 from tests.lowering.interpreter import canonical, in_planes
@@ -193,7 +191,7 @@ SPOILERS = [
 
 @pytest.mark.parametrize("spoil", SPOILERS, ids=lambda spoil: spoil.__name__)
 def test_what_is_not_so_is_found(graph: ir.Graph, spoil: Callable[[list[Work]], str]) -> None:
-    works = build(graph, partition(graph), in_planes, HOST)
+    _, works = planned(graph, in_planes, HOST)
     check_works(graph, works)
     reason = spoil(works)
     with pytest.raises(InternalError, match=reason):
@@ -232,7 +230,7 @@ def copy_left_out(works: list[Work]) -> str:
     ids=lambda spoil: spoil.__name__,
 )
 def test_what_is_not_so_on_a_device_is_found(graph: ir.Graph, spoil: Callable[[list[Work]], str]) -> None:
-    works = with_transfers(build(graph, partition(graph), in_planes, HOST))
+    works = with_transfers(planned(graph, in_planes, HOST)[1])
     assert [work.op for work in works].count("transfer") == len(graph.inputs) + len(graph.outputs)
     check_works(graph, works)
     reason = spoil(works)
@@ -243,7 +241,7 @@ def test_what_is_not_so_on_a_device_is_found(graph: ir.Graph, spoil: Callable[[l
 def test_the_node_is_named(graph: ir.Graph) -> None:
     for node in graph:
         node.name = f"node_{node.outputs[0].name}"
-    works = build(graph, partition(graph), in_planes, HOST)
+    _, works = planned(graph, in_planes, HOST)
     wrong_border(works)
     with pytest.raises(InternalError) as caught:
         check_works(graph, works)
@@ -254,26 +252,26 @@ def test_an_alias_that_is_none_is_found() -> None:
     text = """<ir_version: 10, opset_import: ["" : 21]>
     g (float[2, 3] x) => (float[3, 2] y) { a = Reshape (x, shape) y = Relu (a) }"""
     graph = canonical(text, {"shape": np.array([3, 2])}).graph
-    works = build(graph, partition(graph), in_planes, HOST)
+    _, works = planned(graph, in_planes, HOST)
     graph.node("").inputs[0].shape = ir.Shape((2, 2))
     with pytest.raises(InternalError, match="is no other shape of"):
         check_works(graph, works)
 
 
 def test_values_that_share_memory_while_in_use_are_found(graph: ir.Graph) -> None:
-    works = build(graph, partition(graph), in_planes, HOST)
-    offsets, size = plan(lifetimes([_slots(work) for work in works]))
+    _, works = planned(graph, in_planes, HOST)
+    offsets, size = plan(lifetimes([slots_of(work) for work in works]))
     check_offsets(works, offsets, size)
     with pytest.raises(InternalError, match="outside of the workspace"):
         check_offsets(works, offsets, size - 64)
-    busy = max(works, key=lambda work: len(_slots(work)[0]) + len(_slots(work)[1]))
-    first, second, *_ = (slot for slots in _slots(busy) for slot in slots)
+    busy = max(works, key=lambda work: len(slots_of(work)[0]) + len(slots_of(work)[1]))
+    first, second, *_ = (slot for slots in slots_of(busy) for slot in slots)
     with pytest.raises(InternalError, match="share a piece"):
         check_offsets(works, {**offsets, first: offsets[second]}, 2 * size)
 
 
 def test_stores_are_in_the_order_of_the_epilogue(graph: ir.Graph) -> None:
-    works = build(graph, partition(graph), in_planes, HOST)
+    _, works = planned(graph, in_planes, HOST)
     index = find(works, "Conv")
     work = works[index]
     assert isinstance(work.problem, Conv2d) and len(work.writes) == 2

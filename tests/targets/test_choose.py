@@ -9,8 +9,7 @@ from qcompiler.ir.codes import Codes
 from qcompiler.ir.storage import Buffer, Halo
 from qcompiler.lowering.choose import Chooser
 from qcompiler.lowering.forms import of_buffer
-from qcompiler.lowering.groups import partition
-from qcompiler.lowering.works import build
+from qcompiler.lowering.module import planned
 from qcompiler.targets import arm, choose, x86
 from qcompiler.targets.choose import chosen
 from qcompiler.targets.problem import Conv2d, Problem, Step
@@ -60,7 +59,7 @@ def test_storage_follows_what_kernels_take(faster: str, monkeypatch: pytest.Monk
 
     monkeypatch.setattr(choose, "nanoseconds", measured)
     graph = canonical(TEXT, CONSTANTS).graph
-    works = build(graph, partition(graph), Chooser(x86.TARGET.variants(("avx2", "baseline"))), HOST)
+    _, works = planned(graph, Chooser(x86.TARGET.variants(("avx2", "baseline"))), HOST)
     (layer,) = (work for work in works if work.op == "IntegerConv")
     assert layer.problem.x.packed == (faster == "planes")
     assert layer.problem.x.halo == Halo(1, 1, 1, 1)

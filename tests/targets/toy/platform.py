@@ -23,6 +23,7 @@ from tvm.script.ir_builder import tirx as T
 from qcompiler.ir.program import Grid, Items
 from qcompiler.targets.standard_op import Expr, ItemLoop, Parameter, Scheduled, StandardOp
 from qcompiler.targets.vector.emit import i64
+from qcompiler.targets.vector.host import HOST
 from qcompiler.targets.vector.schedule import scheduled
 
 FORMAT = "toy"
@@ -81,6 +82,14 @@ class ToyPlatform:
         made = scheduled(op.function)
         assert isinstance(made.launch, Items)
         return Scheduled(_blocks(made.function), Grid((made.launch.count, 1, 1), (1, 1, 1)), made.temporaries)
+
+    def source(self, function: Any) -> str:
+        """TVM script."""
+        return str(function.script())
+
+    def assembly(self, functions: Mapping[str, Any], tvm_target: Mapping[str, Any]) -> str:
+        """The simulator runs the code of the host."""
+        return HOST.assembly(functions, tvm_target)
 
     def compile(self, functions: Mapping[str, Any], tvm_target: Mapping[str, Any]) -> bytes:
         """The number of phases of every function in a line of JSON, then a library."""

@@ -1,0 +1,98 @@
+"""Which kernel of a variant computes each step, and how it is called."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from qcompiler.errors import InternalError, UnsupportedModel
+from qcompiler.ir.program import Argument, Call, Copy, VariantCode
+from qcompiler.lowering.build import object_code
+from qcompiler.lowering.constants import ConstantBlob
+from qcompiler.lowering.work import External, GenericWork, KernelWork, Location, Slot, Work, place_of
+from qcompiler.targets.choose import chosen
+from qcompiler.targets.problem import Problem
+from qcompiler.targets.target import Kernel, Variant
+
+
+class KernelTable:
+    """Functions of one variant by symbol, and the calls of them; equal problems share one function.
+
+    functions: what the platform compiles. works: what each of them is for. calls: one per work, in order.
+    """
+
+    def __init__(self, variant: Variant, works: Sequence[Work], offsets: dict[Slot, int], blob: ConstantBlob) -> None:
+        self.variant = variant
+        self.functions: dict[str, Any] = {}
+        self.works: dict[str, Work] = {}
+        self._offsets = offsets
+        self._blob = blob
+        self._symbols: dict[Problem, tuple[str, Kernel]] = {}
+        self.calls = tuple(self._call(work) for work in works)
+
+    def compiled(self) -> VariantCode:
+        """The code of the variant."""
+        variant = self.variant
+        code = object_code(self.functions, self.works, variant) if self.functions else b""
+        features = tuple(feature.name for feature in variant.features)
+        return VariantCode(variant.name, features, code, self.calls, variant.platform.code_format)
+
+    def _symbol(self) -> str:
+        return f"k{len(self.functions)}_{self.variant.name}"
+
+    def _call(self, work: Work) -> Call:
+        if isinstance(work, KernelWork):
+            return self._kernel(work)
+        if isinstance(work, GenericWork):
+            return self._generic(work)
+        (source,), (target,) = work.reads, work.writes
+        arguments = tuple(argument_of(item.location, self._offsets) for item in (source, target))
+        return Call("", work.op, arguments, Copy(target.form.nbytes))
+
+    def _chosen(self, work: KernelWork) -> Kernel:
+        """The kernel that is taken, which must read and write what lies there."""
+        choice = chosen(self.variant, work.problem)
+        node = (work.nodes[0] if work.nodes else work.writes[0].value).name or ""
+        if choice is None:
+            raise UnsupportedModel(f"no {self.variant.name} kernel for {work.op} {work.problem}", node=node)
+        kernel = choice.kernel
+        for what, stated, items in (("reads", kernel.reads, work.reads), ("writes", kernel.writes, work.writes)):
+            given = tuple(item.form.buffer for item in items)
+            if stated != given:
+                raise InternalError(f"kernel {kernel.name} {what} {stated}, it is given {given}", node=node)
+        return kernel
+
+    def _kernel(self, work: KernelWork) -> Call:
+        if work.problem not in self._symbols:
+            kernel, symbol = self._chosen(work), self._symbol()
+            self.functions[symbol] = kernel.build(symbol)
+            self.works[symbol] = work
+            self._symbols[work.problem] = (symbol, kernel)
+        symbol, kernel = self._symbols[work.problem]
+        constants = [Argument("constant", self._blob.add(array)) for array in kernel.pack(work.constants)]
+        first, *tensors = (argument_of(read.location, self._offsets) for read in work.reads)
+        writes = [argument_of(write.location, self._offsets) for write in work.writes]
+        return Call(symbol, kernel.name, (first, *constants, *tensors, *writes), kernel.launch)
+
+    def _generic(self, work: GenericWork) -> Call:
+        symbol = self._symbol()
+        self.functions[symbol] = work.call.function.with_attr("global_symbol", symbol)
+        self.works[symbol] = work
+        arguments = [
+            Argument("constant", self._blob.add(read))
+            if isinstance(read, np.ndarray)
+            else argument_of(place_of(read), self._offsets)
+            for read in work.reads
+        ]
+        arguments += [argument_of(place_of(item), self._offsets) for item in (*work.writes, *work.temporaries)]
+        arguments += [Argument("fault", 0)] if work.call.faults else []
+        return Call(symbol, work.call.kernel, tuple(arguments), work.call.launch)
+
+
+def argument_of(place: Location, offsets: dict[Slot, int]) -> Argument:
+    """Where a kernel finds what lies at a place."""
+    if isinstance(place, External):
+        return Argument("input" if place.kind == "input" else "output", place.position)
+    return Argument("workspace", offsets[place])
