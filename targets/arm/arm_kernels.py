@@ -4,21 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from qcompiler.targets.arm.chunk_conv import ChunkConv2d
-from qcompiler.targets.arm.held_conv import HeldConv2d, holds
+from qcompiler.targets.arm.byte_mismatches import ByteMismatches, UnrolledMismatches
+from qcompiler.targets.arm.chunk_mismatches import ChunkMismatches
+from qcompiler.targets.arm.held_mismatches import HeldMismatches, holds
 from qcompiler.targets.arm.machine import Isa
-from qcompiler.targets.arm.row_conv import RowConv2d, reads_rows
+from qcompiler.targets.arm.row_mismatches import RowMismatches, reads_rows
 from qcompiler.targets.arm.tilings import chunk_tilings, held_tilings, row_tilings, word_tilings
-from qcompiler.targets.arm.word_conv import ByteConv2d, WordConv2d
 from qcompiler.targets.offers import Family
 from qcompiler.targets.problem import Conv2d, Problem
 from qcompiler.targets.target import Kernel
 from qcompiler.targets.vector.blocks import Blocks
-from qcompiler.targets.vector.common_kernels import COMMON_KERNELS, binary_blocks
+from qcompiler.targets.vector.common_kernels import COMMON_KERNELS, binary_blocks, counting
 from qcompiler.targets.vector.direct import Geometry
 from qcompiler.targets.vector.estimates import compute_ns
 from qcompiler.targets.vector.tilings import Ranked
-from qcompiler.targets.vector.xnor_conv import XnorConv2d
+from qcompiler.targets.vector.word_mismatches import WordMismatches
 
 
 def _ns(isa: Isa, problem: Conv2d, blocks: Blocks, ranked: Ranked) -> float:
@@ -34,7 +34,7 @@ def chunks(isa: Isa, problem: Problem) -> Iterator[Kernel]:
     if not isinstance(problem, Conv2d) or blocks is None or not isa.wide or isa.dotprod or isa.mcpu != "generic":
         return
     for r in chunk_tilings(problem, blocks):
-        yield ChunkConv2d(problem, blocks, r.tiling, _ns(isa, problem, blocks, r), isa.dotprod)
+        yield counting(problem, blocks, r.tiling, _ns(isa, problem, blocks, r), ChunkMismatches(isa.dotprod))
 
 
 def rows(isa: Isa, problem: Problem) -> Iterator[Kernel]:
@@ -44,7 +44,7 @@ def rows(isa: Isa, problem: Problem) -> Iterator[Kernel]:
         return
     if reads_rows(Geometry(problem, blocks)):
         for r in row_tilings(problem, blocks):
-            yield RowConv2d(problem, blocks, r.tiling, _ns(isa, problem, blocks, r), isa.dotprod)
+            yield counting(problem, blocks, r.tiling, _ns(isa, problem, blocks, r), RowMismatches(isa.dotprod))
 
 
 def held(isa: Isa, problem: Problem) -> Iterator[Kernel]:
@@ -52,7 +52,7 @@ def held(isa: Isa, problem: Problem) -> Iterator[Kernel]:
     blocks = binary_blocks(problem)
     if isinstance(problem, Conv2d) and blocks is not None and _can_hold(isa, problem, blocks):
         for r in held_tilings(problem, blocks):
-            yield HeldConv2d(problem, blocks, r.tiling, _ns(isa, problem, blocks, r))
+            yield counting(problem, blocks, r.tiling, _ns(isa, problem, blocks, r), HeldMismatches())
 
 
 def words(isa: Isa, problem: Problem) -> Iterator[Kernel]:
@@ -65,13 +65,12 @@ def words(isa: Isa, problem: Problem) -> Iterator[Kernel]:
         return
     uniform = geometry.uniform(1)
     for r in word_tilings(isa, problem, blocks):
-        ns = _ns(isa, problem, blocks, r)
-        if not uniform:
-            yield XnorConv2d(problem, blocks, r.tiling, ns)
-        elif isa.dotprod and geometry.steps > 1:
-            yield WordConv2d(problem, blocks, r.tiling, ns, isa.unroll)
-        else:
-            yield ByteConv2d(problem, blocks, r.tiling, ns, isa.unroll, isa.widen)
+        reduction = WordMismatches()
+        if uniform and isa.dotprod and geometry.steps > 1:
+            reduction = UnrolledMismatches(isa.unroll)
+        elif uniform:
+            reduction = ByteMismatches(isa.unroll, isa.widen)
+        yield counting(problem, blocks, r.tiling, _ns(isa, problem, blocks, r), reduction)
 
 
 # chunks first, since all forms wait for the same memory if there are many weights

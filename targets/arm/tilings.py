@@ -6,8 +6,8 @@ instructions for 128 products (`python -m benchmarks.arm`).
 
 from __future__ import annotations
 
-from qcompiler.targets.arm.chunk_conv import chunk_of
-from qcompiler.targets.arm.held_conv import holds
+from qcompiler.targets.arm.chunk_mismatches import chunk_of
+from qcompiler.targets.arm.held_mismatches import holds
 from qcompiler.targets.arm.machine import Isa
 from qcompiler.targets.problem import Conv2d
 from qcompiler.targets.vector.blocks import Blocks

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING
 
 from qcompiler.ir.program import Items
 from qcompiler.ir.storage import Buffer
@@ -12,7 +13,11 @@ from qcompiler.targets.problem import Problem, outputs_of, tensors_of
 class ByItems(ABC):
     """A kernel that computes ranges of items; see `qcompiler.targets.target.Kernel`."""
 
-    problem: Problem
+    if TYPE_CHECKING:
+        # a field of most subclasses, which must find no default here
+        @property
+        def problem(self) -> Problem:
+            """What it computes."""
 
     @property
     @abstractmethod

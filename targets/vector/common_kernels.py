@@ -9,14 +9,19 @@ from qcompiler.ir.numerics import WORD_BITS
 from qcompiler.targets.problem import Conv2d, Map2d, Pool2d, Problem, outputs_of
 from qcompiler.targets.target import Kernel
 from qcompiler.targets.vector.blocks import Blocks, blocks_for
-from qcompiler.targets.vector.direct import Geometry
+from qcompiler.targets.vector.conv import DirectConv2d
+from qcompiler.targets.vector.count_finish import MOST_PRODUCTS, CountFinish
+from qcompiler.targets.vector.direct import Geometry, Tiling
 from qcompiler.targets.vector.estimates import VectorMachine, compute_ns, gathers, memory_ns
-from qcompiler.targets.vector.float_conv import FloatConv2d
-from qcompiler.targets.vector.integers import MOST_PRODUCTS
+from qcompiler.targets.vector.finish import FloatFinish
+from qcompiler.targets.vector.float_sums import FloatSums
+from qcompiler.targets.vector.frame import Frame
 from qcompiler.targets.vector.map import ElementMap2d
 from qcompiler.targets.vector.planar_map import PlanarMap2d, is_planar
-from qcompiler.targets.vector.planes_conv import PlanesConv2d
+from qcompiler.targets.vector.plane_sums import PlaneSums
 from qcompiler.targets.vector.pool import CodePool2d, FloatPool2d
+from qcompiler.targets.vector.reduction import Reduction
+from qcompiler.targets.vector.sum_finish import SumFinish
 from qcompiler.targets.vector.tilings import float_tilings, word_tilings
 from qcompiler.targets.vector.transpose_map import TransposeMap2d, can_transpose
 
@@ -52,7 +57,7 @@ def float_convolutions(machine: VectorMachine, problem: Problem) -> Iterator[Ker
         return
     for r in float_tilings(problem, blocks, machine.vector_bytes, machine.registers):
         ns = compute_ns(machine, problem, blocks, machine.float_rate, r)
-        yield FloatConv2d(problem, blocks, r.tiling, ns, machine.fma)
+        yield DirectConv2d(Frame(problem, blocks, r.tiling), FloatSums(machine.fma), FloatFinish(), ns)
 
 
 def plane_convolutions(machine: VectorMachine, problem: Problem) -> Iterator[Kernel]:
@@ -62,10 +67,15 @@ def plane_convolutions(machine: VectorMachine, problem: Problem) -> Iterator[Ker
         return
     for r in word_tilings(problem, blocks, machine.counts):
         ns = compute_ns(machine, problem, blocks, machine.planes_rate, r)
-        yield PlanesConv2d(problem, blocks, r.tiling, ns, machine.counts)
+        yield DirectConv2d(Frame(problem, blocks, r.tiling), PlaneSums(machine.counts), SumFinish(), ns)
 
 
 COMMON_KERNELS = (code_pools, float_pools, maps, float_convolutions, plane_convolutions)
+
+
+def counting(problem: Conv2d, blocks: Blocks, tiling: Tiling, cost: float, reduction: Reduction) -> DirectConv2d:
+    """A binary convolution that counts mismatches."""
+    return DirectConv2d(Frame(problem, blocks, tiling), reduction, CountFinish(), cost)
 
 
 def binary_blocks(problem: Problem) -> Blocks | None:

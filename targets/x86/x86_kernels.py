@@ -9,12 +9,12 @@ from qcompiler.targets.offers import Family
 from qcompiler.targets.problem import Conv2d, Problem
 from qcompiler.targets.target import Kernel
 from qcompiler.targets.vector.blocks import Blocks
-from qcompiler.targets.vector.common_kernels import COMMON_KERNELS, binary_blocks
+from qcompiler.targets.vector.common_kernels import COMMON_KERNELS, binary_blocks, counting
 from qcompiler.targets.vector.direct import Geometry
 from qcompiler.targets.vector.estimates import compute_ns
 from qcompiler.targets.vector.tilings import word_tilings
-from qcompiler.targets.vector.xnor_conv import XnorConv2d
-from qcompiler.targets.x86.lookup_conv import LookupConv2d
+from qcompiler.targets.vector.word_mismatches import WordMismatches
+from qcompiler.targets.x86.lookup_mismatches import LookupMismatches
 from qcompiler.targets.x86.lookup_tilings import lookup_tilings
 from qcompiler.targets.x86.machine import Isa
 
@@ -24,7 +24,8 @@ def words(isa: Isa, problem: Problem) -> Iterator[Kernel]:
     blocks = binary_blocks(problem)
     if isinstance(problem, Conv2d) and blocks is not None:
         for r in word_tilings(problem, blocks, isa.counts):
-            yield XnorConv2d(problem, blocks, r.tiling, compute_ns(isa, problem, blocks, isa.binary_rate, r))
+            ns = compute_ns(isa, problem, blocks, isa.binary_rate, r)
+            yield counting(problem, blocks, r.tiling, ns, WordMismatches())
 
 
 def lookups(isa: Isa, problem: Problem) -> Iterator[Kernel]:
@@ -35,7 +36,7 @@ def lookups(isa: Isa, problem: Problem) -> Iterator[Kernel]:
     if _can_look_up(problem, blocks):
         for r in lookup_tilings(isa, problem, blocks):
             ns = compute_ns(isa, problem, blocks, isa.lookup_rate, r)
-            yield LookupConv2d(problem, blocks, r.tiling, ns, r.width)
+            yield counting(problem, blocks, r.tiling, ns, LookupMismatches(r.width))
 
 
 KERNELS: tuple[Family[Isa], ...] = (*COMMON_KERNELS, words, lookups)

@@ -197,10 +197,10 @@ def test_a_cross_compiler_without_its_c_library_is_told(
 
 @needs("aarch64")
 def test_wrong_code_is_found_under_the_emulator(cnn: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from qcompiler.targets.vector.xnor_conv import XnorConv2d
+    from qcompiler.targets.vector.word_mismatches import WordMismatches
 
-    pack = XnorConv2d.pack_weights
-    monkeypatch.setattr(XnorConv2d, "pack_weights", lambda *args: [~words for words in pack(*args)])
+    pack = WordMismatches.pack
+    monkeypatch.setattr(WordMismatches, "pack", lambda *args: [~words for words in pack(*args)])
     with pytest.raises(qcompiler.errors.VerificationFailed, match="codes of .* are wrong"):
         qcompiler.compile(cnn, "arm", output=tmp_path / "out")
     assert not (tmp_path / "out").exists()

@@ -24,7 +24,7 @@ from qcompiler.ir.view import constant_of
 from qcompiler.lowering import groups
 from qcompiler.lowering.standard import recurrent
 from qcompiler.passes import fold_thresholds
-from qcompiler.targets.arm import word_conv
+from qcompiler.targets.arm import byte_mismatches
 from tests.fuzz import judge, sweep
 from tests.fuzz.case import case_of
 from tests.fuzz.net import Network
@@ -112,13 +112,13 @@ def sequences_forwards() -> AbstractContextManager[object]:
 
 def every_second_weight() -> AbstractContextManager[object]:
     """A kernel that ARM alone has: of the weights, every second word is read."""
-    right = word_conv.for_unrolled_taps
+    right = byte_mismatches.for_unrolled_taps
 
     def taps(*arguments: Any) -> None:
         loops, rows, at, weight, apart, *others = arguments
         right(loops, rows, at, weight, 2 * apart, *others)
 
-    return mock.patch.object(word_conv, "for_unrolled_taps", taps)
+    return mock.patch.object(byte_mismatches, "for_unrolled_taps", taps)
 
 
 FAULTS: dict[str, Planted] = {

@@ -1,4 +1,4 @@
-"""Binary convolution in word form for ARM: a word of one pixel against one word of every channel of a block.
+"""Mismatching bits in word form for ARM: a word of one pixel against one word of every channel of a block.
 
 A vector holds four output channels: population counts of four bytes each. With udot a count is added to its 32-bit lane
 in one instruction. Elsewhere bytes are counted, and added up after at most 31 steps. Either way three instructions make
@@ -13,10 +13,11 @@ from typing import ClassVar
 from tvm.script.ir_builder import tirx as T
 
 from qcompiler.targets.arm.parts import for_parts, for_unrolled_taps
-from qcompiler.targets.vector.conv import Tile
 from qcompiler.targets.vector.direct import Loop
 from qcompiler.targets.vector.emit import LANES, Expr, lanes, splat, temporary, write
-from qcompiler.targets.vector.xnor_conv import Step, XnorConv2d
+from qcompiler.targets.vector.frame import Frame
+from qcompiler.targets.vector.tile import Tile
+from qcompiler.targets.vector.word_mismatches import Step, WordMismatches
 
 _BYTES = 4 * LANES
 # accumulators of sixteen lanes up to which unrolling leaves registers for the operands of several steps
@@ -24,28 +25,27 @@ _SMALL = 2
 
 
 @dataclass(frozen=True)
-class WordConv2d(XnorConv2d):
-    """Weights as in `XnorConv2d`. unroll: words per jump of the innermost loop where the tile is small."""
+class UnrolledMismatches(WordMismatches):
+    """Weights as in `WordMismatches`. unroll: words per jump of the innermost loop where the tile is small."""
 
     unroll: int
 
     family: ClassVar[str] = "word_conv2d"
 
-    @property
-    def skips_columns(self) -> bool:
+    def skips_columns(self, frame: Frame) -> bool:
         """Never: a loop per kernel column would be too short."""
         return False
 
     def for_steps(self, loops: list[Loop], tile: Tile, at: Expr, weight: Expr, step: Step) -> None:
         """Run the reduction `loops`, unrolled where the tile is small."""
-        small = self.tiling.pixels * self.tiling.blocks <= _SMALL
+        small = tile.frame.tiling.pixels * tile.frame.tiling.blocks <= _SMALL
         unrolled = self.unroll if small else 1
-        for_unrolled_taps(loops, tile.rows, at, weight, self.geometry.step_weights, step, unrolled)
+        for_unrolled_taps(loops, tile.rows, at, weight, tile.frame.geometry.step_weights, step, unrolled)
 
 
 @dataclass(frozen=True)
-class ByteConv2d(WordConv2d):
-    """Weights as in `XnorConv2d`; needs one input word for all lanes of a run.
+class ByteMismatches(UnrolledMismatches):
+    """Weights as in `WordMismatches`; needs one input word for all lanes of a run.
 
     widen: the LLVM intrinsic that adds up neighbouring lanes into lanes of twice the size.
     """
@@ -56,12 +56,13 @@ class ByteConv2d(WordConv2d):
 
     def accumulate(self, tile: Tile, counts: list[list[Expr]]) -> None:
         """counts[p][b] += mismatches of pixel p with the channels of block b."""
-        first, per_step = T.bind(self.geometry.first_weight(tile.block)), self.geometry.step_weights
+        geometry = tile.frame.geometry
+        first, per_step = T.bind(geometry.first_weight(tile.block)), geometry.step_weights
 
         def part(loops: list[Loop], at: Expr, weight: Expr) -> None:
             self._part(tile, counts, loops, at, weight)
 
-        for_parts(self.geometry.loops(), tile.rows, tile.source.start(tile.pixel), first, per_step, part)
+        for_parts(geometry.loops(), tile.rows, tile.source.start(tile.pixel), first, per_step, part)
 
     def _part(self, tile: Tile, counts: list[list[Expr]], loops: list[Loop], at: Expr, weight: Expr) -> None:
         """Count in bytes, then add up the four bytes of every channel."""
@@ -69,7 +70,7 @@ class ByteConv2d(WordConv2d):
         every = lanes(0, _BYTES)
         for total in (total for row in sums for total in row):
             write(total, splat(T.uint8(0), _BYTES), every)
-        source, w, per_block = tile.source, tile.weights[0], self.geometry.block_weights
+        source, w, per_block = tile.source, tile.weights[0], tile.frame.geometry.block_weights
 
         def step(x: Expr, first: Expr) -> None:
             for p, row in enumerate(sums):

@@ -1,4 +1,4 @@
-"""Binary convolution of short reductions: a pixel's whole input stays in registers while the output channels pass by.
+"""Mismatching bits of short reductions: a pixel's whole input stays in registers while the output channels pass by.
 
 A register holds two runs of 64 input channels. Where the number of runs is odd, the last one fills its register twice
 and meets the weights of two output channels at once. Bytes count everything: those of two output channels end in the
@@ -14,15 +14,17 @@ from itertools import product
 from typing import ClassVar
 
 import numpy as np
+import numpy.typing as npt
 from tvm.script.ir_builder import tirx as T
 
 from qcompiler.targets.arm.parts import opaque
-from qcompiler.targets.arm.row_conv import pairwise, side_by_side
-from qcompiler.targets.target import Array, Constants
-from qcompiler.targets.vector.conv import Tile
+from qcompiler.targets.arm.row_mismatches import pairwise, side_by_side
+from qcompiler.targets.target import Array
 from qcompiler.targets.vector.direct import Geometry
 from qcompiler.targets.vector.emit import LANES, Expr, fenced, i64, lanes, temporary, write
-from qcompiler.targets.vector.xnor_conv import XnorConv2d
+from qcompiler.targets.vector.frame import Frame
+from qcompiler.targets.vector.tile import Tile
+from qcompiler.targets.vector.word_mismatches import WordMismatches
 
 _QUAD, _RUN_WORDS, _WORDS, _BYTES = 4, 2, 4, 16
 # four bytes count the bits of a reduction
@@ -61,55 +63,55 @@ def holds(geometry: Geometry, pixels: int) -> bool:
 
 
 @dataclass(frozen=True)
-class HeldConv2d(XnorConv2d):
+class HeldMismatches(WordMismatches):
     """Weights uint32 [blocks, 8 pairs of channels, registers of a pair, 4 words]; tiles of one block. See `runs_of`."""
 
     family: ClassVar[str] = "held_conv2d"
 
-    def pack_weights(self, constants: Constants) -> list[Array]:
+    def pack(self, frame: Frame, weights: npt.NDArray[np.float32]) -> list[Array]:
         """For every register of input that of each channel of a pair, or one that they share."""
-        words = self.geometry.weight_lanes(self.directed_weights(constants))
+        words = frame.geometry.weight_lanes(weights)
         runs = words.reshape(len(words), -1, _RUN_WORDS, LANES // 2, 2).transpose(0, 3, 4, 1, 2)
         packed = []
-        for first, second in registers_of(runs_of(self.geometry)):
+        for first, second in registers_of(runs_of(frame.geometry)):
             halves = [(c, run) for c in range(2) for run in ([first] if first == second else [first, second])]
             packed += [runs[:, :, c, run] for c, run in halves]
         return [np.ascontiguousarray(np.stack(packed, axis=2))]
 
-    @property
-    def skips_rows(self) -> bool:
+    def skips_rows(self, frame: Frame) -> bool:
         """Never: the whole input of a pixel is loaded before it is used."""
         return False
 
-    @property
-    def skips_columns(self) -> bool:
+    def skips_columns(self, frame: Frame) -> bool:
         """Never, likewise."""
         return False
 
     def accumulate(self, tile: Tile, counts: list[list[Expr]]) -> None:
         """counts[p][0] += mismatches of pixel p, a few times four channels per jump; bytes are widened at the end."""
         start, step = T.bind(tile.source.start(tile.pixel)), tile.source.pixel_step()
-        runs = runs_of(self.geometry)
+        geometry = tile.frame.geometry
+        runs = runs_of(geometry)
         held = [_held(tile.source.data, start + p * step, runs) for p in range(len(counts))]
         sums = [temporary("uint8", LANES * _QUAD) for _ in counts]
-        size, first = self.geometry.steps * _QUAD, T.bind(tile.block * (LANES * self.geometry.steps))
+        size, first = geometry.steps * _QUAD, T.bind(tile.block * (LANES * geometry.steps))
         quads = 2 if len(counts) * len(runs) <= _DOUBLED else 1
         with T.serial(i64(0), opaque(LANES // _QUAD // quads)) as several:
             for i in range(quads):
                 quad = several * quads + i
-                self._quad(tile.weights[0], first + quad * size, held, sums, quad * _BYTES)
+                _quad(geometry.steps, tile.weights[0], first + quad * size, held, sums, quad * _BYTES)
         for total, (count,) in zip(sums, counts, strict=True):
             for quad in range(0, LANES, _QUAD):
                 pairs = pairwise("uint16x8", total[lanes(quad * _QUAD, _BYTES)])
                 added, into = T.reinterpret("int32x4", pairwise("uint32x4", pairs)), lanes(quad, _QUAD)
-                write(count, count[into] + added if self.start else added, into)
+                write(count, count[into] + added if tile.start else added, into)
 
-    def _quad(self, w: Expr, at: Expr, held: list[list[Expr]], sums: list[Expr], into: Expr) -> None:
-        """sums[p][into:] = mismatches of pixel p with the four channels whose weights start at `at`."""
-        size, shares = self.geometry.steps * 2, self.geometry.steps % _WORDS != 0
-        pairs = [_pair(w, at + pair * size, held, shares) for pair in range(2)]
-        for total, left, right in zip(sums, *pairs, strict=True):
-            write(total, side_by_side("uint8x16", left, right), lanes(into, _BYTES))
+
+def _quad(steps: int, w: Expr, at: Expr, held: list[list[Expr]], sums: list[Expr], into: Expr) -> None:
+    """sums[p][into:] = mismatches of pixel p with the four channels whose weights start at `at`."""
+    size, shares = steps * 2, steps % _WORDS != 0
+    pairs = [_pair(w, at + pair * size, held, shares) for pair in range(2)]
+    for total, left, right in zip(sums, *pairs, strict=True):
+        write(total, side_by_side("uint8x16", left, right), lanes(into, _BYTES))
 
 
 def _held(x: Expr, at: Expr, runs: Sequence[int]) -> list[Expr]:

@@ -1,4 +1,4 @@
-"""Binary convolution by rows: 128 channels of a pixel against 128 weights of one output channel at a time.
+"""Mismatching bits by rows: 128 channels of a pixel against 128 weights of one output channel at a time.
 
 Both operands are loaded as they lie, with no broadcast, and three instructions make 128 products. An accumulator
 belongs to one pixel and one output channel: four 32-bit lanes with udot, else sixteen bytes, good for 31 steps. At the
@@ -13,15 +13,17 @@ from math import prod
 from typing import ClassVar
 
 import numpy as np
+import numpy.typing as npt
 from tvm.script.ir_builder import tirx as T
 
 from qcompiler.targets.arm.parts import for_parts, for_unrolled_taps
 from qcompiler.targets.arm.single_load import load_single, single_loads
-from qcompiler.targets.target import Array, Constants
-from qcompiler.targets.vector.conv import Tile
+from qcompiler.targets.target import Array
 from qcompiler.targets.vector.direct import Geometry, Loop
 from qcompiler.targets.vector.emit import LANES, Expr, i64, lanes, splat, temporary, write
-from qcompiler.targets.vector.xnor_conv import XnorConv2d
+from qcompiler.targets.vector.frame import Frame
+from qcompiler.targets.vector.tile import Tile
+from qcompiler.targets.vector.word_mismatches import WordMismatches
 
 _QUAD = 4
 _WORDS = 4
@@ -40,7 +42,7 @@ def reads_rows(geometry: Geometry) -> bool:
 
 
 @dataclass(frozen=True)
-class RowConv2d(XnorConv2d):
+class RowMismatches(WordMismatches):
     """Weights uint32 [blocks, passes, steps / 4, channels, 4 words]; tiles of one block. See `reads_rows`.
 
     A pass over the pixels' words serves as many of the block's sixteen channels as there are accumulators for.
@@ -51,33 +53,28 @@ class RowConv2d(XnorConv2d):
 
     family: ClassVar[str] = "row_conv2d"
 
-    def pack_weights(self, constants: Constants) -> list[Array]:
-        """Four words of one channel side by side, channels of direction -1 negated."""
-        words = self.geometry.weight_lanes(self.directed_weights(constants))
-        split = words.reshape(len(words), -1, _WORDS, LANES // self._channels, self._channels)
+    def pack(self, frame: Frame, weights: npt.NDArray[np.float32]) -> list[Array]:
+        """Four words of one channel side by side."""
+        words, channels = frame.geometry.weight_lanes(weights), _channels(frame)
+        split = words.reshape(len(words), -1, _WORDS, LANES // channels, channels)
         return [np.ascontiguousarray(split.transpose(0, 3, 1, 4, 2))]
 
-    @property
-    def skips_columns(self) -> bool:
+    def skips_columns(self, frame: Frame) -> bool:
         """Never: kernel columns that lie together are one run."""
         return False
 
-    @property
-    def _channels(self) -> int:
-        """Output channels of a pass."""
-        return LANES if self.tiling.pixels == 1 else _QUAD
-
     def accumulate(self, tile: Tile, counts: list[list[Expr]]) -> None:
         """counts[p][0] += mismatches of pixel p, pass by pass."""
-        *outer, inner = self.geometry.loops()
+        geometry, channels = tile.frame.geometry, _channels(tile.frame)
+        *outer, inner = geometry.loops()
         loops = [*outer, Loop(inner.extent // _WORDS, _WORDS)]
         start = T.bind(tile.source.start(tile.pixel))
-        passes, size = LANES // self._channels, self._channels * _WORDS
+        passes, size = LANES // channels, channels * _WORDS
         with T.serial(i64(0), i64(passes)) as each:
-            first = T.bind((tile.block * passes + each) * (self.geometry.steps // _WORDS * size))
+            first = T.bind((tile.block * passes + each) * (geometry.steps // _WORDS * size))
 
             def part(loops: list[Loop], at: Expr, weight: Expr) -> None:
-                self._part(tile, [row[0] for row in counts], each * self._channels, loops, at, weight)
+                self._part(tile, [row[0] for row in counts], each * channels, loops, at, weight)
 
             if self.dotprod:
                 part(loops, start, first)
@@ -86,12 +83,12 @@ class RowConv2d(XnorConv2d):
 
     def _part(self, tile: Tile, counts: list[Expr], channel: Expr, loops: list[Loop], at: Expr, weight: Expr) -> None:
         """Count, then add up the lanes of every accumulator."""
-        steps = prod(loop.extent for loop in loops)
+        steps, channels = prod(loop.extent for loop in loops), _channels(tile.frame)
         # if all bits of every step differ; short reductions count in bytes even with udot, to be added up in bytes
         most = 8 * steps
         in_bytes = not self.dotprod or _QUAD * most <= _MOST_IN_A_BYTE
         dtype, size = ("uint8", 16) if in_bytes else ("uint32", 4)
-        sums = [[temporary(dtype, size) for _ in range(self._channels)] for _ in counts]
+        sums = [[temporary(dtype, size) for _ in range(channels)] for _ in counts]
         every = lanes(0, size)
         for total in (total for row in sums for total in row):
             write(total, splat(T.Cast(dtype, T.uint32(0)), size), every)
@@ -104,12 +101,12 @@ class RowConv2d(XnorConv2d):
                     mismatch = T.reinterpret(f"{dtype}x{size}", words ^ self._weights(tile, first, c))
                     write(total, total[every] + T.popcount(mismatch), every)
 
-        unrolled = _UNROLLED.get(self.tiling.pixels, 1)
+        unrolled = _UNROLLED.get(tile.frame.tiling.pixels, 1)
         with single_loads():
-            for_unrolled_taps(loops, tile.rows, at, weight, self._channels * _WORDS, step, unrolled)
-        whole = self.start == 0 and steps * _WORDS == self.geometry.steps
+            for_unrolled_taps(loops, tile.rows, at, weight, channels * _WORDS, step, unrolled)
+        whole = tile.start == 0 and steps * _WORDS == tile.frame.geometry.steps
         for count, row in zip(counts, sums, strict=True):
-            for quad in range(0, self._channels, _QUAD):
+            for quad in range(0, channels, _QUAD):
                 into = lanes(channel + quad, _QUAD)
                 totals = [total[every] for total in row[quad : quad + _QUAD]]
                 added = T.reinterpret("int32x4", _added(totals, dtype, most))
@@ -118,8 +115,13 @@ class RowConv2d(XnorConv2d):
     def _weights(self, tile: Tile, first: Expr, channel: int) -> Expr:
         """uint32x4: the weights of a channel of the pass whose weights start at `first`."""
         at, w = first + channel * _WORDS, tile.weights[0]
-        single = self.tiling.pixels == 1 and channel % _QUAD >= _PAIRED
+        single = tile.frame.tiling.pixels == 1 and channel % _QUAD >= _PAIRED
         return load_single(w, at) if single else w[lanes(at, _WORDS)]
+
+
+def _channels(frame: Frame) -> int:
+    """Output channels of a pass."""
+    return LANES if frame.tiling.pixels == 1 else _QUAD
 
 
 def _added(totals: Sequence[Expr], dtype: str, most: int) -> Expr:

@@ -1,4 +1,4 @@
-"""Binary convolution of a single pixel with a long reduction: chunks of the pixel meet its channels eight at a time.
+"""Mismatching bits of a single pixel with a long reduction: chunks of the pixel meet its channels eight at a time.
 
 Up to nine registers of the pixel stay where they are while the weights of sixteen channels pass by, four registers per
 load. In the model of Cortex-A53 such a load costs no cycle of its own, unlike one of a register or a pair, and
@@ -17,10 +17,10 @@ from tvm.script.ir_builder import tirx as T
 
 from qcompiler.targets.arm.parts import opaque
 from qcompiler.targets.arm.pinned import Register, load_four, pin, pinned_address, pinned_order
-from qcompiler.targets.arm.row_conv import RowConv2d, pairwise, reads_rows, side_by_side
-from qcompiler.targets.vector.conv import Tile
+from qcompiler.targets.arm.row_mismatches import RowMismatches, pairwise, reads_rows, side_by_side
 from qcompiler.targets.vector.direct import Geometry
 from qcompiler.targets.vector.emit import LANES, Expr, i64, lanes, splat, temporary, write
+from qcompiler.targets.vector.tile import Tile
 
 _WORDS, _QUAD, _EIGHT = 4, 4, 8
 # registers of a chunk: fewer wait too often for the first loads on Cortex-A53, and many more need the stack
@@ -41,15 +41,15 @@ def chunk_of(geometry: Geometry) -> int:
 
 
 @dataclass(frozen=True)
-class ChunkConv2d(RowConv2d):
-    """Weights as those of a `RowConv2d` of one pixel, which variants with udot share. See `chunk_of`."""
+class ChunkMismatches(RowMismatches):
+    """Weights as those of `RowMismatches` of one pixel, which variants with udot share. See `chunk_of`."""
 
     family: ClassVar[str] = "chunk_conv2d"
 
     def accumulate(self, tile: Tile, counts: list[list[Expr]]) -> None:
         """counts[0][0] += mismatches of the pixel, chunk by chunk; uint16 holds those of all chunks."""
-        size = chunk_of(self.geometry)
-        chunks = self.geometry.steps // (size * _WORDS)
+        size = chunk_of(tile.frame.geometry)
+        chunks = tile.frame.geometry.steps // (size * _WORDS)
         start, ((count,),) = T.bind(tile.source.start(tile.pixel)), counts
         sums = temporary("uint16", LANES)
         write(sums, splat(T.uint16(0)), lanes(0))

@@ -1,0 +1,39 @@
+"""A convolution laid out for registers: problem, channel blocks and tiling, on which every part of a kernel agrees."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from qcompiler.targets.problem import Conv2d
+from qcompiler.targets.vector.blocks import Blocks
+from qcompiler.targets.vector.borders import Borders, borders_of
+from qcompiler.targets.vector.direct import Geometry, Tiling, Work
+
+
+@dataclass(frozen=True)
+class Frame:
+    """A problem on one tiling."""
+
+    problem: Conv2d
+    blocks: Blocks
+    tiling: Tiling
+
+    @property
+    def work(self) -> Work:
+        """The grid of work items."""
+        return Work(self.problem, self.blocks, self.tiling)
+
+    @property
+    def geometry(self) -> Geometry:
+        """Offsets through input and weights."""
+        return Geometry(self.problem, self.blocks)
+
+    @property
+    def borders(self) -> Borders:
+        """Border classes."""
+        return borders_of(self.problem)
+
+    @property
+    def gathers(self) -> bool:
+        """Whether the lanes of a block read different groups."""
+        return not self.geometry.uniform(self.tiling.blocks)

@@ -1,0 +1,129 @@
+"""Convolution of codes of any width: every pair of an activation plane and a weight plane counts bits.
+
+In a register tile the planes of an activation stand beside the pixels, those of the weights beside the channel blocks,
+so every word that is loaded serves several counts. If a tile has more counts than registers, pairs of planes are
+counted in turns. See `planes.py` for what the counts mean.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import product
+from typing import ClassVar
+
+import numpy as np
+import numpy.typing as npt
+from tvm.script.ir_builder import tirx as T
+
+from qcompiler.ir.codes import Codes
+from qcompiler.targets.problem import Conv2d
+from qcompiler.targets.target import Array
+from qcompiler.targets.vector.direct import for_taps
+from qcompiler.targets.vector.emit import LANES, Expr, Parameter, i64, lanes, splat, temporary, write
+from qcompiler.targets.vector.frame import Frame
+from qcompiler.targets.vector.planes import activation_factors, weight_planes
+from qcompiler.targets.vector.reduction import Reduction, Registers, weight_words
+from qcompiler.targets.vector.tile import Tile
+
+Pair = tuple[int, int]
+
+
+@dataclass(frozen=True)
+class PlaneSums(Reduction):
+    """Weights uint32 [blocks / U, steps, U, planes, 16]; see `Geometry.arrange`.
+
+    counts: most counts of sixteen lanes at a time.
+    """
+
+    counts: int
+
+    family: ClassVar[str] = "planes_conv2d"
+
+    def label(self, frame: Frame) -> str:
+        """Widths of weights and activations, and tiling."""
+        problem = frame.problem
+        return f"{self.family}_w{problem.weights.bits}a{problem.x.planes}_{frame.tiling.label}"
+
+    def skips_rows(self, frame: Frame) -> bool:
+        """Never: the pixels of the padding hold codes."""
+        return False
+
+    def parameters(self, frame: Frame) -> list[Parameter]:
+        """Words of weights."""
+        return [weight_words(frame, len(weight_planes(frame.problem.weights).factors))]
+
+    def pack(self, frame: Frame, weights: npt.NDArray[np.float32]) -> list[Array]:
+        """Bits of all planes, side by side."""
+        codes = frame.problem.weights
+        bits = weight_planes(codes).bits(weights, codes)
+        planes = [frame.geometry.arrange(np.where(plane, np.float32(1), np.float32(-1))) for plane in bits]
+        return [np.ascontiguousarray(np.stack(planes, axis=3))]
+
+    def meaning(self, problem: Conv2d, patches: Array, weights: Array) -> Array:
+        """Counts of bits that differ, or are both 1, times what their planes are worth."""
+        codes, planes = _activations(problem), weight_planes(problem.weights)
+        index = np.rint((patches - codes.low) / codes.step).astype(np.int64)
+        total = np.zeros((len(patches), len(weights)))
+        for plane, worth in enumerate(activation_factors(codes)):
+            ours = (index >> plane & 1).astype(np.float64)
+            for factor, theirs in zip(planes.factors, planes.bits(weights, problem.weights), strict=True):
+                both = ours @ theirs.T.astype(np.float64)
+                if planes.signs:
+                    both = ours.sum(1)[:, None] + theirs.sum(1)[None, :] - 2 * both
+                total += worth * factor * both
+        return total
+
+    def _turns(self, frame: Frame) -> list[list[Pair]]:
+        """Pairs of planes (activation, weight) that are counted at the same time."""
+        pairs = list(product(range(frame.problem.x.planes), range(len(weight_planes(frame.problem.weights).factors))))
+        at_once = max(1, self.counts // (frame.tiling.pixels * frame.tiling.blocks))
+        return [pairs[first : first + at_once] for first in range(0, len(pairs), at_once)]
+
+    def fill(self, tile: Tile) -> Registers:
+        """Count all pairs of planes for each pixel and block."""
+        tiling = tile.frame.tiling
+        sums = [[temporary("int32") for _ in range(tiling.blocks)] for _ in range(tiling.pixels)]
+        for total in (total for row in sums for total in row):
+            write(total, splat(T.int32(0)), lanes(0))
+        at, weight = tile.source.start(tile.pixel), T.bind(tile.frame.geometry.first_weight(tile.block))
+        for pairs in self._turns(tile.frame):
+            self._count(tile, sums, pairs, at, weight)
+        return sums
+
+    def _count(self, tile: Tile, sums: list[list[Expr]], pairs: list[Pair], at: Expr, weight: Expr) -> None:
+        """Add what `pairs` of planes are worth to the sums of every pixel and block."""
+        problem, tiling, geometry = tile.frame.problem, tile.frame.tiling, tile.frame.geometry
+        counts = {
+            (p, b, pair): temporary("int32")
+            for p, b, pair in product(range(tiling.pixels), range(tiling.blocks), pairs)
+        }
+        for count in counts.values():
+            write(count, splat(T.int32(0)), lanes(0))
+        all_rows = (i64(0), i64(problem.kernel[0]))
+
+        def step(x: Expr, w: Expr) -> None:
+            self._step(tile, counts, x, w)
+
+        for_taps(geometry.loops(), all_rows, at, weight, geometry.step_weights, step)
+        worth, factors = activation_factors(_activations(problem)), weight_planes(problem.weights).factors
+        for (p, b, (j, k)), count in counts.items():
+            factor = splat(T.int32(worth[j] * factors[k]))
+            write(sums[p][b], sums[p][b][lanes(0)] + count[lanes(0)] * factor, lanes(0))
+
+    def _step(self, tile: Tile, counts: dict[tuple[int, int, Pair], Expr], at: Expr, weight: Expr) -> None:
+        """Count the bits of one word per pixel and plane against one word per block and plane."""
+        held, per_block = weight_planes(tile.frame.problem.weights), tile.frame.geometry.block_weights
+        planes = len(held.factors)
+        words = {
+            (p, j): T.bind(tile.source.lanes_at(at + (p * tile.source.pixel_step() + j)))
+            for p, j in dict.fromkeys((p, j) for p, _, (j, _) in counts)
+        }
+        for (p, b, (j, k)), count in counts.items():
+            other = tile.weights[0][lanes(weight * planes + (b * per_block * planes + k * LANES))]
+            both = words[p, j] ^ other if held.signs else words[p, j] & other
+            write(count, count[lanes(0)] + T.reinterpret("int32x16", T.popcount(both)), lanes(0))
+
+
+def _activations(problem: Conv2d) -> Codes:
+    assert problem.x.codes is not None
+    return problem.x.codes

@@ -1,0 +1,69 @@
+"""From weighted sums of counts of bit planes to outputs: acc = base + sum; see planes.py."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from tvm.script.ir_builder import tirx as T
+
+from qcompiler.targets.target import Array, Constants
+from qcompiler.targets.vector.emit import LANES, Expr, Parameter, lanes
+from qcompiler.targets.vector.epilogue import Pixel, is_threshold
+from qcompiler.targets.vector.finish import IntegerFinish, class_parameters, class_tables
+from qcompiler.targets.vector.frame import Frame
+from qcompiler.targets.vector.planes import bases
+from qcompiler.targets.vector.reduction import Reduction
+from qcompiler.targets.vector.threshold import pack_thresholds, threshold_parameters, threshold_planes
+from qcompiler.targets.vector.tile import Tile
+
+
+@dataclass(frozen=True)
+class SumFinish(IntegerFinish):
+    """For codes of any width."""
+
+    def parameters(self, frame: Frame, reduction: Reduction) -> list[Parameter]:
+        """`base` int32 [classes, blocks * 16], or limits of all thresholds and what turns them; `classes` [oh + ow]."""
+        steps, classes = frame.problem.epilogue, frame.borders.count
+        if is_threshold(steps):
+            found = threshold_parameters(steps[0], frame.blocks, classes, "int32")
+        else:
+            found = [Parameter("base", "int32", classes * frame.blocks.count * LANES, 64)]
+        return [*found, *class_parameters(frame)]
+
+    def pack(self, frame: Frame, reduction: Reduction, constants: Constants) -> list[Array]:
+        """The arrays for `parameters`."""
+        base = _bases(frame, constants)
+        if is_threshold(frame.problem.epilogue):
+            found = pack_thresholds(constants, frame.blocks, base, np.int32)
+        else:
+            found = [frame.blocks.spread(base.astype(np.int32))]
+        return [*found, *class_tables(frame)]
+
+    def register(self, tile: Tile, pixel_class: Expr, pixel: Pixel, block: Expr, value: Expr) -> None:
+        """Finish one register of weighted counts, int32x16."""
+        blocks, steps = tile.frame.blocks, tile.frame.problem.epilogue
+        at = (pixel_class * blocks.count + block) * LANES
+        if not is_threshold(steps):
+            tile.epilogue.emit(pixel, block, T.Cast("float32x16", value + tile.finish[0][lanes(at)]))
+            return
+        target = tile.epilogue.targets[0]
+        assert target is not None
+        limits, turned = tile.finish[:2]
+        size = tile.frame.borders.count * blocks.count * LANES
+        masks = threshold_planes(steps[0], blocks, T.bind(value), limits, turned, block, at, size)
+        for plane, mask in enumerate(masks):
+            tile.epilogue.store_mask(target, pixel, block, mask, plane=plane)
+
+
+def _bases(frame: Frame, constants: Constants) -> Array:
+    """int64 [classes, O]: what is added to counts; border pixels see padding instead of the code in the halo."""
+    problem, borders, codes = frame.problem, frame.borders, frame.problem.x.codes
+    assert constants.weights is not None and codes is not None
+    weights = np.rint(constants.weights).astype(np.int64)
+    base = bases(constants.weights, problem.weights, codes)
+    taps = weights.sum(axis=1)
+    inside = np.einsum("ohw,rh,cw->rco", taps, borders.row_taps.astype(int), borders.column_taps.astype(int))
+    padded = taps.sum(axis=(1, 2)) - inside.reshape(borders.count, -1)
+    wrong = int(problem.pad_value) - int(problem.x.halo_value)
+    return np.asarray(base + wrong * padded, np.int64)
