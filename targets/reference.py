@@ -50,7 +50,7 @@ def _convolution(problem: Conv2d, x: Array, constants: Constants) -> Array:
     per_group = problem.x.c // problem.groups
     outputs = problem.out_channels // problem.groups
     out = np.zeros((problem.x.n, problem.out_channels, *problem.out_hw))
-    for i, j, window in _windows(problem, padded):
+    for i, j, window in windows(problem, padded):
         for g in range(problem.groups):
             o = slice(g * outputs, (g + 1) * outputs)
             patch = window[:, g * per_group : (g + 1) * per_group]
@@ -58,7 +58,7 @@ def _convolution(problem: Conv2d, x: Array, constants: Constants) -> Array:
     return out
 
 
-def _windows(problem: Conv2d | Pool2d, padded: Array) -> Iterator[tuple[int, int, Array]]:
+def windows(problem: Conv2d | Pool2d, padded: Array) -> Iterator[tuple[int, int, Array]]:
     """The strided view of `padded` [n, c, h, w] that each kernel tap sees, [n, c, oh, ow]."""
     (sh, sw), (dh, dw), (oh, ow) = problem.strides, problem.dilations, problem.out_hw
     for i in range(problem.kernel[0]):
@@ -80,7 +80,7 @@ def _pool_max(problem: Pool2d, x: Array) -> Array:
     """Maximum over each window, padding aside; an empty window gives -inf."""
     padded = _pool_pad(problem, x, -np.inf)
     best = np.full((*x.shape[:2], *problem.out_hw), -np.inf, np.float32)
-    for _, _, window in _windows(problem, padded):
+    for _, _, window in windows(problem, padded):
         best = np.where(best < window, window, best)
     return best
 
@@ -97,9 +97,9 @@ def _pool_average(problem: Pool2d, x: Array) -> Array:
         counted = _pool_pad(_unpadded(problem), inside, 0)
     else:
         counted = _pool_pad(problem, inside, 0)
-    count = sum(window for _, _, window in _windows(problem, counted))
+    count = sum(window for _, _, window in windows(problem, counted))
     total = np.zeros((*x.shape[:2], *problem.out_hw), np.float32)
-    for _, _, window in _windows(problem, _pool_pad(problem, x, 0)):
+    for _, _, window in windows(problem, _pool_pad(problem, x, 0)):
         total = total + window
     return np.asarray(total / np.maximum(count, 1), np.float32)
 

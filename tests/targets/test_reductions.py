@@ -1,0 +1,110 @@
+"""Every reduction alone: what its registers hold is what its meaning in numpy says."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+from tvm.script.ir_builder import tirx as T
+
+from qcompiler.ir.codes import BINARY, Codes
+from qcompiler.ir.storage import Buffer, Element, load
+from qcompiler.targets import arm, reference, x86
+from qcompiler.targets.problem import Conv2d, Step
+from qcompiler.targets.target import Array, Constants, Variant
+from qcompiler.targets.vector.conv import DirectConv2d
+from qcompiler.targets.vector.emit import lanes
+from qcompiler.targets.vector.finish import Finish
+from qcompiler.targets.vector.reduction import Registers
+from qcompiler.targets.vector.runner import Runner, aligned, empty_outputs
+from qcompiler.targets.vector.tile import Tile
+from tests.targets.emulated import EmulatedRunner, missing
+from tests.targets.problems import RUNNABLE, drawn, values
+
+ARM = {"aarch64": arm.TARGET.variants(["dotprod", "generic"]), "arm": arm.TARGET.variants(["armv7"])}
+
+
+@dataclasses.dataclass(frozen=True)
+class Raw(Finish):
+    """Registers as they are, in floats."""
+
+    def emit(self, tile: Tile, registers: Registers) -> None:
+        n, y, x0 = tile.pixel
+        for p, row in enumerate(registers):
+            for b, register in enumerate(row):
+                value = register[lanes(0)]
+                if tile.source.element != "float32":
+                    value = T.Cast("float32x16", value)
+                tile.epilogue.emit((n, y, x0 + p), tile.block + b, value)
+
+
+def layer(c: int, o: int, h: int, w: int, kernel: int, x: Element, weights: Codes) -> Conv2d:
+    problem = Conv2d(Buffer(1, h, w, c, x), o, (kernel, kernel), weights=weights)
+    return dataclasses.replace(problem, epilogue=(Step("store", into=Buffer(1, *problem.out_hw, o, "float32")),))
+
+
+LAYERS = {
+    "float": layer(5, 33, 4, 7, 2, "float32", BINARY),
+    "binary": layer(70, 41, 5, 9, 3, BINARY, BINARY),
+    "binary, runs of 128 channels": layer(256, 20, 3, 5, 3, BINARY, BINARY),
+    "binary, one pixel": layer(1152, 32, 1, 1, 1, BINARY, BINARY),
+    "binary, runs of 64 channels": layer(64, 48, 5, 6, 3, BINARY, BINARY),
+    "2 x 2 bits": layer(70, 24, 4, 6, 3, Codes(0, 3), Codes(-1, 1)),
+    "3 x 2 bits": layer(40, 17, 4, 6, 2, Codes(-3, 4), Codes(-3, 3, 2)),
+    "8 x 4 bits": layer(33, 16, 2, 4, 1, Codes(0, 255), Codes(-8, 7)),
+}
+
+
+def reductions(variant: Variant) -> Iterator[tuple[str, DirectConv2d]]:
+    """A kernel of every reduction on every layer that it can do."""
+    for name, problem in LAYERS.items():
+        found = {}
+        for kernel in reversed(variant.kernels(problem)):
+            assert isinstance(kernel, DirectConv2d)
+            found[kernel.reduction] = kernel
+        yield from ((name, kernel) for kernel in found.values())
+
+
+def check(variant: Variant, make_runner: type[Runner] | type[EmulatedRunner]) -> set[str]:
+    families = set()
+    for name, kernel in reductions(variant):
+        problem, rng = kernel.problem, np.random.default_rng(0)
+        shape = (problem.out_channels, problem.x.c, *problem.kernel)
+        weights = np.rint(rng.normal(size=shape) * 4).astype(np.float32)
+        if problem.x.packed:
+            weights = drawn(rng, problem.weights, shape)
+        x, outputs = aligned(values(rng, problem.x, whole=True)), empty_outputs(problem)
+        runner = make_runner(dataclasses.replace(kernel, finish=Raw()), variant, Constants(weights=weights))
+        runner.call(runner.bind(x, [], outputs), 0, kernel.items)
+        held = outputs[0].reshape(-1, problem.out_channels)
+        expected = kernel.reduction.meaning(
+            problem, patches(problem, load(problem.x, x)), weights.reshape(len(weights), -1)
+        )
+        np.testing.assert_array_equal(held, expected, err_msg=f"{kernel.name}: {name}")
+        families.add(kernel.reduction.family)
+    return families
+
+
+def patches(problem: Conv2d, image: Array) -> Array:
+    """[pixels, K]: what every output pixel sees of an image [1, C, H, W], in the order of the weights."""
+    taps = [window[0] for _, _, window in reference.windows(problem, image)]
+    return np.stack(taps, axis=-1).transpose(1, 2, 0, 3).reshape(-1, problem.x.c * len(taps))
+
+
+@pytest.mark.parametrize("variant", RUNNABLE, ids=lambda variant: variant.name)
+def test_x86(variant: x86.X86Variant) -> None:
+    expected = {"float_conv2d", "xnor_conv2d", "planes_conv2d"}
+    lookups = {"lookup_conv2d"} if variant.name in ("avx2", "avx512bw") else set()
+    assert check(variant, Runner) == expected | lookups
+
+
+@pytest.mark.parametrize("architecture", ARM)
+def test_arm(architecture: str) -> None:
+    packages = missing(architecture)
+    if packages:
+        pytest.skip(f"missing Debian packages: {packages}")
+    found = set().union(*(check(variant, EmulatedRunner) for variant in ARM[architecture]))
+    wide = {"row_conv2d", "held_conv2d", "chunk_conv2d", "word_conv2d"} if architecture == "aarch64" else set()
+    assert found == {"float_conv2d", "planes_conv2d", "byte_conv2d"} | wide
