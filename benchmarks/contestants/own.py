@@ -13,7 +13,6 @@ from benchmarks.models import Workload
 from benchmarks.network import FloatArray
 from benchmarks.timing import Round, median_sample
 
-BINARY_OPS = ("IntegerConv", "IntegerMatMul")
 PROFILED_RUNS = 5
 
 
@@ -49,7 +48,7 @@ class BundleSession:
 
     def _binary_steps(self) -> float:
         profile = self._bundle.profile(self._inputs, repeats=PROFILED_RUNS, threads=self._threads)
-        return sum(step.seconds for step in profile.steps if step.op in BINARY_OPS)
+        return sum(step.seconds for step in profile.steps if self._bundle.steps[step.index].integers)
 
 
 def open_binary(workload: Workload, threads: int) -> BundleSession:

@@ -29,6 +29,8 @@ import onnx_ir as ir
 DOMAIN = "qcompiler"
 OPSET = 21
 IR_VERSION = 10
+INTEGER_LAYERS = ("IntegerConv", "IntegerMatMul")
+"""Layers on codes, whose sums are exact whatever the kernel multiplies."""
 
 _HEADER = f'<domain: "{DOMAIN}", opset_import: ["" : {OPSET}]>\n'
 

@@ -21,6 +21,7 @@ from qcompiler.bundle.load import Bundle
 from qcompiler.bundle.timing import measure
 from qcompiler.errors import UnsupportedModel
 from qcompiler.ir import oracle
+from qcompiler.ir.ops import INTEGER_LAYERS
 from qcompiler.nn.export import export_onnx
 from qcompiler.nn.freeze import freeze
 from qcompiler.train.data import Data, Split, to_input
@@ -163,12 +164,12 @@ def _figures(bundle: Bundle, split: Split, layers: Sequence[LayerWork]) -> dict[
 
 
 def missing_widths(layers: Sequence[LayerWork], rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Text wNaM (L layers) for every pair of widths that runs in real arithmetic for want of a kernel.
+    """Text wNaM (L layers) for every pair of widths whose layers round as real ones do.
 
     layers: of the network, in order of execution; the first reads pixels, which are exact in float32. rows: of the
     compiler's report.
     """
-    binary = {name for row in rows if row["integers"] for name in _modules(row["nodes"])}
+    binary = {name for row in rows if row["op"] in INTEGER_LAYERS for name in _modules(row["nodes"])}
     real = [layer for layer in layers[1:] if _is_quantized(layer) and layer.name not in binary]
     widths = [(layer.w_bits, layer.a_bits) for layer in real]
     return [

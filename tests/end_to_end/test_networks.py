@@ -7,7 +7,7 @@ not at hand): one kind of every family on a few images; every kind on the whole 
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,6 @@ import torch
 
 from benchmarks.networks import calibrated
 from benchmarks.zoo import ROWS, Row, resized
-from qcompiler.errors import VerificationFailed
 from qcompiler.train import deploy as deploying
 from qcompiler.train.data import Data, Split
 from qcompiler.train.data.cifar10 import PACKS, read_pack
@@ -34,15 +33,6 @@ CALIBRATION = 200
 # random weights decide narrowly, so that a sign on the other side can change the class
 DIFFERING = 5e-3
 
-# the widths that have no kernels; a row leaves this table when the compiler learns its width
-LACKING = {
-    "moons-full-qnn-w2a2": "w2a1",
-    "moons-full-qnn-w4a4": "w4a3",
-    "resnet18-w2a2": "w2a2",
-    "resnet18-w4a4": "w4a4",
-    "keras_mlp-w4a4": "w4a3",
-    "keras_cnn-w4a4": "w4a3",
-}
 # nothing but weights is quantized, or not even they
 REAL = {"moons-float", "moons-qnn", "moons-bnn", "scratch_mlp-relu"}
 # one kind of every family, and Moons' n-bit one, in the default run; QuickNet, which cannot be narrowed, takes too long
@@ -53,16 +43,9 @@ SAMPLED = (
 )  # fmt: skip
 
 
-def quantized(labels: Iterable[str]) -> list[Any]:
-    """The labels of networks with quantized layers; those that lack kernels are expected to fail until they have."""
-    return [pytest.param(label, marks=missing(label)) for label in labels if label not in REAL]
-
-
-def missing(label: str) -> Sequence[pytest.MarkDecorator]:
-    if label not in LACKING:
-        return ()
-    raises = (AssertionError, VerificationFailed)
-    return (pytest.mark.xfail(strict=True, raises=raises, reason=f"no {LACKING[label]} kernels yet"),)
+def quantized(labels: Iterable[str]) -> list[str]:
+    """The labels of networks with quantized layers."""
+    return [label for label in labels if label not in REAL]
 
 
 @functools.cache
@@ -125,7 +108,7 @@ def check_exact(result: dict[str, Any]) -> None:
 def test_every_network_is_here() -> None:
     assert {row.name for row in ROWS.values()} == set(NETWORKS)
     assert {ROWS[label].name for label in SAMPLED} == set(NETWORKS) - {"quicknet"}
-    assert LACKING.keys() | REAL <= ROWS.keys()
+    assert ROWS.keys() >= REAL
 
 
 @pytest.mark.parametrize("label", SAMPLED)
@@ -138,18 +121,8 @@ def test_quantized_layers_are_exact(label: str, folder: Path) -> None:
     check_exact(deployed(label, IMAGES, folder))
 
 
-@pytest.mark.parametrize("label", [label for label in SAMPLED if label in LACKING])
-def test_the_widths_that_the_compiler_lacks(label: str, folder: Path) -> None:
-    assert deployed(label, IMAGES, folder)["lacks"].startswith(f"{LACKING[label]} (")
-
-
-# in float32 its many roundings to 16 levels tip in every image, and random weights decide narrowly
-TIPPING = "resnet18-w4a4"
-WHOLE = [*(label for label in ROWS if label != TIPPING), pytest.param(TIPPING, marks=missing(TIPPING))]
-
-
 @pytest.mark.slow
-@pytest.mark.parametrize("label", WHOLE)
+@pytest.mark.parametrize("label", ROWS)
 def test_the_same_classes_on_the_whole_test_set(label: str, folder: Path) -> None:
     check_classes(deployed(label, None, folder), len(images(ROWS[label].data)))
 

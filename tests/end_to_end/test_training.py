@@ -48,4 +48,4 @@ def test_the_example_of_a_custom_model(tmp_path: Path) -> None:
     ops = [node.op_type for node in onnx.load(tmp_path / "digits.onnx").graph.node]
     assert (ops.count("BipolarQuant"), ops.count("Quant")) == (4, 1)
     rows = [row for row in result.bundle.report["rows"] if row["macs"]]
-    assert [row["w_bits"] for row in rows] == [32, 1, 1, 1, 32]
+    assert [row["w_bits"] for row in rows] == [32, 1, 1, 32]
