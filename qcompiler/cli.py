@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from time import perf_counter
@@ -15,6 +16,7 @@ from rich.console import Console
 
 from qcompiler.command import Debug, Task, Version, main, terminal
 from qcompiler.errors import UsageError
+from qcompiler.options import Options
 from qcompiler.place import check_file
 
 if TYPE_CHECKING:
@@ -88,18 +90,18 @@ def _compile_command(
     debug: Debug = False,
     show_version: Version = False,
 ) -> Task:
-    options: dict[str, Any] = {
-        "target": target,
-        "mcpu": tuple(name for name in mcpu.split(",") if name),
-        "bits": parse_bits(bits),
-        "output": output,
-        "shapes": dict(parse_shape(text) for text in shape or ()),
-        "threads": threads,
-        "verify": verify,
-        "print_after": print_after,
-        "save_ir": save_ir,
-        "force": force,
-    }
+    options = Options(
+        target=target,
+        mcpu=tuple(name for name in mcpu.split(",") if name),
+        bits=parse_bits(bits),
+        output=output,
+        force=force,
+        shapes=dict(parse_shape(text) for text in shape or ()),
+        threads=threads,
+        verify=verify,
+        print_after=print_after,
+        save_ir=save_ir,
+    )
     return lambda: _compile(model, inputs, options, explain)
 
 
@@ -152,30 +154,29 @@ def parse_shape(text: str) -> tuple[str, tuple[int, ...]]:
     return name, tuple(int(part) for part in parts)
 
 
-def _check_before_loading(model: Path, target: str, output: Path, force: bool, threads: int) -> None:
+def _check_before_loading(model: Path, options: Options) -> None:
     """The wrong paths, names and numbers that are found at once, before the compiler is loaded."""
     from qcompiler.bundle.manifest import check_threads
     from qcompiler.bundle.staging import check_free
     from qcompiler.frontend.read import check_file as check_model
     from qcompiler.targets import check_name
 
-    check_threads(threads, "--threads")
-    check_name(target)
-    check_free(output, force=force)
+    check_threads(options.threads, "--threads")
+    check_name(options.target)
+    check_free(options.folder(model), force=options.force)
     check_model(model)
 
 
-def _compile(model: Path, inputs: Path | None, options: dict[str, Any], explain: bool) -> None:
-    output = options["output"] or Path(f"{model.stem}.qc")
-    _check_before_loading(model, options["target"], output, options["force"], options["threads"])
+def _compile(model: Path, inputs: Path | None, options: Options, explain: bool) -> None:
+    _check_before_loading(model, options)
     if inputs is not None:
         from qcompiler.bundle.tensors import read_npz
 
-        options = {**options, "inputs": read_npz(inputs)}
+        options = replace(options, inputs=read_npz(inputs))
     with _stages() as progress:
-        from qcompiler.pipeline import compile
+        from qcompiler.pipeline import run
 
-        bundle = compile(model, progress=progress, **options)
+        bundle = run(model, options, progress)
     _print_compiled(terminal(), bundle, explain)
 
 

@@ -23,6 +23,7 @@ from qcompiler.frontend import canonicalize
 from qcompiler.ir.program import Program
 from qcompiler.ir.samples import samples
 from qcompiler.lowering.module import lower, tensor_info
+from qcompiler.options import Options
 from qcompiler.passes.result import PassResult
 from qcompiler.passes.runner import run_passes
 from qcompiler.report import report
@@ -40,7 +41,6 @@ WIDTHS_KNOWN_AFTER = "fuse-integer-layers"
 Progress = Callable[[str], None]
 
 
-@border()
 def compile(
     model: str | Path,
     target: str = "x86",
@@ -60,46 +60,46 @@ def compile(
 ) -> Bundle:
     """Compile an ONNX file into a bundle and load it.
 
-    target: a machine family; mcpu: its instruction-set levels or CPU names (none: all levels, chosen at load time).
-    bits: "auto", or the widest quantized layer allowed, 1 to 8. output: the directory to create (default: MODEL.qc
-    in the current directory). shapes: static shapes of dynamic inputs. threads: default of later runs. verify:
-    compare with onnxruntime, on `inputs` (name -> array) or random ones, under an emulator for another processor
-    family. print_after: print the graph after this pass. save_ir: a directory for a runnable ONNX file after each
-    pass. force: replace an existing bundle. progress: called with the name of each stage. verified: called
-    with the figures of each verification.
+    The options are those of `qcompiler.options.Options`. progress: called with the name of each stage. verified:
+    called with the figures of each verification.
 
     Raises UsageError, InvalidModel, UnsupportedModel or VerificationFailed; nothing is left behind then.
     """
+    static = {name: tuple(shape) for name, shape in (shapes or {}).items()}
+    folder, saved = (None if path is None else Path(path) for path in (output, save_ir))
+    options = Options(target, mcpu, bits, folder, force, static, threads, verify, inputs, print_after, saved)
+    return run(Path(model), options, progress, verified)
+
+
+@border()
+def run(
+    model: Path,
+    options: Options,
+    progress: Progress | None = None,
+    verified: Callable[[Verification], None] | None = None,
+) -> Bundle:
+    """Compile with options; see `compile`."""
     say = progress or (lambda _: None)
-    path = Path(model)
-    folder = Path(output) if output is not None else Path(f"{path.stem}.qc")
-    check_free(folder, force=force)
-    check_threads(threads, "--threads")
-    variants = targets.get(target).variants(mcpu)
-    watcher = GraphWatcher.create(print_after, save_ir, [step.name for step in passes.DEFAULT])
+    folder = options.folder(model)
+    check_free(folder, force=options.force)
+    check_threads(options.threads, "--threads")
+    variants = targets.get(options.target).variants(options.mcpu)
+    watcher = GraphWatcher.create(options.print_after, options.save_ir, [step.name for step in passes.DEFAULT])
     say("reading the model")
-    graph = canonicalize(path, {name: tuple(shape) for name, shape in (shapes or {}).items()})
-    if inputs is not None:
-        next(verification.samples(inputs, [tensor_info(value) for value in graph.graph.inputs]))
+    graph = _read(model, options)
     source = graph.clone()
     watcher("frontend", graph)
     say("rewriting the graph")
-
-    def after_pass(current: ir.Model, result: PassResult, _: float) -> None:
-        watcher(result.name, current)
-        if result.name == WIDTHS_KNOWN_AFTER:
-            check_bits(current.graph, bits)
-
-    run_passes(graph, passes.DEFAULT, check=verify, callback=after_pass)
+    _rewrite(graph, options, watcher)
     say("making kernels")
-    program = lower(graph, target, variants, identifier(path.stem))
+    program = lower(graph, options.target, variants, identifier(model.stem))
     summary = report(program)
-    with new_directory(folder, force=force) as staged:
+    with new_directory(folder, force=options.force) as staged:
         say("linking the libraries")
-        write_into(program, staged, report=summary.as_json(), report_text=summary.as_text(), threads=threads)
-        if verify:
+        write_into(program, staged, report=summary.as_json(), report_text=summary.as_text(), threads=options.threads)
+        if options.verify:
             say("verifying against onnxruntime")
-            for line, figures in _verified(staged, program, graph, Reference(path, source), inputs):
+            for line, figures in _verified(staged, program, graph, Reference(model, source), options.inputs):
                 if figures is None:
                     (progress or warnings.warn)(line)
                     continue
@@ -107,6 +107,25 @@ def compile(
                 if verified:
                     verified(figures)
     return describe(folder)
+
+
+def _read(path: Path, options: Options) -> ir.Model:
+    """The canonical graph of a file; the user's own inputs fit it."""
+    graph = canonicalize(path, options.shapes)
+    if options.inputs is not None:
+        next(verification.samples(options.inputs, [tensor_info(value) for value in graph.graph.inputs]))
+    return graph
+
+
+def _rewrite(graph: ir.Model, options: Options, watcher: GraphWatcher) -> None:
+    """Run all passes, and refuse layers that are wider than asked for as soon as widths are known."""
+
+    def after_pass(current: ir.Model, result: PassResult, _: float) -> None:
+        watcher(result.name, current)
+        if result.name == WIDTHS_KNOWN_AFTER:
+            check_bits(current.graph, options.bits)
+
+    run_passes(graph, passes.DEFAULT, check=options.verify, callback=after_pass)
 
 
 def _verified(

@@ -1,0 +1,40 @@
+"""What a user asks of a compile, in one place."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+
+@dataclass(frozen=True)
+class Options:
+    """Options of a compile.
+
+    target: a machine family. mcpu: its instruction-set levels or CPU names (none: all levels, chosen at load time).
+    bits: "auto", or the widest quantized layer allowed, 1 to 8. output: the directory to create (none: MODEL.qc in the
+    current directory); force: replace it. shapes: static shapes of dynamic inputs. threads: default of later runs.
+    verify: compare with onnxruntime, on `inputs` (name -> array, of one or several samples in a row) or on made-up
+    ones, under an emulator for another processor family. print_after: print the graph after this pass. save_ir: a
+    directory for a runnable ONNX file after each pass.
+    """
+
+    target: str = "x86"
+    mcpu: Sequence[str] = ()
+    bits: str | int = "auto"
+    output: Path | None = None
+    force: bool = False
+    shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    threads: int = 1
+    verify: bool = True
+    inputs: Mapping[str, npt.NDArray[Any]] | None = None
+    print_after: str | None = None
+    save_ir: Path | None = None
+
+    def folder(self, model: Path) -> Path:
+        """Where the bundle of a model goes."""
+        return self.output if self.output is not None else Path(f"{model.stem}.qc")
