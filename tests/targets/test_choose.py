@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from qcompiler.errors import UnsupportedModel
 from qcompiler.ir.codes import Codes
 from qcompiler.ir.storage import Buffer, Halo
 from qcompiler.lowering.choose import Chooser
@@ -80,3 +81,10 @@ def test_a_storage_must_be_read_by_all_variants_of_a_bundle(monkeypatch: pytest.
     monkeypatch.setattr(type(first), "operands", only_floats)
     assert Chooser((first,)).operand(node, floats, Codes(0, 3)).is_packed
     assert not Chooser((first, second)).operand(node, floats, Codes(0, 3)).is_packed
+    monkeypatch.setattr(
+        type(first),
+        "operands",
+        lambda variant, *asked: [b for b in both(variant, *asked) if b.packed == (variant == first)],
+    )
+    with pytest.raises(UnsupportedModel, match="variants avx2, baseline read the input of IntegerConv in no storage"):
+        Chooser((first, second)).operand(node, floats, Codes(0, 3))
