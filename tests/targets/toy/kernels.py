@@ -209,14 +209,15 @@ class _Thread:
 
     def _pooled(self, problem: Pool2d) -> Expr:
         """float32: the largest or the average of a window."""
-        start, flip = -inf, T.float32(1)
+        start, flip = T.float32(-inf), T.float32(1)
         if problem.kind == "codes":
             codes = problem.x.codes
             assert codes is not None
             flip = T.bind(next(self.constants)[self.c])
+            start = T.Select(flip > T.float32(0), T.float32(codes.low), T.float32(-codes.high))
         average = problem.kind.startswith("average")
         total, count = temporary("float32", 1), temporary("float32", 1)
-        write(total, T.float32(0 if average else start), i64(0))
+        write(total, T.float32(0) if average else start, i64(0))
         write(count, T.float32(0), i64(0))
         top, left, bottom, right = problem.pads
 
