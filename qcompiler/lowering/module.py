@@ -22,7 +22,7 @@ from qcompiler.ir.view import dtype_of, shape_of
 from qcompiler.lowering import memory
 from qcompiler.lowering.build import object_code
 from qcompiler.lowering.check import check_offsets, check_works
-from qcompiler.lowering.choose import Chooser
+from qcompiler.lowering.common_storage import CommonStorage
 from qcompiler.lowering.groups import partition
 from qcompiler.lowering.quiet import quiet
 from qcompiler.lowering.work import External, GenericWork, KernelWork, Location, Slot, Stored, Work, place_of, written
@@ -38,7 +38,7 @@ def lower(model: ir.Model, target: str, variants: Sequence[Variant], name: str) 
     Raises UnsupportedModel where an operator has no kernel.
     """
     graph = model.graph
-    works = build(graph, partition(graph), Chooser(variants), _platform(variants))
+    works = build(graph, partition(graph), CommonStorage(variants), _platform(variants))
     check_works(graph, works)
     offsets, workspace = memory.plan(memory.lifetimes([_slots(work) for work in works]))
     check_offsets(works, offsets, workspace)

@@ -17,7 +17,7 @@ from qcompiler.targets.problem import Conv2d, Step
 from qcompiler.targets.target import Variant
 
 
-class Chooser:
+class CommonStorage:
     """What all variants of a bundle, which share their buffers, can do; see `plan.Storage`.
 
     What is faster on one variant may be slower on another. The variants come the most demanding first, which is what
