@@ -1,6 +1,7 @@
-"""What a kernel computes, independent of any machine: tensors in memory, epilogues, and three kernel families.
+"""What a kernel computes, independent of any machine: tensors in memory, epilogues, and three kinds of problem.
 
-Lowering describes work in these terms; a target's templates turn them into code (docs/adr/0004-kernels.md).
+Lowering describes work in these terms, and kernels of a target turn them into code; `reference.py` says in numpy what
+each means (docs/adr/0004-kernels-and-forms.md).
 Every problem is a frozen, hashable value, so equal layers share one compiled kernel.
 """
 
@@ -20,7 +21,7 @@ StepOp = Literal[
 
 @dataclass(frozen=True)
 class Channel:
-    """A constant float32 per output channel, passed as a packed array [c] padded to the kernel's channel block."""
+    """A constant per output channel, float32 [c], which `Kernel.pack` lays out as the code reads it."""
 
 
 @dataclass(frozen=True)
@@ -44,16 +45,17 @@ Operand = Channel | Scalar | Tensor
 class Step:
     """One step of an epilogue on the running float32 value v of every output element.
 
-    mul/add/sub/div/max/min: v = v op operand, rounded to float32, never contracted to FMA, never reassociated.
+    mul/add/sub/div: v = v op operand, rounded to float32, never contracted to FMA, never reassociated.
+    max/min: v = operand where that is strictly greater or less, else v, so that NaN in v stays.
     prelu: v = v if v >= 0 else v * operand.
     sign: v = +1 where v > 0, -1 where v < 0, else v.
     round: v = v rounded to the nearest integer, halves to the even one.
     store: write v to the float32 buffer `into`. v goes on.
     store_bits: write the bit of v to the buffer `into` of -1/+1: v >= 0 if zero_is_positive, else v > 0; NaN gives 0.
     store_codes: write v, which is one of the codes of the buffer `into`; the lowest for NaN.
-    threshold: only as the first step, on integers: write the code number i of the buffer `into`, where i counts the
-    thresholds t with direction * (v - t) >= 0; there are levels - 1 thresholds and a direction per channel. Thresholds
-    rise with i where direction is +1, and fall where it is -1. Ends the epilogue.
+    threshold: only as the first step, on integers (as accumulated, or in float32): write the code number i of the
+    buffer `into`, where i counts the thresholds t with direction * (v - t) >= 0; there are levels - 1 thresholds and a
+    direction per channel. Thresholds rise with i where direction is +1, and fall where it is -1. Ends the epilogue.
     """
 
     op: StepOp

@@ -98,7 +98,7 @@ class Platform(Protocol):
         ...
 
     def schedule(self, op: StandardOp) -> Scheduled:
-        """A standard operator as code; any exception refuses the operator."""
+        """A standard operator as code; any exception refuses a function of TVM's, with its first line as the reason."""
         ...
 
     def compile(self, functions: Mapping[str, Any], tvm_target: Mapping[str, Any]) -> bytes:

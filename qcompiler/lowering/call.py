@@ -34,16 +34,16 @@ class StandardCall:
 
 
 @dataclass(frozen=True, kw_only=True)
-class GenericCall(StandardCall):
+class ScheduledCall(StandardCall):
     """A call as code of a platform: a PrimFunc and how it is launched."""
 
     function: Any
     launch: Launch
 
 
-def scheduled(call: StandardCall, platform: Platform) -> GenericCall:
+def scheduled(call: StandardCall, platform: Platform) -> ScheduledCall:
     """The call as code of a platform, with the temporaries that this code needs."""
     made = platform.schedule(call.op)
     known = {field.name: getattr(call, field.name) for field in fields(call)}
     known["temporaries"] = (*call.temporaries, *made.temporaries)
-    return GenericCall(**known, function=made.function, launch=made.launch)
+    return ScheduledCall(**known, function=made.function, launch=made.launch)

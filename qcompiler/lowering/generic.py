@@ -16,7 +16,7 @@ import onnx
 import tvm
 from tvm import relax
 
-from qcompiler.lowering.call import GenericCall, StandardCall, scheduled
+from qcompiler.lowering.call import ScheduledCall, StandardCall, scheduled
 from qcompiler.lowering.exact import exact
 from qcompiler.lowering.importer import attempted, imported, unsupported
 from qcompiler.lowering.quiet import quiet
@@ -26,7 +26,7 @@ from qcompiler.targets.standard_op import TensorFunction, tensor_bytes
 from qcompiler.targets.target import Platform
 
 
-def lower_region(model: onnx.ModelProto, platform: Platform) -> tuple[GenericCall, ...]:
+def lower_region(model: onnx.ModelProto, platform: Platform) -> tuple[ScheduledCall, ...]:
     """Compile a region of standard ops; the last calls' outputs carry the model's output names.
 
     model: its value_info holds the type of every value that a node makes. platform: what schedules them. Raises
@@ -37,7 +37,7 @@ def lower_region(model: onnx.ModelProto, platform: Platform) -> tuple[GenericCal
         return attempted(model, lambda: _lowered(model, platform))
 
 
-def _lowered(model: onnx.ModelProto, platform: Platform) -> tuple[GenericCall, ...]:
+def _lowered(model: onnx.ModelProto, platform: Platform) -> tuple[ScheduledCall, ...]:
     calls = _calls(_PIPELINE(imported(model)), model)
     _check_bytes(calls, model)
     return tuple(scheduled(call, platform) for call in calls)

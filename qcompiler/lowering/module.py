@@ -13,7 +13,7 @@ from qcompiler.ir.critical import index_limit
 from qcompiler.ir.program import Program
 from qcompiler.lowering import memory
 from qcompiler.lowering.check import check_offsets, check_works
-from qcompiler.lowering.choose import Chooser
+from qcompiler.lowering.common_storage import CommonStorage
 from qcompiler.lowering.constants import ConstantBlob
 from qcompiler.lowering.dump import Dump
 from qcompiler.lowering.groups import partition
@@ -32,7 +32,7 @@ def lower(model: ir.Model, target: str, variants: Sequence[Variant], name: str, 
     dump: writes down what every stage made. Raises UnsupportedModel where an operator has no kernel.
     """
     graph = model.graph
-    plans, works = planned(graph, Chooser(variants), _platform(variants))
+    plans, works = planned(graph, CommonStorage(variants), _platform(variants))
     check_works(graph, works)
     offsets, workspace = memory.plan(memory.lifetimes([slots_of(work) for work in works]))
     check_offsets(works, offsets, workspace)

@@ -21,7 +21,7 @@ from qcompiler.ir.ops import IR_VERSION, OPSET
 from qcompiler.ir.traits import Trait, has
 from qcompiler.ir.view import constant_of, dtype_of, integer, shape_of
 from qcompiler.lowering import standard
-from qcompiler.lowering.call import GenericCall, scheduled
+from qcompiler.lowering.call import ScheduledCall, scheduled
 from qcompiler.lowering.generic import lower_region
 from qcompiler.lowering.groups import escaping
 from qcompiler.targets.target import Platform
@@ -29,12 +29,12 @@ from qcompiler.targets.target import Platform
 Array = npt.NDArray[Any]
 
 
-def region_calls(nodes: Sequence[ir.Node], platform: Platform) -> tuple[GenericCall, ...]:
+def region_calls(nodes: Sequence[ir.Node], platform: Platform) -> tuple[ScheduledCall, ...]:
     """Calls that compute the nodes, in order; inputs and outputs carry the graph's value names.
 
     Nodes without a kernel of ours go through Relax, neighbours together. platform: what schedules all of them.
     """
-    calls: list[GenericCall] = []
+    calls: list[ScheduledCall] = []
     left: list[ir.Node] = []
     for node in nodes:
         own = standard.lowered(node)
@@ -46,7 +46,7 @@ def region_calls(nodes: Sequence[ir.Node], platform: Platform) -> tuple[GenericC
     return (*calls, *_imported(left, platform))
 
 
-def _imported(nodes: Sequence[ir.Node], platform: Platform) -> list[GenericCall]:
+def _imported(nodes: Sequence[ir.Node], platform: Platform) -> list[ScheduledCall]:
     """Compile the nodes through Relax."""
     if not nodes:
         return []
@@ -124,6 +124,6 @@ def _channels_last_node(node: ir.Node, proto: onnx.NodeProto, constants: list[on
     return helper.make_node(kind, [inputs[0], name], outputs, node.name, keepdims=keepdims)
 
 
-def _renamed(call: GenericCall, back: dict[str, str]) -> GenericCall:
+def _renamed(call: ScheduledCall, back: dict[str, str]) -> ScheduledCall:
     inputs = tuple(back.get(item, item) if isinstance(item, str) else item for item in call.inputs)
     return replace(call, inputs=inputs, outputs=tuple(back.get(name, name) for name in call.outputs))

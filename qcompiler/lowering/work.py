@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
-from qcompiler.lowering.call import GenericCall
+from qcompiler.lowering.call import ScheduledCall
 from qcompiler.lowering.forms import Form
 from qcompiler.targets.problem import Problem
 from qcompiler.targets.target import Constants
@@ -62,7 +62,7 @@ class KernelWork:
 class GenericWork:
     """A call of a function for standard operators; a read may be a constant; slots hold what is no graph value."""
 
-    call: GenericCall
+    call: ScheduledCall
     reads: tuple[Stored | Slot | npt.NDArray[Any], ...]
     writes: tuple[Stored | Slot, ...]
     temporaries: tuple[Slot, ...]

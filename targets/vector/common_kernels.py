@@ -34,8 +34,10 @@ def code_pools(machine: VectorMachine, problem: Problem) -> Iterator[Kernel]:
 
 def float_pools(machine: VectorMachine, problem: Problem) -> Iterator[Kernel]:
     """Pools of floats."""
+    if not isinstance(problem, Pool2d) or problem.kind == "codes":
+        return
     blocks = blocks_of(problem)
-    if isinstance(problem, Pool2d) and problem.kind != "codes" and blocks is not None:
+    if blocks is not None:
         yield FloatPool2d(problem, blocks, memory_ns(machine, problem))
 
 
@@ -91,8 +93,10 @@ def convolution_blocks(problem: Problem) -> Blocks | None:
     Padding must be in the halo, every group of the input must start at a word, and counts of mismatches must fit their
     registers.
     """
+    if not isinstance(problem, Conv2d) or problem.padding != "halo":
+        return None
     blocks = blocks_of(problem)
-    if not isinstance(problem, Conv2d) or blocks is None or problem.padding != "halo":
+    if blocks is None:
         return None
     geometry = Geometry(problem, blocks)
     countable = not problem.x.packed or geometry.steps * WORD_BITS < MOST_PRODUCTS

@@ -10,7 +10,7 @@ import tvm
 from qcompiler.ir import ops
 from qcompiler.ir.storage import Buffer
 from qcompiler.lowering.check import check_offsets, check_works
-from qcompiler.lowering.choose import Chooser
+from qcompiler.lowering.common_storage import CommonStorage
 from qcompiler.lowering.memory import lifetimes, plan
 from qcompiler.lowering.module import planned
 from qcompiler.lowering.work import External, GenericWork, KernelWork, Slot, place_of, slots_of
@@ -30,7 +30,7 @@ def canonical(text: str, constants: dict[str, np.ndarray]) -> ir.Model:
     return ir.serde.deserialize_model(proto)
 
 
-class InPlanes(Chooser):
+class InPlanes(CommonStorage):
     """Every layer on codes reads bit planes, whatever that costs."""
 
     def _cost(self, node: ir.Node, x: Buffer) -> float:

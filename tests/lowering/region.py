@@ -18,7 +18,7 @@ from onnx import helper, numpy_helper
 
 from qcompiler.ir import oracle
 from qcompiler.ir.ops import IR_VERSION, OPSET
-from qcompiler.lowering.call import GenericCall
+from qcompiler.lowering.call import ScheduledCall
 from qcompiler.lowering.quiet import quiet
 from qcompiler.lowering.regions import region_calls
 from qcompiler.targets.vector.host import HOST
@@ -63,7 +63,7 @@ class Region:
     def __init__(self, proto: onnx.ModelProto) -> None:
         self.proto = proto
         self.graph = ir.from_proto(proto).graph
-        self.calls: tuple[GenericCall, ...] = region_calls(list(self.graph), HOST)
+        self.calls: tuple[ScheduledCall, ...] = region_calls(list(self.graph), HOST)
         functions = {f"f{i}": call.function.with_attr("global_symbol", f"f{i}") for i, call in enumerate(self.calls)}
         with quiet():
             built = tvm.tirx.build(tvm.IRModule(functions), target=tvm.target.Target({"kind": "llvm"}))
@@ -90,7 +90,7 @@ class Region:
             for value in self.graph.outputs
         }
 
-    def _call(self, index: int, call: GenericCall, memory: dict[str, Array], cuts: int) -> None:
+    def _call(self, index: int, call: ScheduledCall, memory: dict[str, Array], cuts: int) -> None:
         for name, nbytes in zip(call.outputs, call.output_bytes, strict=True):
             memory[name] = _guarded(nbytes)
         arrays = [memory[r] if isinstance(r, str) else _guarded(r.nbytes, r) for r in call.inputs]

@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from qcompiler.errors import UnsupportedModel
 from qcompiler.ir.codes import Codes
 from qcompiler.ir.storage import Buffer, Halo
-from qcompiler.lowering.choose import Chooser
+from qcompiler.lowering.common_storage import CommonStorage
 from qcompiler.lowering.forms import of_buffer
 from qcompiler.lowering.module import planned
 from qcompiler.targets import arm, choose, x86
@@ -59,7 +60,7 @@ def test_storage_follows_what_kernels_take(faster: str, monkeypatch: pytest.Monk
 
     monkeypatch.setattr(choose, "nanoseconds", measured)
     graph = canonical(TEXT, CONSTANTS).graph
-    _, works = planned(graph, Chooser(x86.TARGET.variants(("avx2", "baseline"))), HOST)
+    _, works = planned(graph, CommonStorage(x86.TARGET.variants(("avx2", "baseline"))), HOST)
     (layer,) = (work for work in works if work.op == "IntegerConv")
     assert layer.problem.x.packed == (faster == "planes")
     assert layer.problem.x.halo == Halo(1, 1, 1, 1)
@@ -75,7 +76,14 @@ def test_a_storage_must_be_read_by_all_variants_of_a_bundle(monkeypatch: pytest.
         return tuple(buffer for buffer in both(variant, layer, codes) if variant != second or not buffer.packed)
 
     monkeypatch.setattr(choose, "nanoseconds", lambda variant, problem, kernel: 1.0)
-    assert Chooser((first, second)).operand(node, floats, Codes(0, 3)).is_packed
+    assert CommonStorage((first, second)).operand(node, floats, Codes(0, 3)).is_packed
     monkeypatch.setattr(type(first), "operands", only_floats)
-    assert Chooser((first,)).operand(node, floats, Codes(0, 3)).is_packed
-    assert not Chooser((first, second)).operand(node, floats, Codes(0, 3)).is_packed
+    assert CommonStorage((first,)).operand(node, floats, Codes(0, 3)).is_packed
+    assert not CommonStorage((first, second)).operand(node, floats, Codes(0, 3)).is_packed
+    monkeypatch.setattr(
+        type(first),
+        "operands",
+        lambda variant, *asked: [b for b in both(variant, *asked) if b.packed == (variant == first)],
+    )
+    with pytest.raises(UnsupportedModel, match="variants avx2, baseline read the input of IntegerConv in no storage"):
+        CommonStorage((first, second)).operand(node, floats, Codes(0, 3))

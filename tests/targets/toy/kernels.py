@@ -274,7 +274,8 @@ class _Thread:
 
     def _operand(self, step: Step) -> Expr:
         if isinstance(step.operand, Scalar):
-            return T.float32(float(np.float32(step.operand.value)))
+            # else TVM's simplifier would make 0 of a product with 0
+            return fenced(T.float32(float(np.float32(step.operand.value))), 1)
         if isinstance(step.operand, Channel):
             return next(self.constants)[self.c]
         assert isinstance(step.operand, Tensor)

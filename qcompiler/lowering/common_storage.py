@@ -7,6 +7,7 @@ from math import inf, log
 
 import onnx_ir as ir
 
+from qcompiler.errors import UnsupportedModel
 from qcompiler.ir.codes import Codes
 from qcompiler.ir.storage import Buffer
 from qcompiler.lowering.forms import Form, of_buffer
@@ -16,7 +17,7 @@ from qcompiler.targets.problem import Conv2d, Step
 from qcompiler.targets.target import Variant
 
 
-class Chooser:
+class CommonStorage:
     """What all variants of a bundle, which share their buffers, can do; see `plan.Storage`.
 
     What is faster on one variant may be slower on another. The variants come the most demanding first, which is what
@@ -32,6 +33,10 @@ class Chooser:
         layer = _layer(node, floats.buffer)
         first, *others = (variant.operands(layer, codes) for variant in self._variants)
         options = [buffer for buffer in first if all(buffer in other for other in others)]
+        if not options:
+            names = ", ".join(variant.name for variant in self._variants)
+            reason = f"the variants {names} read the input of {node.op_type} in no storage that all of them read"
+            raise UnsupportedModel(reason, node=node.name or "", remedy="compile for one of them with --mcpu")
         if len(options) > 1:
             options.sort(key=lambda buffer: self._cost(node, buffer))
         return of_buffer(options[0], matrix=floats.matrix)
