@@ -10,8 +10,8 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 
-from qcompiler.frontend.elementwise import Array, Constants, apply
-from qcompiler.frontend.steps import Step
+from qcompiler.frontend.dialects.plain.elementwise import Array, Constants, apply
+from qcompiler.frontend.dialects.plain.steps import Step
 
 _ROUNDINGS = ("Round", "Floor", "Ceil")
 _MONOTONE = ("Add", "Sub", "Mul", "Div", "Clip", "Relu", "Max", "Min", "Neg", "Identity", "HardSigmoid")

@@ -12,58 +12,27 @@ Trunc<rounding_mode = "FLOOR">(x, scale, zeropt, in_bits, out_bits):
 Trunc<signed = 1, narrow = 0, rounding_mode = "FLOOR">(x, scale, zeropt, in_bits, out_scale, out_bits):
     t = 2**half_even(log2(out_scale / scale))
     y = (round(clip(half_even(x / scale + zeropt) / t, lo, hi)) - zeropt / t) * out_scale
-MultiThreshold and XnorPopcountMatMul come from FINN: see finn.py.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 import onnx
 
-from qcompiler.errors import InvalidModel, UnsupportedModel
+from qcompiler.errors import InvalidModel
 from qcompiler.frontend import attributes
+from qcompiler.frontend.dialects.dialect import Dialect, Op
+from qcompiler.frontend.dialects.parameters import (
+    FloatArray,
+    bits_of,
+    is_all,
+    latent,
+    scale_of,
+    value_of,
+    zero_point_of,
+)
 from qcompiler.frontend.emit import Emitter
-from qcompiler.frontend.finn import multi_threshold, xnor_popcount_matmul
-from qcompiler.frontend.parameters import FloatArray, bits_of, is_all, latent, scale_of, value_of, zero_point_of
 from qcompiler.frontend.structure import label
-
-# Exporters have put these operators into all of these domains, the standard one included.
-_DOMAINS = ("", "ai.onnx", "qonnx.custom_op.general", "onnx.brevitas", "finn.custom_op.general")
-
-
-def handles(node: onnx.NodeProto) -> bool:
-    """Whether `lower` can lower the node."""
-    return node.domain in _DOMAINS and node.op_type in _LOWERINGS
-
-
-def owns(node: onnx.NodeProto) -> bool:
-    """Whether the node is of this dialect, which nobody else can lower."""
-    return node.domain in _DOMAINS and (node.domain not in ("", "ai.onnx") or node.op_type == "FloatQuant")
-
-
-def lower(emitter: Emitter, node: onnx.NodeProto) -> None:
-    """Add the standard form of `node` to the graph.
-
-    Raises UnsupportedModel for operators without one, InvalidModel for missing or impossible parameters.
-    """
-    if node.op_type not in _LOWERINGS:
-        codes = "has minifloat codes, expected integers" if node.op_type == "FloatQuant" else "is not supported"
-        raise UnsupportedModel(
-            f"operator {node.op_type} of domain '{node.domain}' {codes}",
-            node=label(node),
-            remedy=f"of this dialect, use {', '.join(_LOWERINGS)}",
-        )
-    arities, lowering = _LOWERINGS[node.op_type]
-    if len(node.input) not in arities or not all(node.input) or len(node.output) != 1:
-        expected = " or ".join(map(str, arities))
-        raise InvalidModel(
-            f"{node.op_type} has {len(node.input)} inputs, expected {expected}, and one output",
-            node=label(node),
-            remedy="export the model again",
-        )
-    lowering(emitter, node)
 
 
 def _bipolar_quant(emitter: Emitter, node: onnx.NodeProto) -> None:
@@ -172,11 +141,15 @@ _ON_MAGNITUDE = {
     "HALF_DOWN": (-0.5, "Ceil"),
 }
 
-_LOWERINGS: dict[str, tuple[tuple[int, ...], Callable[[Emitter, onnx.NodeProto], None]]] = {
-    "Quant": ((4,), _quant),
-    "IntQuant": ((4,), _quant),
-    "BipolarQuant": ((2,), _bipolar_quant),
-    "Trunc": ((5, 6), _trunc),
-    "MultiThreshold": ((2,), multi_threshold),
-    "XnorPopcountMatMul": ((2,), xnor_popcount_matmul),
-}
+DIALECT = Dialect(
+    "QONNX",
+    # exporters have put these ops into all of these domains, the standard one included
+    ("", "qonnx.custom_op.general", "onnx.brevitas", "finn.custom_op.general"),
+    {
+        "Quant": Op(_quant, (4,)),
+        "IntQuant": Op(_quant, (4,)),
+        "BipolarQuant": Op(_bipolar_quant, (2,)),
+        "Trunc": Op(_trunc, (5, 6)),
+    },
+    refused={"FloatQuant": "has minifloat codes, expected integers"},
+)
