@@ -88,10 +88,6 @@ def _kind(value: ir.Value, origin: ir.Value, ranges: IntegerRanges) -> tuple[str
     codes = ranges.codes(value)
     if codes is not None:
         return ("", "") if codes.binary else (_width(codes), _BINARIZE)
-    node = origin.producer()
-    if is_op(node, "DequantizeLinear"):
-        quantized = node.inputs[0].dtype
-        return "real" if quantized is None else f"{quantized.bitwidth}-bit integers with a scale", _BINARIZE
     return _scaled_kind(origin, ranges) or ("real", _BINARIZE)
 
 

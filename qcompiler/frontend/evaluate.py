@@ -11,6 +11,7 @@ import numpy.typing as npt
 import onnx
 import onnx.checker
 import onnx.shape_inference
+import onnx_ir as ir
 from onnx import defs
 
 from qcompiler.errors import InvalidModel, QCompilerError, UnsupportedModel
@@ -48,7 +49,7 @@ _SHAPE_ARITHMETIC = frozenset({
 # fmt: on
 # Standard operators without an inference function.
 _UNTYPED = ("GroupNormalization",)
-_STAND_INS = dict.fromkeys(("Binarize", "Threshold", *_UNTYPED), "Identity") | {
+_STAND_INS = dict.fromkeys(("Binarize", "Quantize", "Threshold", *_UNTYPED), "Identity") | {
     "IntegerConv": "Conv",
     "IntegerMatMul": "MatMul",
     "BinaryMaxPool": "MaxPool",
@@ -112,7 +113,7 @@ def evaluate_constants(
     graph = onnx.helper.make_graph(nodes, "constant", [], [output], tensors)
     model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", OPSET)], ir_version=IR_VERSION)
     try:
-        return oracle.run(model, {})[name]
+        return oracle.run(ir.from_proto(model), {})[name]
     except QCompilerError:
         return None
 

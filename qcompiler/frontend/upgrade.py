@@ -291,7 +291,6 @@ _HANDLERS: dict[str, tuple[int, Callable[[Emitter, onnx.NodeProto, int], None]]]
     "BitShift": (_ANY, _bit_shift),
     "Concat": (_ANY, _concat),
     "ConvTranspose": (_ANY, conv_transpose),
-    "DynamicQuantizeLinear": (_ANY, arithmetic.dynamic_quantize),
     "EyeLike": (_ANY, _eye_like),
     "LpNormalization": (_ANY, arithmetic.lp_normalization),
     "Mod": (_ANY, arithmetic.modulo),

@@ -31,8 +31,10 @@ from qcompiler.frontend.dialects.parameters import (
     value_of,
     zero_point_of,
 )
+from qcompiler.frontend.dialects.quantizing import codes, numbers
 from qcompiler.frontend.emit import Emitter
 from qcompiler.frontend.structure import label
+from qcompiler.ir.quantizing import ROUNDINGS, UNBOUNDED, Quantizer
 
 
 def _bipolar_quant(emitter: Emitter, node: onnx.NodeProto) -> None:
@@ -43,47 +45,40 @@ def _bipolar_quant(emitter: Emitter, node: onnx.NodeProto) -> None:
 def _quant(emitter: Emitter, node: onnx.NodeProto) -> None:
     x, scale, zero = latent(emitter, node, 0), scale_of(emitter, node, 1), zero_point_of(emitter, node, 2)
     bits = bits_of(emitter, node, 3)
-    signed = attributes.integer(node, "signed", 1)
-    if bits == 1 and signed:
+    if bits == 1 and attributes.integer(node, "signed", 1):
         _one_bit_quant(emitter, node, x, scale, zero)
-        return
-    value = _shifted(emitter, _divided(emitter, x, scale), zero, "Add")
-    value = _clipped(emitter, value, _limits(bits, signed, attributes.integer(node, "narrow", 0)))
-    value = _rounded(emitter, node, value, attributes.text(node, "rounding_mode", "ROUND"))
-    value = _shifted(emitter, value, zero, "Sub")
-    _finish(emitter, value, scale, node)
+    else:
+        numbers(emitter, codes(emitter, x, scale, zero, _quantizer(node, bits, "ROUND")), scale, zero, node.output)
 
 
 def _one_bit_quant(emitter: Emitter, node: onnx.NodeProto, x: str, scale: str, zero: str) -> None:
     factors = emitter.constant_value(scale)
     has_zero = not is_all(emitter, zero, 0.0)
-    # Division by 0 < scale <= 1 neither changes a sign nor rounds to zero.
+    # division by 0 < scale <= 1 neither changes a sign nor rounds to zero
     if has_zero or factors is None or not bool(((factors > 0) & (factors <= 1)).all()):
-        x = _shifted(emitter, _divided(emitter, x, scale), zero, "Add")
+        x = _shifted(emitter, x if is_all(emitter, scale, 1.0) else emitter.op("Div", [x, scale]), zero)
     if has_zero:
-        _finish(emitter, _shifted(emitter, emitter.binarize(x), zero, "Sub"), scale, node)
+        numbers(emitter, emitter.binarize(x), scale, zero, node.output)
     else:
         _scaled_codes(emitter, x, scale, node)
 
 
 def _trunc(emitter: Emitter, node: onnx.NodeProto) -> None:
+    """The codes before are rounded without bounds, those behind without bounds either in version 1."""
     x, scale, zero = latent(emitter, node, 0), scale_of(emitter, node, 1), zero_point_of(emitter, node, 2)
-    mode = attributes.text(node, "rounding_mode", "FLOOR")
-    value = emitter.op("Round", [_shifted(emitter, _divided(emitter, x, scale), zero, "Add")])
+    wide = emitter.op("Round", [_shifted(emitter, emitter.op("Div", [x, scale]), zero)])
+    nought = emitter.constant(0.0, "zero")
     if len(node.input) == 5:
         factor = np.float32(2.0 ** (bits_of(emitter, node, 3) - bits_of(emitter, node, 4)))
-        value = _divided(emitter, value, emitter.constant(factor, "factor"))
-        value = _shifted(emitter, _rounded(emitter, node, value, mode), zero, "Sub")
-        _finish(emitter, value, scale, node)
+        unbounded = Quantizer(-UNBOUNDED, UNBOUNDED, _rounding(node, "FLOOR"))
+        found = codes(emitter, wide, emitter.constant(factor, "factor"), nought, unbounded)
+        numbers(emitter, found, scale, zero, node.output)
         return
     out_scale = scale_of(emitter, node, 4)
     factors = _trunc_factors(emitter, node, scale, out_scale)
-    value = _divided(emitter, value, emitter.constant(factors, "factor"))
-    signed, narrow = attributes.integer(node, "signed", 1), attributes.integer(node, "narrow", 0)
-    value = _clipped(emitter, value, _limits(bits_of(emitter, node, 5), signed, narrow))
-    value = _rounded(emitter, node, value, mode)
-    out_zero = emitter.constant(value_of(emitter, node, zero) / factors, "zero")
-    _finish(emitter, _shifted(emitter, value, out_zero, "Sub"), out_scale, node)
+    quantizer = _quantizer(node, bits_of(emitter, node, 5), "FLOOR")
+    found = codes(emitter, wide, emitter.constant(factors, "factor"), nought, quantizer)
+    numbers(emitter, found, out_scale, emitter.constant(value_of(emitter, node, zero) / factors, "zero"), node.output)
 
 
 def _trunc_factors(emitter: Emitter, node: onnx.NodeProto, scale: str, out_scale: str) -> FloatArray:
@@ -97,16 +92,23 @@ def _limits(bits: int, signed: int, narrow: int) -> tuple[float, float]:
     return 0.0, 2.0**bits - 1 - bool(narrow)
 
 
-def _divided(emitter: Emitter, x: str, scale: str) -> str:
-    return x if is_all(emitter, scale, 1.0) else emitter.op("Div", [x, scale])
+def _quantizer(node: onnx.NodeProto, bits: int, usual: str) -> Quantizer:
+    low, high = _limits(bits, attributes.integer(node, "signed", 1), attributes.integer(node, "narrow", 0))
+    return Quantizer(low, high, _rounding(node, usual))
 
 
-def _shifted(emitter: Emitter, x: str, zero: str, op_type: str) -> str:
-    return x if is_all(emitter, zero, 0.0) else emitter.op(op_type, [x, zero])
+def _rounding(node: onnx.NodeProto, usual: str) -> str:
+    stated = attributes.text(node, "rounding_mode", usual)
+    mode = "ROUND" if stated.upper() == "HALF_EVEN" else stated.upper()
+    if mode not in ROUNDINGS:
+        raise InvalidModel(
+            f"rounding mode '{stated}' is unknown", node=label(node), remedy=f"use one of {', '.join(ROUNDINGS)}"
+        )
+    return mode
 
 
-def _clipped(emitter: Emitter, x: str, limits: tuple[float, float]) -> str:
-    return emitter.op("Clip", [x, emitter.constant(limits[0], "low"), emitter.constant(limits[1], "high")])
+def _shifted(emitter: Emitter, x: str, zero: str) -> str:
+    return x if is_all(emitter, zero, 0.0) else emitter.op("Add", [x, zero])
 
 
 def _scaled_codes(emitter: Emitter, x: str, scale: str, node: onnx.NodeProto) -> None:
@@ -115,31 +117,6 @@ def _scaled_codes(emitter: Emitter, x: str, scale: str, node: onnx.NodeProto) ->
     else:
         emitter.op("Mul", [emitter.binarize(x), scale], node.output)
 
-
-def _finish(emitter: Emitter, codes: str, scale: str, node: onnx.NodeProto) -> None:
-    emitter.op("Mul", [codes, scale], node.output)
-
-
-def _rounded(emitter: Emitter, node: onnx.NodeProto, x: str, mode: str) -> str:
-    plain = {"ROUND": "Round", "HALF_EVEN": "Round", "CEIL": "Ceil", "FLOOR": "Floor"}
-    if mode.upper() in plain:
-        return emitter.op(plain[mode.upper()], [x])
-    if mode.upper() not in _ON_MAGNITUDE:
-        raise InvalidModel(f"rounding mode '{mode}' is unknown", node=label(node), remedy="use ROUND or another mode")
-    offset, op_type = _ON_MAGNITUDE[mode.upper()]
-    magnitude = emitter.op("Abs", [x])
-    if offset:
-        magnitude = emitter.op("Add", [magnitude, emitter.constant(offset, "half")])
-    return emitter.op("Mul", [emitter.op("Sign", [x]), emitter.op(op_type, [magnitude])])
-
-
-# Modes symmetric about zero: sign(x) * round(|x| + offset).
-_ON_MAGNITUDE = {
-    "UP": (0.0, "Ceil"),
-    "DOWN": (0.0, "Floor"),
-    "HALF_UP": (0.5, "Floor"),
-    "HALF_DOWN": (-0.5, "Ceil"),
-}
 
 DIALECT = Dialect(
     "QONNX",

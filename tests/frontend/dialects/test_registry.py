@@ -66,3 +66,34 @@ def test_the_standard_knows_what_its_own_dialect_reads() -> None:
     assert all(defs.has(op) for op in qdq.ops)
     others = [op for each in dialects.DIALECTS if each is not qdq and "" in each.domains for op in each.ops]
     assert not any(defs.has(op) for op in others)
+
+
+QUANTIZE = '<ir_version: 10, opset_import: ["": 21, "qcompiler": 1]> g (float[1, 4] x) => (float[1, 4] y) {constants}'
+
+
+@pytest.mark.parametrize(
+    ("attributes", "constants", "words"),
+    [
+        ("low = 0.0, high = 3.5", "", "codes from 0.0 to 3.5"),
+        ("low = 4.0, high = 3.0", "", "codes from 4.0 to 3.0"),
+        ("low = 0.0", "", "codes from 0.0 to nan"),
+        ("low = 0.0, high = 3.0, rounding = 'UPWARDS'", "", "the rounding 'UPWARDS'"),
+        ("low = 0.0, high = 3.0, order = 'BOTH'", "", "the order 'BOTH'"),
+        ("low = 0.0, high = 3.0", "float s = {-1}", "a scale that is -1"),
+        (
+            "low = 0.0, high = 3.0, order = 'ROUND_SHIFT'",
+            "float z = {0.5}",
+            "a zero point that is 0.5, expected integers",
+        ),
+        ("low = 0.0, high = 3.0", "float[3] s = {1, 1, 1}", r"a scale of shape \[3\] for values of shape \[1, 4\]"),
+    ],
+)
+def test_a_quantize_that_means_nothing(tmp_path: Path, attributes: str, constants: str, words: str) -> None:
+    """Files that hold our own ops are trusted no more than others."""
+    usual = {"s": "float s = {1}", "z": "float z = {0}"}
+    given_ = [text for name, text in usual.items() if f" {name} =" not in constants] + [constants] * bool(constants)
+    text = QUANTIZE.format(constants=f"<{', '.join(given_)}>")
+    attributes = attributes.replace("'", '"')
+    proto = onnx.parser.parse_model(f"{text} {{ y = qcompiler.Quantize <{attributes}> (x, s, z) }}")
+    with pytest.raises(InvalidModel, match=words):
+        load(write(tmp_path, proto))

@@ -21,7 +21,7 @@ from qcompiler.ir.ops import DOMAIN, attach_functions
 from qcompiler.ir.provenance import NOTE, SOURCE
 from qcompiler.ir.view import constant_of
 
-_ROUNDINGS = ("Round", "Floor", "Ceil", "Sign", "Binarize")
+_ROUNDINGS = ("Round", "Floor", "Ceil", "Sign", "Binarize", "Quantize")
 _SCALINGS = ("Mul", "Div", "Neg")
 _SHIFTS = ("Add", "Sub", "Clip", "Identity")
 
