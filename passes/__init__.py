@@ -18,6 +18,7 @@ from qcompiler.passes.result import Pass
 from qcompiler.passes.simplify_arithmetic import SimplifyArithmetic
 from qcompiler.passes.sink_layouts import SinkLayouts
 from qcompiler.passes.sink_pools import SinkPools
+from qcompiler.passes.spell_out_quantizers import SpellOutQuantizers
 from qcompiler.passes.spell_out_shapes import SpellOutShapes
 from qcompiler.passes.split_biases import SplitBiases
 from qcompiler.passes.unflatten_matmul import UnflattenMatmul
@@ -42,6 +43,7 @@ DEFAULT: tuple[Pass, ...] = (
     MergePads(),
     SimplifyArithmetic(),
     FoldThresholds(),
+    SpellOutQuantizers(),
     UnflattenMatmul(),
     SinkLayouts(),
     ChooseLayouts(),

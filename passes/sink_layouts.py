@@ -70,7 +70,7 @@ def _data_operands(node: ir.Node) -> list[int]:
         return [0]
     if is_quantized_op(node, "Threshold"):
         return [0]
-    if is_op(node, *_NARY):
+    if is_op(node, *_NARY) or is_quantized_op(node, "Quantize"):
         return [i for i, value in enumerate(node.inputs) if constant_of(value) is None]
     if is_op(node, "Concat", "Pad"):
         return list(range(len(node.inputs))) if node.op_type == "Concat" else [0]

@@ -85,7 +85,7 @@ def falling(steps: tuple[Step, ...], channels: int) -> npt.NDArray[np.bool_]:
     for step in steps:
         if step.op == "Neg" or (step.op == "Sub" and step.swapped):
             result = ~result
-        elif step.op in ("Mul", "Div"):
+        elif step.op in ("Mul", "Div", "Quantize"):
             result = result ^ (step.constants[0] < 0)
     return result
 
@@ -104,14 +104,11 @@ def _sink(pool: ir.Node, chain: Chain) -> None:
 
 def _again(step: Step, value: ir.Value, anchor: ir.Node, shape: tuple[int, ...]) -> ir.Value:
     """The op of `step` on another input of `shape`; constants are per channel or scalars."""
-    inputs = list(step.node.inputs)
-    position = next(i for i, operand in enumerate(inputs) if operand is not None and constant_of(operand) is None)
-    inputs[position] = value
+    operands = list(step.node.inputs)
+    position = next(i for i, operand in enumerate(operands) if operand is not None and constant_of(operand) is None)
+    if step.op != "Clip":
+        constants = iter(step.constants)
+        operands = [o if i == position else next(constants).reshape(1, -1, 1, 1) for i, o in enumerate(operands)]
+    operands[position] = value
     attributes = {name: attribute.value for name, attribute in step.node.attributes.items()}
-    constants = [
-        np.asarray(step.constants[0]).reshape(1, -1, 1, 1)
-        if i != position and step.op != "Clip" and step.constants
-        else operand
-        for i, operand in enumerate(inputs)
-    ]
-    return insert(anchor, step.op, constants, shape, attributes, origins=(step.node,))
+    return insert(anchor, step.op, operands, shape, attributes, origins=(step.node,))

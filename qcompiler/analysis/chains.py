@@ -46,7 +46,7 @@ def chain_to_codes(value: ir.Value, axis: int, ranges: IntegerRanges) -> Chain |
         if is_quantized_op(reader, "Binarize"):
             zero = number(reader, "zero", 1.0)
             return Chain(tuple(steps), reader, BINARY) if zero in (-1, 1) else "the sign after it can be 0"
-        step = landing_step(reader) or step_of(reader, value, axis)
+        step = landing_step(reader, value, axis) or step_of(reader, value, axis)
         if isinstance(step, str):
             return found or f"{step} (a float epilogue keeps it)"
         steps.append(step)

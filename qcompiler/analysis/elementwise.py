@@ -13,8 +13,9 @@ import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
+from qcompiler.ir.ops import quantizer_of
 from qcompiler.ir.traits import Trait, has
-from qcompiler.ir.view import constant_of, is_op, number, static_shape
+from qcompiler.ir.view import constant_of, is_op, is_quantized_op, number, static_shape
 
 FloatArray = npt.NDArray[np.float32]
 
@@ -58,6 +59,8 @@ class Step:
                 return np.asarray(_LANDING[self.op](x))
             case "Identity":
                 return x
+            case "Quantize":
+                return quantizer_of(self.node)(x, *self.constants)
             case "Clip":
                 low, high = self.constants
                 return np.asarray(np.minimum(np.maximum(x, low), high))
@@ -78,9 +81,32 @@ _FUNCTIONS = {
 }
 
 
-def landing_step(node: ir.Node) -> Step | None:
-    """A rounding or Sign as a step, which is monotone too; None for other ops."""
-    return Step(node, node.op_type, ()) if is_op(node, *_LANDING) else None
+def landing_step(node: ir.Node, x: ir.Value, axis: int) -> Step | str | None:
+    """A rounding, Sign or Quantize as a step, which is monotone too, or why it is none; None for other ops."""
+    if is_op(node, *_LANDING):
+        return Step(node, node.op_type, ())
+    return _quantizing(node, x, axis) if is_quantized_op(node, "Quantize") else None
+
+
+def _quantizing(node: ir.Node, x: ir.Value, axis: int) -> Step | str:
+    out = static_shape(node.outputs[0])
+    if out is None or out != static_shape(x) or node.inputs[0] is not x:
+        return "Quantize changes the shape"
+    scale, zero = (_along(node, position, out, axis) for position in (1, 2))
+    if isinstance(scale, str) or isinstance(zero, str):
+        return scale if isinstance(scale, str) else str(zero)
+    if not (np.isfinite(scale) & (scale != 0)).all() or not np.isfinite(zero).all():
+        return "a constant of Quantize is not finite, or its scale is 0"
+    return Step(node, "Quantize", (scale, zero))
+
+
+def _along(node: ir.Node, position: int, shape: tuple[int, ...], axis: int) -> FloatArray | str:
+    """An operand that is one number, or one per channel [C] of a value of `shape`; or why it is neither."""
+    constant = constant_of(node.inputs[position])
+    if constant is None:
+        return f"the other operand of {node.op_type} is not a constant"
+    channel = per_channel(constant, shape, axis % max(1, len(shape)))
+    return VARIES.format(node.op_type) if channel is None else channel
 
 
 def per_channel(constant: npt.NDArray[Any], shape: tuple[int, ...], axis: int) -> FloatArray | None:
@@ -110,15 +136,12 @@ def step_of(node: ir.Node, x: ir.Value, axis: int, *, broadcast: bool = False) -
     if not has(node, Trait.CHAINS) or len(node.inputs) != 2:
         return f"{node.op_type} is not an elementwise op that keeps order"
     position = 0 if node.inputs[0] is x else 1
-    constant, shape = constant_of(node.inputs[1 - position]), static_shape(x)
-    if constant is None:
-        return f"the other operand of {node.op_type} is not a constant"
-    out = static_shape(node.outputs[0])
+    shape, out = static_shape(x), static_shape(node.outputs[0])
     if shape is None or out is None or (out != shape and not broadcast):
         return f"{node.op_type} changes the shape"
-    channel = per_channel(constant, out, axis % max(1, len(out)))
-    if channel is None:
-        return VARIES.format(node.op_type)
+    channel = _along(node, 1 - position, out, axis)
+    if isinstance(channel, str):
+        return channel
     step = Step(node, node.op_type, (channel,), swapped=position == 1)
     return _objection(step) or step
 

@@ -10,8 +10,8 @@ import onnx_ir as ir
 
 from qcompiler.analysis.elementwise import Step, step_of
 from qcompiler.analysis.moves import keeps_channels, moves_elements
-from qcompiler.analysis.ranges import IntegerRanges
-from qcompiler.ir.view import constant_of, integer, is_op, static_shape, text
+from qcompiler.analysis.ranges import IntegerRanges, codes_of_type
+from qcompiler.ir.view import constant_of, is_op, text
 
 DoubleArray = npt.NDArray[np.float64]
 
@@ -70,15 +70,14 @@ def _source(value: ir.Value, ranges: IntegerRanges) -> Levels | None:
     dtype = value.dtype
     if value.producer() is None or dtype is None or not dtype.is_integer() or dtype.bitwidth > 8:
         return None
-    levels = 2**dtype.bitwidth
-    low = -levels // 2 if dtype.is_signed() else 0
-    return Levels.of(low, 1, low + levels - 1)
+    codes = codes_of_type(dtype)
+    return Levels.of(codes.low, codes.step, codes.high)
 
 
 def _after(node: ir.Node, x: ir.Value, axis: int, levels: Levels) -> Levels | None:
     """The levels behind `node`, which reads `levels` as `x`."""
-    if is_op(node, "DequantizeLinear"):
-        return _dequantized(node, x, axis, levels)
+    if is_op(node, "Cast") and x.dtype is not None and x.dtype.is_integer():
+        return levels if node.outputs[0].dtype == ir.DataType.FLOAT else None
     if is_op(node, "Pad"):
         return replace(levels, zeros=True) if _pads_zero(node) and not levels.low.ndim else None
     if moves_elements(node):
@@ -90,17 +89,6 @@ def _after(node: ir.Node, x: ir.Value, axis: int, levels: Levels) -> Levels | No
 def _pads_zero(node: ir.Node) -> bool:
     fill = constant_of(node.inputs[2]) if len(node.inputs) > 2 and node.inputs[2] is not None else np.zeros(1)
     return text(node, "mode", "constant") != "constant" or (fill is not None and not fill.any())
-
-
-def _dequantized(node: ir.Node, x: ir.Value, axis: int, levels: Levels) -> Levels | None:
-    scale, shape = constant_of(node.inputs[1]), static_shape(x)
-    zero = constant_of(node.inputs[2]) if len(node.inputs) > 2 and node.inputs[2] is not None else np.zeros(())
-    if scale is None or zero is None or shape is None or scale.ndim > 1:
-        return None
-    if scale.size > 1 and integer(node, "axis", 1) % len(shape) != axis % len(shape):
-        return None
-    shift, factor = (array.astype(np.float64).reshape(() if array.size == 1 else -1) for array in (zero, scale))
-    return replace(levels, low=levels.low - shift, high=levels.high - shift).times(factor)
 
 
 def _stepped(step: Step, levels: Levels) -> Levels | None:

@@ -118,6 +118,9 @@ def _codes_of_node(node: ir.Node, codes: list[Codes | None]) -> Codes | None:
         return Codes(-1, 1, 1 if zero == 0 else 2)
     if is_quantized_op(node, "Threshold"):
         return _codes_of_threshold(node)
+    if is_quantized_op(node, "Quantize"):
+        low, high = number(node, "low", 0.0), number(node, "high", 0.0)
+        return Codes(int(low), int(high)) if max(abs(low), abs(high)) < EXACT else None
     if is_op(node, "Sign"):
         return Codes(-1, 1, 1)
     if moves_elements(node):
@@ -131,8 +134,7 @@ def _codes_of_node(node: ir.Node, codes: list[Codes | None]) -> Codes | None:
     if is_op(node, "Pad"):
         return _union([codes[0], codes[2] if len(codes) > 2 and node.inputs[2] is not None else Codes(0, 0)])
     if is_op(node, "Cast"):
-        source = node.inputs[0]
-        return Codes(0, 1) if source is not None and source.dtype == ir.DataType.BOOL else None
+        return _cast(node, codes[0])
     if is_op(node, "Clip", "Relu"):
         return _clipped(node, codes[0])
     if is_op(node, "Round", "Floor", "Ceil"):
@@ -140,6 +142,24 @@ def _codes_of_node(node: ir.Node, codes: list[Codes | None]) -> Codes | None:
     if is_op(node, "Add", "Sub", "Mul") and len(codes) == 2:
         return _combined(node.op_type, codes[0], codes[1])
     return None
+
+
+def _cast(node: ir.Node, codes: Codes | None) -> Codes | None:
+    """Integers that the type cast to holds stay what they are."""
+    source, kind = node.inputs[0], node.outputs[0].dtype
+    if source is not None and source.dtype == ir.DataType.BOOL:
+        return Codes(0, 1)
+    if codes is None or kind not in (ir.DataType.FLOAT, ir.DataType.DOUBLE) and not kind.is_integer():
+        return None
+    held = codes_of_type(kind) if kind.is_integer() else codes
+    return codes if held.low <= codes.low and codes.high <= held.high else None
+
+
+def codes_of_type(kind: ir.DataType) -> Codes:
+    """The integers of an integer type."""
+    levels = 2**kind.bitwidth
+    low = -levels // 2 if kind.is_signed() else 0
+    return Codes(low, low + levels - 1)
 
 
 def _codes_of_threshold(node: ir.Node) -> Codes | None:

@@ -64,24 +64,15 @@ def _about_activations(node: ir.Node, ranges: IntegerRanges) -> str:
     codes = ranges.codes(value)
     if pad is not None and codes is not None:
         return f"the codes pass {label(pad)}, which adds other numbers; pad them with zeros in the layer"
-    kind, advice = _kind(value, ranges)
+    kind, advice = _scaled_kind(value, ranges) or ("real", _QUANTIZE)
     where = f"it reads the graph input '{value.name}'"
     if origin is not None:
         where = f"the input of the node comes from {label(origin)}"
     return f"activations are {kind}: {where}; {advice}"
 
 
-def _kind(origin: ir.Value, ranges: IntegerRanges) -> tuple[str, str]:
-    """What the activations are, and what would make them integers."""
-    node = origin.producer()
-    if is_op(node, "DequantizeLinear"):
-        quantized = node.inputs[0].dtype
-        return "real" if quantized is None else f"{quantized.bitwidth}-bit integers with a scale", _QUANTIZE
-    return _scaled_kind(origin, ranges) or ("real", _QUANTIZE)
-
-
 def _scaled_kind(value: ir.Value, ranges: IntegerRanges) -> tuple[str, str] | None:
-    """The same for codes behind products and sums with constants; None for anything else."""
+    """What codes behind products and sums with constants are, and what would make them integers; None for others."""
     factors: list[Array] = []
     offsets: list[Array] = []
     while (codes := ranges.codes(value)) is None:

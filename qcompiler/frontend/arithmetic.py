@@ -83,27 +83,3 @@ def lp_normalization(emitter: Emitter, node: onnx.NodeProto, opset: int) -> None
     norm = emitter.op(f"ReduceL{order}", [x, axis])
     zero, one = (emitter.constant(value, "constant", dtype) for value in (0, 1))
     emitter.op("Div", [x, emitter.op("Where", [emitter.op("Equal", [norm, zero]), one, norm])], node.output)
-
-
-def dynamic_quantize(emitter: Emitter, node: onnx.NodeProto, opset: int) -> None:
-    """DynamicQuantizeLinear by its definition in the standard, which leaves 0 / 0 for an operand that is 0 everywhere.
-
-    onnxruntime's scale is 1 there, and so is ours.
-    """
-    x = node.input[0]
-    zero, one, steps = (emitter.constant(value, "constant") for value in (0, 1, 255))
-    low = emitter.op("Min", [emitter.op("ReduceMin", [x], keepdims=0), zero])
-    high = emitter.op("Max", [emitter.op("ReduceMax", [x], keepdims=0), zero])
-    extent = emitter.op("Sub", [high, low])
-    quotient = emitter.op("Div", [extent, steps])
-    outputs = [*node.output, "", ""]
-    scale = emitter.op("Where", [emitter.op("Equal", [extent, zero]), one, quotient], _wanted(outputs[1]))
-    level = emitter.op("Sub", [zero, emitter.op("Div", [low, scale])])
-    rounded = emitter.op("Round", [emitter.op("Clip", [level, zero, steps])])
-    point = emitter.op("Cast", [rounded], _wanted(outputs[2]), to=_T.UINT8)
-    emitter.op("QuantizeLinear", [x, scale, point], _wanted(outputs[0]))
-
-
-def _wanted(name: str) -> list[str]:
-    """Names for the output of a node; none where nobody wants it under its own."""
-    return [name] if name else []

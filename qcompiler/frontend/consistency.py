@@ -61,6 +61,13 @@ def broadcasts(shape: tuple[int, ...], to: tuple[int, ...]) -> bool:
     return len(shape) <= len(to) and all(size in (1, extent) for size, extent in zip(shape, aligned, strict=True))
 
 
+def _quantize(node: onnx.NodeProto, inputs: Shapes, output: tuple[int, ...]) -> str:
+    for what, shape in zip(("scale", "zero point"), inputs[1:], strict=True):
+        if not broadcasts(shape, inputs[0]):
+            return f"has a {what} of shape {list(shape)} for values of shape {list(inputs[0])}"
+    return ""
+
+
 def _gemm(node: onnx.NodeProto, inputs: Shapes, output: tuple[int, ...]) -> str:
     if len(inputs) > 2 and not broadcasts(inputs[2], output):
         return f"has a bias of shape {list(inputs[2])} for a result of shape {list(output)}"
@@ -110,4 +117,5 @@ _CHECKS: dict[str, Callable[[onnx.NodeProto, Shapes, tuple[int, ...]], str]] = {
     "Pad": _numbers(2),
     "Reshape": _reshape,
     "PRelu": _prelu,
+    "Quantize": _quantize,
 }

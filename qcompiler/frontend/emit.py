@@ -78,11 +78,15 @@ class Emitter:
             position = self._positions.get(current)
             if current in self.initializers or position in needed:
                 continue
-            if position is None or self.nodes[position].domain or len(needed) == _MAX_EVALUATED:
+            if position is None or len(needed) == _MAX_EVALUATED:
                 return None
             needed.add(position)
             waiting.extend(filter(None, self.nodes[position].input))
         return evaluate_constants([self.nodes[i] for i in sorted(needed)], name, self.types, self.initializers)
+
+    def producer(self, name: str) -> onnx.NodeProto | None:
+        """The node that makes a value; None for inputs and constants."""
+        return self.nodes[self._positions[name]] if name in self._positions else None
 
     def two_bit_range(self, name: str) -> tuple[int, int] | None:
         """The range of the two-bit type that a constant had in the file; None for other constants and values."""

@@ -11,6 +11,7 @@ import numpy.typing as npt
 import onnx
 import onnx.checker
 import onnx.shape_inference
+import onnx_ir as ir
 from onnx import defs
 
 from qcompiler.errors import InvalidModel, QCompilerError, UnsupportedModel
@@ -48,7 +49,7 @@ _SHAPE_ARITHMETIC = frozenset({
 # fmt: on
 # Standard operators without an inference function.
 _UNTYPED = ("GroupNormalization",)
-_STAND_INS = dict.fromkeys(("Binarize", "Threshold", *_UNTYPED), "Identity") | {
+_STAND_INS = dict.fromkeys(("Binarize", "Quantize", "Threshold", *_UNTYPED), "Identity") | {
     "IntegerConv": "Conv",
     "IntegerMatMul": "MatMul",
     "IntegerMaxPool": "MaxPool",
@@ -112,7 +113,7 @@ def evaluate_constants(
     graph = onnx.helper.make_graph(nodes, "constant", [], [output], tensors)
     model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", OPSET)], ir_version=IR_VERSION)
     try:
-        return oracle.run(model, {})[name]
+        return oracle.run(ir.from_proto(model), {})[name]
     except QCompilerError:
         return None
 
@@ -169,8 +170,6 @@ def _single(node: onnx.NodeProto, types: Mapping[str, onnx.TypeProto]) -> onnx.M
 
 def _stand_in(node: onnx.NodeProto) -> onnx.NodeProto:
     """A standard node with the shapes of a `qcompiler` op, or of a standard one that has no inference."""
-    if node.op_type not in _STAND_INS:
-        raise UnsupportedModel(f"there is no op qcompiler::{node.op_type}", node=label(node), remedy="check its name")
     keep: Sequence[str] = ("kernel_shape", "strides", "pads", "dilations", "group", "ceil_mode")
     kept = [attribute for attribute in node.attribute if attribute.name in keep]
     inputs = node.input[: _STAND_IN_INPUTS.get(node.op_type, 1)]

@@ -12,16 +12,16 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 import onnx
+from onnx import defs
 
 from qcompiler.errors import InvalidModel, UnsupportedModel
-from qcompiler.frontend import attributes, channels_last, qonnx
+from qcompiler.frontend import attributes, dialects
 from qcompiler.frontend.emit import Emitter
-from qcompiler.frontend.newer import definition
+from qcompiler.frontend.newer import definition, drop_later_defaults
 from qcompiler.frontend.read import MAX_NODES
 from qcompiler.frontend.structure import check_definitions, label, sorted_nodes, subgraphs
 from qcompiler.frontend.unroll import loop, scan
 from qcompiler.frontend.upgrade import check_known, upgrade
-from qcompiler.ir.ops import DOMAIN
 
 _STANDARD = ("", "ai.onnx")
 _MAX_CALL_DEPTH = 32
@@ -75,22 +75,13 @@ class Legalizer:
     def _step(self, node: onnx.NodeProto, original: onnx.NodeProto, scope: Scope) -> None:
         self._emitter.base = label(node)
         key = (_domain(node.domain), node.op_type, node.overload)
-        if qonnx.handles(node):
-            qonnx.lower(self._emitter, node)
-        elif node.domain == channels_last.DOMAIN:
-            channels_last.lower(self._emitter, node)
-        elif node.domain == DOMAIN:
-            self._emitter.place(node)
-        elif key in self._functions:
+        is_standard = not node.domain and defs.has(node.op_type)
+        if not is_standard and dialects.lower(self._emitter, node):
+            return
+        if key in self._functions:
             self._call(node, original, self._functions[key], scope)
-        elif qonnx.owns(node):
-            qonnx.lower(self._emitter, node)
-        elif _domain(node.domain):
-            raise UnsupportedModel(
-                f"operator {node.op_type} of domain '{node.domain}' is unknown",
-                node=label(node),
-                remedy="replace it by standard operators, or attach it as a model-local function",
-            )
+        elif (refusal := dialects.refusal(node)) is not None:
+            raise refusal
         elif node.op_type == "If":
             self._branch(node, original, scope)
         elif node.op_type in _LOOPS:
@@ -107,10 +98,12 @@ class Legalizer:
         check_known(node, opset)
         types = [self._emitter.types[name] if name else onnx.TypeProto() for name in node.input]
         body = definition(node, opset, types)
-        if body is None:
-            upgrade(self._emitter, node, opset)
-        else:
+        if body is not None:
             self._call(node, original, body, scope)
+            return
+        drop_later_defaults(node, opset)
+        if not dialects.lower(self._emitter, node):
+            upgrade(self._emitter, node, opset)
 
     def _opset(self, node: onnx.NodeProto, scope: Scope) -> int:
         if scope.opset is None:

@@ -17,10 +17,8 @@ from onnx import defs
 from qcompiler.errors import InvalidModel, UnsupportedModel
 from qcompiler.frontend import arithmetic, attributes, bits, sequences
 from qcompiler.frontend.emit import Emitter
-from qcompiler.frontend.newer import drop_later_defaults
 from qcompiler.frontend.pools import pool
 from qcompiler.frontend.structure import label
-from qcompiler.frontend.tensors import TWO_BIT_RANGES
 from qcompiler.frontend.transposed import conv_transpose
 
 _REDUCTIONS = ("L1", "L2", "LogSum", "LogSumExp", "Max", "Mean", "Min", "Prod", "SumSquare")
@@ -38,7 +36,6 @@ _BECAME_INPUTS: dict[str, tuple[int, dict[str, int]]] = {
 
 def upgrade(emitter: Emitter, node: onnx.NodeProto, opset: int) -> None:
     """Add `node`, which the standard knows at `opset` and which has a form at the project's, to the graph."""
-    drop_later_defaults(node, opset)
     first, handler = _HANDLERS.get(node.op_type, (0, None))
     since, moved = _BECAME_INPUTS.get(node.op_type, (0, {}))
     if opset < since:
@@ -273,28 +270,6 @@ def _dft(emitter: Emitter, node: onnx.NodeProto, opset: int) -> None:
     emitter.place(node)
 
 
-def _quantize(emitter: Emitter, node: onnx.NodeProto, opset: int) -> None:
-    """QuantizeLinear to two bits becomes one to eight bits, clipped to the range of the two."""
-    limits = emitter.two_bit_range(node.input[2]) if len(node.input) > 2 else None
-    declared = attributes.integer(node, "output_dtype", 0)
-    if declared in _WIDE:
-        limits = TWO_BIT_RANGES[declared]
-        _replace(node, node.input, attributes.without(node, ["output_dtype"]))
-        node.attribute.append(onnx.helper.make_attribute("output_dtype", _WIDE[declared]))
-    if limits is None:
-        emitter.place(node)
-        return
-    wide = onnx.NodeProto.FromString(node.SerializeToString())
-    wide.output[0] = emitter.fresh(f"{emitter.base}/wide")
-    wide.name = f"{emitter.base}/quantizelinear"
-    emitter.place(wide)
-    dtype = onnx.helper.tensor_dtype_to_np_dtype(emitter.element_type(wide.output[0]))
-    bounds = [emitter.constant(limit, hint, dtype) for limit, hint in zip(limits, ("low", "high"), strict=True)]
-    emitter.op("Clip", [wide.output[0], *bounds], node.output)
-
-
-# The types that stand for two-bit ones.
-_WIDE = {onnx.TensorProto.INT2: onnx.TensorProto.INT8, onnx.TensorProto.UINT2: onnx.TensorProto.UINT8}
 _ANY = 1000
 _HANDLERS: dict[str, tuple[int, Callable[[Emitter, onnx.NodeProto, int], None]]] = {
     "BatchNormalization": (_ANY, _batch_normalization),
@@ -306,7 +281,6 @@ _HANDLERS: dict[str, tuple[int, Callable[[Emitter, onnx.NodeProto, int], None]]]
     "Resize": (_ANY, _resize_any),
     "Scatter": (11, _scatter),
     "Split": (_ANY, _split),
-    "QuantizeLinear": (_ANY, _quantize),
     "GridSample": (20, _grid_sample),
     "GroupNormalization": (21, _group_normalization),
     "RoiAlign": (16, _roi_align),
@@ -317,7 +291,6 @@ _HANDLERS: dict[str, tuple[int, Callable[[Emitter, onnx.NodeProto, int], None]]]
     "BitShift": (_ANY, _bit_shift),
     "Concat": (_ANY, _concat),
     "ConvTranspose": (_ANY, conv_transpose),
-    "DynamicQuantizeLinear": (_ANY, arithmetic.dynamic_quantize),
     "EyeLike": (_ANY, _eye_like),
     "LpNormalization": (_ANY, arithmetic.lp_normalization),
     "Mod": (_ANY, arithmetic.modulo),

@@ -26,11 +26,9 @@ _MOST_CONSTANTS = 8
 _MOST_NODES = 64
 _CUTTING = ("Relu", "Clip", "Max", "Min")
 _STEPS = np.arange(-9, 9.5, 0.5)
-# halves at the ends of bytes with and without sign
-_BYTE_ENDS = np.array([-128.5, -127.5, 126.5, 127.5, 254.5, 255.5])
 _AT_ZERO = ("Sign", "Binarize", "Relu", "PRelu", "LeakyRelu", "Abs")
 _AT_HALVES = ("Round", "Floor", "Ceil", "Cast")
-_AT_CONSTANTS = ("Greater", "GreaterOrEqual", "Less", "LessOrEqual", "Equal", "Clip", "Max", "Min", "Sub")
+_AT_CONSTANTS = ("Greater", "GreaterOrEqual", "Less", "LessOrEqual", "Equal", "Max", "Min", "Sub")
 _INDEXING = ("Gather", "GatherElements", "GatherND", "ScatterElements", "ScatterND", "OneHot")
 
 
@@ -63,11 +61,16 @@ def critical_numbers(value: ir.Value) -> Array:
 
 def largest_magnitude(value: ir.Value) -> float:
     """A large number that is no other kind of special: casts of larger ones to integers are not defined."""
-    narrow = [node for node in value.graph or () if node.op_type == "Cast" and dtype_of(node.outputs[0]).kind in "iu"]
+    casts = [node for node in value.graph or () if node.op_type == "Cast" and not has(_maker(node), Trait.LANDS)]
+    narrow = [node for node in casts if dtype_of(node.outputs[0]).kind in "iu"]
     bits = min((np.iinfo(dtype_of(node.outputs[0])).bits for node in narrow), default=32)
     # what a gate of large sums lets through hangs on their rounding
     gates = any(node.op_type in ("GRU", "LSTM", "RNN") for node in value.graph or ())
     return 100.0 if gates or bits <= 16 else 1e4
+
+
+def _maker(node: ir.Node) -> ir.Node | None:
+    return None if node.inputs[0] is None else node.inputs[0].producer()
 
 
 def meaningful_range(value: ir.Value) -> tuple[float, float] | None:
@@ -76,14 +79,23 @@ def meaningful_range(value: ir.Value) -> tuple[float, float] | None:
     A quantizer's scale is positive. A power that becomes an integer has to be one: neither NaN (a root of a negative
     number) nor infinite (0 to a negative exponent) nor out of the integer's range.
     """
-    for usage in value.uses():
-        if usage.node.op_type in ("QuantizeLinear", "DequantizeLinear") and usage.idx == 1:
-            return 0.25, 2.0
+    if any(_is_scale(node, each.value) for each, node in _followed(value)):
+        return 0.25, 2.0
     widened = [usage.node.outputs[0] for usage in value.uses() if usage.node.op_type == "Cast"]
     for usage in (usage for each in (value, *widened) for usage in each.uses()):
         if usage.node.op_type == "Pow" and _is_cut(usage.node.outputs[0]):
             return (-1.0, 4.0) if usage.idx == 1 else (1.0, 9.0)
     return None
+
+
+def _is_scale(node: ir.Node, value: ir.Value) -> bool:
+    """Whether a value is the scale of a quantizer, or of what it was spelled out to."""
+    if len(node.inputs) < 2 or node.inputs[1] is not value or node.op_type not in ("Quantize", "Div"):
+        return False
+    readers = [node]
+    while node.op_type == "Div" and len(readers) == 1 and readers[0].op_type in ("Div", "Add", "Clip"):
+        readers = consumers_of(readers[0].outputs[0])
+    return node.op_type == "Quantize" or any(reader.op_type in ("Round", "Floor", "Ceil") for reader in readers)
 
 
 def _is_cut(value: ir.Value) -> bool:
@@ -160,10 +172,12 @@ def _special(node: ir.Node, value: ir.Value) -> list[float]:
         return [0.0]
     if node.op_type in _AT_HALVES:
         return [float(step) for step in _STEPS]
-    if node.op_type == "QuantizeLinear":
-        steps = np.concatenate([_STEPS, _BYTE_ENDS])
-        return [float(scale * step) for scale in _few(constant_of(node.inputs[1])) for step in steps]
+    if node.op_type == "Quantize" and node.inputs[0] is value:
+        return _turns(node)
     constants = [float(each) for i in node.inputs if i is not value for each in _few(constant_of(i))]
+    if node.op_type == "Clip":
+        # codes that are clipped before they are rounded turn half a code beyond the bounds
+        return [bound + half for bound in constants for half in (-0.5, 0.0, 0.5)]
     if node.op_type in _AT_CONSTANTS:
         return constants
     if node.op_type == "Add":
@@ -171,6 +185,14 @@ def _special(node: ir.Node, value: ir.Value) -> list[float]:
     if node.op_type in ("ThresholdedRelu", "Shrink"):
         return [number(node, "alpha", 1.0), number(node, "lambd", 0.5)]
     return []
+
+
+def _turns(quantize: ir.Node) -> list[float]:
+    """Where x / scale + zero is whole or halfway, near x = 0 and at both ends of the codes."""
+    scales, zeros = (_few(constant_of(quantize.inputs[position])) for position in (1, 2))
+    ends = [number(quantize, name, 0.0) + half for name in ("low", "high") for half in (-0.5, 0.0, 0.5)]
+    shifted = [step - zero for zero in zeros for step in (*(np.rint(zero) + _STEPS), *ends)]
+    return [float(scale * step) for scale in scales for step in shifted]
 
 
 def _few(constant: Array | None) -> Array:

@@ -6,6 +6,10 @@ graph it rewrites.
 
 Binarize<zero = 1>(x) -> y
     y = +1 where x > 0, `zero` where x == 0, else -1 (NaN gives -1).
+Quantize<low, high, rounding = "ROUND", order = "SHIFT_ROUND">(x, scale, zero) -> y
+    The codes low, low + 1, ..., high: y = round(clip(x / scale + zero, low, high)), or with the order "ROUND_SHIFT"
+    y = clip(round(x / scale) + zero, low, high). scale > 0 and zero, which is whole in that order, broadcast against x.
+    roundings: quantizing.py. NaN gives NaN. Each rounding and order has a body of its own, an overload of the function.
 IntegerConv<kernel_shape, strides, pads, dilations, group, pad_value = 0>(x, w) -> acc
     Convolution of codes x [N, C, H, W] with integers w [O, C / group, kH, kW]; the border is filled with the integer
     `pad_value`. pads = [top, left, bottom, right].
@@ -26,6 +30,8 @@ import onnx
 import onnx.parser
 import onnx_ir as ir
 
+from qcompiler.ir.quantizing import ORDERS, ROUNDINGS, SHIFT_ROUND, Quantizer, program
+
 DOMAIN = "qcompiler"
 OPSET = 21
 IR_VERSION = 10
@@ -33,6 +39,18 @@ INTEGER_LAYERS = ("IntegerConv", "IntegerMatMul")
 """Layers on codes, whose sums are exact whatever the kernel multiplies."""
 
 _HEADER = f'<domain: "{DOMAIN}", opset_import: ["" : {OPSET}]>\n'
+
+
+def _quantize_body(rounding: str, order: str) -> str:
+    constants = "\n".join(f"{name} = Constant <value_float: float = @{name}> ()" for name in ("low", "high"))
+    lines = []
+    for index, each in enumerate(program(rounding, order)):
+        names = [operand if isinstance(operand, str) else f"c{index}" for operand in each.operands]
+        lines += [f"c{index} = Constant <value_float = {o}> ()" for o in each.operands if not isinstance(o, str)]
+        lines.append(f"{each.result} = {each.op} ({', '.join(names)})")
+    settings = f'low: float, high: float, rounding: string = "{rounding}", order: string = "{order}"'
+    return f"Quantize <{settings}> (x, scale, zero) => (y) {{\n{constants}\n{chr(10).join(lines)}\n}}"
+
 
 _BODIES = {
     "Binarize": """
@@ -46,6 +64,7 @@ Binarize <zero: float = 1.0> (x) => (y) {
     is_zero = Equal (x, nought)
     y = Where (is_zero, at_zero, codes)
 }""",
+    "Quantize": _quantize_body("ROUND", SHIFT_ROUND),
     "IntegerConv": """
 IntegerConv <kernel_shape, strides, pads, dilations, group, pad_value: float = 0.0> (x, w) => (acc) {
     fill = Constant <value_float: float = @pad_value> ()
@@ -83,9 +102,40 @@ IntegerMaxPool <kernel_shape, strides, pads, dilations, ceil_mode> (x, flip) => 
 }
 
 
-def function(name: str) -> onnx.FunctionProto:
-    """The ONNX function of one op."""
-    return onnx.parser.parse_function(_HEADER + _BODIES[name])
+_OVERLOADS = {
+    f"{rounding}.{order}": (rounding, order)
+    for rounding in ROUNDINGS
+    for order in ORDERS
+    if (rounding, order) != ("ROUND", SHIFT_ROUND)
+}
+
+
+def function(name: str, overload: str = "") -> onnx.FunctionProto:
+    """The ONNX function of one op; those of Quantize differ with its attributes, see `overload_of`."""
+    body = _quantize_body(*_OVERLOADS[overload]) if overload else _BODIES[name]
+    result = onnx.parser.parse_function(_HEADER + body)
+    result.overload = overload
+    return result
+
+
+def overload_of(node: ir.Node) -> str:
+    """The overload that a node of ours calls; "" for the only one, and for a Quantize with the usual attributes."""
+    if node.op_type != "Quantize":
+        return ""
+    found = quantizer_of(node)
+    name = f"{found.rounding}.{found.order}"
+    return name if name in _OVERLOADS else ""
+
+
+def quantizer_of(node: ir.Node) -> Quantizer:
+    """The attributes of a Quantize node."""
+    attributes = node.attributes
+    return Quantizer(
+        attributes.get_float("low", 0.0),
+        attributes.get_float("high", 0.0),
+        attributes.get_string("rounding", "ROUND"),
+        attributes.get_string("order", SHIFT_ROUND),
+    )
 
 
 def names() -> tuple[str, ...]:
@@ -94,12 +144,16 @@ def names() -> tuple[str, ...]:
 
 
 def attach_functions(model: ir.Model) -> None:
-    """Give `model` exactly the function bodies its nodes use, and the opset import of the domain."""
-    used = {node.op_type for node in model.graph.all_nodes() if node.domain == DOMAIN}
+    """Give `model` exactly the function bodies its nodes use, the nodes their overload, and the domain its opset."""
+    used = set()
+    for node in model.graph.all_nodes():
+        if node.domain == DOMAIN:
+            node.overload = overload_of(node)
+            used.add((node.op_type, node.overload))
     for key in [key for key in model.functions if key[0] == DOMAIN]:
         del model.functions[key]
-    for name in sorted(used):
-        body = ir.serde.deserialize_function(function(name))
+    for name, overload in sorted(used):
+        body = ir.serde.deserialize_function(function(name, overload))
         model.functions[body.identifier()] = body
     if used:
         model.opset_imports[DOMAIN] = 1

@@ -16,7 +16,8 @@ import onnx_ir as ir
 
 from qcompiler.errors import InvalidModel
 from qcompiler.ir.provenance import sources
-from qcompiler.ir.view import constant_of, integer, number
+from qcompiler.ir.quantizing import ROUND_SHIFT, SHIFT_ROUND
+from qcompiler.ir.view import constant_of, integer, number, text
 
 Array = npt.NDArray[Any]
 
@@ -46,6 +47,7 @@ _NUMBERS = {
     "GRU": {3: "bias"},
     "RNN": {3: "bias"},
     "PRelu": {1: "slope"},
+    "Quantize": {2: "zero point"},
     "Clip": {1: "lower bound", 2: "upper bound"},
 }
 # attributes that must be finite
@@ -152,36 +154,6 @@ def _batch_norm(node: ir.Node) -> str:
     return "" if bool((total > 0).all()) else "a variance whose sum with epsilon is not above 0; it is divided by"
 
 
-def _quantizer(node: ir.Node) -> str:
-    scale = constant_of(node.inputs[1])
-    if scale is None:
-        return ""
-    zero = constant_of(node.inputs[2]) if len(node.inputs) > 2 and node.inputs[2] is not None else None
-    if problem := not_positive("a scale", scale):
-        return problem
-    if zero is not None and zero.shape != scale.shape and (zero.size, scale.size) != (1, 1):
-        return f"a scale of shape {list(scale.shape)} and a zero point of shape {list(zero.shape)}, expected equal ones"
-    return _misshapen(node, scale)
-
-
-def _misshapen(node: ir.Node, scale: Array) -> str:
-    """Why a scale does not fit the value it scales: one number, one per element of the axis, or one per block."""
-    value = node.inputs[0]
-    if value is None or value.shape is None or scale.ndim == 0:
-        return ""
-    shape = [int(size) for size in value.shape]
-    axis, block = integer(node, "axis", 1), integer(node, "block_size", 0)
-    if block == 0 and scale.size == 1 and scale.ndim == 1:
-        return ""
-    if not -len(shape) <= axis < len(shape):
-        return f"axis {axis} for a value of shape {shape}"
-    expected = [shape[axis]]
-    if block > 0:
-        expected = list(shape)
-        expected[axis] = -(-shape[axis] // block)
-    return "" if list(scale.shape) == expected else f"a scale of shape {list(scale.shape)}, expected {expected} or one"
-
-
 def _divisor(node: ir.Node) -> str:
     divisor = constant_of(node.inputs[1])
     if divisor is None or constant_of(node.inputs[0]) is not None or bool((divisor != 0).all()):
@@ -194,7 +166,14 @@ def _resize(node: ir.Node) -> str:
     return "" if scales is None or scales.size == 0 else not_positive("scales", scales)
 
 
-def _qlinear(*positions: int) -> Callable[[ir.Node], str]:
+def _quantize(node: ir.Node) -> str:
+    zero = constant_of(node.inputs[2])
+    if zero is not None and text(node, "order", SHIFT_ROUND) == ROUND_SHIFT and not bool((zero == np.rint(zero)).all()):
+        return f"a zero point that {_which('a zero point', zero, zero == np.rint(zero))}, expected integers"
+    return _scales(1)(node)
+
+
+def _scales(*positions: int) -> Callable[[ir.Node], str]:
     def check(node: ir.Node) -> str:
         scales = (constant_of(node.inputs[i]) for i in positions if i < len(node.inputs))
         return next((problem for s in scales if s is not None and (problem := not_positive("a scale", s))), "")
@@ -204,10 +183,9 @@ def _qlinear(*positions: int) -> Callable[[ir.Node], str]:
 
 _CHECKS: dict[str, Callable[[ir.Node], str]] = {
     "BatchNormalization": _batch_norm,
-    "QuantizeLinear": _quantizer,
-    "DequantizeLinear": _quantizer,
-    "QLinearConv": _qlinear(1, 4, 6),
-    "QLinearMatMul": _qlinear(1, 4, 6),
+    "Quantize": _quantize,
+    "QLinearConv": _scales(1, 4, 6),
+    "QLinearMatMul": _scales(1, 4, 6),
     "Resize": _resize,
     "Div": _divisor,
     "Mod": _divisor,

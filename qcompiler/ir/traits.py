@@ -83,7 +83,7 @@ _STANDARD = {
     "MatMul": Trait.MULTIPLIES,
 }
 _OWN = {
-    "Binarize Threshold": _ROUNDS,
+    "Binarize Quantize Threshold": _ROUNDS,
     "IntegerConv": Trait.CONVOLVES | Trait.SLIDES,
     "IntegerMatMul": Trait.MULTIPLIES,
     "IntegerMaxPool": Trait.MOVES | Trait.SLIDES,

@@ -108,7 +108,8 @@ class Epilogue:
         signs: dict[bool, Expr] = {}
         for step, operand, target in zip(self.steps, self.operands, self.targets, strict=True):
             if target is None:
-                v, signs = T.bind(apply_step(step.op, v, self._operand(step, operand, pixel, block))), {}
+                given = self._operand(step, operand, pixel, block)
+                v, signs = T.bind(apply_step(step.op, _held(step.op, v), given)), {}
             elif step.op == "store":
                 self._store(target, pixel, block, v)
             elif step.op == "threshold":
@@ -209,6 +210,18 @@ def load_lanes(view: View, blocks: Blocks, pixel: Pixel, block: Expr) -> Expr:
     with T.serial(i64(0), blocks.valid(block)) as lane:
         write(gathered, view.data[view.offset(*pixel, first + lane)], lane)
     return gathered[lanes(0)]
+
+
+def _held(op: str, v: Expr) -> Expr:
+    """The operand of a step that mentions it more than once, as a variable that hides what it holds.
+
+    TVM's analyzer replaces bound variables by what they are bound to: through n such steps, expressions of 2^n terms.
+    """
+    if op in ("mul", "add", "sub", "div"):
+        return v
+    place = temporary("float32")
+    write(place, v, lanes(0))
+    return place[lanes(0)]
 
 
 def _signs(v: Expr, zero_is_positive: bool) -> Expr:

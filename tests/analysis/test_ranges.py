@@ -32,6 +32,19 @@ def codes_of(body: str, **constants):
         ("b = qcompiler.Binarize (x)\n y = Mul (b, nought)", Codes(0, 0, 1)),
         ("b = qcompiler.Binarize (x)\n y = Add (b, b)", Codes(-2, 2, 2)),
         ("c = Clip (x, low, high)\n y = Round (c)", Codes(-8, 7, 1)),
+        ("y = qcompiler.Quantize <low = -3.0, high = 2.0> (x, seven, nought)", Codes(-3, 2, 1)),
+        ("q = qcompiler.Quantize <low = 0.0, high = 255.0> (x, x, x)\n y = Sub (q, seven)", Codes(-7, 248, 1)),
+        ("q = qcompiler.Quantize <low = 0.0, high = 3e38> (x, seven, seven)\n y = Neg (q)", None),
+        (
+            "q = qcompiler.Quantize <low = 0.0, high = 127.0> (x, x, x)\n i = Cast <to = 3> (q)\n"
+            " y = Cast <to = 1> (i)",
+            Codes(0, 127, 1),
+        ),
+        (
+            "q = qcompiler.Quantize <low = 0.0, high = 128.0> (x, x, x)\n i = Cast <to = 3> (q)\n"
+            " y = Cast <to = 1> (i)",
+            None,
+        ),
         ("y = AveragePool <kernel_shape = [2, 2]> (x)", None),
         ("y = Relu (x)", None),
     ],

@@ -63,9 +63,9 @@ TERNARY = np.sign(np.round(normal(GENERATOR, 4, 2, 3, 3)))
             ["take two values that are no -c and +c", "subtract their mean"],
         ),
         (
-            "q = QuantizeLinear (x, scale, point)\n d = DequantizeLinear (q, scale, point)\n y = Conv (d, w)",
+            "q = qcompiler.Quantize <low = 0.0, high = 255.0> (x, scale, low)\n m = Mul (q, scale)\n y = Conv (m, w)",
             SIGNS,
-            ["8-bit integers with a scale", "DequantizeLinear 'DequantizeLinear_d'"],
+            ["8-bit integers (0 to 255) with a scale", "comes from Mul 'Mul_m'"],
         ),
     ],
 )
@@ -75,7 +75,6 @@ def test_reasons(body, weights, words):
         "high": np.asarray(3, np.float32),
         "wide": np.asarray(300, np.float32),
         "scale": np.asarray(0.3, np.float32),
-        "point": np.asarray(0, np.uint8),
         "scales": np.asarray([0.3, 0.7], np.float32).reshape(2, 1, 1),
         "more": np.array([0, 3, 0, 0, 0, 3, 0, 0]),
         "pads": np.array([0, 0, 1, 1, 0, 0, 1, 1]),

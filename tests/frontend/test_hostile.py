@@ -170,7 +170,7 @@ def test_output_of_another_type(tmp_path: Path) -> None:
     [
         ("y = Frobnicate (x)", UnsupportedModel, "operator Frobnicate is unknown in ONNX opset 21"),
         ("y = com.acme.Frobnicate (x)", UnsupportedModel, "Frobnicate of domain 'com.acme' is unknown"),
-        ("y = qcompiler.Frobnicate (x)", UnsupportedModel, "no op qcompiler::Frobnicate"),
+        ("y = qcompiler.Frobnicate (x)", UnsupportedModel, "Frobnicate of domain 'qcompiler' is not supported"),
         ("y = Conv (x, x)", InvalidModel, "Conv cannot have"),
         ("y = Relu (x, x)", InvalidModel, "Relu has 2 inputs"),
         ("y = Relu <slope = 2> (x)", InvalidModel, "slope"),

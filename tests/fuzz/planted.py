@@ -19,7 +19,7 @@ from hypothesis import Phase
 
 from qcompiler.analysis import thresholds
 from qcompiler.analysis.thresholds import SignChange
-from qcompiler.frontend import qonnx
+from qcompiler.frontend.dialects import qonnx
 from qcompiler.ir.view import constant_of
 from qcompiler.lowering import groups
 from qcompiler.lowering.standard import recurrent

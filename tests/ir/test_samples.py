@@ -13,7 +13,8 @@ from qcompiler.ir.samples import samples
 
 
 def parsed(body: str, inputs: str = "float[1,4] x", result: str = "float[1,4] y", constants: str = "") -> ir.Model:
-    text = f"<ir_version: 10, opset_import: ['' : 21]> g ({inputs}) => ({result}) {constants} {{ {body} }}"
+    imports = "['' : 21, 'qcompiler' : 1]"
+    text = f"<ir_version: 10, opset_import: {imports}> g ({inputs}) => ({result}) {constants} {{ {body} }}"
     model = onnx.shape_inference.infer_shapes(onnx.parser.parse_model(text.replace("'", '"')))
     return ir.from_proto(model)
 
@@ -28,7 +29,11 @@ def parsed(body: str, inputs: str = "float[1,4] x", result: str = "float[1,4] y"
         ("a = Transpose(x) b = Reshape(a, s) y = Floor(b)", "<int64[2] s = {1, 4}>", [-3.0, 0.5, 2.0]),
         ("y = Clip(x, c, d)", "<float c = {-0.3}, float d = {0.6}>", [-0.3, 0.6]),
         ("a = Greater(x, c) y = Cast <to = 1> (a)", "<float c = {0.3}>", [0.3]),
-        ("q = QuantizeLinear(x, c) y = DequantizeLinear(q, c)", "<float c = {0.02}>", [0.01, -0.05, 0.02 * 255.5]),
+        (
+            'y = qcompiler.Quantize <low = 0.0, high = 255.0, order = "ROUND_SHIFT"> (x, c, z)',
+            "<float c = {0.02}, float z = {3}>",
+            [0.01, -0.05, 0.02 * 252.5],
+        ),
     ],
 )
 def test_numbers_at_which_something_turns(body: str, constants: str, numbers: list[float]) -> None:
@@ -75,8 +80,17 @@ def test_every_kind_comes_in_turn_and_is_reproducible() -> None:
     assert np.unique(by_kind["constants"]["x"]).size == 1
 
 
-def test_scales_of_run_time_are_positive() -> None:
-    model = parsed("y = QuantizeLinear(x, s)", "float[1,4] x, float s", "uint8[1,4] y")
+@pytest.mark.parametrize(
+    "body",
+    [
+        "y = qcompiler.Quantize <low = 0.0, high = 255.0> (x, s, z)",
+        "a = Reshape(s, one) y = qcompiler.Quantize <low = 0.0, high = 255.0> (x, a, z)",
+        "a = Div(x, s) b = Add(a, z) c = Clip(b, z, z) y = Round(c)",
+    ],
+)
+def test_scales_of_run_time_are_positive(body: str) -> None:
+    constants = "<float z = {0}, int64[1] one = {1}>"
+    model = parsed(body, "float[1,4] x, float s", "float[1,4] y", constants)
     for sample in itertools.islice(samples(model, 0), 20):
         assert sample.inputs["s"] > 0
 

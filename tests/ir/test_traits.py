@@ -44,6 +44,7 @@ FORMS: dict[str, tuple[list[Array], dict[str, object]]] = {
         [np.ones((2, 1, 1), np.float32)],
         {"kernel_shape": [2, 2], "strides": [1, 1], "pads": [0] * 4, "dilations": [1, 1], "ceil_mode": 0},
     ),
+    "Quantize": ([np.array(1, np.float32), np.array(0, np.float32)], {"low": -8.0, "high": 7.0}),
     "Threshold": ([np.full((1, 1, 1, 1, 1), 0.5, np.float32), np.array(1, np.float32)], {}),
 }
 BINARY = ("Add", "Sub", "Mul", "Div", "Max", "Min", "Greater", "GreaterOrEqual", "Less", "LessOrEqual", "Equal")

@@ -3,6 +3,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from qcompiler.ir.quantizing import ORDERS, ROUNDINGS
 from qcompiler.ir.view import constant_of
 from qcompiler.passes.decompose_batchnorm import DecomposeBatchnorm
 from qcompiler.passes.fold_thresholds import FoldThresholds
@@ -162,3 +163,53 @@ def test_real_sums_do_not_fold():
     model = graph(text, w=signs(np.random.default_rng(0), 4, 2))
     result = apply(FoldThresholds(), model)
     assert (result.rewrites, result.refusals) == (0, ())
+
+
+QUANTIZED = """
+    n = Mul (acc, scale)
+    m = Add (n, bias)
+    q = qcompiler.Quantize <low = {low}, high = {high}, rounding = "{rounding}", order = "{order}"> (m, step, zero)
+    y = qcompiler.IntegerConv <kernel_shape = [1, 1], strides = [1, 1], pads = [0, 0, 0, 0], dilations = [1, 1],
+                               group = 1, pad_value = 0.0> (q, w2)"""
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.data())
+def test_any_quantizer_of_few_codes_folds_exactly(data):
+    """Every rounding and order, per tensor and per channel, with sums that land on halves."""
+    low, levels = data.draw(st.integers(-4, 2)), data.draw(st.integers(1, 15))
+    kind = {"rounding": data.draw(st.sampled_from(sorted(ROUNDINGS))), "order": data.draw(st.sampled_from(ORDERS))}
+    body = QUANTIZED.format(low=float(low), high=float(low + levels), **kind)
+
+    def channels(kind, size=4):
+        drawn = data.draw(st.lists(kind, min_size=size, max_size=size))
+        return np.asarray(drawn, np.float32).reshape(-1, 1, 1)
+
+    steps = st.sampled_from([0.5, 1.0, 2.0, 0.37, 4.0])
+    model = conv(
+        body,
+        scale=channels(st.sampled_from([-1.0, 0.0, 0.5, 1.0, 0.3])),
+        bias=channels(st.sampled_from([0.0, 0.5, -0.25, 1.7])),
+        step=channels(steps, data.draw(st.sampled_from([1, 4]))),
+        zero=channels(st.integers(-3, 3), data.draw(st.sampled_from([1, 4]))),
+        w2=signs(np.random.default_rng(1), 4, 4, 1, 1),
+    )
+    assert apply(FoldThresholds(), model, data.draw(st.integers(0, 99))).rewrites == 1
+    assert ops_of(model) == ["Binarize", "IntegerConv", "Threshold", "IntegerConv"]
+    assert len(constant_of(the(model, "Threshold").inputs[1])) == levels
+
+
+@pytest.mark.parametrize(
+    ("operands", "reason"),
+    [("(acc, spatial, zero)", "varies within a channel"), ("(acc, mean, zero)", "is not a constant")],
+)
+def test_quantizers_that_stay_say_why(operands, reason):
+    body = f"""
+    mean = ReduceMean (x)
+    q = qcompiler.Quantize <low = 0.0, high = 3.0> {operands}
+    y = qcompiler.IntegerConv <kernel_shape = [1, 1], strides = [1, 1], pads = [0, 0, 0, 0], dilations = [1, 1],
+                               group = 1, pad_value = 0.0> (q, w2)"""
+    constants = {"spatial": np.abs(normal(np.random.default_rng(0), 6, 6)), "zero": np.asarray(0, np.float32)}
+    model = conv(body, w2=signs(np.random.default_rng(1), 4, 4, 1, 1), **constants)
+    result = apply(FoldThresholds(), model)
+    assert result.rewrites == 0 and reason in result.refusals[0].reason

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from qcompiler.frontend.idioms import recognize_binarization
+from qcompiler.frontend.dialects.plain.idioms import recognize_binarization
 from qcompiler.frontend.load import load
 from qcompiler.ir import oracle
 from qcompiler.passes import DEFAULT

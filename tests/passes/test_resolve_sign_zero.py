@@ -4,7 +4,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from qcompiler.analysis.moves import moves_elements
-from qcompiler.frontend.idioms import recognize_binarization
+from qcompiler.frontend.dialects.plain.idioms import recognize_binarization
 from qcompiler.frontend.load import load
 from qcompiler.ir import oracle
 from qcompiler.ir.view import number

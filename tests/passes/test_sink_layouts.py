@@ -55,6 +55,21 @@ def test_a_residual_between_two_transposed_branches():
     assert ops_of(model) == ["Abs", "Binarize", "Add", "Concat"]
 
 
+@pytest.mark.parametrize("mover", [TO_NHWC, "Reshape"])
+def test_quantizers_per_channel_take_their_constants_along(mover):
+    text = f"""g (float[1, 3, 4, 5] x) => (y) {{
+        s = {mover} (x{", target" * (mover == "Reshape")})
+        q = qcompiler.Quantize <low = -8.0, high = 7.0, order = "ROUND_SHIFT"> (s, scale, zero)
+        y = Mul (q, scale) }}"""
+    shape = (3,) if mover == TO_NHWC else (3, 1)
+    scale = np.asarray([0.5, 1, 2], np.float32).reshape(shape)
+    zero = np.asarray([1, 0, -3], np.float32).reshape(shape)
+    model = graph(text, scale=scale, zero=zero, target=np.asarray([1, 3, 20]))
+    apply(SinkLayouts(), model)
+    assert ops_of(model) == ["Quantize", "Mul", mover.split()[0]]
+    assert constant_of(the(model, "Quantize").inputs[2]).reshape(-1).tolist() == [1, 0, -3]
+
+
 def test_a_branch_that_is_not_transposed_stops_the_move():
     text = f"g (float[1, 3, 4, 5] x, float[1, 4, 5, 3] z) => (y) {{ s = {TO_NHWC} (x)\n y = Add (s, z) }}"
     model = graph(text)

@@ -56,6 +56,17 @@ def test_a_pool_moves_behind_a_quantizer_of_few_levels():
     assert constant_of(the(model, "IntegerMaxPool").inputs[1]).reshape(-1).tolist() == [-1, 1, 1]
 
 
+@pytest.mark.parametrize(("scale", "zero"), [([0.5], [0.0]), ([0.5, -0.25, 2.0], [1.0, 0.0, 2.0])])
+def test_a_pool_moves_behind_a_canonical_quantizer(scale, zero):
+    text = QUANTIZED.format(f"p = {POOL} (x)\n q = qcompiler.Quantize <low = 0.0, high = 3.0> (p, scale, zero)")
+    constants = {name: np.asarray(v, np.float32).reshape(-1, 1, 1) for name, v in (("scale", scale), ("zero", zero))}
+    model = graph(text, w=np.ones((2, 3, 1, 1), np.float32), **constants)
+    assert apply(SinkPools(), model).rewrites == 1
+    assert ops_of(model) == ["Quantize", "IntegerMaxPool", "IntegerConv"]
+    flip = np.broadcast_to(constant_of(the(model, "IntegerMaxPool").inputs[1]).reshape(-1), 3)
+    assert flip.tolist() == [1, np.sign(scale)[1 % len(scale)], 1]
+
+
 @pytest.mark.parametrize(("high", "pooled"), [(3, "IntegerMaxPool"), (15, "IntegerMaxPool"), (16, "MaxPool")])
 def test_a_pool_of_few_codes_pools_codes(high, pooled):
     text = QUANTIZED.format(f"r = Round (x)\n k = Clip (r, low, high)\n q = {POOL} (k)")

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
-from qcompiler.ir.ops import DOMAIN
+from qcompiler.ir.ops import DOMAIN, quantizer_of
 from qcompiler.ir.traits import Trait, has
 from qcompiler.ir.view import constant_of, number
 
@@ -124,6 +124,7 @@ OPERATIONS: Mapping[str, Callable[..., Array]] = {
     "Neg": _plain(np.negative),
     "Not": _plain(np.logical_not),
     "Or": _plain(np.logical_or),
+    "Quantize": lambda node, *operands: quantizer_of(node)(*operands),
     "Relu": _plain(lambda x: np.maximum(x, 0)),
     "Round": _plain(np.rint),
     "Sign": _plain(np.sign),

@@ -9,23 +9,14 @@ from __future__ import annotations
 
 import onnx
 
-from qcompiler.errors import UnsupportedModel
+from qcompiler.frontend.dialects.dialect import Dialect, Op
 from qcompiler.frontend.emit import Emitter
 from qcompiler.frontend.structure import label
-
-DOMAIN = "qonnx.custom_op.channels_last"
 
 _TRANSPOSED_INPUTS = {"Conv": 2, "MaxPool": 1, "BatchNormalization": 1}
 
 
-def lower(emitter: Emitter, node: onnx.NodeProto) -> None:
-    """Add the standard form of `node` to the graph."""
-    if node.op_type not in _TRANSPOSED_INPUTS or len(node.output) != 1:
-        raise UnsupportedModel(
-            f"operator {node.op_type} of domain '{DOMAIN}' is unknown",
-            node=label(node),
-            remedy=f"use {', '.join(_TRANSPOSED_INPUTS)}, or the standard layout",
-        )
+def _lower(emitter: Emitter, node: onnx.NodeProto) -> None:
     inputs = list(node.input)
     for index in range(min(_TRANSPOSED_INPUTS[node.op_type], len(inputs))):
         rank = len(emitter.shape(inputs[index]))
@@ -35,3 +26,14 @@ def lower(emitter: Emitter, node: onnx.NodeProto) -> None:
     emitter.place(core)
     rank = len(emitter.shape(core.output[0]))
     emitter.op("Transpose", [core.output[0]], node.output, perm=[0, *range(2, rank), 1])
+
+
+DIALECT = Dialect(
+    "QONNX channels-last",
+    ("qonnx.custom_op.channels_last",),
+    {
+        "Conv": Op(_lower, (2, 3)),
+        "MaxPool": Op(_lower, (1,)),
+        "BatchNormalization": Op(_lower, (5,)),
+    },
+)

@@ -10,10 +10,11 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 
-from qcompiler.frontend.elementwise import Array, Constants, apply
-from qcompiler.frontend.steps import Step
+from qcompiler.frontend.dialects.plain.elementwise import Array, Constants, apply
+from qcompiler.frontend.dialects.plain.steps import Step
+from qcompiler.ir.ops import DOMAIN
 
-_ROUNDINGS = ("Round", "Floor", "Ceil")
+_ROUNDINGS = {"": ("Round", "Floor", "Ceil"), DOMAIN: ("Quantize",)}
 _MONOTONE = ("Add", "Sub", "Mul", "Div", "Clip", "Relu", "Max", "Min", "Neg", "Identity", "HardSigmoid")
 # A node, its constant operands, and the position of its run-time operand.
 _Link = tuple[ir.Node, list[Array | None], int]
@@ -21,25 +22,36 @@ _LARGEST = 0x7F800000  # the bits of infinity
 
 
 def rounded_step(node: ir.Node, constants: Constants) -> Step | None:
-    """The step function that a Round, Floor or Ceil node is; None if it takes other than two neighbouring values."""
-    if node.op_type not in _ROUNDINGS or node.domain != "" or node.outputs[0].dtype != ir.DataType.FLOAT:
+    """The step function that a rounding is, by itself or in Quantize; None if it takes other than two neighbours."""
+    last = _rounding(node, constants)
+    if last is None:
         return None
-    source, chain = _chain(node, constants)
+    source, chain = _chain(last, constants)
     low, high = _apply(chain, np.float32(-np.inf)), _apply(chain, np.float32(np.inf))
     if not (np.isfinite(low) and np.isfinite(high)) or abs(high - low) != 1:
         return None
-    last, first = _bisected(chain, low)
-    if not (np.isfinite(last) and np.isfinite(first)):
+    before, behind = _bisected(chain, low)
+    if not (np.isfinite(before) and np.isfinite(behind)):
         return None
-    if _short(last) >= _short(first):
-        return Step(source, np.asarray(last), np.asarray(low), np.asarray(low), np.asarray(high))
-    return Step(source, np.asarray(first), np.asarray(low), np.asarray(high), np.asarray(high))
+    if _short(before) >= _short(behind):
+        return Step(source, np.asarray(before), np.asarray(low), np.asarray(low), np.asarray(high))
+    return Step(source, np.asarray(behind), np.asarray(low), np.asarray(high), np.asarray(high))
 
 
-def _chain(node: ir.Node, constants: Constants) -> tuple[ir.Value, list[_Link]]:
-    """The monotone operators with constant scalars up to `node`, in order, and the value they start from."""
-    chain: list[_Link] = [(node, [None], 0)]
-    source = node.inputs[0]
+def _rounding(node: ir.Node, constants: Constants) -> _Link | None:
+    """A Round, Floor, Ceil or Quantize of float32 with constant scalars; None for any other node."""
+    if node.op_type not in _ROUNDINGS[node.domain] or node.outputs[0].dtype != ir.DataType.FLOAT:
+        return None
+    operands = [constants.of(value) for value in node.inputs[1:]]
+    if any(operand is None or operand.size != 1 or not np.isfinite(operand).all() for operand in operands):
+        return None
+    return node, [None, *(operand.reshape(()) for operand in operands if operand is not None)], 0
+
+
+def _chain(last: _Link, constants: Constants) -> tuple[ir.Value, list[_Link]]:
+    """The monotone operators with constant scalars up to `last`, in order, and the value they start from."""
+    chain = [last]
+    source = last[0].inputs[0]
     assert source is not None
     while (previous := source.producer()) is not None and (link := _link(previous, constants)) is not None:
         chain.append(link)

@@ -1,4 +1,4 @@
-"""FINN's ops, which the QONNX dialect took over, lowered to standard operators.
+"""FINN's ops, which are found in the domains of QONNX too, lowered to standard operators.
 
 MultiThreshold<out_scale = 1, out_bias = 0, data_layout>(x, thresholds [C or 1, B]):
     y = out_scale * #(x >= thresholds of the channel) + out_bias
@@ -13,13 +13,14 @@ import onnx
 
 from qcompiler.errors import InvalidModel
 from qcompiler.frontend import attributes
+from qcompiler.frontend.dialects.dialect import Dialect, Op
+from qcompiler.frontend.dialects.parameters import floats, is_all
 from qcompiler.frontend.emit import Emitter
-from qcompiler.frontend.parameters import floats, is_all
 from qcompiler.frontend.structure import label
 from qcompiler.ir.plausible import REMEDY
 
 
-def xnor_popcount_matmul(emitter: Emitter, node: onnx.NodeProto) -> None:
+def _xnor_popcount_matmul(emitter: Emitter, node: onnx.NodeProto) -> None:
     """Add the product of the signs that the codes 0 and 1 stand for, and the count of +1 in it."""
     left, right = floats(emitter, node, 0), floats(emitter, node, 1)
     shapes = emitter.shape(left), emitter.shape(right)
@@ -50,7 +51,7 @@ def _signs(emitter: Emitter, node: onnx.NodeProto, codes: str) -> str:
     return emitter.constant(2 * value - 1, "signs")
 
 
-def multi_threshold(emitter: Emitter, node: onnx.NodeProto) -> None:
+def _multi_threshold(emitter: Emitter, node: onnx.NodeProto) -> None:
     """Add the count of thresholds that each element reaches, scaled and shifted."""
     x, thresholds = floats(emitter, node, 0), floats(emitter, node, 1)
     axis, shape = _channel_axis(emitter, node), emitter.shape(thresholds)
@@ -101,3 +102,10 @@ def _channel_axis(emitter: Emitter, node: onnx.NodeProto) -> int:
     if axis >= rank:
         raise InvalidModel(f"layout {layout} for {rank} axes", node=label(node), remedy="export the model again")
     return axis
+
+
+DIALECT = Dialect(
+    "FINN",
+    ("", "finn.custom_op.general", "qonnx.custom_op.general", "onnx.brevitas"),
+    {"MultiThreshold": Op(_multi_threshold, (2,)), "XnorPopcountMatMul": Op(_xnor_popcount_matmul, (2,))},
+)

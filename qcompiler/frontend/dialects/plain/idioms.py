@@ -8,32 +8,22 @@ estimator, becomes q: the file's arithmetic meant q, and differs from it by roun
 
 from __future__ import annotations
 
-import os
-from collections.abc import Mapping
 from dataclasses import replace
 
 import numpy as np
 import onnx_ir as ir
 from onnx_ir.passes.common import RemoveUnusedNodesPass
 
-from qcompiler.frontend.elementwise import Constants
-from qcompiler.frontend.load import load
-from qcompiler.frontend.rounding import rounded_step
-from qcompiler.frontend.steps import Step, step_of
+from qcompiler.frontend.dialects.plain.elementwise import Constants
+from qcompiler.frontend.dialects.plain.rounding import rounded_step
+from qcompiler.frontend.dialects.plain.steps import Step, step_of
 from qcompiler.ir.ops import DOMAIN, attach_functions
 from qcompiler.ir.provenance import NOTE, SOURCE
 from qcompiler.ir.view import constant_of
 
-_ROUNDINGS = ("Round", "Floor", "Ceil", "Sign", "Binarize")
+_ROUNDINGS = ("Round", "Floor", "Ceil", "Sign", "Binarize", "Quantize")
 _SCALINGS = ("Mul", "Div", "Neg")
 _SHIFTS = ("Add", "Sub", "Clip", "Identity")
-
-
-def canonicalize(path: str | os.PathLike[str], shapes: Mapping[str, tuple[int, ...]] | None = None) -> ir.Model:
-    """Load the ONNX file at `path` and rewrite every binarization in it to qcompiler::Binarize."""
-    model = load(path, shapes)
-    recognize_binarization(model)
-    return model
 
 
 def recognize_binarization(model: ir.Model) -> int:

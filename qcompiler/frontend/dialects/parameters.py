@@ -41,17 +41,18 @@ def floats(emitter: Emitter, node: onnx.NodeProto, index: int) -> str:
 
 def scale_of(emitter: Emitter, node: onnx.NodeProto, index: int) -> str:
     """A scale as float32; a constant one must be finite, above 0, and broadcast to the quantized value."""
-    return _parameter(emitter, node, index, "a scale", not_positive)
+    return parameter_of(emitter, node, index, "a scale", not_positive)
 
 
 def zero_point_of(emitter: Emitter, node: onnx.NodeProto, index: int) -> str:
     """A zero point as float32; a constant one must be finite, and broadcast to the quantized value."""
-    return _parameter(emitter, node, index, "a zero point", not_finite)
+    return parameter_of(emitter, node, index, "a zero point", not_finite)
 
 
-def _parameter(
+def parameter_of(
     emitter: Emitter, node: onnx.NodeProto, index: int, what: str, check: Callable[[str, FloatArray], str]
 ) -> str:
+    """A parameter as float32, called `what` in errors; a constant one must pass the check, which says what is wrong."""
     name = floats(emitter, node, index)
     shape, wanted = emitter.shape(name), emitter.shape(node.input[0])
     problem = "" if broadcasts(shape, wanted) else f"{what} of shape {list(shape)} for a value of shape {list(wanted)}"

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
-from qcompiler.frontend.elementwise import Array, Constants, apply, reduced
+from qcompiler.frontend.dialects.plain.elementwise import Array, Constants, apply, reduced
 from qcompiler.ir.ops import DOMAIN
 from qcompiler.ir.view import number
 

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from qcompiler.frontend import canonicalize, load
 from qcompiler.ir import oracle
 from qcompiler.ir.provenance import NOTE
+from qcompiler.ir.quantizing import Quantizer
 from tests.frontend.files import graph_text, save
 
 TINY = np.float32(1e-45)
@@ -180,6 +181,31 @@ def test_straight_through_remainder_of_rounding_is_exact(tmp_path: Path) -> None
     assert ops(model) == {"Mul": 1, "Round": 1, "Div": 1}
     x = np.linspace(-9, 9, N, dtype=np.float32)
     np.testing.assert_array_equal(oracle.run(model, {"x": x})["y"], oracle.run(original, {"x": x})["y"])
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    scale=st.sampled_from([1.0, 0.5, 0.37]),
+    zero=st.integers(-2, 2),
+    low=st.integers(-2, 2),
+    rounding=st.sampled_from(["ROUND", "FLOOR", "UP", "HALF_DOWN"]),
+    order=st.sampled_from(["SHIFT_ROUND", "ROUND_SHIFT"]),
+    values=arrays.arrays(np.float32, N, elements=st.floats(-4, 4, width=32)),
+)
+def test_a_quantizer_of_two_codes_is_a_sign(
+    tmp_path: Path, scale: float, zero: int, low: int, rounding: str, order: str, values: np.ndarray
+) -> None:
+    """2 (q - low) - 1 of codes low and low + 1, as DoReFa has it."""
+    text = f"""<ir_version: 10, opset_import: ["": 21, "qcompiler": 1]> g (float[{N}] x) => (float[{N}] y)
+    <float s = {{{scale}}}, float z = {{{zero}}}, float l = {{{low}}}, float two = {{2}}, float one = {{1}}> {{
+        q = qcompiler.Quantize <low = {float(low)}, high = {float(low + 1)}, rounding = "{rounding}",
+                                order = "{order}"> (x, s, z)
+        a = Sub (q, l) b = Mul (a, two) y = Sub (b, one) }}"""
+    model = canonicalize(save(tmp_path, text))
+    assert set(ops(model)) <= {"Sub", "Binarize"}
+    exact = {"low": low, "high": low + 1, "rounding": rounding, "order": order}
+    codes = Quantizer(**exact)(values, np.float32(scale), np.float32(zero))
+    np.testing.assert_array_equal(oracle.run(model, {"x": values})["y"], 2 * (codes - low) - 1)
 
 
 @pytest.mark.parametrize(

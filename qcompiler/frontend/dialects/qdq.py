@@ -1,0 +1,211 @@
+"""The standard's own quantizers.
+
+QuantizeLinear<axis = 1, block_size = 0, output_dtype>(x, scale, zero) -> y, an integer:
+    y = saturate(half_even(x / scale) + zero)
+DequantizeLinear<axis = 1, block_size = 0>(x, scale, zero) -> y:
+    y = (x - zero) * scale
+DynamicQuantizeLinear(x) -> y, scale, zero: to uint8, by the smallest and the largest x.
+
+Scales and zero points are numbers, [C] along the axis, or one per block of `block_size` elements along it. A Clip
+between both narrows the codes. What quantizes and what dequantizes meet on codes in float32: integers of the file's
+type are made only where something else reads them.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import onnx
+
+from qcompiler.errors import InvalidModel, UnsupportedModel
+from qcompiler.frontend import attributes
+from qcompiler.frontend.dialects.dialect import Dialect, Op
+from qcompiler.frontend.dialects.parameters import floats, latent
+from qcompiler.frontend.dialects.quantizing import codes, numbers
+from qcompiler.frontend.emit import Emitter
+from qcompiler.frontend.structure import label
+from qcompiler.frontend.tensors import TWO_BIT_RANGES
+from qcompiler.ir.ops import DOMAIN
+from qcompiler.ir.plausible import REMEDY, not_positive
+from qcompiler.ir.quantizing import ROUND_SHIFT, Quantizer
+
+_T = onnx.TensorProto
+# The types that stand for two-bit ones.
+_WIDE = {_T.INT2: _T.INT8, _T.UINT2: _T.UINT8}
+_RANGES = TWO_BIT_RANGES | {
+    _T.INT4: (-8, 7),
+    _T.UINT4: (0, 15),
+    _T.INT8: (-128, 127),
+    _T.UINT8: (0, 255),
+    _T.INT16: (-(2**15), 2**15 - 1),
+    _T.UINT16: (0, 2**16 - 1),
+}
+
+
+def _quantize(emitter: Emitter, node: onnx.NodeProto) -> None:
+    scale, zero = _parameters(emitter, node)
+    kind, (low, high) = _type(emitter, node)
+    x = latent(emitter, node, 0)
+    found = codes(emitter, x, scale, zero, Quantizer(low, high, order=ROUND_SHIFT))
+    emitter.op("Cast", [found], node.output, to=kind)
+
+
+def _type(emitter: Emitter, node: onnx.NodeProto) -> tuple[int, tuple[int, int]]:
+    """The element type of what QuantizeLinear makes, and its range."""
+    declared = attributes.integer(node, "output_dtype", 0)
+    kind = declared or (emitter.element_type(node.input[2]) if len(node.input) > 2 else _T.UINT8)
+    limits = emitter.two_bit_range(node.input[2]) if len(node.input) > 2 else None
+    if kind not in _RANGES:
+        found = _T.DataType.Name(kind) if kind in _T.DataType.values() else f"type {kind}"
+        raise UnsupportedModel(
+            f"QuantizeLinear to {found}, expected integers of at most 16 bits",
+            node=label(node),
+            remedy="use float32 or integer tensors",
+        )
+    return _WIDE.get(kind, kind), limits or _RANGES[kind]
+
+
+def _dequantize(emitter: Emitter, node: onnx.NodeProto) -> None:
+    scale, zero = _parameters(emitter, node)
+    numbers(emitter, _codes_of(emitter, node.input[0]), scale, zero, node.output)
+
+
+def _codes_of(emitter: Emitter, name: str) -> str:
+    """The integers of a value in float32: codes, where it is a Quantize cast to its type, or that clipped."""
+    bounds = []
+    source = emitter.producer(name)
+    while source is not None and source.op_type == "Clip" and (clip := _bounds(emitter, source)) is not None:
+        bounds.append(clip)
+        source = emitter.producer(source.input[0])
+    quantize = emitter.producer(source.input[0]) if source is not None and source.op_type == "Cast" else None
+    if quantize is None or (quantize.domain, quantize.op_type) != (DOMAIN, "Quantize"):
+        return _float(emitter, name)
+    if not bounds:
+        return str(quantize.output[0])
+    settings = {each.name: onnx.helper.get_attribute_value(each) for each in quantize.attribute}
+    low, high = settings["low"], settings["high"]
+    for least, most in reversed(bounds):
+        low, high = (min(max(end, least), most) for end in (low, high))
+    narrow = Quantizer(low, high, settings["rounding"].decode(), settings["order"].decode())
+    x, scale, zero = quantize.input
+    return codes(emitter, x, scale, zero, narrow)
+
+
+def _bounds(emitter: Emitter, clip: onnx.NodeProto) -> tuple[float, float] | None:
+    """The bounds of a Clip by constants."""
+    found = [-math.inf, math.inf]
+    for position, name in enumerate(clip.input[1:3]):
+        bound = emitter.constant_value(name) if name else np.asarray(found[position])
+        if bound is None or bound.size != 1:
+            return None
+        found[position] = float(bound.reshape(()))
+    return found[0], found[1]
+
+
+def _float(emitter: Emitter, name: str) -> str:
+    return name if emitter.element_type(name) == _T.FLOAT else emitter.op("Cast", [name], to=_T.FLOAT)
+
+
+def _parameters(emitter: Emitter, node: onnx.NodeProto) -> tuple[str, str]:
+    """Scale and zero point as float32 that broadcast against the value."""
+    along = _Along.of(emitter, node)
+    problem = along.misfit(emitter, node)
+    value = emitter.computed_value(node.input[1])
+    if not problem and value is not None:
+        problem = not_positive("a scale", value)
+    if problem:
+        raise InvalidModel(f"{node.op_type} has {problem}", node=label(node), remedy=REMEDY)
+    scale = along.spread(emitter, floats(emitter, node, 1))
+    zero = along.spread(emitter, floats(emitter, node, 2)) if len(node.input) > 2 else emitter.constant(0.0, "zero")
+    return scale, zero
+
+
+@dataclass(frozen=True)
+class _Along:
+    """How the parameters of a value of `shape` lie along an axis; block: 0 for one per element of the axis."""
+
+    shape: tuple[int, ...]
+    axis: int
+    block: int
+
+    @classmethod
+    def of(cls, emitter: Emitter, node: onnx.NodeProto) -> _Along:
+        shape, axis = emitter.shape(node.input[0]), attributes.integer(node, "axis", 1)
+        return cls(shape, axis + len(shape) * (axis < 0), attributes.integer(node, "block_size", 0))
+
+    def misfit(self, emitter: Emitter, node: onnx.NodeProto) -> str:
+        """Why scale and zero point do not fit the value or each other; "" if they do."""
+        scale, *zero = (emitter.shape(name) for name in node.input[1:])
+        if zero and zero[0] != scale and (math.prod(zero[0]), math.prod(scale)) != (1, 1):
+            return f"a scale of shape {list(scale)} and a zero point of shape {list(zero[0])}, expected equal ones"
+        if not scale or (self.block == 0 and scale == (1,)):
+            return ""
+        if not 0 <= self.axis < len(self.shape):
+            return f"axis {self.axis} for a value of shape {list(self.shape)}"
+        expected = self._blocks if self.block > 0 else (self.shape[self.axis],)
+        return "" if scale == expected else f"a scale of shape {list(scale)}, expected {list(expected)} or one"
+
+    @property
+    def _blocks(self) -> tuple[int, ...]:
+        return (*self.shape[: self.axis], -(-self.shape[self.axis] // self.block), *self.shape[self.axis + 1 :])
+
+    def spread(self, emitter: Emitter, name: str) -> str:
+        """A parameter in a shape that broadcasts against the value."""
+        found = emitter.shape(name)
+        if found in ((), (1,)) and self.block == 0:
+            return name
+        if self.block == 0:
+            return _reshaped(emitter, name, (-1, *(1,) * (len(self.shape) - self.axis - 1)))
+        before, after = self.shape[: self.axis], self.shape[self.axis + 1 :]
+        blocks = self._blocks[self.axis]
+        column = _reshaped(emitter, name, (*before, blocks, 1, *after))
+        repeats = emitter.constant((*before, blocks, self.block, *after), "blocks", np.int64)
+        row = _reshaped(emitter, emitter.op("Expand", [column, repeats]), (*before, blocks * self.block, *after))
+        start, end, axis = ([value] for value in (0, self.shape[self.axis], self.axis))
+        bounds = [emitter.constant(value, "bound", np.int64) for value in (start, end, axis)]
+        return emitter.op("Slice", [row, *bounds])
+
+
+def _reshaped(emitter: Emitter, name: str, shape: tuple[int, ...]) -> str:
+    value = emitter.constant_value(name)
+    if value is not None:
+        return emitter.constant(value.reshape(shape), "parameter")
+    return emitter.op("Reshape", [name, emitter.constant(shape, "shape", np.int64)])
+
+
+def _dynamic_quantize(emitter: Emitter, node: onnx.NodeProto) -> None:
+    """By its definition in the standard, which leaves 0 / 0 for an operand that is 0 everywhere.
+
+    onnxruntime's scale is 1 there, and so is ours.
+    """
+    x = node.input[0]
+    zero, one, steps = (emitter.constant(value, "constant") for value in (0, 1, 255))
+    low = emitter.op("Min", [emitter.op("ReduceMin", [x], keepdims=0), zero])
+    high = emitter.op("Max", [emitter.op("ReduceMax", [x], keepdims=0), zero])
+    extent = emitter.op("Sub", [high, low])
+    quotient = emitter.op("Div", [extent, steps])
+    outputs = [*node.output, "", ""]
+    scale = emitter.op("Where", [emitter.op("Equal", [extent, zero]), one, quotient], _wanted(outputs[1]))
+    level = emitter.op("Sub", [zero, emitter.op("Div", [low, scale])])
+    rounded = emitter.op("Round", [emitter.op("Clip", [level, zero, steps])])
+    emitter.op("Cast", [rounded], _wanted(outputs[2]), to=_T.UINT8)
+    found = codes(emitter, x, scale, rounded, Quantizer(0, 255, order=ROUND_SHIFT))
+    emitter.op("Cast", [found], _wanted(outputs[0]), to=_T.UINT8)
+
+
+def _wanted(name: str) -> list[str]:
+    """Names for the output of a node; none where nobody wants it under its own."""
+    return [name] if name else []
+
+
+DIALECT = Dialect(
+    "QDQ",
+    ("",),
+    {
+        "QuantizeLinear": Op(_quantize, (2, 3)),
+        "DequantizeLinear": Op(_dequantize, (2, 3)),
+        "DynamicQuantizeLinear": Op(_dynamic_quantize, (1,), outputs=(1, 2, 3)),
+    },
+)
