@@ -25,6 +25,8 @@ from qcompiler.passes.result import PassResult
 
 PACKED, DENSE = "packed", "dense"
 KERNELS = ("Conv", "MaxPool", "AveragePool")
+# ops in a row that are told apart by less than a number
+_LONGEST = 15
 
 
 @dataclass(frozen=True)
@@ -61,6 +63,7 @@ def packed_side(graph: ir.Graph) -> set[ir.Node]:
 
 def _network(graph: ir.Graph) -> nx.DiGraph[Any]:
     network: nx.DiGraph[Any] = nx.DiGraph()
+    haste = _haste(graph)
     for value in (*graph.inputs, *(v for node in graph for v in node.outputs)):
         producer = value.producer()
         if constant_of(value) is not None:
@@ -69,7 +72,7 @@ def _network(graph: ir.Graph) -> nx.DiGraph[Any]:
         if value.is_graph_output():
             readers.append(DENSE)
         for reader in readers:
-            _connect(network, DENSE if producer is None else producer, reader, _cost(value))
+            _connect(network, DENSE if producer is None else producer, reader, _cost(value) + haste.get(value, 0))
     for node in graph:
         side = _forced(node)
         # an edge that is there already keeps its capacity unless told otherwise
@@ -78,6 +81,19 @@ def _network(graph: ir.Graph) -> nx.DiGraph[Any]:
         elif side == DENSE:
             network.add_edge(node, DENSE, capacity=inf)
     return network
+
+
+def _haste(graph: ir.Graph) -> dict[ir.Value, int]:
+    """A few bytes for converting early what has met ops of any layout alone since it came in.
+
+    Between equal costs, such ops then run as the caller has it: an image of three channels fills no vector otherwise.
+    """
+    result = dict.fromkeys(graph.inputs, _LONGEST)
+    for node in graph:
+        operands = [value for value in node.inputs if value is not None and constant_of(value) is None]
+        if operands and all(value in result for value in operands) and _forced(node) is None:
+            result |= dict.fromkeys(node.outputs, max(min(result[value] for value in operands) - 1, 0))
+    return result
 
 
 def _connect(network: nx.DiGraph[Any], a: Any, b: Any, cost: int) -> None:

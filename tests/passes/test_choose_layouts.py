@@ -38,6 +38,21 @@ def test_what_only_the_caller_sees_stays_dense():
     assert not is_marked(the(model, "Concat"))
 
 
+def test_what_an_image_passes_first_runs_as_the_caller_has_it():
+    """A quantizer of the image, for example: converted to 16 lanes it would compute on 13 of padding."""
+    text = """g (float[1, 3, 6, 6] x) => (y) {
+        a = Mul (x, scale)
+        b = Add (a, scale)
+        c = Floor (b)
+        d = Conv (c, w)
+        e = Sigmoid (d)
+        y = Conv (e, w2) }"""
+    weights = {"w": np.ones((8, 3, 1, 1), np.float32), "w2": np.ones((8, 8, 1, 1), np.float32)}
+    model = graph(text, scale=np.float32(2).reshape(1), **weights)
+    assert apply(ChooseLayouts(), model).rewrites == 1
+    assert is_marked(the(model, "Sigmoid"))
+
+
 def test_the_cheaper_cut_wins():
     """The large tensor comes from the caller, the small one from a kernel: only the small one is converted."""
     text = f"""g (float[1, 4, 6, 6] x, float[1, 60, 6, 6] z) => (y) {{

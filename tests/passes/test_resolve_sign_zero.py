@@ -1,4 +1,5 @@
 import numpy as np
+import onnx.parser
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -261,6 +262,31 @@ def zeros_are_kept(tmp_path, proto, x):
 @given(CANCELLED)
 def test_an_offset_that_cancels_a_sum_on_any_grid_keeps_the_sign(tmp_path, network):
     zeros_are_kept(tmp_path, *network)
+
+
+@pytest.mark.parametrize(
+    "quantizer",
+    [
+        "q = Div (x, third)\n c = Clip (q, nought, most)\n r = Round (c)\n a = Mul (r, third)",
+        "q = QuantizeLinear (x, third)\n a = DequantizeLinear (q, third)",
+    ],
+)
+def test_an_offset_that_cancels_rounded_sums_keeps_the_sign(tmp_path, quantizer):
+    """9 * (0.2 rounded) is not the sum of the rounded products that the offset cancels."""
+    text = f"""<ir_version: 10, opset_import: ["": 21]> g (float[1, 5] x) => (float[1, 1] y)
+    <float third = {{0.33333334}}, float nought = {{0}}, float most = {{255}}> {{
+        {quantizer}
+        s = MatMul (a, w)
+        o = Sub (s, offset)
+        y = Sign (o) }}"""
+    proto = onnx.parser.parse_model(text)
+    x = np.asarray([[3, 0, 0, 3, 0]], np.float32)
+    w = np.asarray([-0.6, 0, 0, -0.6, 0], np.float32).reshape(5, 1)
+    third, nine = np.float32(0.33333334), np.float32(9)
+    offset = (nine * third) * w[0] + (nine * third) * w[3]
+    constants = {"w": w, "offset": offset}
+    proto.graph.initializer.extend(onnx.numpy_helper.from_array(array, name) for name, array in constants.items())
+    zeros_are_kept(tmp_path, proto, x)
 
 
 @pytest.mark.slow
