@@ -210,7 +210,7 @@ def test_it_compiles_to_binary_kernels(network: nn.Module, any_batch: Path, tmp_
     shapes = {"image": (1, 3, 8, 8)}
     bundle = qcompiler.compile(any_batch, output=tmp_path / "out", shapes=shapes, mcpu=["x86-64-v3"])
     layers = {row["nodes"][0]: row["op"] for row in bundle.report["rows"] if row["macs"]}
-    assert layers == {"1/Conv": "Conv", "4/Conv": "IntegerConv", "9/Gemm": "IntegerConv"}
+    assert layers == {"1/Conv": "IntegerConv", "4/Conv": "IntegerConv", "9/Gemm": "IntegerConv"}
     x = pixels(1, 3, 8, 8)
     with torch.no_grad():
         expected = network.eval()(x).numpy()

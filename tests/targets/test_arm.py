@@ -196,7 +196,7 @@ def test_the_chosen_inner_loop_is_exclusive_or_count_and_add(channels: int, vari
 
 def test_small_images_skip_the_rows_of_their_padding() -> None:
     (variant,) = TARGET.variants(["generic"])
-    chosen = {size: variant.kernels(layer(64, 64, size, size))[0].family for size in (8, 14)}  # type: ignore[attr-defined]
+    chosen = {size: variant.kernels(layer(64, 64, size, size))[0].reduction.family for size in (8, 14)}  # type: ignore[attr-defined]
     assert chosen == {8: "byte_conv2d", 14: "held_conv2d"}
 
 
