@@ -14,8 +14,8 @@ import numpy.typing as npt
 import onnx_ir as ir
 
 from qcompiler.analysis.chains import MOST_LEVELS, Chain, chain_to_codes
-from qcompiler.analysis.elementwise import Step
 from qcompiler.analysis.layers import feeds_integer_layer
+from qcompiler.analysis.monotone import MonotoneOp
 from qcompiler.analysis.ranges import IntegerRanges
 from qcompiler.ir.view import constant_of, integer, ints, is_op, static_shape
 from qcompiler.passes.editing import insert, remove_dead, replace
@@ -79,7 +79,7 @@ def _pool_codes(node: ir.Node) -> None:
     replace(node.outputs[0], insert(node, "IntegerMaxPool", [node.inputs[0], flip], shape, pool_attributes(node)))
 
 
-def falling(steps: tuple[Step, ...], channels: int) -> npt.NDArray[np.bool_]:
+def falling(steps: tuple[MonotoneOp, ...], channels: int) -> npt.NDArray[np.bool_]:
     """Per channel, whether the chain reverses order. bool [C]."""
     result = np.zeros(channels, dtype=bool)
     for step in steps:
@@ -102,7 +102,7 @@ def _sink(pool: ir.Node, chain: Chain) -> None:
     replace(chain.end.outputs[0], output)
 
 
-def _again(step: Step, value: ir.Value, anchor: ir.Node, shape: tuple[int, ...]) -> ir.Value:
+def _again(step: MonotoneOp, value: ir.Value, anchor: ir.Node, shape: tuple[int, ...]) -> ir.Value:
     """The op of `step` on another input of `shape`; constants are per channel or scalars."""
     operands = list(step.node.inputs)
     position = next(i for i, operand in enumerate(operands) if operand is not None and constant_of(operand) is None)

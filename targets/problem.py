@@ -13,7 +13,7 @@ from typing import Literal
 from qcompiler.ir.codes import BINARY, Codes
 from qcompiler.ir.storage import Buffer
 
-StepOp = Literal[
+OperationName = Literal[
     "mul", "add", "sub", "div", "max", "min", "prelu", "round", "sign",
     "store", "store_bits", "store_codes", "threshold",
 ]  # fmt: skip
@@ -42,7 +42,7 @@ Operand = Channel | Scalar | Tensor
 
 
 @dataclass(frozen=True)
-class Step:
+class Operation:
     """One step of an epilogue on the running float32 value v of every output element.
 
     mul/add/sub/div: v = v op operand, rounded to float32, never contracted to FMA, never reassociated.
@@ -58,7 +58,7 @@ class Step:
     direction per channel. Thresholds rise with i where direction is +1, and fall where it is -1. Ends the epilogue.
     """
 
-    op: StepOp
+    op: OperationName
     operand: Operand | None = None
     into: Buffer | None = None
     zero_is_positive: bool = True
@@ -85,7 +85,7 @@ class Conv2d:
     dilations: tuple[int, int] = (1, 1)
     groups: int = 1
     pad_value: float = 0.0
-    epilogue: tuple[Step, ...] = ()
+    epilogue: tuple[Operation, ...] = ()
     weights: Codes = BINARY
     padding: Literal["halo", "kernel"] = "halo"
 
@@ -136,7 +136,7 @@ class Pool2d:
     pads: tuple[int, int, int, int]
     out_hw: tuple[int, int]
     dilations: tuple[int, int] = (1, 1)
-    epilogue: tuple[Step, ...] = ()
+    epilogue: tuple[Operation, ...] = ()
     into: Buffer | None = None
 
 
@@ -148,7 +148,7 @@ class Map2d:
     """
 
     x: Buffer
-    epilogue: tuple[Step, ...]
+    epilogue: tuple[Operation, ...]
 
 
 Problem = Conv2d | Pool2d | Map2d

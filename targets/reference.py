@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from qcompiler.ir.storage import Buffer, load, store
-from qcompiler.targets.problem import Channel, Conv2d, Pool2d, Problem, Scalar, Step, Tensor
+from qcompiler.targets.problem import Channel, Conv2d, Operation, Pool2d, Problem, Scalar, Tensor
 from qcompiler.targets.target import Constants
 
 Array = npt.NDArray[Any]
@@ -111,7 +111,7 @@ def _unpadded(problem: Pool2d) -> Pool2d:
 
 
 def _epilogue(
-    steps: Sequence[Step], values: Array, constants: Constants, tensors: Iterator[Array]
+    steps: Sequence[Operation], values: Array, constants: Constants, tensors: Iterator[Array]
 ) -> tuple[Array, ...]:
     """Run the steps on values [n, c, h, w] (float64 accumulators) and collect the stores."""
     if steps and steps[0].op == "threshold":
@@ -147,7 +147,7 @@ def _thresholds(into: Buffer | None, values: Array, constants: Constants) -> Arr
     return store(into, into.codes.low + into.codes.step * reached.sum(axis=0))
 
 
-def _operand(step: Step, channels: Iterator[Array], tensors: Iterator[Array]) -> Array:
+def _operand(step: Operation, channels: Iterator[Array], tensors: Iterator[Array]) -> Array:
     """The operand of a step, float32, shaped to broadcast against [n, c, h, w]."""
     if isinstance(step.operand, Channel):
         return next(channels).astype(np.float32)[:, None, None]

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
-from qcompiler.analysis.elementwise import FloatArray, Step
+from qcompiler.analysis.monotone import FloatArray, MonotoneOp
 from qcompiler.analysis.ranges import Lattice
 from qcompiler.analysis.sums import ROUNDING, slack_of
 from qcompiler.analysis.thresholds import attains_zero, finite_at_ends
@@ -63,7 +63,7 @@ class Atoms:
     anything: bool = False
     progressions: tuple[Progression, ...] = ()
     lattice: Lattice | None = None
-    steps: tuple[Step, ...] = ()
+    steps: tuple[MonotoneOp, ...] = ()
     origin: ir.Node | None = None
     slack: FloatArray | float = 0.0
     axis: int = -1
@@ -137,7 +137,7 @@ def union(parts: Iterable[Atoms]) -> Atoms:
     return limited([piece for part in found for piece in part.pieces], found[0].axis)
 
 
-def after_step(step: Step, atoms: Atoms, axis: int) -> Atoms:
+def after_step(step: MonotoneOp, atoms: Atoms, axis: int) -> Atoms:
     """The atoms behind an elementwise op, whose constants lie along `axis`."""
     if atoms.anything:
         if step.op == "Mul" and not step.constants[0].any():
@@ -151,7 +151,7 @@ def after_step(step: Step, atoms: Atoms, axis: int) -> Atoms:
     return limited([*pieces, *_lumps(step)], axis)
 
 
-def _advanced(step: Step, piece: Progression) -> list[Progression]:
+def _advanced(step: MonotoneOp, piece: Progression) -> list[Progression]:
     """What an op makes of one progression; bounds, which cut it short, are lumps of their own."""
     if not piece.unit.any():
         moved = step(piece.base.astype(np.float32)).astype(np.float64)
@@ -173,7 +173,7 @@ def scaled(piece: Progression, factor: DoubleArray) -> Progression:
     return Progression(piece.base * factor, piece.unit * np.abs(factor), size)
 
 
-def _lumps(step: Step) -> list[Progression]:
+def _lumps(step: MonotoneOp) -> list[Progression]:
     """Where an op maps a range of numbers to one."""
     if step.op == "Relu":
         return [point(0)]

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import onnx_ir as ir
 
-from qcompiler.analysis.elementwise import Step, landing_step, step_of
 from qcompiler.analysis.layers import feeds_integer_layer
+from qcompiler.analysis.monotone import MonotoneOp, landing_op, monotone_op
 from qcompiler.analysis.ranges import IntegerRanges
 from qcompiler.ir.codes import BINARY, Codes
 from qcompiler.ir.provenance import label
@@ -21,7 +21,7 @@ MOST_LEVELS = 16
 class Chain:
     """Steps from a value up to `end`: a Binarize behind them, or the last of them, which makes `codes`."""
 
-    steps: tuple[Step, ...]
+    steps: tuple[MonotoneOp, ...]
     end: ir.Node
     codes: Codes
 
@@ -36,7 +36,7 @@ def chain_to_codes(value: ir.Value, axis: int, ranges: IntegerRanges) -> Chain |
 
     Codes of more than one bit count where a layer on integers reads them.
     """
-    steps: list[Step] = []
+    steps: list[MonotoneOp] = []
     found: Chain | None = None
     while True:
         reader = only_consumer(value)
@@ -46,7 +46,7 @@ def chain_to_codes(value: ir.Value, axis: int, ranges: IntegerRanges) -> Chain |
         if is_quantized_op(reader, "Binarize"):
             zero = number(reader, "zero", 1.0)
             return Chain(tuple(steps), reader, BINARY) if zero in (-1, 1) else "the sign after it can be 0"
-        step = landing_step(reader, value, axis) or step_of(reader, value, axis)
+        step = landing_op(reader, value, axis) or monotone_op(reader, value, axis)
         if isinstance(step, str):
             return found or f"{step} (a float epilogue keeps it)"
         steps.append(step)

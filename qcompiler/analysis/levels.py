@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
-from qcompiler.analysis.elementwise import Step, step_of
+from qcompiler.analysis.monotone import MonotoneOp, monotone_op
 from qcompiler.analysis.moves import keeps_channels, moves_elements
 from qcompiler.analysis.ranges import IntegerRanges, codes_of_type
 from qcompiler.ir.view import constant_of, is_op, text
@@ -82,7 +82,7 @@ def _after(node: ir.Node, x: ir.Value, axis: int, levels: Levels) -> Levels | No
         return replace(levels, zeros=True) if _pads_zero(node) and not levels.low.ndim else None
     if moves_elements(node):
         return levels if not levels.low.ndim or keeps_channels(node, axis) else None
-    step = step_of(node, x, axis)
+    step = monotone_op(node, x, axis)
     return None if isinstance(step, str) else _stepped(step, levels)
 
 
@@ -91,7 +91,7 @@ def _pads_zero(node: ir.Node) -> bool:
     return text(node, "mode", "constant") != "constant" or (fill is not None and not fill.any())
 
 
-def _stepped(step: Step, levels: Levels) -> Levels | None:
+def _stepped(step: MonotoneOp, levels: Levels) -> Levels | None:
     constants = [constant.astype(np.float64) for constant in step.constants]
     match step.op:
         case "Identity":

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from qcompiler.analysis.elementwise import Step, run_chain
+from qcompiler.analysis.monotone import MonotoneOp, run_chain
 from qcompiler.analysis.ranges import IntArray, Lattice
 from qcompiler.ir.codes import Codes
 
@@ -52,7 +52,7 @@ def first_true(count: IntArray, holds: Callable[[IntArray], BoolArray]) -> IntAr
     return low
 
 
-def finite_at_ends(steps: tuple[Step, ...], lattice: Lattice) -> bool:
+def finite_at_ends(steps: tuple[MonotoneOp, ...], lattice: Lattice) -> bool:
     """True if no step of the chain overflows on the lattice; by monotonicity the two ends decide."""
     for index in (np.zeros_like(lattice.count), lattice.count - 1):
         x = lattice.at(index)
@@ -64,7 +64,7 @@ def finite_at_ends(steps: tuple[Step, ...], lattice: Lattice) -> bool:
 
 
 def find_sign_change(
-    steps: tuple[Step, ...], lattice: Lattice, zero: float, shift: FloatArray | float = 0.0
+    steps: tuple[MonotoneOp, ...], lattice: Lattice, zero: float, shift: FloatArray | float = 0.0
 ) -> SignChange:
     """The integer threshold of binarize(chain(acc + shift)) over the lattice. zero: the code of 0, -1 or +1."""
 
@@ -83,7 +83,7 @@ def find_sign_change(
     return SignChange(threshold.astype(np.float32), direction.astype(np.float32))
 
 
-def find_levels(steps: tuple[Step, ...], lattice: Lattice, codes: Codes) -> Thresholds:
+def find_levels(steps: tuple[MonotoneOp, ...], lattice: Lattice, codes: Codes) -> Thresholds:
     """The integer thresholds of a chain that gives `codes` at every integer of the lattice."""
     halves = [np.float32(codes.low + codes.step * (level + 0.5)) for level in range(codes.levels - 1)]
     changes = [find_sign_change((*steps, steps[-1].minus(half)), lattice, -1.0) for half in halves]
@@ -96,7 +96,7 @@ def find_levels(steps: tuple[Step, ...], lattice: Lattice, codes: Codes) -> Thre
     return Thresholds(thresholds.astype(np.float32), np.where(falling, -1, 1).astype(np.float32))
 
 
-def attains_zero(steps: tuple[Step, ...], lattice: Lattice, slack: FloatArray | float = 0.0) -> BoolArray:
+def attains_zero(steps: tuple[MonotoneOp, ...], lattice: Lattice, slack: FloatArray | float = 0.0) -> BoolArray:
     """Per channel, whether the chain is 0 at some integer of the lattice, or between it and `slack` [C]. bool [C]."""
     attained = np.zeros(1, np.bool_)
     for shift in (slack, -slack) if np.any(slack) else (0.0,):

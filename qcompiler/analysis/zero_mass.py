@@ -32,8 +32,8 @@ from qcompiler.analysis.atoms import (
     sum_of,
     union,
 )
-from qcompiler.analysis.elementwise import VARIES, Step, step_of
 from qcompiler.analysis.levels import Levels, levels_of
+from qcompiler.analysis.monotone import VARIES, MonotoneOp, monotone_op
 from qcompiler.analysis.moves import keeps_channels, moves_elements
 from qcompiler.analysis.products import product_of
 from qcompiler.analysis.ranges import IntegerRanges
@@ -92,7 +92,7 @@ class ZeroMass:
         rank = len(static_shape(node.outputs[0]) or ())
         axes = (atoms.axis,) if atoms.by_channel or not rank else (atoms.axis, *(-1 - i for i in range(rank)))
         for axis in axes:
-            step = step_of(node, x, axis, broadcast=True)
+            step = monotone_op(node, x, axis, broadcast=True)
             if not isinstance(step, str):
                 return after_step(step, atoms, axis)
             reason = step
@@ -106,7 +106,7 @@ class ZeroMass:
         levels = levels_of(node.inputs[0], reads, self.ranges)
         sums = None if levels is None else sums_of(node, levels)
         if sums is not None:
-            scale = Step(node, "Mul", (sums.scale,))
+            scale = MonotoneOp(node, "Mul", (sums.scale,))
             return Atoms(lattice=sums.lattice, steps=(scale,), origin=node, slack=sums.slack, axis=axis)
         source = self.atoms(node.inputs[0]) if levels is None else _of_levels(levels, reads)
         has_zero = source.zero if levels is None else levels.has_zero
@@ -130,7 +130,7 @@ def _by_place(node: ir.Node, x: ir.Value, atoms: Atoms) -> Atoms:
     places = np.unique(full.reshape(len(full), -1), axis=1)
     if not np.isfinite(places).all() or places.shape[1] > _MOST_PLACES:
         return ANYTHING if not atoms.none or not np.isfinite(places).all() or not places.all() else CONTINUOUS
-    steps = [Step(node, node.op_type, (place,), swapped=position == 1) for place in places.T]
+    steps = [MonotoneOp(node, node.op_type, (place,), swapped=position == 1) for place in places.T]
     return union(after_step(step, atoms, atoms.axis) for step in steps)
 
 

@@ -16,7 +16,7 @@ from onnx import defs
 
 from qcompiler.errors import InvalidModel, UnsupportedModel
 from qcompiler.frontend import arithmetic, attributes, bits, sequences
-from qcompiler.frontend.emit import Emitter
+from qcompiler.frontend.emitter import Emitter
 from qcompiler.frontend.pools import pool
 from qcompiler.frontend.structure import label
 from qcompiler.frontend.transposed import conv_transpose

@@ -13,14 +13,14 @@ from qcompiler.ir.codes import BINARY
 from qcompiler.ir.storage import Buffer, Halo
 from qcompiler.ir.traits import Trait, has
 from qcompiler.ir.view import constant_of, integer, number, shape_of, window_of
-from qcompiler.lowering.epilogue import Epilogue
+from qcompiler.lowering.epilogue_builder import EpilogueBuilder
 from qcompiler.lowering.groups import Group
 from qcompiler.lowering.plan import weights_of
-from qcompiler.targets.problem import Conv2d, Map2d, Pool2d, PoolKind, Problem, Step
+from qcompiler.targets.problem import Conv2d, Map2d, Operation, Pool2d, PoolKind, Problem
 from qcompiler.targets.target import Constants
 
 
-def problem_of(group: Group, x: Buffer, epilogue: Epilogue) -> tuple[Problem, Constants]:
+def problem_of(group: Group, x: Buffer, epilogue: EpilogueBuilder) -> tuple[Problem, Constants]:
     """The problem of a group that reads its main operand from `x`."""
     steps = tuple(epilogue.steps)
     if group.kind == "map":
@@ -35,7 +35,7 @@ def problem_of(group: Group, x: Buffer, epilogue: Epilogue) -> tuple[Problem, Co
     return layer_problem(group.anchor, x, steps), replace(constants, weights=weight)
 
 
-def layer_problem(node: ir.Node, x: Buffer, steps: tuple[Step, ...]) -> Conv2d:
+def layer_problem(node: ir.Node, x: Buffer, steps: tuple[Operation, ...]) -> Conv2d:
     """The problem of a convolution or matrix product with constant weights that reads `x`.
 
     Where x has no halo, whoever asked for it so pads by himself.
@@ -60,7 +60,7 @@ def layer_problem(node: ir.Node, x: Buffer, steps: tuple[Step, ...]) -> Conv2d:
     )
 
 
-def _pool(group: Group, x: Buffer, epilogue: Epilogue) -> tuple[Problem, Constants]:
+def _pool(group: Group, x: Buffer, epilogue: EpilogueBuilder) -> tuple[Problem, Constants]:
     node = group.anchor
     kernel = tuple(node.attributes["kernel_shape"].as_ints())
     window = window_of(node, kernel)

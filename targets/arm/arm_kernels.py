@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from qcompiler.targets.arm.arm_tilings import chunk_tilings, held_tilings, row_tilings, word_tilings
 from qcompiler.targets.arm.byte_mismatches import ByteMismatches, UnrolledMismatches
 from qcompiler.targets.arm.chunk_mismatches import ChunkMismatches
 from qcompiler.targets.arm.held_mismatches import HeldMismatches, holds
 from qcompiler.targets.arm.machine import Isa
 from qcompiler.targets.arm.row_mismatches import RowMismatches, reads_rows
-from qcompiler.targets.arm.tilings import chunk_tilings, held_tilings, row_tilings, word_tilings
 from qcompiler.targets.offers import Family
 from qcompiler.targets.problem import Conv2d, Problem
 from qcompiler.targets.target import Kernel

@@ -8,12 +8,12 @@ from typing import Any
 
 from tvm.script.ir_builder import tirx as T
 
-from qcompiler.targets.problem import Conv2d, Step
+from qcompiler.targets.problem import Conv2d, Operation
 from qcompiler.targets.target import Array, Constants
 from qcompiler.targets.vector.by_items import ByItems
 from qcompiler.targets.vector.emit import LANES, Expr, Parameter, prim_func
 from qcompiler.targets.vector.epilogue import (
-    Epilogue,
+    BoundEpilogue,
     channel_parameters,
     is_threshold,
     memory_parameters,
@@ -53,7 +53,7 @@ class DirectConv2d(ByItems):
         return self.frame.work.items
 
     @property
-    def _float_steps(self) -> tuple[Step, ...]:
+    def _float_steps(self) -> tuple[Operation, ...]:
         """The steps whose constants are those of floats: thresholds of integers belong to the finish."""
         integers = self.problem.x.packed and is_threshold(self.problem.epilogue)
         return () if integers else self.problem.epilogue
@@ -80,13 +80,13 @@ class DirectConv2d(ByItems):
 
         def body(buffers: list[Expr], item: Expr) -> None:
             x, weights, lane_offsets, finish, channels, memory = _deal(buffers, parts)
-            epilogue = Epilogue.bind(self.problem, frame.blocks, channels, memory)
+            epilogue = BoundEpilogue.bind(self.problem, frame.blocks, channels, memory)
             self._emit_item(x[0], weights, lane_offsets, finish, epilogue, item)
 
         return prim_func(name, [parameter for part in parts for parameter in part], body)
 
     def _emit_item(
-        self, x: Expr, weights: list[Expr], offsets: list[Expr], finish: list[Expr], epilogue: Epilogue, item: Expr
+        self, x: Expr, weights: list[Expr], offsets: list[Expr], finish: list[Expr], epilogue: BoundEpilogue, item: Expr
     ) -> None:
         """One segment of an output row for one run of channel blocks."""
         frame, start = self.frame, self.finish.start(self.frame)

@@ -15,7 +15,7 @@ import numpy.typing as npt
 from tvm.script.ir_builder import tirx as T
 
 from qcompiler.ir.storage import Buffer
-from qcompiler.targets.problem import Channel, Problem, Scalar, Step, Tensor, outputs_of, tensors_of
+from qcompiler.targets.problem import Channel, Operation, Problem, Scalar, Tensor, outputs_of, tensors_of
 from qcompiler.targets.target import Constants
 from qcompiler.targets.vector.blocks import Blocks
 from qcompiler.targets.vector.emit import (
@@ -39,12 +39,12 @@ from qcompiler.targets.vector.threshold import pack_thresholds, threshold_parame
 Pixel = tuple[Expr, Expr, Expr]
 
 
-def is_threshold(steps: Sequence[Step]) -> bool:
+def is_threshold(steps: Sequence[Operation]) -> bool:
     """Whether the epilogue compares integer accumulators."""
     return bool(steps) and steps[0].op == "threshold"
 
 
-def channel_parameters(steps: Sequence[Step], blocks: Blocks) -> list[Parameter]:
+def channel_parameters(steps: Sequence[Operation], blocks: Blocks) -> list[Parameter]:
     """One packed constant per `Channel` operand, float32 [blocks * 16], or those of thresholds."""
     if is_threshold(steps):
         return threshold_parameters(steps[0], blocks, 1, "float32")
@@ -65,7 +65,7 @@ def _memory_parameter(name: str, buffer: Buffer) -> Parameter:
     return Parameter(name, dtype, buffer.nbytes // size, 4)
 
 
-def pack_channels(steps: Sequence[Step], constants: Constants, blocks: Blocks) -> list[npt.NDArray[Any]]:
+def pack_channels(steps: Sequence[Operation], constants: Constants, blocks: Blocks) -> list[npt.NDArray[Any]]:
     """The arrays for `channel_parameters`; padding lanes hold 1, harmless for every step."""
     if is_threshold(steps):
         return pack_thresholds(constants, blocks, np.zeros((1, blocks.channels), np.int64), np.float32)
@@ -78,17 +78,17 @@ def _view(buffer: Buffer, data: Expr) -> View:
 
 
 @dataclass(frozen=True)
-class Epilogue:
+class BoundEpilogue:
     """The epilogue of one kernel function, bound to its parameters."""
 
-    steps: tuple[Step, ...]
+    steps: tuple[Operation, ...]
     blocks: Blocks
     operands: tuple[Expr | View | None, ...]
     targets: tuple[View | None, ...]
     thresholds: tuple[Expr, ...] = ()
 
     @staticmethod
-    def bind(problem: Problem, blocks: Blocks, channels: Sequence[Expr], memory: Sequence[Expr]) -> Epilogue:
+    def bind(problem: Problem, blocks: Blocks, channels: Sequence[Expr], memory: Sequence[Expr]) -> BoundEpilogue:
         """Hand out the buffers of `channel_parameters` and `memory_parameters` to the steps."""
         steps, channel, rest = problem.epilogue, iter(channels), iter(memory)
         operands: list[Expr | View | None] = []
@@ -100,7 +100,7 @@ class Epilogue:
             else:
                 operands.append(None)
         targets = tuple(_view(s.into, next(rest)) if s.into is not None else None for s in steps)
-        return Epilogue(tuple(steps), blocks, tuple(operands), targets, tuple(channel))
+        return BoundEpilogue(tuple(steps), blocks, tuple(operands), targets, tuple(channel))
 
     def emit(self, pixel: Pixel, block: Expr, value: Expr) -> None:
         """Run all steps on `value`, float32x16, the channels of `block` at output pixel (n, y, x)."""
@@ -168,7 +168,7 @@ class Epilogue:
             if target is not None:
                 emit_halo(target, self.blocks, n, y, block, height)
 
-    def _operand(self, step: Step, operand: Expr | View | None, pixel: Pixel, block: Expr) -> Expr | None:
+    def _operand(self, step: Operation, operand: Expr | View | None, pixel: Pixel, block: Expr) -> Expr | None:
         """The operand of a step as float32x16, if it has one."""
         if step.operand is None:
             return None

@@ -11,7 +11,7 @@ from typing import Any
 from tvm.script.ir_builder import tirx as T
 
 from qcompiler.ir.storage import Buffer
-from qcompiler.targets.problem import Map2d, Scalar, Step, outputs_of, tensors_of
+from qcompiler.targets.problem import Map2d, Operation, Scalar, outputs_of, tensors_of
 from qcompiler.targets.target import Array, Constants
 from qcompiler.targets.vector.blocks import Blocks
 from qcompiler.targets.vector.by_items import ByItems
@@ -29,7 +29,7 @@ from qcompiler.targets.vector.emit import (
     write,
 )
 from qcompiler.targets.vector.epilogue import (
-    Epilogue,
+    BoundEpilogue,
     apply_step,
     channel_parameters,
     memory_parameters,
@@ -87,12 +87,12 @@ class PlanarMap2d(ByItems):
 
         def body(buffers: list[Expr], item: Expr) -> None:
             split_at = 1 + len(channels)
-            epilogue = Epilogue.bind(self.problem, self._blocks, buffers[1:split_at], buffers[split_at:])
+            epilogue = BoundEpilogue.bind(self.problem, self._blocks, buffers[1:split_at], buffers[split_at:])
             self._row(buffers[0], epilogue, item)
 
         return prim_func(name, [x, *channels, *memory_parameters(self.problem)], body)
 
-    def _row(self, data: Expr, epilogue: Epilogue, item: Expr) -> None:
+    def _row(self, data: Expr, epilogue: BoundEpilogue, item: Expr) -> None:
         """One row with its share of the halos."""
         x = self.problem.x
         plane, y = (T.bind(part) for part in split(item, x.h))
@@ -106,7 +106,7 @@ class PlanarMap2d(ByItems):
                 pixels = Pixels(plane, y, T.bind(T.min(block * LANES, i64(x.w - LANES))), None)
             self._pixels(data, epilogue, pixels)
 
-    def _pixels(self, data: Expr, epilogue: Epilogue, at: Pixels) -> None:
+    def _pixels(self, data: Expr, epilogue: BoundEpilogue, at: Pixels) -> None:
         """Sixteen pixels through all steps."""
         v = T.bind(fenced(_load(self.problem.x, data, at)))
         for step, operand, target in zip(epilogue.steps, epilogue.operands, epilogue.targets, strict=True):
@@ -115,7 +115,7 @@ class PlanarMap2d(ByItems):
             else:
                 v = T.bind(apply_step(step.op, v, self._operand(step, operand, at)))
 
-    def _operand(self, step: Step, operand: Expr | View | None, at: Pixels) -> Expr | None:
+    def _operand(self, step: Operation, operand: Expr | View | None, at: Pixels) -> Expr | None:
         """The operand of a step as float32x16, if it has one."""
         if step.operand is None:
             return None

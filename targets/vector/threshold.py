@@ -9,19 +9,19 @@ from __future__ import annotations
 
 import numpy as np
 
-from qcompiler.targets.problem import Step
+from qcompiler.targets.problem import Operation
 from qcompiler.targets.target import Array, Constants
 from qcompiler.targets.vector.blocks import Blocks
 from qcompiler.targets.vector.emit import LANES, Expr, Parameter, i64, lanes, mask_bits, temporary, write
 
 
-def levels_of(step: Step) -> int:
+def levels_of(step: Operation) -> int:
     """Thresholds per channel of a "threshold" step."""
     assert step.into is not None and step.into.codes is not None
     return step.into.codes.levels - 1
 
 
-def threshold_parameters(step: Step, blocks: Blocks, classes: int, dtype: str) -> list[Parameter]:
+def threshold_parameters(step: Operation, blocks: Blocks, classes: int, dtype: str) -> list[Parameter]:
     """`limits` [levels, classes, blocks * 16], and `turned` uint16 [blocks]: a bit per channel that falls."""
     size = levels_of(step) * classes * blocks.count * LANES
     return [Parameter("limits", dtype, size, 64), Parameter("turned", "uint16", blocks.count, 64)]
@@ -42,7 +42,7 @@ def pack_thresholds(constants: Constants, blocks: Blocks, base: Array, dtype: ty
 
 
 def threshold_planes(
-    step: Step, blocks: Blocks, value: Expr, limits: Expr, turned: Expr, block: Expr, at: Expr, size: int
+    step: Operation, blocks: Blocks, value: Expr, limits: Expr, turned: Expr, block: Expr, at: Expr, size: int
 ) -> list[Expr]:
     """uint16 of each bit plane of the codes of sixteen values.
 

@@ -17,10 +17,10 @@ from tvm.script.ir_builder import tirx as T
 
 from qcompiler.targets.problem import Conv2d
 from qcompiler.targets.target import Array
-from qcompiler.targets.vector.columns import Pixels, choose, sees
-from qcompiler.targets.vector.direct import Loop, for_taps
+from qcompiler.targets.vector.direct import ReductionLoop, for_taps
 from qcompiler.targets.vector.emit import Expr, Parameter, i64, lanes, splat, temporary, write
 from qcompiler.targets.vector.frame import Frame
+from qcompiler.targets.vector.kernel_columns import Pixels, choose, sees
 from qcompiler.targets.vector.reduction import Reduction, Registers, weight_words
 from qcompiler.targets.vector.tile import Tile
 
@@ -28,7 +28,7 @@ from qcompiler.targets.vector.tile import Tile
 _FEWEST_WORDS = 4
 
 
-Step = Callable[[Expr, Expr], None]
+TapBody = Callable[[Expr, Expr], None]
 
 
 class Mismatches(Reduction):
@@ -78,7 +78,7 @@ class WordMismatches(Mismatches):
             step = partial(self._step, tile, dict(enumerate(counts)))
             self.for_steps(geometry.loops(), tile, at, weight, step)
 
-    def for_steps(self, loops: list[Loop], tile: Tile, at: Expr, weight: Expr, step: Step) -> None:
+    def for_steps(self, loops: list[ReductionLoop], tile: Tile, at: Expr, weight: Expr, step: TapBody) -> None:
         """Run the reduction `loops`; see `for_taps`."""
         for_taps(loops, tile.rows, at, weight, tile.frame.geometry.step_weights, step)
 

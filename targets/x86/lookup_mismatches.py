@@ -16,7 +16,7 @@ import numpy.typing as npt
 from tvm.script.ir_builder import tirx as T
 
 from qcompiler.targets.target import Array
-from qcompiler.targets.vector.direct import Loop, for_taps
+from qcompiler.targets.vector.direct import ReductionLoop, for_taps
 from qcompiler.targets.vector.emit import LANES, Expr, Parameter, i64, lanes, splat, split, temporary, write
 from qcompiler.targets.vector.frame import Frame
 from qcompiler.targets.vector.reduction import Registers
@@ -116,11 +116,11 @@ class LookupMismatches(Mismatches):
                 start = part * chunk
                 trips = T.min(i64(chunk), inner.extent - start) if inner.extent % chunk else i64(chunk)
                 at_part, weight_part = at + start * inner.stride, weight + start * per_step
-                self._chunk(tile, sums, Loop(trips, inner.stride), T.bind(at_part), T.bind(weight_part))
+                self._chunk(tile, sums, ReductionLoop(trips, inner.stride), T.bind(at_part), T.bind(weight_part))
 
         for_taps(outer, tile.rows, tile.source.start(tile.pixel), first, per_step * inner.extent, row)
 
-    def _chunk(self, tile: Tile, sums: list[list[Expr]], loop: Loop, at: Expr, weight: Expr) -> None:
+    def _chunk(self, tile: Tile, sums: list[list[Expr]], loop: ReductionLoop, at: Expr, weight: Expr) -> None:
         """Add up to seven words in bytes, then widen."""
         all_lanes = lanes(0, self.width)
         counts = [[temporary("uint8", self.width) for _ in row] for row in sums]

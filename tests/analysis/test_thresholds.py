@@ -3,7 +3,7 @@ import onnx_ir as ir
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qcompiler.analysis.elementwise import Step, run_chain
+from qcompiler.analysis.monotone import MonotoneOp, run_chain
 from qcompiler.analysis.ranges import Lattice
 from qcompiler.analysis.thresholds import attains_zero, find_sign_change
 
@@ -12,8 +12,8 @@ FLOATS = st.floats(-8, 8, width=32)
 GAMMAS = st.one_of(st.sampled_from([0.0, -0.0, 1.0, -1.0, 0.5, -0.25]), FLOATS)
 
 
-def step(op: str, *constants: float | list[float]) -> Step:
-    return Step(NODE, op, tuple(np.asarray(c, dtype=np.float32) for c in constants))
+def step(op: str, *constants: float | list[float]) -> MonotoneOp:
+    return MonotoneOp(NODE, op, tuple(np.asarray(c, dtype=np.float32) for c in constants))
 
 
 def lattice(low: int, high: int, step: int, channels: int = 1) -> Lattice:
@@ -21,13 +21,13 @@ def lattice(low: int, high: int, step: int, channels: int = 1) -> Lattice:
     return Lattice(low * full, step * full, ((high - low) // step + 1) * full)
 
 
-def exhaustive(steps: tuple[Step, ...], reach: Lattice, zero: float) -> np.ndarray:
+def exhaustive(steps: tuple[MonotoneOp, ...], reach: Lattice, zero: float) -> np.ndarray:
     """Signs of the chain at every integer: bool [count, C]."""
     x = run_chain(steps, reach.at(np.arange(reach.count.max())[:, None]))
     return x >= 0 if zero > 0 else x > 0
 
 
-def thresholded(steps: tuple[Step, ...], reach: Lattice, zero: float) -> np.ndarray:
+def thresholded(steps: tuple[MonotoneOp, ...], reach: Lattice, zero: float) -> np.ndarray:
     change = find_sign_change(steps, reach, zero)
     acc = reach.at(np.arange(reach.count.max())[:, None])
     return change.direction * (acc - change.threshold) >= 0

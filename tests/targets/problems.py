@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from qcompiler.ir.codes import BINARY, Codes
 from qcompiler.ir.storage import Buffer, Element, Halo
 from qcompiler.targets import reference
-from qcompiler.targets.problem import Channel, Conv2d, Map2d, Pool2d, Problem, Scalar, Step, Tensor
+from qcompiler.targets.problem import Channel, Conv2d, Map2d, Operation, Pool2d, Problem, Scalar, Tensor
 from qcompiler.targets.target import Array, Constants, Kernel, Variant
-from qcompiler.targets.vector.runner import Runner, aligned, empty_outputs
+from qcompiler.targets.vector.kernel_runner import KernelRunner, aligned, empty_outputs
 from qcompiler.targets.x86 import TARGET
 from qcompiler.targets.x86.machine import host_features, supports
 
@@ -59,37 +59,45 @@ def bits(draw: st.DrawFn, n: int, h: int, w: int, c: int, groups: int = 1) -> Bu
 
 
 @st.composite
-def epilogues(draw: st.DrawFn, n: int, h: int, w: int, c: int, threshold: bool, wide: bool = False) -> tuple[Step, ...]:
+def epilogues(
+    draw: st.DrawFn, n: int, h: int, w: int, c: int, threshold: bool, wide: bool = False
+) -> tuple[Operation, ...]:
     groups = draw(st.sampled_from([1, 1, *divisors(c)]))
     if threshold and draw(st.booleans()):
-        return (Step("threshold", into=draw(planes(n, h, w, c, groups) if wide else bits(n, h, w, c, groups))),)
-    steps: list[Step] = []
+        return (Operation("threshold", into=draw(planes(n, h, w, c, groups) if wide else bits(n, h, w, c, groups))),)
+    steps: list[Operation] = []
     for op in draw(st.lists(st.sampled_from(["mul", "add", "sub", "div", "max", "min", "prelu"]), max_size=5)):
         scalar = Scalar(draw(st.sampled_from([0.0, 0.1, -1.7, 3.0])) if op != "div" else 1.7)
         pixel = Tensor(draw(floats(n, h, w, 1)))
         operand = draw(st.sampled_from([Channel(), scalar, Tensor(draw(floats(n, h, w, c))), pixel]))
-        steps.append(Step(op, operand))
+        steps.append(Operation(op, operand))
         if draw(st.integers(0, 3)) == 0:
-            steps.append(Step("store", into=draw(floats(n, h, w, c))))
+            steps.append(Operation("store", into=draw(floats(n, h, w, c))))
     if draw(st.integers(0, 2)) == 0:
         into = draw(planes(n, h, w, c, groups))
         steps += to_codes(into)
     if draw(st.booleans()):
         zero = draw(st.booleans())
-        steps.append(Step("store_bits", into=draw(bits(n, h, w, c, groups)), zero_is_positive=zero))
+        steps.append(Operation("store_bits", into=draw(bits(n, h, w, c, groups)), zero_is_positive=zero))
     if not any(step.into for step in steps) or draw(st.booleans()):
-        steps.append(Step("store", into=draw(floats(n, h, w, c))))
+        steps.append(Operation("store", into=draw(floats(n, h, w, c))))
     return tuple(steps)
 
 
-def to_codes(into: Buffer) -> list[Step]:
+def to_codes(into: Buffer) -> list[Operation]:
     """Steps that make codes of any value and store them, as a quantizer does."""
     held = into.codes
     assert held is not None
-    scaling = [] if held.step == 1 else [Step("add", Scalar(-held.low)), Step("div", Scalar(held.step)), Step("round")]
-    back = [Step("mul", Scalar(held.step)), Step("add", Scalar(held.low))] if scaling else [Step("round")]
-    bounds = [Step("max", Scalar(held.low)), Step("min", Scalar(held.high))]
-    return [*scaling, *back, *bounds, Step("store_codes", into=into)]
+    scaling = (
+        []
+        if held.step == 1
+        else [Operation("add", Scalar(-held.low)), Operation("div", Scalar(held.step)), Operation("round")]
+    )
+    back = (
+        [Operation("mul", Scalar(held.step)), Operation("add", Scalar(held.low))] if scaling else [Operation("round")]
+    )
+    bounds = [Operation("max", Scalar(held.low)), Operation("min", Scalar(held.high))]
+    return [*scaling, *back, *bounds, Operation("store_codes", into=into)]
 
 
 @st.composite
@@ -228,7 +236,7 @@ def results(
     cuts: tuple[int, ...] = (),
     offset: int = 4,
     made: Constants | None = None,
-    make_runner: Callable[[Kernel, Variant, Constants], Any] = Runner,
+    make_runner: Callable[[Kernel, Variant, Constants], Any] = KernelRunner,
 ) -> list[tuple[Array, Array]]:
     """(computed, expected) per output; the work is cut at `cuts`, and run-time arrays are misaligned by `offset`."""
     rng = np.random.default_rng(seed)

@@ -8,7 +8,7 @@ from tvm.script.ir_builder import tirx as T
 from qcompiler.ir.program import Fault
 from qcompiler.ir.view import dtype_of, integer, number, shape_of, text
 from qcompiler.lowering.call import StandardCall
-from qcompiler.lowering.standard.frame import kernel, loop, operand, refuse, variable, when, within
+from qcompiler.lowering.standard.skeleton import kernel, loop, operand, refuse, variable, when, within
 from qcompiler.targets.vector.emit import Expr, i64, split, write
 
 

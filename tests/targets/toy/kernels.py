@@ -17,15 +17,15 @@ from tvm.script.ir_builder import tirx as T
 
 from qcompiler.ir.codes import Codes
 from qcompiler.ir.numerics import WORD_BITS, words_for
-from qcompiler.ir.program import Grid
+from qcompiler.ir.program import LaunchGrid
 from qcompiler.ir.storage import Buffer, Halo, pack
 from qcompiler.targets.problem import (
     Channel,
     Conv2d,
+    Operation,
     Pool2d,
     Problem,
     Scalar,
-    Step,
     Tensor,
     outputs_of,
     tensors_of,
@@ -71,11 +71,11 @@ class PixelKernel:
         return self.problem.x.n * self.out_hw[0] * self.out_hw[1]
 
     @property
-    def launch(self) -> Grid:
+    def launch(self) -> LaunchGrid:
         """A block per pixel, a thread per channel, and a float per channel and output that the threads share."""
         height, width = self.out_hw
         shared = 4 * self.channels * len(self.writes)
-        return Grid((width, height, self.problem.x.n), (self.channels, 1, 1), shared)
+        return LaunchGrid((width, height, self.problem.x.n), (self.channels, 1, 1), shared)
 
     @property
     def reads(self) -> tuple[Buffer, ...]:
@@ -258,7 +258,7 @@ class _Thread:
             index = index + (T.Cast("int32", T.shift_right(held, T.Cast("uint32", bit)) & T.uint32(1)) << plane)
         return T.bind(T.Cast("float32", buffer.codes.low + buffer.codes.step * index))
 
-    def _step(self, step: Step, v: Expr) -> Expr:
+    def _step(self, step: Operation, v: Expr) -> Expr:
         """One float step."""
         if step.op == "round":
             return T.call_llvm_pure_intrin("float32", "llvm.rint", v)
@@ -272,7 +272,7 @@ class _Thread:
             return fenced(T.Select(v >= T.float32(0), v, v * operand), 1)
         return fenced(_ARITHMETIC[step.op](v, operand), 1)
 
-    def _operand(self, step: Step) -> Expr:
+    def _operand(self, step: Operation) -> Expr:
         if isinstance(step.operand, Scalar):
             # else TVM's simplifier would make 0 of a product with 0
             return fenced(T.float32(float(np.float32(step.operand.value))), 1)
@@ -282,7 +282,7 @@ class _Thread:
         view = next(self.tensors)
         return view.data[view.offset(*self.pixel, i64(0) if view.buffer.c == 1 else self.c)]
 
-    def _stored(self, step: Step, into: Buffer, v: Expr) -> Expr:
+    def _stored(self, step: Operation, into: Buffer, v: Expr) -> Expr:
         """float32: what a store writes, a code or a number."""
         if step.op == "store":
             return v

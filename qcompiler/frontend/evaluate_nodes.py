@@ -16,8 +16,8 @@ from onnx import defs
 
 from qcompiler.errors import InvalidModel, QCompilerError, UnsupportedModel
 from qcompiler.frontend import attributes
+from qcompiler.frontend.stored_tensors import check_type
 from qcompiler.frontend.structure import label
-from qcompiler.frontend.tensors import check_type
 from qcompiler.frontend.value_types import check_tensor
 from qcompiler.ir import oracle
 from qcompiler.ir.ops import DOMAIN, IR_VERSION, OPSET

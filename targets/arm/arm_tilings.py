@@ -11,7 +11,7 @@ from qcompiler.targets.arm.held_mismatches import holds
 from qcompiler.targets.arm.machine import Isa
 from qcompiler.targets.problem import Conv2d
 from qcompiler.targets.vector.blocks import Blocks
-from qcompiler.targets.vector.borders import borders_of
+from qcompiler.targets.vector.border_classes import borders_of
 from qcompiler.targets.vector.direct import Geometry
 from qcompiler.targets.vector.tilings import Ranked, ranked, streams
 
