@@ -1,7 +1,7 @@
 """Elementwise ops with constants, emulated in float32 exactly as the reference runs them: one rounding per op, no FMA.
 
-Every step here is monotone in its input for each channel, whatever the constants, because float32 rounding is
-monotone; so any chain of steps is monotone per channel, and its sign changes at most once.
+Every op here is monotone in its input for each channel, whatever the constants, because float32 rounding is
+monotone; so any chain of ops is monotone per channel, and its sign changes at most once.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class MonotoneOp:
             return np.asarray(self._apply(x), dtype=np.float64)
 
     def minus(self, number: np.float32) -> MonotoneOp:
-        """The subtraction of a number from the result, as a step."""
+        """The subtraction of a number from the result, as an op."""
         return MonotoneOp(self.node, "Sub", (np.asarray(number),))
 
     def _apply(self, x: npt.NDArray[Any]) -> npt.NDArray[Any]:
@@ -82,7 +82,7 @@ _FUNCTIONS = {
 
 
 def landing_op(node: ir.Node, x: ir.Value, axis: int) -> MonotoneOp | str | None:
-    """A rounding, Sign or Quantize as a step, which is monotone too, or why it is none; None for other ops."""
+    """A rounding, Sign or Quantize as an op, which is monotone too, or why it is none; None for other ops."""
     if is_op(node, *_LANDING):
         return MonotoneOp(node, node.op_type, ())
     return _quantizing(node, x, axis) if is_quantized_op(node, "Quantize") else None
@@ -127,7 +127,7 @@ def per_channel(constant: npt.NDArray[Any], shape: tuple[int, ...], axis: int) -
 
 
 def monotone_op(node: ir.Node, x: ir.Value, axis: int, *, broadcast: bool = False) -> MonotoneOp | str:
-    """Read `node` as a step on its input `x`, whose channels lie along `axis`, or say why it is none.
+    """Read `node` as an op on its input `x`, whose channels lie along `axis`, or say why it is none.
 
     broadcast: the constant may repeat `x` along axes of extent 1; `axis` must then be negative.
     """
@@ -142,14 +142,14 @@ def monotone_op(node: ir.Node, x: ir.Value, axis: int, *, broadcast: bool = Fals
     channel = _along(node, 1 - position, out, axis)
     if isinstance(channel, str):
         return channel
-    step = MonotoneOp(node, node.op_type, (channel,), swapped=position == 1)
-    return _objection(step) or step
+    op = MonotoneOp(node, node.op_type, (channel,), swapped=position == 1)
+    return _objection(op) or op
 
 
 def _unary(node: ir.Node, x: ir.Value) -> MonotoneOp | str:
     if node.op_type == "LeakyRelu":
-        step = MonotoneOp(node, "LeakyRelu", (np.asarray(number(node, "alpha", 0.01), dtype=np.float32),))
-        return _objection(step) or step
+        op = MonotoneOp(node, "LeakyRelu", (np.asarray(number(node, "alpha", 0.01), dtype=np.float32),))
+        return _objection(op) or op
     if node.op_type != "Clip":
         return MonotoneOp(node, node.op_type, ())
     bounds = []
@@ -162,21 +162,21 @@ def _unary(node: ir.Node, x: ir.Value) -> MonotoneOp | str:
     return MonotoneOp(node, "Clip", tuple(bounds))
 
 
-def _objection(step: MonotoneOp) -> str:
-    constant = step.constants[0]
+def _objection(op: MonotoneOp) -> str:
+    constant = op.constants[0]
     if not np.isfinite(constant).all():
-        return f"a constant of {step.op} is not finite"
-    if step.op in ("PRelu", "LeakyRelu") and (constant < 0).any():
-        return f"{step.op} with a negative slope does not keep order"
-    if step.op == "PRelu" and step.swapped:
+        return f"a constant of {op.op} is not finite"
+    if op.op in ("PRelu", "LeakyRelu") and (constant < 0).any():
+        return f"{op.op} with a negative slope does not keep order"
+    if op.op == "PRelu" and op.swapped:
         return "the input of PRelu is a constant"
-    if step.op == "Div" and (step.swapped or (constant == 0).any()):
+    if op.op == "Div" and (op.swapped or (constant == 0).any()):
         return "Div is by zero or by the value itself"
     return ""
 
 
-def run_chain(steps: tuple[MonotoneOp, ...], x: FloatArray) -> FloatArray:
-    """Apply the steps in order. x: float32 [..., C]."""
-    for step in steps:
-        x = step(x)
+def run_chain(ops: tuple[MonotoneOp, ...], x: FloatArray) -> FloatArray:
+    """Apply the ops in order. x: float32 [..., C]."""
+    for op in ops:
+        x = op(x)
     return x

@@ -1,4 +1,4 @@
-"""The epilogue of a kernel: its chain of nodes as steps, constants, run-time operands and stores."""
+"""The epilogue of a kernel: its chain of nodes as operations, constants, run-time operands and stores."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class EpilogueBuilder:
     """Steps, constants and stores of one planned group; tensors: its run-time operands as they are read."""
 
     def __init__(self, values: Values, plan: Plan, tensors: Sequence[Stored]) -> None:
-        self.steps: list[Operation] = []
+        self.operations: list[Operation] = []
         self.channels: list[npt.NDArray[np.float32]] = []
         self.threshold: npt.NDArray[np.float32] | None = None
         self.direction: npt.NDArray[np.float32] | None = None
@@ -47,7 +47,7 @@ class EpilogueBuilder:
             self._store(link.value, zero_is_positive=link.zero_is_positive)
         else:
             for operation in link.operations:
-                self.steps.append(Operation(operation.op, self._operand(operation.operand)))
+                self.operations.append(Operation(operation.op, self._operand(operation.operand)))
             self._store(link.value)
 
     def _operand(self, operand: npt.NDArray[np.float32] | ir.Value | None) -> Operand | None:
@@ -78,7 +78,9 @@ class EpilogueBuilder:
         for form in self._plan.stores.get(value, ()):
             made = self._values.make(value, form)
             self.writes.append(made)
-            self.steps.append(Operation(op or store_op(form), into=_buffer(made), zero_is_positive=zero_is_positive))
+            self.operations.append(
+                Operation(op or store_op(form), into=_buffer(made), zero_is_positive=zero_is_positive)
+            )
 
 
 def _buffer(stored: Stored) -> Buffer:

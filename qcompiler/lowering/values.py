@@ -70,10 +70,10 @@ class Values:
         target = next((form for form in self._demands.get(value, []) if serves(form, read)), read.form)
         source = self._source(value, target)
         into = natural_view(value, source.form.matrix) if target.is_natural else target
-        step = Operation(store_op(into), into=_buffer(into))
+        operation = Operation(store_op(into), into=_buffer(into))
         made = self.make(value, into)
         self._works.append(
-            KernelWork(Map2d(_buffer(source.form), (step,)), Constants(), (source,), (made,), (), "layout")
+            KernelWork(Map2d(_buffer(source.form), (operation,)), Constants(), (source,), (made,), (), "layout")
         )
         return made
 
@@ -90,7 +90,7 @@ class Values:
 
 
 def store_op(form: Form) -> OperationName:
-    """The step that stores a value in a form; codes of -1 and +1 are signs."""
+    """The operation that stores a value in a form; codes of -1 and +1 are signs."""
     codes = _buffer(form).codes
     if codes is None:
         return "store"

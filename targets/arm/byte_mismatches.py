@@ -36,11 +36,11 @@ class UnrolledMismatches(WordMismatches):
         """Never: a loop per kernel column would be too short."""
         return False
 
-    def for_steps(self, loops: list[ReductionLoop], tile: Tile, at: Expr, weight: Expr, step: TapBody) -> None:
+    def for_steps(self, loops: list[ReductionLoop], tile: Tile, at: Expr, weight: Expr, body: TapBody) -> None:
         """Run the reduction `loops`, unrolled where the tile is small."""
         small = tile.frame.tiling.pixels * tile.frame.tiling.blocks <= _SMALL
         unrolled = self.unroll if small else 1
-        for_unrolled_taps(loops, tile.rows, at, weight, tile.frame.geometry.step_weights, step, unrolled)
+        for_unrolled_taps(loops, tile.rows, at, weight, tile.frame.geometry.step_weights, body, unrolled)
 
 
 @dataclass(frozen=True)

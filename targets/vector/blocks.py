@@ -83,9 +83,9 @@ class Blocks:
         return np.where(channel >= 0, values[..., channel], np.asarray(fill, values.dtype)).astype(values.dtype)
 
 
-def blocks_for(channels: int, steps: Sequence[Operation]) -> Blocks | None:
+def blocks_for(channels: int, operations: Sequence[Operation]) -> Blocks | None:
     """Blocks that suit every packed output; None if two of them group channels in irreconcilable ways."""
-    packed = [s.into for s in steps if s.into is not None and s.into.packed]
+    packed = [s.into for s in operations if s.into is not None and s.into.packed]
     awkward = {b.groups for b in packed if b.groups > 1 and (channels // b.groups) % LANES}
     if not awkward:
         return Blocks(channels)

@@ -53,8 +53,8 @@ class DirectConv2d(ByItems):
         return self.frame.work.items
 
     @property
-    def _float_steps(self) -> tuple[Operation, ...]:
-        """The steps whose constants are those of floats: thresholds of integers belong to the finish."""
+    def _float_operations(self) -> tuple[Operation, ...]:
+        """The operations whose constants are those of floats: thresholds of integers belong to the finish."""
         integers = self.problem.x.packed and is_threshold(self.problem.epilogue)
         return () if integers else self.problem.epilogue
 
@@ -63,7 +63,7 @@ class DirectConv2d(ByItems):
         frame = self.frame
         weights = self.reduction.pack(frame, self.finish.weights(frame, constants))
         offsets = [frame.geometry.lane_offsets()] if frame.gathers else []
-        channels = pack_channels(self._float_steps, constants, frame.blocks)
+        channels = pack_channels(self._float_operations, constants, frame.blocks)
         return (*weights, *offsets, *self.finish.pack(frame, self.reduction, constants), *channels)
 
     def build(self, name: str) -> Any:
@@ -74,7 +74,7 @@ class DirectConv2d(ByItems):
             self.reduction.parameters(frame),
             [Parameter("offsets", "int32", frame.blocks.count * LANES, 64)] if frame.gathers else [],
             self.finish.parameters(frame, self.reduction),
-            channel_parameters(self._float_steps, frame.blocks),
+            channel_parameters(self._float_operations, frame.blocks),
             memory_parameters(self.problem),
         ]
 

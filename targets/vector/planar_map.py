@@ -30,7 +30,7 @@ from qcompiler.targets.vector.emit import (
 )
 from qcompiler.targets.vector.epilogue import (
     BoundEpilogue,
-    apply_step,
+    apply_operation,
     channel_parameters,
     memory_parameters,
     pack_channels,
@@ -107,20 +107,20 @@ class PlanarMap2d(ByItems):
             self._pixels(data, epilogue, pixels)
 
     def _pixels(self, data: Expr, epilogue: BoundEpilogue, at: Pixels) -> None:
-        """Sixteen pixels through all steps."""
+        """Sixteen pixels through all operations."""
         v = T.bind(fenced(_load(self.problem.x, data, at)))
-        for step, operand, target in zip(epilogue.steps, epilogue.operands, epilogue.targets, strict=True):
+        for operation, operand, target in zip(epilogue.operations, epilogue.operands, epilogue.targets, strict=True):
             if target is not None:
                 _store(target.buffer, target.data, at, v)
             else:
-                v = T.bind(apply_step(step.op, v, self._operand(step, operand, at)))
+                v = T.bind(apply_operation(operation.op, v, self._operand(operation, operand, at)))
 
-    def _operand(self, step: Operation, operand: Expr | View | None, at: Pixels) -> Expr | None:
-        """The operand of a step as float32x16, if it has one."""
-        if step.operand is None:
+    def _operand(self, operation: Operation, operand: Expr | View | None, at: Pixels) -> Expr | None:
+        """The operand of an operation as float32x16, if it has one."""
+        if operation.operand is None:
             return None
-        if isinstance(step.operand, Scalar):
-            return scalar_lanes(step.operand)
+        if isinstance(operation.operand, Scalar):
+            return scalar_lanes(operation.operand)
         image, channel = split(at.plane, self.problem.x.c)
         if not isinstance(operand, View):
             assert operand is not None

@@ -78,9 +78,9 @@ class WordMismatches(Mismatches):
             step = partial(self._step, tile, dict(enumerate(counts)))
             self.for_steps(geometry.loops(), tile, at, weight, step)
 
-    def for_steps(self, loops: list[ReductionLoop], tile: Tile, at: Expr, weight: Expr, step: TapBody) -> None:
+    def for_steps(self, loops: list[ReductionLoop], tile: Tile, at: Expr, weight: Expr, body: TapBody) -> None:
         """Run the reduction `loops`; see `for_taps`."""
-        for_taps(loops, tile.rows, at, weight, tile.frame.geometry.step_weights, step)
+        for_taps(loops, tile.rows, at, weight, tile.frame.geometry.step_weights, body)
 
     def _columns(self, tile: Tile, counts: list[list[Expr]], at: Expr, weight: Expr) -> None:
         """Accumulate kernel column by column, for the pixels that see it."""

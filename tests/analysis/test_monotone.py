@@ -33,13 +33,13 @@ def test_a_chain_gives_the_bits_of_onnxruntime(names, seed):
     constants = {"c": normal(generator, 5, 1, 1), "p": np.abs(normal(generator, 1, 5, 1, 1))}
     bounds = {"low": np.float32(-0.7).reshape(()), "high": np.float32(0.4).reshape(())}
     model = graph(text, **constants, **bounds)
-    steps = []
+    ops = []
     for node in model.graph:
         read = monotone_op(node, next(value for value in node.inputs if value.name.startswith("v")), 1)
         assert isinstance(read, MonotoneOp), read
-        steps.append(read)
+        ops.append(read)
     inputs = oracle.random_inputs(model, seed)
-    channels_last = run_chain(tuple(steps), np.moveaxis(inputs["v0"], 1, -1))
+    channels_last = run_chain(tuple(ops), np.moveaxis(inputs["v0"], 1, -1))
     expected = oracle.run(model, inputs)[f"v{len(names)}"]
     np.testing.assert_array_equal(np.moveaxis(channels_last, -1, 1), expected)
 

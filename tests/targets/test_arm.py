@@ -50,8 +50,8 @@ def layer(c: int, o: int, h: int = 5, w: int = 9, kernel: int = 3) -> Conv2d:
     pad = kernel // 2
     halo = Halo(pad, pad, pad, pad)
     x, y = (Buffer(1, h, w, n, BINARY, halo=halo, halo_value=-1.0) for n in (c, o))
-    step = Operation("threshold", into=y)
-    return Conv2d(x, o, (kernel, kernel), pads=(pad, pad, pad, pad), epilogue=(step,))
+    operation = Operation("threshold", into=y)
+    return Conv2d(x, o, (kernel, kernel), pads=(pad, pad, pad, pad), epilogue=(operation,))
 
 
 DEEP: dict[str, Problem] = {

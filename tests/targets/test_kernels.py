@@ -61,7 +61,7 @@ def test_pooling(variant: X86Variant, problem: Problem, seed: int) -> None:
 
 @per_variant
 def test_code_is_made_for_many_quantizers_in_a_row(variant: X86Variant) -> None:
-    """Each step that mentions its operand twice doubled what TVM looked at: five quantizers took days."""
+    """Each operation that mentions its operand twice doubled what TVM looked at: five quantizers took days."""
     image = Buffer(1, 3, 4, 8, "float32")
     quantizer = [
         Operation("max", Scalar(-7.0)),

@@ -28,13 +28,13 @@ def image(c: int, element: Element = "float32", halo: Halo = EDGE, h: int = 6, w
 
 
 def binary(c: int, o: int, **more: object) -> Conv2d:
-    step = Operation("threshold", into=image(o, BINARY))
-    return Conv2d(image(c, BINARY), o, (3, 3), (1, 1), (1, 1, 1, 1), epilogue=(step,), **more)
+    operation = Operation("threshold", into=image(o, BINARY))
+    return Conv2d(image(c, BINARY), o, (3, 3), (1, 1), (1, 1, 1, 1), epilogue=(operation,), **more)
 
 
 def residual(c: int, o: int, element: Element) -> Conv2d:
     stream = image(o, halo=Halo())
-    steps = (
+    operations = (
         Operation("mul", Channel()),
         Operation("add", Channel()),
         Operation("add", Tensor(stream)),
@@ -42,7 +42,7 @@ def residual(c: int, o: int, element: Element) -> Conv2d:
         Operation("prelu", Channel()),
         Operation("store_bits", into=image(o, BINARY)),
     )
-    return Conv2d(image(c, element), o, (3, 3), (1, 1), (1, 1, 1, 1), epilogue=steps)
+    return Conv2d(image(c, element), o, (3, 3), (1, 1), (1, 1, 1, 1), epilogue=operations)
 
 
 def pixel(c: int, o: int, element: Element) -> Conv2d:
