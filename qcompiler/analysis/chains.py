@@ -19,7 +19,7 @@ MOST_LEVELS = 16
 
 @dataclass(frozen=True)
 class Chain:
-    """Steps from a value up to `end`: a Binarize behind them, or the last of them, which makes `codes`."""
+    """Ops from a value up to `end`: a Binarize behind them, or the last of them, which makes `codes`."""
 
     ops: tuple[MonotoneOp, ...]
     end: ir.Node

@@ -73,7 +73,7 @@ def words(isa: Isa, problem: Problem) -> Iterator[Kernel]:
         yield counting(problem, blocks, r.tiling, _ns(isa, problem, blocks, r), reduction)
 
 
-# chunks first, since all forms wait for the same memory if there are many weights
+# chunks first, since all kernels wait for the same memory if there are many weights
 KERNELS: tuple[Family[Isa], ...] = (*COMMON_KERNELS, chunks, rows, held, words)
 
 

@@ -55,7 +55,7 @@ def chunk_tilings(problem: Conv2d, blocks: Blocks) -> list[Ranked]:
 
 
 def held_tilings(problem: Conv2d, blocks: Blocks) -> list[Ranked]:
-    """Tiles of `HeldConv2d`, which visits the rows of zero padding where other forms skip them."""
+    """Tiles of `HeldConv2d`, which visits the rows of zero padding where other kernels skip them."""
     geometry = Geometry(problem, blocks)
     borders = borders_of(problem)
     visited = borders.row_taps[borders.row_class]

@@ -1,4 +1,4 @@
-"""Mismatching bits in word form for ARM: a word of one pixel against one word of every channel of a block.
+"""Mismatching bits by words for ARM: a word of one pixel against one word of every channel of a block.
 
 A vector holds four output channels: population counts of four bytes each. With udot a count is added to its 32-bit lane
 in one instruction. Elsewhere bytes are counted, and added up after at most 31 steps. Either way three instructions make

@@ -50,7 +50,7 @@ class DirectConv2d(ByItems):
     @property
     def items(self) -> int:
         """Row segments times runs of channel blocks."""
-        return self.frame.work.items
+        return self.frame.grid.items
 
     @property
     def _float_operations(self) -> tuple[Operation, ...]:
@@ -90,8 +90,8 @@ class DirectConv2d(ByItems):
     ) -> None:
         """One segment of an output row for one run of channel blocks."""
         frame, start = self.frame, self.finish.start(self.frame)
-        n, y, segment, run = frame.work.decode(item)
-        first_block = T.bind(frame.work.first_block(run))
+        n, y, segment, run = frame.grid.decode(item)
+        first_block = T.bind(frame.grid.first_block(run))
         if any(target is not None and target.has_halo for target in epilogue.targets):
             with T.If(segment == 0), T.Then():
                 for i in range(frame.tiling.blocks):
@@ -104,7 +104,7 @@ class DirectConv2d(ByItems):
             made = Tile(frame, source, start, weights, finish, epilogue, (n, y, x0), rows, run, first_block)
             self.finish.emit(made, self.reduction.fill(made))
 
-        frame.work.for_tiles(segment, tile)
+        frame.grid.for_tiles(segment, tile)
 
 
 def _deal(buffers: Sequence[Expr], parts: Sequence[Sequence[Parameter]]) -> list[list[Expr]]:

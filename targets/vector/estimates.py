@@ -27,7 +27,7 @@ class VectorMachine(Protocol):
 
     @property
     def binary_rate(self) -> float:
-        """One-bit multiply-adds per nanosecond in word form."""
+        """One-bit multiply-adds per nanosecond by words."""
         ...
 
     @property
@@ -42,7 +42,7 @@ class VectorMachine(Protocol):
 
     @property
     def counts(self) -> int:
-        """Accumulators of sixteen lanes that the word form may have."""
+        """Accumulators of sixteen lanes that the word kernels may have."""
         ...
 
     @property

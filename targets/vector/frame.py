@@ -19,7 +19,7 @@ class Frame:
     tiling: Tiling
 
     @property
-    def work(self) -> WorkGrid:
+    def grid(self) -> WorkGrid:
         """The grid of work items."""
         return WorkGrid(self.problem, self.blocks, self.tiling)
 

@@ -28,7 +28,7 @@ class Ranked:
 
 
 def word_tilings(problem: Conv2d, blocks: Blocks, limit: int) -> list[Ranked]:
-    """Tiles of the word form: at most `limit` accumulators of sixteen lanes.
+    """Tiles of the word kernels: at most `limit` accumulators of sixteen lanes.
 
     Codes of several bits have an accumulator per pair of planes, and load a weight for every plane of a pixel. Where
     few accumulators are allowed, an addition hides behind the expansion of the population count.

@@ -1,7 +1,7 @@
-"""Mismatching bits in word form: 32 channels of one pixel against sixteen output channels in three instructions.
+"""Mismatching bits by words: 32 channels of one pixel against sixteen output channels in three instructions.
 
 count += popcount(broadcast(activation word) xor weight words). With VPOPCNTDQ each step is one instruction; elsewhere
-LLVM expands the population count, which makes this the portable form.
+LLVM expands the population count, which makes this the portable kernel.
 """
 
 from __future__ import annotations
@@ -96,7 +96,7 @@ class WordMismatches(Mismatches):
                     with T.serial(i64(0), i64(words)) as word:
                         self._step(tile, {p: counts[p] for p in pixels}, x + word, w + word * per_step)
 
-                choose(tile.pixel[2], sees(frame.problem, column, frame.work.starts, len(counts)), visit)
+                choose(tile.pixel[2], sees(frame.problem, column, frame.grid.starts, len(counts)), visit)
 
     def _step(self, tile: Tile, counts: dict[int, list[Expr]], at: Expr, weight: Expr) -> None:
         """Compare one word of some pixels with the weights of all blocks."""

@@ -1,4 +1,4 @@
-"""Mismatching bits in byte-lane lookup form, for CPUs without a vector population count.
+"""Mismatching bits by lookups in byte lanes, for CPUs without a vector population count.
 
 Lane = output channel; a weight byte holds 8 inputs of one channel. For each activation nibble a, the table of sixteen
 entries popcount(a xor i) is looked up with the weight nibbles as indices: count8 += shuffle(TABLE[a], weight nibble).
