@@ -17,7 +17,7 @@ import onnx_ir as ir
 from qcompiler.errors import VerificationFailed
 from qcompiler.ir import oracle
 from qcompiler.ir.traits import Trait, has
-from qcompiler.ir.view import static_shape
+from qcompiler.ir.view import is_quantized_op, number, static_shape
 
 Array = npt.NDArray[Any]
 Arrays = dict[str, Array]
@@ -65,7 +65,13 @@ def _jumps(model: ir.Model) -> dict[str, ir.Node]:
 
 def _same(before: ir.Node, after: ir.Node) -> bool:
     """Whether two jumps of one name give the same kind of value; a pass may have moved the name to another node."""
-    return before.op_type == after.op_type and static_shape(before.outputs[0]) == static_shape(after.outputs[0])
+    return _kind(before) == _kind(after) and static_shape(before.outputs[0]) == static_shape(after.outputs[0])
+
+
+def _kind(jump: ir.Node) -> str:
+    """The op of a jump; a sign that gives 0 has two."""
+    ternary = is_quantized_op(jump, "Binarize") and number(jump, "zero", 1.0) == 0
+    return "Sign" if ternary else str(jump.op_type)
 
 
 def _run_pieces(model: ir.Model, jumps: list[str], fed: Arrays) -> Arrays:

@@ -3,7 +3,9 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import onnx
+import onnx.numpy_helper
 import onnx.parser
 
 import qcompiler
@@ -38,3 +40,17 @@ def test_the_report_tells_whose_kernel_it_is(tmp_path: Path) -> None:
     kernels = {row["op"]: row["kernel"] for row in bundle.report["rows"]}
     assert kernels["Gather"] == kernels["copy"] == "standard"
     assert [kernel for op, kernel in kernels.items() if op not in ("Gather", "copy")] == ["tvm"]
+
+
+def test_a_layer_on_codes_that_floats_multiply_says_so(tmp_path: Path) -> None:
+    body = "q = Round (x) c = Clip (q, low, high) y = MatMul (c, w)"
+    text = graph_text(body, "float[2, 64] x", "float[2, 32] y")
+    model = onnx.parser.parse_model(text)
+    weights = np.arange(64 * 32).reshape(64, 32) % 255 - 127
+    constants = {"low": np.float32(-128), "high": np.float32(127), "w": weights.astype(np.float32)}
+    model.graph.initializer.extend(onnx.numpy_helper.from_array(np.asarray(v), k) for k, v in constants.items())
+    bundle = qcompiler.compile(write(tmp_path, model), output=tmp_path / "out", mcpu=("avx2",))
+    (layer,) = [row for row in bundle.report["rows"] if row["macs"]]
+    assert (layer["w_bits"], layer["a_bits"], layer["integers"]) == (8, 8, False)
+    assert "multiplied as floats" in layer["note"]
+    assert "0 of 1 layers on integers" in bundle.report_text.splitlines()[-1]

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from qcompiler.targets import without_torch
+from qcompiler.targets import import_tvm
 
-__all__ = ["without_torch"]
+__all__ = ["import_tvm"]

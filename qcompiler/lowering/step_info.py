@@ -21,17 +21,22 @@ def tensor_info(value: ir.Value) -> TensorInfo:
     return TensorInfo(value.name or "", shape_of(value), dtype_of(value).name)
 
 
+_AS_FLOATS = "its codes are multiplied as floats, exactly: bit planes of these widths would be slower here"
+
+
 def step_info(work: Work, offsets: dict[Slot, int]) -> StepInfo:
     """What the user is told of a step."""
     nodes = tuple(dict.fromkeys(name for node in work.nodes for name in _original_names(node)))
-    note = "; ".join(_notes(work.nodes))
     values = tuple(_stored_value(item, offsets) for item in written(work))
     faults = work.call.faults if isinstance(work, GenericWork) else ()
     layer = next((layer for node in work.nodes if (layer := recorded(node)) is not None), None)
     w_bits, a_bits = (0, 0) if layer is None else (layer.weights or 32, layer.activations or 32)
     macs = sum(map(macs_of, work.nodes))
     integers = isinstance(work, KernelWork) and isinstance(work.problem, Conv2d) and work.problem.x.packed
-    return StepInfo(nodes, work.op, w_bits, a_bits, macs, _traffic(work), note, values, faults, integers)
+    notes = _notes(work.nodes)
+    if layer is not None and not layer.reason and not integers:
+        notes.append(_AS_FLOATS)
+    return StepInfo(nodes, work.op, w_bits, a_bits, macs, _traffic(work), "; ".join(notes), values, faults, integers)
 
 
 def _original_names(node: ir.Node) -> list[str]:

@@ -38,9 +38,9 @@ TEXT = """g (float[4, 16] x) => (float[4, 3] y) {
     y = MatMul (b, w2) }"""
 
 
-def network():
+def network(sign="Binarize (m)"):
     generator = np.random.default_rng(0)
-    return graph(TEXT, w1=normal(generator, 16, 500), w2=signs(generator, 500, 3))
+    return graph(TEXT.replace("Binarize (m)", sign), w1=normal(generator, 16, 500), w2=signs(generator, 500, 3))
 
 
 def test_a_pass_that_claims_to_be_exact_and_is_not():
@@ -59,6 +59,25 @@ def test_a_flipped_sign_is_no_failure_where_its_cause_is_within_the_bound():
     run_passes(nudged, [Nudge(2e-3, bound=1e-3)], check=True)
     inputs = {"x": np.random.default_rng(0).standard_normal((4, 16)).astype(np.float32)}
     assert np.abs(oracle.run(nudged, inputs)["y"] - oracle.run(original, inputs)["y"]).max() > 1
+
+
+@dataclass(frozen=True)
+class Spell:
+    """Writes Binarize<zero = 0> as Sign, and counts nothing, as passes do that only refuse."""
+
+    bound: float = 0.0
+    name: str = "spell"
+
+    def __call__(self, model: ir.Model) -> PassResult:
+        (node,) = [node for node in model.graph if node.op_type == "Binarize"]
+        replace(node.outputs[0], insert(node, "Sign", [node.inputs[0]], static_shape(node.outputs[0])))
+        remove_dead(model.graph)
+        return PassResult(self.name, 0)
+
+
+def test_a_sign_in_its_other_spelling_is_the_same_jump():
+    model = network("Binarize <zero = 0.0> (m)")
+    run_passes(model, [Spell(), Nudge(2e-3, bound=1e-3)], check=True)
 
 
 def test_without_check_nothing_is_run():
