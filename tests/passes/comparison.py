@@ -91,8 +91,8 @@ def normal(generator: np.random.Generator, *shape: int) -> np.ndarray[Any, np.dt
 def lines(model: ir.Model) -> str:
     """The nodes of a graph as text, a line each.
 
-    Constants of up to four numbers are written out, of those that a pass made else the shape; attributes of windows that
-    say nothing are left out.
+    Constants of up to four numbers are written out, of larger ones that a pass made the shape; attributes of windows
+    that say nothing are left out.
     """
     return "".join(f"\n    {_line(node)}" for node in model.graph)
 
