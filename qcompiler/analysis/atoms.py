@@ -23,11 +23,15 @@ from qcompiler.analysis.thresholds import attains_zero, finite_at_ends
 DoubleArray = npt.NDArray[np.float64]
 BoolArray = npt.NDArray[np.bool_]
 
+# progressions of a value, and divisors and ratios of units that count as small; chosen
 _MOST = 16
 _LARGEST_DIVISOR = 16
 _LARGEST_INTEGER = 256
+# a few roundings of float32, relative; chosen
 _PRECISION = 2.0**-21
+# beyond this ratio of units the smaller is lost in roundings; chosen
 _FARTHEST = 2.0**20
+# images of eight bits; see zero_mass.py
 _PIXEL = 1 / 256
 
 

@@ -15,6 +15,7 @@ from qcompiler.ir.view import constant_of, is_op, text
 
 DoubleArray = npt.NDArray[np.float64]
 
+# ops in a row that are followed; chosen
 _LONGEST = 64
 # scales that are no binary fractions are rounded
 _PRECISION = 1e-6

@@ -41,6 +41,7 @@ from qcompiler.analysis.sums import sums_of
 from qcompiler.ir.traits import LAYER, Trait, channel_axis, has
 from qcompiler.ir.view import constant_of, ints, is_op, static_shape, text
 
+# pixels whose constants differ; chosen
 _MOST_PLACES = 16
 _WHOLE = ("Round", "Floor", "Ceil", "Sign")
 

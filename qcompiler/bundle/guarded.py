@@ -22,6 +22,7 @@ Array = npt.NDArray[Any]
 Bytes = npt.NDArray[np.uint8]
 
 PAGE = mmap.PAGESIZE
+# before and behind each buffer; chosen
 GUARD = 256 * PAGE
 
 

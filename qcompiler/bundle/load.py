@@ -28,6 +28,7 @@ from qcompiler.ir.program import TensorInfo
 from qcompiler.targets.architecture import host
 
 Array = npt.NDArray[Any]
+# kept for later runs; chosen
 MAX_IDLE_WORKSPACES = 8
 REMEDY = "compile the model again"
 _SAFE_OPEN = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC

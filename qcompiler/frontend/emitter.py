@@ -27,6 +27,7 @@ from qcompiler.ir.provenance import SOURCE
 
 Array = npt.NDArray[Any]
 
+# elements and nodes of a constant that is computed for a parameter; chosen
 _MAX_COMPUTED = 2**20
 _MAX_EVALUATED = 64
 

@@ -34,6 +34,7 @@ ONNX_ERRORS = (
     onnx.shape_inference.InferenceError,
 )
 
+# elements of constants that count as shapes, axes or indices; chosen
 MAX_KNOWN_ELEMENTS = 4096
 # Shape arithmetic in floats works on a few sizes; larger float constants are weights, left for the passes.
 _MAX_KNOWN_FLOATS = 16

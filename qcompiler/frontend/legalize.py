@@ -24,6 +24,7 @@ from qcompiler.frontend.unroll import loop, scan
 from qcompiler.frontend.upgrade import check_known, upgrade
 
 _STANDARD = ("", "ai.onnx")
+# functions within functions; chosen
 _MAX_CALL_DEPTH = 32
 _GRAPHS = (onnx.AttributeProto.GRAPH, onnx.AttributeProto.GRAPHS)
 _LOOPS = {"Loop": loop, "Scan": scan}

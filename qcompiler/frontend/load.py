@@ -27,6 +27,7 @@ from qcompiler.frontend.value_types import check_tensor
 from qcompiler.ir.ops import DOMAIN, IR_VERSION, OPSET, attach_functions
 from qcompiler.ir.plausible import check_constants
 
+# larger tensors are shown to the checker without their data; chosen
 _CHECKED_BYTES = 2**16
 
 

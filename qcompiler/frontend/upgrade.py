@@ -270,6 +270,7 @@ def _dft(emitter: Emitter, node: onnx.NodeProto, opset: int) -> None:
     emitter.place(node)
 
 
+# above every opset
 _ANY = 1000
 _HANDLERS: dict[str, tuple[int, Callable[[Emitter, onnx.NodeProto, int], None]]] = {
     "BatchNormalization": (_ANY, _batch_normalization),

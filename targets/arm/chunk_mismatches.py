@@ -27,7 +27,9 @@ _WORDS, _QUAD, _EIGHT = 4, 4, 8
 _CHUNKS = (8, 9, 7)
 # a byte gains eight per register: two channels are added up in bytes in every chunk, four in those of up to so many
 _MOST_FOR_FOUR = 255 // (8 * 4)
+# that sixteen bits count
 _MOST_BITS = 2**16 - 1
+# held in registers at a time; chosen
 _ADDRESSES = 4
 
 

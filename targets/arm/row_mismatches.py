@@ -25,7 +25,9 @@ from qcompiler.targets.vector.frame import Frame
 from qcompiler.targets.vector.tile import Tile
 from qcompiler.targets.vector.word_mismatches import WordMismatches
 
+# channels whose sums fill a register of 128 bits
 _QUAD = 4
+# of a register of 128 bits
 _WORDS = 4
 _MOST_IN_A_BYTE = 255
 _VECTORS = {"uint8": "uint8x16", "uint16": "uint16x8", "uint32": "uint32x4"}

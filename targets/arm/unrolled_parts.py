@@ -14,6 +14,7 @@ from tvm.script.ir_builder import tirx as T
 from qcompiler.targets.vector.direct import ReductionLoop, for_taps
 from qcompiler.targets.vector.emit import Expr, fenced, i64
 
+# of eight bits each, which a byte counts: 31 * 8 = 248
 MOST_STEPS = 31
 
 

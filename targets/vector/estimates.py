@@ -14,6 +14,7 @@ from qcompiler.targets.vector.tilings import Ranked
 
 # one lane after the other instead of a broadcast
 _GATHER_SLOWDOWN = 10
+# nanoseconds of a call; chosen
 _CALL = 500
 
 

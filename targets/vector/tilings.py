@@ -14,7 +14,9 @@ from qcompiler.targets.vector.direct import Geometry, Tiling
 from qcompiler.targets.vector.emit import LANES
 from qcompiler.targets.vector.planes import plane_pairs
 
+# three quarters of a first-level cache of 32 KiB; chosen
 _L1_WEIGHTS = 24 * 1024
+# tilings that are offered of each family; chosen
 _KEPT = 16
 
 

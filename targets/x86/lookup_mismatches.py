@@ -24,7 +24,9 @@ from qcompiler.targets.vector.tile import Tile
 from qcompiler.targets.vector.word_mismatches import Mismatches
 
 _SHUFFLE = {16: "llvm.x86.ssse3.pshuf.b.128", 32: "llvm.x86.avx2.pshuf.b", 64: "llvm.x86.avx512.pshuf.b.512"}
+# four bytes a word: 28 of the 31 that a sum holds
 _WORDS_PER_BYTE_SUM = 7
+# of a word of 32 bits
 _NIBBLES = 8
 
 

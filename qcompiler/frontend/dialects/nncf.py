@@ -22,6 +22,7 @@ from qcompiler.frontend.structure import label
 from qcompiler.ir.plausible import not_finite
 from qcompiler.ir.quantizing import Quantizer
 
+# sixteen bits; chosen
 _MOST_LEVELS = 2**16
 
 

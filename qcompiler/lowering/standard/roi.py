@@ -102,6 +102,7 @@ class _RoiAlign:
         return parts[0] + parts[1] + parts[2] + parts[3]
 
 
+# along an axis of a bin; chosen
 MOST_SAMPLES = 4096
 
 
