@@ -20,7 +20,7 @@ from benchmarks.inner_loops import assembly, inner_loops
 from qcompiler.ir.codes import BINARY
 from qcompiler.ir.storage import Buffer, Halo
 from qcompiler.targets.arm import TARGET, ArmVariant
-from qcompiler.targets.problem import Conv2d, Step
+from qcompiler.targets.problem import Conv2d, Operation
 
 # llvm-mca's name, and the most products per cycle: three vector instructions for 128, on one pipe or two
 CORES = {"cortex-a53": 42.7, "cortex-a55": 42.7, "cortex-a72": 85.3, "neoverse-n1": 85.3}
@@ -59,7 +59,7 @@ def layer_problem(inputs: int, outputs: int, size: int, kernel: int) -> Conv2d:
     pad = kernel // 2
     halo = Halo(pad, pad, pad, pad)
     x, y = (Buffer(1, size, size, c, BINARY, halo=halo, halo_value=-1.0) for c in (inputs, outputs))
-    return Conv2d(x, outputs, (kernel, kernel), pads=(pad,) * 4, epilogue=(Step("threshold", into=y),))
+    return Conv2d(x, outputs, (kernel, kernel), pads=(pad,) * 4, epilogue=(Operation("threshold", into=y),))
 
 
 def rows(name: str, variant: ArmVariant) -> Iterator[Row]:

@@ -29,7 +29,9 @@ from qcompiler.passes.result import PassResult, Refusal
 
 FloatArray = npt.NDArray[np.float32]
 
+# two or three levels, as signs have; chosen
 _MOST_STEPS = 2
+# elements of what offsets add, 16 MiB of the library; chosen
 _LARGEST_CONSTANT = 2**22
 _LAYOUTS = ("Reshape", "Transpose", "MaxPool", "Slice", "Identity")
 

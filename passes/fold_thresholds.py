@@ -55,7 +55,7 @@ def _fold(node: ir.Node, ranges: IntegerRanges) -> int | str:
     lattice = ranges.lattice(node)
     if lattice is None:
         return "its sums are not integers below 2**24"
-    if not finite_at_ends(chain.steps, lattice):
+    if not finite_at_ends(chain.ops, lattice):
         return "its epilogue overflows"
     _insert_threshold(node, chain, _thresholds(chain, lattice), len(lattice.low))
     return 1
@@ -64,8 +64,8 @@ def _fold(node: ir.Node, ranges: IntegerRanges) -> int | str:
 def _thresholds(chain: Chain, lattice: Lattice) -> Thresholds:
     """The thresholds of all levels on the integers of a lattice."""
     if chain.sign is None:
-        return find_levels(chain.steps, lattice, chain.codes)
-    change = find_sign_change(chain.steps, lattice, chain.sign)
+        return find_levels(chain.ops, lattice, chain.codes)
+    change = find_sign_change(chain.ops, lattice, chain.sign)
     return Thresholds(change.threshold[None], change.direction)
 
 
@@ -75,7 +75,7 @@ def _insert_threshold(node: ir.Node, chain: Chain, found: Thresholds, channels: 
     layout[channel_axis(node, len(shape))] = channels
     levels = np.broadcast_to(found.thresholds, (len(found.thresholds), channels)).reshape(-1, *layout)
     direction = np.broadcast_to(found.direction, channels).reshape(layout)
-    origins = (*(step.node for step in chain.steps), chain.end)
+    origins = (*(op.node for op in chain.ops), chain.end)
     attributes = {"low": float(chain.codes.low), "step": float(chain.codes.step)}
     operands = [node.outputs[0], levels, direction]
     replace(chain.end.outputs[0], insert(chain.end, "Threshold", operands, shape, attributes, origins=origins))

@@ -60,7 +60,7 @@ def _decide(node: ir.Node, mass: ZeroMass) -> tuple[str, str]:
     """(why 0 must stay distinct, or "", and a note on what was assumed)."""
     source = node.inputs[0]
     atoms = mass.atoms(source)
-    if atoms.lattice is not None and finite_at_ends(atoms.steps, atoms.lattice):
+    if atoms.lattice is not None and finite_at_ends(atoms.ops, atoms.lattice):
         attained = atoms.zero_channels()
         if not attained.any():
             return "", _BY_ROUNDING if np.any(atoms.slack) else ""

@@ -19,6 +19,7 @@ from qcompiler.passes.checking import Array, Arrays, check_bound, check_exact
 from qcompiler.passes.editing import forget_names
 from qcompiler.passes.result import Pass, PassResult
 
+# for the samples of a pass, of which there is a least and a largest number; chosen
 _SECONDS = 0.1
 _LEAST_SAMPLES, _MOST_SAMPLES = 4, 12
 

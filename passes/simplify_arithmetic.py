@@ -13,6 +13,7 @@ from qcompiler.passes.editing import can_replace, insert, remove_dead, replace
 from qcompiler.passes.result import PassResult
 
 Array = npt.NDArray[np.generic]
+# the product of two such factors is a normal number
 _EXPONENTS = 60
 
 

@@ -14,8 +14,8 @@ import numpy.typing as npt
 import onnx_ir as ir
 
 from qcompiler.analysis.chains import MOST_LEVELS, Chain, chain_to_codes
-from qcompiler.analysis.elementwise import Step
 from qcompiler.analysis.layers import feeds_integer_layer
+from qcompiler.analysis.monotone import MonotoneOp
 from qcompiler.analysis.ranges import IntegerRanges
 from qcompiler.ir.view import constant_of, integer, ints, is_op, static_shape
 from qcompiler.passes.editing import insert, remove_dead, replace
@@ -79,36 +79,36 @@ def _pool_codes(node: ir.Node) -> None:
     replace(node.outputs[0], insert(node, "IntegerMaxPool", [node.inputs[0], flip], shape, pool_attributes(node)))
 
 
-def falling(steps: tuple[Step, ...], channels: int) -> npt.NDArray[np.bool_]:
+def falling(ops: tuple[MonotoneOp, ...], channels: int) -> npt.NDArray[np.bool_]:
     """Per channel, whether the chain reverses order. bool [C]."""
     result = np.zeros(channels, dtype=bool)
-    for step in steps:
-        if step.op == "Neg" or (step.op == "Sub" and step.swapped):
+    for op in ops:
+        if op.op == "Neg" or (op.op == "Sub" and op.swapped):
             result = ~result
-        elif step.op in ("Mul", "Div", "Quantize"):
-            result = result ^ (step.constants[0] < 0)
+        elif op.op in ("Mul", "Div", "Quantize"):
+            result = result ^ (op.constants[0] < 0)
     return result
 
 
 def _sink(pool: ir.Node, chain: Chain) -> None:
     value = pool.inputs[0]
     shape, pooled = static_shape(value) or (), static_shape(pool.outputs[0]) or ()
-    for step in chain.steps:
-        value = _again(step, value, pool, shape)
+    for op in chain.ops:
+        value = _again(op, value, pool, shape)
     if chain.sign is not None:
         value = insert(pool, "Binarize", [value], shape, {"zero": chain.sign}, origins=(chain.end,))
-    flip = np.where(falling(chain.steps, shape[1]), np.float32(-1), np.float32(1)).reshape(-1, 1, 1)
+    flip = np.where(falling(chain.ops, shape[1]), np.float32(-1), np.float32(1)).reshape(-1, 1, 1)
     output = insert(pool, "IntegerMaxPool", [value, flip], pooled, pool_attributes(pool))
     replace(chain.end.outputs[0], output)
 
 
-def _again(step: Step, value: ir.Value, anchor: ir.Node, shape: tuple[int, ...]) -> ir.Value:
-    """The op of `step` on another input of `shape`; constants are per channel or scalars."""
-    operands = list(step.node.inputs)
+def _again(op: MonotoneOp, value: ir.Value, anchor: ir.Node, shape: tuple[int, ...]) -> ir.Value:
+    """The op of `op` on another input of `shape`; constants are per channel or scalars."""
+    operands = list(op.node.inputs)
     position = next(i for i, operand in enumerate(operands) if operand is not None and constant_of(operand) is None)
-    if step.op != "Clip":
-        constants = iter(step.constants)
+    if op.op != "Clip":
+        constants = iter(op.constants)
         operands = [o if i == position else next(constants).reshape(1, -1, 1, 1) for i, o in enumerate(operands)]
     operands[position] = value
-    attributes = {name: attribute.value for name, attribute in step.node.attributes.items()}
-    return insert(anchor, step.op, operands, shape, attributes, origins=(step.node,))
+    attributes = {name: attribute.value for name, attribute in op.node.attributes.items()}
+    return insert(anchor, op.op, operands, shape, attributes, origins=(op.node,))

@@ -18,6 +18,7 @@ from qcompiler.ir.view import constant_of, ints, is_op, is_quantized_op, static_
 from qcompiler.passes.editing import insert, remove_dead, replace
 from qcompiler.passes.result import PassResult
 
+# times as many words as the image has when packed densely; chosen
 _WASTE = 8
 
 

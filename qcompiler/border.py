@@ -8,6 +8,7 @@ from types import TracebackType
 
 from qcompiler.errors import InternalError, QCompilerError
 
+# of a foreign message; chosen
 _MOST_CHARACTERS = 300
 
 

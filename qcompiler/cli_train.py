@@ -268,7 +268,7 @@ class _Session:
     def test(self) -> None:
         """Print the accuracy of the bundle, or of the checkpoint in float or fixed point."""
         from qcompiler.train.evaluate import evaluate, evaluate_fixed
-        from qcompiler.train.fixed import saturation_table
+        from qcompiler.train.fixed_point import saturation_table
 
         path = self._asked.bundle
         if path is None:

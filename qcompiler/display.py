@@ -14,6 +14,7 @@ from rich.table import Table
 from qcompiler.bundle.timing import Benchmark, Profile, StepTime
 
 Array = npt.NDArray[Any]
+# longer arrays are no scores of a classifier; chosen
 MAX_CLASSES = 100_000
 SHOWN_ROWS = 8
 

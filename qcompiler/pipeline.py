@@ -24,7 +24,7 @@ from qcompiler.ir.program import Program
 from qcompiler.ir.samples import samples
 from qcompiler.lowering.dump import Dump
 from qcompiler.lowering.module import lower
-from qcompiler.lowering.steps import tensor_info
+from qcompiler.lowering.step_info import tensor_info
 from qcompiler.options import Options
 from qcompiler.passes.result import PassResult
 from qcompiler.passes.runner import run_passes

@@ -21,6 +21,7 @@ Array = npt.NDArray[Any]
 Values = Mapping[str, Array]
 Mask = npt.NDArray[np.bool_]
 
+# of the largest magnitude of a tensor: what sums in another order may differ by; chosen
 BOUND = 1e-4
 # of the largest magnitude of what jumps
 TIE = 1e-5

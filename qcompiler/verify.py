@@ -44,6 +44,7 @@ Mask = npt.NDArray[np.bool_]
 CODES = "bit-nhwc"
 # of the largest magnitude: sums of many steps that round alike would add up to more than the bound of one
 DRIFT = BOUND / 8
+# the least that can disagree
 THREADS = 2
 # samples for a variant that is not the best, and of any kind and speed
 LEAST_OF_OTHERS = 2

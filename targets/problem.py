@@ -13,7 +13,7 @@ from typing import Literal
 from qcompiler.ir.codes import BINARY, Codes
 from qcompiler.ir.storage import Buffer
 
-StepOp = Literal[
+OperationName = Literal[
     "mul", "add", "sub", "div", "max", "min", "prelu", "round", "sign",
     "store", "store_bits", "store_codes", "threshold",
 ]  # fmt: skip
@@ -42,8 +42,8 @@ Operand = Channel | Scalar | Tensor
 
 
 @dataclass(frozen=True)
-class Step:
-    """One step of an epilogue on the running float32 value v of every output element.
+class Operation:
+    """One operation of an epilogue on the running float32 value v of every output element.
 
     mul/add/sub/div: v = v op operand, rounded to float32, never contracted to FMA, never reassociated.
     max/min: v = operand where that is strictly greater or less, else v, so that NaN in v stays.
@@ -53,12 +53,12 @@ class Step:
     store: write v to the float32 buffer `into`. v goes on.
     store_bits: write the bit of v to the buffer `into` of -1/+1: v >= 0 if zero_is_positive, else v > 0; NaN gives 0.
     store_codes: write v, which is one of the codes of the buffer `into`; the lowest for NaN.
-    threshold: only as the first step, on integers (as accumulated, or in float32): write the code number i of the
+    threshold: only as the first operation, on integers (as accumulated, or in float32): write the code number i of the
     buffer `into`, where i counts the thresholds t with direction * (v - t) >= 0; there are levels - 1 thresholds and a
     direction per channel. Thresholds rise with i where direction is +1, and fall where it is -1. Ends the epilogue.
     """
 
-    op: StepOp
+    op: OperationName
     operand: Operand | None = None
     into: Buffer | None = None
     zero_is_positive: bool = True
@@ -85,14 +85,14 @@ class Conv2d:
     dilations: tuple[int, int] = (1, 1)
     groups: int = 1
     pad_value: float = 0.0
-    epilogue: tuple[Step, ...] = ()
+    epilogue: tuple[Operation, ...] = ()
     weights: Codes = BINARY
     padding: Literal["halo", "kernel"] = "halo"
 
     @property
     def binary(self) -> bool:
         """Whether codes and weights are -1 and +1, and those that thresholds give."""
-        given = [step.into.element for step in self.epilogue if step.op == "threshold" and step.into is not None]
+        given = [each.into.element for each in self.epilogue if each.op == "threshold" and each.into is not None]
         return all(element == BINARY for element in (self.x.element, self.weights, *given))
 
     @property
@@ -136,7 +136,7 @@ class Pool2d:
     pads: tuple[int, int, int, int]
     out_hw: tuple[int, int]
     dilations: tuple[int, int] = (1, 1)
-    epilogue: tuple[Step, ...] = ()
+    epilogue: tuple[Operation, ...] = ()
     into: Buffer | None = None
 
 
@@ -148,7 +148,7 @@ class Map2d:
     """
 
     x: Buffer
-    epilogue: tuple[Step, ...]
+    epilogue: tuple[Operation, ...]
 
 
 Problem = Conv2d | Pool2d | Map2d
@@ -156,11 +156,11 @@ Problem = Conv2d | Pool2d | Map2d
 
 def tensors_of(problem: Problem) -> tuple[Buffer, ...]:
     """Buffers of the run-time operands of the epilogue, in its order."""
-    return tuple(step.operand.buffer for step in problem.epilogue if isinstance(step.operand, Tensor))
+    return tuple(operation.operand.buffer for operation in problem.epilogue if isinstance(operation.operand, Tensor))
 
 
 def outputs_of(problem: Problem) -> tuple[Buffer, ...]:
     """Buffers of the outputs, in the order in which kernels take them."""
-    stores = tuple(step.into for step in problem.epilogue if step.into is not None)
+    stores = tuple(operation.into for operation in problem.epilogue if operation.into is not None)
     into = problem.into if isinstance(problem, Pool2d) else None
     return stores if into is None else (*stores, into)

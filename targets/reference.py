@@ -1,6 +1,6 @@
 """What every problem computes, in numpy: the truth that all kernels of all targets are tested against.
 
-Arrays are stored arrays, with the shape of `Buffer.storage_shape` and `Buffer.dtype`. Epilogue steps
+Arrays are stored arrays, with the shape of `Buffer.storage_shape` and `Buffer.dtype`. Epilogue operations
 round to float32 one by one; integer accumulators are exact; float accumulators are summed in float64 and rounded once.
 """
 
@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from qcompiler.ir.storage import Buffer, load, store
-from qcompiler.targets.problem import Channel, Conv2d, Pool2d, Problem, Scalar, Step, Tensor
+from qcompiler.targets.problem import Channel, Conv2d, Operation, Pool2d, Problem, Scalar, Tensor
 from qcompiler.targets.target import Constants
 
 Array = npt.NDArray[Any]
@@ -111,30 +111,30 @@ def _unpadded(problem: Pool2d) -> Pool2d:
 
 
 def _epilogue(
-    steps: Sequence[Step], values: Array, constants: Constants, tensors: Iterator[Array]
+    operations: Sequence[Operation], values: Array, constants: Constants, tensors: Iterator[Array]
 ) -> tuple[Array, ...]:
-    """Run the steps on values [n, c, h, w] (float64 accumulators) and collect the stores."""
-    if steps and steps[0].op == "threshold":
-        return (_thresholds(steps[0].into, values, constants),)
+    """Run the operations on values [n, c, h, w] (float64 accumulators) and collect the stores."""
+    if operations and operations[0].op == "threshold":
+        return (_thresholds(operations[0].into, values, constants),)
     channels = iter(constants.channels)
     outputs: list[Array] = []
     v = values.astype(np.float32)
-    for step in steps:
-        if step.op == "store":
-            assert step.into is not None
-            outputs.append(store(step.into, v))
-        elif step.op == "store_codes":
-            assert step.into is not None and step.into.codes is not None
-            outputs.append(store(step.into, np.where(np.isnan(v), np.float32(step.into.codes.low), v)))
-        elif step.op == "round":
+    for operation in operations:
+        if operation.op == "store":
+            assert operation.into is not None
+            outputs.append(store(operation.into, v))
+        elif operation.op == "store_codes":
+            assert operation.into is not None and operation.into.codes is not None
+            outputs.append(store(operation.into, np.where(np.isnan(v), np.float32(operation.into.codes.low), v)))
+        elif operation.op == "round":
             v = np.rint(v)
-        elif step.op == "sign":
+        elif operation.op == "sign":
             v = np.where(v > 0, np.float32(1), np.where(v < 0, np.float32(-1), v))
-        elif step.op == "store_bits":
-            assert step.into is not None
-            outputs.append(store(step.into, np.where(v >= 0 if step.zero_is_positive else v > 0, 1, -1)))
+        elif operation.op == "store_bits":
+            assert operation.into is not None
+            outputs.append(store(operation.into, np.where(v >= 0 if operation.zero_is_positive else v > 0, 1, -1)))
         else:
-            v = _apply(step.op, v, _operand(step, channels, tensors))
+            v = _apply(operation.op, v, _operand(operation, channels, tensors))
     return tuple(outputs)
 
 
@@ -147,18 +147,18 @@ def _thresholds(into: Buffer | None, values: Array, constants: Constants) -> Arr
     return store(into, into.codes.low + into.codes.step * reached.sum(axis=0))
 
 
-def _operand(step: Step, channels: Iterator[Array], tensors: Iterator[Array]) -> Array:
-    """The operand of a step, float32, shaped to broadcast against [n, c, h, w]."""
-    if isinstance(step.operand, Channel):
+def _operand(operation: Operation, channels: Iterator[Array], tensors: Iterator[Array]) -> Array:
+    """The operand of an operation, float32, shaped to broadcast against [n, c, h, w]."""
+    if isinstance(operation.operand, Channel):
         return next(channels).astype(np.float32)[:, None, None]
-    if isinstance(step.operand, Tensor):
-        return load(step.operand.buffer, next(tensors))
-    assert isinstance(step.operand, Scalar)
-    return np.asarray(step.operand.value, np.float32)
+    if isinstance(operation.operand, Tensor):
+        return load(operation.operand.buffer, next(tensors))
+    assert isinstance(operation.operand, Scalar)
+    return np.asarray(operation.operand.value, np.float32)
 
 
 def _apply(op: str, v: Array, operand: Array) -> Array:
-    """One float32 step; max and min keep v unless the operand is strictly better, so a NaN in v stays."""
+    """One float32 operation; max and min keep v unless the operand is strictly better, so a NaN in v stays."""
     with np.errstate(all="ignore"):
         if op == "max":
             return np.where(v < operand, operand, v)

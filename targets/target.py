@@ -27,7 +27,7 @@ Array = npt.NDArray[Any]
 class Constants:
     """Logical constants of one kernel call, before packing.
 
-    weights: float32 OIHW for Conv2d. For a "threshold" step, threshold: integers as float32 [levels - 1, O], and
+    weights: float32 OIHW for Conv2d. For a "threshold" operation, threshold: integers as float32 [levels - 1, O], and
     direction: float32 [O] of -1/+1.
     channels: one float32 [c] per `Channel` operand, in epilogue order. flip: float32 [c] for Pool2d "codes".
     """

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
-from qcompiler.analysis.elementwise import FloatArray, Step
+from qcompiler.analysis.monotone import FloatArray, MonotoneOp
 from qcompiler.analysis.ranges import Lattice
 from qcompiler.analysis.sums import ROUNDING, slack_of
 from qcompiler.analysis.thresholds import attains_zero, finite_at_ends
@@ -23,11 +23,15 @@ from qcompiler.analysis.thresholds import attains_zero, finite_at_ends
 DoubleArray = npt.NDArray[np.float64]
 BoolArray = npt.NDArray[np.bool_]
 
+# progressions of a value, and divisors and ratios of units that count as small; chosen
 _MOST = 16
 _LARGEST_DIVISOR = 16
 _LARGEST_INTEGER = 256
+# a few roundings of float32, relative; chosen
 _PRECISION = 2.0**-21
+# beyond this ratio of units the smaller is lost in roundings; chosen
 _FARTHEST = 2.0**20
+# images of eight bits; see zero_mass.py
 _PIXEL = 1 / 256
 
 
@@ -56,14 +60,14 @@ class Progression:
 class Atoms:
     """anything: any number may be an atom; the progressions are then those that are likely, if any are.
 
-    lattice: all that `steps` make of the integer sums of `origin`, each of them within `slack`. axis: the negative
+    lattice: all that `ops` make of the integer sums of `origin`, each of them within `slack`. axis: the negative
     channel axis of the arrays that are no scalars.
     """
 
     anything: bool = False
     progressions: tuple[Progression, ...] = ()
     lattice: Lattice | None = None
-    steps: tuple[Step, ...] = ()
+    ops: tuple[MonotoneOp, ...] = ()
     origin: ir.Node | None = None
     slack: FloatArray | float = 0.0
     axis: int = -1
@@ -77,13 +81,13 @@ class Atoms:
     def zero(self) -> bool:
         """True if 0 may be among them."""
         if self.lattice is not None:
-            return not finite_at_ends(self.steps, self.lattice) or bool(self.zero_channels().any())
+            return not finite_at_ends(self.ops, self.lattice) or bool(self.zero_channels().any())
         return self.anything or any(progression.has_zero for progression in self.progressions)
 
     def zero_channels(self) -> BoolArray:
         """Where the lattice reaches 0; bool [C]."""
         assert self.lattice is not None
-        return attains_zero(self.steps, self.lattice, self.slack)
+        return attains_zero(self.ops, self.lattice, self.slack)
 
     @property
     def by_channel(self) -> bool:
@@ -92,14 +96,14 @@ class Atoms:
 
     @property
     def pieces(self) -> tuple[Progression, ...]:
-        """The progressions, or those that hold all that the steps make of the lattice."""
+        """The progressions, or those that hold all that the ops make of the lattice."""
         if self.lattice is None:
             return self.progressions
         low, high = self.lattice.low.astype(np.float64), self.lattice.high.astype(np.float64)
         unit = np.where(self.lattice.count > 1, self.lattice.step, 0).astype(np.float64)
         found = [Progression(low, unit, np.maximum(np.abs(low), np.abs(high)))]
-        for step in self.steps:
-            found = [after for piece in found for after in _advanced(step, piece)]
+        for op in self.ops:
+            found = [after for piece in found for after in _advanced(op, piece)]
         return tuple(found)
 
 
@@ -137,33 +141,33 @@ def union(parts: Iterable[Atoms]) -> Atoms:
     return limited([piece for part in found for piece in part.pieces], found[0].axis)
 
 
-def after_step(step: Step, atoms: Atoms, axis: int) -> Atoms:
+def after_op(op: MonotoneOp, atoms: Atoms, axis: int) -> Atoms:
     """The atoms behind an elementwise op, whose constants lie along `axis`."""
     if atoms.anything:
-        if step.op == "Mul" and not step.constants[0].any():
+        if op.op == "Mul" and not op.constants[0].any():
             return limited([point(0)], axis)
-        likely = limited([after for piece in atoms.progressions for after in _advanced(step, piece)], axis)
+        likely = limited([after for piece in atoms.progressions for after in _advanced(op, piece)], axis)
         return replace(likely, anything=True)
     if atoms.lattice is not None:
-        channels = max([atoms.lattice.low.size, *(constant.size for constant in step.constants)])
-        return replace(atoms, lattice=atoms.lattice.over(channels), steps=(*atoms.steps, step), axis=axis)
-    pieces = [after for piece in atoms.pieces for after in _advanced(step, piece)]
-    return limited([*pieces, *_lumps(step)], axis)
+        channels = max([atoms.lattice.low.size, *(constant.size for constant in op.constants)])
+        return replace(atoms, lattice=atoms.lattice.over(channels), ops=(*atoms.ops, op), axis=axis)
+    pieces = [after for piece in atoms.pieces for after in _advanced(op, piece)]
+    return limited([*pieces, *_lumps(op)], axis)
 
 
-def _advanced(step: Step, piece: Progression) -> list[Progression]:
+def _advanced(op: MonotoneOp, piece: Progression) -> list[Progression]:
     """What an op makes of one progression; bounds, which cut it short, are lumps of their own."""
     if not piece.unit.any():
-        moved = step(piece.base.astype(np.float32)).astype(np.float64)
+        moved = op(piece.base.astype(np.float32)).astype(np.float64)
         return [Progression(moved, piece.unit, np.where(piece.size == 0, 0, np.maximum(piece.size, np.abs(moved))))]
-    if step.op in ("Relu", "Clip", "Max", "Min"):
-        return [piece, *_lumps(step)]
-    if step.op in ("PRelu", "LeakyRelu"):
-        return [piece, scaled(piece, step.constants[0].astype(np.float64))]
-    if step.op in ("Mul", "Div"):
-        constant = step.constants[0].astype(np.float64)
-        return [scaled(piece, constant if step.op == "Mul" else 1 / constant)]
-    base = step.exactly(piece.base)
+    if op.op in ("Relu", "Clip", "Max", "Min"):
+        return [piece, *_lumps(op)]
+    if op.op in ("PRelu", "LeakyRelu"):
+        return [piece, scaled(piece, op.constants[0].astype(np.float64))]
+    if op.op in ("Mul", "Div"):
+        constant = op.constants[0].astype(np.float64)
+        return [scaled(piece, constant if op.op == "Mul" else 1 / constant)]
+    base = op.exactly(piece.base)
     return [Progression(base, piece.unit, np.maximum(piece.size + np.abs(piece.base), np.abs(base)))]
 
 
@@ -173,14 +177,14 @@ def scaled(piece: Progression, factor: DoubleArray) -> Progression:
     return Progression(piece.base * factor, piece.unit * np.abs(factor), size)
 
 
-def _lumps(step: Step) -> list[Progression]:
+def _lumps(op: MonotoneOp) -> list[Progression]:
     """Where an op maps a range of numbers to one."""
-    if step.op == "Relu":
+    if op.op == "Relu":
         return [point(0)]
-    if step.op in ("Clip", "Max", "Min"):
-        return [point(constant) for constant in step.constants]
-    if step.op in ("Mul", "PRelu", "LeakyRelu") and (step.constants[0] == 0).any():
-        return [point(np.where(step.constants[0] == 0, np.float32(0), np.float32(np.nan)))]
+    if op.op in ("Clip", "Max", "Min"):
+        return [point(constant) for constant in op.constants]
+    if op.op in ("Mul", "PRelu", "LeakyRelu") and (op.constants[0] == 0).any():
+        return [point(np.where(op.constants[0] == 0, np.float32(0), np.float32(np.nan)))]
     return []
 
 

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import onnx_ir as ir
 
-from qcompiler.analysis.elementwise import Step, landing_step, step_of
 from qcompiler.analysis.layers import feeds_integer_layer
+from qcompiler.analysis.monotone import MonotoneOp, landing_op, monotone_op
 from qcompiler.analysis.ranges import IntegerRanges
 from qcompiler.ir.codes import BINARY, Codes
 from qcompiler.ir.provenance import label
@@ -19,15 +19,15 @@ MOST_LEVELS = 16
 
 @dataclass(frozen=True)
 class Chain:
-    """Steps from a value up to `end`: a Binarize behind them, or the last of them, which makes `codes`."""
+    """Ops from a value up to `end`: a Binarize behind them, or the last of them, which makes `codes`."""
 
-    steps: tuple[Step, ...]
+    ops: tuple[MonotoneOp, ...]
     end: ir.Node
     codes: Codes
 
     @property
     def sign(self) -> float | None:
-        """The code of 0 where the chain ends in a sign, -1 or +1; None where the last step makes the codes."""
+        """The code of 0 where the chain ends in a sign, -1 or +1; None where the last op makes the codes."""
         return number(self.end, "zero", 1.0) if is_quantized_op(self.end, "Binarize") else None
 
 
@@ -36,7 +36,7 @@ def chain_to_codes(value: ir.Value, axis: int, ranges: IntegerRanges) -> Chain |
 
     Codes of more than one bit count where a layer on integers reads them.
     """
-    steps: list[Step] = []
+    ops: list[MonotoneOp] = []
     found: Chain | None = None
     while True:
         reader = only_consumer(value)
@@ -45,12 +45,12 @@ def chain_to_codes(value: ir.Value, axis: int, ranges: IntegerRanges) -> Chain |
             return found or f"the value after {label(value.producer())} {readers} (a float epilogue keeps it)"
         if is_quantized_op(reader, "Binarize"):
             zero = number(reader, "zero", 1.0)
-            return Chain(tuple(steps), reader, BINARY) if zero in (-1, 1) else "the sign after it can be 0"
-        step = landing_step(reader, value, axis) or step_of(reader, value, axis)
-        if isinstance(step, str):
-            return found or f"{step} (a float epilogue keeps it)"
-        steps.append(step)
+            return Chain(tuple(ops), reader, BINARY) if zero in (-1, 1) else "the sign after it can be 0"
+        op = landing_op(reader, value, axis) or monotone_op(reader, value, axis)
+        if isinstance(op, str):
+            return found or f"{op} (a float epilogue keeps it)"
+        ops.append(op)
         value = reader.outputs[0]
         codes = ranges.codes(value)
         if codes is not None and 1 < codes.levels <= MOST_LEVELS and feeds_integer_layer(value):
-            found = Chain(tuple(steps), reader, codes)
+            found = Chain(tuple(ops), reader, codes)

@@ -8,13 +8,14 @@ import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
-from qcompiler.analysis.elementwise import Step, step_of
+from qcompiler.analysis.monotone import MonotoneOp, monotone_op
 from qcompiler.analysis.moves import keeps_channels, moves_elements
 from qcompiler.analysis.ranges import IntegerRanges, codes_of_type
 from qcompiler.ir.view import constant_of, is_op, text
 
 DoubleArray = npt.NDArray[np.float64]
 
+# ops in a row that are followed; chosen
 _LONGEST = 64
 # scales that are no binary fractions are rounded
 _PRECISION = 1e-6
@@ -82,8 +83,8 @@ def _after(node: ir.Node, x: ir.Value, axis: int, levels: Levels) -> Levels | No
         return replace(levels, zeros=True) if _pads_zero(node) and not levels.low.ndim else None
     if moves_elements(node):
         return levels if not levels.low.ndim or keeps_channels(node, axis) else None
-    step = step_of(node, x, axis)
-    return None if isinstance(step, str) else _stepped(step, levels)
+    op = monotone_op(node, x, axis)
+    return None if isinstance(op, str) else _applied(op, levels)
 
 
 def _pads_zero(node: ir.Node) -> bool:
@@ -91,9 +92,9 @@ def _pads_zero(node: ir.Node) -> bool:
     return text(node, "mode", "constant") != "constant" or (fill is not None and not fill.any())
 
 
-def _stepped(step: Step, levels: Levels) -> Levels | None:
-    constants = [constant.astype(np.float64) for constant in step.constants]
-    match step.op:
+def _applied(op: MonotoneOp, levels: Levels) -> Levels | None:
+    constants = [constant.astype(np.float64) for constant in op.constants]
+    match op.op:
         case "Identity":
             return levels
         case "Neg":
@@ -106,10 +107,10 @@ def _stepped(step: Step, levels: Levels) -> Levels | None:
             return _clipped(levels, np.asarray(0.0), np.asarray(np.inf))
         case "Clip":
             return _clipped(levels, constants[0], constants[1])
-    if step.op not in ("Add", "Sub") or levels.zeros:
+    if op.op not in ("Add", "Sub") or levels.zeros:
         return None
-    levels = levels.times(np.asarray(-1.0)) if step.swapped and step.op == "Sub" else levels
-    shift = -constants[0] if step.op == "Sub" and not step.swapped else constants[0]
+    levels = levels.times(np.asarray(-1.0)) if op.swapped and op.op == "Sub" else levels
+    shift = -constants[0] if op.op == "Sub" and not op.swapped else constants[0]
     return replace(levels, low=levels.low + shift, high=levels.high + shift)
 
 

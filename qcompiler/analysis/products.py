@@ -22,6 +22,7 @@ from qcompiler.ir.view import text
 
 Weights = npt.NDArray[np.generic]
 
+# pixels whose constants differ; chosen
 _MOST_PLACES = 16
 
 

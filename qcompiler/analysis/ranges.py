@@ -14,7 +14,9 @@ from qcompiler.ir.codes import Codes
 from qcompiler.ir.traits import LAYER, Trait, has
 from qcompiler.ir.view import constant_of, ints, is_op, is_quantized_op, number, static_shape, text
 
+# up to here float32 holds every integer
 EXACT = 2**24
+# elements that are worth looking through; chosen
 _LARGEST_CONSTANT = 2**20
 IntArray = npt.NDArray[np.int64]
 

@@ -24,12 +24,17 @@ from qcompiler.ir.view import constant_of, integer, ints, is_quantized_op, numbe
 
 BoolArray = npt.NDArray[np.bool_]
 
+# levels of the widest codes that are looked for
 _WIDEST = 2**8
+# how far from an integer a weight over its scale may be; chosen
 _PRECISION = 1e-5
 # products that refute most scales
 _SAMPLE = 32
+# four roundings of float32, relative; chosen
 ROUNDING = 2.0**-22
+# of the unit, see slack_of; chosen
 _LARGEST_SLACK = 2.0**-10
+# float64 holds these exactly with a bit to spare
 _LARGEST_INTEGER = 2.0**52
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from qcompiler.analysis.elementwise import Step, run_chain
+from qcompiler.analysis.monotone import MonotoneOp, run_chain
 from qcompiler.analysis.ranges import IntArray, Lattice
 from qcompiler.ir.codes import Codes
 
@@ -52,24 +52,24 @@ def first_true(count: IntArray, holds: Callable[[IntArray], BoolArray]) -> IntAr
     return low
 
 
-def finite_at_ends(steps: tuple[Step, ...], lattice: Lattice) -> bool:
-    """True if no step of the chain overflows on the lattice; by monotonicity the two ends decide."""
+def finite_at_ends(ops: tuple[MonotoneOp, ...], lattice: Lattice) -> bool:
+    """True if no op of the chain overflows on the lattice; by monotonicity the two ends decide."""
     for index in (np.zeros_like(lattice.count), lattice.count - 1):
         x = lattice.at(index)
-        for step in steps:
-            x = step(x)
+        for op in ops:
+            x = op(x)
             if not np.isfinite(x).all():
                 return False
     return True
 
 
 def find_sign_change(
-    steps: tuple[Step, ...], lattice: Lattice, zero: float, shift: FloatArray | float = 0.0
+    ops: tuple[MonotoneOp, ...], lattice: Lattice, zero: float, shift: FloatArray | float = 0.0
 ) -> SignChange:
     """The integer threshold of binarize(chain(acc + shift)) over the lattice. zero: the code of 0, -1 or +1."""
 
     def positive(index: IntArray) -> BoolArray:
-        x = run_chain(steps, np.asarray(lattice.at(index) + shift, np.float32))
+        x = run_chain(ops, np.asarray(lattice.at(index) + shift, np.float32))
         signs: BoolArray = np.greater_equal(x, 0) if zero > 0 else np.greater(x, 0)
         return np.broadcast_to(signs, index.shape)
 
@@ -83,10 +83,10 @@ def find_sign_change(
     return SignChange(threshold.astype(np.float32), direction.astype(np.float32))
 
 
-def find_levels(steps: tuple[Step, ...], lattice: Lattice, codes: Codes) -> Thresholds:
+def find_levels(ops: tuple[MonotoneOp, ...], lattice: Lattice, codes: Codes) -> Thresholds:
     """The integer thresholds of a chain that gives `codes` at every integer of the lattice."""
     halves = [np.float32(codes.low + codes.step * (level + 0.5)) for level in range(codes.levels - 1)]
-    changes = [find_sign_change((*steps, steps[-1].minus(half)), lattice, -1.0) for half in halves]
+    changes = [find_sign_change((*ops, ops[-1].minus(half)), lattice, -1.0) for half in halves]
     thresholds = np.stack([np.broadcast_to(change.threshold, lattice.low.shape) for change in changes])
     directions = np.stack([np.broadcast_to(change.direction, lattice.low.shape) for change in changes])
     falling = (directions < 0).any(axis=0)
@@ -96,12 +96,12 @@ def find_levels(steps: tuple[Step, ...], lattice: Lattice, codes: Codes) -> Thre
     return Thresholds(thresholds.astype(np.float32), np.where(falling, -1, 1).astype(np.float32))
 
 
-def attains_zero(steps: tuple[Step, ...], lattice: Lattice, slack: FloatArray | float = 0.0) -> BoolArray:
+def attains_zero(ops: tuple[MonotoneOp, ...], lattice: Lattice, slack: FloatArray | float = 0.0) -> BoolArray:
     """Per channel, whether the chain is 0 at some integer of the lattice, or between it and `slack` [C]. bool [C]."""
     attained = np.zeros(1, np.bool_)
     for shift in (slack, -slack) if np.any(slack) else (0.0,):
-        nonnegative = find_sign_change(steps, lattice, 1.0, shift)
-        positive = find_sign_change(steps, lattice, -1.0, -shift)
+        nonnegative = find_sign_change(ops, lattice, 1.0, shift)
+        positive = find_sign_change(ops, lattice, -1.0, -shift)
         moved: BoolArray = nonnegative.threshold != positive.threshold
         turned: BoolArray = nonnegative.direction != positive.direction
         attained = attained | moved | turned

@@ -18,7 +18,9 @@ FloatArray = npt.NDArray[np.float32]
 WIDEST = 8
 """Bits of the widest codes that a layer on integers reads."""
 
+# a few roundings of float32, relative; chosen
 _SPREAD = 1e-6
+# fewer numbers are of two values by chance; chosen
 _FEW_PRODUCTS = 32
 
 

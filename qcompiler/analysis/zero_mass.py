@@ -25,15 +25,15 @@ from qcompiler.analysis.atoms import (
     PIXELS,
     Atoms,
     Progression,
-    after_step,
+    after_op,
     limited,
     mean_of,
     point,
     sum_of,
     union,
 )
-from qcompiler.analysis.elementwise import VARIES, Step, step_of
 from qcompiler.analysis.levels import Levels, levels_of
+from qcompiler.analysis.monotone import VARIES, MonotoneOp, monotone_op
 from qcompiler.analysis.moves import keeps_channels, moves_elements
 from qcompiler.analysis.products import product_of
 from qcompiler.analysis.ranges import IntegerRanges
@@ -41,6 +41,7 @@ from qcompiler.analysis.sums import sums_of
 from qcompiler.ir.traits import LAYER, Trait, channel_axis, has
 from qcompiler.ir.view import constant_of, ints, is_op, static_shape, text
 
+# pixels whose constants differ; chosen
 _MOST_PLACES = 16
 _WHOLE = ("Round", "Floor", "Ceil", "Sign")
 
@@ -67,7 +68,7 @@ class ZeroMass:
         if has(node, LAYER):
             return self._product(node)
         run_time = [i for i in node.inputs if i is not None and constant_of(i) is None]
-        if len(run_time) == 1 and not isinstance(stepped := self._stepped(node, run_time[0]), str):
+        if len(run_time) == 1 and not isinstance(stepped := self._applied(node, run_time[0]), str):
             return stepped
         if (levels := levels_of(value, -1, self.ranges)) is not None:
             return _of_levels(levels, -1)
@@ -86,16 +87,16 @@ class ZeroMass:
             return CONTINUOUS if any(a.none for a in factors) and not any(a.zero for a in factors) else ANYTHING
         return ANYTHING
 
-    def _stepped(self, node: ir.Node, x: ir.Value) -> Atoms | str:
+    def _applied(self, node: ir.Node, x: ir.Value) -> Atoms | str:
         """Atoms behind an elementwise op with constants, or why it is none."""
         atoms, reason = self.atoms(x), ""
         rank = len(static_shape(node.outputs[0]) or ())
         axes = (atoms.axis,) if atoms.by_channel or not rank else (atoms.axis, *(-1 - i for i in range(rank)))
         for axis in axes:
-            step = step_of(node, x, axis, broadcast=True)
-            if not isinstance(step, str):
-                return after_step(step, atoms, axis)
-            reason = step
+            op = monotone_op(node, x, axis, broadcast=True)
+            if not isinstance(op, str):
+                return after_op(op, atoms, axis)
+            reason = op
         return _by_place(node, x, atoms) if reason == VARIES.format(node.op_type) else reason
 
     def _product(self, node: ir.Node) -> Atoms:
@@ -106,8 +107,8 @@ class ZeroMass:
         levels = levels_of(node.inputs[0], reads, self.ranges)
         sums = None if levels is None else sums_of(node, levels)
         if sums is not None:
-            scale = Step(node, "Mul", (sums.scale,))
-            return Atoms(lattice=sums.lattice, steps=(scale,), origin=node, slack=sums.slack, axis=axis)
+            scale = MonotoneOp(node, "Mul", (sums.scale,))
+            return Atoms(lattice=sums.lattice, ops=(scale,), origin=node, slack=sums.slack, axis=axis)
         source = self.atoms(node.inputs[0]) if levels is None else _of_levels(levels, reads)
         has_zero = source.zero if levels is None else levels.has_zero
         pieces = product_of(node, weights, source, reads, has_zero)
@@ -130,8 +131,8 @@ def _by_place(node: ir.Node, x: ir.Value, atoms: Atoms) -> Atoms:
     places = np.unique(full.reshape(len(full), -1), axis=1)
     if not np.isfinite(places).all() or places.shape[1] > _MOST_PLACES:
         return ANYTHING if not atoms.none or not np.isfinite(places).all() or not places.all() else CONTINUOUS
-    steps = [Step(node, node.op_type, (place,), swapped=position == 1) for place in places.T]
-    return union(after_step(step, atoms, atoms.axis) for step in steps)
+    ops = [MonotoneOp(node, node.op_type, (place,), swapped=position == 1) for place in places.T]
+    return union(after_op(op, atoms, atoms.axis) for op in ops)
 
 
 def _channels_of(node: ir.Node, value: ir.Value) -> int:

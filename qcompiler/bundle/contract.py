@@ -10,7 +10,9 @@ from qcompiler.errors import QCompilerError
 from qcompiler.ir.program import ELF, Argument, Call, Items, Program
 
 ALIGNMENT = 64
+# items are counted in int32
 MAX_ITEMS = 2**31 - 1
+# characters; chosen
 MAX_SYMBOL = 1024
 _IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 

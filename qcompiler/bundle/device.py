@@ -18,6 +18,7 @@ from qcompiler.errors import QCompilerError, UsageError
 from qcompiler.targets.architecture import family
 
 Array = npt.NDArray[Any]
+# chosen
 CONNECT_SECONDS = 15.0
 _START = "start one there with: python3 -m tvm.exec.rpc_server --port PORT --key KEY"
 _TRIPLE = "tvm.codegen.llvm.GetProcessTriple"

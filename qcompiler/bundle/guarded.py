@@ -22,11 +22,12 @@ Array = npt.NDArray[Any]
 Bytes = npt.NDArray[np.uint8]
 
 PAGE = mmap.PAGESIZE
+# before and behind each buffer; chosen
 GUARD = 256 * PAGE
 
 
 @dataclass(frozen=True)
-class Buffer:
+class GuardedBuffer:
     """A buffer as its pages lie: `offset` bytes into the file, and `address` bytes from the first guard on."""
 
     label: str
@@ -52,13 +53,13 @@ class Buffer:
         return f"{address - self.address - self.pages + 1} bytes past the end of {self.label}"
 
 
-def plan(sizes: Sequence[tuple[str, int]], beyond: int = 0) -> tuple[Buffer, ...]:
+def plan(sizes: Sequence[tuple[str, int]], beyond: int = 0) -> tuple[GuardedBuffer, ...]:
     """Buffers for what `sizes` lists as (label, bytes); `beyond`: more guard behind the last, in bytes."""
-    buffers: list[Buffer] = []
+    buffers: list[GuardedBuffer] = []
     offset, address = 0, GUARD
     for index, (label, nbytes) in enumerate(sizes):
         guard = GUARD + (-(-beyond // PAGE) * PAGE if index == len(sizes) - 1 else 0)
-        buffers.append(Buffer(label, nbytes, offset, address, guard))
+        buffers.append(GuardedBuffer(label, nbytes, offset, address, guard))
         offset += buffers[-1].pages
         address += buffers[-1].pages + guard
     return tuple(buffers)
@@ -70,7 +71,7 @@ class GuardedMemory:
     at_start: whether buffers begin with their pages now, instead of ending with them.
     """
 
-    def __init__(self, buffers: Sequence[Buffer]) -> None:
+    def __init__(self, buffers: Sequence[GuardedBuffer]) -> None:
         self.buffers = tuple(buffers)
         size = sum(buffer.pages for buffer in buffers)
         self.descriptor = os.memfd_create("guarded", os.MFD_CLOEXEC)
@@ -117,7 +118,7 @@ class GuardedMemory:
             return inside.label
         return min(buffers, key=lambda each: _distance(each, address)).describe(address)
 
-    def _begin(self, buffer: Buffer) -> int:
+    def _begin(self, buffer: GuardedBuffer) -> int:
         return 0 if self.at_start else buffer.slack
 
     def _rims_now(self) -> list[Bytes]:
@@ -130,5 +131,5 @@ class GuardedMemory:
         return rims
 
 
-def _distance(buffer: Buffer, address: int) -> int:
+def _distance(buffer: GuardedBuffer, address: int) -> int:
     return max(buffer.address - address, address - buffer.address - buffer.pages)

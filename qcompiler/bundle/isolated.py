@@ -53,7 +53,7 @@ class IsolatedBundle:
         self.manifest = manifest
         self.variant = BEST
         self._numbers = itertools.count()
-        self._current: Execution | None = None
+        self._current: IsolatedExecution | None = None
         with contextlib.ExitStack() as opened:
             folder = Path(opened.enter_context(tempfile.TemporaryDirectory()))
             self._memory = _memory(manifest)
@@ -106,13 +106,13 @@ class IsolatedBundle:
         """Size of the shared file."""
         return sum(buffer.pages for buffer in self._memory.buffers)
 
-    def _start(self, inputs: Mapping[str, Array], number: int) -> Execution:
+    def _start(self, inputs: Mapping[str, Array], number: int) -> IsolatedExecution:
         """Run `number`, among garbage of its own; in every other one the buffers lie at the start of their pages."""
         given = checked_inputs(inputs, self.manifest.inputs)
         if self._current is not None:
             self._current.over = True
         self._memory.fill(number, at_start=number % 2 == 1)
-        self._current = Execution(self.manifest, self._memory, self._worker, self.variant)
+        self._current = IsolatedExecution(self.manifest, self._memory, self._worker, self.variant)
         for array, source in zip(self._current.inputs, given, strict=True):
             array[...] = source
         return self._current
@@ -146,7 +146,7 @@ class AtVariant:
         return self.bundle.stepper(inputs)
 
 
-class Execution:
+class IsolatedExecution:
     """A run in the memory of an isolated bundle, until the next one starts; see `execution.Execution`."""
 
     def __init__(self, manifest: Manifest, memory: GuardedMemory, worker: Worker, variant: int) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from qcompiler.bundle import elf, values
+from qcompiler.bundle import elf, stored_values
 from qcompiler.bundle import manifest as manifests
 from qcompiler.bundle.execution import Execution
 from qcompiler.bundle.manifest import FILE_NAME, Manifest, Step, VariantInfo, check_threads
@@ -28,6 +28,7 @@ from qcompiler.ir.program import TensorInfo
 from qcompiler.targets.architecture import host
 
 Array = npt.NDArray[Any]
+# kept for later runs; chosen
 MAX_IDLE_WORKSPACES = 8
 REMEDY = "compile the model again"
 _SAFE_OPEN = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
@@ -254,7 +255,7 @@ def _check_library(manifest: Manifest, library: Library) -> None:
         for value in step.values:
             position = value.argument.position
             if value.argument.kind == "workspace" and (
-                position % ALIGNMENT or position + values.stored_bytes(value) > manifest.workspace_bytes
+                position % ALIGNMENT or position + stored_values.stored_bytes(value) > manifest.workspace_bytes
             ):
                 raise InvalidBundle(f"value '{value.name}' lies outside of the workspace", remedy=REMEDY)
 

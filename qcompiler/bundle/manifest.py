@@ -20,6 +20,7 @@ FORMAT = "qcompiler-bundle"
 VERSION = 1
 FILE_NAME = "manifest.json"
 
+# what a manifest may claim; chosen, beyond what is written
 MAX_MANIFEST_BYTES = 64 * 2**20
 MAX_FILE_BYTES = 4 * 2**30
 MAX_BUFFER_BYTES = 2**40

@@ -20,7 +20,9 @@ from qcompiler.errors import InvalidBundle, QCompilerError, UsageError
 from qcompiler.ir.program import TensorInfo
 
 ALIGNMENT = 64
+# as header.h says
 POOL_BYTES = 4096
+# as manifest.MAX_RANK
 MAX_RANK = 16
 
 Array = npt.NDArray[Any]

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from qcompiler.bundle import values
+from qcompiler.bundle import stored_values
 from qcompiler.bundle.manifest import Step
 from qcompiler.errors import UsageError
 from qcompiler.ir.program import StoredValue, TensorInfo
@@ -50,7 +50,7 @@ class Stepper:
     def value(self, stored: StoredValue | str) -> Array:
         """A stored value, or the first of that name, as a logical array in its ONNX shape."""
         stored = self._stored(stored)
-        return values.decode(self._memory(stored), stored)
+        return stored_values.decode(self._memory(stored), stored)
 
     def overwrite(self, stored: StoredValue | str, logical: Array) -> None:
         """Replace a stored value; its halo keeps what the storing step wrote.
@@ -60,7 +60,7 @@ class Stepper:
         stored = self._stored(stored)
         if logical.shape != stored.shape:
             raise UsageError(f"value '{stored.name}' has shape {list(stored.shape)}, {list(logical.shape)} given")
-        values.encode(self._memory(stored), stored, logical)
+        stored_values.encode(self._memory(stored), stored, logical)
 
     def outputs(self) -> dict[str, Array]:
         """Copies of the outputs as they are now, by ONNX name."""
@@ -93,6 +93,6 @@ class Stepper:
         else:
             arrays = self._execution.inputs if kind == "input" else self._execution.outputs
             memory = arrays[position].reshape(-1).view(np.uint8)
-        if values.stored_bytes(stored) > memory.nbytes:
+        if stored_values.stored_bytes(stored) > memory.nbytes:
             raise UsageError(f"value '{stored.name}' lies outside of its buffer")
         return memory

@@ -16,6 +16,7 @@ from qcompiler.errors import UsageError
 from qcompiler.ir.program import TensorInfo
 
 Array = npt.NDArray[Any]
+# bytes of all arrays of a file; chosen
 DEFAULT_LIMIT = 4 * 2**30
 
 

@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from qcompiler.bundle.manifest import Step
 
+# chosen
 WARM_UP_SECONDS = 0.1
 WARM_UP_RUNS = 3
 MIN_RUNS = 10

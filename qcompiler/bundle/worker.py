@@ -12,6 +12,7 @@ from qcompiler.bundle.guarded import GuardedMemory
 from qcompiler.errors import QCompilerError
 
 _ANSWER = re.compile(r"(status|fault) (-?\d+) (.*)\n")
+# seconds for a worker that has answered to end; chosen
 _LAST_WORDS = 10.0
 
 

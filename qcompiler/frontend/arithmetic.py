@@ -9,7 +9,7 @@ import onnx
 
 from qcompiler.errors import UnsupportedModel
 from qcompiler.frontend import attributes
-from qcompiler.frontend.emit import Emitter
+from qcompiler.frontend.emitter import Emitter
 from qcompiler.frontend.structure import label
 
 _T = onnx.TensorProto

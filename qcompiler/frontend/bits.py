@@ -6,7 +6,7 @@ import numpy as np
 import onnx
 
 from qcompiler.frontend import attributes
-from qcompiler.frontend.emit import Emitter
+from qcompiler.frontend.emitter import Emitter
 
 _T = onnx.TensorProto
 

@@ -16,7 +16,7 @@ from onnx import defs
 
 from qcompiler.errors import InvalidModel, UnsupportedModel
 from qcompiler.frontend import attributes, dialects
-from qcompiler.frontend.emit import Emitter
+from qcompiler.frontend.emitter import Emitter
 from qcompiler.frontend.newer import definition, drop_later_defaults
 from qcompiler.frontend.read import MAX_NODES
 from qcompiler.frontend.structure import check_definitions, label, sorted_nodes, subgraphs
@@ -24,6 +24,7 @@ from qcompiler.frontend.unroll import loop, scan
 from qcompiler.frontend.upgrade import check_known, upgrade
 
 _STANDARD = ("", "ai.onnx")
+# functions within functions; chosen
 _MAX_CALL_DEPTH = 32
 _GRAPHS = (onnx.AttributeProto.GRAPH, onnx.AttributeProto.GRAPHS)
 _LOOPS = {"Loop": loop, "Scan": scan}

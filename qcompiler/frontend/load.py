@@ -16,17 +16,18 @@ import onnx.checker
 import onnx_ir as ir
 
 from qcompiler.errors import InvalidModel, UnsupportedModel
-from qcompiler.frontend.emit import Emitter
-from qcompiler.frontend.evaluate import ONNX_ERRORS
+from qcompiler.frontend.emitter import Emitter
+from qcompiler.frontend.evaluate_nodes import ONNX_ERRORS
 from qcompiler.frontend.legalize import Legalizer, Scope, standard_opset
 from qcompiler.frontend.read import read
 from qcompiler.frontend.signature import fixed_inputs
+from qcompiler.frontend.stored_tensors import MAX_STORED_BYTES, check_passed, read_external_data
 from qcompiler.frontend.structure import check_definitions
-from qcompiler.frontend.tensors import MAX_STORED_BYTES, check_passed, read_external_data
 from qcompiler.frontend.value_types import check_tensor
 from qcompiler.ir.ops import DOMAIN, IR_VERSION, OPSET, attach_functions
 from qcompiler.ir.plausible import check_constants
 
+# larger tensors are shown to the checker without their data; chosen
 _CHECKED_BYTES = 2**16
 
 

@@ -18,7 +18,9 @@ from onnx import defs
 
 from qcompiler.errors import InvalidModel, UnsupportedModel, UsageError
 
+# what protobuf reads
 MAX_FILE_BYTES = 2**31 - 1
+# chosen
 MAX_NODES = 50_000
 MIN_OPSET, MAX_OPSET = 7, min(28, defs.onnx_opset_version())
 MIN_IR, MAX_IR = 3, 14

@@ -6,7 +6,7 @@ import numpy as np
 import onnx
 
 from qcompiler.frontend import attributes
-from qcompiler.frontend.emit import Emitter
+from qcompiler.frontend.emitter import Emitter
 
 
 def reverse_sequence(emitter: Emitter, node: onnx.NodeProto, opset: int) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import onnx
 
 from qcompiler.errors import InvalidModel, UsageError
-from qcompiler.frontend.tensors import check_computed, check_passed, check_type
+from qcompiler.frontend.stored_tensors import check_computed, check_passed, check_type
 from qcompiler.frontend.value_types import check_tensor
 
 

@@ -9,7 +9,7 @@ import onnx
 
 from qcompiler.errors import InvalidModel, UnsupportedModel
 from qcompiler.frontend import attributes
-from qcompiler.frontend.emit import Emitter
+from qcompiler.frontend.emitter import Emitter
 from qcompiler.frontend.read import MAX_NODES
 from qcompiler.frontend.structure import label
 

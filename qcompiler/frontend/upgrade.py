@@ -16,7 +16,7 @@ from onnx import defs
 
 from qcompiler.errors import InvalidModel, UnsupportedModel
 from qcompiler.frontend import arithmetic, attributes, bits, sequences
-from qcompiler.frontend.emit import Emitter
+from qcompiler.frontend.emitter import Emitter
 from qcompiler.frontend.pools import pool
 from qcompiler.frontend.structure import label
 from qcompiler.frontend.transposed import conv_transpose
@@ -270,6 +270,7 @@ def _dft(emitter: Emitter, node: onnx.NodeProto, opset: int) -> None:
     emitter.place(node)
 
 
+# above every opset
 _ANY = 1000
 _HANDLERS: dict[str, tuple[int, Callable[[Emitter, onnx.NodeProto, int], None]]] = {
     "BatchNormalization": (_ANY, _batch_normalization),

@@ -19,6 +19,7 @@ from qcompiler.ir.view import constant_of, consumers_of, dtype_of, integer, numb
 
 Array = npt.NDArray[Any]
 
+# per input; chosen, like those of constants and nodes below
 _MOST_NUMBERS = 512
 # some processors take denormal numbers for 0, and products of small ones are denormal
 _NEXT_TO_ZERO = 2.0**-60

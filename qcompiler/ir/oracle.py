@@ -21,9 +21,12 @@ from qcompiler.ir.ops import attach_functions
 
 Array = npt.NDArray[Any]
 
+# chosen
 _THREADS = 2
+# what protobuf holds
 _PROTOBUF_LIMIT = 2**31 - 1
 _NODE_IN_MESSAGE = re.compile(r"Name:\s*'([^']*)'|node with name '([^']*)'|Node, \(\"([^\"]*)\"|[Nn]ode\s*\(([^)]*)\)")
+# for inputs of integers, tried in turn until the graph runs; chosen
 _RANGES = ((-7, 8), (1, 8), (0, 4), (0, 2), (1, 2), (0, 1))
 _FLOATS = (onnx.TensorProto.FLOAT, onnx.TensorProto.DOUBLE, onnx.TensorProto.FLOAT16, onnx.TensorProto.BFLOAT16)
 

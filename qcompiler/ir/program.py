@@ -62,7 +62,7 @@ class Items:
 
 
 @dataclass(frozen=True)
-class Grid:
+class LaunchGrid:
     """A launch on a device: symbol(*arguments) by a grid of blocks of threads, each extent along x, y and z.
 
     shared_bytes: memory that the threads of a block share.
@@ -80,7 +80,7 @@ class Copy:
     nbytes: int
 
 
-Launch = Items | Grid | Copy
+Launch = Items | LaunchGrid | Copy
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,7 @@ class Trait(Flag):
     ROUNDED_ONCE = auto()
     """A choice, or a single operation of IEEE arithmetic: exact operands give one result, to the bit."""
     CHAINS = auto()
-    """One rounding per element, and monotone in one operand where the others are constants; see elementwise.py."""
+    """One rounding per element, and monotone in one operand where the others are constants; see monotone.py."""
     RISES = auto()
     """A function of one argument that keeps order, but for its rounding."""
     JUMPS = auto()

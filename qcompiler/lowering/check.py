@@ -184,7 +184,7 @@ def _check_constants(problem: Problem, constants: Constants, channels: int) -> N
         shape = (problem.out_channels, problem.x.c // problem.groups, *problem.kernel)
         if constants.weights is None or constants.weights.shape != shape:
             raise InternalError(f"its weights are not of shape {list(shape)}")
-    used = sum(isinstance(step.operand, Channel) for step in problem.epilogue)
+    used = sum(isinstance(operation.operand, Channel) for operation in problem.epilogue)
     levels = () if constants.threshold is None else tuple(constants.threshold)
     per_channel = [*constants.channels, *levels, constants.direction, constants.flip]
     if used != len(constants.channels) or any(a is not None and a.shape != (channels,) for a in per_channel):

@@ -13,7 +13,7 @@ from qcompiler.ir.storage import Buffer
 from qcompiler.lowering.forms import Form, of_buffer
 from qcompiler.lowering.problems import layer_problem
 from qcompiler.targets.choose import chosen
-from qcompiler.targets.problem import Conv2d, Step
+from qcompiler.targets.problem import Conv2d, Operation
 from qcompiler.targets.target import Variant
 
 
@@ -58,4 +58,4 @@ def _layer(node: ir.Node, x: Buffer) -> Conv2d:
     """The problem of a layer that stores floats."""
     problem = layer_problem(node, x, ())
     out = Buffer(x.n, *problem.out_hw, problem.out_channels, "float32")
-    return layer_problem(node, x, (Step("store", into=out),))
+    return layer_problem(node, x, (Operation("store", into=out),))

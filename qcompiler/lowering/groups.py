@@ -21,16 +21,16 @@ from qcompiler.ir import ops
 from qcompiler.ir.layout import is_marked
 from qcompiler.ir.traits import Trait, has
 from qcompiler.ir.view import constant_of, consumers_of, dependency_graph, ints, number, shape_of
-from qcompiler.targets.problem import StepOp
+from qcompiler.targets.problem import OperationName
 
-Kind = Literal["conv", "pool", "map", "generic", "alias"]
+GroupKind = Literal["conv", "pool", "map", "generic", "alias"]
 
 
 @dataclass(frozen=True)
-class Operation:
+class ChainOperation:
     """v = v op operand; operand is a constant per channel or scalar, a run-time value, or absent."""
 
-    op: StepOp
+    op: OperationName
     operand: npt.NDArray[np.float32] | ir.Value | None
 
 
@@ -40,7 +40,7 @@ class Link:
 
     node: ir.Node
     value: ir.Value
-    operations: tuple[Operation, ...] = ()
+    operations: tuple[ChainOperation, ...] = ()
     sign: Literal["", "binarize", "threshold"] = ""
     zero_is_positive: bool = True
 
@@ -49,7 +49,7 @@ class Link:
 class Group:
     """Nodes computed together; `start` is the value before the chain (the anchor's own result, or a map's input)."""
 
-    kind: Kind
+    kind: GroupKind
     nodes: list[ir.Node]
     start: ir.Value | None = None
     links: list[Link] = field(default_factory=list)
@@ -255,10 +255,10 @@ def _merge_generic(groups: Sequence[Group]) -> list[Group]:
     return result
 
 
-_ANCHORS: dict[str, Kind] = {"IntegerConv": "conv", "IntegerMatMul": "conv", "IntegerMaxPool": "pool"}
+_ANCHORS: dict[str, GroupKind] = {"IntegerConv": "conv", "IntegerMatMul": "conv", "IntegerMaxPool": "pool"}
 
 
-def _anchor_kind(node: ir.Node) -> Kind | None:
+def _anchor_kind(node: ir.Node) -> GroupKind | None:
     if node.domain == ops.DOMAIN:
         return _ANCHORS.get(node.op_type)
     if node.domain != "":
@@ -299,20 +299,20 @@ def _fits(threshold: ir.Node, value: ir.Value, matrix: bool) -> bool:
     return all(_constant_operand(part, shape_of(value), matrix) is not None for part in (*levels, direction))
 
 
-_ALONE: dict[str, StepOp] = {"Round": "round", "Sign": "sign"}
-_COMMUTATIVE: dict[str, StepOp] = {"Mul": "mul", "Add": "add", "Max": "max", "Min": "min"}
+_ALONE: dict[str, OperationName] = {"Round": "round", "Sign": "sign"}
+_COMMUTATIVE: dict[str, OperationName] = {"Mul": "mul", "Add": "add", "Max": "max", "Min": "min"}
 
 
-def _operations(node: ir.Node, value: ir.Value, matrix: bool) -> tuple[Operation, ...] | None:
+def _operations(node: ir.Node, value: ir.Value, matrix: bool) -> tuple[ChainOperation, ...] | None:
     kind = node.op_type
     if kind == "Relu":
-        return (Operation("max", np.float32(0).reshape(())),)
+        return (ChainOperation("max", np.float32(0).reshape(())),)
     if kind == "LeakyRelu":
-        return (Operation("prelu", np.float32(number(node, "alpha", 0.01)).reshape(())),)
+        return (ChainOperation("prelu", np.float32(number(node, "alpha", 0.01)).reshape(())),)
     if kind in _ALONE:
-        return (Operation(_ALONE[kind], None),)
+        return (ChainOperation(_ALONE[kind], None),)
     if kind == "Neg":
-        return (Operation("mul", np.float32(-1).reshape(())),)
+        return (ChainOperation("mul", np.float32(-1).reshape(())),)
     if kind == "Clip":
         return _clip(node) if node.inputs[0] is value else None
     if len(node.inputs) != 2:
@@ -325,28 +325,28 @@ def _operations(node: ir.Node, value: ir.Value, matrix: bool) -> tuple[Operation
     if operand is None:
         return None
     if kind in _COMMUTATIVE:
-        return (Operation(_COMMUTATIVE[kind], operand),)
+        return (ChainOperation(_COMMUTATIVE[kind], operand),)
     if kind == "Sub" and position == 0:
-        return (Operation("sub", operand),)
+        return (ChainOperation("sub", operand),)
     if kind == "Sub":
-        return (Operation("mul", np.float32(-1).reshape(())), Operation("add", operand))
+        return (ChainOperation("mul", np.float32(-1).reshape(())), ChainOperation("add", operand))
     if kind == "Div" and position == 0:
-        return (Operation("div", operand),)
+        return (ChainOperation("div", operand),)
     if kind == "PRelu" and position == 0 and not isinstance(operand, ir.Value):
-        return (Operation("prelu", operand),)
+        return (ChainOperation("prelu", operand),)
     return None
 
 
-def _clip(node: ir.Node) -> tuple[Operation, ...] | None:
-    result: list[Operation] = []
-    bounds: Sequence[tuple[int, StepOp]] = ((1, "max"), (2, "min"))
+def _clip(node: ir.Node) -> tuple[ChainOperation, ...] | None:
+    result: list[ChainOperation] = []
+    bounds: Sequence[tuple[int, OperationName]] = ((1, "max"), (2, "min"))
     for index, op in bounds:
         bound = node.inputs[index] if len(node.inputs) > index else None
         if bound is not None:
             constant = constant_of(bound)
             if constant is None:
                 return None
-            result.append(Operation(op, constant.astype(np.float32).reshape(())))
+            result.append(ChainOperation(op, constant.astype(np.float32).reshape(())))
     return tuple(result)
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from qcompiler.errors import InternalError, UnsupportedModel
 from qcompiler.ir.program import Argument, Call, Copy, VariantCode
 from qcompiler.lowering.build import object_code
-from qcompiler.lowering.constants import ConstantBlob
+from qcompiler.lowering.constant_blob import ConstantBlob
 from qcompiler.lowering.work import External, GenericWork, KernelWork, Location, Slot, Work, place_of
 from qcompiler.targets.choose import chosen
 from qcompiler.targets.problem import Problem

@@ -18,7 +18,7 @@ from qcompiler.ir.storage import Buffer, Halo
 
 
 @dataclass(frozen=True)
-class Loop:
+class LayoutAxis:
     """`extent` elements, `stride` flattened elements apart, between `before` and `after` entries that are none."""
 
     extent: int
@@ -37,7 +37,7 @@ class Layout:
     """Loops over memory, outermost first; element: codes or a numpy dtype name; border: what a halo holds."""
 
     element: Codes | str
-    loops: tuple[Loop, ...]
+    loops: tuple[LayoutAxis, ...]
     border: float = 0.0
 
     @property
@@ -48,7 +48,7 @@ class Layout:
 
 def dense(element: str, shape: Sequence[int]) -> Layout:
     """The layout of ONNX itself."""
-    return _normal(element, [Loop(prod(shape), 1)])
+    return _normal(element, [LayoutAxis(prod(shape), 1)])
 
 
 def layout_of(buffer: Buffer, *, matrix: bool) -> Layout:
@@ -59,13 +59,13 @@ def layout_of(buffer: Buffer, *, matrix: bool) -> Layout:
     """
     if matrix:
         assert buffer.n == buffer.h == 1 and buffer.halo == Halo()
-        return _normal(buffer.element, [Loop(buffer.w, buffer.c), *_channels(buffer, 1)])
+        return _normal(buffer.element, [LayoutAxis(buffer.w, buffer.c), *_channels(buffer, 1)])
     plane = buffer.h * buffer.w
-    images = Loop(buffer.n, buffer.c * plane)
-    height = Loop(buffer.h, buffer.w, buffer.halo.top, buffer.halo.bottom)
-    width = Loop(buffer.w, 1, buffer.halo.left, buffer.halo.right)
+    images = LayoutAxis(buffer.n, buffer.c * plane)
+    height = LayoutAxis(buffer.h, buffer.w, buffer.halo.top, buffer.halo.bottom)
+    width = LayoutAxis(buffer.w, 1, buffer.halo.left, buffer.halo.right)
     if not buffer.packed and buffer.order == "nchw":
-        loops = [images, Loop(buffer.c, plane), height, width]
+        loops = [images, LayoutAxis(buffer.c, plane), height, width]
     else:
         loops = [images, height, width, *_channels(buffer, plane)]
     return _normal(buffer.element, loops, _border(buffer))
@@ -75,25 +75,25 @@ def _border(buffer: Buffer) -> float:
     return buffer.halo_value if buffer.halo != Halo() else 0.0
 
 
-def _channels(buffer: Buffer, stride: int) -> list[Loop]:
+def _channels(buffer: Buffer, stride: int) -> list[LayoutAxis]:
     """The channels of one pixel, `stride` flattened elements apart."""
     if not buffer.packed:
-        return [Loop(buffer.c, stride)]
+        return [LayoutAxis(buffer.c, stride)]
     per_group = buffer.c // buffer.groups
-    return [Loop(buffer.groups, per_group * stride), Loop(per_group, stride, 0, -per_group % WORD_BITS)]
+    return [LayoutAxis(buffer.groups, per_group * stride), LayoutAxis(per_group, stride, 0, -per_group % WORD_BITS)]
 
 
-def _normal(element: Codes | str, loops: Iterable[Loop], border: float = 0.0) -> Layout:
+def _normal(element: Codes | str, loops: Iterable[LayoutAxis], border: float = 0.0) -> Layout:
     """Loops of one step go, loops that continue each other become one."""
-    result: list[Loop] = []
+    result: list[LayoutAxis] = []
     for loop in loops:
         if loop.extent == 1:
             if loop.is_bare:
                 continue
-            loop = Loop(1, 0, loop.before, loop.after)
+            loop = LayoutAxis(1, 0, loop.before, loop.after)
         last = result[-1] if result else None
         if last and last.is_bare and loop.is_bare and last.stride == loop.extent * loop.stride:
-            result[-1] = Loop(last.extent * loop.extent, loop.stride)
+            result[-1] = LayoutAxis(last.extent * loop.extent, loop.stride)
         else:
             result.append(loop)
     return Layout(element, tuple(result), border)

@@ -9,6 +9,7 @@ import networkx as nx
 
 from qcompiler.lowering.work import Slot
 
+# bytes of a cache line, and of the widest vector
 ALIGNMENT = 64
 
 

@@ -14,15 +14,15 @@ from qcompiler.ir.program import Program
 from qcompiler.lowering import memory
 from qcompiler.lowering.check import check_offsets, check_works
 from qcompiler.lowering.common_storage import CommonStorage
-from qcompiler.lowering.constants import ConstantBlob
+from qcompiler.lowering.constant_blob import ConstantBlob
+from qcompiler.lowering.delivery import deliver
 from qcompiler.lowering.dump import Dump
 from qcompiler.lowering.groups import partition
 from qcompiler.lowering.kernel_table import KernelTable
 from qcompiler.lowering.plan import Plan, Storage, plan
 from qcompiler.lowering.quiet import quiet
-from qcompiler.lowering.steps import step_info, tensor_info
+from qcompiler.lowering.step_info import step_info, tensor_info
 from qcompiler.lowering.work import Work, slots_of
-from qcompiler.lowering.works import deliver
 from qcompiler.targets.target import Platform, Variant
 
 

@@ -1,7 +1,7 @@
 """What every group reads and stores, in which forms: decided once, backwards through the graph.
 
 Consumers ask for forms, so when a group is planned, all that is asked of its results is known. The plan is all that
-delivery, problems and checks (values.py, works.py, check.py) go by.
+delivery, problems and checks (values.py, delivery.py, check.py) go by.
 """
 
 from __future__ import annotations

@@ -13,29 +13,29 @@ from qcompiler.ir.codes import BINARY
 from qcompiler.ir.storage import Buffer, Halo
 from qcompiler.ir.traits import Trait, has
 from qcompiler.ir.view import constant_of, integer, number, shape_of, window_of
-from qcompiler.lowering.epilogue import Epilogue
+from qcompiler.lowering.epilogue_builder import EpilogueBuilder
 from qcompiler.lowering.groups import Group
 from qcompiler.lowering.plan import weights_of
-from qcompiler.targets.problem import Conv2d, Map2d, Pool2d, PoolKind, Problem, Step
+from qcompiler.targets.problem import Conv2d, Map2d, Operation, Pool2d, PoolKind, Problem
 from qcompiler.targets.target import Constants
 
 
-def problem_of(group: Group, x: Buffer, epilogue: Epilogue) -> tuple[Problem, Constants]:
+def problem_of(group: Group, x: Buffer, epilogue: EpilogueBuilder) -> tuple[Problem, Constants]:
     """The problem of a group that reads its main operand from `x`."""
-    steps = tuple(epilogue.steps)
+    operations = tuple(epilogue.operations)
     if group.kind == "map":
         channels = tuple(epilogue.channels)
-        return Map2d(x, steps), Constants(None, epilogue.threshold, epilogue.direction, channels)
+        return Map2d(x, operations), Constants(None, epilogue.threshold, epilogue.direction, channels)
     if group.kind == "pool":
         return _pool(group, x, epilogue)
     constants = Constants(None, epilogue.threshold, epilogue.direction, tuple(epilogue.channels))
     weight = weights_of(group.anchor)
     if group.is_matrix:
         weight = np.ascontiguousarray(weight.T).reshape(weight.shape[1], -1, 1, 1)
-    return layer_problem(group.anchor, x, steps), replace(constants, weights=weight)
+    return layer_problem(group.anchor, x, operations), replace(constants, weights=weight)
 
 
-def layer_problem(node: ir.Node, x: Buffer, steps: tuple[Step, ...]) -> Conv2d:
+def layer_problem(node: ir.Node, x: Buffer, operations: tuple[Operation, ...]) -> Conv2d:
     """The problem of a convolution or matrix product with constant weights that reads `x`.
 
     Where x has no halo, whoever asked for it so pads by himself.
@@ -43,7 +43,7 @@ def layer_problem(node: ir.Node, x: Buffer, steps: tuple[Step, ...]) -> Conv2d:
     weight = weights_of(node)
     codes = weight_codes(weight) if x.packed else None
     if has(node, Trait.MULTIPLIES):
-        return Conv2d(x, weight.shape[1], (1, 1), epilogue=steps, weights=codes or BINARY)
+        return Conv2d(x, weight.shape[1], (1, 1), epilogue=operations, weights=codes or BINARY)
     window = window_of(node, weight.shape[2:])
     return Conv2d(
         x,
@@ -54,13 +54,13 @@ def layer_problem(node: ir.Node, x: Buffer, steps: tuple[Step, ...]) -> Conv2d:
         window.dilations,
         integer(node, "group", 1),
         number(node, "pad_value", 0.0),
-        steps,
+        operations,
         codes or BINARY,
         "kernel" if any(window.pads) and x.halo == Halo() else "halo",
     )
 
 
-def _pool(group: Group, x: Buffer, epilogue: Epilogue) -> tuple[Problem, Constants]:
+def _pool(group: Group, x: Buffer, epilogue: EpilogueBuilder) -> tuple[Problem, Constants]:
     node = group.anchor
     kernel = tuple(node.attributes["kernel_shape"].as_ints())
     window = window_of(node, kernel)
@@ -68,7 +68,7 @@ def _pool(group: Group, x: Buffer, epilogue: Epilogue) -> tuple[Problem, Constan
     if node.domain == ops.DOMAIN:
         flip = constant_of(node.inputs[1])
         assert flip is not None
-        (into,) = (step.into for step in epilogue.steps)
+        (into,) = (operation.into for operation in epilogue.operations)
         problem = Pool2d(
             x, "codes", window.kernel, window.strides, window.pads, (height, width), window.dilations, into=into
         )
@@ -76,6 +76,6 @@ def _pool(group: Group, x: Buffer, epilogue: Epilogue) -> tuple[Problem, Constan
     kind: PoolKind = "max"
     if node.op_type == "AveragePool":
         kind = "average_include_pad" if integer(node, "count_include_pad", 0) else "average"
-    steps = tuple(epilogue.steps)
-    problem = Pool2d(x, kind, window.kernel, window.strides, window.pads, (height, width), window.dilations, steps)
+    operations = tuple(epilogue.operations)
+    problem = Pool2d(x, kind, window.kernel, window.strides, window.pads, (height, width), window.dilations, operations)
     return problem, Constants(channels=tuple(epilogue.channels))

@@ -12,7 +12,7 @@ from qcompiler.lowering.forms import Form, Read, natural, natural_view, serves
 from qcompiler.lowering.groups import is_alias
 from qcompiler.lowering.plan import source_of
 from qcompiler.lowering.work import External, KernelWork, Location, Slot, Stored, Work
-from qcompiler.targets.problem import Map2d, Step, StepOp
+from qcompiler.targets.problem import Map2d, Operation, OperationName
 from qcompiler.targets.target import Constants
 
 
@@ -70,10 +70,10 @@ class Values:
         target = next((form for form in self._demands.get(value, []) if serves(form, read)), read.form)
         source = self._source(value, target)
         into = natural_view(value, source.form.matrix) if target.is_natural else target
-        step = Step(store_op(into), into=_buffer(into))
+        operation = Operation(store_op(into), into=_buffer(into))
         made = self.make(value, into)
         self._works.append(
-            KernelWork(Map2d(_buffer(source.form), (step,)), Constants(), (source,), (made,), (), "layout")
+            KernelWork(Map2d(_buffer(source.form), (operation,)), Constants(), (source,), (made,), (), "layout")
         )
         return made
 
@@ -89,8 +89,8 @@ class Values:
         return Stored(value, natural_view(value, target.matrix), dense.location)
 
 
-def store_op(form: Form) -> StepOp:
-    """The step that stores a value in a form; codes of -1 and +1 are signs."""
+def store_op(form: Form) -> OperationName:
+    """The operation that stores a value in a form; codes of -1 and +1 are signs."""
     codes = _buffer(form).codes
     if codes is None:
         return "store"

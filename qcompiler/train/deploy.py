@@ -26,7 +26,7 @@ from qcompiler.nn.export import export_onnx
 from qcompiler.nn.freeze import freeze
 from qcompiler.train.data import Data, Split, to_input
 from qcompiler.train.evaluate import EVALUATION_BATCH, bundle_classes
-from qcompiler.train.work import LayerWork, traced_work
+from qcompiler.train.workload import LayerWork, traced_work
 
 ONNX_FILE = "model.onnx"
 BUNDLE = "model.qc"

@@ -32,7 +32,7 @@ from torch import Tensor, nn
 
 from qcompiler.errors import InvalidData, UsageError
 from qcompiler.nn.grid import FLOAT_BITS
-from qcompiler.train.work import LayerWork, traced_work
+from qcompiler.train.workload import LayerWork, traced_work
 
 MAX_CONSTANTS_BYTES = 1 << 20
 _PARTS = {

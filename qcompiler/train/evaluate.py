@@ -16,7 +16,7 @@ from qcompiler.train.distributed import Group, choose_device
 
 if TYPE_CHECKING:
     from qcompiler.bundle.load import Bundle
-    from qcompiler.train.fixed import Saturation
+    from qcompiler.train.fixed_point import Saturation
 
 EVALUATION_BATCH = 250
 CALIBRATION_IMAGES = 500
@@ -44,7 +44,7 @@ def evaluate_fixed(path: str | Path, split: Split, calibration: Tensor) -> tuple
     calibration: uint8 [N, C, H, W], training images that place the binary points. Raises as `evaluate` does, and
     UsageError for a bundle.
     """
-    from qcompiler.train.fixed import fixed_point
+    from qcompiler.train.fixed_point import fixed_point
 
     path = Path(path)
     if _is_bundle(path):

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from qcompiler.targets.arm.arm_tilings import chunk_tilings, held_tilings, row_tilings, word_tilings
 from qcompiler.targets.arm.byte_mismatches import ByteMismatches, UnrolledMismatches
 from qcompiler.targets.arm.chunk_mismatches import ChunkMismatches
 from qcompiler.targets.arm.held_mismatches import HeldMismatches, holds
 from qcompiler.targets.arm.machine import Isa
 from qcompiler.targets.arm.row_mismatches import RowMismatches, reads_rows
-from qcompiler.targets.arm.tilings import chunk_tilings, held_tilings, row_tilings, word_tilings
 from qcompiler.targets.offers import Family
 from qcompiler.targets.problem import Conv2d, Problem
 from qcompiler.targets.target import Kernel
@@ -73,7 +73,7 @@ def words(isa: Isa, problem: Problem) -> Iterator[Kernel]:
         yield counting(problem, blocks, r.tiling, _ns(isa, problem, blocks, r), reduction)
 
 
-# chunks first, since all forms wait for the same memory if there are many weights
+# chunks first, since all kernels wait for the same memory if there are many weights
 KERNELS: tuple[Family[Isa], ...] = (*COMMON_KERNELS, chunks, rows, held, words)
 
 

@@ -1,4 +1,4 @@
-"""Mismatching bits in word form for ARM: a word of one pixel against one word of every channel of a block.
+"""Mismatching bits by words for ARM: a word of one pixel against one word of every channel of a block.
 
 A vector holds four output channels: population counts of four bytes each. With udot a count is added to its 32-bit lane
 in one instruction. Elsewhere bytes are counted, and added up after at most 31 steps. Either way three instructions make
@@ -12,12 +12,12 @@ from typing import ClassVar
 
 from tvm.script.ir_builder import tirx as T
 
-from qcompiler.targets.arm.parts import for_parts, for_unrolled_taps
-from qcompiler.targets.vector.direct import Loop
+from qcompiler.targets.arm.unrolled_parts import for_parts, for_unrolled_taps
+from qcompiler.targets.vector.direct import ReductionLoop
 from qcompiler.targets.vector.emit import LANES, Expr, lanes, splat, temporary, write
 from qcompiler.targets.vector.frame import Frame
 from qcompiler.targets.vector.tile import Tile
-from qcompiler.targets.vector.word_mismatches import Step, WordMismatches
+from qcompiler.targets.vector.word_mismatches import TapBody, WordMismatches
 
 _BYTES = 4 * LANES
 # accumulators of sixteen lanes up to which unrolling leaves registers for the operands of several steps
@@ -36,11 +36,11 @@ class UnrolledMismatches(WordMismatches):
         """Never: a loop per kernel column would be too short."""
         return False
 
-    def for_steps(self, loops: list[Loop], tile: Tile, at: Expr, weight: Expr, step: Step) -> None:
+    def for_steps(self, loops: list[ReductionLoop], tile: Tile, at: Expr, weight: Expr, body: TapBody) -> None:
         """Run the reduction `loops`, unrolled where the tile is small."""
         small = tile.frame.tiling.pixels * tile.frame.tiling.blocks <= _SMALL
         unrolled = self.unroll if small else 1
-        for_unrolled_taps(loops, tile.rows, at, weight, tile.frame.geometry.step_weights, step, unrolled)
+        for_unrolled_taps(loops, tile.rows, at, weight, tile.frame.geometry.step_weights, body, unrolled)
 
 
 @dataclass(frozen=True)
@@ -59,12 +59,12 @@ class ByteMismatches(UnrolledMismatches):
         geometry = tile.frame.geometry
         first, per_step = T.bind(geometry.first_weight(tile.block)), geometry.step_weights
 
-        def part(loops: list[Loop], at: Expr, weight: Expr) -> None:
+        def part(loops: list[ReductionLoop], at: Expr, weight: Expr) -> None:
             self._part(tile, counts, loops, at, weight)
 
         for_parts(geometry.loops(), tile.rows, tile.source.start(tile.pixel), first, per_step, part)
 
-    def _part(self, tile: Tile, counts: list[list[Expr]], loops: list[Loop], at: Expr, weight: Expr) -> None:
+    def _part(self, tile: Tile, counts: list[list[Expr]], loops: list[ReductionLoop], at: Expr, weight: Expr) -> None:
         """Count in bytes, then add up the four bytes of every channel."""
         sums = [[temporary("uint8", _BYTES) for _ in row] for row in counts]
         every = lanes(0, _BYTES)

@@ -15,9 +15,9 @@ from typing import ClassVar
 
 from tvm.script.ir_builder import tirx as T
 
-from qcompiler.targets.arm.parts import opaque
 from qcompiler.targets.arm.pinned import Register, load_four, pin, pinned_address, pinned_order
 from qcompiler.targets.arm.row_mismatches import RowMismatches, pairwise, reads_rows, side_by_side
+from qcompiler.targets.arm.unrolled_parts import opaque
 from qcompiler.targets.vector.direct import Geometry
 from qcompiler.targets.vector.emit import LANES, Expr, i64, lanes, splat, temporary, write
 from qcompiler.targets.vector.tile import Tile
@@ -27,7 +27,9 @@ _WORDS, _QUAD, _EIGHT = 4, 4, 8
 _CHUNKS = (8, 9, 7)
 # a byte gains eight per register: two channels are added up in bytes in every chunk, four in those of up to so many
 _MOST_FOR_FOUR = 255 // (8 * 4)
+# that sixteen bits count
 _MOST_BITS = 2**16 - 1
+# held in registers at a time; chosen
 _ADDRESSES = 4
 
 

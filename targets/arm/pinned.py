@@ -13,6 +13,7 @@ from tvm.script.ir_builder import tirx as T
 
 from qcompiler.targets.vector.emit import Expr, lanes, temporary, write
 
+# of a register of 128 bits
 _WORDS = 4
 _FOUR = ", ".join(["<4 x i32>"] * 4)
 _DEFINITIONS = f"""

@@ -16,16 +16,18 @@ import numpy as np
 import numpy.typing as npt
 from tvm.script.ir_builder import tirx as T
 
-from qcompiler.targets.arm.parts import for_parts, for_unrolled_taps
 from qcompiler.targets.arm.single_load import load_single, single_loads
+from qcompiler.targets.arm.unrolled_parts import for_parts, for_unrolled_taps
 from qcompiler.targets.target import Array
-from qcompiler.targets.vector.direct import Geometry, Loop
+from qcompiler.targets.vector.direct import Geometry, ReductionLoop
 from qcompiler.targets.vector.emit import LANES, Expr, i64, lanes, splat, temporary, write
 from qcompiler.targets.vector.frame import Frame
 from qcompiler.targets.vector.tile import Tile
 from qcompiler.targets.vector.word_mismatches import WordMismatches
 
+# channels whose sums fill a register of 128 bits
 _QUAD = 4
+# of a register of 128 bits
 _WORDS = 4
 _MOST_IN_A_BYTE = 255
 _VECTORS = {"uint8": "uint8x16", "uint16": "uint16x8", "uint32": "uint32x4"}
@@ -67,13 +69,13 @@ class RowMismatches(WordMismatches):
         """counts[p][0] += mismatches of pixel p, pass by pass."""
         geometry, channels = tile.frame.geometry, _channels(tile.frame)
         *outer, inner = geometry.loops()
-        loops = [*outer, Loop(inner.extent // _WORDS, _WORDS)]
+        loops = [*outer, ReductionLoop(inner.extent // _WORDS, _WORDS)]
         start = T.bind(tile.source.start(tile.pixel))
         passes, size = LANES // channels, channels * _WORDS
         with T.serial(i64(0), i64(passes)) as each:
             first = T.bind((tile.block * passes + each) * (geometry.steps // _WORDS * size))
 
-            def part(loops: list[Loop], at: Expr, weight: Expr) -> None:
+            def part(loops: list[ReductionLoop], at: Expr, weight: Expr) -> None:
                 self._part(tile, [row[0] for row in counts], each * channels, loops, at, weight)
 
             if self.dotprod:
@@ -81,7 +83,9 @@ class RowMismatches(WordMismatches):
             else:
                 for_parts(loops, tile.rows, start, first, size, part)
 
-    def _part(self, tile: Tile, counts: list[Expr], channel: Expr, loops: list[Loop], at: Expr, weight: Expr) -> None:
+    def _part(
+        self, tile: Tile, counts: list[Expr], channel: Expr, loops: list[ReductionLoop], at: Expr, weight: Expr
+    ) -> None:
         """Count, then add up the lanes of every accumulator."""
         steps, channels = prod(loop.extent for loop in loops), _channels(tile.frame)
         # if all bits of every step differ; short reductions count in bytes even with udot, to be added up in bytes

@@ -16,7 +16,7 @@ from tvm.script.ir_builder import tirx as T
 
 from qcompiler.ir.numerics import words_for
 from qcompiler.ir.storage import Buffer
-from qcompiler.targets.problem import Step
+from qcompiler.targets.problem import Operation
 from qcompiler.targets.vector.emit import LANES, Expr, lanes, splat, split
 
 
@@ -83,9 +83,9 @@ class Blocks:
         return np.where(channel >= 0, values[..., channel], np.asarray(fill, values.dtype)).astype(values.dtype)
 
 
-def blocks_for(channels: int, steps: Sequence[Step]) -> Blocks | None:
+def blocks_for(channels: int, operations: Sequence[Operation]) -> Blocks | None:
     """Blocks that suit every packed output; None if two of them group channels in irreconcilable ways."""
-    packed = [s.into for s in steps if s.into is not None and s.into.packed]
+    packed = [s.into for s in operations if s.into is not None and s.into.packed]
     awkward = {b.groups for b in packed if b.groups > 1 and (channels // b.groups) % LANES}
     if not awkward:
         return Blocks(channels)

@@ -42,7 +42,7 @@ def float_pools(machine: VectorMachine, problem: Problem) -> Iterator[Kernel]:
 
 
 def maps(machine: VectorMachine, problem: Problem) -> Iterator[Kernel]:
-    """Elementwise chains: in the first of three forms that applies, which is the fastest."""
+    """Elementwise chains: by the first of three kernels that applies, which is the fastest."""
     if not isinstance(problem, Map2d):
         return
     blocks, ns = blocks_of(problem), memory_ns(machine, problem)

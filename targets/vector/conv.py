@@ -8,12 +8,12 @@ from typing import Any
 
 from tvm.script.ir_builder import tirx as T
 
-from qcompiler.targets.problem import Conv2d, Step
+from qcompiler.targets.problem import Conv2d, Operation
 from qcompiler.targets.target import Array, Constants
 from qcompiler.targets.vector.by_items import ByItems
 from qcompiler.targets.vector.emit import LANES, Expr, Parameter, prim_func
 from qcompiler.targets.vector.epilogue import (
-    Epilogue,
+    BoundEpilogue,
     channel_parameters,
     is_threshold,
     memory_parameters,
@@ -50,11 +50,11 @@ class DirectConv2d(ByItems):
     @property
     def items(self) -> int:
         """Row segments times runs of channel blocks."""
-        return self.frame.work.items
+        return self.frame.grid.items
 
     @property
-    def _float_steps(self) -> tuple[Step, ...]:
-        """The steps whose constants are those of floats: thresholds of integers belong to the finish."""
+    def _float_operations(self) -> tuple[Operation, ...]:
+        """The operations whose constants are those of floats: thresholds of integers belong to the finish."""
         integers = self.problem.x.packed and is_threshold(self.problem.epilogue)
         return () if integers else self.problem.epilogue
 
@@ -63,7 +63,7 @@ class DirectConv2d(ByItems):
         frame = self.frame
         weights = self.reduction.pack(frame, self.finish.weights(frame, constants))
         offsets = [frame.geometry.lane_offsets()] if frame.gathers else []
-        channels = pack_channels(self._float_steps, constants, frame.blocks)
+        channels = pack_channels(self._float_operations, constants, frame.blocks)
         return (*weights, *offsets, *self.finish.pack(frame, self.reduction, constants), *channels)
 
     def build(self, name: str) -> Any:
@@ -74,24 +74,24 @@ class DirectConv2d(ByItems):
             self.reduction.parameters(frame),
             [Parameter("offsets", "int32", frame.blocks.count * LANES, 64)] if frame.gathers else [],
             self.finish.parameters(frame, self.reduction),
-            channel_parameters(self._float_steps, frame.blocks),
+            channel_parameters(self._float_operations, frame.blocks),
             memory_parameters(self.problem),
         ]
 
         def body(buffers: list[Expr], item: Expr) -> None:
             x, weights, lane_offsets, finish, channels, memory = _deal(buffers, parts)
-            epilogue = Epilogue.bind(self.problem, frame.blocks, channels, memory)
+            epilogue = BoundEpilogue.bind(self.problem, frame.blocks, channels, memory)
             self._emit_item(x[0], weights, lane_offsets, finish, epilogue, item)
 
         return prim_func(name, [parameter for part in parts for parameter in part], body)
 
     def _emit_item(
-        self, x: Expr, weights: list[Expr], offsets: list[Expr], finish: list[Expr], epilogue: Epilogue, item: Expr
+        self, x: Expr, weights: list[Expr], offsets: list[Expr], finish: list[Expr], epilogue: BoundEpilogue, item: Expr
     ) -> None:
         """One segment of an output row for one run of channel blocks."""
         frame, start = self.frame, self.finish.start(self.frame)
-        n, y, segment, run = frame.work.decode(item)
-        first_block = T.bind(frame.work.first_block(run))
+        n, y, segment, run = frame.grid.decode(item)
+        first_block = T.bind(frame.grid.first_block(run))
         if any(target is not None and target.has_halo for target in epilogue.targets):
             with T.If(segment == 0), T.Then():
                 for i in range(frame.tiling.blocks):
@@ -104,7 +104,7 @@ class DirectConv2d(ByItems):
             made = Tile(frame, source, start, weights, finish, epilogue, (n, y, x0), rows, run, first_block)
             self.finish.emit(made, self.reduction.fill(made))
 
-        frame.work.for_tiles(segment, tile)
+        frame.grid.for_tiles(segment, tile)
 
 
 def _deal(buffers: Sequence[Expr], parts: Sequence[Sequence[Parameter]]) -> list[list[Expr]]:

@@ -1,6 +1,6 @@
 """From counts of mismatching bits to outputs: acc = K - 2 * popcount(a xor w).
 
-The accumulator is corrected per border class. With a threshold step everything folds into one comparison,
+The accumulator is corrected per border class. With a threshold operation everything folds into one comparison,
 count <= (K + correction - threshold) / 2; a channel of direction -1 has its weights and threshold negated first, which
 turns its comparison round.
 

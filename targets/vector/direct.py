@@ -40,7 +40,7 @@ class Tiling:
 
 
 @dataclass(frozen=True)
-class Loop:
+class ReductionLoop:
     """One level of the reduction: trip count and the step through x, in elements or words.
 
     rows: whether it walks kernel rows and nothing else.
@@ -92,20 +92,20 @@ class Geometry:
             return self.problem.x.planes
         return self.problem.x.height * self.problem.x.width if self.planar else 1
 
-    def taps(self) -> list[Loop]:
+    def taps(self) -> list[ReductionLoop]:
         """The loops over kernel rows and columns."""
         (kh, kw), (dh, dw) = self.problem.kernel, self.problem.dilations
         row = self.problem.x.width * self.pixel_pitch
-        return [Loop(kh, dh * row, rows=True), Loop(kw, dw * self.pixel_pitch)]
+        return [ReductionLoop(kh, dh * row, rows=True), ReductionLoop(kw, dw * self.pixel_pitch)]
 
-    def loops(self) -> list[Loop]:
+    def loops(self) -> list[ReductionLoop]:
         """The reduction, outermost first, with adjacent loops fused where they are one run through memory."""
         taps = self.taps()
-        channels = Loop(self.group_inputs, self.channel_pitch)
-        fused: list[Loop] = []
+        channels = ReductionLoop(self.group_inputs, self.channel_pitch)
+        fused: list[ReductionLoop] = []
         for loop in [channels, *taps] if self.planar else [*taps, channels]:
             if fused and fused[-1].stride == loop.extent * loop.stride:
-                fused[-1] = Loop(fused[-1].extent * loop.extent, loop.stride)
+                fused[-1] = ReductionLoop(fused[-1].extent * loop.extent, loop.stride)
             elif loop.extent > 1 or loop is channels:
                 fused.append(loop)
         return fused
@@ -214,7 +214,7 @@ class Geometry:
 
 
 @dataclass(frozen=True)
-class Work:
+class WorkGrid:
     """The grid of work items of a convolution."""
 
     problem: Conv2d
@@ -277,7 +277,7 @@ class Work:
 
 
 def for_taps(
-    loops: list[Loop],
+    loops: list[ReductionLoop],
     rows: tuple[Expr, Expr],
     x: Expr,
     w: Expr,

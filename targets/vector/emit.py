@@ -17,6 +17,7 @@ from qcompiler.ir.storage import Buffer, Halo
 from qcompiler.targets.standard_op import Expr as Expr
 from qcompiler.targets.standard_op import Parameter as Parameter
 
+# of 32 bits: one register of 512 bits, and whole ones of those that are narrower
 LANES = 16
 
 

@@ -1,7 +1,7 @@
-"""The steps that turn accumulators into stored outputs, for every kernel family.
+"""The operations that turn accumulators into stored outputs, for every kernel family.
 
-Each float step rounds to float32 on its own: results pass through an arithmetic fence, because the code generator would
-otherwise contract products with a following addition, and simplify sums with constants.
+Each float operation rounds to float32 on its own: results pass through an arithmetic fence, because the code generator
+would otherwise contract products with a following addition, and simplify sums with constants.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import numpy.typing as npt
 from tvm.script.ir_builder import tirx as T
 
 from qcompiler.ir.storage import Buffer
-from qcompiler.targets.problem import Channel, Problem, Scalar, Step, Tensor, outputs_of, tensors_of
+from qcompiler.targets.problem import Channel, Operation, Problem, Scalar, Tensor, outputs_of, tensors_of
 from qcompiler.targets.target import Constants
 from qcompiler.targets.vector.blocks import Blocks
 from qcompiler.targets.vector.emit import (
@@ -39,16 +39,16 @@ from qcompiler.targets.vector.threshold import pack_thresholds, threshold_parame
 Pixel = tuple[Expr, Expr, Expr]
 
 
-def is_threshold(steps: Sequence[Step]) -> bool:
+def is_threshold(operations: Sequence[Operation]) -> bool:
     """Whether the epilogue compares integer accumulators."""
-    return bool(steps) and steps[0].op == "threshold"
+    return bool(operations) and operations[0].op == "threshold"
 
 
-def channel_parameters(steps: Sequence[Step], blocks: Blocks) -> list[Parameter]:
+def channel_parameters(operations: Sequence[Operation], blocks: Blocks) -> list[Parameter]:
     """One packed constant per `Channel` operand, float32 [blocks * 16], or those of thresholds."""
-    if is_threshold(steps):
-        return threshold_parameters(steps[0], blocks, 1, "float32")
-    used = [i for i, step in enumerate(steps) if isinstance(step.operand, Channel)]
+    if is_threshold(operations):
+        return threshold_parameters(operations[0], blocks, 1, "float32")
+    used = [i for i, operation in enumerate(operations) if isinstance(operation.operand, Channel)]
     return [Parameter(f"channel{i}", "float32", blocks.count * LANES, 64) for i in used]
 
 
@@ -65,9 +65,9 @@ def _memory_parameter(name: str, buffer: Buffer) -> Parameter:
     return Parameter(name, dtype, buffer.nbytes // size, 4)
 
 
-def pack_channels(steps: Sequence[Step], constants: Constants, blocks: Blocks) -> list[npt.NDArray[Any]]:
-    """The arrays for `channel_parameters`; padding lanes hold 1, harmless for every step."""
-    if is_threshold(steps):
+def pack_channels(operations: Sequence[Operation], constants: Constants, blocks: Blocks) -> list[npt.NDArray[Any]]:
+    """The arrays for `channel_parameters`; padding lanes hold 1, harmless for every operation."""
+    if is_threshold(operations):
         return pack_thresholds(constants, blocks, np.zeros((1, blocks.channels), np.int64), np.float32)
     return [blocks.spread(values.astype(np.float32), 1.0) for values in constants.channels]
 
@@ -78,54 +78,54 @@ def _view(buffer: Buffer, data: Expr) -> View:
 
 
 @dataclass(frozen=True)
-class Epilogue:
+class BoundEpilogue:
     """The epilogue of one kernel function, bound to its parameters."""
 
-    steps: tuple[Step, ...]
+    operations: tuple[Operation, ...]
     blocks: Blocks
     operands: tuple[Expr | View | None, ...]
     targets: tuple[View | None, ...]
     thresholds: tuple[Expr, ...] = ()
 
     @staticmethod
-    def bind(problem: Problem, blocks: Blocks, channels: Sequence[Expr], memory: Sequence[Expr]) -> Epilogue:
-        """Hand out the buffers of `channel_parameters` and `memory_parameters` to the steps."""
-        steps, channel, rest = problem.epilogue, iter(channels), iter(memory)
+    def bind(problem: Problem, blocks: Blocks, channels: Sequence[Expr], memory: Sequence[Expr]) -> BoundEpilogue:
+        """Hand out the buffers of `channel_parameters` and `memory_parameters` to the operations."""
+        operations, channel, rest = problem.epilogue, iter(channels), iter(memory)
         operands: list[Expr | View | None] = []
-        for step in steps:
-            if isinstance(step.operand, Channel):
+        for operation in operations:
+            if isinstance(operation.operand, Channel):
                 operands.append(next(channel))
-            elif isinstance(step.operand, Tensor):
-                operands.append(_view(step.operand.buffer, next(rest)))
+            elif isinstance(operation.operand, Tensor):
+                operands.append(_view(operation.operand.buffer, next(rest)))
             else:
                 operands.append(None)
-        targets = tuple(_view(s.into, next(rest)) if s.into is not None else None for s in steps)
-        return Epilogue(tuple(steps), blocks, tuple(operands), targets, tuple(channel))
+        targets = tuple(_view(s.into, next(rest)) if s.into is not None else None for s in operations)
+        return BoundEpilogue(tuple(operations), blocks, tuple(operands), targets, tuple(channel))
 
     def emit(self, pixel: Pixel, block: Expr, value: Expr) -> None:
-        """Run all steps on `value`, float32x16, the channels of `block` at output pixel (n, y, x)."""
+        """Run all operations on `value`, float32x16, the channels of `block` at output pixel (n, y, x)."""
         v = T.bind(value)
         signs: dict[bool, Expr] = {}
-        for step, operand, target in zip(self.steps, self.operands, self.targets, strict=True):
+        for operation, operand, target in zip(self.operations, self.operands, self.targets, strict=True):
             if target is None:
-                given = self._operand(step, operand, pixel, block)
-                v, signs = T.bind(apply_step(step.op, _held(step.op, v), given)), {}
-            elif step.op == "store":
+                given = self._operand(operation, operand, pixel, block)
+                v, signs = T.bind(apply_operation(operation.op, _held(operation.op, v), given)), {}
+            elif operation.op == "store":
                 self._store(target, pixel, block, v)
-            elif step.op == "threshold":
+            elif operation.op == "threshold":
                 self._store_counts(target, pixel, block, v)
-            elif step.op == "store_codes":
+            elif operation.op == "store_codes":
                 self._store_codes(target, pixel, block, v)
             else:
-                if step.zero_is_positive not in signs:
-                    signs[step.zero_is_positive] = _signs(v, step.zero_is_positive)
-                self.store_mask(target, pixel, block, signs[step.zero_is_positive])
+                if operation.zero_is_positive not in signs:
+                    signs[operation.zero_is_positive] = _signs(v, operation.zero_is_positive)
+                self.store_mask(target, pixel, block, signs[operation.zero_is_positive])
 
     def _store_counts(self, target: View, pixel: Pixel, block: Expr, v: Expr) -> None:
         """Compare v with the thresholds, and write the codes that count them."""
         limits, turned = self.thresholds
         size = self.blocks.count * LANES
-        planes = threshold_planes(self.steps[0], self.blocks, v, limits, turned, block, block * LANES, size)
+        planes = threshold_planes(self.operations[0], self.blocks, v, limits, turned, block, block * LANES, size)
         for plane, mask in enumerate(planes):
             self.store_mask(target, pixel, block, mask, plane=plane)
 
@@ -137,8 +137,8 @@ class Epilogue:
         inside, index = temporary("float32"), temporary("int32")
         write(inside, T.Select(v > low, v, low), lanes(0))
         distance = fenced(T.Select(inside[lanes(0)] < high, inside[lanes(0)], high) - low)
-        steps = distance if codes.step == 1 else distance / splat(T.float32(codes.step))
-        write(index, T.Cast("int32x16", steps), lanes(0))
+        indices = distance if codes.step == 1 else distance / splat(T.float32(codes.step))
+        write(index, T.Cast("int32x16", indices), lanes(0))
         for plane in range(codes.bits):
             bit = index[lanes(0)] & splat(T.int32(1 << plane))
             mask = temporary("uint16", 1)
@@ -168,12 +168,12 @@ class Epilogue:
             if target is not None:
                 emit_halo(target, self.blocks, n, y, block, height)
 
-    def _operand(self, step: Step, operand: Expr | View | None, pixel: Pixel, block: Expr) -> Expr | None:
-        """The operand of a step as float32x16, if it has one."""
-        if step.operand is None:
+    def _operand(self, operation: Operation, operand: Expr | View | None, pixel: Pixel, block: Expr) -> Expr | None:
+        """The operand of an operation as float32x16, if it has one."""
+        if operation.operand is None:
             return None
-        if isinstance(step.operand, Scalar):
-            return scalar_lanes(step.operand)
+        if isinstance(operation.operand, Scalar):
+            return scalar_lanes(operation.operand)
         if not isinstance(operand, View):
             assert operand is not None
             return operand[lanes(block * LANES)]
@@ -213,9 +213,9 @@ def load_lanes(view: View, blocks: Blocks, pixel: Pixel, block: Expr) -> Expr:
 
 
 def _held(op: str, v: Expr) -> Expr:
-    """The operand of a step that mentions it more than once, as a variable that hides what it holds.
+    """The operand of an operation that mentions it more than once, as a variable that hides what it holds.
 
-    TVM's analyzer replaces bound variables by what they are bound to: through n such steps, expressions of 2^n terms.
+    TVM's analyzer replaces bound variables by what they are bound to: n such operations give 2^n terms.
     """
     if op in ("mul", "add", "sub", "div"):
         return v
@@ -246,8 +246,8 @@ def scalar_lanes(operand: Scalar) -> Expr:
     return splat(T.float32(float(np.float32(operand.value))))
 
 
-def apply_step(op: str, v: Expr, operand: Expr | None) -> Expr:
-    """One step in float32; selections keep v unless the operand is strictly better, as the reference does."""
+def apply_operation(op: str, v: Expr, operand: Expr | None) -> Expr:
+    """One operation in float32; selections keep v unless the operand is strictly better, as the reference does."""
     if op == "round":
         return rounded(v)
     if op == "sign":

@@ -14,6 +14,7 @@ from qcompiler.targets.vector.tilings import Ranked
 
 # one lane after the other instead of a broadcast
 _GATHER_SLOWDOWN = 10
+# nanoseconds of a call; chosen
 _CALL = 500
 
 
@@ -27,7 +28,7 @@ class VectorMachine(Protocol):
 
     @property
     def binary_rate(self) -> float:
-        """One-bit multiply-adds per nanosecond in word form."""
+        """One-bit multiply-adds per nanosecond by words."""
         ...
 
     @property
@@ -42,7 +43,7 @@ class VectorMachine(Protocol):
 
     @property
     def counts(self) -> int:
-        """Accumulators of sixteen lanes that the word form may have."""
+        """Accumulators of sixteen lanes that the word kernels may have."""
         ...
 
     @property

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 from qcompiler.targets.problem import Conv2d
 from qcompiler.targets.vector.blocks import Blocks
-from qcompiler.targets.vector.borders import Borders, borders_of
-from qcompiler.targets.vector.direct import Geometry, Tiling, Work
+from qcompiler.targets.vector.border_classes import Borders, borders_of
+from qcompiler.targets.vector.direct import Geometry, Tiling, WorkGrid
 
 
 @dataclass(frozen=True)
@@ -19,9 +19,9 @@ class Frame:
     tiling: Tiling
 
     @property
-    def work(self) -> Work:
+    def grid(self) -> WorkGrid:
         """The grid of work items."""
-        return Work(self.problem, self.blocks, self.tiling)
+        return WorkGrid(self.problem, self.blocks, self.tiling)
 
     @property
     def geometry(self) -> Geometry:

@@ -25,7 +25,7 @@ from qcompiler.targets.vector.emit import (
     write,
 )
 from qcompiler.targets.vector.epilogue import (
-    Epilogue,
+    BoundEpilogue,
     Pixel,
     load_lanes,
 )
@@ -56,7 +56,7 @@ class ElementMap2d(RowKernel):
         x = self.problem.x
         return Parameter("x", "uint16", x.nbytes // 2, 4) if x.packed else super().source
 
-    def emit_item(self, x: Expr, epilogue: Epilogue, item: Expr) -> None:
+    def emit_item(self, x: Expr, epilogue: BoundEpilogue, item: Expr) -> None:
         """Run the chain on every pixel of a row."""
         image = self.problem.x
         bits = image.packed

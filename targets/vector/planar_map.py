@@ -11,7 +11,7 @@ from typing import Any
 from tvm.script.ir_builder import tirx as T
 
 from qcompiler.ir.storage import Buffer
-from qcompiler.targets.problem import Map2d, Scalar, Step, outputs_of, tensors_of
+from qcompiler.targets.problem import Map2d, Operation, Scalar, outputs_of, tensors_of
 from qcompiler.targets.target import Array, Constants
 from qcompiler.targets.vector.blocks import Blocks
 from qcompiler.targets.vector.by_items import ByItems
@@ -29,8 +29,8 @@ from qcompiler.targets.vector.emit import (
     write,
 )
 from qcompiler.targets.vector.epilogue import (
-    Epilogue,
-    apply_step,
+    BoundEpilogue,
+    apply_operation,
     channel_parameters,
     memory_parameters,
     pack_channels,
@@ -87,12 +87,12 @@ class PlanarMap2d(ByItems):
 
         def body(buffers: list[Expr], item: Expr) -> None:
             split_at = 1 + len(channels)
-            epilogue = Epilogue.bind(self.problem, self._blocks, buffers[1:split_at], buffers[split_at:])
+            epilogue = BoundEpilogue.bind(self.problem, self._blocks, buffers[1:split_at], buffers[split_at:])
             self._row(buffers[0], epilogue, item)
 
         return prim_func(name, [x, *channels, *memory_parameters(self.problem)], body)
 
-    def _row(self, data: Expr, epilogue: Epilogue, item: Expr) -> None:
+    def _row(self, data: Expr, epilogue: BoundEpilogue, item: Expr) -> None:
         """One row with its share of the halos."""
         x = self.problem.x
         plane, y = (T.bind(part) for part in split(item, x.h))
@@ -106,21 +106,21 @@ class PlanarMap2d(ByItems):
                 pixels = Pixels(plane, y, T.bind(T.min(block * LANES, i64(x.w - LANES))), None)
             self._pixels(data, epilogue, pixels)
 
-    def _pixels(self, data: Expr, epilogue: Epilogue, at: Pixels) -> None:
-        """Sixteen pixels through all steps."""
+    def _pixels(self, data: Expr, epilogue: BoundEpilogue, at: Pixels) -> None:
+        """Sixteen pixels through all operations."""
         v = T.bind(fenced(_load(self.problem.x, data, at)))
-        for step, operand, target in zip(epilogue.steps, epilogue.operands, epilogue.targets, strict=True):
+        for operation, operand, target in zip(epilogue.operations, epilogue.operands, epilogue.targets, strict=True):
             if target is not None:
                 _store(target.buffer, target.data, at, v)
             else:
-                v = T.bind(apply_step(step.op, v, self._operand(step, operand, at)))
+                v = T.bind(apply_operation(operation.op, v, self._operand(operation, operand, at)))
 
-    def _operand(self, step: Step, operand: Expr | View | None, at: Pixels) -> Expr | None:
-        """The operand of a step as float32x16, if it has one."""
-        if step.operand is None:
+    def _operand(self, operation: Operation, operand: Expr | View | None, at: Pixels) -> Expr | None:
+        """The operand of an operation as float32x16, if it has one."""
+        if operation.operand is None:
             return None
-        if isinstance(step.operand, Scalar):
-            return scalar_lanes(step.operand)
+        if isinstance(operation.operand, Scalar):
+            return scalar_lanes(operation.operand)
         image, channel = split(at.plane, self.problem.x.c)
         if not isinstance(operand, View):
             assert operand is not None

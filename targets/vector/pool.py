@@ -31,7 +31,7 @@ from qcompiler.targets.vector.emit import (
     write,
 )
 from qcompiler.targets.vector.epilogue import (
-    Epilogue,
+    BoundEpilogue,
     Pixel,
     load_lanes,
 )
@@ -55,12 +55,12 @@ class FloatPool2d(RowKernel):
         """Output rows."""
         return self.problem.x.n * self.problem.out_hw[0]
 
-    def emit_item(self, x: Expr, epilogue: Epilogue, item: Expr) -> None:
+    def emit_item(self, x: Expr, epilogue: BoundEpilogue, item: Expr) -> None:
         """Pool every pixel of an output row."""
         view = float_view(self.problem.x, x)
         emit_row(self.problem.out_hw, self.blocks, epilogue, item, lambda *at: self._pixel(view, epilogue, *at))
 
-    def _pixel(self, view: View, epilogue: Epilogue, pixel: Pixel, block: Expr) -> None:
+    def _pixel(self, view: View, epilogue: BoundEpilogue, pixel: Pixel, block: Expr) -> None:
         """One output pixel of one block."""
         average = self.problem.kind != "max"
         best = temporary("float32")
@@ -196,7 +196,7 @@ def keep_larger(best: list[Expr], found: list[Expr], at: Expr) -> None:
 
 
 def emit_row(
-    out_hw: tuple[int, int], blocks: Blocks, epilogue: Epilogue, item: Expr, pixel: Callable[[Pixel, Expr], None]
+    out_hw: tuple[int, int], blocks: Blocks, epilogue: BoundEpilogue, item: Expr, pixel: Callable[[Pixel, Expr], None]
 ) -> None:
     """Run `pixel` for every output pixel and channel block of row `item`, and write its share of the halos."""
     n, y = (T.bind(part) for part in split(item, out_hw[0]))

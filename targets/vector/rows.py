@@ -11,7 +11,7 @@ from qcompiler.targets.target import Array, Constants
 from qcompiler.targets.vector.blocks import Blocks
 from qcompiler.targets.vector.by_items import ByItems
 from qcompiler.targets.vector.emit import Expr, Parameter, prim_func
-from qcompiler.targets.vector.epilogue import Epilogue, channel_parameters, memory_parameters, pack_channels
+from qcompiler.targets.vector.epilogue import BoundEpilogue, channel_parameters, memory_parameters, pack_channels
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class RowKernel(ByItems):
         return Parameter("x", "float32", self.problem.x.nbytes // 4, 4)
 
     @abstractmethod
-    def emit_item(self, x: Expr, epilogue: Epilogue, item: Expr) -> None:
+    def emit_item(self, x: Expr, epilogue: BoundEpilogue, item: Expr) -> None:
         """Compute row `item` from the flat input `x`."""
 
     def pack(self, constants: Constants) -> tuple[Array, ...]:
@@ -41,7 +41,7 @@ class RowKernel(ByItems):
 
         def body(buffers: list[Expr], item: Expr) -> None:
             split_at = 1 + len(channels)
-            epilogue = Epilogue.bind(self.problem, self.blocks, buffers[1:split_at], buffers[split_at:])
+            epilogue = BoundEpilogue.bind(self.problem, self.blocks, buffers[1:split_at], buffers[split_at:])
             self.emit_item(buffers[0], epilogue, item)
 
         return prim_func(name, [self.source, *channels, *memory_parameters(self.problem)], body)

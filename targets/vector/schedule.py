@@ -17,10 +17,10 @@ from tvm.ir.expr import TensorLoad
 
 from qcompiler.ir.program import Items
 from qcompiler.targets.standard_op import Scheduled, tensor_bytes
+from qcompiler.targets.vector.emit import LANES
 
-LANES = 16
 MAX_INLINED = 256
-"""Expressions that inlining may add to a loop: elementwise ops fit, a chain that reads each value many times grows
+"""Expressions that inlining may add to a loop; chosen: elementwise ops fit, a chain that reads values many times grows
 exponentially."""
 
 

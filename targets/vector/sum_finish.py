@@ -24,9 +24,9 @@ class SumFinish(IntegerFinish):
 
     def parameters(self, frame: Frame, reduction: Reduction) -> list[Parameter]:
         """`base` int32 [classes, blocks * 16], or limits of all thresholds and what turns them; `classes` [oh + ow]."""
-        steps, classes = frame.problem.epilogue, frame.borders.count
-        if is_threshold(steps):
-            found = threshold_parameters(steps[0], frame.blocks, classes, "int32")
+        operations, classes = frame.problem.epilogue, frame.borders.count
+        if is_threshold(operations):
+            found = threshold_parameters(operations[0], frame.blocks, classes, "int32")
         else:
             found = [Parameter("base", "int32", classes * frame.blocks.count * LANES, 64)]
         return [*found, *class_parameters(frame)]
@@ -42,16 +42,16 @@ class SumFinish(IntegerFinish):
 
     def register(self, tile: Tile, pixel_class: Expr, pixel: Pixel, block: Expr, value: Expr) -> None:
         """Finish one register of weighted counts, int32x16."""
-        blocks, steps = tile.frame.blocks, tile.frame.problem.epilogue
+        blocks, operations = tile.frame.blocks, tile.frame.problem.epilogue
         at = (pixel_class * blocks.count + block) * LANES
-        if not is_threshold(steps):
+        if not is_threshold(operations):
             tile.epilogue.emit(pixel, block, T.Cast("float32x16", value + tile.finish[0][lanes(at)]))
             return
         target = tile.epilogue.targets[0]
         assert target is not None
         limits, turned = tile.finish[:2]
         size = tile.frame.borders.count * blocks.count * LANES
-        masks = threshold_planes(steps[0], blocks, T.bind(value), limits, turned, block, at, size)
+        masks = threshold_planes(operations[0], blocks, T.bind(value), limits, turned, block, at, size)
         for plane, mask in enumerate(masks):
             tile.epilogue.store_mask(target, pixel, block, mask, plane=plane)
 

@@ -9,21 +9,21 @@ from __future__ import annotations
 
 import numpy as np
 
-from qcompiler.targets.problem import Step
+from qcompiler.targets.problem import Operation
 from qcompiler.targets.target import Array, Constants
 from qcompiler.targets.vector.blocks import Blocks
 from qcompiler.targets.vector.emit import LANES, Expr, Parameter, i64, lanes, mask_bits, temporary, write
 
 
-def levels_of(step: Step) -> int:
-    """Thresholds per channel of a "threshold" step."""
-    assert step.into is not None and step.into.codes is not None
-    return step.into.codes.levels - 1
+def levels_of(operation: Operation) -> int:
+    """Thresholds per channel of a "threshold" operation."""
+    assert operation.into is not None and operation.into.codes is not None
+    return operation.into.codes.levels - 1
 
 
-def threshold_parameters(step: Step, blocks: Blocks, classes: int, dtype: str) -> list[Parameter]:
+def threshold_parameters(operation: Operation, blocks: Blocks, classes: int, dtype: str) -> list[Parameter]:
     """`limits` [levels, classes, blocks * 16], and `turned` uint16 [blocks]: a bit per channel that falls."""
-    size = levels_of(step) * classes * blocks.count * LANES
+    size = levels_of(operation) * classes * blocks.count * LANES
     return [Parameter("limits", dtype, size, 64), Parameter("turned", "uint16", blocks.count, 64)]
 
 
@@ -42,7 +42,7 @@ def pack_thresholds(constants: Constants, blocks: Blocks, base: Array, dtype: ty
 
 
 def threshold_planes(
-    step: Step, blocks: Blocks, value: Expr, limits: Expr, turned: Expr, block: Expr, at: Expr, size: int
+    operation: Operation, blocks: Blocks, value: Expr, limits: Expr, turned: Expr, block: Expr, at: Expr, size: int
 ) -> list[Expr]:
     """uint16 of each bit plane of the codes of sixteen values.
 
@@ -50,13 +50,13 @@ def threshold_planes(
     those of the next are.
     """
     masks = []
-    for level in range(levels_of(step)):
+    for level in range(levels_of(operation)):
         mask = temporary("uint16", 1)
         write(mask, mask_bits(value >= limits[lanes(at + level * size)]) ^ turned[block], i64(0))
         masks.append(mask[i64(0)])
-    assert step.into is not None
+    assert operation.into is not None
     planes = []
-    for plane in range(step.into.planes):
+    for plane in range(operation.into.planes):
         first, *others = masks[2**plane - 1 :: 2**plane]
         for other in others:
             first = first ^ other

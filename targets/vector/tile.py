@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from tvm.script.ir_builder import tirx as T
 
 from qcompiler.targets.vector.emit import LANES, Expr, View, i64, lanes, splat
-from qcompiler.targets.vector.epilogue import Epilogue, Pixel
+from qcompiler.targets.vector.epilogue import BoundEpilogue, Pixel
 from qcompiler.targets.vector.frame import Frame
 
 
@@ -61,7 +61,7 @@ class Tile:
     start: int
     weights: list[Expr]
     finish: list[Expr]
-    epilogue: Epilogue
+    epilogue: BoundEpilogue
     pixel: Pixel
     rows: tuple[Expr, Expr]
     run: Expr

@@ -14,7 +14,9 @@ from qcompiler.targets.vector.direct import Geometry, Tiling
 from qcompiler.targets.vector.emit import LANES
 from qcompiler.targets.vector.planes import plane_pairs
 
+# three quarters of a first-level cache of 32 KiB; chosen
 _L1_WEIGHTS = 24 * 1024
+# tilings that are offered of each family; chosen
 _KEPT = 16
 
 
@@ -28,7 +30,7 @@ class Ranked:
 
 
 def word_tilings(problem: Conv2d, blocks: Blocks, limit: int) -> list[Ranked]:
-    """Tiles of the word form: at most `limit` accumulators of sixteen lanes.
+    """Tiles of the word kernels: at most `limit` accumulators of sixteen lanes.
 
     Codes of several bits have an accumulator per pair of planes, and load a weight for every plane of a pixel. Where
     few accumulators are allowed, an addition hides behind the expansion of the population count.

@@ -25,7 +25,7 @@ from qcompiler.targets.vector.emit import (
     split,
     write,
 )
-from qcompiler.targets.vector.epilogue import Epilogue
+from qcompiler.targets.vector.epilogue import BoundEpilogue
 from qcompiler.targets.vector.rows import RowKernel
 
 
@@ -55,11 +55,11 @@ class TransposeMap2d(RowKernel):
         """Rows of all images."""
         return self.problem.x.n * self.problem.x.h
 
-    def emit_item(self, x: Expr, epilogue: Epilogue, item: Expr) -> None:
+    def emit_item(self, x: Expr, epilogue: BoundEpilogue, item: Expr) -> None:
         """Transpose the tiles of a row."""
         self._row(float_view(self.problem.x, x), epilogue, item)
 
-    def _row(self, view: View, epilogue: Epilogue, item: Expr) -> None:
+    def _row(self, view: View, epilogue: BoundEpilogue, item: Expr) -> None:
         """One row with its share of the halos."""
         x = self.problem.x
         n, y = (T.bind(part) for part in split(item, x.h))
@@ -68,7 +68,7 @@ class TransposeMap2d(RowKernel):
             with T.serial(i64(0), i64(-(-x.w // LANES))) as tile:
                 self._tile(view, epilogue, (n, y, T.bind(T.min(tile * LANES, i64(x.w - LANES)))), block)
 
-    def _tile(self, view: View, epilogue: Epilogue, pixel: tuple[Expr, Expr, Expr], block: Expr) -> None:
+    def _tile(self, view: View, epilogue: BoundEpilogue, pixel: tuple[Expr, Expr, Expr], block: Expr) -> None:
         """Sixteen pixels of a block."""
         columns = transposed([T.bind(fenced(view.data[self._vector(view, pixel, block, i)])) for i in range(LANES)])
         n, y, x0 = pixel

@@ -1,7 +1,7 @@
-"""Mismatching bits in word form: 32 channels of one pixel against sixteen output channels in three instructions.
+"""Mismatching bits by words: 32 channels of one pixel against sixteen output channels in three instructions.
 
 count += popcount(broadcast(activation word) xor weight words). With VPOPCNTDQ each step is one instruction; elsewhere
-LLVM expands the population count, which makes this the portable form.
+LLVM expands the population count, which makes this the portable kernel.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from tvm.script.ir_builder import tirx as T
 
 from qcompiler.targets.problem import Conv2d
 from qcompiler.targets.target import Array
-from qcompiler.targets.vector.columns import Pixels, choose, sees
-from qcompiler.targets.vector.direct import Loop, for_taps
+from qcompiler.targets.vector.direct import ReductionLoop, for_taps
 from qcompiler.targets.vector.emit import Expr, Parameter, i64, lanes, splat, temporary, write
 from qcompiler.targets.vector.frame import Frame
+from qcompiler.targets.vector.kernel_columns import Pixels, choose, sees
 from qcompiler.targets.vector.reduction import Reduction, Registers, weight_words
 from qcompiler.targets.vector.tile import Tile
 
@@ -28,7 +28,7 @@ from qcompiler.targets.vector.tile import Tile
 _FEWEST_WORDS = 4
 
 
-Step = Callable[[Expr, Expr], None]
+TapBody = Callable[[Expr, Expr], None]
 
 
 class Mismatches(Reduction):
@@ -78,9 +78,9 @@ class WordMismatches(Mismatches):
             step = partial(self._step, tile, dict(enumerate(counts)))
             self.for_steps(geometry.loops(), tile, at, weight, step)
 
-    def for_steps(self, loops: list[Loop], tile: Tile, at: Expr, weight: Expr, step: Step) -> None:
+    def for_steps(self, loops: list[ReductionLoop], tile: Tile, at: Expr, weight: Expr, body: TapBody) -> None:
         """Run the reduction `loops`; see `for_taps`."""
-        for_taps(loops, tile.rows, at, weight, tile.frame.geometry.step_weights, step)
+        for_taps(loops, tile.rows, at, weight, tile.frame.geometry.step_weights, body)
 
     def _columns(self, tile: Tile, counts: list[list[Expr]], at: Expr, weight: Expr) -> None:
         """Accumulate kernel column by column, for the pixels that see it."""
@@ -96,7 +96,7 @@ class WordMismatches(Mismatches):
                     with T.serial(i64(0), i64(words)) as word:
                         self._step(tile, {p: counts[p] for p in pixels}, x + word, w + word * per_step)
 
-                choose(tile.pixel[2], sees(frame.problem, column, frame.work.starts, len(counts)), visit)
+                choose(tile.pixel[2], sees(frame.problem, column, frame.grid.starts, len(counts)), visit)
 
     def _step(self, tile: Tile, counts: dict[int, list[Expr]], at: Expr, weight: Expr) -> None:
         """Compare one word of some pixels with the weights of all blocks."""

@@ -1,4 +1,4 @@
-"""Mismatching bits in byte-lane lookup form, for CPUs without a vector population count.
+"""Mismatching bits by lookups in byte lanes, for CPUs without a vector population count.
 
 Lane = output channel; a weight byte holds 8 inputs of one channel. For each activation nibble a, the table of sixteen
 entries popcount(a xor i) is looked up with the weight nibbles as indices: count8 += shuffle(TABLE[a], weight nibble).
@@ -16,7 +16,7 @@ import numpy.typing as npt
 from tvm.script.ir_builder import tirx as T
 
 from qcompiler.targets.target import Array
-from qcompiler.targets.vector.direct import Loop, for_taps
+from qcompiler.targets.vector.direct import ReductionLoop, for_taps
 from qcompiler.targets.vector.emit import LANES, Expr, Parameter, i64, lanes, splat, split, temporary, write
 from qcompiler.targets.vector.frame import Frame
 from qcompiler.targets.vector.reduction import Registers
@@ -24,7 +24,9 @@ from qcompiler.targets.vector.tile import Tile
 from qcompiler.targets.vector.word_mismatches import Mismatches
 
 _SHUFFLE = {16: "llvm.x86.ssse3.pshuf.b.128", 32: "llvm.x86.avx2.pshuf.b", 64: "llvm.x86.avx512.pshuf.b.512"}
+# four bytes a word: 28 of the 31 that a sum holds
 _WORDS_PER_BYTE_SUM = 7
+# of a word of 32 bits
 _NIBBLES = 8
 
 
@@ -116,11 +118,11 @@ class LookupMismatches(Mismatches):
                 start = part * chunk
                 trips = T.min(i64(chunk), inner.extent - start) if inner.extent % chunk else i64(chunk)
                 at_part, weight_part = at + start * inner.stride, weight + start * per_step
-                self._chunk(tile, sums, Loop(trips, inner.stride), T.bind(at_part), T.bind(weight_part))
+                self._chunk(tile, sums, ReductionLoop(trips, inner.stride), T.bind(at_part), T.bind(weight_part))
 
         for_taps(outer, tile.rows, tile.source.start(tile.pixel), first, per_step * inner.extent, row)
 
-    def _chunk(self, tile: Tile, sums: list[list[Expr]], loop: Loop, at: Expr, weight: Expr) -> None:
+    def _chunk(self, tile: Tile, sums: list[list[Expr]], loop: ReductionLoop, at: Expr, weight: Expr) -> None:
         """Add up to seven words in bytes, then widen."""
         all_lanes = lanes(0, self.width)
         counts = [[temporary("uint8", self.width) for _ in row] for row in sums]

@@ -1,4 +1,4 @@
-"""Register tiles of the lookup form."""
+"""Register tiles of the lookup kernels."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _LOOKUP_COSTS = {16: (0.6, 0.7, 0.4), 32: (0.57, 0.68, 0.38), 64: (0.6, 0.3, 0.5
 
 
 def lookup_tilings(isa: Isa, problem: Conv2d, blocks: Blocks) -> list[Ranked]:
-    """Tiles of the lookup form, with the shuffle width each uses."""
+    """Tiles of the lookup kernels, with the shuffle width each uses."""
     fixed, per_run, per_tile = _LOOKUP_COSTS[isa.vector_bytes]
     found: list[Ranked] = []
     for width in (16, 32, 64):

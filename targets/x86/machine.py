@@ -45,7 +45,7 @@ class Isa:
 
     @property
     def binary_rate(self) -> float:
-        """One-bit multiply-adds per nanosecond in word form."""
+        """One-bit multiply-adds per nanosecond by words."""
         return _LIMITS.word[self.level] * _LIMITS.ghz
 
     @property
@@ -55,7 +55,7 @@ class Isa:
 
     @property
     def lookup_rate(self) -> float:
-        """One-bit multiply-adds per nanosecond in byte-lane lookup form."""
+        """One-bit multiply-adds per nanosecond by lookups in byte lanes."""
         return _LIMITS.lookup[self.level] * _LIMITS.ghz
 
     @property
@@ -65,7 +65,7 @@ class Isa:
 
     @property
     def counts(self) -> int:
-        """Accumulators of the word form; without a vector population count it needs most of the registers itself."""
+        """Accumulators of the word kernels; without a vector population count it needs most of the registers itself."""
         return {"avx512vpopcntdq": 16, "avx512bw": 16, "avx2": 4, "baseline": 2}[self.level]
 
     @property
@@ -100,7 +100,7 @@ _CPUS: dict[str, Level] = {
 class PortLimits:
     """What one core can do per cycle at best, per level, and its usual clock under vector load.
 
-    word: 1-bit multiply-adds in word form; lookup: in byte-lane lookup form, as reached; fma: float32 multiply-adds.
+    word: 1-bit multiply-adds by words; lookup: by lookups in byte lanes, as reached; fma: float32 multiply-adds.
     """
 
     ghz: float

@@ -20,7 +20,7 @@ from qcompiler.targets.x86.machine import Isa
 
 
 def words(isa: Isa, problem: Problem) -> Iterator[Kernel]:
-    """Binary convolutions in word form."""
+    """Binary convolutions that count bits of whole words."""
     blocks = binary_blocks(problem)
     if isinstance(problem, Conv2d) and blocks is not None:
         for r in word_tilings(problem, blocks, isa.counts):
@@ -29,7 +29,7 @@ def words(isa: Isa, problem: Problem) -> Iterator[Kernel]:
 
 
 def lookups(isa: Isa, problem: Problem) -> Iterator[Kernel]:
-    """Binary convolutions in byte-lane lookup form, where that is faster than population counts."""
+    """Binary convolutions by lookups in byte lanes, where that is faster than population counts."""
     blocks = binary_blocks(problem)
     if not isinstance(problem, Conv2d) or blocks is None or isa.lookup_rate <= isa.binary_rate:
         return
@@ -43,6 +43,6 @@ KERNELS: tuple[Family[Isa], ...] = (*COMMON_KERNELS, words, lookups)
 
 
 def _can_look_up(problem: Conv2d, blocks: Blocks) -> bool:
-    """Whether the lookup form applies: one input word serves sixteen lanes, and sums fit sixteen bits."""
+    """Whether lookups apply: one input word serves sixteen lanes, and sums fit sixteen bits."""
     geometry = Geometry(problem, blocks)
     return geometry.uniform(1) and geometry.steps * WORD_BITS < 2**16

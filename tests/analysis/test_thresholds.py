@@ -3,7 +3,7 @@ import onnx_ir as ir
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qcompiler.analysis.elementwise import Step, run_chain
+from qcompiler.analysis.monotone import MonotoneOp, run_chain
 from qcompiler.analysis.ranges import Lattice
 from qcompiler.analysis.thresholds import attains_zero, find_sign_change
 
@@ -12,8 +12,8 @@ FLOATS = st.floats(-8, 8, width=32)
 GAMMAS = st.one_of(st.sampled_from([0.0, -0.0, 1.0, -1.0, 0.5, -0.25]), FLOATS)
 
 
-def step(op: str, *constants: float | list[float]) -> Step:
-    return Step(NODE, op, tuple(np.asarray(c, dtype=np.float32) for c in constants))
+def op(name: str, *constants: float | list[float]) -> MonotoneOp:
+    return MonotoneOp(NODE, name, tuple(np.asarray(c, dtype=np.float32) for c in constants))
 
 
 def lattice(low: int, high: int, step: int, channels: int = 1) -> Lattice:
@@ -21,14 +21,14 @@ def lattice(low: int, high: int, step: int, channels: int = 1) -> Lattice:
     return Lattice(low * full, step * full, ((high - low) // step + 1) * full)
 
 
-def exhaustive(steps: tuple[Step, ...], reach: Lattice, zero: float) -> np.ndarray:
+def exhaustive(ops: tuple[MonotoneOp, ...], reach: Lattice, zero: float) -> np.ndarray:
     """Signs of the chain at every integer: bool [count, C]."""
-    x = run_chain(steps, reach.at(np.arange(reach.count.max())[:, None]))
+    x = run_chain(ops, reach.at(np.arange(reach.count.max())[:, None]))
     return x >= 0 if zero > 0 else x > 0
 
 
-def thresholded(steps: tuple[Step, ...], reach: Lattice, zero: float) -> np.ndarray:
-    change = find_sign_change(steps, reach, zero)
+def thresholded(ops: tuple[MonotoneOp, ...], reach: Lattice, zero: float) -> np.ndarray:
+    change = find_sign_change(ops, reach, zero)
     acc = reach.at(np.arange(reach.count.max())[:, None])
     return change.direction * (acc - change.threshold) >= 0
 
@@ -41,49 +41,49 @@ def thresholded(steps: tuple[Step, ...], reach: Lattice, zero: float) -> np.ndar
 )
 def test_batch_norm_of_any_sign_folds_as_an_exhaustive_evaluation(affine, fan_in, stride, zero):
     gammas, betas = zip(*affine, strict=True)
-    steps = (step("Mul", list(gammas)), step("Add", list(betas)))
+    ops = (op("Mul", list(gammas)), op("Add", list(betas)))
     reach = lattice(-fan_in, fan_in, stride, len(affine))
-    np.testing.assert_array_equal(thresholded(steps, reach, zero), exhaustive(steps, reach, zero))
+    np.testing.assert_array_equal(thresholded(ops, reach, zero), exhaustive(ops, reach, zero))
 
 
 @given(st.integers(1, 200), st.integers(-250, 250), st.floats(2**-20, 4, width=32), st.sampled_from([-1.0, 1.0]))
 def test_thresholds_exactly_on_integers(fan_in, root, gamma, zero):
     """gamma * acc - gamma * root is 0 at acc = root up to rounding: where closed formulas are off by one."""
     gamma = np.float32(gamma)
-    steps = (step("Mul", float(gamma)), step("Add", float(-(gamma * np.float32(root)))))
+    ops = (op("Mul", float(gamma)), op("Add", float(-(gamma * np.float32(root)))))
     reach = lattice(-fan_in, fan_in, 1)
-    np.testing.assert_array_equal(thresholded(steps, reach, zero), exhaustive(steps, reach, zero))
+    np.testing.assert_array_equal(thresholded(ops, reach, zero), exhaustive(ops, reach, zero))
 
 
 @given(GAMMAS, FLOATS, FLOATS, st.floats(0, 1, width=32), st.sampled_from([-1.0, 1.0]))
 def test_clips_slopes_and_divisions_between(gamma, beta, bound, slope, zero):
-    steps = (
-        step("Mul", gamma),
-        step("PRelu", slope),
-        step("Add", beta),
-        step("Clip", min(bound, 1.0), 1.0),
-        step("Div", 3.0),
-        step("Sub", 0.125),
+    ops = (
+        op("Mul", gamma),
+        op("PRelu", slope),
+        op("Add", beta),
+        op("Clip", min(bound, 1.0), 1.0),
+        op("Div", 3.0),
+        op("Sub", 0.125),
     )
     reach = lattice(-33, 33, 2)
-    np.testing.assert_array_equal(thresholded(steps, reach, zero), exhaustive(steps, reach, zero))
+    np.testing.assert_array_equal(thresholded(ops, reach, zero), exhaustive(ops, reach, zero))
 
 
 def test_never_and_always_stay_within_one_of_the_reach():
-    steps = (step("Mul", [0.0, 0.0, 1.0, 1.0]), step("Add", [-1.0, 1.0, 1e6, -1e6]))
-    change = find_sign_change(steps, lattice(-9, 9, 2, 4), 1.0)
+    ops = (op("Mul", [0.0, 0.0, 1.0, 1.0]), op("Add", [-1.0, 1.0, 1e6, -1e6]))
+    change = find_sign_change(ops, lattice(-9, 9, 2, 4), 1.0)
     np.testing.assert_array_equal(change.threshold, [10, -9, -9, 10])
     np.testing.assert_array_equal(change.direction, 1)
 
 
 def test_negative_gamma_turns_the_direction():
-    change = find_sign_change((step("Mul", -2.0), step("Add", 6.0)), lattice(-9, 9, 2), 1.0)
+    change = find_sign_change((op("Mul", -2.0), op("Add", 6.0)), lattice(-9, 9, 2), 1.0)
     assert (change.threshold, change.direction) == (3, -1)
 
 
 @given(FLOATS, st.integers(-9, 9), st.sampled_from([1, 2]))
 def test_zero_is_attained_exactly_where_an_exhaustive_evaluation_finds_it(gamma, root, stride):
-    steps = (step("Mul", gamma), step("Add", -gamma * root))
+    ops = (op("Mul", gamma), op("Add", -gamma * root))
     reach = lattice(-9, 9, stride)
-    values = run_chain(steps, reach.at(np.arange(reach.count.max())[:, None]))
-    assert attains_zero(steps, reach)[0] == (values == 0).any()
+    values = run_chain(ops, reach.at(np.arange(reach.count.max())[:, None]))
+    assert attains_zero(ops, reach)[0] == (values == 0).any()

@@ -18,7 +18,7 @@ from qcompiler.bundle.load import load
 from qcompiler.bundle.staging import new_directory, new_file
 from qcompiler.bundle.write import write
 from qcompiler.errors import QCompilerError, UsageError
-from qcompiler.ir.program import Argument, Call, Copy, Grid, Items, Program
+from qcompiler.ir.program import Argument, Call, Copy, Items, LaunchGrid, Program
 from tests.bundle import programs
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -260,7 +260,10 @@ CALL = Call("fail", "fail_c", (Argument("input", 0),), Items(8))
         ({"variants": programs.failing().variants * 2}, "all different"),
         ({"calls": ()}, "variant plain has 0 calls for 1 steps"),
         ({"calls": (replace(CALL, launch=Items(-1)),)}, "fail has -1 items"),
-        ({"calls": (replace(CALL, launch=Grid((2, 1, 1), (64, 1, 1))),)}, "fail_c is no range of items but Grid"),
+        (
+            {"calls": (replace(CALL, launch=LaunchGrid((2, 1, 1), (64, 1, 1))),)},
+            "fail_c is no range of items but LaunchGrid",
+        ),
         ({"calls": (replace(CALL, launch=Copy(64)),)}, "fail_c is no range of items but Copy"),
         ({"calls": (CALL,), "code_format": "cubin"}, "variant plain is cubin code for a device, which no library"),
         ({"calls": (replace(CALL, symbol="f;"),)}, "symbol 'f;' is not a C identifier"),

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from qcompiler.ir.codes import BINARY
 from qcompiler.ir.storage import Buffer, Halo
-from qcompiler.lowering.layouts import Layout, Loop, dense, layout_of
+from qcompiler.lowering.layouts import Layout, LayoutAxis, dense, layout_of
 from qcompiler.targets import reference
 
 SIZES = st.sampled_from([1, 1, 2, 3, 4])
@@ -100,4 +100,6 @@ def test_channels_that_fill_words_lie_alike_in_any_groups() -> None:
     packed = Buffer(1, 2, 2, 128, BINARY)
     assert layout_of(packed, matrix=False) == layout_of(replace(packed, groups=4), matrix=False)
     assert layout_of(packed, matrix=False) != layout_of(replace(packed, groups=8), matrix=False)
-    assert layout_of(replace(packed, h=1, c=3), matrix=True) == Layout(BINARY, (Loop(2, 3), Loop(3, 1, 0, 29)))
+    assert layout_of(replace(packed, h=1, c=3), matrix=True) == Layout(
+        BINARY, (LayoutAxis(2, 3), LayoutAxis(3, 1, 0, 29))
+    )

@@ -11,7 +11,7 @@ import onnx_ir as ir
 
 from qcompiler.ir import oracle
 from qcompiler.ir.ops import attach_functions
-from qcompiler.ir.view import static_shape
+from qcompiler.ir.view import constant_of, static_shape
 from qcompiler.passes.result import Pass, PassResult
 
 HEADER = '<ir_version: 10, opset_import: ["": 21, "qcompiler": 1]>\n'
@@ -61,6 +61,13 @@ def apply(rewrite: Pass, model: ir.Model, seed: int = 0, exact: bool = True) -> 
     return result
 
 
+def rewritten(rewrite: Pass, text: str, exact: bool = True, **constants: np.ndarray[Any, Any]) -> str:
+    """The graph of `text` after a pass, as text; see `graph`, `apply` and `lines`."""
+    model = graph(text, **constants)
+    apply(rewrite, model, exact=exact)
+    return lines(model)
+
+
 def misdeclared(model: ir.Model, inputs: Mapping[str, np.ndarray[Any, Any]]) -> str | None:
     """A value that has another shape or type than the graph declares for it, if there is one."""
     values = {str(value.name): value for node in model.graph for value in node.outputs if value.name}
@@ -79,3 +86,46 @@ def signs(generator: np.random.Generator, *shape: int) -> np.ndarray[Any, np.dty
 def normal(generator: np.random.Generator, *shape: int) -> np.ndarray[Any, np.dtype[np.float32]]:
     """Normal float32 weights."""
     return generator.standard_normal(shape).astype(np.float32)
+
+
+def lines(model: ir.Model) -> str:
+    """The nodes of a graph as text, a line each.
+
+    Constants of up to four numbers are written out, of larger ones that a pass made the shape; attributes of windows
+    that say nothing are left out.
+    """
+    return "".join(f"\n    {_line(node)}" for node in model.graph)
+
+
+_USUAL = {"dilations": 1, "strides": 1, "pads": 0, "group": 1, "ceil_mode": 0, "pad_value": 0}
+
+
+def _line(node: ir.Node) -> str:
+    said = {name: attribute.value for name, attribute in sorted(node.attributes.items())}
+    said = {
+        name: value for name, value in said.items() if name not in _USUAL or np.any(np.asarray(value) != _USUAL[name])
+    }
+    shown = ", ".join(f"{name} = {_text(value)}" for name, value in said.items())
+    results = ", ".join(map(_name, node.outputs))
+    op = f"{node.domain}.{node.op_type}".lstrip(".") + (f" <{shown}>" if shown else "")
+    return f"{results} = {op} ({', '.join(map(_operand, node.inputs))})"
+
+
+def _operand(value: ir.Value | None) -> str:
+    if value is None:
+        return ""
+    constant = constant_of(value)
+    if constant is not None and constant.size <= 4:
+        return _text(constant.tolist())
+    made = constant is not None and "." in str(value.name)
+    return f"{constant.dtype}{list(constant.shape)}" if made else _name(value)
+
+
+def _name(value: ir.Value) -> str:
+    return str(value.name).removesuffix(".output")
+
+
+def _text(value: object) -> str:
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(map(_text, value))}]"
+    return f"{value:g}" if isinstance(value, float) else str(value)

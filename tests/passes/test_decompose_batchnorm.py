@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from qcompiler.passes.decompose_batchnorm import DecomposeBatchnorm
-from tests.passes.comparison import apply, graph, ops_of
+from tests.passes.comparison import apply, graph, ops_of, rewritten
 
 NUMBERS = arrays(np.float32, 3, elements=st.floats(-100, 100, width=32))
 VARIANCES = arrays(np.float32, 3, elements=st.floats(0, 1000, width=32))
@@ -35,3 +35,18 @@ def test_refusals(node, reason):
     result = DecomposeBatchnorm()(model)
     assert ops_of(model) == ["BatchNormalization"]
     assert reason in result.refusals[0].reason
+
+
+def test_before_and_after():
+    constants = {
+        "gamma": np.float32([2, 3]),
+        "beta": np.float32([1, 0]),
+        "mean": np.float32([4, 0]),
+        "var": np.float32([4, 1]),
+    }
+    before = """g (float[1, 2, 4, 4] x) => (y) {
+    y = BatchNormalization <epsilon = 0.0> (x, gamma, beta, mean, var) }"""
+    after = """
+    BatchNormalization_y.mul = Mul (x, [[[[1]], [[3]]]])
+    y = Add (BatchNormalization_y.mul, [[[[-3]], [[0]]]])"""
+    assert rewritten(DecomposeBatchnorm(), before, **constants) == after

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from qcompiler.passes.eliminate_identities import EliminateIdentities
-from tests.passes.comparison import apply, graph, ops_of, the
+from tests.passes.comparison import apply, graph, ops_of, rewritten, the
 
 SHAPES = {"same": np.asarray([2, 3, 4]), "flat": np.asarray([2, 12]), "other": np.asarray([6, 4])}
 CONSTANTS = {
@@ -93,3 +93,18 @@ def test_a_copy_of_an_input_is_an_identity():
         copy = graph(f"g (float[3, 4] x) => (y) {{ y = {op} (x) }}")
         apply(EliminateIdentities(), copy)
         assert ops_of(copy) == ["Identity"]
+
+
+def test_before_and_after():
+    constants = {
+        "same": np.int64([2, 3]),
+    }
+    before = """g (float[2, 3] x) => (y) {
+    a = Identity (x)
+    b = Add (a, a)
+    c = Reshape (b, same)
+    y = Relu (c) }"""
+    after = """
+    b = Add (x, x)
+    y = Relu (b)"""
+    assert rewritten(EliminateIdentities(), before, **constants) == after

@@ -9,7 +9,7 @@ from qcompiler.ir.view import constant_of
 from qcompiler.passes import DEFAULT
 from qcompiler.passes.extract_offsets import ExtractOffsets
 from qcompiler.passes.runner import run_passes
-from tests.passes.comparison import apply, graph, normal, ops_of, signs
+from tests.passes.comparison import apply, graph, normal, ops_of, rewritten, signs
 
 GENERATOR = np.random.default_rng(0)
 SIGNS = signs(GENERATOR, 4, 5, 3, 3)
@@ -130,3 +130,21 @@ def test_two_values_are_a_mean_and_a_magnitude(outer, seed):
     np.testing.assert_array_equal(centred + mean[:, None], weights)
     assert signs_and_scales(centred, 0) is not None
     assert two_values(normal(generator, 3, 40), 0) is None
+
+
+def test_before_and_after():
+    constants = {
+        "half": np.float32(0.5),
+        "w": np.ones((32, 2), np.float32),
+    }
+    before = """g (float[2, 32] x) => (y) {
+    s = qcompiler.Binarize (x)
+    h = Mul (s, half)
+    a = Add (h, half)
+    y = MatMul (a, w) }"""
+    after = """
+    s = qcompiler.Binarize (x)
+    h = Mul (s, 0.5)
+    MatMul_y.matmul = MatMul (h, float32[32, 2])
+    y = Add (MatMul_y.matmul, [16, 16])"""
+    assert rewritten(ExtractOffsets(), before, exact=False, **constants) == after

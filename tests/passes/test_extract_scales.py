@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from qcompiler.analysis.weights import signs_and_scales
 from qcompiler.ir.view import constant_of
 from qcompiler.passes.extract_scales import ExtractScales
-from tests.passes.comparison import apply, graph, normal, ops_of, signs, the
+from tests.passes.comparison import apply, graph, normal, ops_of, rewritten, signs, the
 
 GENERATOR = np.random.default_rng(0)
 SIGNS = signs(GENERATOR, 4, 2, 3, 3)
@@ -163,3 +163,17 @@ def test_signs_and_scales_reject_what_is_not_constant_per_channel():
     assert signs_and_scales(np.asarray([[1, -1], [1, -1.00001]], np.float32), 0) is None
     assert signs_and_scales(np.asarray([[np.inf, -np.inf]], np.float32), 0) is None
     assert signs_and_scales(np.ones(3, np.float32), 0) is None
+
+
+def test_before_and_after():
+    constants = {
+        "w": np.float32([[2, -3], [2, 3]]),
+    }
+    before = """g (float[2, 2] x) => (y) {
+    s = qcompiler.Binarize (x)
+    y = MatMul (s, w) }"""
+    after = """
+    s = qcompiler.Binarize (x)
+    MatMul_y.matmul = MatMul (s, [[1, -1], [1, 1]])
+    y = Mul (MatMul_y.matmul, [2, 3])"""
+    assert rewritten(ExtractScales(), before, exact=False, **constants) == after

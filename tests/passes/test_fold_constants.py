@@ -2,7 +2,7 @@ import numpy as np
 
 from qcompiler.ir.view import constant_of
 from qcompiler.passes.fold_constants import FoldConstants
-from tests.passes.comparison import apply, graph, normal, ops_of, the
+from tests.passes.comparison import apply, graph, normal, ops_of, rewritten, the
 
 WEIGHTS = normal(np.random.default_rng(0), 3, 2, 3, 3)
 
@@ -85,3 +85,16 @@ def test_what_onnxruntime_cannot_evaluate_stays_and_the_rest_folds():
     result = FoldConstants()(model)
     assert ops_of(model) == ["NoSuchOp", "Add", "Add"]
     assert "onnxruntime cannot evaluate it" in result.refusals[0].reason
+
+
+def test_before_and_after():
+    constants = {
+        "w": np.float32([[1, -2, 3]]),
+    }
+    before = """g (float[2, 3] x) => (y) {
+    t = Transpose <perm = [1, 0]> (w)
+    s = Sign (t)
+    y = MatMul (x, s) }"""
+    after = """
+    y = MatMul (x, [[1], [-1], [1]])"""
+    assert rewritten(FoldConstants(), before, exact=False, **constants) == after

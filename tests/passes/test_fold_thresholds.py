@@ -7,7 +7,7 @@ from qcompiler.ir.quantizing import ORDERS, ROUNDINGS
 from qcompiler.ir.view import constant_of
 from qcompiler.passes.decompose_batchnorm import DecomposeBatchnorm
 from qcompiler.passes.fold_thresholds import FoldThresholds
-from tests.passes.comparison import apply, graph, normal, ops_of, signs, the
+from tests.passes.comparison import apply, graph, normal, ops_of, rewritten, signs, the
 
 CONV = """
 g (float[1, 3, 6, 6] x) => (float[1, 4, 6, 6] y) {{
@@ -213,3 +213,22 @@ def test_quantizers_that_stay_say_why(operands, reason):
     model = conv(body, w2=signs(np.random.default_rng(1), 4, 4, 1, 1), **constants)
     result = apply(FoldThresholds(), model)
     assert result.rewrites == 0 and reason in result.refusals[0].reason
+
+
+def test_before_and_after():
+    constants = {
+        "w": np.ones((8, 2), np.float32),
+        "scale": np.float32([0.5, -0.5]),
+        "shift": np.float32([1.25, 1.25]),
+    }
+    before = """g (float[2, 8] x) => (y) {
+    s = qcompiler.Binarize (x)
+    m = qcompiler.IntegerMatMul (s, w)
+    a = Mul (m, scale)
+    b = Add (a, shift)
+    y = qcompiler.Binarize (b) }"""
+    after = """
+    s = qcompiler.Binarize (x)
+    m = qcompiler.IntegerMatMul (s, w)
+    y = qcompiler.Threshold <low = -1, step = 2> (m, [[[-2, 2]]], [[1, -1]])"""
+    assert rewritten(FoldThresholds(), before, **constants) == after

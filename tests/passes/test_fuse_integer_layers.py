@@ -8,7 +8,7 @@ from qcompiler.ir.codes import BINARY, Codes
 from qcompiler.ir.view import ints, number
 from qcompiler.passes.fuse_integer_layers import FuseIntegerLayers
 from qcompiler.passes.spell_out_shapes import SpellOutShapes
-from tests.passes.comparison import apply, graph, normal, ops_of, signs, the
+from tests.passes.comparison import apply, graph, normal, ops_of, rewritten, signs, the
 
 GENERATOR = np.random.default_rng(0)
 NUMBERS = {"zero": 0, "one": 1, "two": 2, "minus": -1, "three": 3, "minus4": -4, "five": 5, "half": 0.5}
@@ -179,3 +179,19 @@ def test_codes_of_some_weights():
     assert weight_codes(np.asarray([[1, -1]], np.float32)) == BINARY
     assert weight_codes(np.asarray([3, 3], np.float32)) == Codes(3, 3)
     assert weight_codes(np.asarray([0.5], np.float32)) is weight_codes(np.zeros(0, np.float32)) is None
+
+
+def test_before_and_after():
+    constants = {
+        "w": np.ones((8, 2), np.float32),
+        "v": np.float32([[0.25], [0.3]]),
+    }
+    before = """g (float[2, 8] x) => (y) {
+    s = qcompiler.Binarize (x)
+    m = MatMul (s, w)
+    y = MatMul (m, v) }"""
+    after = """
+    s = qcompiler.Binarize (x)
+    m = qcompiler.IntegerMatMul (s, w)
+    y = MatMul (m, [[0.25], [0.3]])"""
+    assert rewritten(FuseIntegerLayers(), before, **constants) == after

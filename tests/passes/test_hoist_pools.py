@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from qcompiler.passes.hoist_pools import HoistPools
-from tests.passes.comparison import apply, graph, ops_of, the
+from tests.passes.comparison import apply, graph, ops_of, rewritten, the
 
 BIT = st.sampled_from([0, 1])
 POOL = "MaxPool <kernel_shape = [3, 2], strides = [2, 2], pads = [{pad}, 0, {pad}, 1], ceil_mode = {ceil}>"
@@ -45,3 +45,13 @@ def test_leaves_alone(body: str) -> None:
     before = ops_of(model)
     assert apply(HoistPools(), model).rewrites == 0
     assert ops_of(model) == before
+
+
+def test_before_and_after():
+    before = """g (float[1, 2, 4, 4] x) => (y) {
+    a = Tanh (x)
+    y = MaxPool <kernel_shape = [2, 2]> (a) }"""
+    after = """
+    MaxPool_y.maxpool = MaxPool <kernel_shape = [2, 2]> (x)
+    y = Tanh (MaxPool_y.maxpool)"""
+    assert rewritten(HoistPools(), before, exact=False) == after

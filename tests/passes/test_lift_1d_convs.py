@@ -4,7 +4,7 @@ from qcompiler.passes.eliminate_identities import EliminateIdentities
 from qcompiler.passes.lift_1d_convs import Lift1dConvs
 from qcompiler.passes.sink_layouts import SinkLayouts
 from qcompiler.passes.spell_out_shapes import SpellOutShapes
-from tests.passes.comparison import apply, graph, normal, ops_of
+from tests.passes.comparison import apply, graph, normal, ops_of, rewritten
 
 TEXT = """g (float[2, 4, 20] x) => (y) {
     a = Conv <pads = [2, 1], strides = [2], dilations = [2], group = 2> (x, w, bias)
@@ -38,3 +38,16 @@ def test_images_are_left_alone():
     image = graph("g (float[1, 2, 5, 5] x) => (y) { y = Conv (x, w) }", w=np.ones((1, 2, 3, 3), np.float32))
     SpellOutShapes()(image)
     assert apply(Lift1dConvs(), image).rewrites == 0
+
+
+def test_before_and_after():
+    constants = {
+        "w": np.ones((3, 2, 3), np.float32),
+    }
+    before = """g (float[1, 2, 6] x) => (y) {
+    y = Conv <kernel_shape = [3], pads = [1, 1]> (x, w) }"""
+    after = """
+    Conv_y.reshape = Reshape (x, [1, 2, 1, 6])
+    Conv_y.conv = Conv <kernel_shape = [1, 3], pads = [0, 1, 0, 1]> (Conv_y.reshape, float32[3, 2, 1, 3])
+    y = Reshape (Conv_y.conv, [1, 3, 6])"""
+    assert rewritten(Lift1dConvs(), before, exact=False, **constants) == after

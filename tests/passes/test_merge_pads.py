@@ -3,7 +3,7 @@ import pytest
 
 from qcompiler.ir.view import ints, number
 from qcompiler.passes.merge_pads import MergePads
-from tests.passes.comparison import apply, graph, ops_of, signs, the
+from tests.passes.comparison import apply, graph, ops_of, rewritten, signs, the
 
 PADS = np.asarray([0, 0, 1, 2, 0, 0, 0, 1])
 WEIGHTS = signs(np.random.default_rng(0), 3, 2, 3, 3)
@@ -130,3 +130,16 @@ def test_a_border_that_layout_changes_scatter_stays(between, pads, target):
         0,
         "the Pad before it is not a constant border of the spatial axes",
     )
+
+
+def test_before_and_after():
+    constants = {
+        "pads": np.int64([0, 0, 1, 1, 0, 0, 1, 1]),
+        "w": np.ones((3, 2, 3, 3), np.float32),
+    }
+    before = """g (float[1, 2, 4, 4] x) => (y) {
+    p = Pad (x, pads)
+    y = Conv <pads = [0, 0, 0, 0]> (p, w) }"""
+    after = """
+    y = Conv <pads = [1, 1, 1, 1]> (x, w)"""
+    assert rewritten(MergePads(), before, exact=False, **constants) == after

@@ -14,7 +14,7 @@ from qcompiler.passes.resolve_sign_zero import ResolveSignZero
 from qcompiler.passes.runner import run_passes
 from tests.frontend.files import write
 from tests.passes.chains import Chain
-from tests.passes.comparison import apply, graph, normal, ops_of, signs, the
+from tests.passes.comparison import apply, graph, normal, ops_of, rewritten, signs, the
 
 GENERATOR = np.random.default_rng(0)
 CONSTANTS = {
@@ -399,3 +399,18 @@ def test_columns_that_are_padded_are_others():
         "shifts": np.asarray([0.5, 4, 0.5], np.float32),
     }
     assert apply(ResolveSignZero(), graph(text, **constants)).rewrites == 0
+
+
+def test_before_and_after():
+    constants = {
+        "w": np.float32([[1], [1], [-1]]),
+    }
+    before = """g (float[2, 3] x) => (y) {
+    s = qcompiler.Binarize (x)
+    m = MatMul (s, w)
+    y = qcompiler.Binarize <zero = 0.0> (m) }"""
+    after = """
+    s = qcompiler.Binarize (x)
+    m = MatMul (s, [[1], [1], [-1]])
+    y = qcompiler.Binarize <zero = 1> (m)"""
+    assert rewritten(ResolveSignZero(), before, **constants) == after

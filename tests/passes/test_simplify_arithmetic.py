@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from qcompiler.passes.simplify_arithmetic import SimplifyArithmetic
-from tests.passes.comparison import apply, graph, ops_of, signs
+from tests.passes.comparison import apply, graph, ops_of, rewritten, signs
 
 CONSTANTS = {
     "one": np.ones(1, np.float32),
@@ -95,3 +95,20 @@ def test_factors_of_an_integer_merge_only_where_no_bit_changes(a, b, exponent):
             text, w=weights, a=np.asarray(first, np.float32).reshape(1), b=np.asarray(second, np.float32).reshape(1)
         )
         apply(SimplifyArithmetic(), model)
+
+
+def test_before_and_after():
+    constants = {
+        "ones": np.float32([1]),
+        "low": np.float32(-1),
+        "high": np.float32(1),
+    }
+    before = """g (float[2, 3] x) => (y) {
+    a = Mul (x, ones)
+    b = Neg (a)
+    c = Clip (b, low, high)
+    y = qcompiler.Binarize (c) }"""
+    after = """
+    b = Neg (x)
+    y = qcompiler.Binarize <zero = 1> (b)"""
+    assert rewritten(SimplifyArithmetic(), before, **constants) == after

@@ -4,7 +4,7 @@ import pytest
 from qcompiler.ir.view import constant_of
 from qcompiler.passes.sink_layouts import SinkLayouts
 from qcompiler.passes.spell_out_shapes import SpellOutShapes
-from tests.passes.comparison import apply, graph, normal, ops_of, signs, the
+from tests.passes.comparison import apply, graph, normal, ops_of, rewritten, signs, the
 
 GENERATOR = np.random.default_rng(0)
 TO_NCHW, TO_NHWC = "Transpose <perm = [0, 3, 1, 2]>", "Transpose <perm = [0, 2, 3, 1]>"
@@ -121,3 +121,18 @@ def test_a_border_before_the_sign_becomes_one_after_it(fill, zero, code):
     apply(SinkLayouts(), model)
     assert ops_of(model) == ["Binarize", "Pad"]
     assert constant_of(the(model, "Pad").inputs[2]) == code
+
+
+def test_before_and_after():
+    constants = {
+        "b": np.float32([1, 2]),
+    }
+    before = """g (float[1, 2, 3, 3] x) => (y) {
+    t = Transpose <perm = [0, 2, 3, 1]> (x)
+    a = Add (t, b)
+    r = Relu (a)
+    y = Transpose <perm = [0, 3, 1, 2]> (r) }"""
+    after = """
+    Add_a.add = Add (x, [[[[1]], [[2]]]])
+    y = Relu (Add_a.add)"""
+    assert rewritten(SinkLayouts(), before, **constants) == after

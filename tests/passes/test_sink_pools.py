@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from qcompiler.ir.view import constant_of
 from qcompiler.passes.sink_pools import SinkPools
-from tests.passes.comparison import apply, graph, normal, ops_of, the
+from tests.passes.comparison import apply, graph, normal, ops_of, rewritten, the
 
 BIT = st.sampled_from([0, 1])
 TEXT = """g (float[2, 3, 7, 7] x) => (y) {{
@@ -120,3 +120,18 @@ def test_constants_of_any_rank_survive_the_move():
     model = graph(text, **constants)
     assert apply(SinkPools(), model).rewrites == 1
     assert constant_of(the(model, "IntegerMaxPool").inputs[1]).reshape(-1).tolist() == [-1, -1, -1]
+
+
+def test_before_and_after():
+    constants = {
+        "scale": np.float32([2, -2]).reshape(1, 2, 1, 1),
+    }
+    before = """g (float[1, 2, 4, 4] x) => (y) {
+    p = MaxPool <kernel_shape = [2, 2], strides = [2, 2], pads = [0, 0, 0, 0]> (x)
+    a = Mul (p, scale)
+    y = qcompiler.Binarize (a) }"""
+    after = """
+    Mul_a.mul = Mul (x, [[[[2]], [[-2]]]])
+    Binarize_y.binarize = qcompiler.Binarize <zero = 1> (Mul_a.mul)
+    y = qcompiler.IntegerMaxPool <kernel_shape = [2, 2], strides = [2, 2]> (Binarize_y.binarize, [[[1]], [[-1]]])"""
+    assert rewritten(SinkPools(), before, **constants) == after

@@ -8,7 +8,7 @@ from qcompiler.ir.codes import Codes
 from qcompiler.ir.quantizing import ORDERS, ROUND_SHIFT, ROUNDINGS, SHIFT_ROUND, UNBOUNDED
 from qcompiler.ir.view import constant_of
 from qcompiler.passes.spell_out_quantizers import SpellOutQuantizers
-from tests.passes.comparison import apply, graph, ops_of, the
+from tests.passes.comparison import apply, graph, ops_of, rewritten, the
 
 TEXT = """g (float[2, 3, 4, 4] x{inputs}) => (float[2, 3, 4, 4] y) {{
     y = qcompiler.Quantize <low = {low}, high = {high}, rounding = "{rounding}", order = "{order}"> (x, s, z) }}"""
@@ -79,3 +79,17 @@ def test_no_number_changes_and_the_codes_stay_known(data):
     if at_run_time != "s":  # a division by less than 0 turns the bounds of the example
         found = IntegerRanges().codes(model.graph.outputs[0])
         assert found is not None and low <= found.low and found.high <= high
+
+
+def test_before_and_after():
+    constants = {
+        "scale": np.float32(0.5),
+        "zero": np.float32(0),
+    }
+    before = """g (float[2, 3] x) => (y) {
+    y = qcompiler.Quantize <low = -8.0, high = 7.0> (x, scale, zero) }"""
+    after = """
+    Quantize_y.div = Div (x, 0.5)
+    Quantize_y.clip = Clip (Quantize_y.div, -8, 7)
+    y = Round (Quantize_y.clip)"""
+    assert rewritten(SpellOutQuantizers(), before, **constants) == after

@@ -3,7 +3,7 @@ import pytest
 
 from qcompiler.ir.view import constant_of, ints
 from qcompiler.passes.spell_out_shapes import SpellOutShapes
-from tests.passes.comparison import apply, graph, normal, ops_of
+from tests.passes.comparison import apply, graph, normal, ops_of, rewritten
 
 
 @pytest.mark.parametrize(
@@ -42,3 +42,11 @@ def test_defaults_are_written_down():
     apply(SpellOutShapes(), model)
     attributes = {name: attribute.value for name, attribute in model.graph[0].attributes.items()}
     assert set(attributes) == {"kernel_shape", "strides", "dilations", "pads", "group"}
+
+
+def test_before_and_after():
+    before = """g (float[1, 2, 4, 4] x) => (y) {
+    y = MaxPool <auto_pad = "SAME_UPPER", kernel_shape = [2, 2]> (x) }"""
+    after = """
+    y = MaxPool <kernel_shape = [2, 2], pads = [0, 0, 1, 1]> (x)"""
+    assert rewritten(SpellOutShapes(), before) == after

@@ -3,7 +3,7 @@ import pytest
 
 from qcompiler.ir.view import constant_of
 from qcompiler.passes.split_biases import SplitBiases
-from tests.passes.comparison import apply, graph, normal, ops_of, the
+from tests.passes.comparison import apply, graph, normal, ops_of, rewritten, the
 
 GENERATOR = np.random.default_rng(0)
 CONSTANTS = {
@@ -57,3 +57,17 @@ def test_a_run_time_bias_is_refused():
     text = "g (float[1, 2, 6, 6] x, float[4] b) => (y) { y = Conv (x, w, b) }"
     result = apply(SplitBiases(), graph(text, w=normal(GENERATOR, 4, 2, 3, 3)))
     assert result.refusals[0].reason == "the bias is not a constant"
+
+
+def test_before_and_after():
+    constants = {
+        "w": np.float32([[1, 2, 3]]),
+        "b": np.float32([4]),
+    }
+    before = """g (float[2, 3] x) => (y) {
+    y = Gemm <alpha = 0.5, transB = 1> (x, w, b) }"""
+    after = """
+    Gemm_y.matmul = MatMul (x, [[1], [2], [3]])
+    Gemm_y.mul = Mul (Gemm_y.matmul, [0.5])
+    y = Add (Gemm_y.mul, [4])"""
+    assert rewritten(SplitBiases(), before, exact=False, **constants) == after

@@ -3,7 +3,7 @@ import pytest
 
 from qcompiler.ir.view import constant_of
 from qcompiler.passes.unflatten_matmul import UnflattenMatmul
-from tests.passes.comparison import apply, graph, ops_of, signs, the
+from tests.passes.comparison import apply, graph, ops_of, rewritten, signs, the
 
 GENERATOR = np.random.default_rng(0)
 
@@ -37,3 +37,19 @@ def test_other_reshapes_stay(shape, flat):
     text += "y = qcompiler.IntegerMatMul (f, w) }"
     model = graph(text, w=signs(GENERATOR, flat[1], 7), flat=np.asarray(flat))
     assert apply(UnflattenMatmul(), model).rewrites == 0
+
+
+def test_before_and_after():
+    constants = {
+        "flat": np.int64([1, 32]),
+        "w": np.ones((32, 3), np.float32),
+    }
+    before = """g (float[1, 8, 2, 2] x) => (y) {
+    s = qcompiler.Binarize (x)
+    f = Reshape (s, flat)
+    y = qcompiler.IntegerMatMul (f, w) }"""
+    after = """
+    s = qcompiler.Binarize (x)
+    IntegerMatMul_y.integerconv = qcompiler.IntegerConv <kernel_shape = [2, 2]> (s, float32[3, 8, 2, 2])
+    y = Reshape (IntegerMatMul_y.integerconv, [1, 3])"""
+    assert rewritten(UnflattenMatmul(), before, **constants) == after

@@ -13,7 +13,7 @@ import numpy as np
 from qcompiler.bundle.toolchain import Toolchain, emulator_for, missing_c_library
 from qcompiler.targets.architecture import named
 from qcompiler.targets.target import Array, Constants, Kernel, Variant
-from qcompiler.targets.vector.runner import object_code
+from qcompiler.targets.vector.kernel_runner import object_code
 
 FENCE = 0xA5
 

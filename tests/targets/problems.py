@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from qcompiler.ir.codes import BINARY, Codes
 from qcompiler.ir.storage import Buffer, Element, Halo
 from qcompiler.targets import reference
-from qcompiler.targets.problem import Channel, Conv2d, Map2d, Pool2d, Problem, Scalar, Step, Tensor
+from qcompiler.targets.problem import Channel, Conv2d, Map2d, Operation, Pool2d, Problem, Scalar, Tensor
 from qcompiler.targets.target import Array, Constants, Kernel, Variant
-from qcompiler.targets.vector.runner import Runner, aligned, empty_outputs
+from qcompiler.targets.vector.kernel_runner import KernelRunner, aligned, empty_outputs
 from qcompiler.targets.x86 import TARGET
 from qcompiler.targets.x86.machine import host_features, supports
 
@@ -59,37 +59,45 @@ def bits(draw: st.DrawFn, n: int, h: int, w: int, c: int, groups: int = 1) -> Bu
 
 
 @st.composite
-def epilogues(draw: st.DrawFn, n: int, h: int, w: int, c: int, threshold: bool, wide: bool = False) -> tuple[Step, ...]:
+def epilogues(
+    draw: st.DrawFn, n: int, h: int, w: int, c: int, threshold: bool, wide: bool = False
+) -> tuple[Operation, ...]:
     groups = draw(st.sampled_from([1, 1, *divisors(c)]))
     if threshold and draw(st.booleans()):
-        return (Step("threshold", into=draw(planes(n, h, w, c, groups) if wide else bits(n, h, w, c, groups))),)
-    steps: list[Step] = []
+        return (Operation("threshold", into=draw(planes(n, h, w, c, groups) if wide else bits(n, h, w, c, groups))),)
+    operations: list[Operation] = []
     for op in draw(st.lists(st.sampled_from(["mul", "add", "sub", "div", "max", "min", "prelu"]), max_size=5)):
         scalar = Scalar(draw(st.sampled_from([0.0, 0.1, -1.7, 3.0])) if op != "div" else 1.7)
         pixel = Tensor(draw(floats(n, h, w, 1)))
         operand = draw(st.sampled_from([Channel(), scalar, Tensor(draw(floats(n, h, w, c))), pixel]))
-        steps.append(Step(op, operand))
+        operations.append(Operation(op, operand))
         if draw(st.integers(0, 3)) == 0:
-            steps.append(Step("store", into=draw(floats(n, h, w, c))))
+            operations.append(Operation("store", into=draw(floats(n, h, w, c))))
     if draw(st.integers(0, 2)) == 0:
         into = draw(planes(n, h, w, c, groups))
-        steps += to_codes(into)
+        operations += to_codes(into)
     if draw(st.booleans()):
         zero = draw(st.booleans())
-        steps.append(Step("store_bits", into=draw(bits(n, h, w, c, groups)), zero_is_positive=zero))
-    if not any(step.into for step in steps) or draw(st.booleans()):
-        steps.append(Step("store", into=draw(floats(n, h, w, c))))
-    return tuple(steps)
+        operations.append(Operation("store_bits", into=draw(bits(n, h, w, c, groups)), zero_is_positive=zero))
+    if not any(operation.into for operation in operations) or draw(st.booleans()):
+        operations.append(Operation("store", into=draw(floats(n, h, w, c))))
+    return tuple(operations)
 
 
-def to_codes(into: Buffer) -> list[Step]:
+def to_codes(into: Buffer) -> list[Operation]:
     """Steps that make codes of any value and store them, as a quantizer does."""
     held = into.codes
     assert held is not None
-    scaling = [] if held.step == 1 else [Step("add", Scalar(-held.low)), Step("div", Scalar(held.step)), Step("round")]
-    back = [Step("mul", Scalar(held.step)), Step("add", Scalar(held.low))] if scaling else [Step("round")]
-    bounds = [Step("max", Scalar(held.low)), Step("min", Scalar(held.high))]
-    return [*scaling, *back, *bounds, Step("store_codes", into=into)]
+    scaling = (
+        []
+        if held.step == 1
+        else [Operation("add", Scalar(-held.low)), Operation("div", Scalar(held.step)), Operation("round")]
+    )
+    back = (
+        [Operation("mul", Scalar(held.step)), Operation("add", Scalar(held.low))] if scaling else [Operation("round")]
+    )
+    bounds = [Operation("max", Scalar(held.low)), Operation("min", Scalar(held.high))]
+    return [*scaling, *back, *bounds, Operation("store_codes", into=into)]
 
 
 @st.composite
@@ -121,8 +129,8 @@ def convolutions(draw: st.DrawFn, element: Element | None) -> Conv2d:
     else:
         x = Buffer(n, h, w, channels, "float32", draw(st.sampled_from(["nhwc", "nchw"])), halo, 0.0)
     problem = Conv2d(x, outputs, kernel, strides, pads, dilations, groups, pad_value)  # type: ignore[arg-type]
-    steps = draw(epilogues(n, *problem.out_hw, outputs, threshold=held != "float32", wide=wide))
-    return dataclasses.replace(problem, epilogue=steps, weights=weights)
+    operations = draw(epilogues(n, *problem.out_hw, outputs, threshold=held != "float32", wide=wide))
+    return dataclasses.replace(problem, epilogue=operations, weights=weights)
 
 
 @st.composite
@@ -141,8 +149,8 @@ def pools(draw: st.DrawFn) -> Pool2d:
         x = draw(planes(n, h, w, c, groups))
         into = Buffer(n, oh, ow, c, x.element, "nhwc", draw(halos()), x.halo_value, groups)
         return Pool2d(x, kind, kernel, strides, pads, (oh, ow), dilations, (), into)  # type: ignore[arg-type]
-    steps = draw(epilogues(n, oh, ow, c, threshold=False))
-    return Pool2d(draw(floats(n, h, w, c)), kind, kernel, strides, pads, (oh, ow), dilations, steps)  # type: ignore[arg-type]
+    operations = draw(epilogues(n, oh, ow, c, threshold=False))
+    return Pool2d(draw(floats(n, h, w, c)), kind, kernel, strides, pads, (oh, ow), dilations, operations)  # type: ignore[arg-type]
 
 
 @st.composite
@@ -158,15 +166,17 @@ def all_planes(problem: Map2d) -> Map2d:
     """The same chain with every buffer in planes and without packed outputs."""
     if problem.x.packed:
         return problem
-    steps = []
-    for step in problem.epilogue:
-        if isinstance(step.operand, Tensor):
-            step = dataclasses.replace(step, operand=Tensor(dataclasses.replace(step.operand.buffer, order="nchw")))
-        if step.into is not None:
-            plane = dataclasses.replace(step.into, element="float32", order="nchw", groups=1)
-            step = dataclasses.replace(step, op="store", into=plane)
-        steps.append(step)
-    return Map2d(dataclasses.replace(problem.x, order="nchw"), tuple(steps))
+    operations = []
+    for operation in problem.epilogue:
+        if isinstance(operation.operand, Tensor):
+            operation = dataclasses.replace(
+                operation, operand=Tensor(dataclasses.replace(operation.operand.buffer, order="nchw"))
+            )
+        if operation.into is not None:
+            plane = dataclasses.replace(operation.into, element="float32", order="nchw", groups=1)
+            operation = dataclasses.replace(operation, op="store", into=plane)
+        operations.append(operation)
+    return Map2d(dataclasses.replace(problem.x, order="nchw"), tuple(operations))
 
 
 def values(rng: np.random.Generator, buffer: Buffer, whole: bool = False) -> Array:
@@ -185,7 +195,9 @@ def constants(rng: np.random.Generator, problem: Problem) -> Constants:
     """Weights, thresholds with some out of reach, both directions, and channel operands."""
     c = problem.out_channels if isinstance(problem, Conv2d) else problem.x.c
     channels = tuple(
-        rng.normal(size=c).astype(np.float32) for step in problem.epilogue if isinstance(step.operand, Channel)
+        rng.normal(size=c).astype(np.float32)
+        for operation in problem.epilogue
+        if isinstance(operation.operand, Channel)
     )
     signs = rng.choice([-1.0, 1.0], size=c).astype(np.float32)
     if not isinstance(problem, Conv2d):
@@ -228,13 +240,13 @@ def results(
     cuts: tuple[int, ...] = (),
     offset: int = 4,
     made: Constants | None = None,
-    make_runner: Callable[[Kernel, Variant, Constants], Any] = Runner,
+    make_runner: Callable[[Kernel, Variant, Constants], Any] = KernelRunner,
 ) -> list[tuple[Array, Array]]:
     """(computed, expected) per output; the work is cut at `cuts`, and run-time arrays are misaligned by `offset`."""
     rng = np.random.default_rng(seed)
     made = made or constants(rng, problem)
     x = aligned(values(rng, problem.x, whole=isinstance(problem, Conv2d)), offset=offset)
-    buffers = [step.operand.buffer for step in problem.epilogue if isinstance(step.operand, Tensor)]
+    buffers = [operation.operand.buffer for operation in problem.epilogue if isinstance(operation.operand, Tensor)]
     tensors = [aligned(values(rng, b), offset=offset) for b in buffers]
     outputs = [guarded(a, offset) for a in empty_outputs(problem)]
     runner = make_runner(kernel, variant, made)

@@ -13,9 +13,9 @@ from qcompiler.bundle.glue import known_features
 from qcompiler.errors import QCompilerError
 from qcompiler.ir.storage import Buffer
 from qcompiler.targets.architecture import ARCHITECTURES, family, host, named
-from qcompiler.targets.problem import Map2d, Step
+from qcompiler.targets.problem import Map2d, Operation
 from qcompiler.targets.target import Variant
-from qcompiler.targets.vector.runner import object_code
+from qcompiler.targets.vector.kernel_runner import object_code
 
 SELECTIONS = [("x86", ()), ("arm", ()), ("arm", ("armv7",))]
 VARIANTS = [variant for name, mcpu in SELECTIONS for variant in targets.get(name).variants(mcpu)]
@@ -24,7 +24,7 @@ FLOATS = Buffer(1, 2, 3, 4, "float32")
 
 @pytest.mark.parametrize("variant", VARIANTS, ids=lambda variant: variant.name)
 def test_code_of_a_variant_is_what_its_architecture_says(variant: Variant, tmp_path: Path) -> None:
-    (kernel,) = variant.kernels(Map2d(FLOATS, (Step("store", into=FLOATS),)))
+    (kernel,) = variant.kernels(Map2d(FLOATS, (Operation("store", into=FLOATS),)))
     code = object_code(kernel, variant, tmp_path / "kernel.o").read_bytes()
     assert elf.machine(code) == variant.architecture.name
     assert (code[4] == 2) == variant.architecture.wide

@@ -19,9 +19,9 @@ from qcompiler.ir.storage import Buffer, Halo
 from qcompiler.targets import reference
 from qcompiler.targets.arm import TARGET, ArmVariant
 from qcompiler.targets.arm.machine import ISAS
-from qcompiler.targets.problem import Conv2d, Problem, Step
+from qcompiler.targets.problem import Conv2d, Operation, Problem
 from qcompiler.targets.target import Constants
-from qcompiler.targets.vector.runner import aligned, empty_outputs, object_code
+from qcompiler.targets.vector.kernel_runner import aligned, empty_outputs, object_code
 from tests.targets.emulated import EmulatedRunner, missing
 from tests.targets.problems import convolutions, maps, pools, results
 from tests.targets.test_properties import PROBLEMS, binary, residual
@@ -50,8 +50,8 @@ def layer(c: int, o: int, h: int = 5, w: int = 9, kernel: int = 3) -> Conv2d:
     pad = kernel // 2
     halo = Halo(pad, pad, pad, pad)
     x, y = (Buffer(1, h, w, n, BINARY, halo=halo, halo_value=-1.0) for n in (c, o))
-    step = Step("threshold", into=y)
-    return Conv2d(x, o, (kernel, kernel), pads=(pad, pad, pad, pad), epilogue=(step,))
+    operation = Operation("threshold", into=y)
+    return Conv2d(x, o, (kernel, kernel), pads=(pad, pad, pad, pad), epilogue=(operation,))
 
 
 DEEP: dict[str, Problem] = {
@@ -113,7 +113,7 @@ def test_variants_with_and_without_dotprod_share_the_weights_of_a_matrix_row() -
 def check_all_mismatches(channels: int, pixels: int, variant: ArmVariant) -> set[str]:
     """Run a kernel of every family on bits that all differ; the families."""
     x, y = (Buffer(1, 1, pixels, c, element) for c, element in ((channels, BINARY), (16, "float32")))
-    problem = Conv2d(x, 16, (1, 1), epilogue=(Step("store", into=y),))
+    problem = Conv2d(x, 16, (1, 1), epilogue=(Operation("store", into=y),))
     made = Constants(np.ones((16, channels, 1, 1), np.float32))
     stored = aligned(reference.store(x, -np.ones((1, channels, 1, pixels), np.float32)))
     families = {re.sub(r"_p\d.*", "", k.name): k for k in reversed(variant.kernels(problem))}

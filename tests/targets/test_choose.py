@@ -13,7 +13,7 @@ from qcompiler.lowering.forms import of_buffer
 from qcompiler.lowering.module import planned
 from qcompiler.targets import arm, choose, x86
 from qcompiler.targets.choose import chosen
-from qcompiler.targets.problem import Conv2d, Problem, Step
+from qcompiler.targets.problem import Conv2d, Operation, Problem
 from qcompiler.targets.target import Kernel, Variant
 from qcompiler.targets.vector.host import HOST
 from tests.lowering.interpreter import canonical
@@ -21,7 +21,7 @@ from tests.lowering.interpreter import canonical
 VARIANTS = [*x86.TARGET.variants(()), *arm.TARGET.variants(())]
 LAYER = Conv2d(
     Buffer(1, 7, 9, 64, "float32", halo=Halo(1, 1, 1, 1)), 40, (3, 3), pads=(1, 1, 1, 1),
-    epilogue=(Step("store", into=Buffer(1, 7, 9, 40, "float32")),),
+    epilogue=(Operation("store", into=Buffer(1, 7, 9, 40, "float32")),),
 )  # fmt: skip
 
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from qcompiler.ir.codes import BINARY
 from qcompiler.ir.storage import Buffer
-from qcompiler.targets.problem import Conv2d, Map2d, Problem, Scalar, Step, outputs_of, tensors_of
+from qcompiler.targets.problem import Conv2d, Map2d, Operation, Problem, Scalar, outputs_of, tensors_of
 from qcompiler.targets.x86 import X86Variant
 from tests.targets.problems import RUNNABLE, convolutions, maps, pools, results
 
@@ -61,11 +61,20 @@ def test_pooling(variant: X86Variant, problem: Problem, seed: int) -> None:
 
 @per_variant
 def test_code_is_made_for_many_quantizers_in_a_row(variant: X86Variant) -> None:
-    """Each step that mentions its operand twice doubled what TVM looked at: five quantizers took days."""
+    """Each operation that mentions its operand twice doubled what TVM looked at: five quantizers took days."""
     image = Buffer(1, 3, 4, 8, "float32")
-    quantizer = [Step("max", Scalar(-7.0)), Step("min", Scalar(7.0)), Step("round"), Step("mul", Scalar(0.75))]
+    quantizer = [
+        Operation("max", Scalar(-7.0)),
+        Operation("min", Scalar(7.0)),
+        Operation("round"),
+        Operation("mul", Scalar(0.75)),
+    ]
     check(
-        variant, Map2d(image, (*quantizer * 5, Step("sign"), Step("prelu", Scalar(0.5)), Step("store", into=image))), 0
+        variant,
+        Map2d(
+            image, (*quantizer * 5, Operation("sign"), Operation("prelu", Scalar(0.5)), Operation("store", into=image))
+        ),
+        0,
     )
 
 

@@ -12,9 +12,9 @@ from qcompiler.errors import UsageError
 from qcompiler.ir.codes import BINARY, Codes
 from qcompiler.ir.storage import Buffer, Element, Halo
 from qcompiler.targets import reference
-from qcompiler.targets.problem import Channel, Conv2d, Map2d, Pool2d, Problem, Scalar, Step, Tensor
+from qcompiler.targets.problem import Channel, Conv2d, Map2d, Operation, Pool2d, Problem, Scalar, Tensor
 from qcompiler.targets.target import Constants
-from qcompiler.targets.vector.runner import object_code
+from qcompiler.targets.vector.kernel_runner import object_code
 from qcompiler.targets.x86 import TARGET, X86Variant
 from qcompiler.targets.x86.machine import host_features
 from tests.targets.problems import RUNNABLE, constants, results, values
@@ -28,26 +28,26 @@ def image(c: int, element: Element = "float32", halo: Halo = EDGE, h: int = 6, w
 
 
 def binary(c: int, o: int, **more: object) -> Conv2d:
-    step = Step("threshold", into=image(o, BINARY))
-    return Conv2d(image(c, BINARY), o, (3, 3), (1, 1), (1, 1, 1, 1), epilogue=(step,), **more)
+    operation = Operation("threshold", into=image(o, BINARY))
+    return Conv2d(image(c, BINARY), o, (3, 3), (1, 1), (1, 1, 1, 1), epilogue=(operation,), **more)
 
 
 def residual(c: int, o: int, element: Element) -> Conv2d:
     stream = image(o, halo=Halo())
-    steps = (
-        Step("mul", Channel()),
-        Step("add", Channel()),
-        Step("add", Tensor(stream)),
-        Step("store", into=stream),
-        Step("prelu", Channel()),
-        Step("store_bits", into=image(o, BINARY)),
+    operations = (
+        Operation("mul", Channel()),
+        Operation("add", Channel()),
+        Operation("add", Tensor(stream)),
+        Operation("store", into=stream),
+        Operation("prelu", Channel()),
+        Operation("store_bits", into=image(o, BINARY)),
     )
-    return Conv2d(image(c, element), o, (3, 3), (1, 1), (1, 1, 1, 1), epilogue=steps)
+    return Conv2d(image(c, element), o, (3, 3), (1, 1), (1, 1, 1, 1), epilogue=operations)
 
 
 def pixel(c: int, o: int, element: Element) -> Conv2d:
     x, into = (Buffer(1, 1, 1, channels, element) for channels in (c, o))
-    return Conv2d(x, o, (1, 1), epilogue=(Step("threshold" if element == BINARY else "store", into=into),))
+    return Conv2d(x, o, (1, 1), epilogue=(Operation("threshold" if element == BINARY else "store", into=into),))
 
 
 PROBLEMS: dict[str, Problem] = {
@@ -61,36 +61,44 @@ PROBLEMS: dict[str, Problem] = {
     "binary-residual": residual(64, 48, BINARY),
     "float": residual(16, 32, "float32"),
     "float-odd": residual(5, 21, "float32"),
-    "depthwise": Conv2d(image(20), 20, (3, 3), pads=(1, 1, 1, 1), groups=20, epilogue=(Step("store", into=image(20)),)),
-    "max": Pool2d(image(20), "max", (2, 2), (1, 1), (0, 0, 1, 1), (6, 9), epilogue=(Step("store", into=image(20)),)),
+    "depthwise": Conv2d(
+        image(20), 20, (3, 3), pads=(1, 1, 1, 1), groups=20, epilogue=(Operation("store", into=image(20)),)
+    ),
+    "max": Pool2d(
+        image(20), "max", (2, 2), (1, 1), (0, 0, 1, 1), (6, 9), epilogue=(Operation("store", into=image(20)),)
+    ),
     "bits": Pool2d(image(40, BINARY), "codes", (2, 2), (1, 1), (0, 0, 1, 1), (6, 9), into=image(40, BINARY)),
     "codes": Pool2d(image(70, Codes(0, 5)), "codes", (3, 2), (1, 1), (1, 0, 1, 1), (6, 9), into=image(70, Codes(0, 5))),
-    "map": Map2d(image(33), (Step("max", Scalar(0.0)), Step("store_bits", into=image(33, BINARY)))),
+    "map": Map2d(image(33), (Operation("max", Scalar(0.0)), Operation("store_bits", into=image(33, BINARY)))),
     "sums": Conv2d(
         image(7),
         16,
         (1, 1),
-        epilogue=(Step("add", Scalar(0.1)), Step("sub", Scalar(0.1)), Step("store", into=image(16))),
+        epilogue=(Operation("add", Scalar(0.1)), Operation("sub", Scalar(0.1)), Operation("store", into=image(16))),
     ),
-    "copy": Map2d(image(32), (Step("store", into=image(32)),)),
-    "copy-odd": Map2d(image(5, order="nchw"), (Step("store", into=image(5)),)),
+    "copy": Map2d(image(32), (Operation("store", into=image(32)),)),
+    "copy-odd": Map2d(image(5, order="nchw"), (Operation("store", into=image(5)),)),
     "copy-bits": Pool2d(image(64, BINARY), "codes", (1, 1), (1, 1), (0,) * 4, (6, 9), into=image(64, BINARY)),
     "planes": Map2d(
         image(3, order="nchw", w=21),
-        (Step("mul", Channel()), Step("add", Tensor(image(1, w=21))), Step("store", into=image(3, order="nchw", w=21))),
+        (
+            Operation("mul", Channel()),
+            Operation("add", Tensor(image(1, w=21))),
+            Operation("store", into=image(3, order="nchw", w=21)),
+        ),
     ),
-    "to-planes": Map2d(image(32, w=21), (Step("store", into=image(32, order="nchw", w=21)),)),
+    "to-planes": Map2d(image(32, w=21), (Operation("store", into=image(32, order="nchw", w=21)),)),
     "from-planes": Map2d(
         image(48, order="nchw", w=37),
         (
-            Step("mul", Channel()),
-            Step("add", Tensor(image(1, w=37))),
-            Step("sub", Tensor(image(48, w=37))),
-            Step("store", into=image(48, w=37)),
-            Step("store_bits", into=image(48, BINARY, w=37)),
+            Operation("mul", Channel()),
+            Operation("add", Tensor(image(1, w=37))),
+            Operation("sub", Tensor(image(48, w=37))),
+            Operation("store", into=image(48, w=37)),
+            Operation("store_bits", into=image(48, BINARY, w=37)),
         ),
     ),
-    "repack": Map2d(image(48, BINARY), (Step("store_bits", into=image(48, BINARY, groups=4)),)),
+    "repack": Map2d(image(48, BINARY), (Operation("store_bits", into=image(48, BINARY, groups=4)),)),
 }
 per_problem = pytest.mark.parametrize("problem", PROBLEMS.values(), ids=PROBLEMS.keys())
 
@@ -157,5 +165,5 @@ def test_variants_by_cpu_name() -> None:
 
 
 def test_irreconcilable_packings_have_no_kernel() -> None:
-    stores = tuple(Step("store_bits", into=image(12, BINARY, groups=g)) for g in (1, 2))
+    stores = tuple(Operation("store_bits", into=image(12, BINARY, groups=g)) for g in (1, 2))
     assert not TARGET.variants(())[0].kernels(Map2d(image(12), stores))

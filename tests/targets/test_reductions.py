@@ -12,13 +12,13 @@ from tvm.script.ir_builder import tirx as T
 from qcompiler.ir.codes import BINARY, Codes
 from qcompiler.ir.storage import Buffer, Element, load
 from qcompiler.targets import arm, reference, x86
-from qcompiler.targets.problem import Conv2d, Step
+from qcompiler.targets.problem import Conv2d, Operation
 from qcompiler.targets.target import Array, Constants, Variant
 from qcompiler.targets.vector.conv import DirectConv2d
 from qcompiler.targets.vector.emit import lanes
 from qcompiler.targets.vector.finish import Finish
+from qcompiler.targets.vector.kernel_runner import KernelRunner, aligned, empty_outputs
 from qcompiler.targets.vector.reduction import Registers
-from qcompiler.targets.vector.runner import Runner, aligned, empty_outputs
 from qcompiler.targets.vector.tile import Tile
 from tests.targets.emulated import EmulatedRunner, missing
 from tests.targets.problems import RUNNABLE, drawn, values
@@ -42,7 +42,7 @@ class Raw(Finish):
 
 def layer(c: int, o: int, h: int, w: int, kernel: int, x: Element, weights: Codes) -> Conv2d:
     problem = Conv2d(Buffer(1, h, w, c, x), o, (kernel, kernel), weights=weights)
-    return dataclasses.replace(problem, epilogue=(Step("store", into=Buffer(1, *problem.out_hw, o, "float32")),))
+    return dataclasses.replace(problem, epilogue=(Operation("store", into=Buffer(1, *problem.out_hw, o, "float32")),))
 
 
 LAYERS = {
@@ -67,7 +67,7 @@ def reductions(variant: Variant) -> Iterator[tuple[str, DirectConv2d]]:
         yield from ((name, kernel) for kernel in found.values())
 
 
-def check(variant: Variant, make_runner: type[Runner] | type[EmulatedRunner]) -> set[str]:
+def check(variant: Variant, make_runner: type[KernelRunner] | type[EmulatedRunner]) -> set[str]:
     families = set()
     for name, kernel in reductions(variant):
         problem, rng = kernel.problem, np.random.default_rng(0)
@@ -97,7 +97,7 @@ def patches(problem: Conv2d, image: Array) -> Array:
 def test_x86(variant: x86.X86Variant) -> None:
     expected = {"float_conv2d", "xnor_conv2d", "planes_conv2d"}
     lookups = {"lookup_conv2d"} if variant.name in ("avx2", "avx512bw") else set()
-    assert check(variant, Runner) == expected | lookups
+    assert check(variant, KernelRunner) == expected | lookups
 
 
 @pytest.mark.parametrize("architecture", ARM)

@@ -17,7 +17,7 @@ from qcompiler.nn import QActivation, QConv2d, QLinear, input_quantizer
 from qcompiler.train import deploy as deploying
 from qcompiler.train.data import Data, Split, to_input
 from qcompiler.train.deploy import Deployment, deploy, deployment_lines, missing_widths
-from qcompiler.train.work import LayerWork
+from qcompiler.train.workload import LayerWork
 
 IMAGES = 30
 

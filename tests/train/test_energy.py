@@ -20,7 +20,7 @@ from qcompiler.train.energy import (
     energy_table,
     read_constants,
 )
-from qcompiler.train.work import LayerWork, traced_work
+from qcompiler.train.workload import LayerWork, traced_work
 
 UNIT = EnergyConstants("made up", int8_mac=1, int32_mac=16, float_mac=20, float_add=5, local=1, main=10, dram=100)
 LAYER = LayerWork("conv", macs=6400, weights=64, w_bits=8, a_bits=8, activations=50, outputs=100)

@@ -14,7 +14,7 @@ from qcompiler.errors import InvalidBundle, InvalidData, UsageError
 from qcompiler.train.data import Split, to_input
 from qcompiler.train.distributed import Group
 from qcompiler.train.evaluate import EVALUATION_BATCH, accuracy, bundle_classes, evaluate, evaluate_fixed, load_network
-from qcompiler.train.fixed import fixed_point
+from qcompiler.train.fixed_point import fixed_point
 from qcompiler.train.loop import run_directory, train
 from tests.train.tiny import CLASSES, SHAPE, config, conv, data, mlp, split
 

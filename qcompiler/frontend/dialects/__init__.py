@@ -12,7 +12,7 @@ import onnx_ir as ir
 from qcompiler.errors import UnsupportedModel
 from qcompiler.frontend.dialects import channels_last, finn, nncf, own, plain, qdq, qonnx
 from qcompiler.frontend.dialects.dialect import Dialect
-from qcompiler.frontend.emit import Emitter
+from qcompiler.frontend.emitter import Emitter
 from qcompiler.frontend.structure import label
 
 __all__ = ["DIALECTS", "lower", "recognize", "refusal"]

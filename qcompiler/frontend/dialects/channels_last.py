@@ -10,7 +10,7 @@ from __future__ import annotations
 import onnx
 
 from qcompiler.frontend.dialects.dialect import Dialect, Op
-from qcompiler.frontend.emit import Emitter
+from qcompiler.frontend.emitter import Emitter
 from qcompiler.frontend.structure import label
 
 _TRANSPOSED_INPUTS = {"Conv": 2, "MaxPool": 1, "BatchNormalization": 1}

@@ -13,7 +13,7 @@ import onnx
 import onnx_ir as ir
 
 from qcompiler.errors import InvalidModel
-from qcompiler.frontend.emit import Emitter
+from qcompiler.frontend.emitter import Emitter
 from qcompiler.frontend.structure import label
 
 

@@ -15,7 +15,7 @@ from qcompiler.errors import InvalidModel
 from qcompiler.frontend import attributes
 from qcompiler.frontend.dialects.dialect import Dialect, Op
 from qcompiler.frontend.dialects.parameters import floats, is_all
-from qcompiler.frontend.emit import Emitter
+from qcompiler.frontend.emitter import Emitter
 from qcompiler.frontend.structure import label
 from qcompiler.ir.plausible import REMEDY
 

@@ -14,14 +14,15 @@ import onnx
 
 from qcompiler.errors import InvalidModel, UnsupportedModel
 from qcompiler.frontend import attributes
+from qcompiler.frontend.dialects.canonical_quantizers import codes
 from qcompiler.frontend.dialects.dialect import Dialect, Op
 from qcompiler.frontend.dialects.parameters import FloatArray, latent, parameter_of, value_of
-from qcompiler.frontend.dialects.quantizing import codes
-from qcompiler.frontend.emit import Emitter
+from qcompiler.frontend.emitter import Emitter
 from qcompiler.frontend.structure import label
 from qcompiler.ir.plausible import not_finite
 from qcompiler.ir.quantizing import Quantizer
 
+# sixteen bits; chosen
 _MOST_LEVELS = 2**16
 
 

@@ -7,7 +7,7 @@ import onnx
 from qcompiler.errors import InvalidModel
 from qcompiler.frontend import attributes
 from qcompiler.frontend.dialects.dialect import Dialect, Op
-from qcompiler.frontend.emit import Emitter
+from qcompiler.frontend.emitter import Emitter
 from qcompiler.frontend.structure import label
 from qcompiler.ir.ops import DOMAIN, function, names
 from qcompiler.ir.quantizing import ORDERS, ROUNDINGS, SHIFT_ROUND

@@ -10,7 +10,7 @@ import onnx
 
 from qcompiler.errors import InvalidModel, UnsupportedModel
 from qcompiler.frontend.consistency import broadcasts
-from qcompiler.frontend.emit import Emitter
+from qcompiler.frontend.emitter import Emitter
 from qcompiler.frontend.structure import label
 from qcompiler.ir.plausible import REMEDY, not_finite, not_positive
 

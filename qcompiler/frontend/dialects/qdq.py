@@ -21,12 +21,12 @@ import onnx
 
 from qcompiler.errors import InvalidModel, UnsupportedModel
 from qcompiler.frontend import attributes
+from qcompiler.frontend.dialects.canonical_quantizers import codes, numbers
 from qcompiler.frontend.dialects.dialect import Dialect, Op
 from qcompiler.frontend.dialects.parameters import floats, latent
-from qcompiler.frontend.dialects.quantizing import codes, numbers
-from qcompiler.frontend.emit import Emitter
+from qcompiler.frontend.emitter import Emitter
+from qcompiler.frontend.stored_tensors import TWO_BIT_RANGES
 from qcompiler.frontend.structure import label
-from qcompiler.frontend.tensors import TWO_BIT_RANGES
 from qcompiler.ir.ops import DOMAIN
 from qcompiler.ir.plausible import REMEDY, not_positive
 from qcompiler.ir.quantizing import ROUND_SHIFT, Quantizer

@@ -21,6 +21,7 @@ import onnx
 
 from qcompiler.errors import InvalidModel
 from qcompiler.frontend import attributes
+from qcompiler.frontend.dialects.canonical_quantizers import codes, numbers
 from qcompiler.frontend.dialects.dialect import Dialect, Op
 from qcompiler.frontend.dialects.parameters import (
     FloatArray,
@@ -31,8 +32,7 @@ from qcompiler.frontend.dialects.parameters import (
     value_of,
     zero_point_of,
 )
-from qcompiler.frontend.dialects.quantizing import codes, numbers
-from qcompiler.frontend.emit import Emitter
+from qcompiler.frontend.emitter import Emitter
 from qcompiler.frontend.structure import label
 from qcompiler.ir.quantizing import ROUNDINGS, UNBOUNDED, Quantizer
 

@@ -18,11 +18,11 @@ from qcompiler.lowering.standard import (
     gather,
     integers,
     limits,
-    parts,
     recurrent,
     resize,
     roi,
     scatter,
+    split_concat,
 )
 from qcompiler.lowering.standard.copy import copied
 
@@ -30,7 +30,7 @@ __all__ = ["LOWERINGS", "copied", "lowered"]
 
 LOWERINGS: Mapping[str, Callable[[ir.Node], StandardCall | None]] = {
     "BitShift": integers.shift,
-    "Concat": parts.concat,
+    "Concat": split_concat.concat,
     "Cosh": elementwise.libm,
     "CumSum": columns.cum_sum,
     "Div": integers.divide,
@@ -51,7 +51,7 @@ LOWERINGS: Mapping[str, Callable[[ir.Node], StandardCall | None]] = {
     "ScatterElements": scatter.scatter_elements,
     "ScatterND": scatter.scatter_nd,
     "Sinh": elementwise.libm,
-    "Split": parts.split,
+    "Split": split_concat.split,
     "ThresholdedRelu": elementwise.thresholded_relu,
     "TopK": columns.top_k,
 }

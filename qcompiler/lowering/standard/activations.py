@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import onnx_ir as ir
 from tvm.script.ir_builder import tirx as T
 
-from qcompiler.lowering.standard.frame import refuse
+from qcompiler.lowering.standard.skeleton import refuse
 from qcompiler.targets.vector.emit import Expr
 
 Activation = Callable[[Expr], Expr]

@@ -11,7 +11,7 @@ from tvm.script.ir_builder import tirx as T
 
 from qcompiler.ir.view import integer, shape_of
 from qcompiler.lowering.call import StandardCall
-from qcompiler.lowering.standard.frame import fixed, kernel, loop, operand, refuse, variable, when
+from qcompiler.lowering.standard.skeleton import fixed, kernel, loop, operand, refuse, variable, when
 from qcompiler.targets.vector.emit import Expr, i64, split, write
 
 

@@ -9,7 +9,7 @@ import numpy.typing as npt
 import onnx_ir as ir
 
 from qcompiler.lowering.call import StandardCall
-from qcompiler.lowering.standard.frame import ALIGN, KERNEL, moved
+from qcompiler.lowering.standard.skeleton import ALIGN, KERNEL, moved
 from qcompiler.targets.standard_op import ItemLoop, Parameter
 from qcompiler.targets.vector.emit import Expr, write
 

@@ -10,7 +10,7 @@ from tvm.script.ir_builder import tirx as T
 
 from qcompiler.ir.view import dtype_of, integer, number, shape_of
 from qcompiler.lowering.call import StandardCall
-from qcompiler.lowering.standard.frame import kernel, loop, operand, refuse
+from qcompiler.lowering.standard.skeleton import kernel, loop, operand, refuse
 from qcompiler.targets.vector.emit import Expr, write
 
 Function = Callable[[Expr], Expr]

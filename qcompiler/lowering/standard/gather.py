@@ -9,7 +9,7 @@ import onnx_ir as ir
 from qcompiler.ir.program import Fault
 from qcompiler.ir.view import integer, shape_of
 from qcompiler.lowering.call import StandardCall
-from qcompiler.lowering.standard.frame import digits, kernel, loop, moved, operand, strides_of, within
+from qcompiler.lowering.standard.skeleton import digits, kernel, loop, moved, operand, strides_of, within
 from qcompiler.targets.vector.emit import Expr, split, write
 
 

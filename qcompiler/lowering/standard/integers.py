@@ -15,7 +15,7 @@ from tvm.script.ir_builder import tirx as T
 from qcompiler.ir.program import Fault
 from qcompiler.ir.view import dtype_of, integer, shape_of, text
 from qcompiler.lowering.call import StandardCall
-from qcompiler.lowering.standard.frame import digits, fail, kernel, loop, operand, strides_of, when
+from qcompiler.lowering.standard.skeleton import digits, fail, kernel, loop, operand, strides_of, when
 from qcompiler.targets.vector.emit import Expr, i64, write
 
 Put = Callable[[Expr], None]

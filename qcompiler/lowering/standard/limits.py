@@ -5,7 +5,7 @@ from __future__ import annotations
 import onnx_ir as ir
 
 from qcompiler.ir.view import integer
-from qcompiler.lowering.standard.frame import refuse
+from qcompiler.lowering.standard.skeleton import refuse
 
 
 def lp_pool(node: ir.Node) -> None:

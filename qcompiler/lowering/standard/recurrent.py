@@ -16,9 +16,9 @@ from tvm.script.ir_builder import tirx as T
 
 from qcompiler.ir.view import constant_of, dtype_of, integer, number, shape_of, text
 from qcompiler.lowering.call import StandardCall
-from qcompiler.lowering.standard import frame
+from qcompiler.lowering.standard import skeleton
 from qcompiler.lowering.standard.activations import Activation, activations
-from qcompiler.lowering.standard.frame import Operand, kernel, loop, operand, present, refuse, variable, when
+from qcompiler.lowering.standard.skeleton import Operand, kernel, loop, operand, present, refuse, variable, when
 from qcompiler.targets.vector.emit import Expr, i64, split, write
 
 DIRECTIONS = {"forward": (False,), "reverse": (True,), "bidirectional": (False, True)}
@@ -103,7 +103,7 @@ class _Layer:
 def _weights(value: ir.Value) -> Operand:
     """Constant weights [directions, rows, columns] as [directions, columns, rows]; others as they are."""
     array = constant_of(value)
-    return operand(value) if array is None else frame.constant(np.ascontiguousarray(array.transpose(0, 2, 1)))
+    return operand(value) if array is None else skeleton.constant(np.ascontiguousarray(array.transpose(0, 2, 1)))
 
 
 @dataclass(frozen=True)

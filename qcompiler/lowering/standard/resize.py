@@ -11,8 +11,9 @@ from tvm.script.ir_builder import tirx as T
 
 from qcompiler.ir.view import dtype_of, integer, ints, number, shape_of, text
 from qcompiler.lowering.call import StandardCall
-from qcompiler.lowering.standard import frame
-from qcompiler.lowering.standard.frame import (
+from qcompiler.lowering.standard import skeleton
+from qcompiler.lowering.standard.resize_taps import TRANSFORMATIONS, Axis, Rules, Taps, check_shape, nearest_taps, taps
+from qcompiler.lowering.standard.skeleton import (
     digits,
     fixed,
     kernel,
@@ -23,7 +24,6 @@ from qcompiler.lowering.standard.frame import (
     strides_of,
     variable,
 )
-from qcompiler.lowering.standard.resize_taps import TRANSFORMATIONS, Axis, Rules, Taps, check_shape, nearest_taps, taps
 from qcompiler.targets.vector.emit import Expr, i64, write
 
 MODES = ("nearest", "linear", "cubic")
@@ -47,8 +47,8 @@ def resize(node: ir.Node) -> StandardCall:
     reads = [moved(x) if rules.mode == "nearest" else operand(x)]
     for axis, table in tables.items():
         offsets = np.where(table.outside[:, None], -1, table.index * strides[axis])
-        reads.append(frame.constant(offsets.astype(np.int32)))
-        reads.append(frame.constant(table.weight))
+        reads.append(skeleton.constant(offsets.astype(np.int32)))
+        reads.append(skeleton.constant(table.weight))
     emit = _nearest if rules.mode == "nearest" else _interpolated
     beyond = np.array(number(node, "extrapolation_value", 0.0)).astype(dtype_of(x))
     if rules.mode == "nearest":
@@ -69,7 +69,7 @@ def resize(node: ir.Node) -> StandardCall:
             ]
             if any(table.outside.any() for table in tables.values()):
                 first = [table[place * count] < 0 for table, _, place, count in parts]
-                frame.when(
+                skeleton.when(
                     T.Or(*first) if len(first) == 2 else _any(first),
                     lambda: write(target, T.Cast(target.dtype, _literal(beyond)), at),
                     lambda: write(target, emit(source, base, parts), at),

@@ -8,7 +8,7 @@ from tvm.script.ir_builder import tirx as T
 from qcompiler.ir.program import Fault
 from qcompiler.ir.view import dtype_of, integer, number, shape_of, text
 from qcompiler.lowering.call import StandardCall
-from qcompiler.lowering.standard.frame import kernel, loop, operand, refuse, variable, when, within
+from qcompiler.lowering.standard.skeleton import kernel, loop, operand, refuse, variable, when, within
 from qcompiler.targets.vector.emit import Expr, i64, split, write
 
 
@@ -102,6 +102,7 @@ class _RoiAlign:
         return parts[0] + parts[1] + parts[2] + parts[3]
 
 
+# along an axis of a bin; chosen
 MOST_SAMPLES = 4096
 
 

@@ -15,7 +15,7 @@ from tvm.script.ir_builder import tirx as T
 from qcompiler.ir.program import Fault
 from qcompiler.ir.view import dtype_of, integer, shape_of, text
 from qcompiler.lowering.call import StandardCall
-from qcompiler.lowering.standard.frame import (
+from qcompiler.lowering.standard.skeleton import (
     Operand,
     digits,
     kernel,

@@ -14,8 +14,8 @@ import numpy as np
 import numpy.typing as npt
 
 from qcompiler.bundle.stepping import Stepper
-from qcompiler.ir.program import Argument, Call, Copy, Fault, Grid, Program
-from qcompiler.targets.vector.runner import aligned
+from qcompiler.ir.program import Argument, Call, Copy, Fault, LaunchGrid, Program
+from qcompiler.targets.vector.kernel_runner import aligned
 from tests.targets.toy.platform import FORMAT
 
 Array = npt.NDArray[Any]
@@ -65,7 +65,7 @@ class Run:
                 source, target = (self._memory(argument) for argument in call.arguments)
                 target[: call.launch.nbytes] = source[: call.launch.nbytes]
             else:
-                assert isinstance(call.launch, Grid)
+                assert isinstance(call.launch, LaunchGrid)
                 self._launch(call, call.launch)
 
     def _memory(self, argument: Argument) -> Array:
@@ -75,7 +75,7 @@ class Run:
         tensors = self.inputs if argument.kind == "input" else self.outputs
         return tensors[argument.position].reshape(-1).view(np.uint8)
 
-    def _launch(self, call: Call, launch: Grid) -> None:
+    def _launch(self, call: Call, launch: LaunchGrid) -> None:
         fault, function = np.zeros(1, np.int32), getattr(self.device.code, call.symbol)
         memories = {"workspace": self.workspace, "constant": self.constants, "fault": fault}
         pointers = [ctypes.c_void_p(memories[a.kind].ctypes.data + a.position) for a in call.arguments]

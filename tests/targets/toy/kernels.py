@@ -17,15 +17,15 @@ from tvm.script.ir_builder import tirx as T
 
 from qcompiler.ir.codes import Codes
 from qcompiler.ir.numerics import WORD_BITS, words_for
-from qcompiler.ir.program import Grid
+from qcompiler.ir.program import LaunchGrid
 from qcompiler.ir.storage import Buffer, Halo, pack
 from qcompiler.targets.problem import (
     Channel,
     Conv2d,
+    Operation,
     Pool2d,
     Problem,
     Scalar,
-    Step,
     Tensor,
     outputs_of,
     tensors_of,
@@ -71,11 +71,11 @@ class PixelKernel:
         return self.problem.x.n * self.out_hw[0] * self.out_hw[1]
 
     @property
-    def launch(self) -> Grid:
+    def launch(self) -> LaunchGrid:
         """A block per pixel, a thread per channel, and a float per channel and output that the threads share."""
         height, width = self.out_hw
         shared = 4 * self.channels * len(self.writes)
-        return Grid((width, height, self.problem.x.n), (self.channels, 1, 1), shared)
+        return LaunchGrid((width, height, self.problem.x.n), (self.channels, 1, 1), shared)
 
     @property
     def reads(self) -> tuple[Buffer, ...]:
@@ -119,7 +119,7 @@ class PixelKernel:
             constants.append(Parameter("directions", "float32", size, 64))
         if self._pools_codes:
             constants.append(Parameter("flips", "float32", size, 64))
-        used = sum(isinstance(step.operand, Channel) for step in problem.epilogue)
+        used = sum(isinstance(operation.operand, Channel) for operation in problem.epilogue)
         constants += [Parameter(f"channel{i}", "float32", size, 64) for i in range(used)]
         memory = [("x", x), *((f"t{i}", b) for i, b in enumerate(tensors_of(problem)))]
         memory += [(f"out{i}", b) for i, b in enumerate(self.writes)]
@@ -160,7 +160,7 @@ class _Thread:
         self.outputs = [_view(b, data) for b, data in zip(kernel.writes, memory[len(tensors) :], strict=True)]
 
     def compute(self) -> None:
-        """The channel's value through all steps."""
+        """The channel's value through all operations."""
         if isinstance(self.problem, Conv2d):
             value = self._convolved(self.problem)
         elif isinstance(self.problem, Pool2d):
@@ -171,11 +171,11 @@ class _Thread:
             write(self.shared, value, self.c)
             return
         stored = 0
-        for step in self.problem.epilogue:
-            if step.into is None:
-                value = T.bind(self._step(step, value))
+        for operation in self.problem.epilogue:
+            if operation.into is None:
+                value = T.bind(self._operation(operation, value))
                 continue
-            write(self.shared, self._stored(step, step.into, value), stored * self.kernel.channels + self.c)
+            write(self.shared, self._stored(operation, operation.into, value), stored * self.kernel.channels + self.c)
             stored += 1
 
     def _convolved(self, problem: Conv2d) -> Expr:
@@ -258,39 +258,39 @@ class _Thread:
             index = index + (T.Cast("int32", T.shift_right(held, T.Cast("uint32", bit)) & T.uint32(1)) << plane)
         return T.bind(T.Cast("float32", buffer.codes.low + buffer.codes.step * index))
 
-    def _step(self, step: Step, v: Expr) -> Expr:
-        """One float step."""
-        if step.op == "round":
+    def _operation(self, operation: Operation, v: Expr) -> Expr:
+        """One float operation."""
+        if operation.op == "round":
             return T.call_llvm_pure_intrin("float32", "llvm.rint", v)
-        if step.op == "sign":
+        if operation.op == "sign":
             zero = T.float32(0)
             return T.Select(v > zero, T.float32(1), T.Select(v < zero, T.float32(-1), v))
-        operand = self._operand(step)
-        if step.op in ("max", "min"):
-            return T.Select(v < operand if step.op == "max" else v > operand, operand, v)
-        if step.op == "prelu":
+        operand = self._operand(operation)
+        if operation.op in ("max", "min"):
+            return T.Select(v < operand if operation.op == "max" else v > operand, operand, v)
+        if operation.op == "prelu":
             return fenced(T.Select(v >= T.float32(0), v, v * operand), 1)
-        return fenced(_ARITHMETIC[step.op](v, operand), 1)
+        return fenced(_ARITHMETIC[operation.op](v, operand), 1)
 
-    def _operand(self, step: Step) -> Expr:
-        if isinstance(step.operand, Scalar):
+    def _operand(self, operation: Operation) -> Expr:
+        if isinstance(operation.operand, Scalar):
             # else TVM's simplifier would make 0 of a product with 0
-            return fenced(T.float32(float(np.float32(step.operand.value))), 1)
-        if isinstance(step.operand, Channel):
+            return fenced(T.float32(float(np.float32(operation.operand.value))), 1)
+        if isinstance(operation.operand, Channel):
             return next(self.constants)[self.c]
-        assert isinstance(step.operand, Tensor)
+        assert isinstance(operation.operand, Tensor)
         view = next(self.tensors)
         return view.data[view.offset(*self.pixel, i64(0) if view.buffer.c == 1 else self.c)]
 
-    def _stored(self, step: Step, into: Buffer, v: Expr) -> Expr:
+    def _stored(self, operation: Operation, into: Buffer, v: Expr) -> Expr:
         """float32: what a store writes, a code or a number."""
-        if step.op == "store":
+        if operation.op == "store":
             return v
-        if step.op == "store_bits":
-            positive = v >= T.float32(0) if step.zero_is_positive else v > T.float32(0)
+        if operation.op == "store_bits":
+            positive = v >= T.float32(0) if operation.zero_is_positive else v > T.float32(0)
             return T.Select(positive, T.float32(1), T.float32(-1))
         assert into.codes is not None
-        if step.op == "store_codes":
+        if operation.op == "store_codes":
             return T.Select(v > T.float32(into.codes.low), v, T.float32(into.codes.low))
         thresholds, directions = next(self.constants), next(self.constants)
         count: Expr = T.int32(0)

@@ -20,7 +20,7 @@ from tvm.ir import PrimType
 from tvm.script.ir_builder import IRBuilder
 from tvm.script.ir_builder import tirx as T
 
-from qcompiler.ir.program import Grid, Items
+from qcompiler.ir.program import Items, LaunchGrid
 from qcompiler.targets.standard_op import Expr, ItemLoop, Parameter, Scheduled, StandardOp
 from qcompiler.targets.vector.emit import i64
 from qcompiler.targets.vector.host import HOST
@@ -81,7 +81,7 @@ class ToyPlatform:
             return _threads(op)
         made = scheduled(op.function)
         assert isinstance(made.launch, Items)
-        return Scheduled(_blocks(made.function), Grid((made.launch.count, 1, 1), (1, 1, 1)), made.temporaries)
+        return Scheduled(_blocks(made.function), LaunchGrid((made.launch.count, 1, 1), (1, 1, 1)), made.temporaries)
 
     def source(self, function: Any) -> str:
         """TVM script."""
@@ -112,7 +112,7 @@ def _threads(op: ItemLoop) -> Scheduled:
             op.body(buffers, item)
 
     blocks = -(-op.items // THREADS)
-    return Scheduled(device_function("kernel", op.parameters, body), Grid((blocks, 1, 1), (THREADS, 1, 1)))
+    return Scheduled(device_function("kernel", op.parameters, body), LaunchGrid((blocks, 1, 1), (THREADS, 1, 1)))
 
 
 def _blocks(function: Any) -> Any:

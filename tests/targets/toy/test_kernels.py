@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from qcompiler.ir.codes import BINARY
 from qcompiler.ir.program import Argument, Call, Program, VariantCode
 from qcompiler.ir.storage import Halo
-from qcompiler.lowering.constants import ConstantBlob
+from qcompiler.lowering.constant_blob import ConstantBlob
 from qcompiler.targets import reference
 from qcompiler.targets.problem import Conv2d, Problem, tensors_of
 from qcompiler.targets.target import Array, Constants, Kernel

@@ -14,7 +14,7 @@ from qcompiler import passes
 from qcompiler.bundle.write import write
 from qcompiler.errors import InternalError, QCompilerError, UnsupportedModel, VerificationFailed
 from qcompiler.frontend import canonicalize
-from qcompiler.ir.program import Copy, Grid, Program
+from qcompiler.ir.program import Copy, LaunchGrid, Program
 from qcompiler.ir.samples import samples
 from qcompiler.lowering.module import lower
 from qcompiler.passes.runner import run_passes
@@ -104,7 +104,7 @@ def test_only_copies_touch_memory_of_the_host(compiled: Compiled) -> None:
             assert sorted(kinds) in (["input", "workspace"], ["output", "workspace"])
             copied += [argument for argument in call.arguments if argument.kind != "workspace"]
         else:
-            assert isinstance(call.launch, Grid) and set(kinds) <= {"workspace", "constant", "fault"}
+            assert isinstance(call.launch, LaunchGrid) and set(kinds) <= {"workspace", "constant", "fault"}
     assert len(copied) == len(set(copied)) == len(compiled.program.inputs) + len(compiled.program.outputs)
 
 

@@ -1,6 +1,6 @@
 """Binarization written in plain ONNX, rewritten to qcompiler::Binarize.
 
-A value that is a symmetric step function (steps.py) becomes Mul(Binarize(source - threshold), scale), without the
+A value that is a symmetric step function becomes Mul(Binarize(source - threshold), scale), without the
 subtraction at threshold 0 and without the product at scale 1. x - t has the sign of the comparison of x with t for all
 finite numbers, so nothing is lost. On the way, `x + (q - x)`, which is what remains in a file of a straight-through
 estimator, becomes q: the file's arithmetic meant q, and differs from it by rounding only.
@@ -14,9 +14,9 @@ import numpy as np
 import onnx_ir as ir
 from onnx_ir.passes.common import RemoveUnusedNodesPass
 
-from qcompiler.frontend.dialects.plain.elementwise import Constants
+from qcompiler.frontend.dialects.plain.known_constants import KnownConstants
 from qcompiler.frontend.dialects.plain.rounding import rounded_step
-from qcompiler.frontend.dialects.plain.steps import Step, step_of
+from qcompiler.frontend.dialects.plain.step_functions import StepFunction, step_function_of
 from qcompiler.ir.ops import DOMAIN, attach_functions
 from qcompiler.ir.provenance import NOTE, SOURCE
 from qcompiler.ir.view import constant_of
@@ -64,10 +64,10 @@ class _Rewriting:
     def __init__(self, graph: ir.Graph) -> None:
         self.count = 0
         self._graph = graph
-        self._constants = Constants()
-        self._steps: dict[ir.Value, Step] = {}
+        self._constants = KnownConstants()
+        self._steps: dict[ir.Value, StepFunction] = {}
         self._quantized: set[ir.Value] = set()
-        self._codes: list[tuple[Step, ir.Value]] = []
+        self._codes: list[tuple[StepFunction, ir.Value]] = []
         self._made: set[ir.Node] = set()
         self._names = {value.name for value in graph.inputs} | set(graph.initializers)
         for node in graph:
@@ -82,7 +82,7 @@ class _Rewriting:
             return
         value = node.outputs[0]
         self._constants.note(node)
-        step = step_of(node, self._steps, self._constants) or rounded_step(node, self._constants)
+        step = step_function_of(node, self._steps, self._constants) or rounded_step(node, self._constants)
         if step is not None:
             self._steps[value] = step
         if step is not None or self._is_quantized(node):
@@ -122,7 +122,7 @@ class _Rewriting:
         constant = all(self._constants.of(value) is not None for value in others)
         return node.op_type in _SCALINGS or (node.op_type in _SHIFTS and constant)
 
-    def _is_settled(self, node: ir.Node, step: Step) -> bool:
+    def _is_settled(self, node: ir.Node, step: StepFunction) -> bool:
         """Whether the node has the canonical form already: Binarize, alone or scaled by a constant."""
         if node.op_type == "Binarize" and node.inputs[0] is step.source:
             self._codes.append((step, node.outputs[0]))
@@ -134,7 +134,7 @@ class _Rewriting:
         scaled = [self._steps[value] for value in node.inputs if value in self._steps]
         return len(scaled) == 1 and scaled[0].symmetric
 
-    def _rewrite(self, node: ir.Node, step: Step) -> None:
+    def _rewrite(self, node: ir.Node, step: StepFunction) -> None:
         old = node.outputs[0]
         if old.shape is None or step.source.shape is None:
             return
@@ -179,7 +179,7 @@ class _Rewriting:
         self._substitute(node, new)
         self.count += 1
 
-    def _code(self, node: ir.Node, step: Step) -> ir.Value:
+    def _code(self, node: ir.Node, step: StepFunction) -> ir.Value:
         """The Binarize of a step, made once for equal ones."""
         for other, code in self._codes:
             if other.same_place(step) and other.zero == step.zero:

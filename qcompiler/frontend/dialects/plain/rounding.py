@@ -10,8 +10,8 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 
-from qcompiler.frontend.dialects.plain.elementwise import Array, Constants, apply
-from qcompiler.frontend.dialects.plain.steps import Step
+from qcompiler.frontend.dialects.plain.known_constants import Array, KnownConstants, apply
+from qcompiler.frontend.dialects.plain.step_functions import StepFunction
 from qcompiler.ir.ops import DOMAIN
 
 _ROUNDINGS = {"": ("Round", "Floor", "Ceil"), DOMAIN: ("Quantize",)}
@@ -21,7 +21,7 @@ _Link = tuple[ir.Node, list[Array | None], int]
 _LARGEST = 0x7F800000  # the bits of infinity
 
 
-def rounded_step(node: ir.Node, constants: Constants) -> Step | None:
+def rounded_step(node: ir.Node, constants: KnownConstants) -> StepFunction | None:
     """The step function that a rounding is, by itself or in Quantize; None if it takes other than two neighbours."""
     last = _rounding(node, constants)
     if last is None:
@@ -34,11 +34,11 @@ def rounded_step(node: ir.Node, constants: Constants) -> Step | None:
     if not (np.isfinite(before) and np.isfinite(behind)):
         return None
     if _short(before) >= _short(behind):
-        return Step(source, np.asarray(before), np.asarray(low), np.asarray(low), np.asarray(high))
-    return Step(source, np.asarray(behind), np.asarray(low), np.asarray(high), np.asarray(high))
+        return StepFunction(source, np.asarray(before), np.asarray(low), np.asarray(low), np.asarray(high))
+    return StepFunction(source, np.asarray(behind), np.asarray(low), np.asarray(high), np.asarray(high))
 
 
-def _rounding(node: ir.Node, constants: Constants) -> _Link | None:
+def _rounding(node: ir.Node, constants: KnownConstants) -> _Link | None:
     """A Round, Floor, Ceil or Quantize of float32 with constant scalars; None for any other node."""
     if node.op_type not in _ROUNDINGS[node.domain] or node.outputs[0].dtype != ir.DataType.FLOAT:
         return None
@@ -48,7 +48,7 @@ def _rounding(node: ir.Node, constants: Constants) -> _Link | None:
     return node, [None, *(operand.reshape(()) for operand in operands if operand is not None)], 0
 
 
-def _chain(last: _Link, constants: Constants) -> tuple[ir.Value, list[_Link]]:
+def _chain(last: _Link, constants: KnownConstants) -> tuple[ir.Value, list[_Link]]:
     """The monotone operators with constant scalars up to `last`, in order, and the value they start from."""
     chain = [last]
     source = last[0].inputs[0]
@@ -61,7 +61,7 @@ def _chain(last: _Link, constants: Constants) -> tuple[ir.Value, list[_Link]]:
     return source, chain[::-1]
 
 
-def _link(node: ir.Node, constants: Constants) -> _Link | None:
+def _link(node: ir.Node, constants: KnownConstants) -> _Link | None:
     """A monotone float32 operator of one run-time operand and scalar constants; None for any other node."""
     if node.domain != "" or node.op_type not in _MONOTONE or node.outputs[0].dtype != ir.DataType.FLOAT:
         return None

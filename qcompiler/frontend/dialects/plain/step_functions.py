@@ -15,13 +15,13 @@ import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
-from qcompiler.frontend.dialects.plain.elementwise import Array, Constants, apply, reduced
+from qcompiler.frontend.dialects.plain.known_constants import Array, KnownConstants, apply, reduced
 from qcompiler.ir.ops import DOMAIN
 from qcompiler.ir.view import number
 
 
 @dataclass(frozen=True)
-class Step:
+class StepFunction:
     """`below` where source < threshold, `at` where they are equal, `above` where source > threshold.
 
     All four arrays broadcast against the source; those that are constant are 0-dimensional. threshold is float32.
@@ -33,12 +33,12 @@ class Step:
     at: Array
     above: Array
 
-    def same_place(self, other: Step) -> bool:
+    def same_place(self, other: StepFunction) -> bool:
         """Whether both step at the same threshold of the same source."""
         return self.source is other.source and np.array_equal(self.threshold, other.threshold)
 
     @property
-    def as_signs(self) -> Step | None:
+    def as_signs(self) -> StepFunction | None:
         """+1 where a boolean step is true and -1 where it is false; None where the step is not boolean."""
         if self.above.dtype != np.bool_:
             return None
@@ -61,7 +61,9 @@ class Step:
         return None
 
 
-def step_of(node: ir.Node, known: Mapping[ir.Value, Step], constants: Constants) -> Step | None:
+def step_function_of(
+    node: ir.Node, known: Mapping[ir.Value, StepFunction], constants: KnownConstants
+) -> StepFunction | None:
     """The step function that the first output of `node` is, given those of its inputs; None if it is none."""
     carried = _carried(node, known, constants)
     if carried is not None and (_is_uniform(carried) or not _starts(node)):
@@ -72,7 +74,7 @@ def step_of(node: ir.Node, known: Mapping[ir.Value, Step], constants: Constants)
     return carried if started is None else started
 
 
-def _is_uniform(step: Step) -> bool:
+def _is_uniform(step: StepFunction) -> bool:
     return not (step.below.shape or step.at.shape or step.above.shape)
 
 
@@ -80,7 +82,7 @@ def _starts(node: ir.Node) -> bool:
     return node.op_type in ("Sign", "Binarize") or node.op_type in _COMPARISONS
 
 
-def _carried(node: ir.Node, known: Mapping[ir.Value, Step], constants: Constants) -> Step | None:
+def _carried(node: ir.Node, known: Mapping[ir.Value, StepFunction], constants: KnownConstants) -> StepFunction | None:
     """An elementwise operator on steps at one place, and on constants."""
     steps = [known[value] for value in node.inputs if value in known]
     if not steps or not all(step.same_place(steps[0]) for step in steps):
@@ -99,7 +101,7 @@ def _carried(node: ir.Node, known: Mapping[ir.Value, Step], constants: Constants
     return replace(steps[0], below=below, at=at, above=above)
 
 
-def _started(node: ir.Node, constants: Constants) -> Step | None:
+def _started(node: ir.Node, constants: KnownConstants) -> StepFunction | None:
     """A step that begins at this node."""
     if node.op_type == "Sign" and node.domain == "":
         return _at_zero(node, 0.0, constants)
@@ -110,12 +112,12 @@ def _started(node: ir.Node, constants: Constants) -> Step | None:
     return None
 
 
-def _at_zero(node: ir.Node, zero: float, constants: Constants) -> Step | None:
+def _at_zero(node: ir.Node, zero: float, constants: KnownConstants) -> StepFunction | None:
     below, at, above = (np.float32(value) for value in (-1, zero, 1))
     return _step(node.inputs[0], np.float32(0), (below, at, above), constants)
 
 
-def _comparison(node: ir.Node, constants: Constants) -> Step | None:
+def _comparison(node: ir.Node, constants: KnownConstants) -> StepFunction | None:
     left, right = node.inputs[:2]
     outcomes = _COMPARISONS[node.op_type]
     threshold = constants.of(right)
@@ -128,17 +130,19 @@ def _comparison(node: ir.Node, constants: Constants) -> Step | None:
 
 
 def _step(
-    source: ir.Value | None, threshold: npt.ArrayLike, values: Sequence[npt.ArrayLike], constants: Constants
-) -> Step | None:
+    source: ir.Value | None, threshold: npt.ArrayLike, values: Sequence[npt.ArrayLike], constants: KnownConstants
+) -> StepFunction | None:
     if source is None or source.dtype != ir.DataType.FLOAT:
         return None
     below, at, above = (np.asarray(value) for value in values)
     positive_zero = np.float32(0)
-    step = Step(source, np.asarray(reduced(np.asarray(threshold, np.float32)) + positive_zero), below, at, above)
+    step = StepFunction(
+        source, np.asarray(reduced(np.asarray(threshold, np.float32)) + positive_zero), below, at, above
+    )
     return _before_clips(step, constants)
 
 
-def _before_clips(step: Step, constants: Constants) -> Step:
+def _before_clips(step: StepFunction, constants: KnownConstants) -> StepFunction:
     """The same step of the value before a Clip, whose bounds enclose the threshold or touch it."""
     while (bounds := _clip_bounds(step.source.producer(), constants)) is not None:
         low, high = bounds
@@ -156,7 +160,7 @@ def _before_clips(step: Step, constants: Constants) -> Step:
     return step
 
 
-def _clip_bounds(node: ir.Node | None, constants: Constants) -> tuple[np.float32, np.float32] | None:
+def _clip_bounds(node: ir.Node | None, constants: KnownConstants) -> tuple[np.float32, np.float32] | None:
     """Bounds of a Clip by constants or a Relu, with low < high."""
     if node is None or node.domain != "":
         return None

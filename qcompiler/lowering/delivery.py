@@ -10,7 +10,7 @@ from qcompiler.errors import InternalError, UnsupportedModel
 from qcompiler.ir.view import constant_of
 from qcompiler.lowering import standard
 from qcompiler.lowering.call import scheduled
-from qcompiler.lowering.epilogue import Epilogue
+from qcompiler.lowering.epilogue_builder import EpilogueBuilder
 from qcompiler.lowering.forms import Form, Read, natural
 from qcompiler.lowering.plan import Demands, Plan, source_of
 from qcompiler.lowering.problems import problem_of
@@ -89,7 +89,7 @@ class _Builder:
     def _kernel(self, planned: Plan) -> None:
         group = planned.group
         main, *tensors = (self._read(read) for read in planned.reads)
-        epilogue = Epilogue(self.values, planned, tensors)
+        epilogue = EpilogueBuilder(self.values, planned, tensors)
         assert main.form.buffer is not None
         problem, constants = problem_of(group, main.form.buffer, epilogue)
         op = group.anchor.op_type if group.kind != "map" else "Map"

@@ -10,7 +10,7 @@ from torch.nn.utils import parametrize
 
 from qcompiler.errors import UsageError
 from qcompiler.nn import Binarize, QActivation, QConv2d, QLinear, XnorConv2d, freeze
-from qcompiler.train.fixed import Format, Formats, fixed_point, saturation_table
+from qcompiler.train.fixed_point import Format, Formats, fixed_point, saturation_table
 
 
 @pytest.fixture(autouse=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from qcompiler.frontend.dialects.parameters import is_all
-from qcompiler.frontend.emit import Emitter
+from qcompiler.frontend.emitter import Emitter
 from qcompiler.ir.ops import DOMAIN
 from qcompiler.ir.quantizing import Quantizer
 

@@ -1,7 +1,7 @@
 """Elementwise ops with constants, emulated in float32 exactly as the reference runs them: one rounding per op, no FMA.
 
-Every step here is monotone in its input for each channel, whatever the constants, because float32 rounding is
-monotone; so any chain of steps is monotone per channel, and its sign changes at most once.
+Every op here is monotone in its input for each channel, whatever the constants, because float32 rounding is
+monotone; so any chain of ops is monotone per channel, and its sign changes at most once.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _UNARY = ("Relu", "LeakyRelu", "Clip", "Neg", "Identity")
 
 
 @dataclass(frozen=True)
-class Step:
+class MonotoneOp:
     """One elementwise op on a running value x.
 
     constants: float32 arrays, each a scalar or one value per channel [C]. `swapped`: the constant is the left operand.
@@ -45,9 +45,9 @@ class Step:
         with np.errstate(all="ignore"):
             return np.asarray(self._apply(x), dtype=np.float64)
 
-    def minus(self, number: np.float32) -> Step:
-        """The subtraction of a number from the result, as a step."""
-        return Step(self.node, "Sub", (np.asarray(number),))
+    def minus(self, number: np.float32) -> MonotoneOp:
+        """The subtraction of a number from the result, as an op."""
+        return MonotoneOp(self.node, "Sub", (np.asarray(number),))
 
     def _apply(self, x: npt.NDArray[Any]) -> npt.NDArray[Any]:
         match self.op:
@@ -81,14 +81,14 @@ _FUNCTIONS = {
 }
 
 
-def landing_step(node: ir.Node, x: ir.Value, axis: int) -> Step | str | None:
-    """A rounding, Sign or Quantize as a step, which is monotone too, or why it is none; None for other ops."""
+def landing_op(node: ir.Node, x: ir.Value, axis: int) -> MonotoneOp | str | None:
+    """A rounding, Sign or Quantize as an op, which is monotone too, or why it is none; None for other ops."""
     if is_op(node, *_LANDING):
-        return Step(node, node.op_type, ())
+        return MonotoneOp(node, node.op_type, ())
     return _quantizing(node, x, axis) if is_quantized_op(node, "Quantize") else None
 
 
-def _quantizing(node: ir.Node, x: ir.Value, axis: int) -> Step | str:
+def _quantizing(node: ir.Node, x: ir.Value, axis: int) -> MonotoneOp | str:
     out = static_shape(node.outputs[0])
     if out is None or out != static_shape(x) or node.inputs[0] is not x:
         return "Quantize changes the shape"
@@ -97,7 +97,7 @@ def _quantizing(node: ir.Node, x: ir.Value, axis: int) -> Step | str:
         return scale if isinstance(scale, str) else str(zero)
     if not (np.isfinite(scale) & (scale != 0)).all() or not np.isfinite(zero).all():
         return "a constant of Quantize is not finite, or its scale is 0"
-    return Step(node, "Quantize", (scale, zero))
+    return MonotoneOp(node, "Quantize", (scale, zero))
 
 
 def _along(node: ir.Node, position: int, shape: tuple[int, ...], axis: int) -> FloatArray | str:
@@ -126,8 +126,8 @@ def per_channel(constant: npt.NDArray[Any], shape: tuple[int, ...], axis: int) -
     return flat.reshape(()) if flat.size == 1 else flat
 
 
-def step_of(node: ir.Node, x: ir.Value, axis: int, *, broadcast: bool = False) -> Step | str:
-    """Read `node` as a step on its input `x`, whose channels lie along `axis`, or say why it is none.
+def monotone_op(node: ir.Node, x: ir.Value, axis: int, *, broadcast: bool = False) -> MonotoneOp | str:
+    """Read `node` as an op on its input `x`, whose channels lie along `axis`, or say why it is none.
 
     broadcast: the constant may repeat `x` along axes of extent 1; `axis` must then be negative.
     """
@@ -142,16 +142,16 @@ def step_of(node: ir.Node, x: ir.Value, axis: int, *, broadcast: bool = False) -
     channel = _along(node, 1 - position, out, axis)
     if isinstance(channel, str):
         return channel
-    step = Step(node, node.op_type, (channel,), swapped=position == 1)
-    return _objection(step) or step
+    op = MonotoneOp(node, node.op_type, (channel,), swapped=position == 1)
+    return _objection(op) or op
 
 
-def _unary(node: ir.Node, x: ir.Value) -> Step | str:
+def _unary(node: ir.Node, x: ir.Value) -> MonotoneOp | str:
     if node.op_type == "LeakyRelu":
-        step = Step(node, "LeakyRelu", (np.asarray(number(node, "alpha", 0.01), dtype=np.float32),))
-        return _objection(step) or step
+        op = MonotoneOp(node, "LeakyRelu", (np.asarray(number(node, "alpha", 0.01), dtype=np.float32),))
+        return _objection(op) or op
     if node.op_type != "Clip":
-        return Step(node, node.op_type, ())
+        return MonotoneOp(node, node.op_type, ())
     bounds = []
     for position, default in ((1, np.finfo(np.float32).min), (2, np.finfo(np.float32).max)):
         value = node.inputs[position] if position < len(node.inputs) else None
@@ -159,24 +159,24 @@ def _unary(node: ir.Node, x: ir.Value) -> Step | str:
         if bound is None or np.size(bound) != 1:
             return "the bounds of Clip are not constants"
         bounds.append(np.asarray(bound, dtype=np.float32).reshape(()))
-    return Step(node, "Clip", tuple(bounds))
+    return MonotoneOp(node, "Clip", tuple(bounds))
 
 
-def _objection(step: Step) -> str:
-    constant = step.constants[0]
+def _objection(op: MonotoneOp) -> str:
+    constant = op.constants[0]
     if not np.isfinite(constant).all():
-        return f"a constant of {step.op} is not finite"
-    if step.op in ("PRelu", "LeakyRelu") and (constant < 0).any():
-        return f"{step.op} with a negative slope does not keep order"
-    if step.op == "PRelu" and step.swapped:
+        return f"a constant of {op.op} is not finite"
+    if op.op in ("PRelu", "LeakyRelu") and (constant < 0).any():
+        return f"{op.op} with a negative slope does not keep order"
+    if op.op == "PRelu" and op.swapped:
         return "the input of PRelu is a constant"
-    if step.op == "Div" and (step.swapped or (constant == 0).any()):
+    if op.op == "Div" and (op.swapped or (constant == 0).any()):
         return "Div is by zero or by the value itself"
     return ""
 
 
-def run_chain(steps: tuple[Step, ...], x: FloatArray) -> FloatArray:
-    """Apply the steps in order. x: float32 [..., C]."""
-    for step in steps:
-        x = step(x)
+def run_chain(ops: tuple[MonotoneOp, ...], x: FloatArray) -> FloatArray:
+    """Apply the ops in order. x: float32 [..., C]."""
+    for op in ops:
+        x = op(x)
     return x

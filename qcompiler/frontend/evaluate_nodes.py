@@ -16,8 +16,8 @@ from onnx import defs
 
 from qcompiler.errors import InvalidModel, QCompilerError, UnsupportedModel
 from qcompiler.frontend import attributes
+from qcompiler.frontend.stored_tensors import check_type
 from qcompiler.frontend.structure import label
-from qcompiler.frontend.tensors import check_type
 from qcompiler.frontend.value_types import check_tensor
 from qcompiler.ir import oracle
 from qcompiler.ir.ops import DOMAIN, IR_VERSION, OPSET
@@ -34,6 +34,7 @@ ONNX_ERRORS = (
     onnx.shape_inference.InferenceError,
 )
 
+# elements of constants that count as shapes, axes or indices; chosen
 MAX_KNOWN_ELEMENTS = 4096
 # Shape arithmetic in floats works on a few sizes; larger float constants are weights, left for the passes.
 _MAX_KNOWN_FLOATS = 16

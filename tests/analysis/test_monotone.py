@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qcompiler.analysis.elementwise import Step, run_chain, step_of
+from qcompiler.analysis.monotone import MonotoneOp, monotone_op, run_chain
 from qcompiler.ir import oracle
 from tests.passes.comparison import graph, normal
 
@@ -33,13 +33,13 @@ def test_a_chain_gives_the_bits_of_onnxruntime(names, seed):
     constants = {"c": normal(generator, 5, 1, 1), "p": np.abs(normal(generator, 1, 5, 1, 1))}
     bounds = {"low": np.float32(-0.7).reshape(()), "high": np.float32(0.4).reshape(())}
     model = graph(text, **constants, **bounds)
-    steps = []
+    ops = []
     for node in model.graph:
-        read = step_of(node, next(value for value in node.inputs if value.name.startswith("v")), 1)
-        assert isinstance(read, Step), read
-        steps.append(read)
+        read = monotone_op(node, next(value for value in node.inputs if value.name.startswith("v")), 1)
+        assert isinstance(read, MonotoneOp), read
+        ops.append(read)
     inputs = oracle.random_inputs(model, seed)
-    channels_last = run_chain(tuple(steps), np.moveaxis(inputs["v0"], 1, -1))
+    channels_last = run_chain(tuple(ops), np.moveaxis(inputs["v0"], 1, -1))
     expected = oracle.run(model, inputs)[f"v{len(names)}"]
     np.testing.assert_array_equal(np.moveaxis(channels_last, -1, 1), expected)
 
@@ -66,5 +66,5 @@ def test_what_is_no_step_says_why(body, reason):
         "infinite": np.full(1, np.inf, np.float32),
     }
     model = graph(f"g (float[1, 2, 3, 3] x) => (y) {{ {body} }}", **constants)
-    read = step_of(model.graph[0], model.graph.inputs[0], 1)
+    read = monotone_op(model.graph[0], model.graph.inputs[0], 1)
     assert isinstance(read, str) and reason in read

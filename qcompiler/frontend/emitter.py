@@ -12,15 +12,22 @@ import onnx
 
 from qcompiler.errors import InvalidModel
 from qcompiler.frontend.consistency import check_shapes
-from qcompiler.frontend.evaluate import MAX_KNOWN_ELEMENTS, evaluate, evaluate_constants, output_types, sizes_and_type
+from qcompiler.frontend.evaluate_nodes import (
+    MAX_KNOWN_ELEMENTS,
+    evaluate,
+    evaluate_constants,
+    output_types,
+    sizes_and_type,
+)
 from qcompiler.frontend.read import MAX_NODES
+from qcompiler.frontend.stored_tensors import TWO_BIT_RANGES, check_computed, check_stored, widened
 from qcompiler.frontend.structure import label
-from qcompiler.frontend.tensors import TWO_BIT_RANGES, check_computed, check_stored, widened
 from qcompiler.ir.ops import DOMAIN
 from qcompiler.ir.provenance import SOURCE
 
 Array = npt.NDArray[Any]
 
+# elements and nodes of a constant that is computed for a parameter; chosen
 _MAX_COMPUTED = 2**20
 _MAX_EVALUATED = 64
 

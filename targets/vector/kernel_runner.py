@@ -25,7 +25,7 @@ def object_code(kernel: Kernel, variant: Variant, path: Path, name: str = "kerne
     return path
 
 
-class Runner:
+class KernelRunner:
     """A compiled kernel with its packed constants."""
 
     def __init__(self, kernel: Kernel, variant: Variant, constants: Constants) -> None:

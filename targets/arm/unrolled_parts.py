@@ -11,19 +11,20 @@ from dataclasses import replace
 import numpy as np
 from tvm.script.ir_builder import tirx as T
 
-from qcompiler.targets.vector.direct import Loop, for_taps
+from qcompiler.targets.vector.direct import ReductionLoop, for_taps
 from qcompiler.targets.vector.emit import Expr, fenced, i64
 
+# of eight bits each, which a byte counts: 31 * 8 = 248
 MOST_STEPS = 31
 
 
 def for_parts(
-    loops: list[Loop],
+    loops: list[ReductionLoop],
     rows: tuple[Expr, Expr],
     x: Expr,
     w: Expr,
     w_step: int,
-    body: Callable[[list[Loop], Expr, Expr], None],
+    body: Callable[[list[ReductionLoop], Expr, Expr], None],
 ) -> None:
     """Run `body(loops, x offset, w offset)` for pieces of the reduction `loops` of at most 31 steps each.
 
@@ -54,7 +55,7 @@ def for_parts(
 
 
 def for_unrolled_taps(
-    loops: list[Loop],
+    loops: list[ReductionLoop],
     rows: tuple[Expr, Expr],
     x: Expr,
     w: Expr,

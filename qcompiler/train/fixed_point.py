@@ -107,7 +107,7 @@ class Saturation:
     saturated: int
 
 
-class Rounding(nn.Module):
+class FormatRounding(nn.Module):
     """Rounds to a format and counts what saturates."""
 
     def __init__(self, kind: Kind, chosen: Format) -> None:
@@ -147,7 +147,7 @@ class FixedNorm(nn.Module):
 class FixedPointModel(nn.Module):
     """A network computed in simulated fixed point; `saturations` tells what did not fit."""
 
-    def __init__(self, network: nn.Module, roundings: dict[str, Rounding]) -> None:
+    def __init__(self, network: nn.Module, roundings: dict[str, FormatRounding]) -> None:
         super().__init__()
         self.network = network
         self.roundings = roundings
@@ -183,9 +183,9 @@ def fixed_point(model: nn.Module, example: Tensor | None = None, formats: Format
         chosen = {name: _at_peak(each, peaks.get(name)) for name, each in chosen.items()}
     _round_parameters(network, formats.parameter_bits)
     network = _merge_norms(network, formats.parameter_bits)
-    roundings = {"": Rounding("input", formats.input)}
+    roundings = {"": FormatRounding("input", formats.input)}
     for name, kind in kinds.items():
-        roundings[name] = Rounding(kind, chosen[name])
+        roundings[name] = FormatRounding(kind, chosen[name])
         network.get_submodule(name).register_forward_hook(_rounded(roundings[name]))
     return FixedPointModel(network, roundings)
 
@@ -201,7 +201,7 @@ def saturation_table(saturations: tuple[Saturation, ...]) -> Table:
     return table
 
 
-def _rounded(rounding: Rounding) -> object:
+def _rounded(rounding: FormatRounding) -> object:
     def hook(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
         return rounding(output)
 

@@ -23,6 +23,7 @@ from qcompiler.lowering.call import StandardCall
 from qcompiler.targets.standard_op import ItemLoop, Parameter
 from qcompiler.targets.vector.emit import Expr, i64, split, write
 
+# bytes; see memory.ALIGNMENT
 ALIGN = 64
 # what reports call these kernels
 KERNEL = "standard"

@@ -1,4 +1,4 @@
-"""The epilogue of a kernel: its chain of nodes as steps, constants, run-time operands and stores."""
+"""The epilogue of a kernel: its chain of nodes as operations, constants, run-time operands and stores."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from qcompiler.lowering.groups import Link
 from qcompiler.lowering.plan import Plan
 from qcompiler.lowering.values import Values, store_op
 from qcompiler.lowering.work import Stored
-from qcompiler.targets.problem import Channel, Operand, Scalar, Step, StepOp, Tensor
+from qcompiler.targets.problem import Channel, Operand, Operation, OperationName, Scalar, Tensor
 
 
-class Epilogue:
+class EpilogueBuilder:
     """Steps, constants and stores of one planned group; tensors: its run-time operands as they are read."""
 
     def __init__(self, values: Values, plan: Plan, tensors: Sequence[Stored]) -> None:
-        self.steps: list[Step] = []
+        self.operations: list[Operation] = []
         self.channels: list[npt.NDArray[np.float32]] = []
         self.threshold: npt.NDArray[np.float32] | None = None
         self.direction: npt.NDArray[np.float32] | None = None
@@ -47,7 +47,7 @@ class Epilogue:
             self._store(link.value, zero_is_positive=link.zero_is_positive)
         else:
             for operation in link.operations:
-                self.steps.append(Step(operation.op, self._operand(operation.operand)))
+                self.operations.append(Operation(operation.op, self._operand(operation.operand)))
             self._store(link.value)
 
     def _operand(self, operand: npt.NDArray[np.float32] | ir.Value | None) -> Operand | None:
@@ -74,11 +74,13 @@ class Epilogue:
         shape = shape_of(self._group.start)
         return (shape[-1] if shape else 1) if self._group.is_matrix else shape[1]
 
-    def _store(self, value: ir.Value, op: StepOp | None = None, *, zero_is_positive: bool = True) -> None:
+    def _store(self, value: ir.Value, op: OperationName | None = None, *, zero_is_positive: bool = True) -> None:
         for form in self._plan.stores.get(value, ()):
             made = self._values.make(value, form)
             self.writes.append(made)
-            self.steps.append(Step(op or store_op(form), into=_buffer(made), zero_is_positive=zero_is_positive))
+            self.operations.append(
+                Operation(op or store_op(form), into=_buffer(made), zero_is_positive=zero_is_positive)
+            )
 
 
 def _buffer(stored: Stored) -> Buffer:

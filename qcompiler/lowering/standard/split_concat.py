@@ -9,7 +9,7 @@ import onnx_ir as ir
 
 from qcompiler.ir.view import integer, shape_of
 from qcompiler.lowering.call import StandardCall
-from qcompiler.lowering.standard.frame import kernel, loop, moved
+from qcompiler.lowering.standard.skeleton import kernel, loop, moved
 from qcompiler.targets.vector.emit import Expr, write
 
 

@@ -33,7 +33,7 @@ def reduced(array: npt.ArrayLike) -> Array:
     return array
 
 
-class Constants:
+class KnownConstants:
     """Constants of a graph: its initializers, their reshapes, and what is computed from constants of equal elements.
 
     Exporters write ones_like, full and their negatives as computations on constants of the full activation shape, and

@@ -11,7 +11,7 @@ from qcompiler.targets.arm.held_mismatches import holds
 from qcompiler.targets.arm.machine import Isa
 from qcompiler.targets.problem import Conv2d
 from qcompiler.targets.vector.blocks import Blocks
-from qcompiler.targets.vector.borders import borders_of
+from qcompiler.targets.vector.border_classes import borders_of
 from qcompiler.targets.vector.direct import Geometry
 from qcompiler.targets.vector.tilings import Ranked, ranked, streams
 
@@ -55,7 +55,7 @@ def chunk_tilings(problem: Conv2d, blocks: Blocks) -> list[Ranked]:
 
 
 def held_tilings(problem: Conv2d, blocks: Blocks) -> list[Ranked]:
-    """Tiles of `HeldConv2d`, which visits the rows of zero padding where other forms skip them."""
+    """Tiles of `HeldConv2d`, which visits the rows of zero padding where other kernels skip them."""
     geometry = Geometry(problem, blocks)
     borders = borders_of(problem)
     visited = borders.row_taps[borders.row_class]

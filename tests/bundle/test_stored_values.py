@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from qcompiler.bundle import values
+from qcompiler.bundle import stored_values
 from qcompiler.bundle.load import Bundle
 from qcompiler.errors import UsageError
 from qcompiler.ir.program import Argument, StoredValue
@@ -17,7 +17,7 @@ AT = Argument("workspace", 0)
 
 
 @st.composite
-def stored_values(draw: st.DrawFn) -> StoredValue:
+def drawn_values(draw: st.DrawFn) -> StoredValue:
     groups = draw(st.integers(1, 3))
     channels = groups * draw(st.integers(1, 40))
     shape = draw(st.sampled_from([(2, channels, draw(SIZES), draw(SIZES)), (draw(SIZES), channels), (channels,)]))
@@ -50,17 +50,17 @@ def slowly(memory: np.ndarray, value: StoredValue) -> np.ndarray:
 
 
 @settings(max_examples=60, deadline=None)
-@given(stored_values(), st.integers(0, 2**32 - 1))
+@given(drawn_values(), st.integers(0, 2**32 - 1))
 def test_decode_and_encode(value: StoredValue, seed: int) -> None:
     random = np.random.default_rng(seed)
-    memory = random.integers(0, 100, values.stored_bytes(value) // 4, dtype=np.int32).view(np.uint8)
+    memory = random.integers(0, 100, stored_values.stored_bytes(value) // 4, dtype=np.int32).view(np.uint8)
     if value.layout != "dense":
-        np.testing.assert_array_equal(values.decode(memory, value), slowly(memory, value))
+        np.testing.assert_array_equal(stored_values.decode(memory, value), slowly(memory, value))
     before = memory.copy()
     logical = random.choice(np.array([-1, 1], np.float32), value.shape)
-    values.encode(memory, value, logical)
-    np.testing.assert_array_equal(values.decode(memory, value), logical)
-    values.encode(memory, value, values.decode(before, value))
+    stored_values.encode(memory, value, logical)
+    np.testing.assert_array_equal(stored_values.decode(memory, value), logical)
+    stored_values.encode(memory, value, stored_values.decode(before, value))
     if value.layout != "bit-nhwc":
         np.testing.assert_array_equal(memory, before)
 

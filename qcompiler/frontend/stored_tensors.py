@@ -13,8 +13,11 @@ import onnx
 
 from qcompiler.errors import InvalidModel, UnsupportedModel
 
+# of one value; chosen
 MAX_VALUE_BYTES = 2**32
+# what protobuf holds, 2 GiB, with room for the graph
 MAX_STORED_BYTES = 2**31 - 2**24
+# dimensions; chosen
 MAX_RANK = 32
 
 _T = onnx.TensorProto
