@@ -14,7 +14,6 @@ from qcompiler.targets.standard_op import ItemLoop, Scheduled, StandardOp
 from qcompiler.targets.vector.emit import prim_func
 from qcompiler.targets.vector.schedule import scheduled
 
-
 # passes of TVM that change no code for processors and take a sixth of its time
 _FOR_DEVICES = (
     "s_tir.HoistIfThenElse",
