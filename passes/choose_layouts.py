@@ -19,7 +19,7 @@ import networkx as nx
 import onnx_ir as ir
 
 from qcompiler.ir import ops
-from qcompiler.ir.layout import CHANNELS_LAST, LAYOUT, can_be_channels_last, is_flexible
+from qcompiler.ir.axis_order import CHANNELS_LAST, LAYOUT, can_be_channels_last, is_flexible
 from qcompiler.ir.view import constant_of, static_shape
 from qcompiler.passes.result import PassResult
 

@@ -89,7 +89,7 @@ def _chosen(names: str, known: Sequence[Pass]) -> list[Pass]:
     """The passes of these names, in their order; all of the default if there are none."""
     if not names:
         return list(known)
-    by_name = {step.name: step for step in known}
+    by_name = {each.name: each for each in known}
     wanted = [name for name in names.split(",") if name]
     unknown = [name for name in wanted if name not in by_name]
     if unknown:

@@ -87,7 +87,7 @@ def run(
     check_free(folder, force=options.force)
     check_threads(options.threads, "--threads")
     variants = targets.get(options.target).variants(options.mcpu)
-    watcher = GraphWatcher.create(options.print_after, options.save_ir, [step.name for step in passes.DEFAULT])
+    watcher = GraphWatcher.create(options.print_after, options.save_ir, [each.name for each in passes.DEFAULT])
     dump = None if options.dump is None else Dump(options.dump)
     say("reading the model")
     graph = _read(model, options)

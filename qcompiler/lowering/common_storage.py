@@ -11,7 +11,7 @@ from qcompiler.errors import UnsupportedModel
 from qcompiler.ir.codes import Codes
 from qcompiler.ir.storage import Buffer
 from qcompiler.lowering.forms import Form, of_buffer
-from qcompiler.lowering.problems import layer_problem
+from qcompiler.lowering.problem_builder import layer_problem
 from qcompiler.targets.choose import chosen
 from qcompiler.targets.problem import Conv2d, Operation
 from qcompiler.targets.target import Variant

@@ -13,7 +13,7 @@ from qcompiler.lowering.call import scheduled
 from qcompiler.lowering.epilogue_builder import EpilogueBuilder
 from qcompiler.lowering.forms import Form, Read, natural
 from qcompiler.lowering.plan import Demands, Plan, source_of
-from qcompiler.lowering.problems import problem_of
+from qcompiler.lowering.problem_builder import problem_of
 from qcompiler.lowering.regions import region_calls
 from qcompiler.lowering.transfers import with_transfers
 from qcompiler.lowering.values import Values

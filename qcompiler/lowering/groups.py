@@ -18,7 +18,7 @@ import onnx_ir as ir
 
 from qcompiler.analysis.layers import feeds_integer_layer
 from qcompiler.ir import ops
-from qcompiler.ir.layout import is_marked
+from qcompiler.ir.axis_order import is_marked
 from qcompiler.ir.traits import Trait, has
 from qcompiler.ir.view import constant_of, consumers_of, dependency_graph, ints, number, shape_of
 from qcompiler.targets.problem import OperationName

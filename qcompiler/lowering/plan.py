@@ -18,8 +18,8 @@ from qcompiler.analysis.ranges import IntegerRanges
 from qcompiler.analysis.weights import WIDEST
 from qcompiler.errors import InternalError, UnsupportedModel
 from qcompiler.ir import ops
+from qcompiler.ir.axis_order import is_marked
 from qcompiler.ir.codes import Codes
-from qcompiler.ir.layout import is_marked
 from qcompiler.ir.view import constant_of, dtype_of, shape_of
 from qcompiler.lowering.forms import Form, Read, as_view, merge, natural, natural_view, packed, plain
 from qcompiler.lowering.forms import through_alias as through

@@ -16,7 +16,7 @@ import onnx_ir as ir
 from onnx import helper, numpy_helper
 
 from qcompiler.errors import UnsupportedModel
-from qcompiler.ir.layout import AXIS, channels_last_shape, is_marked, reduced_axes
+from qcompiler.ir.axis_order import AXIS, channels_last_shape, is_marked, reduced_axes
 from qcompiler.ir.ops import IR_VERSION, OPSET
 from qcompiler.ir.traits import Trait, has
 from qcompiler.ir.view import constant_of, dtype_of, integer, shape_of

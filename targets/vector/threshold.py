@@ -15,7 +15,7 @@ from qcompiler.targets.vector.blocks import Blocks
 from qcompiler.targets.vector.emit import LANES, Expr, Parameter, i64, lanes, mask_bits, temporary, write
 
 
-def levels_of(operation: Operation) -> int:
+def threshold_count(operation: Operation) -> int:
     """Thresholds per channel of a "threshold" operation."""
     assert operation.into is not None and operation.into.codes is not None
     return operation.into.codes.levels - 1
@@ -23,7 +23,7 @@ def levels_of(operation: Operation) -> int:
 
 def threshold_parameters(operation: Operation, blocks: Blocks, classes: int, dtype: str) -> list[Parameter]:
     """`limits` [levels, classes, blocks * 16], and `turned` uint16 [blocks]: a bit per channel that falls."""
-    size = levels_of(operation) * classes * blocks.count * LANES
+    size = threshold_count(operation) * classes * blocks.count * LANES
     return [Parameter("limits", dtype, size, 64), Parameter("turned", "uint16", blocks.count, 64)]
 
 
@@ -50,7 +50,7 @@ def threshold_planes(
     those of the next are.
     """
     masks = []
-    for level in range(levels_of(operation)):
+    for level in range(threshold_count(operation)):
         mask = temporary("uint16", 1)
         write(mask, mask_bits(value >= limits[lanes(at + level * size)]) ^ turned[block], i64(0))
         masks.append(mask[i64(0)])

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from qcompiler.ir.layout import is_marked
+from qcompiler.ir.axis_order import is_marked
 from qcompiler.passes.choose_layouts import ChooseLayouts
 from tests.lowering.interpreter import run
 from tests.passes.comparison import apply, graph, signs, the

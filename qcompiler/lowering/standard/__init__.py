@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 
 import onnx_ir as ir
 
-from qcompiler.ir.layout import is_marked
+from qcompiler.ir.axis_order import is_marked
 from qcompiler.lowering.call import StandardCall
 from qcompiler.lowering.standard import (
     columns,
