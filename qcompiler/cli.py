@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 import typer
 from rich.console import Console
 
-from qcompiler.command import Debug, Task, Version, main, terminal
+from qcompiler.command import Debug, Task, Version, importing, main, terminal
 from qcompiler.errors import UsageError
 from qcompiler.options import Options
 from qcompiler.place import check_file
@@ -178,7 +178,8 @@ def _compile(model: Path, inputs: Path | None, options: Options, explain: bool) 
 
         options = replace(options, inputs=read_npz(inputs))
     with _stages() as progress:
-        from qcompiler.pipeline import run
+        with importing():
+            from qcompiler.pipeline import run
 
         bundle = run(model, options, progress)
     _print_compiled(terminal(), bundle, explain)
