@@ -160,10 +160,11 @@ def parse_shape(text: str) -> tuple[str, tuple[int, ...]]:
 
 def _check_before_loading(model: Path, options: Options) -> None:
     """The wrong paths, names and numbers that are found at once, before the compiler is loaded."""
-    from qcompiler.bundle.manifest import check_threads
-    from qcompiler.bundle.staging import check_free
-    from qcompiler.frontend.read import check_file as check_model
-    from qcompiler.targets import check_name
+    with importing():
+        from qcompiler.bundle.manifest import check_threads
+        from qcompiler.bundle.staging import check_free
+        from qcompiler.frontend.read import check_file as check_model
+        from qcompiler.targets import check_name
 
     check_threads(options.threads, "--threads")
     check_name(options.target)
