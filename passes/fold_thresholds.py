@@ -14,7 +14,7 @@ import onnx_ir as ir
 
 from qcompiler.analysis.chains import Chain, chain_to_codes
 from qcompiler.analysis.ranges import IntegerRanges, Lattice
-from qcompiler.analysis.thresholds import Thresholds, find_levels, find_sign_change, finite_at_ends
+from qcompiler.analysis.thresholds import Thresholds, find_levels, find_sign_change, finite_at_ends, turning_points
 from qcompiler.ir.traits import LAYER, channel_axis, has
 from qcompiler.ir.view import constant_of, static_shape
 from qcompiler.passes.editing import insert, remove_dead, replace
@@ -66,7 +66,8 @@ def _thresholds(chain: Chain, lattice: Lattice) -> Thresholds:
     if chain.sign is None:
         return find_levels(chain.ops, lattice, chain.codes)
     change = find_sign_change(chain.ops, lattice, chain.sign)
-    return Thresholds(change.threshold[None], change.direction)
+    threshold, direction = (np.broadcast_to(a, lattice.low.shape) for a in (change.threshold, change.direction))
+    return Thresholds(turning_points(chain.ops, lattice, threshold, direction)[None], direction)
 
 
 def _insert_threshold(node: ir.Node, chain: Chain, found: Thresholds, channels: int) -> None:

@@ -17,6 +17,10 @@ from qcompiler.analysis.ranges import IntArray, Lattice
 from qcompiler.ir.codes import Codes
 
 FloatArray = npt.NDArray[np.float32]
+
+# of the distance of two integers, to the precision of float32
+_HALVINGS = 24
+_SMALL = 2.0**-20
 BoolArray = npt.NDArray[np.bool_]
 
 
@@ -84,7 +88,7 @@ def find_sign_change(
 
 
 def find_levels(ops: tuple[MonotoneOp, ...], lattice: Lattice, codes: Codes) -> Thresholds:
-    """The integer thresholds of a chain that gives `codes` at every integer of the lattice."""
+    """The thresholds of a chain that gives `codes` at every integer of the lattice; see `turning_points`."""
     halves = [np.float32(codes.low + codes.step * (level + 0.5)) for level in range(codes.levels - 1)]
     changes = [find_sign_change((*ops, ops[-1].minus(half)), lattice, -1.0) for half in halves]
     thresholds = np.stack([np.broadcast_to(change.threshold, lattice.low.shape) for change in changes])
@@ -92,8 +96,40 @@ def find_levels(ops: tuple[MonotoneOp, ...], lattice: Lattice, codes: Codes) -> 
     falling = (directions < 0).any(axis=0)
     # what all or none of the integers reach is the same for either direction, but for the threshold that says so
     other = np.where(thresholds <= lattice.low, lattice.high, lattice.low - 1)
-    thresholds = np.where(falling & (directions > 0), other, thresholds)
-    return Thresholds(thresholds.astype(np.float32), np.where(falling, -1, 1).astype(np.float32))
+    thresholds = np.where(falling & (directions > 0), other, thresholds).astype(np.float32)
+    direction = np.where(falling, -1, 1).astype(np.float32)
+    turning = [
+        turning_points((*ops, ops[-1].minus(half)), lattice, threshold, direction)
+        for half, threshold in zip(halves, thresholds, strict=True)
+    ]
+    return Thresholds(np.stack(turning), direction)
+
+
+def turning_points(
+    ops: tuple[MonotoneOp, ...], lattice: Lattice, threshold: FloatArray, direction: FloatArray
+) -> FloatArray:
+    """Where between two integers a chain changes sign in exact arithmetic: a threshold that the same integers reach.
+
+    threshold, direction: what `find_sign_change` found, float32 [C]. An integer is a tie exactly where it is as close
+    to this number as rounding errors are large, on either side. result: float32 [C]; thresholds that all or none of the
+    integers reach stay.
+    """
+    reached = threshold.astype(np.float64)
+    missed = reached - direction * lattice.step
+    between = (np.minimum(reached, missed) >= lattice.low) & (np.maximum(reached, missed) <= lattice.high)
+    near, far = reached, missed
+    for _ in range(_HALVINGS):
+        middle = (near + far) / 2
+        x = middle
+        for op in ops:
+            x = op.exactly(x)
+        yes = x >= 0
+        near, far = np.where(yes, middle, near), np.where(yes, far, middle)
+    # next to 0 lie numbers that processors may take for 0
+    beside = np.float32(missed + direction * lattice.step * _SMALL)
+    last = np.where(np.abs(missed) < 1, beside, np.nextafter(np.float32(missed), threshold))
+    inside = np.clip(near.astype(np.float32), np.minimum(last, threshold), np.maximum(last, threshold))
+    return np.where(between, inside, threshold).astype(np.float32)
 
 
 def attains_zero(ops: tuple[MonotoneOp, ...], lattice: Lattice, slack: FloatArray | float = 0.0) -> BoolArray:

@@ -1,11 +1,11 @@
 import numpy as np
 import onnx_ir as ir
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from qcompiler.analysis.monotone import MonotoneOp, run_chain
 from qcompiler.analysis.ranges import Lattice
-from qcompiler.analysis.thresholds import attains_zero, find_sign_change
+from qcompiler.analysis.thresholds import attains_zero, find_sign_change, turning_points
 
 NODE = ir.node("Mul", [])
 FLOATS = st.floats(-8, 8, width=32)
@@ -87,3 +87,24 @@ def test_zero_is_attained_exactly_where_an_exhaustive_evaluation_finds_it(gamma,
     reach = lattice(-9, 9, stride)
     values = run_chain(ops, reach.at(np.arange(reach.count.max())[:, None]))
     assert attains_zero(ops, reach)[0] == (values == 0).any()
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    st.floats(-3, 3).filter(lambda scale: abs(scale) > 0.01),
+    st.floats(-40, 40),
+    st.sampled_from([1, 2, 3]),
+    st.sampled_from([1.0, -1.0]),
+)
+def test_turning_points_lie_where_exact_arithmetic_turns(scale, offset, step, zero):
+    """Between the last integer on one side and the first on the other, and within rounding of the root."""
+    ops = (op("Mul", scale), op("Add", offset))
+    reach = lattice(-60, 60, step)
+    change = find_sign_change(ops, reach, zero)
+    (turned,) = turning_points(ops, reach, change.threshold, change.direction)
+    integers = np.arange(-60, 61, step)
+    reached = change.direction * (integers - change.threshold) >= 0
+    np.testing.assert_array_equal(change.direction * (integers - turned) >= 0, reached)
+    if reached.any() and not reached.all():
+        root = -np.float64(np.float32(offset)) / np.float64(np.float32(scale))
+        assert abs(turned - root) <= 1e-4 * max(1, abs(root))
