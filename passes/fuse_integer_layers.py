@@ -37,8 +37,9 @@ class FuseIntegerLayers:
         ranges = IntegerRanges()
         rewrites, refusals = 0, []
         for node in [node for node in model.graph if macs_of(node) and node.domain != DOMAIN]:
-            reason = why_real(node, ranges)
-            record(node, describe(node, ranges, reason))
+            bits = weight_bits(node, constant_of(node.inputs[1]))
+            reason = why_real(node, ranges, bits)
+            record(node, Layer(bits, _activation_bits(node, ranges), reason))
             note = remark(node)
             if note:
                 node.metadata_props[NOTE] = "; ".join(filter(None, (node.metadata_props.get(NOTE), note)))
@@ -49,13 +50,6 @@ class FuseIntegerLayers:
                 rewrites += 1
         remove_dead(model.graph)
         return PassResult(self.name, rewrites, tuple(refusals))
-
-
-def describe(node: ir.Node, ranges: IntegerRanges, reason: str) -> Layer:
-    """The widths of a layer, and why it is not on integers."""
-    weights = constant_of(node.inputs[1])
-    held = None if weights is None else weight_bits(node, weights)
-    return Layer(held, _activation_bits(node, ranges), reason)
 
 
 def _activation_bits(node: ir.Node, ranges: IntegerRanges) -> int | None:

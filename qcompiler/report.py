@@ -11,6 +11,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from qcompiler.analysis.layers import Layer
 from qcompiler.ir.program import Program, StepInfo
 
 
@@ -39,7 +40,7 @@ class Row:
     @property
     def widths(self) -> str:
         """Such as w2a4; 32 stands for real numbers."""
-        return f"w{self.w_bits or 32}a{self.a_bits or 32}"
+        return Layer(self.w_bits, self.a_bits).label
 
     @property
     def is_binary(self) -> bool:

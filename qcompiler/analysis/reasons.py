@@ -10,7 +10,7 @@ import onnx_ir as ir
 
 from qcompiler.analysis.moves import moves_elements
 from qcompiler.analysis.ranges import IntegerRanges
-from qcompiler.analysis.weights import WIDEST, two_values, weight_bits, weight_codes
+from qcompiler.analysis.weights import WIDEST, two_values, weight_codes
 from qcompiler.ir.codes import Codes
 from qcompiler.ir.provenance import REASON, label
 from qcompiler.ir.traits import LAYER, Trait, has, weight_axis
@@ -28,24 +28,21 @@ _OTHERS = {
 }
 
 
-def why_real(node: ir.Node, ranges: IntegerRanges) -> str:
-    """Why a layer cannot compute on integers; "" if it can."""
+def why_real(node: ir.Node, ranges: IntegerRanges, bits: int | None) -> str:
+    """Why a layer cannot compute on integers; "" if it can. bits: of its weights, see `weight_bits`."""
     if not has(node, LAYER):
         return _OTHERS.get(node.op_type, f"{node.op_type} has no kernel on integers")
     if len(node.inputs) > 2 and node.inputs[2] is not None and constant_of(node.inputs[2]) is None:
         return "the bias is computed at run time; make it a constant"
     if constant_of(node.inputs[0]) is not None:
         return "the left operand is a constant; put the weights on the right"
-    parts = [part for part in (_about_activations(node, ranges), _about_weights(node)) if part]
+    parts = [part for part in (_about_activations(node, ranges), _about_weights(node, bits)) if part]
     return "; ".join(parts) or _about_shape(node) or _about_sums(node, ranges)
 
 
 def remark(node: ir.Node) -> str:
     """What would make the inputs of a layer narrower; "" if nothing is known."""
-    value = node.inputs[0]
-    while moves_elements(value.producer()) or is_op(value.producer(), "Pad"):
-        value = value.producer().inputs[0]
-    origin = value.producer()
+    origin = _moved_from(node.inputs[0])[0].producer()
     if not is_op(origin, "Sign"):
         return ""
     ternary = "activations are ternary: sign(0) = 0; use x >= 0 instead of sign"
@@ -56,10 +53,7 @@ def _about_activations(node: ir.Node, ranges: IntegerRanges) -> str:
     codes = ranges.codes(node.inputs[0])
     if codes is not None:
         return "" if codes.bits <= WIDEST else f"activations are {_width(codes)}, of more than {WIDEST} bits"
-    value, pad = node.inputs[0], None
-    while moves_elements(value.producer()) or is_op(value.producer(), "Pad"):
-        pad = value.producer() if is_op(value.producer(), "Pad") else pad
-        value = value.producer().inputs[0]
+    value, pad = _moved_from(node.inputs[0])
     origin = value.producer()
     codes = ranges.codes(value)
     if pad is not None and codes is not None:
@@ -69,6 +63,15 @@ def _about_activations(node: ir.Node, ranges: IntegerRanges) -> str:
     if origin is not None:
         where = f"the input of the node comes from {label(origin)}"
     return f"activations are {kind}: {where}; {advice}"
+
+
+def _moved_from(value: ir.Value) -> tuple[ir.Value, ir.Node | None]:
+    """The value whose elements are only moved and padded on the way to `value`, and the first Pad on it."""
+    pad = None
+    while moves_elements(value.producer()) or is_op(value.producer(), "Pad"):
+        pad = value.producer() if is_op(value.producer(), "Pad") else pad
+        value = value.producer().inputs[0]
+    return value, pad
 
 
 def _scaled_kind(value: ir.Value, ranges: IntegerRanges) -> tuple[str, str] | None:
@@ -93,7 +96,7 @@ def _width(codes: Codes) -> str:
     return f"{codes.bits}-bit integers ({codes.low} to {codes.high})"
 
 
-def _about_weights(node: ir.Node) -> str:
+def _about_weights(node: ir.Node, bits: int | None) -> str:
     weights = constant_of(node.inputs[1])
     if weights is None:
         return "the weights are computed at run time"
@@ -101,10 +104,12 @@ def _about_weights(node: ir.Node) -> str:
         return f"the weights are {weights.dtype}"
     if weight_codes(weights) is not None or weights.ndim < 2:
         return ""
-    if two_values(weights, weight_axis(node)) is not None:
+    if bits is None:
+        return f"the weights are real; {_QUANTIZE_WEIGHTS}"
+    if bits == 1 and two_values(weights, weight_axis(node)) is not None:
         return "the weights of a channel take two values that are no -c and +c; subtract their mean, or use sign(W)"
     # scales are taken out of the weights as soon as the activations are integers
-    return "" if weight_bits(node, weights) is not None else f"the weights are real; {_QUANTIZE_WEIGHTS}"
+    return ""
 
 
 def _about_shape(node: ir.Node) -> str:

@@ -35,12 +35,12 @@ def weight_codes(weights: Array) -> Codes | None:
     return Codes(int(levels[0]), int(levels[-1]), step)
 
 
-def weight_bits(layer: ir.Node, weights: Array) -> int | None:
-    """Bits that tell the weights of an output channel apart, up to a scale; None for real numbers.
+def weight_bits(layer: ir.Node, weights: Array | None) -> int | None:
+    """Bits that tell the weights of an output channel apart, up to a scale; None for real or run-time numbers.
 
     Two values are one bit, whatever they are.
     """
-    if weights.dtype != np.float32 or weights.ndim < 2 or not weights.size:
+    if weights is None or weights.dtype != np.float32 or weights.ndim < 2 or not weights.size:
         return None
     split = integers_and_scales(layer, weights)
     if split is None:
