@@ -33,6 +33,7 @@ from qcompiler.ir import oracle
 from qcompiler.ir.cutting import computed_names
 from qcompiler.ir.program import Program, StoredValue, TensorInfo
 from qcompiler.ir.samples import Sample
+from qcompiler.ir.storage import PACKED_LAYOUTS
 from qcompiler.ir.view import dtype_of
 from qcompiler.ties import BOUND, Aligned, Ties, explained, relative_difference, wrong_elements
 
@@ -41,7 +42,6 @@ Inputs = Mapping[str, Array]
 Values = dict[str, Array]
 Mask = npt.NDArray[np.bool_]
 
-CODES = "bit-nhwc"
 # of the largest magnitude: sums of many steps that round alike would add up to more than the bound of one
 DRIFT = BOUND / 8
 # the least that can disagree
@@ -347,7 +347,7 @@ class _Check:
             stepper.run_steps(index, index + 1)
             for value in step.values:
                 expected, found = known.values[value.name].reshape(value.shape), stepper.value(value)
-                exactly = value.layout == CODES
+                exactly = value.layout in PACKED_LAYOUTS
                 codes += found.size if exactly else 0
                 wrong = wrong_elements(found, expected, exactly=exactly)
                 if not wrong.any():
@@ -421,7 +421,7 @@ def _require(what: str, found: Inputs, expected: Inputs) -> None:
 
 def _failure(program: Program, index: int, value: StoredValue, found: Array, expected: Array) -> QCompilerError:
     step = program.steps[index]
-    if value.layout == CODES:
+    if value.layout in PACKED_LAYOUTS:
         what = f"{int((found != expected).sum())} of {found.size} codes of '{value.name}' are wrong"
     else:
         what = f"value '{value.name}' differs by {relative_difference(found, expected):.3g} of its largest value"

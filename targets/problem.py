@@ -71,6 +71,7 @@ class Conv2d:
     x: codes (exact integer accumulator) or "float32" (any summation order, FMA allowed).
     Weights are given to `pack` as float32 OIHW [out_channels, x.c // groups, kh, kw]; for codes they are among
     `weights`. pads = (top, left, bottom, right). pad_value: 0 for float; for codes any integer.
+    Codes are packed in the groups of the convolution, save where it is `by_channel`.
     padding "halo": it is served from the halo of x, which covers at least `pads` (x.halo may be larger). Where the halo
     holds another code than `pad_value`, as it must if that is none of the codes, the kernel corrects the accumulator
     per border class. padding "kernel": x has no halo, and the kernel makes up what lies outside of the image.
@@ -93,7 +94,12 @@ class Conv2d:
     def binary(self) -> bool:
         """Whether codes and weights are -1 and +1, and those that thresholds give."""
         given = [each.into.element for each in self.epilogue if each.op == "threshold" and each.into is not None]
-        return all(element == BINARY for element in (self.x.element, self.weights, *given))
+        return not self.x.in_bytes and all(each == BINARY for each in (self.x.element, self.weights, *given))
+
+    @property
+    def by_channel(self) -> bool:
+        """Whether every channel is a group of its own, and all of them are packed in bytes side by side."""
+        return self.x.in_bytes and self.x.groups == 1 < self.groups == self.x.c == self.out_channels
 
     @property
     def out_hw(self) -> tuple[int, int]:

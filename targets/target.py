@@ -153,7 +153,8 @@ class Variant(Protocol):
         """Every storage in which kernels of a layer read x, halo included; among equally fast ones the first is taken.
 
         layer: x float32 without halo, as it lies if nobody asks for more: as in ONNX where the caller of the network
-        owns it, else channels-last; one float32 store. codes: what x holds, where x and weights are known to be codes.
+        owns it, else channels-last; one float32 store; its weights are those of codes, if they are known to be any.
+        codes: what x holds, where x and weights are known to be codes.
         """
         ...
 

@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 from qcompiler.errors import InvalidBundle, UsageError
 from qcompiler.ir.codes import BINARY, Codes
 from qcompiler.ir.program import Argument, StoredValue, TensorInfo
+from qcompiler.ir.storage import PACKED_LAYOUTS
 from qcompiler.targets.architecture import NAMES
 
 REMEDY = "compile the model again"
@@ -47,7 +48,7 @@ DTYPES: dict[str, int] = {
     "uint64": 8,
     "float64": 8,
 }
-LAYOUTS = ("bit-nhwc", "float-nhwc", "float-nchw", "dense")
+LAYOUTS = (*PACKED_LAYOUTS, "float-nhwc", "float-nchw", "dense")
 
 _FILE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,254}")
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}")

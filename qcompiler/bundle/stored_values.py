@@ -15,7 +15,7 @@ import numpy.typing as npt
 from qcompiler.bundle.native import aligned_empty
 from qcompiler.ir import storage
 from qcompiler.ir.program import StoredValue
-from qcompiler.ir.storage import Buffer, Halo
+from qcompiler.ir.storage import PACKED_LAYOUTS, Buffer, Halo
 
 Array = npt.NDArray[Any]
 
@@ -56,8 +56,9 @@ def encode(memory: Array, value: StoredValue, logical: Array) -> None:
 def _buffer(value: StoredValue) -> Buffer:
     n, h, w, c = _nhwc(value)
     halo = Halo(*value.halo)
-    if value.layout == "bit-nhwc":
-        return Buffer(n, h, w, c, value.codes, "nhwc", halo, groups=value.groups)
+    packing = PACKED_LAYOUTS.get(value.layout)
+    if packing is not None:
+        return Buffer(n, h, w, c, value.codes, "nhwc", halo, groups=value.groups, packing=packing)
     return Buffer(n, h, w, c, "float32", "nchw" if value.layout == "float-nchw" else "nhwc", halo)
 
 

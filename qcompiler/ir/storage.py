@@ -1,13 +1,18 @@
 """How a tensor of floats or codes lies in memory: one description for kernels, references, bundles and verification.
 
-Codes are packed in bit planes: the code low + i * step is the binary number i, and plane p holds bit p of it. Along the
-channels of a pixel, the bit of channel c of a group is bit c % 32 of word c // 32 (little-endian: the bytes are the
-same for every word size), and the planes of one word lie next to each other. Bits beyond the last channel of a group
-are 0 in every plane. For -1 and +1 there is one plane, in which 1 is +1.
+The code low + i * step is stored as the number i, in words of 32 bits along the channels of a pixel; every group of
+channels starts at a word. Words are little-endian: the bytes are the same for every word size.
+
+- In bit planes, bit c % 32 of word c // 32 of plane p is bit p of channel c of a group, and the planes of one word lie
+  next to each other. For -1 and +1 there is one plane, in which 1 is +1.
+- In bytes, byte c % 4 of word c // 4 is channel c of a group.
+
+What lies beyond the last channel of a group is 0.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from math import prod
 from typing import Any, Literal
@@ -16,13 +21,17 @@ import numpy as np
 import numpy.typing as npt
 
 from qcompiler.ir.codes import Codes
-from qcompiler.ir.numerics import pack_bits, unpack_bits, words_for
+from qcompiler.ir.numerics import WORD_BITS, pack_bits, unpack_bits
 
 Array = npt.NDArray[Any]
 FloatArray = npt.NDArray[np.float32]
 
 Element = Codes | Literal["float32"]
 Order = Literal["nhwc", "nchw"]
+Packing = Literal["planes", "bytes"]
+WORD_BYTES = 4
+PACKED_LAYOUTS: Mapping[str, Packing] = {"bit-nhwc": "planes", "byte-nhwc": "bytes"}
+"""How manifests call the layouts of packed codes."""
 
 
 @dataclass(frozen=True)
@@ -40,9 +49,9 @@ class Buffer:
     """A tensor of n images of h x w pixels of c channels in memory; a matrix [M, K] is (1, 1, M, K).
 
     element "float32": order "nhwc" stores [n, height, width, c], "nchw" [n, c, height, width], with height = top + h +
-    bottom and width = left + w + right. element `Codes`: always "nhwc", stored as uint32 [n, height, width, words] with
-    words = groups * words_for(c // groups) * planes. halo_value: what the halo holds, a float or one of the codes.
-    Whoever writes the buffer writes its halo.
+    bottom and width = left + w + right. element `Codes`: always "nhwc", stored as uint32 [n, height, width, words],
+    packed in bit planes or bytes. halo_value: what the halo holds, a float or one of the codes. Whoever writes the
+    buffer writes its halo.
     """
 
     n: int
@@ -54,6 +63,7 @@ class Buffer:
     halo: Halo = Halo()
     halo_value: float = 0.0
     groups: int = 1
+    packing: Packing = "planes"
 
     @property
     def codes(self) -> Codes | None:
@@ -62,14 +72,29 @@ class Buffer:
 
     @property
     def packed(self) -> bool:
-        """Whether the buffer holds codes in bit planes."""
+        """Whether the buffer holds codes."""
         return isinstance(self.element, Codes)
 
     @property
+    def in_bytes(self) -> bool:
+        """Whether the buffer holds codes in bytes."""
+        return self.packed and self.packing == "bytes"
+
+    @property
     def planes(self) -> int:
-        """Bit planes of a packed buffer."""
+        """Words of a packed buffer that hold the same channels: its bit planes, or one."""
         assert isinstance(self.element, Codes)
-        return self.element.bits
+        return 1 if self.in_bytes else self.element.bits
+
+    @property
+    def word_channels(self) -> int:
+        """Channels in a word of a packed buffer."""
+        return WORD_BYTES if self.in_bytes else WORD_BITS
+
+    @property
+    def group_words(self) -> int:
+        """Words of a group of channels of a packed buffer, of each plane."""
+        return -(-(self.c // self.groups) // self.word_channels)
 
     @property
     def height(self) -> int:
@@ -84,7 +109,7 @@ class Buffer:
     @property
     def words(self) -> int:
         """uint32 words per pixel of a packed buffer."""
-        return self.groups * words_for(self.c // self.groups) * self.planes
+        return self.groups * self.group_words * self.planes
 
     @property
     def dtype(self) -> type[np.uint32] | type[np.float32]:
@@ -111,7 +136,7 @@ def pack(numbers: npt.NDArray[np.floating], codes: Codes, groups: int = 1) -> np
 
     numbers: [..., C] of codes; C divisible by `groups`. result: uint32 [..., groups * words_for(C // groups) * planes].
     """
-    index = np.rint((numbers - codes.low) / codes.step).astype(np.int64)
+    index = _index(numbers, codes)
     signs = [np.where(index >> plane & 1, np.float32(1), np.float32(-1)) for plane in range(codes.bits)]
     planes = np.stack([pack_bits(plane, groups) for plane in signs], axis=-1)
     return planes.reshape(*numbers.shape[:-1], -1)
@@ -124,7 +149,34 @@ def unpack(words: npt.NDArray[np.uint32], codes: Codes, channels: int, groups: i
     for plane in range(codes.bits):
         bits = unpack_bits(np.ascontiguousarray(planes[..., plane]), channels, groups)
         index += (bits > 0) * np.float32(2**plane)
-    return np.asarray(codes.low + codes.step * index, np.float32)
+    return _numbers(index, codes)
+
+
+def pack_bytes(index: npt.NDArray[np.integer], groups: int = 1) -> npt.NDArray[np.uint32]:
+    """Integers of 8 bits, signed or not, in words along the last axis.
+
+    index: [..., C]; C divisible by `groups`. result: uint32 [..., groups * words], each group starts at a word.
+    """
+    *lead, channels = index.shape
+    per_group = channels // groups
+    grouped = index.reshape(*lead, groups, per_group).astype(np.uint8)
+    padded = np.pad(grouped, [*[(0, 0)] * (len(lead) + 1), (0, -per_group % WORD_BYTES)])
+    return padded.view("<u4").astype(np.uint32).reshape(*lead, -1)
+
+
+def unpack_bytes(words: npt.NDArray[np.uint32], channels: int, groups: int = 1) -> npt.NDArray[np.uint8]:
+    """Inverse of `pack_bytes` for unsigned integers: uint8 [..., channels]."""
+    grouped = np.ascontiguousarray(words).astype("<u4").view(np.uint8).reshape(*words.shape[:-1], groups, -1)
+    return grouped[..., : channels // groups].reshape(*words.shape[:-1], channels)
+
+
+def _index(numbers: npt.NDArray[np.floating], codes: Codes) -> npt.NDArray[np.int64]:
+    """The numbers i of codes low + i * step."""
+    return np.rint((numbers - codes.low) / codes.step).astype(np.int64)
+
+
+def _numbers(index: Array, codes: Codes) -> FloatArray:
+    return np.asarray(codes.low + codes.step * index.astype(np.float32), np.float32)
 
 
 def store(buffer: Buffer, logical: Array) -> Array:
@@ -142,7 +194,7 @@ def load(buffer: Buffer, stored: Array) -> FloatArray:
     """Inverse of `store`, without the halo: float32 [n, c, h, w]."""
     inner = interior(buffer, stored)
     if isinstance(buffer.element, Codes):
-        inner = unpack(np.ascontiguousarray(inner), buffer.element, buffer.c, buffer.groups)
+        inner = _decoded(buffer, buffer.element, np.ascontiguousarray(inner))
     if buffer.packed or buffer.order == "nhwc":
         inner = inner.transpose(0, 3, 1, 2)
     return np.ascontiguousarray(inner, np.float32)
@@ -167,5 +219,15 @@ def interior(buffer: Buffer, stored: Array) -> Array:
 def _encoded(buffer: Buffer, logical: Array) -> Array:
     """float32 [n, c, rows, columns] in the order and element of the buffer."""
     if isinstance(buffer.element, Codes):
-        return pack(logical.transpose(0, 2, 3, 1), buffer.element, buffer.groups)
+        numbers = logical.transpose(0, 2, 3, 1)
+        if buffer.in_bytes:
+            return pack_bytes(_index(numbers, buffer.element), buffer.groups)
+        return pack(numbers, buffer.element, buffer.groups)
     return np.ascontiguousarray(logical if buffer.order == "nchw" else logical.transpose(0, 2, 3, 1))
+
+
+def _decoded(buffer: Buffer, codes: Codes, words: npt.NDArray[np.uint32]) -> FloatArray:
+    """Codes [n, h, w, c] from their words."""
+    if buffer.in_bytes:
+        return _numbers(unpack_bytes(words, buffer.c, buffer.groups), codes)
+    return unpack(words, codes, buffer.c, buffer.groups)

@@ -15,7 +15,7 @@ import numpy as np
 import onnx_ir as ir
 
 from qcompiler.errors import InternalError
-from qcompiler.ir.storage import Halo
+from qcompiler.ir.storage import Buffer, Element, Halo, Packing
 from qcompiler.ir.view import dtype_of, shape_of
 from qcompiler.lowering.forms import natural
 from qcompiler.lowering.groups import is_alias
@@ -195,11 +195,11 @@ def _check_border(problem: Problem) -> None:
     """The padding of a convolution is in the halo of its input, with the right value; groups start at words."""
     if isinstance(problem, Pool2d) and problem.into is not None and problem.into.groups != problem.x.groups:
         raise InternalError(f"it pools codes in {problem.x.groups} groups into {problem.into.groups}")
-    if isinstance(problem, Pool2d) and problem.into is not None and problem.into.element != problem.x.element:
-        raise InternalError(f"it pools {problem.x.element} into {problem.into.element}")
+    if isinstance(problem, Pool2d) and problem.into is not None and _codes(problem.into) != _codes(problem.x):
+        raise InternalError(f"it pools {_codes(problem.x)} into {_codes(problem.into)}")
     if not isinstance(problem, Conv2d):
         return
-    if problem.x.packed and problem.x.groups != problem.groups:
+    if problem.x.packed and problem.x.groups != problem.groups and not problem.by_channel:
         raise InternalError(f"its {problem.groups} groups are read from {problem.x.groups}")
     if problem.padding == "kernel":
         if problem.x.halo != Halo():
@@ -213,6 +213,10 @@ def _check_border(problem: Problem) -> None:
         fill = float(codes.low)
     if any(pads) and problem.x.halo_value != fill:
         raise InternalError(f"its padding of {problem.pad_value} is read from a halo of {problem.x.halo_value}")
+
+
+def _codes(buffer: Buffer) -> tuple[Element, Packing]:
+    return buffer.element, buffer.packing
 
 
 def _check_call(work: GenericWork) -> None:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from math import inf, log
 
 import onnx_ir as ir
 
+from qcompiler.analysis.weights import weight_codes
 from qcompiler.errors import UnsupportedModel
 from qcompiler.ir.codes import Codes
 from qcompiler.ir.storage import Buffer
 from qcompiler.lowering.forms import Form, of_buffer
+from qcompiler.lowering.plan import weights_of
 from qcompiler.lowering.problem_builder import layer_problem
 from qcompiler.targets.choose import chosen
 from qcompiler.targets.problem import Conv2d, Operation
@@ -31,6 +34,7 @@ class CommonStorage:
         """The form in which a layer reads its main operand: the fastest that every variant reads."""
         assert floats.buffer is not None
         layer = _layer(node, floats.buffer)
+        layer = replace(layer, weights=weight_codes(weights_of(node)) or layer.weights)
         first, *others = (variant.operands(layer, codes) for variant in self._variants)
         options = [buffer for buffer in first if all(buffer in other for other in others)]
         if not options:

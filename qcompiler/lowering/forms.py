@@ -14,7 +14,7 @@ from math import prod
 import onnx_ir as ir
 
 from qcompiler.ir.codes import Codes
-from qcompiler.ir.storage import Buffer, Halo
+from qcompiler.ir.storage import Buffer, Halo, Packing
 from qcompiler.ir.view import dtype_of, shape_of
 from qcompiler.lowering.layouts import Layout, dense, layout_of
 
@@ -40,7 +40,7 @@ class Form:
 
     @property
     def is_packed(self) -> bool:
-        """Whether the value is stored as codes in bit planes."""
+        """Whether the value is stored as codes."""
         return self.buffer is not None and self.buffer.packed
 
     @property
@@ -84,11 +84,11 @@ def plain(value: ir.Value, matrix: bool) -> Form:
     return of_buffer(matrix_buffer(shape) if matrix else image_buffer(shape), matrix=matrix)
 
 
-def packed(value: ir.Value, matrix: bool, codes: Codes, groups: int = 1) -> Form:
-    """The form of codes in bit planes without halo, in a view."""
+def packed(value: ir.Value, matrix: bool, codes: Codes, groups: int = 1, packing: Packing = "planes") -> Form:
+    """The packed form of codes without halo, in a view."""
     buffer = plain(value, matrix).buffer
     assert buffer is not None
-    return of_buffer(replace(buffer, element=codes, groups=groups), matrix=matrix)
+    return of_buffer(replace(buffer, element=codes, groups=groups, packing=packing), matrix=matrix)
 
 
 def of_buffer(buffer: Buffer, *, matrix: bool) -> Form:
@@ -145,7 +145,7 @@ def _grown(form: Form, other: Form) -> Form | None:
     a, b = form.buffer, other.buffer
     if a is None or b is None or form.matrix != other.matrix or form.is_natural or other.is_natural:
         return None
-    if (a.n, a.h, a.w, a.c, a.element, a.order, a.groups) != (b.n, b.h, b.w, b.c, b.element, b.order, b.groups):
+    if replace(a, halo=Halo(), halo_value=0.0) != replace(b, halo=Halo(), halo_value=0.0):
         return None
     if a.halo != Halo() and b.halo != Halo() and a.halo_value != b.halo_value:
         return None

@@ -3,7 +3,7 @@
 A layout lists the loops over memory from the outermost in; each says how far one step moves in the value as ONNX lays
 it out, flattened. So a layout knows nothing of shapes, and an alias (Reshape and its kin, which keep the order of
 elements) has the layout of what it renames. Packed channels are loops over groups and over the channels of a group,
-the latter followed by the bits that fill up its last word.
+the latter followed by what fills up its last word.
 """
 
 from __future__ import annotations
@@ -13,8 +13,7 @@ from dataclasses import dataclass
 from math import prod
 
 from qcompiler.ir.codes import Codes
-from qcompiler.ir.numerics import WORD_BITS
-from qcompiler.ir.storage import Buffer, Halo
+from qcompiler.ir.storage import Buffer, Halo, Packing
 
 
 @dataclass(frozen=True)
@@ -34,11 +33,15 @@ class LayoutAxis:
 
 @dataclass(frozen=True)
 class Layout:
-    """Loops over memory, outermost first; element: codes or a numpy dtype name; border: what a halo holds."""
+    """Loops over memory, outermost first; element: codes or a numpy dtype name; border: what a halo holds.
+
+    packing: of codes; None for others.
+    """
 
     element: Codes | str
     loops: tuple[LayoutAxis, ...]
     border: float = 0.0
+    packing: Packing | None = None
 
     @property
     def is_natural(self) -> bool:
@@ -59,7 +62,8 @@ def layout_of(buffer: Buffer, *, matrix: bool) -> Layout:
     """
     if matrix:
         assert buffer.n == buffer.h == 1 and buffer.halo == Halo()
-        return _normal(buffer.element, [LayoutAxis(buffer.w, buffer.c), *_channels(buffer, 1)])
+        rows = [LayoutAxis(buffer.w, buffer.c), *_channels(buffer, 1)]
+        return _normal(buffer.element, rows, packing=_packing(buffer))
     plane = buffer.h * buffer.w
     images = LayoutAxis(buffer.n, buffer.c * plane)
     height = LayoutAxis(buffer.h, buffer.w, buffer.halo.top, buffer.halo.bottom)
@@ -68,7 +72,11 @@ def layout_of(buffer: Buffer, *, matrix: bool) -> Layout:
         loops = [images, LayoutAxis(buffer.c, plane), height, width]
     else:
         loops = [images, height, width, *_channels(buffer, plane)]
-    return _normal(buffer.element, loops, _border(buffer))
+    return _normal(buffer.element, loops, _border(buffer), _packing(buffer))
+
+
+def _packing(buffer: Buffer) -> Packing | None:
+    return buffer.packing if buffer.packed else None
 
 
 def _border(buffer: Buffer) -> float:
@@ -80,10 +88,13 @@ def _channels(buffer: Buffer, stride: int) -> list[LayoutAxis]:
     if not buffer.packed:
         return [LayoutAxis(buffer.c, stride)]
     per_group = buffer.c // buffer.groups
-    return [LayoutAxis(buffer.groups, per_group * stride), LayoutAxis(per_group, stride, 0, -per_group % WORD_BITS)]
+    filling = buffer.group_words * buffer.word_channels - per_group
+    return [LayoutAxis(buffer.groups, per_group * stride), LayoutAxis(per_group, stride, 0, filling)]
 
 
-def _normal(element: Codes | str, loops: Iterable[LayoutAxis], border: float = 0.0) -> Layout:
+def _normal(
+    element: Codes | str, loops: Iterable[LayoutAxis], border: float = 0.0, packing: Packing | None = None
+) -> Layout:
     """Loops of one step go, loops that continue each other become one."""
     result: list[LayoutAxis] = []
     for loop in loops:
@@ -96,4 +107,4 @@ def _normal(element: Codes | str, loops: Iterable[LayoutAxis], border: float = 0
             result[-1] = LayoutAxis(last.extent * loop.extent, loop.stride)
         else:
             result.append(loop)
-    return Layout(element, tuple(result), border)
+    return Layout(element, tuple(result), border, packing)

@@ -162,7 +162,7 @@ class _Planner:
             codes = self._codes(value)
             (written,) = stores.get(node.outputs[0]) or (packed(node.outputs[0], False, codes),)
             assert written.buffer is not None
-            return Read(value, packed(value, matrix, codes, written.buffer.groups))
+            return Read(value, packed(value, matrix, codes, written.buffer.groups, written.buffer.packing))
         floats = natural(value) if value in self.inputs and not matrix else plain(value, matrix)
         known = self._codes(value) if node.domain == ops.DOMAIN else None
         return Read(value, self.storage.operand(node, floats, known))

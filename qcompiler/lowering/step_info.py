@@ -10,6 +10,7 @@ from qcompiler.analysis.layers import recorded
 from qcompiler.analysis.macs import macs_of
 from qcompiler.ir.program import StepInfo, StoredValue, TensorInfo
 from qcompiler.ir.provenance import NOTE, REASON, sources
+from qcompiler.ir.storage import PACKED_LAYOUTS
 from qcompiler.ir.view import dtype_of, shape_of
 from qcompiler.lowering.kernel_table import argument_of
 from qcompiler.lowering.work import GenericWork, KernelWork, Slot, Stored, Work, written
@@ -61,6 +62,7 @@ def _stored_value(item: Stored, offsets: dict[Slot, int]) -> StoredValue:
     halo = (buffer.halo.top, buffer.halo.left, buffer.halo.bottom, buffer.halo.right)
     if buffer.codes is not None:
         shape = (buffer.w, buffer.c) if item.form.matrix else shape
-        return StoredValue(name, argument, shape, "bit-nhwc", dtype, halo, buffer.groups, buffer.codes)
+        layout = next(name for name, packing in PACKED_LAYOUTS.items() if packing == buffer.packing)
+        return StoredValue(name, argument, shape, layout, dtype, halo, buffer.groups, buffer.codes)
     layout = "dense" if item.form.matrix else f"float-{buffer.order}"
     return StoredValue(name, argument, shape, layout, dtype, halo, buffer.groups)

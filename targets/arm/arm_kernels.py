@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from qcompiler.targets.arm.arm_tilings import chunk_tilings, held_tilings, row_tilings, word_tilings
+from qcompiler.targets.arm.byte_dots import MultiplyAdd, SignedDot
 from qcompiler.targets.arm.byte_mismatches import ByteMismatches, UnrolledMismatches
 from qcompiler.targets.arm.chunk_mismatches import ChunkMismatches
 from qcompiler.targets.arm.held_mismatches import HeldMismatches, holds
@@ -14,7 +15,7 @@ from qcompiler.targets.offers import Family
 from qcompiler.targets.problem import Conv2d, Problem
 from qcompiler.targets.target import Kernel
 from qcompiler.targets.vector.blocks import Blocks
-from qcompiler.targets.vector.common_kernels import COMMON_KERNELS, binary_blocks, counting
+from qcompiler.targets.vector.common_kernels import COMMON_KERNELS, binary_blocks, byte_convolutions, counting
 from qcompiler.targets.vector.direct import Geometry
 from qcompiler.targets.vector.estimates import compute_ns
 from qcompiler.targets.vector.tilings import Ranked
@@ -73,8 +74,13 @@ def words(isa: Isa, problem: Problem) -> Iterator[Kernel]:
         yield counting(problem, blocks, r.tiling, _ns(isa, problem, blocks, r), reduction)
 
 
+def dots(isa: Isa, problem: Problem) -> Iterator[Kernel]:
+    """Convolutions of codes in bytes."""
+    yield from byte_convolutions(isa, problem, SignedDot() if isa.dotprod else MultiplyAdd())
+
+
 # chunks first, since all kernels wait for the same memory if there are many weights
-KERNELS: tuple[Family[Isa], ...] = (*COMMON_KERNELS, chunks, rows, held, words)
+KERNELS: tuple[Family[Isa], ...] = (*COMMON_KERNELS, chunks, rows, held, words, dots)
 
 
 def _can_hold(isa: Isa, problem: Conv2d, blocks: Blocks) -> bool:

@@ -46,6 +46,11 @@ class Isa:
         return 128 / 5 * self.pipes * self.ghz
 
     @property
+    def byte_rate(self) -> float:
+        """Multiply-adds of bytes per nanosecond: sixteen an instruction, or four."""
+        return (16 if self.dotprod else 4) * self.pipes * self.ghz
+
+    @property
     def float_rate(self) -> float:
         """Float32 multiply-adds per nanosecond: four an instruction."""
         return 4 * self.pipes * self.ghz

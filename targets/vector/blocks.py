@@ -14,7 +14,6 @@ import numpy as np
 import numpy.typing as npt
 from tvm.script.ir_builder import tirx as T
 
-from qcompiler.ir.numerics import words_for
 from qcompiler.ir.storage import Buffer
 from qcompiler.targets.problem import Operation
 from qcompiler.targets.vector.emit import LANES, Expr, lanes, splat, split
@@ -59,16 +58,16 @@ class Blocks:
         within = split(block, self.per_group)[1]
         return T.min(T.int64(LANES), self.group_channels - within * LANES)
 
-    def lane_mask(self, block: Expr) -> Expr:
-        """uint1x16: which lanes of a block are channels."""
+    def lane_mask(self, block: Expr, first: int = 0, count: int = LANES) -> Expr:
+        """uint1 [count]: which lanes of a block, from `first` on, are channels."""
         within = split(block, self.per_group)[1]
-        return lanes(within * LANES) < splat(T.int64(self.group_channels))
+        return lanes(within * LANES + first, count) < splat(T.int64(self.group_channels), count)
 
     def half(self, block: Expr, into: Buffer) -> tuple[Expr, Expr | None]:
         """Which uint16 of a pixel holds the bits of a block, and whether the next one is padding to be cleared."""
         blocks = -(-(self.channels // into.groups) // LANES)
         group, within = split(block, blocks)
-        half = block if into.groups == 1 else group * (2 * words_for(self.channels // into.groups)) + within
+        half = block if into.groups == 1 else group * (2 * into.group_words) + within
         return half, (within == blocks - 1 if blocks % 2 else None)
 
     def channel_of_lane(self) -> npt.NDArray[np.int64]:

@@ -9,6 +9,8 @@ from qcompiler.ir.numerics import WORD_BITS
 from qcompiler.targets.problem import Conv2d, Map2d, Pool2d, Problem, outputs_of
 from qcompiler.targets.target import Kernel
 from qcompiler.targets.vector.blocks import Blocks, blocks_for
+from qcompiler.targets.vector.byte_sums import ByteDot, ByteSums, ChannelSums, fits_bytes
+from qcompiler.targets.vector.code_pool import BytePool2d, PlanePool2d
 from qcompiler.targets.vector.conv import DirectConv2d
 from qcompiler.targets.vector.count_finish import MOST_PRODUCTS, CountFinish
 from qcompiler.targets.vector.direct import Geometry, Tiling
@@ -19,17 +21,17 @@ from qcompiler.targets.vector.frame import Frame
 from qcompiler.targets.vector.map import ElementMap2d
 from qcompiler.targets.vector.planar_map import PlanarMap2d, is_planar
 from qcompiler.targets.vector.plane_sums import PlaneSums
-from qcompiler.targets.vector.pool import CodePool2d, FloatPool2d
+from qcompiler.targets.vector.pool import FloatPool2d
 from qcompiler.targets.vector.reduction import Reduction
 from qcompiler.targets.vector.sum_finish import SumFinish
-from qcompiler.targets.vector.tilings import float_tilings, word_tilings
+from qcompiler.targets.vector.tilings import byte_tilings, float_tilings, word_tilings
 from qcompiler.targets.vector.transpose_map import TransposeMap2d, can_transpose
 
 
 def code_pools(machine: VectorMachine, problem: Problem) -> Iterator[Kernel]:
     """Pools of packed codes."""
     if isinstance(problem, Pool2d) and problem.kind == "codes":
-        yield CodePool2d(problem, memory_ns(machine, problem))
+        yield (BytePool2d if problem.x.in_bytes else PlanePool2d)(problem, memory_ns(machine, problem))
 
 
 def float_pools(machine: VectorMachine, problem: Problem) -> Iterator[Kernel]:
@@ -65,14 +67,35 @@ def float_convolutions(machine: VectorMachine, problem: Problem) -> Iterator[Ker
 def plane_convolutions(machine: VectorMachine, problem: Problem) -> Iterator[Kernel]:
     """Convolutions of codes of any width in bit planes."""
     blocks = convolution_blocks(problem)
-    if not isinstance(problem, Conv2d) or blocks is None or not problem.x.packed or problem.binary:
+    planes = isinstance(problem, Conv2d) and problem.x.packed and not problem.x.in_bytes
+    if not isinstance(problem, Conv2d) or blocks is None or not planes or problem.binary:
         return
     for r in word_tilings(problem, blocks, machine.counts):
         ns = compute_ns(machine, problem, blocks, machine.planes_rate, r)
         yield DirectConv2d(Frame(problem, blocks, r.tiling), PlaneSums(machine.counts), SumFinish(), ns)
 
 
-COMMON_KERNELS = (code_pools, float_pools, maps, float_convolutions, plane_convolutions)
+def channel_convolutions(machine: VectorMachine, problem: Problem) -> Iterator[Kernel]:
+    """Convolutions channel by channel of codes in bytes."""
+    blocks = convolution_blocks(problem)
+    if not isinstance(problem, Conv2d) or blocks is None or not problem.by_channel:
+        return
+    for r in byte_tilings(problem, blocks, machine.vector_bytes, machine.registers):
+        ns = compute_ns(machine, problem, blocks, machine.float_rate, r)
+        yield DirectConv2d(Frame(problem, blocks, r.tiling), ChannelSums(), SumFinish(), ns)
+
+
+COMMON_KERNELS = (code_pools, float_pools, maps, float_convolutions, plane_convolutions, channel_convolutions)
+
+
+def byte_convolutions(machine: VectorMachine, problem: Problem, dot: ByteDot) -> Iterator[Kernel]:
+    """Convolutions of codes in bytes by sums of four products."""
+    blocks = convolution_blocks(problem)
+    if not isinstance(problem, Conv2d) or blocks is None or not problem.x.in_bytes or problem.by_channel:
+        return
+    for r in byte_tilings(problem, blocks, machine.vector_bytes, machine.registers):
+        ns = compute_ns(machine, problem, blocks, machine.byte_rate, r)
+        yield DirectConv2d(Frame(problem, blocks, r.tiling), ByteSums(dot), SumFinish(), ns)
 
 
 def counting(problem: Conv2d, blocks: Blocks, tiling: Tiling, cost: float, reduction: Reduction) -> DirectConv2d:
@@ -90,8 +113,7 @@ def binary_blocks(problem: Problem) -> Blocks | None:
 def convolution_blocks(problem: Problem) -> Blocks | None:
     """The channel blocks of a convolution that a direct kernel can do; None for others.
 
-    Padding must be in the halo, every group of the input must start at a word, and counts of mismatches must fit their
-    registers.
+    Padding must be in the halo, every group of the input must start at a word, and sums must fit their registers.
     """
     if not isinstance(problem, Conv2d) or problem.padding != "halo":
         return None
@@ -99,8 +121,15 @@ def convolution_blocks(problem: Problem) -> Blocks | None:
     if blocks is None:
         return None
     geometry = Geometry(problem, blocks)
-    countable = not problem.x.packed or geometry.steps * WORD_BITS < MOST_PRODUCTS
-    return blocks if geometry.reads_whole_words and countable else None
+    return blocks if geometry.reads_whole_words and _fits_registers(geometry) else None
+
+
+def _fits_registers(geometry: Geometry) -> bool:
+    """Whether no sum of integers overflows."""
+    problem = geometry.problem
+    if problem.x.in_bytes:
+        return fits_bytes(problem)
+    return not problem.x.packed or geometry.steps * WORD_BITS < MOST_PRODUCTS
 
 
 def blocks_of(problem: Problem) -> Blocks | None:

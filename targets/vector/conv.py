@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 from tvm.script.ir_builder import tirx as T
 
 from qcompiler.targets.problem import Conv2d, Operation
@@ -68,9 +69,9 @@ class DirectConv2d(ByItems):
 
     def build(self, name: str) -> Any:
         """The PrimFunc."""
-        frame = self.frame
+        frame, element = self.frame, self.reduction.element
         parts = [
-            [Parameter("x", self.reduction.element, self.problem.x.nbytes // 4, 4)],
+            [Parameter("x", element, self.problem.x.nbytes // np.dtype(element).itemsize, 4)],
             self.reduction.parameters(frame),
             [Parameter("offsets", "int32", frame.blocks.count * LANES, 64)] if frame.gathers else [],
             self.finish.parameters(frame, self.reduction),

@@ -14,7 +14,8 @@ import numpy as np
 import numpy.typing as npt
 from tvm.script.ir_builder import tirx as T
 
-from qcompiler.ir.numerics import WORD_BITS, pack_bits
+from qcompiler.ir.numerics import pack_bits
+from qcompiler.ir.storage import WORD_BYTES, pack_bytes
 from qcompiler.targets.problem import Conv2d
 from qcompiler.targets.vector.blocks import Blocks
 from qcompiler.targets.vector.emit import LANES, Expr, channels_last, i64, split
@@ -53,7 +54,7 @@ class ReductionLoop:
 
 @dataclass(frozen=True)
 class Geometry:
-    """A convolution in terms of flat offsets; units are words of packed inputs, floats otherwise."""
+    """A convolution in terms of flat offsets; units are floats, words of codes, or bytes where it is by channel."""
 
     problem: Conv2d
     blocks: Blocks
@@ -62,16 +63,21 @@ class Geometry:
     def group_inputs(self) -> int:
         """Units per pixel and group, of each plane."""
         x = self.problem.x
-        units = x.words // x.planes if x.packed else x.c
+        units = x.words // x.planes if self.in_words else x.c
         return units // self.problem.groups
+
+    @property
+    def in_words(self) -> bool:
+        """Whether units are words."""
+        return self.problem.x.packed and not self.problem.by_channel
 
     @property
     def reads_whole_words(self) -> bool:
         """Whether every group of a packed input starts at a word."""
         x, groups = self.problem.x, self.problem.groups
-        if not x.packed or x.groups % groups == 0:
+        if not self.in_words or x.groups % groups == 0:
             return True
-        return (x.c // groups) % WORD_BITS == 0 and (x.c // x.groups) % WORD_BITS == 0
+        return (x.c // groups) % x.word_channels == 0 and (x.c // x.groups) % x.word_channels == 0
 
     @property
     def planar(self) -> bool:
@@ -82,7 +88,7 @@ class Geometry:
     def pixel_pitch(self) -> int:
         """Units from one input pixel to the next."""
         if self.problem.x.packed:
-            return self.problem.x.words
+            return self.problem.x.words * (1 if self.in_words else WORD_BYTES)
         return 1 if self.planar else self.problem.x.c
 
     @property
@@ -195,12 +201,13 @@ class Geometry:
         return (self.group_of_lane() * self.group_inputs * self.channel_pitch).astype(np.int32)
 
     def weight_lanes(self, weights: npt.NDArray[np.float32]) -> npt.NDArray[np.generic]:
-        """OIHW weights as [blocks, steps, 16] in the order of `loops`; uint32 words for codes."""
-        if self.problem.x.packed:
-            parts = max(1, self.problem.x.groups // self.problem.groups)
-            units: npt.NDArray[np.generic] = pack_bits(weights.transpose(0, 2, 3, 1), parts)
-        else:
-            units = weights.astype(np.float32) if self.planar else weights.transpose(0, 2, 3, 1).astype(np.float32)
+        """OIHW weights as [blocks, steps, 16] in the order of `loops`; uint32 words of signs or bytes for codes."""
+        ordered = weights if self.planar else weights.transpose(0, 2, 3, 1)
+        parts = max(1, self.problem.x.groups // self.problem.groups)
+        units: npt.NDArray[np.generic] = ordered.astype(np.float32)
+        if self.in_words:
+            whole = np.rint(ordered).astype(np.int64)
+            units = pack_bytes(whole, parts) if self.problem.x.in_bytes else pack_bits(ordered, parts)
         lanes = self.blocks.spread(units.reshape(len(weights), -1).T)
         return np.ascontiguousarray(lanes.reshape(self.steps, -1, LANES).transpose(1, 0, 2))
 

@@ -97,7 +97,7 @@ def mask_bits(condition: Expr) -> Expr:
 
 @dataclass(frozen=True)
 class View:
-    """A `Buffer` in memory: floats, or uint32 words or uint16 halves of packed bits."""
+    """A `Buffer` in memory: floats, or uint32 words or uint16 halves of packed codes."""
 
     buffer: Buffer
     data: Expr
@@ -141,10 +141,25 @@ def float_view(buffer: Buffer, data: Expr) -> View:
 
 
 def word_view(buffer: Buffer, data: Expr) -> View:
-    """View of a bit buffer in uint32 words."""
+    """View of codes in uint32 words."""
     return View(buffer, data, buffer.words)
 
 
 def half_view(buffer: Buffer, data: Expr) -> View:
-    """View of a bit buffer in uint16 halves of words."""
+    """View of codes in bit planes in uint16 halves of words."""
     return View(buffer, data, buffer.words * 2)
+
+
+def block_view(buffer: Buffer, data: Expr) -> View:
+    """View in what a block of channels is read and written in: floats, halves of words of planes, or words of bytes."""
+    if not buffer.packed:
+        return float_view(buffer, data)
+    return word_view(buffer, data) if buffer.in_bytes else half_view(buffer, data)
+
+
+def block_parameter(name: str, buffer: Buffer) -> Parameter:
+    """The pointer to the data of a `block_view`; inputs and outputs of networks are only aligned to their elements."""
+    if not buffer.packed:
+        return Parameter(name, "float32", buffer.nbytes // 4, 4)
+    dtype, size = ("uint32", 4) if buffer.in_bytes else ("uint16", 2)
+    return Parameter(name, dtype, buffer.nbytes // size, 4)

@@ -14,18 +14,18 @@ import numpy as np
 import numpy.typing as npt
 from tvm.script.ir_builder import tirx as T
 
-from qcompiler.ir.storage import Buffer
 from qcompiler.targets.problem import Channel, Operation, Problem, Scalar, Tensor, outputs_of, tensors_of
 from qcompiler.targets.target import Constants
 from qcompiler.targets.vector.blocks import Blocks
+from qcompiler.targets.vector.byte_lanes import store_bytes
 from qcompiler.targets.vector.emit import (
     LANES,
     Expr,
     Parameter,
     View,
+    block_parameter,
+    block_view,
     fenced,
-    float_view,
-    half_view,
     i64,
     lanes,
     mask_bits,
@@ -34,7 +34,7 @@ from qcompiler.targets.vector.emit import (
     write,
 )
 from qcompiler.targets.vector.halo import emit_halo
-from qcompiler.targets.vector.threshold import pack_thresholds, threshold_parameters, threshold_planes
+from qcompiler.targets.vector.threshold import Compared, pack_thresholds, threshold_parameters
 
 Pixel = tuple[Expr, Expr, Expr]
 
@@ -53,16 +53,10 @@ def channel_parameters(operations: Sequence[Operation], blocks: Blocks) -> list[
 
 
 def memory_parameters(problem: Problem) -> list[Parameter]:
-    """Run-time tensors, then outputs; packed bits are written as uint16 halves of words."""
+    """Run-time tensors, then outputs."""
     names = [(f"tensor{i}", b) for i, b in enumerate(tensors_of(problem))]
     names += [(f"out{i}", b) for i, b in enumerate(outputs_of(problem))]
-    return [_memory_parameter(name, buffer) for name, buffer in names]
-
-
-def _memory_parameter(name: str, buffer: Buffer) -> Parameter:
-    """Network inputs and outputs are only aligned to their elements."""
-    dtype, size = ("float32", 4) if not buffer.packed else ("uint16", 2)
-    return Parameter(name, dtype, buffer.nbytes // size, 4)
+    return [block_parameter(name, buffer) for name, buffer in names]
 
 
 def pack_channels(operations: Sequence[Operation], constants: Constants, blocks: Blocks) -> list[npt.NDArray[Any]]:
@@ -70,11 +64,6 @@ def pack_channels(operations: Sequence[Operation], constants: Constants, blocks:
     if is_threshold(operations):
         return pack_thresholds(constants, blocks, np.zeros((1, blocks.channels), np.int64), np.float32)
     return [blocks.spread(values.astype(np.float32), 1.0) for values in constants.channels]
-
-
-def _view(buffer: Buffer, data: Expr) -> View:
-    """Floats or halves of words."""
-    return float_view(buffer, data) if not buffer.packed else half_view(buffer, data)
 
 
 @dataclass(frozen=True)
@@ -96,10 +85,10 @@ class BoundEpilogue:
             if isinstance(operation.operand, Channel):
                 operands.append(next(channel))
             elif isinstance(operation.operand, Tensor):
-                operands.append(_view(operation.operand.buffer, next(rest)))
+                operands.append(block_view(operation.operand.buffer, next(rest)))
             else:
                 operands.append(None)
-        targets = tuple(_view(s.into, next(rest)) if s.into is not None else None for s in operations)
+        targets = tuple(block_view(s.into, next(rest)) if s.into is not None else None for s in operations)
         return BoundEpilogue(tuple(operations), blocks, tuple(operands), targets, tuple(channel))
 
     def emit(self, pixel: Pixel, block: Expr, value: Expr) -> None:
@@ -113,7 +102,7 @@ class BoundEpilogue:
             elif operation.op == "store":
                 self._store(target, pixel, block, v)
             elif operation.op == "threshold":
-                self._store_counts(target, pixel, block, v)
+                self._store_counts(pixel, block, v)
             elif operation.op == "store_codes":
                 self._store_codes(target, pixel, block, v)
             else:
@@ -121,16 +110,25 @@ class BoundEpilogue:
                     signs[operation.zero_is_positive] = _signs(v, operation.zero_is_positive)
                 self.store_mask(target, pixel, block, signs[operation.zero_is_positive])
 
-    def _store_counts(self, target: View, pixel: Pixel, block: Expr, v: Expr) -> None:
+    def _store_counts(self, pixel: Pixel, block: Expr, v: Expr) -> None:
         """Compare v with the thresholds, and write the codes that count them."""
         limits, turned = self.thresholds
-        size = self.blocks.count * LANES
-        planes = threshold_planes(self.operations[0], self.blocks, v, limits, turned, block, block * LANES, size)
-        for plane, mask in enumerate(planes):
+        compared = Compared(v, limits, turned[block], block * LANES, self.blocks.count * LANES)
+        self.store_counts(pixel, block, compared)
+
+    def store_counts(self, pixel: Pixel, block: Expr, compared: Compared) -> None:
+        """Write the codes that count the thresholds of the first operation."""
+        target = self.targets[0]
+        assert target is not None and target.buffer.codes is not None
+        levels = target.buffer.codes.levels
+        if target.buffer.in_bytes:
+            store_bytes(target, self.blocks, pixel, block, compared.counts(levels))
+            return
+        for plane, mask in enumerate(compared.planes(levels)):
             self.store_mask(target, pixel, block, mask, plane=plane)
 
     def _store_codes(self, target: View, pixel: Pixel, block: Expr, v: Expr) -> None:
-        """Write sixteen codes plane by plane; what is no number becomes the lowest."""
+        """Write sixteen codes; what is no number becomes the lowest."""
         codes = target.buffer.codes
         assert codes is not None
         low, high = splat(T.float32(codes.low)), splat(T.float32(codes.high))
@@ -139,6 +137,9 @@ class BoundEpilogue:
         distance = fenced(T.Select(inside[lanes(0)] < high, inside[lanes(0)], high) - low)
         indices = distance if codes.step == 1 else distance / splat(T.float32(codes.step))
         write(index, T.Cast("int32x16", indices), lanes(0))
+        if target.buffer.in_bytes:
+            store_bytes(target, self.blocks, pixel, block, index[lanes(0)])
+            return
         for plane in range(codes.bits):
             bit = index[lanes(0)] & splat(T.int32(1 << plane))
             mask = temporary("uint16", 1)

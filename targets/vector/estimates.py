@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Protocol
 
 from qcompiler.ir.numerics import WORD_BITS
+from qcompiler.ir.storage import WORD_BYTES
 from qcompiler.targets.problem import Conv2d, Map2d, Pool2d, outputs_of
 from qcompiler.targets.vector.blocks import Blocks
 from qcompiler.targets.vector.direct import Geometry
@@ -34,6 +35,11 @@ class VectorMachine(Protocol):
     @property
     def planes_rate(self) -> float:
         """One-bit multiply-adds per nanosecond of codes of several bits."""
+        ...
+
+    @property
+    def byte_rate(self) -> float:
+        """Multiply-adds of bytes per nanosecond."""
         ...
 
     @property
@@ -67,12 +73,18 @@ def compute_ns(machine: VectorMachine, problem: Conv2d, blocks: Blocks, macs_per
     oh, ow = problem.out_hw
     outputs = problem.x.n * oh * ow * blocks.count * LANES
     steps = Geometry(problem, blocks).steps
-    products = WORD_BITS * plane_pairs(problem) if problem.x.packed else 1
-    arithmetic = outputs * steps * products / macs_per_ns * ranked.slowdown
+    arithmetic = outputs * steps * _products(problem) / macs_per_ns * ranked.slowdown
     if gathers(problem, blocks):
         arithmetic *= _GATHER_SLOWDOWN
-    streaming = blocks.count * LANES * steps * 4 / machine.stream
+    streaming = blocks.count * LANES * steps * (1 if problem.by_channel else 4) / machine.stream
     return max(arithmetic, streaming) + sum(b.nbytes for b in outputs_of(problem)) / machine.stream
+
+
+def _products(problem: Conv2d) -> int:
+    """Multiply-adds, of one bit by one where codes are in planes, of a unit of input and one of weights."""
+    if not problem.x.packed or problem.by_channel:
+        return 1
+    return WORD_BYTES if problem.x.in_bytes else WORD_BITS * plane_pairs(problem)
 
 
 def memory_ns(machine: VectorMachine, problem: Pool2d | Map2d) -> float:

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 from tvm.script.ir_builder import tirx as T
 
+from qcompiler.ir.storage import Buffer
 from qcompiler.targets.vector.blocks import Blocks
+from qcompiler.targets.vector.byte_lanes import store_bytes
 from qcompiler.targets.vector.emit import LANES, Expr, View, fenced, i64, lanes, splat, write
 
 
@@ -31,20 +33,27 @@ def _fill(target: View, blocks: Blocks, n: Expr, y: Expr, rows: int, x: int, col
         return
     with T.serial(i64(0), i64(rows)) as row, T.serial(i64(0), i64(columns)) as column:
         pixel = (n, y + row, column + x)
-        if target.buffer.packed:
+        if target.buffer.in_bytes:
+            index = fenced(splat(T.float32(_index(target.buffer))))
+            store_bytes(target, blocks, pixel, block, T.Cast("int32x16", index))
+        elif target.buffer.packed:
             _fill_codes(target, blocks, pixel, block)
         else:
             _fill_floats(target, blocks, pixel, block)
 
 
+def _index(buffer: Buffer) -> int:
+    """The number of the code that the halo holds."""
+    index = None if buffer.codes is None else buffer.codes.index(buffer.halo_value)
+    assert index is not None
+    return index
+
+
 def _fill_codes(target: View, blocks: Blocks, pixel: tuple[Expr, Expr, Expr], block: Expr) -> None:
     """The halo's code in all valid channels of the block; a half of padding stays clear."""
-    codes = target.buffer.codes
-    assert codes is not None
-    index = codes.index(target.buffer.halo_value)
-    assert index is not None
+    index = _index(target.buffer)
     half, last = blocks.half(block, target.buffer)
-    for plane in range(codes.bits):
+    for plane in range(target.buffer.planes):
         at = target.half_offset(pixel, half, plane)
         bits: Expr = T.Cast("uint16", T.reinterpret("uint32", fenced(T.float32(0), 1)))
         if index >> plane & 1:

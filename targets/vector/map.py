@@ -7,16 +7,17 @@ from dataclasses import dataclass
 from tvm.script.ir_builder import tirx as T
 
 from qcompiler.ir.codes import Codes
-from qcompiler.ir.numerics import words_for
+from qcompiler.ir.storage import WORD_BYTES
 from qcompiler.targets.problem import Map2d
+from qcompiler.targets.vector.byte_lanes import load_bytes
 from qcompiler.targets.vector.emit import (
     LANES,
     Expr,
     Parameter,
     View,
+    block_parameter,
+    block_view,
     fenced,
-    float_view,
-    half_view,
     i64,
     lanes,
     splat,
@@ -52,18 +53,16 @@ class ElementMap2d(RowKernel):
 
     @property
     def source(self) -> Parameter:
-        """Codes are read as halves of words."""
-        x = self.problem.x
-        return Parameter("x", "uint16", x.nbytes // 2, 4) if x.packed else super().source
+        """Codes are read in halves of words or words."""
+        return block_parameter("x", self.problem.x)
 
     def emit_item(self, x: Expr, epilogue: BoundEpilogue, item: Expr) -> None:
         """Run the chain on every pixel of a row."""
         image = self.problem.x
-        bits = image.packed
-        view = half_view(image, x) if bits else float_view(image, x)
+        view = block_view(image, x)
 
         def pixel(at: Pixel, block: Expr) -> None:
-            value = self._codes(view, at, block) if bits else fenced(load_lanes(view, self.blocks, at, block))
+            value = self._codes(view, at, block) if image.packed else fenced(load_lanes(view, self.blocks, at, block))
             epilogue.emit(at, block, value)
 
         emit_row((image.h, image.w), self.blocks, epilogue, item, pixel)
@@ -72,16 +71,22 @@ class ElementMap2d(RowKernel):
         """The codes of a block at one pixel, float32x16."""
         if not self._aligned:
             return self._gathered_codes(view, pixel, block)
+        in_bytes = view.buffer.in_bytes
+        index = load_bytes(view, self.blocks, pixel, block) if in_bytes else self._from_planes(view, pixel, block)
+        return T.Cast(
+            "float32x16", index * splat(T.int32(self._codes_read.step)) + splat(T.int32(self._codes_read.low))
+        )
+
+    def _from_planes(self, view: View, pixel: Pixel, block: Expr) -> Expr:
+        """The numbers of the codes of a block at one pixel, int32x16."""
         half = self.blocks.half(block, view.buffer)[0]
-        index: Expr | None = None
+        index: Expr = splat(T.int32(0))
         for plane in range(view.buffer.planes):
             word = splat(T.Cast("int32", view.data[view.half_offset(pixel, half, plane)]))
             bit = T.shift_right(word, T.ramp(T.int32(0), T.int32(1), LANES)) & splat(T.int32(1))
             bit = bit * splat(T.int32(1 << plane))
-            index = bit if index is None else index + bit
-        return T.Cast(
-            "float32x16", index * splat(T.int32(self._codes_read.step)) + splat(T.int32(self._codes_read.low))
-        )
+            index = index + bit if plane else bit
+        return index
 
     @property
     def _codes_read(self) -> Codes:
@@ -97,16 +102,22 @@ class ElementMap2d(RowKernel):
 
     def _gathered_codes(self, view: View, pixel: Pixel, block: Expr) -> Expr:
         """The codes of a block whose channels lie anywhere, one by one."""
-        per_group = self.problem.x.c // self.problem.x.groups
+        buffer = self.problem.x
+        per_group = buffer.c // buffer.groups
         codes = temporary("float32")
         write(codes, splat(T.float32(0)), lanes(0))
         with T.serial(i64(0), self.blocks.valid(block)) as lane:
             group, channel = split(self.blocks.first(block) + lane, per_group)
-            half, position = split(channel, 16)
             index: Expr = T.int32(0)
-            for plane in range(view.buffer.planes):
-                at = view.half_offset(pixel, group * (2 * words_for(per_group)) + half, plane)
-                bit = T.shift_right(T.Cast("int32", view.data[at]), T.Cast("int32", position)) & 1
-                index = index + bit * (1 << plane)
+            if buffer.in_bytes:
+                word, position = split(channel, WORD_BYTES)
+                held = view.data[view.offset(*pixel, group * buffer.group_words + word)]
+                index = T.Cast("int32", T.shift_right(held, T.Cast("uint32", position * 8)) & T.uint32(0xFF))
+            else:
+                half, position = split(channel, 16)
+                for plane in range(buffer.planes):
+                    at = view.half_offset(pixel, group * (2 * buffer.group_words) + half, plane)
+                    bit = T.shift_right(T.Cast("int32", view.data[at]), T.Cast("int32", position)) & 1
+                    index = index + bit * (1 << plane)
             write(codes, T.Cast("float32", index * self._codes_read.step + self._codes_read.low), lane)
         return codes[lanes(0)]

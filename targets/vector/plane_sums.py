@@ -21,7 +21,7 @@ from qcompiler.targets.target import Array
 from qcompiler.targets.vector.direct import for_taps
 from qcompiler.targets.vector.emit import LANES, Expr, Parameter, i64, lanes, splat, temporary, write
 from qcompiler.targets.vector.frame import Frame
-from qcompiler.targets.vector.planes import activation_factors, weight_planes
+from qcompiler.targets.vector.planes import activation_factors, bases, weight_planes
 from qcompiler.targets.vector.reduction import Reduction, Registers, weight_words
 from qcompiler.targets.vector.tile import Tile
 
@@ -58,6 +58,10 @@ class PlaneSums(Reduction):
         bits = weight_planes(codes).bits(weights, codes)
         planes = [frame.geometry.arrange(np.where(plane, np.float32(1), np.float32(-1))) for plane in bits]
         return [np.ascontiguousarray(np.stack(planes, axis=3))]
+
+    def bases(self, problem: Conv2d, weights: npt.NDArray[np.float32]) -> npt.NDArray[np.int64]:
+        """What counts of bits leave out; see planes.py."""
+        return bases(weights, problem.weights, _activations(problem))
 
     def meaning(self, problem: Conv2d, patches: Array, weights: Array) -> Array:
         """Counts of bits that differ, or are both 1, times what their planes are worth."""

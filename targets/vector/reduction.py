@@ -54,6 +54,10 @@ class Reduction(ABC):
     def fill(self, tile: Tile) -> Registers:
         """The registers of a tile, [pixels][blocks]."""
 
+    def bases(self, problem: Conv2d, weights: npt.NDArray[np.float32]) -> npt.NDArray[np.int64]:
+        """What the registers of each output channel lack, int64 [O]; weights: float32 OIHW."""
+        return np.zeros(len(weights), np.int64)
+
     @abstractmethod
     def meaning(self, problem: Conv2d, patches: Array, weights: Array) -> Array:
         """What the registers of pixels hold, in numpy, if they start from 0: float64 [pixels, O].

@@ -1,4 +1,4 @@
-"""From weighted sums of counts of bit planes to outputs: acc = base + sum; see planes.py."""
+"""From sums of integers that lack a number per output channel to outputs: acc = base + sum."""
 
 from __future__ import annotations
 
@@ -12,9 +12,8 @@ from qcompiler.targets.vector.emit import LANES, Expr, Parameter, lanes
 from qcompiler.targets.vector.epilogue import Pixel, is_threshold
 from qcompiler.targets.vector.finish import IntegerFinish, class_parameters, class_tables
 from qcompiler.targets.vector.frame import Frame
-from qcompiler.targets.vector.planes import bases
 from qcompiler.targets.vector.reduction import Reduction
-from qcompiler.targets.vector.threshold import pack_thresholds, threshold_parameters, threshold_planes
+from qcompiler.targets.vector.threshold import Compared, pack_thresholds, threshold_parameters
 from qcompiler.targets.vector.tile import Tile
 
 
@@ -33,7 +32,7 @@ class SumFinish(IntegerFinish):
 
     def pack(self, frame: Frame, reduction: Reduction, constants: Constants) -> list[Array]:
         """The arrays for `parameters`."""
-        base = _bases(frame, constants)
+        base = _bases(frame, reduction, constants)
         if is_threshold(frame.problem.epilogue):
             found = pack_thresholds(constants, frame.blocks, base, np.int32)
         else:
@@ -47,21 +46,17 @@ class SumFinish(IntegerFinish):
         if not is_threshold(operations):
             tile.epilogue.emit(pixel, block, T.Cast("float32x16", value + tile.finish[0][lanes(at)]))
             return
-        target = tile.epilogue.targets[0]
-        assert target is not None
         limits, turned = tile.finish[:2]
         size = tile.frame.borders.count * blocks.count * LANES
-        masks = threshold_planes(operations[0], blocks, T.bind(value), limits, turned, block, at, size)
-        for plane, mask in enumerate(masks):
-            tile.epilogue.store_mask(target, pixel, block, mask, plane=plane)
+        tile.epilogue.store_counts(pixel, block, Compared(T.bind(value), limits, turned[block], at, size))
 
 
-def _bases(frame: Frame, constants: Constants) -> Array:
+def _bases(frame: Frame, reduction: Reduction, constants: Constants) -> Array:
     """int64 [classes, O]: what is added to counts; border pixels see padding instead of the code in the halo."""
     problem, borders, codes = frame.problem, frame.borders, frame.problem.x.codes
     assert constants.weights is not None and codes is not None
     weights = np.rint(constants.weights).astype(np.int64)
-    base = bases(constants.weights, problem.weights, codes)
+    base = reduction.bases(problem, constants.weights)
     taps = weights.sum(axis=1)
     inside = np.einsum("ohw,rh,cw->rco", taps, borders.row_taps.astype(int), borders.column_taps.astype(int))
     padded = taps.sum(axis=(1, 2)) - inside.reshape(borders.count, -1)

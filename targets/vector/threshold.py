@@ -7,12 +7,15 @@ nested masks is the parity of every 2^p-th of them.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
+from tvm.script.ir_builder import tirx as T
 
 from qcompiler.targets.problem import Operation
 from qcompiler.targets.target import Array, Constants
 from qcompiler.targets.vector.blocks import Blocks
-from qcompiler.targets.vector.emit import LANES, Expr, Parameter, i64, lanes, mask_bits, temporary, write
+from qcompiler.targets.vector.emit import LANES, Expr, Parameter, i64, lanes, mask_bits, splat, temporary, write
 
 
 def threshold_count(operation: Operation) -> int:
@@ -41,24 +44,44 @@ def pack_thresholds(constants: Constants, blocks: Blocks, base: Array, dtype: ty
     return [blocks.spread(limits, beyond), (turned << np.arange(LANES)).sum(axis=1).astype(np.uint16)]
 
 
-def threshold_planes(
-    operation: Operation, blocks: Blocks, value: Expr, limits: Expr, turned: Expr, block: Expr, at: Expr, size: int
-) -> list[Expr]:
-    """uint16 of each bit plane of the codes of sixteen values.
+@dataclass(frozen=True)
+class Compared:
+    """Sixteen values beside the limits of their thresholds.
 
-    value: a bound vector of the type of `limits`; at: where the limits of the lowest threshold lie; size: how far
-    those of the next are.
+    value: a bound vector of the type of `limits`; turned: the bits of the channels that fall, uint16; at: where the
+    limits of the lowest threshold lie; size: how far those of the next are.
     """
-    masks = []
-    for level in range(threshold_count(operation)):
-        mask = temporary("uint16", 1)
-        write(mask, mask_bits(value >= limits[lanes(at + level * size)]) ^ turned[block], i64(0))
-        masks.append(mask[i64(0)])
-    assert operation.into is not None
-    planes = []
-    for plane in range(operation.into.planes):
-        first, *others = masks[2**plane - 1 :: 2**plane]
-        for other in others:
-            first = first ^ other
-        planes.append(first)
-    return planes
+
+    value: Expr
+    limits: Expr
+    turned: Expr
+    at: Expr
+    size: int
+
+    def _reached(self, level: int) -> Expr:
+        return self.value >= self.limits[lanes(self.at + level * self.size)]
+
+    def planes(self, levels: int) -> list[Expr]:
+        """uint16 of each bit plane of the counts."""
+        masks = []
+        for level in range(levels - 1):
+            mask = temporary("uint16", 1)
+            write(mask, mask_bits(self._reached(level)) ^ self.turned, i64(0))
+            masks.append(mask[i64(0)])
+        planes = []
+        for plane in range((levels - 1).bit_length()):
+            first, *others = masks[2**plane - 1 :: 2**plane]
+            for other in others:
+                first = first ^ other
+            planes.append(first)
+        return planes
+
+    def counts(self, levels: int) -> Expr:
+        """The counts, int32x16."""
+        one, none = splat(T.int32(1)), splat(T.int32(0))
+        count = temporary("int32")
+        write(count, none, lanes(0))
+        for level in range(levels - 1):
+            write(count, count[lanes(0)] + T.Select(self._reached(level), one, none), lanes(0))
+        falls = T.shift_right(splat(T.Cast("int32", self.turned)), T.ramp(T.int32(0), T.int32(1), LANES)) & one
+        return T.Select(falls == one, splat(T.int32(levels - 1)) - count[lanes(0)], count[lanes(0)])

@@ -36,17 +36,19 @@ class Source:
         """Units between the taps of neighbouring output pixels."""
         return self.frame.problem.strides[1] * self.frame.geometry.pixel_pitch
 
-    def lanes_at(self, at: Expr) -> Expr:
-        """Sixteen lanes of input: one unit broadcast, or each lane's own group."""
+    def lanes_at(self, at: Expr, first: int = 0, count: int = LANES) -> Expr:
+        """`count` lanes of input from lane `first` of a block: one unit broadcast, or each lane's own group."""
         if not self.offsets:
-            return splat(self.data[at])
+            return splat(self.data[at], count)
         if self.frame.geometry.depthwise:
             blocks = self.frame.blocks
-            index = lanes(at + blocks.first(self.block))
+            index = lanes(at + blocks.first(self.block) + first, count)
             if blocks.ragged:
-                return T.masked_load(f"{self.element}x16", self.data, index, blocks.lane_mask(self.block))
+                mask = blocks.lane_mask(self.block, first, count)
+                return T.masked_load(f"{self.element}x{count}", self.data, index, mask)
             return self.data[index]
-        return self.data[splat(at) + T.Cast("int64x16", self.offsets[0][lanes(self.block * LANES)])]
+        own = T.Cast(f"int64x{count}", self.offsets[0][lanes(self.block * LANES + first, count)])
+        return self.data[splat(at, count) + own]
 
 
 @dataclass(frozen=True)

@@ -52,6 +52,17 @@ def float_tilings(problem: Conv2d, blocks: Blocks, vector_bytes: int, registers:
     return ranked(problem, blocks, tiles)
 
 
+def byte_tilings(problem: Conv2d, blocks: Blocks, vector_bytes: int, registers: int) -> list[Ranked]:
+    """Tiles of convolutions of bytes: accumulators, one side of a step and one operand of the other in registers."""
+    per_block = 64 // vector_bytes
+    tiles = [
+        (p, b, _vector_slowdown(p, b, 8 / per_block))
+        for p, b in streams(problem, blocks, 24)
+        if per_block * p * b + min(p, b) + 2 <= registers
+    ]
+    return ranked(problem, blocks, tiles)
+
+
 def tiles_within(problem: Conv2d, blocks: Blocks, limit: int) -> list[tuple[int, int]]:
     """All (pixels, blocks) of at most `limit` accumulators of sixteen lanes."""
     geometry = Geometry(problem, blocks)

@@ -67,13 +67,14 @@ class VectorVariant(Generic[IsaT]):
         return HOST
 
     def operands(self, layer: Conv2d, codes: Codes | None) -> tuple[Buffer, ...]:
-        """Bit planes where the codes are known, and floats as they lie; the halo serves the padding."""
+        """Bit planes or bytes where the codes are known, and floats as they lie; the halo serves the padding."""
         floats = _padded(layer, layer.x, layer.pad_value)
         if codes is None:
             return (floats,)
         fill = layer.pad_value if codes.index(layer.pad_value) is not None else float(codes.low)
-        planes = replace(layer.x, element=codes, order="nhwc", groups=layer.groups)
-        return (_padded(layer, planes, fill), floats)
+        planes = _padded(layer, replace(layer.x, element=codes, order="nhwc", groups=layer.groups), fill)
+        signs = codes.binary and layer.weights.binary
+        return (planes, floats) if signs else (planes, _in_bytes(layer, planes), floats)
 
     def writes(self, kind: str, buffer: Buffer) -> bool:
         """Every storage."""
@@ -82,6 +83,12 @@ class VectorVariant(Generic[IsaT]):
     def kernels(self, problem: Problem) -> Sequence[Kernel]:
         """Every kernel that computes the problem, cheapest estimate first."""
         return offered(self.table, self.isa, problem)
+
+
+def _in_bytes(layer: Conv2d, planes: Buffer) -> Buffer:
+    """Codes in bytes; channels that are groups of their own lie side by side."""
+    alone = 1 < layer.groups == layer.x.c == layer.out_channels
+    return replace(planes, packing="bytes", groups=1 if alone else layer.groups)
 
 
 def _padded(layer: Conv2d, x: Buffer, value: float) -> Buffer:

@@ -59,6 +59,16 @@ class Isa:
         return _LIMITS.lookup[self.level] * _LIMITS.ghz
 
     @property
+    def vnni(self) -> bool:
+        """Whether one instruction adds four products of bytes to a lane."""
+        return "avx512_vnni" in self.cpuinfo
+
+    @property
+    def byte_rate(self) -> float:
+        """Multiply-adds of bytes per nanosecond."""
+        return _LIMITS.bytes[self.level] * _LIMITS.ghz
+
+    @property
     def float_rate(self) -> float:
         """Float32 multiply-adds per nanosecond."""
         return _LIMITS.fma[self.level] * _LIMITS.ghz
@@ -77,8 +87,8 @@ class Isa:
 
 
 ISAS: tuple[Isa, ...] = (
-    Isa("avx512vpopcntdq", (*_AVX512, "avx512_vpopcntdq"), "x86-64-v4",
-        ("+avx512vpopcntdq", "-prefer-256-bit"), 64, 32, True),
+    Isa("avx512vpopcntdq", (*_AVX512, "avx512_vpopcntdq", "avx512_vnni"), "x86-64-v4",
+        ("+avx512vpopcntdq", "+avx512vnni", "-prefer-256-bit"), 64, 32, True),
     Isa("avx512bw", _AVX512, "x86-64-v4", ("-prefer-256-bit",), 64, 32, True),
     Isa("avx2", _AVX2, "x86-64-v3", (), 32, 16, True),
     Isa("baseline", (), "x86-64", (), 16, 16, False),
@@ -100,12 +110,14 @@ _CPUS: dict[str, Level] = {
 class PortLimits:
     """What one core can do per cycle at best, per level, and its usual clock under vector load.
 
-    word: 1-bit multiply-adds by words; lookup: by lookups in byte lanes, as reached; fma: float32 multiply-adds.
+    word: 1-bit multiply-adds by words; lookup: by lookups in byte lanes, as reached; bytes: multiply-adds of bytes, by
+    vpmaddwd where there is no VNNI; fma: float32 multiply-adds.
     """
 
     ghz: float
     word: Mapping[Level, float]
     lookup: Mapping[Level, float]
+    bytes: Mapping[Level, float]
     fma: Mapping[Level, float]
 
 
@@ -114,12 +126,14 @@ PORT_LIMITS: Mapping[str, PortLimits] = {
         3.7,
         {"avx512vpopcntdq": 341, "avx512bw": 68, "avx2": 66, "baseline": 24},
         {"avx512vpopcntdq": 188, "avx512bw": 188, "avx2": 145, "baseline": 0},
+        {"avx512vpopcntdq": 64, "avx512bw": 21, "avx2": 21, "baseline": 11},
         {"avx512vpopcntdq": 16, "avx512bw": 16, "avx2": 16, "baseline": 8},
     ),
     "znver5": PortLimits(
         4.1,
         {"avx512vpopcntdq": 683, "avx512bw": 202, "avx2": 100, "baseline": 24},
         {"avx512vpopcntdq": 359, "avx512bw": 359, "avx2": 172, "baseline": 0},
+        {"avx512vpopcntdq": 128, "avx512bw": 43, "avx2": 21, "baseline": 11},
         {"avx512vpopcntdq": 32, "avx512bw": 32, "avx2": 16, "baseline": 8},
     ),
 }

@@ -9,11 +9,13 @@ from qcompiler.targets.offers import Family
 from qcompiler.targets.problem import Conv2d, Problem
 from qcompiler.targets.target import Kernel
 from qcompiler.targets.vector.blocks import Blocks
-from qcompiler.targets.vector.common_kernels import COMMON_KERNELS, binary_blocks, counting
+from qcompiler.targets.vector.byte_sums import ByteDot, codes_of
+from qcompiler.targets.vector.common_kernels import COMMON_KERNELS, binary_blocks, byte_convolutions, counting
 from qcompiler.targets.vector.direct import Geometry
 from qcompiler.targets.vector.estimates import compute_ns
 from qcompiler.targets.vector.tilings import word_tilings
 from qcompiler.targets.vector.word_mismatches import WordMismatches
+from qcompiler.targets.x86.byte_dots import MultiplyBytes, MultiplyWords, Vnni, fits_sixteen_bits
 from qcompiler.targets.x86.lookup_mismatches import LookupMismatches
 from qcompiler.targets.x86.lookup_tilings import lookup_tilings
 from qcompiler.targets.x86.machine import Isa
@@ -39,7 +41,24 @@ def lookups(isa: Isa, problem: Problem) -> Iterator[Kernel]:
             yield counting(problem, blocks, r.tiling, ns, LookupMismatches(r.width))
 
 
-KERNELS: tuple[Family[Isa], ...] = (*COMMON_KERNELS, words, lookups)
+def dots(isa: Isa, problem: Problem) -> Iterator[Kernel]:
+    """Convolutions of codes in bytes."""
+    if isinstance(problem, Conv2d) and problem.x.in_bytes:
+        yield from byte_convolutions(isa, problem, _dot(isa, problem))
+
+
+KERNELS: tuple[Family[Isa], ...] = (*COMMON_KERNELS, words, lookups, dots)
+
+
+def _dot(isa: Isa, problem: Conv2d) -> ByteDot:
+    """The fastest instructions that are exact."""
+    if isa.vnni:
+        return Vnni()
+    width, weights = isa.vector_bytes // 4, problem.weights
+    largest = max(abs(weights.low), abs(weights.high))
+    if width > 4 and fits_sixteen_bits(codes_of(problem).levels - 1, largest):
+        return MultiplyBytes(width)
+    return MultiplyWords(width)
 
 
 def _can_look_up(problem: Conv2d, blocks: Blocks) -> bool:

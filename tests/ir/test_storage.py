@@ -30,7 +30,8 @@ def buffers(draw: st.DrawFn) -> Buffer:
     order = draw(st.sampled_from(["nhwc", "nchw"])) if element == "float32" else "nhwc"
     value = 0.5 if element == "float32" else element.low + element.step * draw(st.integers(0, element.levels - 1))
     shape = [draw(st.integers(1, 3)) for _ in range(3)]
-    return Buffer(*shape, groups * draw(st.integers(1, 70)), element, order, halo, value, groups)
+    packing = draw(st.sampled_from(["planes", "bytes"]))
+    return Buffer(*shape, groups * draw(st.integers(1, 70)), element, order, halo, value, groups, packing)
 
 
 def tensor(buffer: Buffer, seed: int) -> np.ndarray:

@@ -46,11 +46,16 @@ def codes(draw: st.DrawFn) -> Codes:
     return draw(st.sampled_from([ours, BINARY, Codes(0, 1), Codes(0, 3), Codes(-2, 1), Codes(-1, 1), Codes(-3, 3, 2)]))
 
 
+WIDE = [Codes(0, 255), Codes(-128, 127), Codes(-127, 127), Codes(0, 15), Codes(-255, 255, 2)]
+packings = st.sampled_from(["planes", "bytes"])
+
+
 @st.composite
-def planes(draw: st.DrawFn, n: int, h: int, w: int, c: int, groups: int = 1) -> Buffer:
-    held = draw(codes())
+def packed(draw: st.DrawFn, n: int, h: int, w: int, c: int, groups: int = 1, counts: bool = False) -> Buffer:
+    """Codes in planes or bytes; counts: only few, which thresholds can give."""
+    held = draw(codes() if counts else st.one_of(codes(), codes(), st.sampled_from(WIDE)))
     value = float(held.low + held.step * draw(st.integers(0, held.levels - 1)))
-    return Buffer(n, h, w, c, held, "nhwc", draw(halos()), value, groups)
+    return Buffer(n, h, w, c, held, "nhwc", draw(halos()), value, groups, draw(packings))
 
 
 @st.composite
@@ -64,7 +69,7 @@ def epilogues(
 ) -> tuple[Operation, ...]:
     groups = draw(st.sampled_from([1, 1, *divisors(c)]))
     if threshold and draw(st.booleans()):
-        return (Operation("threshold", into=draw(planes(n, h, w, c, groups) if wide else bits(n, h, w, c, groups))),)
+        return (Operation("threshold", into=draw(packed(n, h, w, c, groups, counts=True) if wide else bits(n, h, w, c, groups))),)
     operations: list[Operation] = []
     for op in draw(st.lists(st.sampled_from(["mul", "add", "sub", "div", "max", "min", "prelu"]), max_size=5)):
         scalar = Scalar(draw(st.sampled_from([0.0, 0.1, -1.7, 3.0])) if op != "div" else 1.7)
@@ -74,7 +79,7 @@ def epilogues(
         if draw(st.integers(0, 3)) == 0:
             operations.append(Operation("store", into=draw(floats(n, h, w, c))))
     if draw(st.integers(0, 2)) == 0:
-        into = draw(planes(n, h, w, c, groups))
+        into = draw(packed(n, h, w, c, groups))
         operations += to_codes(into)
     if draw(st.booleans()):
         zero = draw(st.booleans())
@@ -104,8 +109,9 @@ def to_codes(into: Buffer) -> list[Operation]:
 def convolutions(draw: st.DrawFn, element: Element | None) -> Conv2d:
     """Convolutions of an element; None: of any codes."""
     wide = element is None
-    held = draw(codes()) if element is None else element
-    weights = draw(codes()) if wide else BINARY
+    any_codes = st.one_of(codes(), codes(), st.sampled_from(WIDE))
+    held = draw(any_codes) if element is None else element
+    weights = draw(any_codes) if wide else BINARY
     groups = draw(st.sampled_from([1, 1, 1, 2, 3, 5]))
     per_group = draw(st.one_of(st.integers(1, 70), st.integers(97, 160)) if held != "float32" else st.integers(1, 20))
     kind = draw(st.sampled_from(["any", "any", "any", "depthwise"]))
@@ -124,8 +130,8 @@ def convolutions(draw: st.DrawFn, element: Element | None) -> Conv2d:
     h, w = (f + draw(st.integers(0, 9)) for f in fits)
     n = draw(st.integers(1, 2))
     if held != "float32":
-        packed = draw(st.sampled_from([groups, groups, 1, *(groups * d for d in divisors(channels // groups))]))
-        x = Buffer(n, h, w, channels, held, "nhwc", halo, fill, packed)
+        apart = draw(st.sampled_from([groups, groups, 1, *(groups * d for d in divisors(channels // groups))]))
+        x = Buffer(n, h, w, channels, held, "nhwc", halo, fill, apart, draw(packings) if wide else "planes")
     else:
         x = Buffer(n, h, w, channels, "float32", draw(st.sampled_from(["nhwc", "nchw"])), halo, 0.0)
     problem = Conv2d(x, outputs, kernel, strides, pads, dilations, groups, pad_value)  # type: ignore[arg-type]
@@ -146,8 +152,8 @@ def pools(draw: st.DrawFn) -> Pool2d:
     oh, ow = ((span + (s - 1 if ceil else 0)) // s + 1 for span, s in zip(spans, strides, strict=True))
     if kind == "codes":
         groups = draw(st.sampled_from(divisors(c)))
-        x = draw(planes(n, h, w, c, groups))
-        into = Buffer(n, oh, ow, c, x.element, "nhwc", draw(halos()), x.halo_value, groups)
+        x = draw(packed(n, h, w, c, groups))
+        into = Buffer(n, oh, ow, c, x.element, "nhwc", draw(halos()), x.halo_value, groups, x.packing)
         return Pool2d(x, kind, kernel, strides, pads, (oh, ow), dilations, (), into)  # type: ignore[arg-type]
     operations = draw(epilogues(n, oh, ow, c, threshold=False))
     return Pool2d(draw(floats(n, h, w, c)), kind, kernel, strides, pads, (oh, ow), dilations, operations)  # type: ignore[arg-type]
@@ -157,13 +163,13 @@ def pools(draw: st.DrawFn) -> Pool2d:
 def maps(draw: st.DrawFn) -> Map2d:
     n, h, w, c = draw(small), draw(st.integers(1, 6)), draw(st.integers(1, 20)), draw(st.integers(1, 70))
     groups = draw(st.sampled_from([1, *divisors(c)]))
-    x = draw(st.one_of(floats(n, h, w, c), bits(n, h, w, c, groups), planes(n, h, w, c, groups)))
+    x = draw(st.one_of(floats(n, h, w, c), bits(n, h, w, c, groups), packed(n, h, w, c, groups)))
     problem = Map2d(x, draw(epilogues(n, h, w, c, threshold=False)))
     return draw(st.sampled_from([problem, all_planes(problem)]))
 
 
 def all_planes(problem: Map2d) -> Map2d:
-    """The same chain with every buffer in planes and without packed outputs."""
+    """The same chain with every buffer one plane per channel, and without packed outputs."""
     if problem.x.packed:
         return problem
     operations = []

@@ -10,7 +10,7 @@ import pytest
 from tvm.script.ir_builder import tirx as T
 
 from qcompiler.ir.codes import BINARY, Codes
-from qcompiler.ir.storage import Buffer, Element, load
+from qcompiler.ir.storage import Buffer, Element, Packing, load
 from qcompiler.targets import arm, reference, x86
 from qcompiler.targets.problem import Conv2d, Operation
 from qcompiler.targets.target import Array, Constants, Variant
@@ -40,8 +40,10 @@ class Raw(Finish):
                 tile.epilogue.emit((n, y, x0 + p), tile.block + b, value)
 
 
-def layer(c: int, o: int, h: int, w: int, kernel: int, x: Element, weights: Codes) -> Conv2d:
-    problem = Conv2d(Buffer(1, h, w, c, x), o, (kernel, kernel), weights=weights)
+def layer(
+    c: int, o: int, h: int, w: int, kernel: int, x: Element, weights: Codes, packing: Packing = "planes"
+) -> Conv2d:
+    problem = Conv2d(Buffer(1, h, w, c, x, packing=packing), o, (kernel, kernel), weights=weights)
     return dataclasses.replace(problem, epilogue=(Operation("store", into=Buffer(1, *problem.out_hw, o, "float32")),))
 
 
@@ -54,6 +56,13 @@ LAYERS = {
     "2 x 2 bits": layer(70, 24, 4, 6, 3, Codes(0, 3), Codes(-1, 1)),
     "3 x 2 bits": layer(40, 17, 4, 6, 2, Codes(-3, 4), Codes(-3, 3, 2)),
     "8 x 4 bits": layer(33, 16, 2, 4, 1, Codes(0, 255), Codes(-8, 7)),
+    "8 x 8 bits in bytes": layer(33, 40, 3, 5, 3, Codes(0, 255), Codes(-128, 127), "bytes"),
+    "8 x 8 bits in bytes, one pixel": layer(130, 48, 1, 1, 1, Codes(-128, 127), Codes(-127, 127), "bytes"),
+    "7 x 4 bits in bytes": layer(18, 20, 3, 4, 2, Codes(-64, 63), Codes(-8, 7), "bytes"),
+    "3 bits of odd numbers in bytes": layer(9, 16, 2, 4, 1, Codes(-7, 7, 2), Codes(-3, 3), "bytes"),
+    "channel by channel": dataclasses.replace(
+        layer(21, 21, 4, 6, 3, Codes(-3, 252), Codes(-128, 127), "bytes"), groups=21
+    ),
 }
 
 
@@ -71,7 +80,7 @@ def check(variant: Variant, make_runner: type[KernelRunner] | type[EmulatedRunne
     families = set()
     for name, kernel in reductions(variant):
         problem, rng = kernel.problem, np.random.default_rng(0)
-        shape = (problem.out_channels, problem.x.c, *problem.kernel)
+        shape = (problem.out_channels, problem.x.c // problem.groups, *problem.kernel)
         weights = np.rint(rng.normal(size=shape) * 4).astype(np.float32)
         if problem.x.packed:
             weights = drawn(rng, problem.weights, shape)
@@ -80,11 +89,20 @@ def check(variant: Variant, make_runner: type[KernelRunner] | type[EmulatedRunne
         runner.call(runner.bind(x, [], outputs), 0, kernel.items)
         held = outputs[0].reshape(-1, problem.out_channels)
         expected = kernel.reduction.meaning(
-            problem, patches(problem, load(problem.x, x)), weights.reshape(len(weights), -1)
+            problem, patches(problem, load(problem.x, x)), dense(problem, weights).reshape(len(weights), -1)
         )
         np.testing.assert_array_equal(held, expected, err_msg=f"{kernel.name}: {name}")
         families.add(kernel.reduction.family)
     return families
+
+
+def dense(problem: Conv2d, weights: Array) -> Array:
+    """Weights [O, C, kh, kw] that are 0 outside of the group of an output channel."""
+    result = np.zeros((len(weights), problem.x.c, *problem.kernel), np.float32)
+    for o, own in enumerate(weights):
+        first = o // (problem.out_channels // problem.groups) * weights.shape[1]
+        result[o, first : first + weights.shape[1]] = own
+    return result
 
 
 def patches(problem: Conv2d, image: Array) -> Array:
@@ -95,7 +113,7 @@ def patches(problem: Conv2d, image: Array) -> Array:
 
 @pytest.mark.parametrize("variant", RUNNABLE, ids=lambda variant: variant.name)
 def test_x86(variant: x86.X86Variant) -> None:
-    expected = {"float_conv2d", "xnor_conv2d", "planes_conv2d"}
+    expected = {"float_conv2d", "xnor_conv2d", "planes_conv2d", "bytes_conv2d", "bytes_depthwise"}
     lookups = {"lookup_conv2d"} if variant.name in ("avx2", "avx512bw") else set()
     assert check(variant, KernelRunner) == expected | lookups
 
@@ -107,4 +125,4 @@ def test_arm(architecture: str) -> None:
         pytest.skip(f"missing Debian packages: {packages}")
     found = set().union(*(check(variant, EmulatedRunner) for variant in ARM[architecture]))
     wide = {"row_conv2d", "held_conv2d", "chunk_conv2d", "word_conv2d"} if architecture == "aarch64" else set()
-    assert found == {"float_conv2d", "planes_conv2d", "byte_conv2d"} | wide
+    assert found == {"float_conv2d", "planes_conv2d", "byte_conv2d", "bytes_conv2d", "bytes_depthwise"} | wide

@@ -1,0 +1,43 @@
+"""Sixteen codes of a block of channels in bytes: four words of a pixel, fewer at the end of a group."""
+
+from __future__ import annotations
+
+from tvm.script.ir_builder import tirx as T
+
+from qcompiler.ir.storage import WORD_BYTES, Buffer
+from qcompiler.targets.vector.blocks import Blocks
+from qcompiler.targets.vector.emit import LANES, Expr, View, lanes, splat, split, write
+
+_WORDS = LANES // WORD_BYTES
+Pixel = tuple[Expr, Expr, Expr]
+
+
+def store_bytes(target: View, blocks: Blocks, pixel: Pixel, block: Expr, index: Expr) -> None:
+    """Write the numbers of sixteen codes, int32x16; what lies behind the last channel of a group becomes 0."""
+    if blocks.ragged:
+        index = T.Select(blocks.lane_mask(block), index, splat(T.int32(0)))
+    words = T.reinterpret(f"uint32x{_WORDS}", T.Cast("uint8x16", index))
+    first, held = _words(blocks, block, target.buffer)
+    at = lanes(target.offset(*pixel, first), _WORDS)
+    if held is None:
+        write(target.data, words, at)
+    else:
+        T.evaluate(T.masked_store(target.data, words, at, held))
+
+
+def load_bytes(view: View, blocks: Blocks, pixel: Pixel, block: Expr) -> Expr:
+    """The numbers of sixteen codes, int32x16."""
+    first, held = _words(blocks, block, view.buffer)
+    at = lanes(view.offset(*pixel, first), _WORDS)
+    dtype = f"uint32x{_WORDS}"
+    words = view.data[at] if held is None else T.masked_load(dtype, view.data, at, held)
+    return T.Cast("int32x16", T.reinterpret("uint8x16", words))
+
+
+def _words(blocks: Blocks, block: Expr, buffer: Buffer) -> tuple[Expr, Expr | None]:
+    """The first word of a block in a pixel, and which of four belong to its group where some do not."""
+    group, within = split(block, -(-(blocks.channels // buffer.groups) // LANES))
+    first = group * buffer.group_words + within * _WORDS
+    if buffer.group_words % _WORDS == 0:
+        return first, None
+    return first, lanes(within * _WORDS, _WORDS) < splat(T.int64(buffer.group_words), _WORDS)
