@@ -69,7 +69,8 @@ def epilogues(
 ) -> tuple[Operation, ...]:
     groups = draw(st.sampled_from([1, 1, *divisors(c)]))
     if threshold and draw(st.booleans()):
-        return (Operation("threshold", into=draw(packed(n, h, w, c, groups, counts=True) if wide else bits(n, h, w, c, groups))),)
+        into = draw(packed(n, h, w, c, groups, counts=True) if wide else bits(n, h, w, c, groups))
+        return (Operation("threshold", into=into),)
     operations: list[Operation] = []
     for op in draw(st.lists(st.sampled_from(["mul", "add", "sub", "div", "max", "min", "prelu"]), max_size=5)):
         scalar = Scalar(draw(st.sampled_from([0.0, 0.1, -1.7, 3.0])) if op != "div" else 1.7)
