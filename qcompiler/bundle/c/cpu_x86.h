@@ -29,7 +29,6 @@
     F(gfni, 0x7, 0, ECX, 8, NONE) \
     F(avx512_vnni, 0x7, 0, ECX, 11, ZMM) \
     F(avx512_bitalg, 0x7, 0, ECX, 12, ZMM) \
-    F(avx512_vnni, 0x7, 0, ECX, 11, ZMM) \
     F(avx512_vpopcntdq, 0x7, 0, ECX, 14, ZMM) \
     F(avx512_fp16, 0x7, 0, EDX, 23, ZMM) \
     F(avx_vnni, 0x7, 1, EAX, 4, YMM) \
