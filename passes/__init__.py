@@ -40,6 +40,8 @@ DEFAULT: tuple[Pass, ...] = (
     SimplifyArithmetic(),
     HoistPools(),
     FuseIntegerLayers(),
+    # the reference rounds larger sums at every addition
+    FuseIntegerLayers("fuse-wide-layers", bound=1e-4, wide=True),
     SinkPools(),
     MergePads(),
     SimplifyArithmetic(),

@@ -65,6 +65,7 @@ def _unflatten(node: ir.Node) -> int:
         "dilations": [1, 1],
         "group": 1,
         "pad_value": 0.0,
+        **{name: node.attributes[name].value for name in ("accumulator", "low") if name in node.attributes},
     }
     out = static_shape(node.outputs[0]) or ()
     product = insert(node, "IntegerConv", [source, kernel], (*out, 1, 1), attributes, origins=(node,))

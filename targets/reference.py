@@ -1,7 +1,8 @@
 """What every problem computes, in numpy: the truth that all kernels of all targets are tested against.
 
 Arrays are stored arrays, with the shape of `Buffer.storage_shape` and `Buffer.dtype`. Epilogue operations
-round to float32 one by one; integer accumulators are exact; float accumulators are summed in float64 and rounded once.
+round to float32 one by one; integer accumulators are exact, and rounded before anything else; float accumulators are
+summed in float64 and rounded once.
 """
 
 from __future__ import annotations
@@ -143,7 +144,7 @@ def _thresholds(into: Buffer | None, values: Array, constants: Constants) -> Arr
     assert into is not None and into.codes is not None
     assert constants.threshold is not None and constants.direction is not None
     thresholds = constants.threshold[:, None, :, None, None].astype(np.float64)
-    reached = constants.direction[:, None, None] * (values - thresholds) >= 0
+    reached = constants.direction[:, None, None] * (values.astype(np.float32) - thresholds) >= 0
     return store(into, into.codes.low + into.codes.step * reached.sum(axis=0))
 
 

@@ -11,11 +11,14 @@ import onnx_ir as ir
 
 from qcompiler.analysis.moves import moves_elements
 from qcompiler.ir.codes import Codes
+from qcompiler.ir.ops import is_wide
 from qcompiler.ir.traits import LAYER, Trait, has
 from qcompiler.ir.view import constant_of, ints, is_op, is_quantized_op, number, static_shape, text
 
 # up to here float32 holds every integer
 EXACT = 2**24
+# and int32
+WIDE = 2**31
 # elements that are worth looking through; chosen
 _LARGEST_CONSTANT = 2**20
 IntArray = npt.NDArray[np.int64]
@@ -39,7 +42,7 @@ class Lattice:
         return Lattice(*(np.broadcast_to(part, channels) for part in (self.low, self.step, self.count)))
 
     def at(self, index: IntArray) -> npt.NDArray[np.float32]:
-        """The integers at `index` [..., C], as float32 (exact below 2**24)."""
+        """The integers at `index` [..., C], as the next float32 (exact below 2**24)."""
         return (self.low + self.step * index).astype(np.float32)
 
 
@@ -81,8 +84,11 @@ class IntegerRanges:
         codes = [None if i is None else self._codes.get(i) for i in node.inputs]
         return _codes_of_node(node, codes)
 
-    def lattice(self, node: ir.Node) -> Lattice | None:
-        """The integers that each output channel of a convolution or matrix product can reach; None if not exact."""
+    def lattice(self, node: ir.Node, limit: int | None = None) -> Lattice | None:
+        """The integers that each output channel of a convolution or matrix product can reach; None if not exact.
+
+        limit: of what accumulators hold; None for those of the node.
+        """
         activation, weights = node.inputs[0], constant_of(node.inputs[1])
         bias = node.inputs[2] if len(node.inputs) > 2 else None
         if activation is None or weights is None or bias is not None:
@@ -91,7 +97,7 @@ class IntegerRanges:
         columns = _columns(node, weights)
         if codes is None or columns is None or not np.array_equal(columns, np.rint(columns)):
             return None
-        return _lattice(node, codes, columns)
+        return _lattice(node, codes, columns, limit or (WIDE if is_wide(node) else EXACT))
 
 
 def _operands(value: ir.Value) -> list[ir.Value]:
@@ -250,7 +256,7 @@ def _columns(node: ir.Node, weights: npt.NDArray[np.generic]) -> npt.NDArray[np.
     return None
 
 
-def _padded_codes(node: ir.Node, codes: Codes) -> Codes:
+def padded_codes(node: ir.Node, codes: Codes) -> Codes:
     """The codes including those of the border."""
     if not any(ints(node, "pads", ())) and text(node, "auto_pad", "NOTSET") in ("NOTSET", "VALID"):
         return codes
@@ -258,14 +264,14 @@ def _padded_codes(node: ir.Node, codes: Codes) -> Codes:
     return codes.union(Codes(fill, fill))
 
 
-def _lattice(node: ir.Node, codes: Codes, columns: npt.NDArray[np.float64]) -> Lattice | None:
-    codes = _padded_codes(node, codes)
+def _lattice(node: ir.Node, codes: Codes, columns: npt.NDArray[np.float64], limit: int) -> Lattice | None:
+    codes = padded_codes(node, codes)
     weights = columns.astype(np.int64)
     positive, negative = np.maximum(weights, 0).sum(axis=0), np.minimum(weights, 0).sum(axis=0)
     low = positive * codes.low + negative * codes.high
     high = positive * codes.high + negative * codes.low
     largest = max(abs(codes.low), abs(codes.high))
-    if (np.abs(weights).sum(axis=0) * largest >= EXACT).any():
+    if (np.abs(weights).sum(axis=0) * largest >= limit).any():
         return None
     step = np.gcd.reduce(np.abs(weights), axis=0) * codes.step
     step = np.where(step == 0, 1, step)

@@ -9,7 +9,7 @@ import numpy.typing as npt
 import onnx_ir as ir
 
 from qcompiler.analysis.moves import moves_elements
-from qcompiler.analysis.ranges import IntegerRanges
+from qcompiler.analysis.ranges import WIDE, IntegerRanges, padded_codes
 from qcompiler.analysis.weights import WIDEST, two_values, weight_codes
 from qcompiler.ir.codes import Codes
 from qcompiler.ir.provenance import REASON, label
@@ -124,4 +124,19 @@ def _about_shape(node: ir.Node) -> str:
 
 
 def _about_sums(node: ir.Node, ranges: IntegerRanges) -> str:
-    return "" if ranges.lattice(node) is not None else "its sums may be no integers below 2**24"
+    if ranges.lattice(node) is not None:
+        return ""
+    if ranges.lattice(node, WIDE) is None:
+        return "its sums may be no integers below 2**31"
+    if wide_low(node, ranges) is None:
+        return "its sums may pass 2**24, and its inputs and weights are no bytes, whose products are summed in 32 bits"
+    return ""
+
+
+def wide_low(node: ir.Node, ranges: IntegerRanges) -> int | None:
+    """From where on the inputs of a layer, its border and 0 are bytes; None where they, or its weights, are none."""
+    codes, weights = ranges.codes(node.inputs[0]), constant_of(node.inputs[1])
+    if codes is None or weights is None or weights.min() < -128 or weights.max() > 127:
+        return None
+    held = padded_codes(node, codes).union(Codes(0, 0))
+    return held.low if held.high - held.low < 2**WIDEST else None

@@ -82,9 +82,14 @@ def find_sign_change(
     rising, falling = last & ~first, first & ~last
     never = ~first & ~last
     threshold = lattice.low + lattice.step * np.where(falling, changed - 1, np.where(rising, changed, 0))
-    threshold = np.where(never, lattice.high + 1, threshold)
+    threshold = np.where(never, _above(lattice.high), threshold)
     direction = np.where(falling, -1, 1)
     return SignChange(threshold.astype(np.float32), direction.astype(np.float32))
+
+
+def _above(integers: IntArray) -> FloatArray:
+    """The next integers, or the next float32 where those are further apart."""
+    return np.maximum((integers + 1).astype(np.float32), np.nextafter(integers.astype(np.float32), np.float32(np.inf)))
 
 
 def find_levels(ops: tuple[MonotoneOp, ...], lattice: Lattice, codes: Codes) -> Thresholds:
@@ -95,7 +100,7 @@ def find_levels(ops: tuple[MonotoneOp, ...], lattice: Lattice, codes: Codes) -> 
     directions = np.stack([np.broadcast_to(change.direction, lattice.low.shape) for change in changes])
     falling = (directions < 0).any(axis=0)
     # what all or none of the integers reach is the same for either direction, but for the threshold that says so
-    other = np.where(thresholds <= lattice.low, lattice.high, lattice.low - 1)
+    other = np.where(thresholds <= lattice.low, lattice.high, -_above(-lattice.low))
     thresholds = np.where(falling & (directions > 0), other, thresholds).astype(np.float32)
     direction = np.where(falling, -1, 1).astype(np.float32)
     turning = [

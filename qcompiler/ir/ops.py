@@ -2,7 +2,7 @@
 
 Values are logical codes in float32 containers (docs/adr/0001-ir.md): binary codes are exactly -1 or +1, accumulators
 are integers of magnitude below 2**24, so float32 arithmetic on them is exact and every pass keeps the dtype of the
-graph it rewrites.
+graph it rewrites. Layers whose sums may be larger are exact in int32, and give the float32 that is next to the sum.
 
 Binarize<zero = 1>(x) -> y
     y = +1 where x > 0, `zero` where x == 0, else -1 (NaN gives -1).
@@ -10,11 +10,12 @@ Quantize<low, high, rounding = "ROUND", order = "SHIFT_ROUND">(x, scale, zero) -
     The codes low, low + 1, ..., high: y = round(clip(x / scale + zero, low, high)), or with the order "ROUND_SHIFT"
     y = clip(round(x / scale) + zero, low, high). scale > 0 and zero, which is whole in that order, broadcast against x.
     roundings: quantizing.py. NaN gives NaN. Each rounding and order has a body of its own, an overload of the function.
-IntegerConv<kernel_shape, strides, pads, dilations, group, pad_value = 0>(x, w) -> acc
+IntegerConv<kernel_shape, strides, pads, dilations, group, pad_value = 0, accumulator = "float32", low = 0>(x, w) -> acc
     Convolution of codes x [N, C, H, W] with integers w [O, C / group, kH, kW]; the border is filled with the integer
-    `pad_value`. pads = [top, left, bottom, right].
-IntegerMatMul(x, w) -> acc
-    Codes x [..., K] times integers w [K, O].
+    `pad_value`. pads = [top, left, bottom, right]. With the accumulator "int32" sums are below 2**31, codes and
+    `pad_value` are low to low + 255 with low from -255 to 0, and w are -128 to 127; an overload of the function.
+IntegerMatMul<accumulator = "float32", low = 0>(x, w) -> acc
+    Codes x [..., K] times integers w [K, O]; likewise.
 Threshold<low = -1, step = 2>(acc, thresholds, direction) -> y
     y = low + step * (the number of thresholds t with direction * (acc - t) >= 0); direction is -1 or +1. thresholds
     [levels - 1, ...] have the axes of acc behind the first one, and broadcast against it there, as direction does;
@@ -102,6 +103,36 @@ IntegerMaxPool <kernel_shape, strides, pads, dilations, ceil_mode> (x, flip) => 
 }
 
 
+_INT32 = "int32"
+# unsigned bytes times unsigned bytes, which onnxruntime multiplies exactly on every processor
+_BYTES = """
+    least = Constant <value_float: float = @low> ()
+    half = Constant <value_float = 128.0> ()
+    raised = Sub ({x}, least)
+    codes = Cast <to = 2> (raised)
+    offset = Neg (least)
+    zero = Cast <to = 2> (offset)
+    moved = Add (w, half)
+    weights = Cast <to = 2> (moved)
+    middle = Cast <to = 2> (half)"""
+_INT32_BODIES = {
+    "IntegerConv": f"""
+IntegerConv <kernel_shape, strides, pads, dilations, group, pad_value: float = 0.0, low: float = 0.0,
+             accumulator: string = "{_INT32}"> (x, w) => (acc) {{
+    fill = Constant <value_float: float = @pad_value> ()
+    borders = Constant <value_ints: ints = @pads> ()
+    axes = Constant <value_ints = [2, 3]> ()
+    padded = Pad (x, borders, fill, axes){_BYTES.format(x="padded")}
+    sums = ConvInteger <kernel_shape: ints = @kernel_shape, strides: ints = @strides, dilations: ints = @dilations,
+                        group: int = @group> (codes, weights, zero, middle)
+    acc = Cast <to = 1> (sums)
+}}""",
+    "IntegerMatMul": f"""
+IntegerMatMul <low: float = 0.0, accumulator: string = "{_INT32}"> (x, w) => (acc) {{{_BYTES.format(x="x")}
+    sums = MatMulInteger (codes, weights, zero, middle)
+    acc = Cast <to = 1> (sums)
+}}""",
+}
 _OVERLOADS = {
     f"{rounding}.{order}": (rounding, order)
     for rounding in ROUNDINGS
@@ -111,20 +142,36 @@ _OVERLOADS = {
 
 
 def function(name: str, overload: str = "") -> onnx.FunctionProto:
-    """The ONNX function of one op; those of Quantize differ with its attributes, see `overload_of`."""
-    body = _quantize_body(*_OVERLOADS[overload]) if overload else _BODIES[name]
+    """The ONNX function of one op; those of some differ with the node's attributes, see `overload_of`."""
+    if overload == _INT32:
+        body = _INT32_BODIES[name]
+    else:
+        body = _quantize_body(*_OVERLOADS[overload]) if overload else _BODIES[name]
     result = onnx.parser.parse_function(_HEADER + body)
     result.overload = overload
     return result
 
 
 def overload_of(node: ir.Node) -> str:
-    """The overload that a node of ours calls; "" for the only one, and for a Quantize with the usual attributes."""
+    """The overload that a node of ours calls; "" for the only one, and for the usual attributes."""
+    if is_wide(node):
+        return _INT32
     if node.op_type != "Quantize":
         return ""
     found = quantizer_of(node)
     name = f"{found.rounding}.{found.order}"
     return name if name in _OVERLOADS else ""
+
+
+def is_wide(node: ir.Node) -> bool:
+    """Whether a node is a layer whose sums are exact in int32 alone."""
+    ours = node.domain == DOMAIN and node.op_type in INTEGER_LAYERS
+    return ours and node.attributes.get_string("accumulator", "float32") == _INT32
+
+
+def wide_attributes(low: int) -> dict[str, object]:
+    """The attributes of a layer whose sums are exact in int32 alone, of codes from `low` on."""
+    return {"accumulator": _INT32, "low": float(low)}
 
 
 def quantizer_of(node: ir.Node) -> Quantizer:

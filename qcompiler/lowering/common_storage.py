@@ -11,6 +11,7 @@ import onnx_ir as ir
 from qcompiler.analysis.weights import weight_codes
 from qcompiler.errors import UnsupportedModel
 from qcompiler.ir.codes import Codes
+from qcompiler.ir.ops import is_wide
 from qcompiler.ir.storage import Buffer
 from qcompiler.lowering.forms import Form, of_buffer
 from qcompiler.lowering.plan import weights_of
@@ -37,6 +38,8 @@ class CommonStorage:
         layer = replace(layer, weights=weight_codes(weights_of(node)) or layer.weights)
         first, *others = (variant.operands(layer, codes) for variant in self._variants)
         options = [buffer for buffer in first if all(buffer in other for other in others)]
+        if is_wide(node):
+            options = [buffer for buffer in options if buffer.packed]
         if not options:
             names = ", ".join(variant.name for variant in self._variants)
             reason = f"the variants {names} read the input of {node.op_type} in no storage that all of them read"
