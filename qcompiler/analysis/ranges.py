@@ -11,13 +11,12 @@ import onnx_ir as ir
 
 from qcompiler.analysis.moves import moves_elements
 from qcompiler.ir.codes import Codes
+from qcompiler.ir.numerics import EXACT
 from qcompiler.ir.ops import is_wide
 from qcompiler.ir.traits import LAYER, Trait, has
 from qcompiler.ir.view import constant_of, ints, is_op, is_quantized_op, number, static_shape, text
 
-# up to here float32 holds every integer
-EXACT = 2**24
-# and int32
+# of int32
 WIDE = 2**31
 # elements that are worth looking through; chosen
 _LARGEST_CONSTANT = 2**20

@@ -18,7 +18,8 @@ import numpy.typing as npt
 import onnx_ir as ir
 
 from qcompiler.analysis.levels import DoubleArray, Levels
-from qcompiler.analysis.ranges import EXACT, IntArray, Lattice
+from qcompiler.analysis.ranges import IntArray, Lattice
+from qcompiler.ir.numerics import EXACT
 from qcompiler.ir.traits import Trait, has
 from qcompiler.ir.view import constant_of, integer, ints, is_quantized_op, number, text
 

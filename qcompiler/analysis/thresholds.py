@@ -15,6 +15,7 @@ import numpy.typing as npt
 from qcompiler.analysis.monotone import MonotoneOp, run_chain
 from qcompiler.analysis.ranges import IntArray, Lattice
 from qcompiler.ir.codes import Codes
+from qcompiler.ir.numerics import least_integer
 
 FloatArray = npt.NDArray[np.float32]
 
@@ -119,7 +120,7 @@ def turning_points(
     to this number as rounding errors are large, on either side. result: float32 [C]; thresholds that all or none of the
     integers reach stay.
     """
-    reached = threshold.astype(np.float64)
+    reached = _last_reached(lattice, threshold, direction).astype(np.float64)
     missed = reached - direction * lattice.step
     between = (np.minimum(reached, missed) >= lattice.low) & (np.maximum(reached, missed) <= lattice.high)
     near, far = reached, missed
@@ -135,6 +136,15 @@ def turning_points(
     last = np.where(np.abs(missed) < 1, beside, np.nextafter(np.float32(missed), threshold))
     inside = np.clip(near.astype(np.float32), np.minimum(last, threshold), np.maximum(last, threshold))
     return np.where(between, inside, threshold).astype(np.float32)
+
+
+def _last_reached(lattice: Lattice, threshold: FloatArray, direction: FloatArray) -> IntArray:
+    """The integers next to a threshold that reach it, where the next float32 of an integer counts; int64 [C]."""
+    rising, falling = least_integer(threshold), least_integer(threshold, beyond=True) - 1
+    index = np.where(
+        direction > 0, np.ceil((rising - lattice.low) / lattice.step), np.floor((falling - lattice.low) / lattice.step)
+    )
+    return np.asarray(lattice.low + lattice.step * index.astype(np.int64))
 
 
 def attains_zero(ops: tuple[MonotoneOp, ...], lattice: Lattice, slack: FloatArray | float = 0.0) -> BoolArray:

@@ -11,6 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 WORD_BITS = 32
+EXACT = 2**24
+"""Up to here float32 holds every integer."""
 
 FloatArray = npt.NDArray[np.float32]
 WordArray = npt.NDArray[np.uint32]
@@ -56,3 +58,14 @@ def unpack_bits(words: WordArray, channels: int, groups: int = 1) -> FloatArray:
     grouped = np.ascontiguousarray(words.astype("<u4")).reshape(*lead, groups, -1)
     bits = np.unpackbits(grouped.view(np.uint8), axis=-1, bitorder="little", count=per_group)
     return (bits.reshape(*lead, channels).astype(np.float32) * 2) - 1
+
+
+def least_integer(threshold: npt.NDArray[np.float32], *, beyond: bool = False) -> npt.NDArray[np.float64]:
+    """The least integer whose next float32 reaches a number, or lies beyond it."""
+    infinity = np.float32(np.inf)
+    exact = np.where(beyond, np.floor(threshold) + 1, np.ceil(threshold)).astype(np.float64)
+    goal = np.nextafter(threshold, infinity) if beyond else threshold
+    with np.errstate(invalid="ignore"):
+        middle = np.ceil((goal.astype(np.float64) + np.nextafter(goal, -infinity)) / 2)
+        reaches = middle.astype(np.float32) >= goal
+    return np.where(np.abs(threshold) < EXACT, exact, np.where(reaches, middle, middle + 1))

@@ -39,6 +39,9 @@ IR_VERSION = 10
 INTEGER_LAYERS = ("IntegerConv", "IntegerMatMul")
 """Layers on codes, whose sums are exact whatever the kernel multiplies."""
 
+ACCUMULATORS = ("float32", "int32")
+"""What sums of layers on integers are exact in."""
+
 _HEADER = f'<domain: "{DOMAIN}", opset_import: ["" : {OPSET}]>\n'
 
 

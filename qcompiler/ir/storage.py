@@ -161,7 +161,7 @@ def pack_bytes(index: npt.NDArray[np.integer], groups: int = 1) -> npt.NDArray[n
     per_group = channels // groups
     grouped = index.reshape(*lead, groups, per_group).astype(np.uint8)
     padded = np.pad(grouped, [*[(0, 0)] * (len(lead) + 1), (0, -per_group % WORD_BYTES)])
-    return padded.view("<u4").astype(np.uint32).reshape(*lead, -1)
+    return np.ascontiguousarray(padded).view("<u4").astype(np.uint32).reshape(*lead, -1)
 
 
 def unpack_bytes(words: npt.NDArray[np.uint32], channels: int, groups: int = 1) -> npt.NDArray[np.uint8]:

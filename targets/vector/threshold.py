@@ -10,16 +10,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 from tvm.script.ir_builder import tirx as T
 
+from qcompiler.ir.numerics import least_integer
 from qcompiler.targets.problem import Operation
 from qcompiler.targets.target import Array, Constants
 from qcompiler.targets.vector.blocks import Blocks
 from qcompiler.targets.vector.emit import LANES, Expr, Parameter, i64, lanes, mask_bits, splat, temporary, write
-
-# beyond it float32 does not hold every integer
-_WHOLE = 2.0**24
 
 
 def threshold_count(operation: Operation) -> int:
@@ -46,17 +43,6 @@ def pack_thresholds(constants: Constants, blocks: Blocks, base: Array, dtype: ty
     turned = blocks.spread((~rising).astype(np.int64)).reshape(-1, LANES)
     beyond = np.inf if dtype is np.float32 else 2**31 - 1
     return [blocks.spread(limits, beyond), (turned << np.arange(LANES)).sum(axis=1).astype(np.uint16)]
-
-
-def least_integer(threshold: npt.NDArray[np.float32], *, beyond: bool = False) -> npt.NDArray[np.float64]:
-    """The least integer whose next float32 reaches a number, or lies beyond it."""
-    infinity = np.float32(np.inf)
-    exact = np.where(beyond, np.floor(threshold) + 1, np.ceil(threshold)).astype(np.float64)
-    goal = np.nextafter(threshold, infinity) if beyond else threshold
-    with np.errstate(invalid="ignore"):
-        middle = np.ceil((goal.astype(np.float64) + np.nextafter(goal, -infinity)) / 2)
-        reaches = middle.astype(np.float32) >= goal
-    return np.where(np.abs(threshold) < _WHOLE, exact, np.where(reaches, middle, middle + 1))
 
 
 @dataclass(frozen=True)

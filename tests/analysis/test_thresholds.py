@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 from qcompiler.analysis.monotone import MonotoneOp, run_chain
 from qcompiler.analysis.ranges import Lattice
 from qcompiler.analysis.thresholds import attains_zero, find_sign_change, turning_points
+from qcompiler.ir.numerics import least_integer
 
 NODE = ir.node("Mul", [])
 FLOATS = st.floats(-8, 8, width=32)
@@ -79,6 +80,40 @@ def test_never_and_always_stay_within_one_of_the_reach():
 def test_negative_gamma_turns_the_direction():
     change = find_sign_change((op("Mul", -2.0), op("Add", 6.0)), lattice(-9, 9, 2), 1.0)
     assert (change.threshold, change.direction) == (3, -1)
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    st.floats(2.0**-30, 2.0**-20, width=32),
+    st.integers(2**22, 2**30),
+    st.sampled_from([-1.0, 1.0]),
+    st.sampled_from([-1, 1]),
+    st.integers(1, 500),
+)
+def test_thresholds_of_sums_that_float32_rounds(gamma, root, zero, sign, step):
+    """Integers beyond 2**24: the float32 next to a sum goes through the chain and through the comparison."""
+    gamma = np.float32(gamma * sign)
+    ops = (op("Mul", float(gamma)), op("Add", float(-(gamma * np.float32(root)))))
+    low = root - 300 * step
+    reach = lattice(low, root + 300 * step, step)
+    expected = exhaustive(ops, reach, zero)
+    np.testing.assert_array_equal(thresholded(ops, reach, zero), expected)
+    change = find_sign_change(ops, reach, zero)
+    turned = turning_points(ops, reach, change.threshold, change.direction)
+    integers = low + step * np.arange(reach.count[0])[:, None]
+    np.testing.assert_array_equal(change.direction * (integers.astype(np.float32) - turned) >= 0, expected)
+    first = least_integer(turned, beyond=bool(change.direction[0] < 0))
+    np.testing.assert_array_equal((integers >= first) ^ (change.direction < 0), expected)
+
+
+@given(st.integers(-(2**30), 2**30), st.integers(-3, 3), st.booleans())
+def test_the_least_integer_that_reaches_a_number(near, ulps, beyond):
+    number = np.float32(near)
+    for _ in range(abs(ulps)):
+        number = np.nextafter(number, np.float32(np.sign(ulps) * np.inf))
+    (found,) = least_integer(np.asarray([number]), beyond=beyond)
+    reach = np.greater if beyond else np.greater_equal
+    assert reach(np.float32(found), number) and not reach(np.float32(found - 1), number)
 
 
 @given(FLOATS, st.integers(-9, 9), st.sampled_from([1, 2]))

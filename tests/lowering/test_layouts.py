@@ -28,7 +28,8 @@ def buffers(draw: st.DrawFn) -> tuple[Buffer, bool]:
     halo = Halo() if matrix or draw(st.booleans()) else Halo(*draw(st.tuples(*[st.integers(0, 1)] * 4)))
     order = "nhwc" if bit or matrix else draw(st.sampled_from(["nhwc", "nchw"]))
     value = draw(st.sampled_from([-1.0, 1.0] if bit else [0.0, 1.0]))
-    return Buffer(n, h, w, c, BINARY if bit else "float32", order, halo, value, groups), matrix
+    packing = draw(st.sampled_from(["planes", "bytes"])) if bit else "planes"
+    return Buffer(n, h, w, c, BINARY if bit else "float32", order, halo, value, groups, packing), matrix
 
 
 def stored(buffer: Buffer, matrix: bool, flat: np.ndarray) -> bytes:
@@ -60,7 +61,7 @@ def related(draw: st.DrawFn, buffer: Buffer, matrix: bool) -> tuple[Buffer, bool
         order = "nhwc"
         rows, columns = draw(st.sampled_from([(n * h * w, c), (n * c * h, w), (n, c * h * w)]))
         groups = buffer.groups if columns % buffer.groups == 0 else 1
-        return Buffer(1, 1, rows, columns, buffer.element, order, groups=groups), True
+        return Buffer(1, 1, rows, columns, buffer.element, order, groups=groups, packing=buffer.packing), True
     if changes == "view" and matrix:
         return replace(buffer, n=w, w=1), False
     if changes == "order" and not buffer.packed and not matrix:
@@ -101,5 +102,16 @@ def test_channels_that_fill_words_lie_alike_in_any_groups() -> None:
     assert layout_of(packed, matrix=False) == layout_of(replace(packed, groups=4), matrix=False)
     assert layout_of(packed, matrix=False) != layout_of(replace(packed, groups=8), matrix=False)
     assert layout_of(replace(packed, h=1, c=3), matrix=True) == Layout(
-        BINARY, (LayoutAxis(2, 3), LayoutAxis(3, 1, 0, 29))
+        BINARY, (LayoutAxis(2, 3), LayoutAxis(3, 1, 0, 29)), packing="planes"
+    )
+
+
+def test_bytes_lie_elsewhere_than_planes() -> None:
+    planes = Buffer(1, 2, 2, 128, BINARY)
+    in_bytes = replace(planes, packing="bytes")
+    assert layout_of(in_bytes, matrix=False) != layout_of(planes, matrix=False)
+    assert layout_of(in_bytes, matrix=False) == layout_of(replace(in_bytes, groups=8), matrix=False)
+    assert layout_of(in_bytes, matrix=False) != layout_of(replace(in_bytes, groups=64), matrix=False)
+    assert layout_of(replace(in_bytes, h=1, c=3), matrix=True) == Layout(
+        BINARY, (LayoutAxis(2, 3), LayoutAxis(3, 1, 0, 1)), packing="bytes"
     )

@@ -4,12 +4,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from qcompiler.analysis.weights import weight_codes
+from qcompiler.ir import oracle
 from qcompiler.ir.codes import BINARY, Codes
 from qcompiler.ir.view import ints, number
 from qcompiler.passes.fuse_integer_layers import FuseIntegerLayers
 from qcompiler.passes.spell_out_shapes import SpellOutShapes
 from tests.passes.comparison import apply, graph, normal, ops_of, rewritten, signs, the
 
+WIDE = FuseIntegerLayers("fuse-wide-layers", bound=1e-4, wide=True)
+BYTES = "its sums may pass 2**24, and its inputs and weights are no bytes, whose products are summed in 32 bits"
 GENERATOR = np.random.default_rng(0)
 NUMBERS = {"zero": 0, "one": 1, "two": 2, "minus": -1, "three": 3, "minus4": -4, "five": 5, "half": 0.5}
 CONSTANTS = {name: np.asarray(value, np.float32) for name, value in NUMBERS.items()}
@@ -163,8 +166,53 @@ def test_wide_codes_and_large_sums_are_refused_with_a_reason():
     ]
     text = "g (float[1, 4096] x) => (y) { c = Clip (x, low, high)\n a = Round (c)\n y = MatMul (a, w) }"
     limits = {"low": np.float32(0), "high": np.float32(255)}
-    result = apply(FuseIntegerLayers(), graph(text, w=np.full((4096, 2), 100, np.float32), **limits))
-    assert [refusal.reason for refusal in result.refusals] == ["its sums may be no integers below 2**24"]
+    for weight, reason in ((200, BYTES), (127, "")):
+        weights = np.full((4096, 2), weight, np.float32)
+        weights[0] = -1
+        model = graph(text, w=weights, **limits)
+        narrow, wide = apply(FuseIntegerLayers(), model), apply(WIDE, model, exact=False)
+        assert narrow.rewrites == 0 and wide.rewrites == (not reason) and not wide.refusals
+        assert [refusal.reason.split(";")[0] for refusal in narrow.refusals] == ([reason] if reason else [])
+
+
+def test_sums_beyond_31_bits_are_refused():
+    text = "g (float[1, 70000] x) => (y) { c = Clip (x, low, high)\n a = Round (c)\n y = MatMul (a, w) }"
+    limits = {"low": np.float32(0), "high": np.float32(255)}
+    model = graph(text, w=np.full((70000, 1), 127, np.float32), **limits)
+    refusals = apply(FuseIntegerLayers(), model).refusals
+    assert [refusal.reason for refusal in refusals] == ["its sums may be no integers below 2**31"]
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(-255, 0), st.booleans(), st.sampled_from([1, 2]), st.integers(0, 2**32))
+def test_wide_sums_are_exact(low, matrix, groups, seed):
+    generator, count = np.random.default_rng(seed), 1024
+    weights = generator.integers(-128, 128, (4, count // groups, 1, 2))
+    weights[0] = 127
+    shape = f"{2 * count}" if matrix else f"{count}, 1, 3"
+    layer = "MatMul (a, w)" if matrix else f"Conv <group = {groups}, pads = [0, 1, 0, 0]> (a, w)"
+    text = f"g (float[2, {shape}] x) => (y) {{ c = Clip (x, low, high)\n a = Round (c)\n y = {layer} }}"
+    if matrix:
+        weights = generator.integers(-128, 128, (2 * count, 4))
+        weights[:, 0] = -128
+    held = weights.astype(np.float32)
+    model = graph(text, w=held, low=np.float32(low), high=np.float32(low + 255))
+    SpellOutShapes()(model)
+    FuseIntegerLayers()(model)
+    assert WIDE(model).rewrites == 1
+    codes = generator.integers(low, low + 256, (2, *map(int, shape.split(","))))
+    codes[0] = low if low < -128 else low + 255
+    found = oracle.run(model, {"x": codes.astype(np.float32)})["y"]
+    if matrix:
+        expected = codes @ weights
+    else:
+        padded = np.pad(codes, [(0, 0), (0, 0), (0, 0), (1, 0)])
+        windows = np.stack([padded[..., 0, :3], padded[..., 0, 1:]], axis=-1)
+        grouped = windows.reshape(2, groups, count // groups, 3, 2)
+        split = weights.reshape(groups, 4 // groups, count // groups, 2)
+        expected = np.einsum("ngcxk,gock->ngox", grouped, split).reshape(2, 4, 1, 3)
+    assert np.abs(expected).max() > 2**24
+    np.testing.assert_array_equal(found, expected.astype(np.float32))
 
 
 @given(st.integers(-99, 99), st.integers(1, 9), st.integers(1, 5), st.integers(0, 99))

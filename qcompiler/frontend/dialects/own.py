@@ -9,7 +9,7 @@ from qcompiler.frontend import attributes
 from qcompiler.frontend.dialects.dialect import Dialect, Op
 from qcompiler.frontend.emitter import Emitter
 from qcompiler.frontend.structure import label
-from qcompiler.ir.ops import DOMAIN, function, names
+from qcompiler.ir.ops import ACCUMULATORS, DOMAIN, INTEGER_LAYERS, function, names
 from qcompiler.ir.quantizing import ORDERS, ROUNDINGS, SHIFT_ROUND
 
 
@@ -34,8 +34,21 @@ def _quantize(emitter: Emitter, node: onnx.NodeProto) -> None:
     emitter.place(node)
 
 
+def _layer(emitter: Emitter, node: onnx.NodeProto) -> None:
+    accumulator, low = attributes.text(node, "accumulator", "float32"), attributes.real(node, "low", 0.0)
+    if accumulator not in ACCUMULATORS or not (-255 <= low <= 0 and low == round(low)):
+        raise InvalidModel(
+            f"{node.op_type} has the accumulator '{accumulator}' of codes from {low} on, expected one of"
+            f" {', '.join(ACCUMULATORS)} and an integer from -255 to 0",
+            node=label(node),
+            remedy="save the graph again",
+        )
+    emitter.place(node)
+
+
+_LOWERED = {"Quantize": _quantize, **dict.fromkeys(INTEGER_LAYERS, _layer)}
 DIALECT = Dialect(
     "qcompiler",
     (DOMAIN,),
-    {name: Op(_quantize if name == "Quantize" else _place, inputs=(len(function(name).input),)) for name in names()},
+    {name: Op(_LOWERED.get(name, _place), inputs=(len(function(name).input),)) for name in names()},
 )
