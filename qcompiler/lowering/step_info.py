@@ -22,7 +22,7 @@ def tensor_info(value: ir.Value) -> TensorInfo:
     return TensorInfo(value.name or "", shape_of(value), dtype_of(value).name)
 
 
-_AS_FLOATS = "its codes are multiplied as floats, exactly: bit planes of these widths would be slower here"
+_AS_FLOATS = "its codes are multiplied as floats, exactly: integers of these widths would be slower here"
 
 
 def step_info(work: Work, offsets: dict[Slot, int]) -> StepInfo:

@@ -7,7 +7,7 @@ takes all 8 bits, and the sum lacks 128 * sum(w).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar, Protocol
 
 import numpy as np
@@ -18,8 +18,9 @@ from qcompiler.ir.codes import Codes
 from qcompiler.ir.storage import WORD_BYTES
 from qcompiler.targets.problem import Conv2d
 from qcompiler.targets.target import Array
+from qcompiler.targets.vector.blocks import Blocks
 from qcompiler.targets.vector.direct import for_taps
-from qcompiler.targets.vector.emit import LANES, Expr, Parameter, i64, lanes, splat, temporary, write
+from qcompiler.targets.vector.emit import LANES, Expr, Parameter, i64, lanes, splat, split, temporary, write
 from qcompiler.targets.vector.frame import Frame
 from qcompiler.targets.vector.reduction import Reduction, Registers, weight_words
 from qcompiler.targets.vector.tile import Tile
@@ -94,18 +95,25 @@ class IndexSums(Reduction):
         sums = [[temporary("int32") for _ in range(frame.tiling.blocks)] for _ in range(frame.tiling.pixels)]
         for total in (total for row in sums for total in row):
             write(total, splat(T.int32(0)), lanes(0))
-        first, every_row = T.bind(frame.geometry.first_weight(tile.block)), (i64(0), i64(frame.problem.kernel[0]))
-        for_taps(
-            frame.geometry.loops(),
-            every_row,
-            tile.source.start(tile.pixel),
-            first,
-            frame.geometry.step_weights,
-            lambda at, weight: self.step(tile, sums, at, weight),
-        )
-        for total in (total for row in sums for total in row if codes.step != 1):
-            write(total, total[lanes(0)] * splat(T.int32(codes.step)), lanes(0))
+        first, per_step = self.weight_steps(frame, tile.block)
+        start, every_row = tile.source.start(tile.pixel), (i64(0), i64(frame.problem.kernel[0]))
+
+        def step(at: Expr, weight: Expr) -> None:
+            self.step(tile, sums, at, weight)
+
+        for_taps(frame.geometry.loops(), every_row, start, T.bind(first), per_step, step)
+        for total in (total for row in sums for total in row):
+            value = self.finished(total[lanes(0)])
+            write(total, value if codes.step == 1 else value * splat(T.int32(codes.step)), lanes(0))
         return sums
+
+    def weight_steps(self, frame: Frame, block: Expr) -> tuple[Expr, int]:
+        """Offset of the weights of a run that starts at `block`, and from one step to the next."""
+        return frame.geometry.first_weight(block), frame.geometry.step_weights
+
+    def finished(self, total: Expr) -> Expr:
+        """Sums of products, int32x16, from what was added up."""
+        return total
 
     def step(self, tile: Tile, sums: Registers, at: Expr, weight: Expr) -> None:
         """Add the products of one unit of input, for every pixel and block."""
@@ -114,23 +122,51 @@ class IndexSums(Reduction):
 
 @dataclass(frozen=True)
 class ByteSums(IndexSums):
-    """Weights uint32 [blocks / U, steps, U, 16], four bytes each; see `Geometry.arrange`."""
+    """Weights uint32 [blocks / U, steps, U, 16], four bytes each; see `Geometry.arrange`.
+
+    bits: of weights as they are stored, 8, 4 or 2. The bytes of fewer bits hold the weights of 8 / bits blocks side by
+    side, uint32 [blocks * bits / 8, steps, 16]: those of each block are multiplied in the highest bits of a byte, which
+    makes sums 2**(8 - bits) times as large.
+    """
 
     dot: ByteDot
+    bits: int = 8
 
     family: ClassVar[str] = "bytes_conv2d"
 
     def label(self, frame: Frame) -> str:
-        """Instruction and tiling."""
-        return f"{self.family}_{self.dot.name}_{frame.tiling.label}"
+        """Instruction, bits of weights and tiling."""
+        return f"{self.family}_{self.dot.name}_w{self.bits}_{frame.tiling.label}"
+
+    @property
+    def _shared(self) -> int:
+        """Blocks whose weights share bytes."""
+        return 8 // self.bits
 
     def parameters(self, frame: Frame) -> list[Parameter]:
         """Words of weights."""
-        return [weight_words(frame)]
+        words = weight_words(frame)
+        return [replace(words, elements=words.elements // self._shared)]
 
     def pack(self, frame: Frame, weights: npt.NDArray[np.float32]) -> list[Array]:
         """Bytes in the order of the loops."""
-        return [frame.geometry.arrange(weights)]
+        if self.bits == 8:
+            return [frame.geometry.arrange(weights)]
+        blocks = frame.geometry.weight_lanes(weights).view(np.uint8)
+        apart = (blocks & (2**self.bits - 1)).reshape(-1, self._shared, *blocks.shape[1:])
+        places = (np.arange(self._shared, dtype=np.uint8) * self.bits)[None, :, None, None]
+        together = np.bitwise_or.reduce(apart << places, axis=1)
+        return [np.ascontiguousarray(together).view(np.uint32)]
+
+    def weight_steps(self, frame: Frame, block: Expr) -> tuple[Expr, int]:
+        """Offset of the weights of a run that starts at `block`, and from one step to the next."""
+        if self.bits == 8:
+            return super().weight_steps(frame, block)
+        return split(block, self._shared)[0] * (frame.geometry.steps * LANES), LANES
+
+    def finished(self, total: Expr) -> Expr:
+        """Sums of weights as they are."""
+        return total if self.bits == 8 else T.shift_right(total, splat(T.int32(8 - self.bits)))
 
     def shift(self, codes: Codes) -> int:
         """128 where bytes have a sign and codes need all 8 bits."""
@@ -143,19 +179,31 @@ class ByteSums(IndexSums):
 
     def _part(self, tile: Tile, sums: Registers, first: int, at: Expr, weight: Expr) -> None:
         """Four products in `width` lanes of every pixel and block."""
-        width, source, per_block = self.dot.width, tile.source, tile.frame.geometry.block_weights
+        width, source = self.dot.width, tile.source
         shift = self.shift(codes_of(tile.frame.problem))
         inputs = []
         for p in range(tile.frame.tiling.pixels):
             words = source.lanes_at(at + p * source.pixel_step(), first, width)
             words = words ^ splat(T.uint32(0x01010101 * shift), width) if shift else words
             inputs.append(tuple(T.bind(each) for each in self.dot.inputs(words)))
-        here = lanes(first, width)
+        here, per_block = lanes(first, width), self._block_weights(tile.frame)
         for b in range(tile.frame.tiling.blocks):
-            words = tile.weights[0][lanes(weight + (b * per_block + first), width)]
-            weights = tuple(T.bind(each) for each in self.dot.weights(words))
+            words = tile.weights[0][lanes(weight + (b // self._shared * per_block + first), width)]
+            weights = tuple(T.bind(each) for each in self.dot.weights(self._taken_apart(words, b % self._shared)))
             for p, row in enumerate(sums):
                 write(row[b], self.dot.add(row[b][here], inputs[p], weights), here)
+
+    def _block_weights(self, frame: Frame) -> int:
+        """Words of weights from one block, or those that share bytes, to the next."""
+        return frame.geometry.block_weights if self.bits == 8 else frame.geometry.steps * LANES
+
+    def _taken_apart(self, words: Expr, place: int) -> Expr:
+        """Words with the weights of one of the blocks that share them in the highest bits of every byte."""
+        if self.bits == 8:
+            return words
+        shift, highest = 8 - self.bits * (place + 1), 0x100 - (1 << (8 - self.bits))
+        moved = T.shift_left(words, splat(T.uint32(shift), self.dot.width)) if shift else words
+        return moved & splat(T.uint32(0x01010101 * highest), self.dot.width)
 
 
 @dataclass(frozen=True)
@@ -187,6 +235,12 @@ def codes_of(problem: Conv2d) -> Codes:
     """The codes of the input."""
     assert problem.x.codes is not None
     return problem.x.codes
+
+
+def stored_bits(problem: Conv2d, blocks: Blocks) -> int:
+    """Of weights in the library: the fewest of 2, 4 and 8 that hold them, if as many blocks share bytes."""
+    held = max(problem.weights.high.bit_length(), (-problem.weights.low - 1).bit_length()) + 1
+    return next(bits for bits in (2, 4, 8) if bits == 8 or (held <= bits and blocks.count % (8 // bits) == 0))
 
 
 def fits_bytes(problem: Conv2d) -> bool:

@@ -52,13 +52,19 @@ def float_tilings(problem: Conv2d, blocks: Blocks, vector_bytes: int, registers:
     return ranked(problem, blocks, tiles)
 
 
-def byte_tilings(problem: Conv2d, blocks: Blocks, vector_bytes: int, registers: int) -> list[Ranked]:
-    """Tiles of convolutions of bytes: accumulators, one side of a step and one operand of the other in registers."""
-    per_block = 64 // vector_bytes
+def byte_tilings(problem: Conv2d, blocks: Blocks, vector_bytes: int, registers: int, shared: int = 1) -> list[Ranked]:
+    """Tiles of convolutions of bytes: accumulators, one side of a step and one operand of the other in registers.
+
+    shared: blocks whose weights lie in the same bytes; tiles hold all of them.
+    """
+    per_block, limit = 64 // vector_bytes, 24
+    found = streams(problem, blocks, limit)
+    if shared > 1:
+        found = [(p, b) for p, b in tiles_within(problem, blocks, limit) if b % shared == blocks.count % b == 0]
     tiles = [
         (p, b, _vector_slowdown(p, b, 8 / per_block))
-        for p, b in streams(problem, blocks, 24)
-        if per_block * p * b + min(p, b) + 2 <= registers
+        for p, b in found
+        if per_block * p * b + min(p, b) + 2 <= registers or (p, b) == (1, shared)
     ]
     return ranked(problem, blocks, tiles)
 

@@ -9,8 +9,14 @@ from qcompiler.targets.offers import Family
 from qcompiler.targets.problem import Conv2d, Problem
 from qcompiler.targets.target import Kernel
 from qcompiler.targets.vector.blocks import Blocks
-from qcompiler.targets.vector.byte_sums import ByteDot, codes_of
-from qcompiler.targets.vector.common_kernels import COMMON_KERNELS, binary_blocks, byte_convolutions, counting
+from qcompiler.targets.vector.byte_sums import ByteDot, codes_of, stored_bits
+from qcompiler.targets.vector.common_kernels import (
+    COMMON_KERNELS,
+    binary_blocks,
+    byte_convolutions,
+    convolution_blocks,
+    counting,
+)
 from qcompiler.targets.vector.direct import Geometry
 from qcompiler.targets.vector.estimates import compute_ns
 from qcompiler.targets.vector.tilings import word_tilings
@@ -54,8 +60,9 @@ def _dot(isa: Isa, problem: Conv2d) -> ByteDot:
     """The fastest instructions that are exact."""
     if isa.vnni:
         return Vnni()
-    width, weights = isa.vector_bytes // 4, problem.weights
-    largest = max(abs(weights.low), abs(weights.high))
+    width, weights, blocks = isa.vector_bytes // 4, problem.weights, convolution_blocks(problem)
+    apart = blocks is None or stored_bits(problem, blocks) == 8
+    largest = max(abs(weights.low), abs(weights.high)) if apart else 128
     if width > 4 and fits_sixteen_bits(codes_of(problem).levels - 1, largest):
         return MultiplyBytes(width)
     return MultiplyWords(width)

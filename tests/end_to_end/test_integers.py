@@ -80,9 +80,9 @@ def inverted_residual() -> Network:
     narrow = net.conv(net.quantize(net.node("Relu", [deep]), 0.2, 0), 16, 48, 1, 1)
     total = net.node("Add", [stem, net.quantize(narrow, 0.3, 100)])
     pooled = net.node("MaxPool", [net.quantize(total, 0.3, 110)], kernel_shape=[2, 2], strides=[2, 2])
-    grouped = net.conv(pooled, 32, 4, 3, 3, group=4, low=-8, high=7)
+    grouped = net.conv(pooled, 64, 4, 3, 3, group=4, low=-8, high=7)
     flat = net.node("Flatten", [net.quantize(grouped, 0.5, 128)])
-    net.quantize(net.node("MatMul", [flat, net.weights(128, 10, axis=1)]), 1.0, 128)
+    net.quantize(net.node("MatMul", [flat, net.weights(256, 10, axis=1)]), 1.0, 128)
     return net
 
 
