@@ -19,7 +19,7 @@ from qcompiler.ir.storage import WORD_BYTES
 from qcompiler.targets.problem import Conv2d
 from qcompiler.targets.target import Array
 from qcompiler.targets.vector.blocks import Blocks
-from qcompiler.targets.vector.direct import for_taps
+from qcompiler.targets.vector.direct import Geometry, for_taps
 from qcompiler.targets.vector.emit import LANES, Expr, Parameter, i64, lanes, splat, split, temporary, write
 from qcompiler.targets.vector.frame import Frame
 from qcompiler.targets.vector.reduction import Reduction, Registers, weight_words
@@ -238,9 +238,11 @@ def codes_of(problem: Conv2d) -> Codes:
 
 
 def stored_bits(problem: Conv2d, blocks: Blocks) -> int:
-    """Of weights in the library: the fewest of 2, 4 and 8 that hold them, if as many blocks share bytes."""
+    """Of weights in the library: the fewest of 2, 4 and 8 that hold them, if blocks of the same input share bytes."""
     held = max(problem.weights.high.bit_length(), (-problem.weights.low - 1).bit_length()) + 1
-    return next(bits for bits in (2, 4, 8) if bits == 8 or (held <= bits and blocks.count % (8 // bits) == 0))
+    geometry = Geometry(problem, blocks)
+    together = [shared for shared in (4, 2) if blocks.count % shared == 0 and geometry.uniform(shared)]
+    return next((8 // shared for shared in together if held <= 8 // shared), 8)
 
 
 def fits_bytes(problem: Conv2d) -> bool:
