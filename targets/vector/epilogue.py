@@ -98,7 +98,7 @@ class BoundEpilogue:
         for operation, operand, target in zip(self.operations, self.operands, self.targets, strict=True):
             if target is None:
                 given = self._operand(operation, operand, pixel, block)
-                v, signs = T.bind(apply_operation(operation.op, _held(operation.op, v), given)), {}
+                v, signs = T.bind(apply_operation(operation.op, v, given)), {}
             elif operation.op == "store":
                 self._store(target, pixel, block, v)
             elif operation.op == "threshold":
@@ -249,6 +249,7 @@ def scalar_lanes(operand: Scalar) -> Expr:
 
 def apply_operation(op: str, v: Expr, operand: Expr | None) -> Expr:
     """One operation in float32; selections keep v unless the operand is strictly better, as the reference does."""
+    v = _held(op, v)
     if op == "round":
         return rounded(v)
     if op == "sign":

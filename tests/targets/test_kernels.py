@@ -6,6 +6,7 @@ import dataclasses
 
 import numpy as np
 import pytest
+import tvm
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -100,3 +101,23 @@ def test_kernels_state_the_buffers_of_their_problem(variant: X86Variant, problem
     assert [kernel.cost for kernel in kernels] == sorted(kernel.cost for kernel in kernels)
     for kernel in kernels[:1]:
         assert kernel.reads == (problem.x, *tensors_of(problem)) and kernel.writes == outputs_of(problem)
+
+
+CHAIN = ("sign", "round", "max", "prelu", "min", "round")
+
+
+@pytest.mark.parametrize("order", ["planes", "planes to channels", "channels"])
+def test_code_of_a_chain_grows_with_its_length_and_no_faster(order: str) -> None:
+    """Operations that read their operand more than once: expressions of expressions double with each of them."""
+
+    def nodes(length: int) -> int:
+        x = Buffer(1, 4, 16, 16, "float32", "nhwc" if order == "channels" else "nchw")
+        into = dataclasses.replace(x, order="nchw" if order == "planes" else "nhwc")
+        used = [CHAIN[i % len(CHAIN)] for i in range(length)]
+        operations = [Operation(op, None if op in ("sign", "round") else Scalar(0.5)) for op in used]
+        kernel = RUNNABLE[0].kernels(Map2d(x, (*operations, Operation("store", into=into))))[0]
+        module = tvm.tirx.transform.StmtSimplify()(tvm.IRModule({"f": kernel.build("f")}))
+        return len(module["f"].script())
+
+    short, long = nodes(2), nodes(8)
+    assert long < 6 * short
