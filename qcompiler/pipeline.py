@@ -38,7 +38,7 @@ SEED = 0
 NATIVE_BUDGET = (0.4, 5)
 EMULATED_BUDGET = (2.0, 3)
 UNVERIFIED = "not verified on this machine"
-WIDTHS_KNOWN_AFTER = "fuse-integer-layers"
+WIDTHS_KNOWN_AFTER = "fuse-wide-layers"
 
 Progress = Callable[[str], None]
 

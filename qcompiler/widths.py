@@ -27,11 +27,6 @@ def check_bits(graph: ir.Graph, bits: str | int) -> None:
         raise UsageError(f"--bits {bits}", remedy=f"give auto or a number from 1 to {WIDEST}")
     limit = int(bits)
     layers = list(_quantized(graph))
-    if not any(layer.weights is not None and layer.weights <= limit for _, layer in layers):
-        raise UnsupportedModel(
-            f"no layer is quantized to {limit} bits or fewer, and quantizing after training is not available yet",
-            remedy="train the network with low-bit weights, or compile with --bits auto",
-        )
     wide = [
         f"{name} ({layer.label})" for name, layer in layers if max(layer.weights or 0, layer.activations or 0) > limit
     ]
@@ -39,6 +34,11 @@ def check_bits(graph: ir.Graph, bits: str | int) -> None:
         raise UnsupportedModel(
             f"{len(wide)} quantized layers are wider than {limit} bits: {', '.join(wide)}",
             remedy="compile with --bits auto",
+        )
+    if not any(layer.weights is not None for _, layer in layers):
+        raise UnsupportedModel(
+            f"no layer is quantized to {limit} bits or fewer, and quantizing after training is not available yet",
+            remedy="train the network with low-bit weights, or compile with --bits auto",
         )
 
 

@@ -11,6 +11,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 import qcompiler
+from qcompiler.errors import UnsupportedModel
 from qcompiler.ir import oracle
 
 
@@ -105,3 +106,9 @@ def test_every_layer_is_on_integers_on_every_variant(name: str, tmp_path: Path) 
     x = (np.random.default_rng(1).standard_normal(shape) * 3).astype(np.float32)
     expected = oracle.Session(onnx.load(path)).run({"x": x})["y"]
     np.testing.assert_allclose(bundle.run({"x": x})["y"], expected, rtol=0, atol=1e-4 * np.abs(expected).max())
+
+
+def test_layers_of_wide_sums_have_a_width(tmp_path: Path) -> None:
+    path = wide_product().saved(tmp_path / "net.onnx")
+    with pytest.raises(UnsupportedModel, match="wider than 4 bits"):
+        qcompiler.compile(path, output=tmp_path / "out", bits=4)
