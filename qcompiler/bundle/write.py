@@ -11,6 +11,7 @@ from typing import Any
 
 from qcompiler.bundle import contract, glue, manifest, toolchain
 from qcompiler.bundle.staging import check_free, new_directory
+from qcompiler.bundle.toolchain import Merged, Toolchain
 from qcompiler.ir.program import Program
 
 VERSIONED = ("qcompiler", "apache-tvm", "apache-tvm-ffi", "onnx", "onnx-ir", "numpy")
@@ -70,31 +71,33 @@ def write_into(
     (folder / manifest.FILE_NAME).write_bytes(described.encode())
 
 
-def _build_libraries(program: Program, architecture: str, chain: toolchain.Toolchain, build: Path) -> None:
+def _build_libraries(program: Program, architecture: str, chain: Toolchain, build: Path) -> None:
     for name, text in glue.sources(program, architecture).items():
         (build / name).write_text(text, encoding="utf-8")
     (build / "constants.bin").write_bytes(program.constants or b"\0")
     units = ("runtime.c", "tables.c", "cpu.c", "constants.S")
-    for source in (*units, "threads.c"):
-        chain.compile(source, f"{source}.o", build)
-    kernels = [_kernel_object(program, index, chain, build) for index in range(len(program.variants))]
-    core, threads = f"{program.name}.o", f"{program.name}_threads.o"
+    chain.run_all([chain.compilation(source, f"{source}.o") for source in (*units, "threads.c")], build)
+    kernels = _kernel_objects(program, chain, build)
+    core, threads = objects = (f"{program.name}.o", f"{program.name}_threads.o")
     public = glue.public_symbols(program)
-    shared = glue.internal_symbols(program)
-    chain.merge([*(f"{source}.o" for source in units), *kernels], core, [*public, *shared], build)
-    chain.merge(["threads.c.o"], threads, public, build)
-    chain.link_shared([core, threads], f"lib{program.name}.so", build)
-    toolchain.reject_dependencies(chain, f"lib{program.name}.so", build)
-    chain.archive([core, threads], f"lib{program.name}.a", build)
+    parts = Merged([*(f"{source}.o" for source in units), *kernels], [*public, *glue.internal_symbols(program)])
+    chain.merge({core: parts, threads: Merged(["threads.c.o"], public)}, build)
+    shared, static = f"lib{program.name}.so", f"lib{program.name}.a"
+    chain.run_all([chain.shared_link(objects, shared), chain.archiving(objects, static)], build)
+    toolchain.reject_dependencies(chain, shared, build)
 
 
-def _kernel_object(program: Program, index: int, chain: toolchain.Toolchain, build: Path) -> str:
-    variant = program.variants[index]
-    path = f"kernels{index}.o"
-    (build / path).write_bytes(variant.object_code)
-    toolchain.reject_runtime_calls(chain, path, variant.name, build)
-    chain.rename_defined(path, glue.kernel_symbol(program, variant, ""), build)
-    return path
+def _kernel_objects(program: Program, chain: Toolchain, build: Path) -> list[str]:
+    """The objects of the variants, in files."""
+    files = {f"kernels{index}.o": variant for index, variant in enumerate(program.variants)}
+    renamings = []
+    for path, variant in files.items():
+        (build / path).write_bytes(variant.object_code)
+        symbols = chain.symbols(path, build)
+        toolchain.reject_runtime_calls(symbols, variant.name)
+        renamings.append(chain.renaming(path, symbols, glue.kernel_symbol(program, variant, ""), build))
+    chain.run_all(renamings, build)
+    return list(files)
 
 
 def _write_report(folder: Path, report: Mapping[str, Any] | None, text: str) -> None:
