@@ -148,7 +148,7 @@ def _start(model: Portable) -> ort.InferenceSession:
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     if model.nbytes > _PROTOBUF_LIMIT:
         raise UnsupportedModel("the graph holds more than 2 GiB of constants", remedy="use a smaller model")
-    arrays = [ort.OrtValue.ortvalue_from_numpy(np.ascontiguousarray(array)) for array in model.constants.values()]
+    arrays = [ort.OrtValue.ortvalue_from_numpy(array) for array in model.constants.values()]
     options.add_external_initializers(list(model.constants), arrays)
     return ort.InferenceSession(model.proto.SerializeToString(), options, providers=["CPUExecutionProvider"])
 

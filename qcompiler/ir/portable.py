@@ -26,7 +26,10 @@ _PLACE = "memory"
 
 @dataclass(frozen=True)
 class Portable:
-    """proto: a graph whose large initializers are declared, but hold no data; constants: the data, by name."""
+    """proto: a graph whose large initializers are declared, but hold no data; constants: the data, by name.
+
+    The arrays are C-contiguous, and have to outlive a session that reads them.
+    """
 
     proto: onnx.ModelProto
     constants: dict[str, Array]
@@ -48,13 +51,17 @@ def portable(model: ir.Model | onnx.ModelProto) -> Portable:
 
 @contextlib.contextmanager
 def _set_aside(graph: ir.Graph) -> Iterator[dict[str, Array]]:
-    """The large constants of the graph by name, in whose place stand declarations meanwhile."""
-    large = [value for value in graph.initializers.values() if _is_large(value.const_value)]
+    """The large constants of the graph by name, in whose place stand declarations meanwhile.
+
+    onnxruntime forgets the initializers that no node reads, before it asks for their data.
+    """
+    read = {value for node in graph.all_nodes() for value in node.inputs}
+    large = [value for value in graph.initializers.values() if value in read and _is_large(value.const_value)]
     tensors = [value.const_value for value in large]
     try:
         for value, tensor in zip(large, tensors, strict=True):
             value.const_value = ir.ExternalTensor(_PLACE, None, None, tensor.dtype, shape=tensor.shape, name=value.name)
-        yield {str(value.name): tensor.numpy() for value, tensor in zip(large, tensors, strict=True)}
+        yield {str(v.name): np.ascontiguousarray(t.numpy()) for v, t in zip(large, tensors, strict=True)}
     finally:
         for value, tensor in zip(large, tensors, strict=True):
             value.const_value = tensor
@@ -69,11 +76,21 @@ def _is_large(tensor: ir.TensorProtocol | None) -> bool:
 def _of_proto(model: onnx.ModelProto) -> Portable:
     copy, constants = onnx.ModelProto(), {}
     copy.CopyFrom(model)
+    read = set(_read(copy.graph))
     for tensor in copy.graph.initializer:
-        if _is_large(ir.from_proto(tensor)):
+        if tensor.name in read and _is_large(ir.from_proto(tensor)):
             constants[tensor.name] = onnx.numpy_helper.to_array(tensor)
             tensor.CopyFrom(_declaration(tensor))
     return Portable(copy, constants)
+
+
+def _read(graph: onnx.GraphProto) -> Iterator[str]:
+    """Names that nodes read, those of graphs within them too."""
+    for node in graph.node:
+        yield from node.input
+        for attribute in node.attribute:
+            for inner in (attribute.g, *attribute.graphs):
+                yield from _read(inner)
 
 
 def _declaration(tensor: onnx.TensorProto) -> onnx.TensorProto:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import onnx
+import onnx.parser
 import onnx_ir as ir
 import onnxruntime as ort
 import pytest
@@ -79,6 +80,15 @@ def test_large_constants_are_shared_and_small_ones_are_in_the_graph() -> None:
     assert model.graph.initializers["s"].const_value is square
 
 
+def test_constants_lie_as_onnxruntime_reads_them() -> None:
+    model = ir.from_proto(product(2000, 0))
+    turned = np.asfortranarray(np.arange(34000, dtype=np.float32).reshape(2000, 17))
+    model.graph.initializers["s"].const_value = ir.tensor(turned, name="s")
+    assert all(array.flags.c_contiguous for array in portable(model).constants.values())
+    found = oracle.run(model, {"x": np.ones(1, np.float32)})
+    np.testing.assert_allclose(found["y"], found["a"] @ turned, rtol=1e-3)
+
+
 def test_a_graph_that_cannot_be_written_keeps_its_constants(monkeypatch: pytest.MonkeyPatch) -> None:
     model = ir.from_proto(product(2000, 0))
     before = {name: value.const_value for name, value in model.graph.initializers.items()}
@@ -97,6 +107,44 @@ def test_a_wanted_constant_is_given() -> None:
     (square,) = [onnx.numpy_helper.to_array(each) for each in model.graph.initializer if each.name == "s"]
     for form in (model, ir.from_proto(model)):
         np.testing.assert_array_equal(oracle.run(form, {"x": np.ones(1, np.float32)}, ["s"])["s"], square)
+
+
+@pytest.mark.parametrize("wanted", [("a",), ("y", "unread"), ("unread",)])
+def test_constants_that_nothing_reads_may_be_there(wanted: tuple[str, ...]) -> None:
+    model, inputs = product(2000, 0), {"x": np.ones(1, np.float32)}
+    expected = oracle.run(model, inputs)
+    expected["unread"] = np.ones((2000, 2), np.float32)
+    model.graph.initializer.append(onnx.numpy_helper.from_array(expected["unread"], "unread"))
+    for form in (model, ir.from_proto(model)):
+        for name, found in oracle.run(form, inputs, wanted).items():
+            np.testing.assert_array_equal(found, expected[name])
+
+
+def test_constants_of_nodes_that_were_taken_out_may_be_there() -> None:
+    model, inputs = ir.from_proto(product(2000, 0)), {"x": np.ones(1, np.float32)}
+    expected = oracle.run(model, inputs, ["a"])["a"]
+    model.graph.outputs.pop()
+    (last,) = [node for node in model.graph if node.op_type == "MatMul"]
+    model.graph.remove(last)
+    np.testing.assert_array_equal(oracle.run(model, inputs)["a"], expected)
+
+
+BRANCHES = """<ir_version: 10, opset_import: ["": 21]>
+g (float[1] x) => (float[2000] y) {
+    zero = Constant <value_float = 0.0> ()
+    positive = Greater (x, zero)
+    y = If (positive) <
+        then_branch = left () => (float[2000] a) { a = Identity (w) },
+        else_branch = right () => (float[2000] b) { b = Neg (w) }>
+}"""
+
+
+@pytest.mark.parametrize("x", [1.0, -1.0])
+def test_constants_that_inner_graphs_read_arrive(x: float) -> None:
+    model, w = onnx.parser.parse_model(BRANCHES), np.arange(2000, dtype=np.float32)
+    model.graph.initializer.append(onnx.numpy_helper.from_array(w, "w"))
+    for form in (model, ir.from_proto(model)):
+        np.testing.assert_array_equal(oracle.run(form, {"x": np.float32([x])})["y"], w * x)
 
 
 def test_a_proto_is_left_as_it_was() -> None:
