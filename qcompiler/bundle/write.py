@@ -11,7 +11,7 @@ from typing import Any
 
 from qcompiler.bundle import contract, glue, manifest, toolchain
 from qcompiler.bundle.staging import check_free, new_directory
-from qcompiler.bundle.toolchain import Merged, Toolchain
+from qcompiler.bundle.toolchain import Command, Merged, Toolchain
 from qcompiler.ir.program import Program
 
 VERSIONED = ("qcompiler", "apache-tvm", "apache-tvm-ffi", "onnx", "onnx-ir", "numpy")
@@ -50,7 +50,7 @@ def write_into(
     """Write the files of the bundle into the existing empty directory `folder`, which is left as it is on failure."""
     manifest.check_threads(threads)
     contract.check(program)
-    architecture = toolchain.machine_of(program.variants[0].object_code)
+    architecture = toolchain.machine_of(program.variants[0].objects[0])
     chain = toolchain.toolchain_for(architecture)
     build = folder / "build"
     build.mkdir()
@@ -89,15 +89,17 @@ def _build_libraries(program: Program, architecture: str, chain: Toolchain, buil
 
 def _kernel_objects(program: Program, chain: Toolchain, build: Path) -> list[str]:
     """The objects of the variants, in files."""
-    files = {f"kernels{index}.o": variant for index, variant in enumerate(program.variants)}
-    renamings = []
-    for path, variant in files.items():
-        (build / path).write_bytes(variant.object_code)
-        symbols = chain.symbols(path, build)
-        toolchain.reject_runtime_calls(symbols, variant.name)
-        renamings.append(chain.renaming(path, symbols, glue.kernel_symbol(program, variant, ""), build))
-    chain.run_all(renamings, build)
-    return list(files)
+    renamings: dict[str, Command] = {}
+    for variant in program.variants:
+        prefix = glue.kernel_symbol(program, variant, "")
+        for code in variant.objects:
+            path = f"kernels{len(renamings)}.o"
+            (build / path).write_bytes(code)
+            symbols = chain.symbols(path, build)
+            toolchain.reject_runtime_calls(symbols, variant.name)
+            renamings[path] = chain.renaming(path, symbols, prefix, build)
+    chain.run_all(list(renamings.values()), build)
+    return list(renamings)
 
 
 def _write_report(folder: Path, report: Mapping[str, Any] | None, text: str) -> None:

@@ -235,7 +235,7 @@ int32_t fail(const float *x, int32_t begin, int32_t end) { return somebody(*x, b
 
 def with_kernel(source: str) -> Program:
     program = programs.failing()
-    return replace(program, variants=(replace(program.variants[0], object_code=programs.compiled(source)),))
+    return replace(program, variants=(replace(program.variants[0], objects=(programs.compiled(source),)),))
 
 
 def test_runtime_calls_are_refused(tmp_path: Path) -> None:
@@ -295,7 +295,7 @@ def test_unknown_features_and_machines_are_internal_errors(tmp_path: Path) -> No
     with pytest.raises(QCompilerError, match="variant plain needs unknown CPU features mmx3"):
         write(replace(program, variants=(replace(variant, features=("mmx3",)),)), tmp_path / "out")
     with pytest.raises(QCompilerError, match="not an ELF file"):
-        write(replace(program, variants=(replace(variant, object_code=b"MZ"),)), tmp_path / "out")
+        write(replace(program, variants=(replace(variant, objects=(b"MZ",)),)), tmp_path / "out")
     with pytest.raises(UsageError, match="0 threads, expected 1 to 128"):
         write(program, tmp_path / "out", threads=0)
 
