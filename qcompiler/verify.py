@@ -35,7 +35,7 @@ from qcompiler.ir.cutting import computed_names
 from qcompiler.ir.program import Program, StoredValue, TensorInfo
 from qcompiler.ir.samples import Sample
 from qcompiler.ir.view import dtype_of
-from qcompiler.ties import BOUND, Aligned, Ties, explained, relative_difference, wrong_elements
+from qcompiler.ties import BOUND, Aligned, Kept, Ties, explained, relative_difference, wrong_elements
 
 Array = npt.NDArray[Any]
 Inputs = Mapping[str, Array]
@@ -279,9 +279,9 @@ class _Known:
     ties: Ties
 
     @cached_property
-    def others(self) -> list[Values]:
+    def others(self) -> Kept:
         """What stored values can be instead, the same for all variants."""
-        return list(self.ties.others(self.values))
+        return Kept(self.ties.others(self.values))
 
 
 class _Check:
