@@ -101,16 +101,17 @@ def run(
     with new_directory(folder, force=options.force) as staged:
         say("linking the libraries")
         write_into(program, staged, report=summary.as_json(), report_text=summary.as_text(), threads=options.threads)
+        bundle = describe(staged)
         if options.verify:
             say("verifying against onnxruntime")
-            for line, figures in _verified(staged, program, graph, Reference(model, source), options.inputs):
+            for line, figures in _verified(bundle, program, graph, Reference(model, source), options.inputs):
                 if figures is None:
                     (progress or warnings.warn)(line)
                     continue
                 say(line)
                 if verified:
                     verified(figures)
-    return describe(folder)
+    return bundle.moved(folder)
 
 
 def _read(path: Path, options: Options) -> ir.Model:
@@ -133,13 +134,12 @@ def _rewrite(graph: ir.Model, options: Options, watcher: GraphWatcher) -> None:
 
 
 def _verified(
-    folder: Path, program: Program, graph: ir.Model, reference: Reference, inputs: Inputs | None
+    bundle: Bundle, program: Program, graph: ir.Model, reference: Reference, inputs: Inputs | None
 ) -> Iterator[tuple[str, Verification | None]]:
     """Verify a bundle, under an emulator where its code is for another processor family.
 
     One line per verification with its figures, or the reason why there is none.
     """
-    bundle = describe(folder)
     architecture = bundle.manifest.architecture
     emulator = "" if bundle.runs_here else emulator_for(architecture)
     if emulator is None:
@@ -151,7 +151,7 @@ def _verified(
     else:
         given, budget = verification.given(inputs, program.inputs), None
     where = f" under {Path(emulator).name}" if emulator else ""
-    with IsolatedBundle(folder, bundle.manifest, emulator) as isolated:
+    with IsolatedBundle(bundle.directory, bundle.manifest, emulator) as isolated:
         usable = [index for index in range(len(program.variants)) if isolated.supports(index)]
         variants = [isolated.at(index) for index in usable]
         for index, figures in zip(

@@ -61,6 +61,10 @@ class Bundle:
             raise _foreign(self.manifest)
         return self._loaded
 
+    def moved(self, directory: Path) -> Bundle:
+        """The same where its files lie in another directory since it was opened; what was checked is not read again."""
+        return Bundle(directory, self.manifest, self._loaded, self._texts)
+
     @property
     def name(self) -> str:
         """Name of the network, the prefix of its C functions."""
@@ -173,18 +177,25 @@ def load(directory: str | os.PathLike[str], *, variant: str | None = None) -> Bu
     folder, manifest, contents = _read(directory)
     if not _is_native(manifest):
         raise _foreign(manifest)
+    return _opened(folder, manifest, contents, variant)
+
+
+def describe(directory: str | os.PathLike[str]) -> Bundle:
+    """Open a bundle as `load` does, and one for another processor family without its library."""
+    folder, manifest, contents = _read(directory)
+    if not _is_native(manifest):
+        return Bundle(folder, manifest, None, _texts(contents))
+    return _opened(folder, manifest, contents)
+
+
+def _opened(folder: Path, manifest: Manifest, contents: Mapping[str, bytes], variant: str | None = None) -> Bundle:
+    """A bundle for this processor family whose files were checked against its manifest."""
     if not elf.is_whole_library(contents[manifest.library], manifest.architecture):
         raise InvalidBundle(f"{manifest.library} is not a whole library for {manifest.architecture}", remedy=REMEDY)
     library = Library(manifest.name, contents[manifest.library])
     _check_library(manifest, library)
     _select(manifest, library, variant)
     return Bundle(folder, manifest, library, _texts(contents))
-
-
-def describe(directory: str | os.PathLike[str]) -> Bundle:
-    """Open a bundle as `load` does, and one for another processor family without its library."""
-    folder, manifest, contents = _read(directory)
-    return load(folder) if _is_native(manifest) else Bundle(folder, manifest, None, _texts(contents))
 
 
 def checked_manifest(directory: str | os.PathLike[str]) -> Manifest:

@@ -165,6 +165,6 @@ def _build(directory: Path, manifest: Manifest, folder: Path) -> Path:
         shutil.copyfile(directory / file, folder / file)
     (folder / _SHIM).write_text(glue.named(_SHIM, manifest.name), encoding="utf-8")
     headers = [f"-I{path}" for path in (libinfo.find_include_path(), libinfo.find_dlpack_include_path())]
-    chain.compile(_SHIM, "remote.o", folder, *headers)
-    chain.link_shared(["remote.o", archive], target, folder)
+    chain.run_all([chain.compilation(_SHIM, "remote.o", *headers)], folder)
+    chain.run_all([chain.shared_link(["remote.o", archive], target)], folder)
     return folder / target

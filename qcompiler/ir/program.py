@@ -106,12 +106,12 @@ ELF = "elf"
 class VariantCode:
     """The code of one instruction-set variant, and one call per step.
 
-    object_code: a relocatable object for the host where `code_format` is ELF, else a module that a device loads.
+    objects: relocatable objects for the host where `code_format` is ELF, else one module that a device loads.
     """
 
     name: str
     features: tuple[str, ...]
-    object_code: bytes
+    objects: tuple[bytes, ...]
     calls: tuple[Call, ...]
     code_format: str = ELF
 

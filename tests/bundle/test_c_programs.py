@@ -121,7 +121,7 @@ def sources_of(folder: Path) -> list[str]:
     for name, text in glue.sources(program, "x86_64").items():
         (folder / name).write_text(text)
     (folder / "constants.bin").write_bytes(program.constants)
-    (folder / "kernels.o").write_bytes(program.variants[0].object_code)
+    (folder / "kernels.o").write_bytes(program.variants[0].objects[0])
     renames = [f"--redefine-sym={name}=tiny_kernel_plain_{name}" for name in ("binarize", "scale", "score", "count")]
     sh(folder, "objcopy", *renames, "kernels.o")
     return ["runtime.c", "threads.c", "tables.c", "cpu.c", "constants.S", "kernels.o"]
