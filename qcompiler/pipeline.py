@@ -28,8 +28,9 @@ from qcompiler.lowering.step_info import tensor_info
 from qcompiler.options import Options
 from qcompiler.passes.result import PassResult
 from qcompiler.passes.runner import run_passes
+from qcompiler.reference import Reference
 from qcompiler.report import report
-from qcompiler.verify import Budget, Inputs, Reference, Verification
+from qcompiler.verify import Budget, Inputs, Verification
 from qcompiler.watch import GraphWatcher
 from qcompiler.widths import check_bits
 

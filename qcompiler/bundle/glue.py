@@ -118,7 +118,9 @@ def _tensor_macros(program: Program) -> str:
         for index, tensor in enumerate(tensors):
             elements = tensor_bytes(tensor) // DTYPES[tensor.dtype]
             shape = ", ".join(map(str, tensor.shape))
-            lines.append(f"/* {kind.lower()} {index}: {_comment(tensor.name)}, {C_TYPES[tensor.dtype]} [{shape}] */")
+            in_file = f", {tensor.file_dtype} in the ONNX file" if tensor.file_dtype else ""
+            what = f"{_comment(tensor.name)}, {C_TYPES[tensor.dtype]} [{shape}]{in_file}"
+            lines.append(f"/* {kind.lower()} {index}: {what} */")
             lines.append(f"#define @NAME@_{kind}{index}_ELEMENTS {elements}")
     return "\n".join(lines) + "\n"
 

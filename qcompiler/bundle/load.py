@@ -21,7 +21,7 @@ from qcompiler.bundle.execution import Execution
 from qcompiler.bundle.manifest import FILE_NAME, Manifest, Step, VariantInfo, check_threads
 from qcompiler.bundle.native import ALIGNMENT, Library, aligned_empty
 from qcompiler.bundle.stepping import Stepper
-from qcompiler.bundle.tensors import checked_inputs
+from qcompiler.bundle.tensors import checked_inputs, in_file_dtype
 from qcompiler.bundle.timing import Benchmark, Profile, measure, profile_of
 from qcompiler.errors import InvalidBundle, UnsupportedCpu, UsageError
 from qcompiler.ir.program import TensorInfo
@@ -104,12 +104,14 @@ class Bundle:
     def run(self, inputs: Mapping[str, Array], threads: int = 1) -> dict[str, Array]:
         """Run the network.
 
-        inputs: one array per input, by ONNX name, of exactly its shape and dtype, without NaN. The result has one
-        new array per output, by ONNX name. Raises UsageError for wrong inputs or thread counts.
+        inputs: one array per input, by ONNX name, of exactly its shape, and its dtype or that in the ONNX file,
+        without NaN. The result has one new array per output, by ONNX name, of its dtype in the ONNX file, bfloat16
+        apart, which numpy has not: it stays float32. Raises UsageError for wrong inputs or thread counts.
         """
         with self._execution(inputs, threads) as execution:
             execution.run()
-        return {tensor.name: array for tensor, array in zip(self.outputs, execution.outputs, strict=True)}
+        results = zip(self.outputs, execution.outputs, strict=True)
+        return {tensor.name: in_file_dtype(array, tensor) for tensor, array in results}
 
     def benchmark(self, inputs: Mapping[str, Array], *, threads: int = 1, seconds: float = 1.0) -> Benchmark:
         """Time whole runs of the network for about `seconds`."""

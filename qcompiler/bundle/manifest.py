@@ -47,6 +47,8 @@ DTYPES: dict[str, int] = {
     "uint64": 8,
     "float64": 8,
 }
+# what an input or output of float32 can be in the ONNX file
+FILE_DTYPES = ("", "float16", "bfloat16", "float64")
 LAYOUTS = ("bit-nhwc", "float-nhwc", "float-nchw", "dense")
 
 _FILE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,254}")
@@ -260,12 +262,16 @@ def _shape(entry: _Entry) -> tuple[int, ...]:
 
 
 def _tensor(entry: _Entry) -> TensorInfo:
+    dtype = entry.field("dtype").one_of(tuple(DTYPES))
     return TensorInfo(
         name=entry.field("name").text(),
         shape=_shape(entry.field("shape")),
-        dtype=entry.field("dtype").one_of(tuple(DTYPES)),
+        dtype=dtype,
         # bundles that were made before it was written have none
         indices=entry.field("indices").integer(0, 2**31 - 1) if "indices" in entry.value else 0,
+        file_dtype=entry.field("file_dtype").one_of(FILE_DTYPES if dtype == "float32" else ("",))
+        if "file_dtype" in entry.value
+        else "",
     )
 
 

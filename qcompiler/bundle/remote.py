@@ -21,7 +21,7 @@ from qcompiler.bundle import glue, toolchain
 from qcompiler.bundle.device import Device
 from qcompiler.bundle.load import checked_manifest
 from qcompiler.bundle.manifest import Manifest, check_threads, tensor_bytes
-from qcompiler.bundle.tensors import checked_inputs
+from qcompiler.bundle.tensors import checked_inputs, in_file_dtype
 from qcompiler.bundle.timing import (
     MAX_RUNS,
     MIN_RUNS,
@@ -88,7 +88,7 @@ class RemoteBundle:
         self._prepare(inputs, threads)
         self._check(self._device.call("run", *self._tensors))
         return {
-            tensor.name: self._device.read(memory, tensor.dtype, tensor.shape)
+            tensor.name: in_file_dtype(self._device.read(memory, tensor.dtype, tensor.shape), tensor)
             for tensor, memory in zip(self.outputs, self._outputs, strict=True)
         }
 

@@ -11,6 +11,7 @@ from typing import IO, Any
 import numpy as np
 import numpy.typing as npt
 
+from qcompiler.bundle.manifest import DTYPES
 from qcompiler.bundle.native import aligned_empty
 from qcompiler.errors import UsageError
 from qcompiler.ir.program import TensorInfo
@@ -22,7 +23,11 @@ DEFAULT_LIMIT = 4 * 2**30
 
 def describe(tensor: TensorInfo) -> str:
     """For messages: 'name' float32 [1, 3, 224, 224]."""
-    return f"'{tensor.name}' {tensor.dtype} {list(tensor.shape)}"
+    return f"'{tensor.name}' {_spelled(tensor)} {list(tensor.shape)}"
+
+
+def _spelled(tensor: TensorInfo) -> str:
+    return f"{tensor.dtype} or {tensor.file_dtype}" if tensor.file_dtype else tensor.dtype
 
 
 def check_names(given: Iterable[str], expected: Sequence[TensorInfo]) -> None:
@@ -39,10 +44,10 @@ def check_names(given: Iterable[str], expected: Sequence[TensorInfo]) -> None:
 
 
 def check_type(tensor: TensorInfo, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
-    """Raise UsageError unless shape and dtype are the tensor's."""
-    if dtype != np.dtype(tensor.dtype):
+    """Raise UsageError unless shape and dtype are the tensor's, or its dtype in the ONNX file."""
+    if dtype != np.dtype(tensor.dtype) and not _is_of_file(dtype, tensor):
         raise UsageError(
-            f"input '{tensor.name}' has dtype {dtype}, expected {tensor.dtype}",
+            f"input '{tensor.name}' has dtype {dtype}, expected {_spelled(tensor)}",
             remedy=f"convert it with .astype('{tensor.dtype}')",
         )
     if shape != tensor.shape:
@@ -69,7 +74,7 @@ def _checked(value: Any, tensor: TensorInfo) -> Array:
         )
     array = np.asarray(value)
     check_type(tensor, array.shape, array.dtype)
-    array = np.ascontiguousarray(array).reshape(tensor.shape)
+    array = np.ascontiguousarray(in_dtype(array, tensor)).reshape(tensor.shape)
     # The minimum is NaN where any element is, and takes no temporary.
     if array.dtype.kind == "f" and np.isnan(array.min()):
         raise UsageError(
@@ -77,6 +82,27 @@ def _checked(value: Any, tensor: TensorInfo) -> Array:
             remedy="replace them, for example with numpy.nan_to_num",
         )
     return array
+
+
+def in_dtype(array: Array, tensor: TensorInfo) -> Array:
+    """An array of the dtype that an input has in the ONNX file, as the network takes it; any other as it is."""
+    if not _is_of_file(array.dtype, tensor):
+        return array
+    with np.errstate(over="ignore"):
+        return array.astype(tensor.dtype)
+
+
+def _is_of_file(dtype: np.dtype[Any], tensor: TensorInfo) -> bool:
+    """Whether an array is of the dtype that a tensor has in the ONNX file; numpy knows bfloat16 by its name alone."""
+    return dtype.isnative and dtype.name == tensor.file_dtype
+
+
+def in_file_dtype(array: Array, tensor: TensorInfo) -> Array:
+    """An output in the dtype that it has in the ONNX file, where numpy has such numbers."""
+    if tensor.file_dtype not in DTYPES:
+        return array
+    with np.errstate(over="ignore"):
+        return array.astype(tensor.file_dtype)
 
 
 def random_inputs(tensors: Sequence[TensorInfo], seed: int = 0) -> dict[str, Array]:

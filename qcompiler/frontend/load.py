@@ -2,7 +2,7 @@
 
 Canonical: opset and IR version of `qcompiler.ir.ops`; standard and `qcompiler` operators only; no functions, no control
 flow; every value has a static shape; constants are initializers; nodes are named and in topological order; inputs and
-outputs keep the names of the file.
+outputs keep the names of the file; 16-bit floats, and in networks that take it float64, are float32.
 """
 
 from __future__ import annotations
@@ -18,12 +18,14 @@ import onnx_ir as ir
 from qcompiler.errors import InvalidModel, UnsupportedModel
 from qcompiler.frontend.emitter import Emitter
 from qcompiler.frontend.evaluate_nodes import ONNX_ERRORS
+from qcompiler.frontend.float32 import file_types, other_types, to_float32
 from qcompiler.frontend.legalize import Legalizer, Scope, standard_opset
 from qcompiler.frontend.read import read
 from qcompiler.frontend.signature import fixed_inputs
 from qcompiler.frontend.stored_tensors import MAX_STORED_BYTES, check_passed, read_external_data
 from qcompiler.frontend.structure import check_definitions
 from qcompiler.frontend.value_types import check_tensor
+from qcompiler.ir.file_types import record_file_types
 from qcompiler.ir.ops import DOMAIN, IR_VERSION, OPSET, attach_functions
 from qcompiler.ir.plausible import check_constants
 
@@ -39,7 +41,11 @@ def load(path: str | os.PathLike[str], shapes: Mapping[str, tuple[int, ...]] | N
     """
     model = read(path)
     read_external_data(model, Path(path).parent)
-    return _canonical(model, dict(shapes or {}))
+    types = file_types(model)
+    to_float32(model, other_types(model))
+    result = _canonical(model, dict(shapes or {}))
+    record_file_types(result.graph, types)
+    return result
 
 
 def _canonical(model: onnx.ModelProto, shapes: Mapping[str, tuple[int, ...]]) -> ir.Model:
