@@ -100,11 +100,10 @@ class Build:
         return self.cast(self.node("Tanh", [inside]))
 
     def like(self, x: str) -> str:
-        """CastLike of integers, to the type of a constant."""
-        shape = self.node("Shape", [x])
+        """CastLike of float32, to the type of a constant."""
         like = self.stored([0.5])
-        sizes = self.node("CastLike", [shape, like])
-        return self.node("Add", [x, self.node("ReduceMax", [sizes], keepdims=0)])
+        inside = self.node("Sigmoid", [self.node("Cast", [x], to=T.FLOAT)])
+        return self.cast(inside) if self.plain else self.node("CastLike", [inside, like])
 
     def filled(self, x: str) -> str:
         value = np.asarray([0.3], np.float32).astype(DTYPES[self.kind])
