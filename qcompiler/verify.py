@@ -25,7 +25,7 @@ import numpy.typing as npt
 import onnx_ir as ir
 
 from qcompiler.bundle.stepping import Stepper
-from qcompiler.bundle.tensors import in_dtype
+from qcompiler.bundle.tensors import in_dtype, part
 from qcompiler.errors import InvalidModel, QCompilerError, UnsupportedModel, UsageError, VerificationFailed
 from qcompiler.gates import rounding
 from qcompiler.ir import oracle
@@ -200,12 +200,7 @@ def samples(inputs: Inputs, tensors: Sequence[TensorInfo]) -> Iterator[Values]:
     if len(counts) > 1 or counts == {0}:
         raise UsageError(f"inputs hold {sorted(counts)} samples", remedy="give the same number, at least 1, for each")
     for index in range(counts.pop() if counts else 1):
-        yield {
-            t.name: in_dtype(
-                inputs[t.name][index * t.shape[0] : (index + 1) * t.shape[0]] if t.shape else inputs[t.name], t
-            )
-            for t in tensors
-        }
+        yield {t.name: in_dtype(part(inputs[t.name], t, index), t) for t in tensors}
 
 
 @dataclass(frozen=True)

@@ -90,7 +90,7 @@ class FileInfo:
 
 @dataclass(frozen=True)
 class Manifest:
-    """Everything that manifest.json says."""
+    """Everything that manifest.json says; any_batch: see `Program`."""
 
     name: str
     target: str
@@ -103,6 +103,7 @@ class Manifest:
     variants: tuple[VariantInfo, ...]
     steps: tuple[Step, ...]
     files: Mapping[str, FileInfo]
+    any_batch: bool = False
 
     @property
     def library(self) -> str:
@@ -227,6 +228,8 @@ def _manifest(root: _Entry) -> Manifest:
         variants=variants,
         steps=root.field("steps").items(lambda entry: _step(entry, len(variants)), 1, MAX_STEPS),
         files=root.field("files").mapping(_file, _FILE, 64),
+        # bundles that were made before it was written have none
+        any_batch=root.field("any_batch").boolean() if "any_batch" in root.value else False,
     )
     _check_consistency(manifest)
     return manifest
@@ -238,6 +241,8 @@ def _check_consistency(manifest: Manifest) -> None:
     for kind, tensors in (("inputs", manifest.inputs), ("outputs", manifest.outputs)):
         if len({tensor.name for tensor in tensors}) != len(tensors):
             raise InvalidBundle(f"{FILE_NAME}: two {kind} have the same name", remedy=REMEDY)
+        if manifest.any_batch and not all(tensor.shape for tensor in tensors):
+            raise InvalidBundle(f"{FILE_NAME}: any_batch is true, and one of the {kind} has no axes", remedy=REMEDY)
 
 
 def _variant(entry: _Entry) -> VariantInfo:

@@ -159,7 +159,10 @@ class StepInfo:
 
 @dataclass(frozen=True)
 class Program:
-    """A whole compiled network."""
+    """A whole compiled network.
+
+    any_batch: whether runs on parts of a batch, as large as the shapes say, give the parts of the network's results.
+    """
 
     name: str
     target: str
@@ -169,3 +172,4 @@ class Program:
     constants: bytes
     steps: tuple[StepInfo, ...]
     variants: tuple[VariantCode, ...]
+    any_batch: bool = False

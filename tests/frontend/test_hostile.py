@@ -311,6 +311,31 @@ def test_dynamic_dimensions_ask_for_the_option(tmp_path: Path) -> None:
     assert [list(value.shape or ()) for value in found.graph.outputs] == [[2, 3, 5, 8], [1, 4]]
 
 
+BATCHES = (
+    # inputs, outputs, shapes given, what becomes of the inputs; or the end of the error
+    ("float[N, 3] x", "float[N, 3] y", {}, [[1, 3]]),
+    ("float[N, 3] x, float[N, 3] t", "float[N, 3] y", {"t": (4, 3)}, [[4, 3], [4, 3]]),
+    ("float[N, 3] x", "float[M, 3] y", {}, [[1, 3]]),
+    ("float[N, 3] x, float[B, 3] t", "float[N, 3] y", {}, "with --shape x=1x3 --shape t=1x3"),
+    ("float[N, N] x", "float[N, N] y", {}, "with --shape x=1x16"),
+    ("float[N, 3] x, float[3] t", "float[N, 3] y", {}, "with --shape x=1x3"),
+    ("float[N, H] x", "float[N, H] y", {}, "with --shape x=1x16"),
+    ("float[N, 3] x", "float[1, 3] y", {}, "with --shape x=1x3"),
+    ("float[3, N] x", "float[3, N] y", {}, "with --shape x=3x16"),
+)
+
+
+@pytest.mark.parametrize(("inputs", "output", "shapes", "expected"), BATCHES)
+def test_a_batch_of_open_size(tmp_path: Path, inputs: str, output: str, shapes: Any, expected: Any) -> None:
+    """The first axis of all inputs and outputs, and of the same symbol, is 1 where nobody gives it."""
+    path = save(tmp_path, graph_text("y = Add (x, t)" if " t" in inputs else "y = Relu (x)", inputs, output))
+    if isinstance(expected, str):
+        error = refused(path, UsageError, "dynamic dimensions in input 'x'", **shapes)
+        assert error.remedy.endswith(expected)
+    else:
+        assert [list(value.shape or ()) for value in load(path, shapes).graph.inputs] == expected
+
+
 def test_dimensions_of_size_zero(tmp_path: Path) -> None:
     path = save(tmp_path, graph_text("y = Relu (x)", "float[0, 32] x", "float[0, 32] y"))
     assert refused(path, UsageError, r"dimensions of size 0 in input 'x' \[0, 32\]").remedy.endswith("--shape x=1x32")
