@@ -20,6 +20,8 @@ from qcompiler.ir.view import constant_of, ints, is_op, is_quantized_op, number,
 WIDE = 2**31
 # elements that are worth looking through; chosen
 _LARGEST_CONSTANT = 2**20
+# all integers up to here are numbers of bfloat16
+_HELD_BY_BFLOAT16 = 2**8
 IntArray = npt.NDArray[np.int64]
 
 
@@ -128,6 +130,8 @@ def _codes_of_node(node: ir.Node, codes: list[Codes | None]) -> Codes | None:
     if is_quantized_op(node, "Quantize"):
         low, high = number(node, "low", 0.0), number(node, "high", 0.0)
         return Codes(int(low), int(high)) if max(abs(low), abs(high)) < EXACT else None
+    if is_quantized_op(node, "RoundTo"):
+        return _held_by_half(codes[0])
     if is_op(node, "Sign"):
         return Codes(-1, 1, 1)
     if moves_elements(node):
@@ -160,6 +164,11 @@ def _cast(node: ir.Node, codes: Codes | None) -> Codes | None:
         return None
     held = codes_of_type(kind) if kind.is_integer() else codes
     return codes if held.low <= codes.low and codes.high <= held.high else None
+
+
+def _held_by_half(codes: Codes | None) -> Codes | None:
+    """Integers that both 16-bit floats hold stay what they are."""
+    return codes if codes is not None and max(abs(codes.low), abs(codes.high)) <= _HELD_BY_BFLOAT16 else None
 
 
 def codes_of_type(kind: ir.DataType) -> Codes:

@@ -134,6 +134,7 @@ def manifest_of(
         variants=tuple(manifest.VariantInfo(variant.name, variant.features) for variant in program.variants),
         steps=tuple(_step(program, index) for index in range(len(program.steps))),
         files=files,
+        any_batch=program.any_batch,
     )
 
 

@@ -45,6 +45,11 @@ def codes_of(body: str, **constants):
             " y = Cast <to = 1> (i)",
             None,
         ),
+        (
+            "q = qcompiler.Quantize <low = 0.0, high = 256.0> (x, x, x)\n y = qcompiler.RoundTo <to = 16> (q)",
+            Codes(0, 256),
+        ),
+        ("q = qcompiler.Quantize <low = 0.0, high = 257.0> (x, x, x)\n y = qcompiler.RoundTo <to = 16> (q)", None),
         ("y = AveragePool <kernel_shape = [2, 2]> (x)", None),
         ("y = Relu (x)", None),
     ],

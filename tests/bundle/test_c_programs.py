@@ -184,7 +184,7 @@ def test_the_programs_of_the_documentation(tmp_path: Path) -> None:
     text = (Path(__file__).parents[2] / "docs" / "c_api.md").read_text()
     blocks = re.findall(r"```c\n(.*?)```", text, re.DOTALL)
     commands = re.findall(r"^(cc .*)$", text, re.MULTILINE)
-    assert len(blocks) == 2 and len(commands) == 2
+    assert len(blocks) == 3 and len(commands) == 3
     for block, line in zip(blocks, commands, strict=True):
         (tmp_path / "main.c").write_text(block)
         sh(tmp_path, *line.split(), "-Wall", "-Wextra", "-Werror")
