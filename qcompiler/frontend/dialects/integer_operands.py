@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -39,8 +40,10 @@ def is_given(node: onnx.NodeProto, index: int) -> bool:
 
 def integers(emitter: Emitter, node: onnx.NodeProto, value: int, zero: int, axis: int | None = None) -> Integers:
     """The 8-bit input `value` with the zero point `zero`, if given: one number, or one for each index of `axis`."""
-    kind_of(emitter, node, value)
-    return Integers(codes_of(emitter, node.input[value]), _zero(emitter, node, value, zero, axis))
+    kind, found = kind_of(emitter, node, value), codes_of(emitter, node.input[value])
+    if axis is None or not is_given(node, zero) or math.prod(emitter.shape(node.input[zero])) == 1:
+        return Integers(found, zero_point(emitter, node, zero, kind))
+    return Integers(found, _zeros(emitter, node, value, zero, axis))
 
 
 def kind_of(emitter: Emitter, node: onnx.NodeProto, index: int) -> int:
@@ -65,6 +68,15 @@ def scales(emitter: Emitter, node: onnx.NodeProto, index: int, count: int = 1) -
     return found.reshape(()) if found.size == 1 else found.reshape(-1)
 
 
+def scale_at_run_time(emitter: Emitter, node: onnx.NodeProto, index: int) -> str:
+    """A scale as float32 that need be no constant, one number; a constant one must be finite and above 0."""
+    _check_type(emitter, node, index, _T.FLOAT)
+    _check_shape(emitter, node, "a scale", index, 1)
+    if emitter.computed_value(node.input[index]) is not None:
+        return emitter.constant(scales(emitter, node, index), "scale")
+    return reshaped(emitter, node.input[index], ())
+
+
 def requantization(node: onnx.NodeProto, left: FloatArray, right: FloatArray, result: FloatArray) -> FloatArray:
     """The factor left * right / result in float32, which must not overflow."""
     with np.errstate(over="ignore"):
@@ -76,15 +88,22 @@ def requantization(node: onnx.NodeProto, left: FloatArray, right: FloatArray, re
     return factors
 
 
-def quantized(emitter: Emitter, node: onnx.NodeProto, value: str, zero: int, order: str = ROUND_SHIFT) -> None:
-    """Round `value` to the type of the zero point `zero`, add that, and make it the output of the node."""
-    low, high = RANGES[kind_of(emitter, node, zero)]
-    point = _zero(emitter, node, zero, zero, None)
-    found = codes(emitter, value, emitter.constant(1.0, "one"), point, Quantizer(low, high, order=order))
-    stored(emitter, found, node.output, emitter.element_type(node.input[zero]))
+def quantized(
+    emitter: Emitter,
+    node: onnx.NodeProto,
+    value: str,
+    zero: int,
+    kind: int,
+    scale: float | FloatArray = 1.0,
+    order: str = ROUND_SHIFT,
+) -> str:
+    """The codes of a real value in the integer type `kind`, with the zero point `zero` of the node."""
+    low, high = RANGES[kind]
+    operands = emitter.constant(scale, "scale"), zero_point(emitter, node, zero, kind)
+    return codes(emitter, value, *operands, Quantizer(low, high, order=order))
 
 
-def stored(emitter: Emitter, found: str, outputs: list[str], kind: int) -> None:
+def stored(emitter: Emitter, found: str, outputs: Sequence[str], kind: int) -> None:
     """Make codes the output of a node, in the type of the file."""
     emitter.op("Cast", [found], outputs, to=kind)
 
@@ -95,17 +114,21 @@ def product(emitter: Emitter, value: str, factors: FloatArray, shape: tuple[int,
     return value if is_all(emitter, name, 1.0) else emitter.op("Mul", [value, name])
 
 
-def _zero(emitter: Emitter, node: onnx.NodeProto, value: int, index: int, axis: int | None) -> str:
-    """A zero point as float32 in a shape that broadcasts against the input `value`; 0 where it is absent."""
+def zero_point(emitter: Emitter, node: onnx.NodeProto, index: int, kind: int) -> str:
+    """A zero point of the type `kind` as float32, one number; 0 where it is absent."""
     if not is_given(node, index):
         return emitter.constant(0.0, "zero")
+    _check_type(emitter, node, index, kind)
+    _check_shape(emitter, node, "a zero point", index, 1)
+    return reshaped(emitter, floats(emitter, node, index), ())
+
+
+def _zeros(emitter: Emitter, node: onnx.NodeProto, value: int, index: int, axis: int) -> str:
+    """Zero points for each index of an axis of the input `value`, in a shape that broadcasts against it."""
     _check_type(emitter, node, index, emitter.element_type(node.input[value]))
     sizes = emitter.shape(node.input[value])
-    _check_shape(emitter, node, "a zero point", index, 1 if axis is None else sizes[axis])
-    name = floats(emitter, node, index)
-    if axis is None or math.prod(emitter.shape(name)) == 1:
-        return reshaped(emitter, name, ())
-    return reshaped(emitter, name, (-1, *(1,) * (len(sizes) - 1 - axis % len(sizes))))
+    _check_shape(emitter, node, "a zero point", index, sizes[axis])
+    return reshaped(emitter, floats(emitter, node, index), (-1, *(1,) * (len(sizes) - 1 - axis % len(sizes))))
 
 
 def _check_type(emitter: Emitter, node: onnx.NodeProto, index: int, expected: int) -> None:

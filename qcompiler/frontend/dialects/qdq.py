@@ -134,23 +134,27 @@ class _Along:
 
 
 def _dynamic_quantize(emitter: Emitter, node: onnx.NodeProto) -> None:
-    """By its definition in the standard, which leaves 0 / 0 for an operand that is 0 everywhere.
+    quantized, scale, zero = [*node.output, "", ""][:3]
+    found, _, level = dynamic_codes(emitter, node.input[0], scale)
+    emitter.op("Cast", [level], _wanted(zero), to=_T.UINT8)
+    emitter.op("Cast", [found], _wanted(quantized), to=_T.UINT8)
 
-    onnxruntime's scale is 1 there, and so is ours.
+
+def dynamic_codes(emitter: Emitter, x: str, output: str = "") -> tuple[str, str, str]:
+    """Codes of DynamicQuantizeLinear, their scale, called `output` if given, and their zero point; all float32.
+
+    By its definition in the standard, which leaves 0 / 0 for an operand that is 0 everywhere. onnxruntime's scale is 1
+    there, and so is ours.
     """
-    x = node.input[0]
     zero, one, steps = (emitter.constant(value, "constant") for value in (0, 1, 255))
     low = emitter.op("Min", [emitter.op("ReduceMin", [x], keepdims=0), zero])
     high = emitter.op("Max", [emitter.op("ReduceMax", [x], keepdims=0), zero])
     extent = emitter.op("Sub", [high, low])
     quotient = emitter.op("Div", [extent, steps])
-    outputs = [*node.output, "", ""]
-    scale = emitter.op("Where", [emitter.op("Equal", [extent, zero]), one, quotient], _wanted(outputs[1]))
+    scale = emitter.op("Where", [emitter.op("Equal", [extent, zero]), one, quotient], _wanted(output))
     level = emitter.op("Sub", [zero, emitter.op("Div", [low, scale])])
     rounded = emitter.op("Round", [emitter.op("Clip", [level, zero, steps])])
-    emitter.op("Cast", [rounded], _wanted(outputs[2]), to=_T.UINT8)
-    found = codes(emitter, x, scale, rounded, Quantizer(0, 255, order=ROUND_SHIFT))
-    emitter.op("Cast", [found], _wanted(outputs[0]), to=_T.UINT8)
+    return codes(emitter, x, scale, rounded, Quantizer(0, 255, order=ROUND_SHIFT)), scale, rounded
 
 
 def _wanted(name: str) -> list[str]:

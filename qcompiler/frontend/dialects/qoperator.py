@@ -17,6 +17,7 @@ from qcompiler.frontend.dialects.dialect import Dialect, Op
 from qcompiler.frontend.dialects.integer_operands import (
     integers,
     is_given,
+    kind_of,
     product,
     quantized,
     requantization,
@@ -48,7 +49,7 @@ def _qlinear_conv(emitter: Emitter, node: onnx.NodeProto) -> None:
     factors = requantization(
         node, scales(emitter, node, 1), scales(emitter, node, 4, channels), scales(emitter, node, 6)
     )
-    quantized(emitter, node, product(emitter, sums, factors, (channels, *(1,) * (rank - 2))), 7)
+    _requantized(emitter, node, product(emitter, sums, factors, (channels, *(1,) * (rank - 2))))
 
 
 def _qlinear_matmul(emitter: Emitter, node: onnx.NodeProto) -> None:
@@ -57,7 +58,13 @@ def _qlinear_matmul(emitter: Emitter, node: onnx.NodeProto) -> None:
     factors = requantization(
         node, scales(emitter, node, 1), scales(emitter, node, 4, columns[0]), scales(emitter, node, 6)
     )
-    quantized(emitter, node, product(emitter, multiplied(emitter, left, right), factors, columns), 7)
+    _requantized(emitter, node, product(emitter, multiplied(emitter, left, right), factors, columns))
+
+
+def _requantized(emitter: Emitter, node: onnx.NodeProto, value: str) -> None:
+    """The result in the type of its zero point, the eighth operand."""
+    kind = kind_of(emitter, node, 7)
+    stored(emitter, quantized(emitter, node, value, 7, kind), node.output, kind)
 
 
 def _rows(emitter: Emitter, node: onnx.NodeProto, index: int) -> int | None:
