@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
+import onnx_ir as ir
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -77,20 +79,42 @@ def test_products_of_real_results_are_those_of_onnxruntime(tmp_path: Path, data:
     check_equal(tmp_path, proto, {name: inputs[name] for name in fed})
 
 
+def of_all_pairs(op: str, kind: Any, scales: Any, zeros: Any) -> tuple[onnx.ModelProto, dict[str, np.ndarray]]:
+    """A file of an op on two operands, and all pairs of codes."""
+    limits, scale, zero = np.iinfo(kind), np.asarray(scales, np.float32), np.asarray(zeros, kind)
+    every = np.arange(limits.min, limits.max + 1).astype(kind)
+    a, b = (each.reshape(-1) for each in np.meshgrid(every, every))
+    operands = [("a", a), ("as", scale[0]), ("az", zero[0]), ("b", b), ("bs", scale[1]), ("bz", zero[1])]
+    return one_node(op, [*operands, ("ys", scale[2]), ("yz", zero[2])], ["a", "b"], DOMAIN), {"a": a, "b": b}
+
+
 @pytest.mark.parametrize("op", ["QLinearAdd", "QLinearMul"])
 @QUICK
 @given(data=st.data())
 def test_all_pairs_of_codes_give_those_of_onnxruntime(tmp_path: Path, data: st.DataObject, op: str) -> None:
-    kind = data.draw(KINDS)
-    generator = np.random.default_rng(data.draw(SEEDS))
-    scales = [np.float32(s) for s in data.draw(st.lists(st.one_of(SCALES, st.floats(0.01, 2)), min_size=3, max_size=3))]
-    zeros = codes(generator, kind, (3,))
-    limits = np.iinfo(kind)
-    every = np.arange(limits.min, limits.max + 1).astype(kind)
-    a, b = (each.reshape(-1) for each in np.meshgrid(every, every))
-    operands = [("a", a), ("as", scales[0]), ("az", zeros[0]), ("b", b), ("bs", scales[1]), ("bz", zeros[1])]
-    proto = one_node(op, [*operands, ("ys", scales[2]), ("yz", zeros[2])], ["a", "b"], DOMAIN)
-    check_equal(tmp_path, proto, {"a": a, "b": b})
+    generator, kind = np.random.default_rng(data.draw(SEEDS)), data.draw(KINDS)
+    scales = data.draw(st.lists(SCALES, min_size=3, max_size=3))
+    if data.draw(st.booleans()):
+        scales = generator.uniform(0.01, 1, 3)
+    check_equal(tmp_path, *of_all_pairs(op, kind, scales, codes(generator, kind, (3,))))
+
+
+@pytest.mark.parametrize(
+    ("scales", "zeros", "wide"),
+    [
+        ([0.3895, 0.4144, 0.0548], [13, 0, 12], False),
+        # a constant that is moved by an ulp, and by two
+        ([0.807, 0.8099, 0.5202], [161, 73, 250], False),
+        ([0.4226, 0.6835, 0.7874], [93, 109, 240], False),
+        # no constant does
+        ([0.6799, 0.0702, 0.56], [231, 69, 92], True),
+    ],
+)
+def test_sums_that_plain_float32_rounds_otherwise(tmp_path: Path, scales: Any, zeros: Any, wide: bool) -> None:
+    proto, inputs = of_all_pairs("QLinearAdd", np.uint8, scales, zeros)
+    check_equal(tmp_path, proto, inputs)
+    kinds = {node.outputs[0].dtype for node in load(write(tmp_path, proto)).graph}
+    assert (ir.DataType.DOUBLE in kinds) == wide
 
 
 @pytest.mark.parametrize("op", ["QLinearAdd", "QLinearMul"])
