@@ -28,6 +28,7 @@ import onnx_ir as ir
 
 from qcompiler.bundle.stepping import Stepper
 from qcompiler.errors import InvalidModel, QCompilerError, UnsupportedModel, UsageError, VerificationFailed
+from qcompiler.frontend.reference import drop_allowances
 from qcompiler.gates import rounding
 from qcompiler.ir import oracle
 from qcompiler.ir.cutting import computed_names
@@ -123,7 +124,9 @@ class _Original:
         return self._run(inputs, tuple(name for name in names if name in own))
 
     def _read(self) -> onnx.ModelProto:
-        self._file = self._file or onnx.load(self._path)
+        if self._file is None:
+            self._file = onnx.load(self._path)
+            drop_allowances(self._file)
         return self._file
 
     def _run(self, inputs: Inputs, names: tuple[str, ...] | None) -> Values | None:

@@ -1,4 +1,4 @@
-"""onnxruntime's own ops on quantized numbers, domain com.microsoft: matrix products here, the others in their files.
+"""onnxruntime's own ops, domain com.microsoft: products of quantized operands here, the others in their files.
 
 QGemm<alpha, transA, transB>(a, a_scale, a_zero, b, b_scale, b_zero, c int32, y_scale, y_zero):
     y = saturate(half_even(float32(a * b + c) * (alpha * a_scale * b_scale / y_scale)) + y_zero)
@@ -18,7 +18,7 @@ import numpy as np
 import onnx
 
 from qcompiler.frontend import attributes
-from qcompiler.frontend.dialects import qlinear_add, qlinear_elementwise, qlinear_pools, qlinear_softmax
+from qcompiler.frontend.dialects import fused, qlinear_add, qlinear_elementwise, qlinear_pools, qlinear_softmax
 from qcompiler.frontend.dialects.dialect import Dialect, Op
 from qcompiler.frontend.dialects.integer_operands import (
     Integers,
@@ -108,5 +108,11 @@ DIALECT = Dialect(
         "QLinearSoftmax": Op(qlinear_softmax.softmax, (5,), optional=True),
         "QLinearAveragePool": Op(qlinear_pools.average, (4, 5), optional=True),
         "QLinearGlobalAveragePool": Op(qlinear_pools.global_average, (5,)),
+        "FusedMatMul": Op(fused.matmul, (2,)),
+        "FusedConv": Op(fused.conv, (2, 3, 4), optional=True),
+        "FusedGemm": Op(fused.gemm, (2, 3), optional=True),
+        "Gelu": Op(fused.gelu, (1,)),
+        "BiasGelu": Op(fused.gelu, (2,)),
+        "QuickGelu": Op(fused.quick_gelu, (1,)),
     },
 )
