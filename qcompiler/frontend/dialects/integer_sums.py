@@ -8,6 +8,8 @@ only known at run time, it is taken out of the sums, so that the layer reads cod
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import onnx
 
@@ -20,12 +22,26 @@ from qcompiler.frontend.structure import label
 from qcompiler.ir.plausible import REMEDY
 
 _T = onnx.TensorProto
+# elements of the sums of weights that are stored for a zero point known at run time, 1 MiB; chosen
+_LARGEST_BORDER = 2**18
 
 
 def convolved(emitter: Emitter, node: onnx.NodeProto, x: Integers, w: Integers) -> str:
     """The sums of a convolution whose attributes are those of `node`; padding stands for the zero point of x."""
-    operands, sums = [x.centred(emitter), w.centred(emitter)], emitter.fresh(f"{emitter.base}/sums")
-    core = onnx.helper.make_node("Conv", operands, [sums], name=label(node))
+    weights = w.centred(emitter)
+    if emitter.computed_value(x.zero) is not None or emitter.computed_value(weights) is None:
+        return _conv(emitter, node, x.centred(emitter), weights)
+    total, sizes = _conv(emitter, node, x.codes, weights), emitter.shape(x.codes)
+    if math.prod(emitter.shape(total)[1:]) > _LARGEST_BORDER:
+        return _conv(emitter, node, x.centred(emitter), weights)
+    # zeros pad the codes: each window sums the weights that lie in the image
+    inside = _conv(emitter, node, emitter.constant(np.ones((1, *sizes[1:])), "image"), weights)
+    return emitter.op("Sub", [total, emitter.op("Mul", [inside, x.zero])])
+
+
+def _conv(emitter: Emitter, node: onnx.NodeProto, x: str, weights: str) -> str:
+    sums = emitter.fresh(f"{emitter.base}/sums")
+    core = onnx.helper.make_node("Conv", [x, weights], [sums], name=label(node))
     core.attribute.extend(node.attribute)
     emitter.place(core)
     return sums
