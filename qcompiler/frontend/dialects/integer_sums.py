@@ -14,6 +14,7 @@ import numpy as np
 import onnx
 
 from qcompiler.errors import InvalidModel
+from qcompiler.frontend import attributes
 from qcompiler.frontend.consistency import broadcasts
 from qcompiler.frontend.dialects.integer_operands import Integers
 from qcompiler.frontend.dialects.parameters import reshaped
@@ -34,9 +35,13 @@ def convolved(emitter: Emitter, node: onnx.NodeProto, x: Integers, w: Integers) 
     total, sizes = _conv(emitter, node, x.codes, weights), emitter.shape(x.codes)
     if math.prod(emitter.shape(total)[1:]) > _LARGEST_BORDER:
         return _conv(emitter, node, x.centred(emitter), weights)
-    # zeros pad the codes: each window sums the weights that lie in the image
-    inside = _conv(emitter, node, emitter.constant(np.ones((1, *sizes[1:])), "image"), weights)
-    return emitter.op("Sub", [total, emitter.op("Mul", [inside, x.zero])])
+    # zeros pad the codes: each window sums the weights that lie in the image, over all channels
+    columns = emitter.op("ReduceSum", [weights, emitter.constant([1], "channels", np.int64)])
+    image = np.ones((1, attributes.integer(node, "group", 1), *sizes[2:]), np.float32)
+    inside = emitter.computed_value(_conv(emitter, node, emitter.constant(image, "image"), columns))
+    if inside is None:
+        return _conv(emitter, node, x.centred(emitter), weights)
+    return emitter.op("Sub", [total, emitter.op("Mul", [emitter.constant(inside, "inside"), x.zero])])
 
 
 def _conv(emitter: Emitter, node: onnx.NodeProto, x: str, weights: str) -> str:

@@ -12,9 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
+from qcompiler.analysis.ranges import IntegerRanges
 from qcompiler.errors import InvalidModel, QCompilerError, UnsupportedModel
 from qcompiler.frontend import load
 from qcompiler.ir import oracle
+from qcompiler.ir.codes import Codes
 from tests.frontend.dialects.integer_files import KINDS, QUICK, SCALES, check_equal, codes, near, one_node
 from tests.frontend.files import write
 
@@ -98,13 +100,29 @@ def test_sums_are_those_of_onnxruntime(tmp_path: Path, data: st.DataObject) -> N
     generator = np.random.default_rng(data.draw(st.integers(0, 2**32)))
     x_kind, w_kind = data.draw(KINDS), data.draw(KINDS)
     convolves, zeros = data.draw(st.booleans()), data.draw(st.integers(0, 2))
+    group = data.draw(st.sampled_from([1, 2])) if convolves else 1
     x = codes(generator, x_kind, (1, 2, 5, 5) if convolves else (4, 6))
-    w = codes(generator, w_kind, (3, 2, 3, 3) if convolves else (6, 5))
+    w = codes(generator, w_kind, (4, 2 // group, 3, 3) if convolves else (6, 5))
     operands = [("x", x), ("w", w), ("xz", codes(generator, x_kind, ())), ("wz", codes(generator, w_kind, ()))]
     fed = ["x"] + data.draw(st.sampled_from([[], ["xz"] if zeros else [], ["xz", "wz"] if zeros == 2 else []]))
-    settings = {"pads": data.draw(st.sampled_from([[0] * 4, [1] * 4]))} if convolves else {}
+    settings: dict[str, Any] = {}
+    if convolves:
+        settings = {"pads": data.draw(st.sampled_from([[0] * 4, [1] * 4, [2, 0, 1, 1]])), "group": group}
     proto = one_node("ConvInteger" if convolves else "MatMulInteger", operands[: 2 + zeros], fed, **settings)
     check_equal(tmp_path, proto, {name: array for name, array in operands if name in fed})
+
+
+def test_a_zero_point_at_run_time_leaves_eight_bits(tmp_path: Path) -> None:
+    """The layer reads the codes themselves, and what the zero point adds is stored, borders included."""
+    generator = np.random.default_rng(0)
+    x, w = codes(generator, np.uint8, (1, 16, 16, 16)), codes(generator, np.int8, (16, 16, 3, 3))
+    operands = [("x", x), ("w", w), ("xz", np.uint8(7)), ("wz", np.int8(0))]
+    proto = one_node("ConvInteger", operands, ["x", "xz"], pads=[1] * 4)
+    model = load(write(tmp_path, proto))
+    assert [node.op_type for node in model.graph].count("Conv") == 1
+    (conv,) = (node for node in model.graph if node.op_type == "Conv")
+    assert IntegerRanges().codes(conv.inputs[0]) == Codes(0, 255)
+    check_equal(tmp_path, proto, {"x": x, "xz": np.asarray(7, np.uint8)})
 
 
 @pytest.mark.parametrize("bias", [2**24 + 1, -(2**24) - 3, 2**30 + 65, 5])
