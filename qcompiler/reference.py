@@ -17,6 +17,7 @@ import onnx_ir as ir
 
 from qcompiler.errors import QCompilerError, VerificationFailed
 from qcompiler.frontend.float32 import HALVES, holds_halves, to_float32
+from qcompiler.frontend.reference import drop_allowances
 from qcompiler.ir import oracle
 from qcompiler.ir.cutting import computed_names
 from qcompiler.ir.file_types import file_types, from_file_type, to_file_type
@@ -91,6 +92,7 @@ class _Original:
     def __init__(self, path: Path, types: Mapping[str, str], *, in_halves: bool = False) -> None:
         self._types = types
         self._file = onnx.load(path)
+        drop_allowances(self._file)
         self.holds_halves = holds_halves(self._file)
         if not in_halves:
             to_float32(self._file, HALVES)

@@ -160,6 +160,8 @@ def _cast(node: ir.Node, codes: Codes | None) -> Codes | None:
     source, kind = node.inputs[0], node.outputs[0].dtype
     if source is not None and source.dtype == ir.DataType.BOOL:
         return Codes(0, 1)
+    if codes is None and source is not None and _is_narrow(source):
+        codes = codes_of_type(source.dtype)
     if codes is None or kind not in (ir.DataType.FLOAT, ir.DataType.DOUBLE) and not kind.is_integer():
         return None
     held = codes_of_type(kind) if kind.is_integer() else codes
@@ -169,6 +171,12 @@ def _cast(node: ir.Node, codes: Codes | None) -> Codes | None:
 def _held_by_half(codes: Codes | None) -> Codes | None:
     """Integers that both 16-bit floats hold stay what they are."""
     return codes if codes is not None and max(abs(codes.low), abs(codes.high)) <= _HELD_BY_BFLOAT16 else None
+
+
+def _is_narrow(value: ir.Value) -> bool:
+    """Whether the type alone tells which integers there are; casts that overflow are not defined."""
+    kind = value.dtype
+    return kind is not None and kind.is_integer() and kind.bitwidth <= 16 and not is_op(value.producer(), "Cast")
 
 
 def codes_of_type(kind: ir.DataType) -> Codes:
