@@ -17,7 +17,7 @@ import numpy.typing as npt
 from tvm.script.ir_builder import tirx as T
 
 from qcompiler.targets.target import Array, Constants
-from qcompiler.targets.vector.emit import LANES, Expr, Parameter, fenced, lanes, mask_bits, splat
+from qcompiler.targets.vector.emit import LANES, Expr, Parameter, fenced, lanes, splat
 from qcompiler.targets.vector.epilogue import Pixel, is_threshold
 from qcompiler.targets.vector.finish import IntegerFinish, class_parameters, class_tables
 from qcompiler.targets.vector.frame import Frame
@@ -76,7 +76,7 @@ class CountFinish(IntegerFinish):
         if is_threshold(frame.problem.epilogue):
             target = tile.epilogue.targets[0]
             assert target is not None
-            tile.epilogue.store_mask(target, pixel, block, mask_bits(value <= base), padding_clear=True)
+            tile.epilogue.store_signs(target, pixel, block, value <= base, padding_clear=True)
             return
         doubled = T.reinterpret("float32x16", value)
         found = base - doubled if even else fenced(splat(T.float32(_MAGIC)) - doubled) + base

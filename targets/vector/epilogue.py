@@ -105,6 +105,8 @@ class BoundEpilogue:
                 self._store_counts(pixel, block, v)
             elif operation.op == "store_codes":
                 self._store_codes(target, pixel, block, v)
+            elif target.buffer.in_bytes:
+                self.store_signs(target, pixel, block, _positive(v, operation.zero_is_positive))
             else:
                 if operation.zero_is_positive not in signs:
                     signs[operation.zero_is_positive] = _signs(v, operation.zero_is_positive)
@@ -145,6 +147,16 @@ class BoundEpilogue:
             mask = temporary("uint16", 1)
             write(mask, mask_bits(bit != splat(T.int32(0))), i64(0))
             self.store_mask(target, pixel, block, mask[i64(0)], plane=plane)
+
+    def store_signs(
+        self, target: View, pixel: Pixel, block: Expr, positive: Expr, *, padding_clear: bool = False
+    ) -> None:
+        """Write the codes of sixteen signs: +1 where `positive`."""
+        if target.buffer.in_bytes:
+            index = T.Select(positive, splat(T.int32(1)), splat(T.int32(0)))
+            store_bytes(target, self.blocks, pixel, block, index)
+        else:
+            self.store_mask(target, pixel, block, mask_bits(positive), padding_clear=padding_clear)
 
     def store_mask(
         self, target: View, pixel: Pixel, block: Expr, mask: Expr, *, plane: int = 0, padding_clear: bool = False
@@ -227,9 +239,15 @@ def _held(op: str, v: Expr) -> Expr:
 
 def _signs(v: Expr, zero_is_positive: bool) -> Expr:
     """uint16 of the signs of float32x16, compared once: TVM's analyzer knows no variables that hold a comparison."""
-    zero, mask = splat(T.float32(0)), temporary("uint16", 1)
-    write(mask, mask_bits(v >= zero if zero_is_positive else v > zero), i64(0))
+    mask = temporary("uint16", 1)
+    write(mask, mask_bits(_positive(v, zero_is_positive)), i64(0))
     return mask[i64(0)]
+
+
+def _positive(v: Expr, zero_is_positive: bool) -> Expr:
+    """Which of float32x16 are positive."""
+    zero = splat(T.float32(0))
+    return v >= zero if zero_is_positive else v > zero
 
 
 def rounded(v: Expr) -> Expr:

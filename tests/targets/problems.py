@@ -21,6 +21,7 @@ from qcompiler.targets.x86.machine import host_features, supports
 RUNNABLE = [variant for variant in TARGET.variants(()) if supports(variant.isa, host_features())]
 
 small = st.integers(1, 3)
+packings = st.sampled_from(["planes", "bytes"])
 
 
 @st.composite
@@ -47,7 +48,6 @@ def codes(draw: st.DrawFn) -> Codes:
 
 
 WIDE = [Codes(0, 255), Codes(-128, 127), Codes(-127, 127), Codes(0, 15), Codes(-255, 255, 2)]
-packings = st.sampled_from(["planes", "bytes"])
 
 
 @st.composite
@@ -60,7 +60,8 @@ def packed(draw: st.DrawFn, n: int, h: int, w: int, c: int, groups: int = 1, cou
 
 @st.composite
 def bits(draw: st.DrawFn, n: int, h: int, w: int, c: int, groups: int = 1) -> Buffer:
-    return Buffer(n, h, w, c, BINARY, "nhwc", draw(halos()), draw(st.sampled_from([-1.0, 1.0])), groups)
+    fill = draw(st.sampled_from([-1.0, 1.0]))
+    return Buffer(n, h, w, c, BINARY, "nhwc", draw(halos()), fill, groups, draw(packings))
 
 
 @st.composite
