@@ -46,8 +46,8 @@ Examples:
   qrun model.qc --benchmark --json             the same for programs
   qrun model.qc --remote pi:9090 --benchmark   on a device where TVM's RPC server runs
 
-An .npz file has one array per input, under the input's name:
-numpy.savez("in.npz", **{"input": array}). Exit status: 0 done, 2 usage, 3 unsupported CPU, 4 damaged bundle.
+An .npz file has one array per input, under the input's name, with any number of rows where the model leaves its batch
+open: numpy.savez("in.npz", **{"input": array}). Exit status: 0 done, 2 usage, 3 unsupported CPU, 4 damaged bundle.
 """
 
 _compile_app = typer.Typer(add_completion=False, rich_markup_mode=None)

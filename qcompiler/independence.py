@@ -29,6 +29,8 @@ Values = Mapping[str, Array]
 SEED = 1
 # parts that are put beside each other, of different kinds; chosen
 _PARTS = 5
+# parts that are run alone; chosen
+_ALONE = 3
 # of the largest magnitude: sums of the same numbers may be cut into blocks elsewhere
 _SAME = 1e-6
 
@@ -44,7 +46,8 @@ def dependence(path: Path, single: ir.Model) -> str:
     try:
         double = canonicalize(path, {name: (2 * shape[0], *shape[1:]) for name, shape in shapes.items()})
     except QCompilerError as error:
-        return f"it cannot be read for twice the batch ({error.message})"
+        where = f"node '{error.node}': " if error.node else ""
+        return f"it cannot be read for twice the batch ({where}{error.message})"
     return _compared(single, double)
 
 
@@ -57,7 +60,7 @@ def _compared(single: ir.Model, double: ir.Model) -> str:
     names = [str(value.name) for value in single.graph.outputs]
     alone, together = oracle.Session(single, names), oracle.Session(double, names)
     mixed = (_mixed(list(_beside_others(parts, together, half))) for half in (0, 1))
-    return next(filter(None, mixed), "") or _depends_on_size(parts, alone, together)
+    return next(filter(None, mixed), "") or _depends_on_size(parts[:_ALONE], alone, together)
 
 
 def _beside_others(parts: Sequence[Values], together: oracle.Session, half: int) -> Iterator[Values]:

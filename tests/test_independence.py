@@ -46,7 +46,10 @@ def found(folder: Path, body: str, x: str = "float[N, 4] x", y: str = "float[N, 
         ("s = Shape (x) n = Gather (s, zero) f = Cast <to = 1> (n) y = Div (x, f)", "output 'y' depends on the size"),
         ("y = Transpose (x)", r"output 'y' is \[4, 1\], and \[4, 2\] for twice the batch"),
         ("y = ReduceSum <keepdims = 0> (x, zero)", r"output 'y' is \[4\], and \[4\] for twice the batch"),
-        ("r = Constant <value_ints = [1, 4]> () y = Reshape (x, r)", "it cannot be read for twice the batch .Reshape"),
+        (
+            "r = Constant <value_ints = [1, 4]> () y = Reshape (x, r)",
+            "it cannot be read for twice the batch .node 'y': Reshape",
+        ),
     ],
 )
 def test_what_mixes_rows(tmp_path: Path, body: str, reason: str) -> None:

@@ -15,18 +15,19 @@ Shapes = Sequence[tuple[int, ...]]
 
 
 def check_shapes(node: onnx.NodeProto, inputs: Shapes, output: tuple[int, ...]) -> None:
-    """Refuse a node whose operands do not fit each other, or whose result has no elements.
+    """Refuse a node whose operands do not fit each other.
 
     inputs: shapes of the inputs in order, () for an absent one; output: shape of the first output.
     """
     check = _CHECKS.get(node.op_type)
     problem = check(node, inputs, output) if check is not None else ""
-    if not problem and 0 in output:
-        problem = f"gives an empty result of shape {list(output)}"
     if problem:
-        raise InvalidModel(
-            f"{node.op_type} {problem}", node=label(node), remedy="check the shapes given and the exporter"
-        )
+        raise refusal(node, problem)
+
+
+def refusal(node: onnx.NodeProto, problem: str) -> InvalidModel:
+    """What is wrong with the shapes of a node."""
+    return InvalidModel(f"{node.op_type} {problem}", node=label(node), remedy="check the shapes given and the exporter")
 
 
 def _conv(node: onnx.NodeProto, inputs: Shapes, output: tuple[int, ...]) -> str:

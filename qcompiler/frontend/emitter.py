@@ -10,8 +10,8 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 
-from qcompiler.errors import InvalidModel
-from qcompiler.frontend.consistency import check_shapes
+from qcompiler.errors import InvalidModel, UnsupportedModel
+from qcompiler.frontend.consistency import check_shapes, refusal
 from qcompiler.frontend.evaluate_nodes import (
     MAX_KNOWN_ELEMENTS,
     evaluate,
@@ -44,6 +44,7 @@ class Emitter:
         self.initializers: dict[str, onnx.TensorProto] = {}
         self.types: dict[str, onnx.TypeProto] = {}
         self.base = ""
+        self._varying: set[str] = set()
         self._two_bit: dict[str, tuple[int, int]] = {}
         self._known: dict[str, Array] = {}
         self._outputs = frozenset(outputs)
@@ -106,6 +107,7 @@ class Emitter:
     def add_input(self, value: onnx.ValueInfoProto) -> None:
         """Declare a graph input."""
         self.types[value.name] = value.type
+        self._varying.add(value.name)
 
     def add_initializer(self, name: str, tensor: onnx.TensorProto) -> None:
         """Check a stored tensor and take it over under `name`; weights can be large, so it is not copied."""
@@ -159,11 +161,42 @@ class Emitter:
         for name in filter(None, node.output):
             check_computed(self.element_type(name), f"output '{name}'", label(node))
         check_shapes(node, [self.shape(name) if name else () for name in node.input], self.shape(_first(node.output)))
+        if self._drop_empty(node):
+            return
+        self._check_operands(node)
+        if not self._varying.isdisjoint(node.input):
+            self._varying.update(filter(None, node.output))
         node.name = _unique(label(node), self._node_names)
         if self.base not in ("", node.name):
             node.metadata_props.append(onnx.StringStringEntryProto(key=SOURCE, value=self.base))
         self._positions.update(dict.fromkeys(filter(None, node.output), len(self.nodes)))
         self.nodes.append(node)
+
+    def _check_operands(self, node: onnx.NodeProto) -> None:
+        """Refuse data without elements beside data of the run; axes, sizes and the like may be an empty list."""
+        if self._varying.isdisjoint(node.input):
+            return
+        for name in filter(None, node.input):
+            shape, kind = sizes_and_type(self.types[name])
+            if 0 in shape and (kind != onnx.TensorProto.INT64 or len(shape) > 1):
+                raise UnsupportedModel(
+                    f"{node.op_type} reads '{name}' of shape {list(shape)}, which has no elements",
+                    node=label(node),
+                    remedy="remove the operand",
+                )
+
+    def _drop_empty(self, node: onnx.NodeProto) -> bool:
+        """Make constants of results without elements: there is nothing in them to compute."""
+        outputs = [name for name in node.output if name]
+        empty = [name for name in outputs if 0 in self.shape(name)]
+        if not empty:
+            return False
+        if len(empty) < len(outputs) or self.are_outputs(empty):
+            raise refusal(node, f"gives an empty result of shape {list(self.shape(empty[0]))}")
+        for name in empty:
+            dtype = onnx.helper.tensor_dtype_to_np_dtype(self.element_type(name))
+            self.add_initializer(name, onnx.numpy_helper.from_array(np.zeros(self.shape(name), dtype)))
+        return True
 
     def binarize(self, x: str, outputs: Sequence[str] = (), zero: float = 1.0) -> str:
         """Add a qcompiler::Binarize node."""

@@ -131,7 +131,7 @@ def _converted(node: onnx.NodeProto, types: Collection[int], kinds: Mapping[str,
     for tensor in _tensors(node):
         _convert_tensor(tensor, types, f"constant of {node.op_type}", label(node))
     for attribute in node.attribute:
-        if attribute.name in _TYPE_ATTRIBUTES and attribute.i in types:
+        if node.domain in _STANDARD and attribute.name in _TYPE_ATTRIBUTES and attribute.i in types:
             attribute.i = _T.FLOAT
     for graph in subgraphs(node):
         _convert_graph(graph, types, {**kinds, **_kinds(graph, types)})

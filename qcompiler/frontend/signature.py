@@ -63,7 +63,9 @@ def _remedy(values: Sequence[onnx.ValueInfoProto]) -> str:
 
 def _has_batch(graph: onnx.GraphProto) -> bool:
     """Whether the first axis of all inputs is one symbol, that of outputs no number, and no other axis that symbol."""
-    inputs = [_tensor(value).shape.dim for value in _inputs(graph)]
+    if not all(value.type.HasField("tensor_type") for value in (*_inputs(graph), *graph.output)):
+        return False
+    inputs = [value.type.tensor_type.shape.dim for value in _inputs(graph)]
     outputs = [value.type.tensor_type.shape.dim for value in graph.output if value.type.tensor_type.HasField("shape")]
     if not inputs or not all(dims and _is_open(dims[0]) for dims in (*inputs, *outputs)):
         return False

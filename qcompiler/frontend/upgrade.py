@@ -225,8 +225,13 @@ def _resize_any(emitter: Emitter, node: onnx.NodeProto, opset: int) -> None:
 
 
 def _scatter(emitter: Emitter, node: onnx.NodeProto, opset: int) -> None:
-    node.op_type = "ScatterElements"
-    emitter.place(node)
+    """Scatter is ScatterElements; without indices nothing changes."""
+    if node.op_type == "Scatter":
+        node.op_type = "ScatterElements"
+    if 0 in emitter.shape(node.input[1]):
+        emitter.op("Identity", node.input[:1], node.output)
+    else:
+        emitter.place(node)
 
 
 def _grid_sample(emitter: Emitter, node: onnx.NodeProto, opset: int) -> None:
@@ -282,6 +287,8 @@ _HANDLERS: dict[str, tuple[int, Callable[[Emitter, onnx.NodeProto, int], None]]]
     "Upsample": (10, _resize),
     "Resize": (_ANY, _resize_any),
     "Scatter": (11, _scatter),
+    "ScatterElements": (_ANY, _scatter),
+    "ScatterND": (_ANY, _scatter),
     "Split": (_ANY, _split),
     "GridSample": (20, _grid_sample),
     "GroupNormalization": (21, _group_normalization),
