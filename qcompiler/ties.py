@@ -38,14 +38,19 @@ def relative_difference(found: Array, expected: Array) -> float:
         return 0.0 if np.array_equal(found, expected) else float("inf")
     found, expected = _masked(found), _masked(expected)
     finite = np.isfinite(expected)
+    if finite.all() and np.isfinite(found).all():
+        return _relative(found, expected)
     if not np.array_equal(finite, np.isfinite(found)) or not np.array_equal(
         expected[~finite], found[~finite], equal_nan=True
     ):
         return float("inf")
-    if not finite.any():
-        return 0.0
-    difference = np.abs(found[finite].astype(np.float64) - expected[finite])
-    return float(difference.max() / max(float(np.abs(expected[finite]).max()), 1e-30))
+    return _relative(found[finite], expected[finite])
+
+
+def _relative(found: Array, expected: Array) -> float:
+    """The largest difference of finite numbers over the largest magnitude of `expected`."""
+    largest = float(np.abs(expected).max(initial=0.0))
+    return float(np.abs(found.astype(np.float64) - expected).max(initial=0.0) / max(largest, 1e-30))
 
 
 def wrong_elements(found: Array, expected: Array, *, exactly: bool) -> Mask:
@@ -53,10 +58,16 @@ def wrong_elements(found: Array, expected: Array, *, exactly: bool) -> Mask:
     if exactly or expected.dtype.kind != "f":
         return np.asarray((found != expected) & ~(_nan(found) & _nan(expected)))
     found, expected = _masked(found), _masked(expected)
-    largest = np.abs(expected[np.isfinite(expected)]).max(initial=0.0)
+    largest = _largest(expected)
     with np.errstate(invalid="ignore"):
-        close = np.abs(found.astype(np.float64) - expected) <= BOUND * max(float(largest), 1e-30)
-    return np.asarray(~close & (found != expected) & ~(_nan(found) & _nan(expected)))
+        wrong = ~(np.abs(found.astype(np.float64) - expected) <= BOUND * max(largest, 1e-30))
+    return np.asarray(wrong & (found != expected) & ~(_nan(found) & _nan(expected))) if wrong.any() else wrong
+
+
+def _largest(array: Array) -> float:
+    """The largest finite magnitude, 0 if there is none."""
+    largest = float(np.abs(array).max(initial=0.0))
+    return largest if np.isfinite(largest) else float(np.abs(array[np.isfinite(array)]).max(initial=0.0))
 
 
 class Ties:
@@ -111,7 +122,7 @@ class Ties:
 
 def _moved(values: Array, pattern: int, random: np.random.Generator) -> Array:
     """All values up, all down, to 0, or each either way, as far as rounding errors may carry them."""
-    size = TIE * float(np.abs(values[np.isfinite(values)]).max(initial=0.0))
+    size = TIE * _largest(values)
     if pattern == 2:
         return np.where(np.abs(values) <= size, np.zeros((), values.dtype), values)
     sides = (1.0, -1.0)[pattern] if pattern < 2 else random.choice((-1.0, 1.0), values.shape)
@@ -194,6 +205,8 @@ def _masked(array: Array) -> Array:
     onnxruntime's. As a magnitude to which differences are relative, it would excuse all of them.
     """
     largest = np.finfo(array.dtype).max
+    if np.abs(array).max(initial=0.0) < largest:
+        return array
     return np.where(np.abs(array) == largest, np.copysign(np.asarray(np.inf, array.dtype), array), array)
 
 
