@@ -6,7 +6,7 @@ dialect writes with standard operators alone is recognised in the whole graph af
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import onnx
@@ -23,23 +23,24 @@ class Op:
 
     lower: adds the canonical form of a node to the graph; the names of the node's inputs and outputs are final. Raises
     InvalidModel for impossible parameters, UnsupportedModel for those that cannot be compiled.
-    inputs, outputs: how many it may have; of the inputs none is absent, unless `optional`.
+    inputs, outputs: how many it may have; of the inputs none is absent but those at the positions `optional`.
     """
 
     lower: Callable[[Emitter, onnx.NodeProto], None]
     inputs: Sequence[int]
     outputs: Sequence[int] = (1,)
-    optional: bool = False
+    optional: Collection[int] = ()
 
     def check(self, node: onnx.NodeProto) -> None:
         """Refuse a node with other numbers of inputs or outputs."""
-        full = self.optional or all(node.input)
-        if full and len(node.input) in self.inputs and len(node.output) in self.outputs:
+        absent = [index for index, name in enumerate(node.input) if not name]
+        if set(absent) <= set(self.optional) and len(node.input) in self.inputs and len(node.output) in self.outputs:
             return
         expected, results = (_spelled(counts) for counts in (self.inputs, self.outputs))
+        without = f" without {', '.join(map(str, absent))}" if absent else ""
         raise InvalidModel(
-            f"{node.op_type} has {len(node.input)} inputs, expected {expected}, and {len(node.output)} outputs,"
-            f" expected {results}",
+            f"{node.op_type} has {len(node.input)} inputs{without}, expected {expected},"
+            f" and {len(node.output)} outputs, expected {results}",
             node=label(node),
             remedy="export the model again",
         )

@@ -41,9 +41,10 @@ def is_given(node: onnx.NodeProto, index: int) -> bool:
 def integers(emitter: Emitter, node: onnx.NodeProto, value: int, zero: int, axis: int | None = None) -> Integers:
     """The 8-bit input `value` with the zero point `zero`, if given: one number, or one for each index of `axis`."""
     kind, found = kind_of(emitter, node, value), codes_of(emitter, node.input[value])
-    if axis is None or not is_given(node, zero) or math.prod(emitter.shape(node.input[zero])) == 1:
+    one = axis is None or not emitter.shape(found) or not is_given(node, zero)
+    if one or math.prod(emitter.shape(node.input[zero])) == 1:
         return Integers(found, zero_point(emitter, node, zero, kind))
-    return Integers(found, _zeros(emitter, node, value, zero, axis))
+    return Integers(found, _zeros(emitter, node, value, zero, axis or 0))
 
 
 def kind_of(emitter: Emitter, node: onnx.NodeProto, index: int) -> int:

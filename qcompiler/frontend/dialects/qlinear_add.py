@@ -107,13 +107,11 @@ def _value(emitter: Emitter, total: _Sum, a: str, b: str) -> str:
         if np.array_equal(total.plain(constant), wanted):
             value = emitter.op("Add", [_times(emitter, b, total.s), emitter.constant(constant, "constant")])
             return emitter.op("Add", [value, _times(emitter, a, total.r)])
-    value = emitter.constant(total.constant, "constant", np.float64)
+    value = emitter.constant(total.constant, "constant")
     for operand, ratio in ((b, total.s), (a, total.r)):
-        wide = emitter.op("Cast", [operand], to=_T.DOUBLE)
-        value = emitter.op("Add", [emitter.op("Mul", [wide, emitter.constant(ratio, "ratio", np.float64)]), value])
-        value = emitter.op("Cast", [value], to=_T.FLOAT)
-        if operand is not a:
-            value = emitter.op("Cast", [value], to=_T.DOUBLE)
+        wide, before = (emitter.op("Cast", [name], to=_T.DOUBLE) for name in (operand, value))
+        term = emitter.op("Mul", [wide, emitter.constant(ratio, "ratio", np.float64)])
+        value = emitter.op("Cast", [emitter.op("Add", [term, before])], to=_T.FLOAT)
     return value
 
 

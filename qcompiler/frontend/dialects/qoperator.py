@@ -76,8 +76,8 @@ DIALECT = Dialect(
     "QOperator",
     ("",),
     {
-        "ConvInteger": Op(_conv_integer, (2, 3, 4), optional=True),
-        "MatMulInteger": Op(_matmul_integer, (2, 3, 4), optional=True),
+        "ConvInteger": Op(_conv_integer, (2, 3, 4), optional=(2,)),
+        "MatMulInteger": Op(_matmul_integer, (2, 3, 4), optional=(2,)),
         "QLinearConv": Op(_qlinear_conv, (8, 9)),
         "QLinearMatMul": Op(_qlinear_matmul, (8,)),
     },

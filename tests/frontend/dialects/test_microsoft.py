@@ -117,6 +117,14 @@ def test_sums_that_plain_float32_rounds_otherwise(tmp_path: Path, scales: Any, z
     assert (ir.DataType.DOUBLE in kinds) == wide
 
 
+@pytest.mark.parametrize("scales", [[0.5, 0.5, 0.5], [0.6799, 0.0702, 0.56], [0.3, 0.7, 0.9]])
+def test_a_value_and_itself(tmp_path: Path, scales: list[float]) -> None:
+    a, scale = np.arange(256).astype(np.uint8), np.float32(scales)
+    operands = [("a", a), ("as", scale[0]), ("az", np.uint8(231)), ("a", a), ("bs", scale[1]), ("bz", np.uint8(69))]
+    proto = one_node("QLinearAdd", [*operands, ("ys", scale[2]), ("yz", np.uint8(92))], ["a"], DOMAIN)
+    check_equal(tmp_path, proto, {"a": a})
+
+
 @pytest.mark.parametrize("op", ["QLinearAdd", "QLinearMul"])
 @QUICK
 @given(data=st.data())

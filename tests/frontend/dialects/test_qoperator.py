@@ -90,7 +90,8 @@ def test_matrix_products_give_the_codes_of_onnxruntime(tmp_path: Path, data: st.
         "ys": np.float32(data.draw(SCALES)) * (1 if few else 128),
         "yz": codes(generator, a_kind, ()),
     }
-    checked(tmp_path, "QLinearMatMul", operands, data.draw(st.sampled_from([["a"], ["a", "b"]])))
+    fed = data.draw(st.sampled_from([["a"], ["a", "b"], ["a", "az"], ["a", "az", "bz"], ["a", "b", "yz"]]))
+    checked(tmp_path, "QLinearMatMul", operands, fed)
 
 
 @QUICK
@@ -201,3 +202,10 @@ def test_parameters_that_do_not_fit(
     with pytest.raises(error, match=words) as caught:
         load(write(tmp_path, proto))
     assert caught.value.node == "node"  # type: ignore[attr-defined]
+
+
+def test_a_scale_at_run_time_is_refused(tmp_path: Path) -> None:
+    proto = one_node("QLinearConv", list(GOOD.items()), ["x", "ys"])
+    with pytest.raises(UnsupportedModel, match="parameter 'ys' of QLinearConv depends on data") as caught:
+        load(write(tmp_path, proto))
+    assert caught.value.node == "node"
