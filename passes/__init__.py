@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from qcompiler.passes.cancel_casts import CancelCasts
+from qcompiler.passes.cancel_quantizers import CancelQuantizers
 from qcompiler.passes.choose_layouts import ChooseLayouts
 from qcompiler.passes.decompose_batchnorm import DecomposeBatchnorm
 from qcompiler.passes.eliminate_identities import EliminateIdentities
@@ -26,6 +28,8 @@ from qcompiler.passes.unflatten_matmul import UnflattenMatmul
 DEFAULT: tuple[Pass, ...] = (
     FoldConstants(),
     EliminateIdentities(),
+    CancelCasts(),
+    CancelQuantizers(),
     SpellOutShapes(),
     Lift1dConvs(),
     SplitBiases(),

@@ -8,6 +8,7 @@ outputs of such ops are fed with the values of the graph before, and what goes i
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -35,12 +36,20 @@ def check_exact(name: str, before: Mapping[str, Array], after: Mapping[str, Arra
             )
 
 
-def check_bound(name: str, bound: float, before: ir.Model, after: ir.Model, inputs: Mapping[str, Array]) -> None:
-    """Raise VerificationFailed if a value before a jump, or an output, differs by more than `bound` of the largest."""
-    old, new = _jumps(before), _jumps(after)
-    jumps = sorted(name for name in old.keys() & new.keys() if _same(old[name], new[name]))
-    fed: Arrays = {**inputs, **(oracle.run(before, inputs, jumps) if jumps else {})}
-    left, right = (_run_pieces(model, jumps, fed) for model in (before, after))
+@dataclass(frozen=True)
+class Evaluated:
+    """A graph and its outputs, by name."""
+
+    model: ir.Model
+    outputs: Arrays
+
+
+def check_bound(name: str, bound: float, before: Evaluated, after: Evaluated, inputs: Mapping[str, Array]) -> None:
+    """Raise VerificationFailed if a value before a jump, or an output, differs by more than `bound` of the largest.
+
+    before, after: the graphs and what they give on `inputs`.
+    """
+    left, right = _pieces(before, after, inputs)
     for key in left.keys() & right.keys():
         expected, found = left[key], right[key]
         if expected.size == 0 or expected.dtype.kind != "f":
@@ -52,6 +61,16 @@ def check_bound(name: str, bound: float, before: ir.Model, after: ir.Model, inpu
             raise VerificationFailed(
                 f"pass '{name}' changed '{key}' by {difference:.3g}, more than {bound:g} of its largest {largest:.3g}"
             )
+
+
+def _pieces(before: Evaluated, after: Evaluated, inputs: Mapping[str, Array]) -> tuple[Arrays, Arrays]:
+    """What goes into the jumps of both graphs, and their outputs, on equal results of jumps."""
+    old, new = _jumps(before.model), _jumps(after.model)
+    jumps = sorted(name for name in old.keys() & new.keys() if _same(old[name], new[name]))
+    if not jumps:
+        return before.outputs, after.outputs
+    fed = {**inputs, **oracle.run(before.model, inputs, jumps)}
+    return _run_pieces(before.model, jumps, fed), _run_pieces(after.model, jumps, fed)
 
 
 def _jumps(model: ir.Model) -> dict[str, ir.Node]:

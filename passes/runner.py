@@ -15,7 +15,7 @@ from qcompiler.errors import InvalidModel
 from qcompiler.ir import oracle
 from qcompiler.ir.ops import attach_functions
 from qcompiler.ir.samples import RANDOM, Sample, samples
-from qcompiler.passes.checking import Array, Arrays, check_bound, check_exact
+from qcompiler.passes.checking import Array, Arrays, Evaluated, check_bound, check_exact
 from qcompiler.passes.editing import forget_names
 from qcompiler.passes.result import Pass, PassResult
 
@@ -105,7 +105,8 @@ class _Checker:
                 check_exact(apply.name, expected, found)
             # a bound is relative to the largest value, which special samples can make as small as they like
             elif sample.kind == RANDOM:
-                check_bound(apply.name, apply.bound, self.before, model, sample.inputs)
+                before, after = Evaluated(self.before, expected), Evaluated(model, found)
+                check_bound(apply.name, apply.bound, before, after, sample.inputs)
         self.before, self.outputs = model.clone(), outputs
 
 

@@ -258,7 +258,11 @@ def _run(
 
     bundle = opened()
     threads = bundle.manifest.threads if threads is None else threads
-    arrays = random_inputs(bundle.inputs) if inputs is None else read_npz(inputs, bundle.inputs)
+    arrays = (
+        random_inputs(bundle.inputs)
+        if inputs is None
+        else read_npz(inputs, bundle.inputs, any_batch=bundle.manifest.any_batch)
+    )
     results = bundle.run(arrays, threads=threads)
     if outputs is not None:
         with new_file(outputs) as staged:

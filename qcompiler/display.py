@@ -38,6 +38,13 @@ def classes_of(array: Array) -> list[int] | None:
     return [int(index) for index in np.atleast_1d(array.argmax(axis=-1))]
 
 
+def _statistics(values: Array) -> dict[str, float]:
+    """Of no numbers: NaN."""
+    if not values.size:
+        return dict.fromkeys(("min", "max", "mean"), float("nan"))
+    return {"min": values.min(), "max": values.max(), "mean": values.mean()}
+
+
 def outputs_data(outputs: Mapping[str, Array]) -> dict[str, Any]:
     """Shape, dtype, range and classes of every output."""
     data: dict[str, Any] = {}
@@ -46,9 +53,7 @@ def outputs_data(outputs: Mapping[str, Array]) -> dict[str, Any]:
         data[name] = {
             "shape": list(array.shape),
             "dtype": str(array.dtype),
-            "min": _finite(values.min()),
-            "max": _finite(values.max()),
-            "mean": _finite(values.mean()),
+            **{name: _finite(number) for name, number in _statistics(values).items()},
             "classes": classes_of(array),
         }
     return data
@@ -64,7 +69,7 @@ def outputs_table(outputs: Mapping[str, Array]) -> Table:
         classes = classes_of(array)
         shown = ", ".join(map(str, classes[:SHOWN_ROWS])) if classes else ""
         more = ", ..." if classes and len(classes) > SHOWN_ROWS else ""
-        row = (f"{array.dtype} {list(array.shape)}", *(f"{v:.6g}" for v in (values.min(), values.max(), values.mean())))
+        row = (f"{array.dtype} {list(array.shape)}", *(f"{v:.6g}" for v in _statistics(values).values()))
         table.add_row(escape(name), *map(escape, row), shown + more)
     return table
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import onnx_ir as ir
@@ -20,16 +21,20 @@ from qcompiler.bundle.toolchain import EMULATOR_PACKAGE, emulator_for
 from qcompiler.bundle.write import write_into
 from qcompiler.errors import UsageError
 from qcompiler.frontend import canonicalize
+from qcompiler.independence import dependence
+from qcompiler.ir.batch_axis import batch_axis
 from qcompiler.ir.program import Program
 from qcompiler.ir.samples import samples
+from qcompiler.ir.view import shape_of
 from qcompiler.lowering.dump import Dump
 from qcompiler.lowering.module import lower
 from qcompiler.lowering.step_info import tensor_info
 from qcompiler.options import Options
 from qcompiler.passes.result import PassResult
 from qcompiler.passes.runner import run_passes
+from qcompiler.reference import Reference
 from qcompiler.report import report
-from qcompiler.verify import Budget, Inputs, Reference, Verification
+from qcompiler.verify import Budget, Inputs, Verification
 from qcompiler.watch import GraphWatcher
 from qcompiler.widths import check_bits
 
@@ -92,25 +97,28 @@ def run(
     say("reading the model")
     graph = _read(model, options)
     source = graph.clone()
+    dependent = _dependent(model, graph, say)
     watcher("frontend", graph)
     say("rewriting the graph")
     _rewrite(graph, options, watcher)
     say("making kernels")
     program = lower(graph, options.target, variants, identifier(model.stem), dump)
+    program = replace(program, any_batch=not dependent)
     summary = report(program)
     with new_directory(folder, force=options.force) as staged:
         say("linking the libraries")
         write_into(program, staged, report=summary.as_json(), report_text=summary.as_text(), threads=options.threads)
+        bundle = describe(staged)
         if options.verify:
             say("verifying against onnxruntime")
-            for line, figures in _verified(staged, program, graph, Reference(model, source), options.inputs):
+            for line, figures in _verified(bundle, program, graph, Reference(model, source), options.inputs):
                 if figures is None:
                     (progress or warnings.warn)(line)
                     continue
                 say(line)
                 if verified:
                     verified(figures)
-    return describe(folder)
+    return bundle.moved(folder)
 
 
 def _read(path: Path, options: Options) -> ir.Model:
@@ -119,6 +127,23 @@ def _read(path: Path, options: Options) -> ir.Model:
     if options.inputs is not None:
         next(verification.samples(options.inputs, [tensor_info(value) for value in graph.graph.inputs]))
     return graph
+
+
+def _dependent(path: Path, graph: ir.Model, say: Progress) -> str:
+    """Why the bundle runs batches of one size alone; "" where it runs any.
+
+    Raises UsageError where nobody gave a size, and one cannot stand for any.
+    """
+    axis = batch_axis(graph.graph)
+    if axis is None:
+        return "the file has a batch of fixed size"
+    why = dependence(path, graph)
+    if why and axis.open_inputs:
+        what = f"dynamic dimensions in input {axis.open_inputs}, and one row cannot stand for any batch: {why}"
+        raise UsageError(what, remedy=axis.remedy)
+    size = shape_of(graph.graph.inputs[0])[0]
+    say(f"runs batches of {size} alone: {why}" if why else f"runs any batch, {size} at a time")
+    return why
 
 
 def _rewrite(graph: ir.Model, options: Options, watcher: GraphWatcher) -> None:
@@ -133,13 +158,12 @@ def _rewrite(graph: ir.Model, options: Options, watcher: GraphWatcher) -> None:
 
 
 def _verified(
-    folder: Path, program: Program, graph: ir.Model, reference: Reference, inputs: Inputs | None
+    bundle: Bundle, program: Program, graph: ir.Model, reference: Reference, inputs: Inputs | None
 ) -> Iterator[tuple[str, Verification | None]]:
     """Verify a bundle, under an emulator where its code is for another processor family.
 
     One line per verification with its figures, or the reason why there is none.
     """
-    bundle = describe(folder)
     architecture = bundle.manifest.architecture
     emulator = "" if bundle.runs_here else emulator_for(architecture)
     if emulator is None:
@@ -151,7 +175,7 @@ def _verified(
     else:
         given, budget = verification.given(inputs, program.inputs), None
     where = f" under {Path(emulator).name}" if emulator else ""
-    with IsolatedBundle(folder, bundle.manifest, emulator) as isolated:
+    with IsolatedBundle(bundle.directory, bundle.manifest, emulator) as isolated:
         usable = [index for index in range(len(program.variants)) if isolated.supports(index)]
         variants = [isolated.at(index) for index in usable]
         for index, figures in zip(

@@ -6,7 +6,8 @@ element's value on the other side of the jump, and nothing else. What follows is
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+import itertools
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -154,16 +155,35 @@ def _unlike(shared: Collection[str], values: Values, upstream: Values, ties: Tie
     """Names of the values that are not the same in both, ties apart."""
     wrong = {name: wrong_elements(values[name], upstream[name], exactly=False) for name in shared}
     suspects = {name: mask for name, mask in wrong.items() if mask.any()}
-    others = list(ties.others({**upstream, **decided})) if suspects else []
+    others = Kept(ties.others({**upstream, **decided}) if suspects else iter(()))
     return {name for name, mask in suspects.items() if not explained(upstream[name], mask, name, others, exactly=False)}
 
 
-def explained(found: Array, wrong: Mask, name: str, others: Sequence[Values], *, exactly: bool) -> bool:
-    """Whether every wrong element is what a tie can make of it; others: see `Ties.others`."""
+class Kept:
+    """What an iterator gives, as often as asked for, and evaluated no further than that."""
+
+    def __init__(self, source: Iterator[Values]) -> None:
+        self._source = source
+        self._known: list[Values] = []
+
+    def __iter__(self) -> Iterator[Values]:
+        for position in itertools.count():
+            if position == len(self._known):
+                more = next(self._source, None)
+                if more is None:
+                    return
+                self._known.append(more)
+            yield self._known[position]
+
+
+def explained(found: Array, wrong: Mask, name: str, others: Iterable[Values], *, exactly: bool) -> bool:
+    """Whether every wrong element is what a tie can make of it; others: see `Ties.others`, as far as needed."""
     left = wrong.copy()
     for values in others:
-        if name in values and left.any():
+        if name in values:
             left &= wrong_elements(found, values[name].reshape(found.shape), exactly=exactly)
+        if not left.any():
+            return True
     return not left.any()
 
 

@@ -1,8 +1,9 @@
 """Imports TVM without what takes long and is not needed.
 
 tvm_ffi imports torch wherever it is installed, to convert its tensors. That takes seconds, and nothing here hands TVM a
-torch tensor. A program that has imported torch itself keeps it. TVM also loads its code generators for devices; who
-makes code for one loads it by name (`tvm.backend.loader.load`).
+torch tensor. A program that has imported torch itself keeps it. TVM also looks for its runtime for several machines,
+which its wheels lack, and loads its code generators for devices; who makes code for one loads it by name
+(`tvm.backend.loader.load`).
 """
 
 from __future__ import annotations
@@ -16,16 +17,16 @@ _DEVICES = "TVM_DEVICE_BACKEND_AUTOLOAD"
 
 
 @contextmanager
-def _torch_hidden() -> Iterator[None]:
-    """`import torch` raises ImportError, which tvm_ffi expects where torch is not installed."""
-    if "torch" in sys.modules:
+def _hidden(name: str) -> Iterator[None]:
+    """Importing the module raises ImportError meanwhile, which its importers expect where it is not installed."""
+    if name in sys.modules:
         yield
         return
-    sys.modules["torch"] = None  # type: ignore[assignment]
+    sys.modules[name] = None  # type: ignore[assignment]
     try:
         yield
     finally:
-        del sys.modules["torch"]
+        del sys.modules[name]
 
 
 @contextmanager
@@ -39,7 +40,7 @@ def _no_devices() -> Iterator[None]:
             del os.environ[_DEVICES]
 
 
-with _torch_hidden(), _no_devices():
+with _hidden("torch"), _hidden("tvm.runtime.disco"), _no_devices():
     import tvm
 
 __all__ = ["tvm"]

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 import onnx
 import onnx.parser
@@ -9,7 +11,7 @@ from hypothesis import strategies as st
 
 from qcompiler.ir import oracle
 from qcompiler.ir.cutting import Pieces, computed_names
-from qcompiler.ties import TIE, Aligned, Ties, explained, relative_difference, wrong_elements
+from qcompiler.ties import TIE, Aligned, Kept, Ties, explained, relative_difference, wrong_elements
 
 CHAIN = """s = Softmax(x)
     t = Sub(s, third)
@@ -179,3 +181,20 @@ def test_masks_are_infinities_and_no_magnitude() -> None:
     np.testing.assert_array_equal(
         wrong_elements(np.array([2, -np.inf], np.float32), masked, exactly=False), [True, False]
     )
+
+
+def test_what_values_can_be_instead_is_evaluated_once_and_no_further_than_needed() -> None:
+    made: list[int] = []
+
+    def source() -> Iterator[dict[str, np.ndarray]]:
+        for number in range(9):
+            made.append(number)
+            yield {"v" if number != 1 else "another": np.full(1, number, np.float32)}
+
+    def excused(value: float) -> bool:
+        return explained(np.float32([value]), np.ones(1, np.bool_), "v", others, exactly=True)
+
+    others = Kept(source())
+    assert excused(2) and made == [0, 1, 2]
+    assert excused(0) and not excused(1) and made == list(range(9))
+    assert excused(8) and not excused(9) and made == list(range(9))

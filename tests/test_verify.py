@@ -18,8 +18,9 @@ from qcompiler.ir import oracle
 from qcompiler.ir.program import Program, TensorInfo
 from qcompiler.lowering.module import lower
 from qcompiler.passes.runner import run_passes
+from qcompiler.reference import Reference
 from qcompiler.ties import BOUND
-from qcompiler.verify import Reference, Verification, samples, verify
+from qcompiler.verify import Verification, samples, verify
 from tests.networks import binary_cnn
 
 

@@ -20,6 +20,8 @@ from qcompiler.ir.view import constant_of, ints, is_op, is_quantized_op, number,
 WIDE = 2**31
 # elements that are worth looking through; chosen
 _LARGEST_CONSTANT = 2**20
+# all integers up to here are numbers of bfloat16
+_HELD_BY_BFLOAT16 = 2**8
 IntArray = npt.NDArray[np.int64]
 
 
@@ -128,6 +130,8 @@ def _codes_of_node(node: ir.Node, codes: list[Codes | None]) -> Codes | None:
     if is_quantized_op(node, "Quantize"):
         low, high = number(node, "low", 0.0), number(node, "high", 0.0)
         return Codes(int(low), int(high)) if max(abs(low), abs(high)) < EXACT else None
+    if is_quantized_op(node, "RoundTo"):
+        return _held_by_half(codes[0])
     if is_op(node, "Sign"):
         return Codes(-1, 1, 1)
     if moves_elements(node):
@@ -156,10 +160,23 @@ def _cast(node: ir.Node, codes: Codes | None) -> Codes | None:
     source, kind = node.inputs[0], node.outputs[0].dtype
     if source is not None and source.dtype == ir.DataType.BOOL:
         return Codes(0, 1)
+    if codes is None and source is not None and _is_narrow(source):
+        codes = codes_of_type(source.dtype)
     if codes is None or kind not in (ir.DataType.FLOAT, ir.DataType.DOUBLE) and not kind.is_integer():
         return None
     held = codes_of_type(kind) if kind.is_integer() else codes
     return codes if held.low <= codes.low and codes.high <= held.high else None
+
+
+def _held_by_half(codes: Codes | None) -> Codes | None:
+    """Integers that both 16-bit floats hold stay what they are."""
+    return codes if codes is not None and max(abs(codes.low), abs(codes.high)) <= _HELD_BY_BFLOAT16 else None
+
+
+def _is_narrow(value: ir.Value) -> bool:
+    """Whether the type alone tells which integers there are; casts that overflow are not defined."""
+    kind = value.dtype
+    return kind is not None and kind.is_integer() and kind.bitwidth <= 16 and not is_op(value.producer(), "Cast")
 
 
 def codes_of_type(kind: ir.DataType) -> Codes:

@@ -22,17 +22,19 @@ WIDEST = 8
 _SPREAD = 1e-6
 # fewer numbers are of two values by chance; chosen
 _FEW_PRODUCTS = 32
+# along every axis, for a first look; chosen
+_FEW = 4
 
 
 def weight_codes(weights: Array) -> Codes | None:
     """The integers that weights are among; None if they are none."""
-    if weights.dtype != np.float32 or not weights.size or not np.array_equal(weights, np.rint(weights)):
+    if weights.dtype != np.float32 or not weights.size:
         return None
-    if np.abs(weights).max() >= 2**WIDEST:
+    low, high = weights.min(), weights.max()
+    if not (low > -(2**WIDEST) and high < 2**WIDEST) or not np.array_equal(weights, np.rint(weights)):
         return None
-    levels = np.unique(weights).astype(np.int64)
-    step = int(np.gcd.reduce(levels - levels[0])) or 1
-    return Codes(int(levels[0]), int(levels[-1]), step)
+    above = np.flatnonzero(np.bincount((weights - low).astype(np.int64).reshape(-1)))
+    return Codes(int(low), int(high), int(np.gcd.reduce(above)) or 1)
 
 
 def weight_bits(layer: ir.Node, weights: Array | None) -> int | None:
@@ -59,17 +61,30 @@ def signs_and_scales(weights: Array, axis: int) -> tuple[FloatArray, FloatArray,
     if weights.dtype != np.float32 or weights.ndim < 2 or weights.size == 0:
         return None
     others = tuple(a for a in range(weights.ndim) if a != axis % weights.ndim)
+    if _surely_spread(weights, axis):
+        return None
     magnitude = np.abs(weights)
     high = magnitude.max(axis=others)
-    present = np.where(magnitude == 0, np.expand_dims(high, others), magnitude)
+    sparse = not magnitude.all()
+    present = np.where(magnitude == 0, np.expand_dims(high, others), magnitude) if sparse else magnitude
     low = present.min(axis=others)
     with np.errstate(invalid="ignore"):
         if not np.isfinite(high).all() or ((high - low) > _SPREAD * high).any():
             return None
-    scale = np.where(low == high, high, present.mean(axis=others, dtype=np.float64)).astype(np.float32)
+    scale = high if (low == high).all() else present.mean(axis=others, dtype=np.float64).astype(np.float32)
+    scale = np.where(low == high, high, scale)
     spread = float(np.max((high - low) / np.where(high == 0, 1, high)))
     signs = np.where(weights < 0, np.float32(-1), np.float32(1))
-    return np.where((weights == 0) & np.expand_dims(high > 0, others), np.float32(0), signs), scale, spread
+    if sparse:
+        signs = np.where((weights == 0) & np.expand_dims(high > 0, others), np.float32(0), signs)
+    return signs, scale, spread
+
+
+def _surely_spread(weights: Array, axis: int) -> bool:
+    """Whether the first few weights of the channels have magnitudes too different already: most real ones do."""
+    few = np.abs(np.moveaxis(weights, axis, 0)[:, *[slice(_FEW)] * (weights.ndim - 1)]).reshape(weights.shape[axis], -1)
+    low = np.where(few == 0, np.inf, few).min(1)
+    return bool((low < (1 - 2 * _SPREAD) * few.max(1)).any())
 
 
 def integers_and_scales(layer: ir.Node, weights: Array) -> tuple[FloatArray, FloatArray, float] | None:

@@ -13,6 +13,22 @@ from qcompiler.bundle.native import Library, addresses
 Array = npt.NDArray[Any]
 
 
+class Runs:
+    """Runs a network on the parts of a batch, one after the other; see `Execution`."""
+
+    def __init__(self, executions: Sequence[Execution]) -> None:
+        self._executions = executions
+
+    def run(self) -> None:
+        """Run all steps on all parts."""
+        for execution in self._executions:
+            execution.run()
+
+    def profile(self, steps: int) -> npt.NDArray[np.uint64]:
+        """Run all steps on all parts; nanoseconds of each step."""
+        return np.asarray(sum(execution.profile(steps) for execution in self._executions), np.uint64)
+
+
 class Execution:
     """Runs a network on fixed arrays; not to be used by two threads at a time.
 

@@ -47,7 +47,7 @@ def named(template: str, name: str) -> str:
 
 def internal_symbols(program: Program) -> tuple[str, ...]:
     """Names that the two objects of the static library share, besides the public ones."""
-    return tuple(f"{program.name}_internal_{part}" for part in ("prepare", "execute", "finish"))
+    return tuple(f"{program.name}_internal_{part}" for part in ("prepare", "execute", "finish", "batch"))
 
 
 def public_symbols(program: Program) -> tuple[str, ...]:
@@ -99,6 +99,7 @@ def _filled(program: Program, template: str) -> str:
         "outputs": len(program.outputs),
         "steps": len(program.steps),
         "variants": len(program.variants),
+        "any_batch": int(program.any_batch),
     }
     text = _template(template)
     for key, number in numbers.items():
@@ -118,7 +119,9 @@ def _tensor_macros(program: Program) -> str:
         for index, tensor in enumerate(tensors):
             elements = tensor_bytes(tensor) // DTYPES[tensor.dtype]
             shape = ", ".join(map(str, tensor.shape))
-            lines.append(f"/* {kind.lower()} {index}: {_comment(tensor.name)}, {C_TYPES[tensor.dtype]} [{shape}] */")
+            in_file = f", {tensor.file_dtype} in the ONNX file" if tensor.file_dtype else ""
+            what = f"{_comment(tensor.name)}, {C_TYPES[tensor.dtype]} [{shape}]{in_file}"
+            lines.append(f"/* {kind.lower()} {index}: {what} */")
             lines.append(f"#define @NAME@_{kind}{index}_ELEMENTS {elements}")
     return "\n".join(lines) + "\n"
 

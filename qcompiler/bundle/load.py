@@ -8,7 +8,7 @@ import json
 import os
 import stat
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +17,11 @@ import numpy.typing as npt
 
 from qcompiler.bundle import elf, stored_values
 from qcompiler.bundle import manifest as manifests
-from qcompiler.bundle.execution import Execution
+from qcompiler.bundle.execution import Execution, Runs
 from qcompiler.bundle.manifest import FILE_NAME, Manifest, Step, VariantInfo, check_threads
 from qcompiler.bundle.native import ALIGNMENT, Library, aligned_empty
 from qcompiler.bundle.stepping import Stepper
-from qcompiler.bundle.tensors import checked_inputs
+from qcompiler.bundle.tensors import checked_inputs, in_file_dtype, new_outputs, part, runs_of
 from qcompiler.bundle.timing import Benchmark, Profile, measure, profile_of
 from qcompiler.errors import InvalidBundle, UnsupportedCpu, UsageError
 from qcompiler.ir.program import TensorInfo
@@ -60,6 +60,10 @@ class Bundle:
         if self._loaded is None:
             raise _foreign(self.manifest)
         return self._loaded
+
+    def moved(self, directory: Path) -> Bundle:
+        """The same where its files lie in another directory since it was opened; what was checked is not read again."""
+        return Bundle(directory, self.manifest, self._loaded, self._texts)
 
     @property
     def name(self) -> str:
@@ -104,25 +108,28 @@ class Bundle:
     def run(self, inputs: Mapping[str, Array], threads: int = 1) -> dict[str, Array]:
         """Run the network.
 
-        inputs: one array per input, by ONNX name, of exactly its shape and dtype, without NaN. The result has one
-        new array per output, by ONNX name. Raises UsageError for wrong inputs or thread counts.
+        inputs: one array per input, by ONNX name, of exactly its shape, or where the manifest says `any_batch` of any
+        multiple of it along the first axis, of its dtype or that in the ONNX file, without NaN. The result has one
+        new array per output, by ONNX name, of its dtype in the ONNX file; bfloat16, which numpy has not, stays float32.
+        Raises UsageError for wrong inputs or thread counts.
         """
-        with self._execution(inputs, threads) as execution:
-            execution.run()
-        return {tensor.name: array for tensor, array in zip(self.outputs, execution.outputs, strict=True)}
+        with self._runs(inputs, threads) as (runs, outputs):
+            runs.run()
+        results = zip(self.outputs, outputs, strict=True)
+        return {tensor.name: in_file_dtype(array, tensor) for tensor, array in results}
 
     def benchmark(self, inputs: Mapping[str, Array], *, threads: int = 1, seconds: float = 1.0) -> Benchmark:
         """Time whole runs of the network for about `seconds`."""
-        with self._execution(inputs, threads) as execution:
-            return measure(execution.run, seconds, threads)
+        with self._runs(_some(inputs), threads) as (runs, _):
+            return measure(runs.run, seconds, threads)
 
     def profile(self, inputs: Mapping[str, Array], *, repeats: int = 50, threads: int = 1) -> Profile:
         """Median time of every step over `repeats` runs, after one to warm up."""
         if repeats < 1:
             raise UsageError(f"{repeats} repeats, expected at least 1")
-        with self._execution(inputs, threads) as execution:
-            execution.run()
-            times = np.array([execution.profile(len(self.steps)) for _ in range(repeats)])
+        with self._runs(_some(inputs), threads) as (runs, _):
+            runs.run()
+            times = np.array([runs.profile(len(self.steps)) for _ in range(repeats)])
         return profile_of(times, self.steps, self._variant_index(), threads)
 
     def stepper(self, inputs: Mapping[str, Array]) -> Stepper:
@@ -130,19 +137,27 @@ class Bundle:
         given = [_aligned_copy(array) for array in checked_inputs(inputs, self.inputs)]
         workspace = aligned_empty((self.manifest.workspace_bytes,), "uint8")
         workspace[...] = 0
-        execution = Execution(self._library, given, self._new_outputs(), workspace)
+        execution = Execution(self._library, given, new_outputs(self.outputs, 1), workspace)
         return Stepper(execution, self.steps, self.outputs)
 
     @contextlib.contextmanager
-    def _execution(self, inputs: Mapping[str, Array], threads: int) -> Iterator[Execution]:
-        given = checked_inputs(inputs, self.inputs)
+    def _runs(self, inputs: Mapping[str, Array], threads: int) -> Iterator[tuple[Runs, list[Array]]]:
+        """The runs that inputs ask for, and the outputs that they write."""
+        given = checked_inputs(inputs, self.inputs, any_batch=self.manifest.any_batch)
         check_threads(threads)
-        with self._workspace() as workspace:
-            if threads == 1:
-                yield Execution(self._library, given, self._new_outputs(), workspace)
-                return
-            with self._library.pool(int(threads)) as pool:
-                yield Execution(self._library, given, self._new_outputs(), workspace, pool)
+        count = runs_of(given[0], self.inputs[0])
+        outputs = new_outputs(self.outputs, count)
+        pooled = contextlib.nullcontext(0) if threads == 1 else self._library.pool(int(threads))
+        with self._workspace() as workspace, pooled as pool:
+            yield Runs([self._part(given, outputs, index, workspace, pool) for index in range(count)]), outputs
+
+    def _part(
+        self, inputs: Sequence[Array], outputs: Sequence[Array], index: int, workspace: Array, pool: int
+    ) -> Execution:
+        """Run `index` on a batch."""
+        taken = [part(array, tensor, index) for array, tensor in zip(inputs, self.inputs, strict=True)]
+        written = [part(array, tensor, index) for array, tensor in zip(outputs, self.outputs, strict=True)]
+        return Execution(self._library, taken, written, workspace, pool)
 
     @contextlib.contextmanager
     def _workspace(self) -> Iterator[Array]:
@@ -157,9 +172,6 @@ class Bundle:
                 if len(self._idle) < MAX_IDLE_WORKSPACES:
                     self._idle.append(workspace)
 
-    def _new_outputs(self) -> list[Array]:
-        return [aligned_empty(tensor.shape, tensor.dtype) for tensor in self.outputs]
-
     def _variant_index(self) -> int:
         return int(self._library.call("variant"))
 
@@ -173,18 +185,25 @@ def load(directory: str | os.PathLike[str], *, variant: str | None = None) -> Bu
     folder, manifest, contents = _read(directory)
     if not _is_native(manifest):
         raise _foreign(manifest)
+    return _opened(folder, manifest, contents, variant)
+
+
+def describe(directory: str | os.PathLike[str]) -> Bundle:
+    """Open a bundle as `load` does, and one for another processor family without its library."""
+    folder, manifest, contents = _read(directory)
+    if not _is_native(manifest):
+        return Bundle(folder, manifest, None, _texts(contents))
+    return _opened(folder, manifest, contents)
+
+
+def _opened(folder: Path, manifest: Manifest, contents: Mapping[str, bytes], variant: str | None = None) -> Bundle:
+    """A bundle for this processor family whose files were checked against its manifest."""
     if not elf.is_whole_library(contents[manifest.library], manifest.architecture):
         raise InvalidBundle(f"{manifest.library} is not a whole library for {manifest.architecture}", remedy=REMEDY)
     library = Library(manifest.name, contents[manifest.library])
     _check_library(manifest, library)
     _select(manifest, library, variant)
     return Bundle(folder, manifest, library, _texts(contents))
-
-
-def describe(directory: str | os.PathLike[str]) -> Bundle:
-    """Open a bundle as `load` does, and one for another processor family without its library."""
-    folder, manifest, contents = _read(directory)
-    return load(folder) if _is_native(manifest) else Bundle(folder, manifest, None, _texts(contents))
 
 
 def checked_manifest(directory: str | os.PathLike[str]) -> Manifest:
@@ -288,6 +307,13 @@ def _cpu_features() -> set[str]:
             if key.strip() in ("flags", "Features"):
                 return set(features.split())
     return set()
+
+
+def _some(inputs: Mapping[str, Array]) -> Mapping[str, Array]:
+    """Inputs of at least one row: without any there is nothing to time."""
+    if isinstance(inputs, Mapping) and any(0 in np.shape(array) for array in inputs.values()):
+        raise UsageError("the inputs are empty", remedy="give at least one row to time")
+    return inputs
 
 
 def _aligned_copy(array: Array) -> Array:

@@ -48,6 +48,8 @@ DTYPES: dict[str, int] = {
     "uint64": 8,
     "float64": 8,
 }
+# what an input or output of float32 can be in the ONNX file
+FILE_DTYPES = ("", "float16", "bfloat16", "float64")
 LAYOUTS = (*PACKED_LAYOUTS, "float-nhwc", "float-nchw", "dense")
 
 _FILE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,254}")
@@ -89,7 +91,7 @@ class FileInfo:
 
 @dataclass(frozen=True)
 class Manifest:
-    """Everything that manifest.json says."""
+    """Everything that manifest.json says; any_batch: see `Program`."""
 
     name: str
     target: str
@@ -102,6 +104,7 @@ class Manifest:
     variants: tuple[VariantInfo, ...]
     steps: tuple[Step, ...]
     files: Mapping[str, FileInfo]
+    any_batch: bool = False
 
     @property
     def library(self) -> str:
@@ -226,6 +229,8 @@ def _manifest(root: _Entry) -> Manifest:
         variants=variants,
         steps=root.field("steps").items(lambda entry: _step(entry, len(variants)), 1, MAX_STEPS),
         files=root.field("files").mapping(_file, _FILE, 64),
+        # bundles that were made before it was written have none
+        any_batch=root.field("any_batch").boolean() if "any_batch" in root.value else False,
     )
     _check_consistency(manifest)
     return manifest
@@ -237,6 +242,8 @@ def _check_consistency(manifest: Manifest) -> None:
     for kind, tensors in (("inputs", manifest.inputs), ("outputs", manifest.outputs)):
         if len({tensor.name for tensor in tensors}) != len(tensors):
             raise InvalidBundle(f"{FILE_NAME}: two {kind} have the same name", remedy=REMEDY)
+        if manifest.any_batch and not all(tensor.shape for tensor in tensors):
+            raise InvalidBundle(f"{FILE_NAME}: any_batch is true, and one of the {kind} has no axes", remedy=REMEDY)
 
 
 def _variant(entry: _Entry) -> VariantInfo:
@@ -261,12 +268,16 @@ def _shape(entry: _Entry) -> tuple[int, ...]:
 
 
 def _tensor(entry: _Entry) -> TensorInfo:
+    dtype = entry.field("dtype").one_of(tuple(DTYPES))
     return TensorInfo(
         name=entry.field("name").text(),
         shape=_shape(entry.field("shape")),
-        dtype=entry.field("dtype").one_of(tuple(DTYPES)),
+        dtype=dtype,
         # bundles that were made before it was written have none
         indices=entry.field("indices").integer(0, 2**31 - 1) if "indices" in entry.value else 0,
+        file_dtype=entry.field("file_dtype").one_of(FILE_DTYPES if dtype == "float32" else ("",))
+        if "file_dtype" in entry.value
+        else "",
     )
 
 

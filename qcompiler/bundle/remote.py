@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from qcompiler.bundle import glue, toolchain
 from qcompiler.bundle.device import Device
 from qcompiler.bundle.load import checked_manifest
 from qcompiler.bundle.manifest import Manifest, check_threads, tensor_bytes
-from qcompiler.bundle.tensors import checked_inputs
+from qcompiler.bundle.tensors import checked_inputs, in_file_dtype, new_outputs, part, runs_of
 from qcompiler.bundle.timing import (
     MAX_RUNS,
     MIN_RUNS,
@@ -85,12 +85,16 @@ class RemoteBundle:
 
     def run(self, inputs: Mapping[str, Array], threads: int = 1) -> dict[str, Array]:
         """Run the network; see `load.Bundle.run`."""
-        self._prepare(inputs, threads)
-        self._check(self._device.call("run", *self._tensors))
-        return {
-            tensor.name: self._device.read(memory, tensor.dtype, tensor.shape)
-            for tensor, memory in zip(self.outputs, self._outputs, strict=True)
-        }
+        given = checked_inputs(inputs, self.inputs, any_batch=self.manifest.any_batch)
+        self._use(threads)
+        count = runs_of(given[0], self.inputs[0])
+        results = new_outputs(self.outputs, count)
+        for index in range(count):
+            self._write([part(array, tensor, index) for array, tensor in zip(given, self.inputs, strict=True)])
+            self._check(self._device.call("run", *self._tensors))
+            for array, tensor, memory in zip(results, self.outputs, self._outputs, strict=True):
+                part(array, tensor, index)[...] = self._device.read(memory, tensor.dtype, tensor.shape)
+        return {t.name: in_file_dtype(array, t) for array, t in zip(results, self.outputs, strict=True)}
 
     def benchmark(self, inputs: Mapping[str, Array], *, threads: int = 1, seconds: float = 1.0) -> Benchmark:
         """Time whole runs of the network for about `seconds`, by the device's clock, without the way there and back."""
@@ -116,8 +120,14 @@ class RemoteBundle:
 
     def _prepare(self, inputs: Mapping[str, Array], threads: int) -> None:
         given = checked_inputs(inputs, self.inputs)
+        self._use(threads)
+        self._write(given)
+
+    def _use(self, threads: int) -> None:
         check_threads(threads)
         self._check(self._device.call("threads", threads))
+
+    def _write(self, given: Sequence[Array]) -> None:
         for memory, array in zip(self._inputs, given, strict=True):
             self._device.write(memory, array)
 
@@ -165,6 +175,6 @@ def _build(directory: Path, manifest: Manifest, folder: Path) -> Path:
         shutil.copyfile(directory / file, folder / file)
     (folder / _SHIM).write_text(glue.named(_SHIM, manifest.name), encoding="utf-8")
     headers = [f"-I{path}" for path in (libinfo.find_include_path(), libinfo.find_dlpack_include_path())]
-    chain.compile(_SHIM, "remote.o", folder, *headers)
-    chain.link_shared(["remote.o", archive], target, folder)
+    chain.run_all([chain.compilation(_SHIM, "remote.o", *headers)], folder)
+    chain.run_all([chain.shared_link(["remote.o", archive], target)], folder)
     return folder / target

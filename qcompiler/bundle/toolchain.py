@@ -5,11 +5,13 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from qcompiler.bundle import elf
+from qcompiler.bundle import elf, symbols
+from qcompiler.bundle.side_by_side import Done, run_all
+from qcompiler.bundle.symbols import Symbol
 from qcompiler.errors import QCompilerError
 from qcompiler.targets.architecture import Architecture, host, named
 
@@ -36,9 +38,20 @@ _SMALL_PAGE = 4096
 # C has no exceptions; on 32-bit ARM the tables alone would link all of libgcc's unwinder
 _NO_UNWINDING = tuple(f"--remove-section={name}*" for name in (".ARM.exidx", ".ARM.extab", ".eh_frame"))
 ALLOWED_NEEDED = re.compile(r"(libc|libm|libpthread|ld-linux[a-z0-9_-]*)\.(so|musl)[a-z0-9_.-]*")
-_SYMBOL = re.compile(r"^(?:[0-9a-fA-F]+)?\s+([A-Za-z?-])\s+(\S+)$")
 _NEEDED = re.compile(r"\(NEEDED\).*\[(.+)\]")
 _RUNTIME = re.compile(r"_*TVM")
+
+
+Command = tuple[str, ...]
+"""A tool of the chain by its name without the prefix, "cc" for the C compiler, and its arguments."""
+
+
+@dataclass(frozen=True)
+class Merged:
+    """What one relocatable object is made of, and the symbols that stay global in it."""
+
+    objects: Sequence[str]
+    keep: Sequence[str]
 
 
 @dataclass(frozen=True)
@@ -65,51 +78,48 @@ class Toolchain:
 
     def run(self, tool: str, *arguments: str, folder: Path) -> str:
         """Run a tool of the chain in `folder` and give what it printed. Raises QCompilerError with its message."""
-        name = self.compiler if tool == "cc" else f"{self.prefix}{tool}"
-        command = [self.found(name), *arguments]
-        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, errors="replace", check=False)
-        if done.returncode != 0:
-            message = done.stderr.strip() or f"exit status {done.returncode}"
-            if "No space left on device" in message:
-                raise QCompilerError(f"no space left for {name}", remedy="free some disk space")
-            raise QCompilerError(f"{name} failed: {message[:1000]}")
-        return done.stdout
+        return self.run_all([(tool, *arguments)], folder)[0]
 
-    def compile(self, source: str, target: str, folder: Path, *flags: str) -> None:
-        """Compile one C or assembly file to an object."""
-        self.run("cc", *C_FLAGS, *self.architecture.compile_flags, *flags, "-c", source, "-o", target, folder=folder)
+    def run_all(self, commands: Sequence[Command], folder: Path) -> list[str]:
+        """Run tools side by side; see `run`."""
+        names = [self.compiler if tool == "cc" else f"{self.prefix}{tool}" for tool, *_ in commands]
+        found = [[self.found(name), *command[1:]] for name, command in zip(names, commands, strict=True)]
+        return [_printed(name, done) for name, done in zip(names, run_all(found, folder), strict=True)]
 
-    def link_shared(self, objects: Sequence[str], target: str, folder: Path) -> None:
-        """Link a stripped shared library that needs nothing but libc and libm."""
+    def compilation(self, source: str, target: str, *flags: str) -> Command:
+        """Compiles one C or assembly file to an object."""
+        return ("cc", *C_FLAGS, *self.architecture.compile_flags, *flags, "-c", source, "-o", target)
+
+    def shared_link(self, objects: Sequence[str], target: str) -> Command:
+        """Links a stripped shared library that needs nothing but libc and libm."""
         soname = f"-Wl,-soname,{target}"
         page = self.architecture.page_bytes
         pages = f"-Wl,-z,max-page-size={page},-z,{'relro' if page <= _SMALL_PAGE else 'norelro'}"
         flags = (*LINK_FLAGS, pages, soname)
-        self.run("cc", "-shared", *flags, "-s", "-o", target, *objects, "-lm", "-pthread", folder=folder)
+        return ("cc", "-shared", *flags, "-s", "-o", target, *objects, "-lm", "-pthread")
 
-    def archive(self, objects: Sequence[str], target: str, folder: Path) -> None:
-        """Make a static library; equal objects give equal bytes."""
-        self.run("ar", "rcsD", target, *objects, folder=folder)
+    def archiving(self, objects: Sequence[str], target: str) -> Command:
+        """Makes a static library; equal objects give equal bytes."""
+        return ("ar", "rcsD", target, *objects)
 
-    def rename_defined(self, path: str, prefix: str, folder: Path) -> None:
-        """Drop debug information and unwind tables, and give every symbol that the object defines a prefix."""
+    def renaming(self, path: str, symbols: Iterable[Symbol], prefix: str, folder: Path) -> Command:
+        """Drops debug information and unwind tables, and gives every symbol that the object defines a prefix."""
         listing = folder / f"{path}.names"
-        listing.write_text("".join(f"{name} {prefix}{name}\n" for name in self.symbols(path, folder, defined=True)))
-        self.run("objcopy", "--strip-debug", *_NO_UNWINDING, f"--redefine-syms={listing.name}", path, folder=folder)
+        listing.write_text("".join(f"{each.name} {prefix}{each.name}\n" for each in symbols if each.defined))
+        return ("objcopy", "--strip-debug", *_NO_UNWINDING, f"--redefine-syms={listing.name}", path)
 
-    def merge(self, objects: Sequence[str], target: str, keep: Iterable[str], folder: Path) -> None:
-        """One relocatable object of several, in which only the symbols `keep` are global."""
-        self.run("cc", "-r", "-nostdlib", "-o", target, *objects, folder=folder)
-        listing = folder / f"{target}.keep"
-        listing.write_text("".join(f"{name}\n" for name in keep))
-        self.run("objcopy", f"--keep-global-symbols={listing.name}", "--strip-unneeded", target, folder=folder)
+    def merge(self, merged: Mapping[str, Merged], folder: Path) -> None:
+        """Relocatable objects, by name, each of several others, in which only some symbols are global."""
+        self.run_all([("cc", "-r", "-nostdlib", "-o", name, *each.objects) for name, each in merged.items()], folder)
+        for name, each in merged.items():
+            (folder / f"{name}.keep").write_text("".join(f"{symbol}\n" for symbol in each.keep))
+        stripping = ("objcopy", "--strip-unneeded")
+        self.run_all([(*stripping, f"--keep-global-symbols={name}.keep", name) for name in merged], folder)
 
-    def symbols(self, path: str, folder: Path, *, defined: bool, dynamic: bool = False) -> list[str]:
-        """Global symbols that a file defines, or needs from elsewhere."""
-        which = "--defined-only" if defined else "--undefined-only"
-        flags = ["-D"] if dynamic else []
-        text = self.run("nm", "-g", which, *flags, path, folder=folder)
-        return [match[2].split("@")[0] for match in map(_SYMBOL.match, text.splitlines()) if match]
+    def symbols(self, path: str, folder: Path, *, dynamic: bool = False) -> list[Symbol]:
+        """Global symbols of a file; dynamic: those that the dynamic loader sees."""
+        which = "--dyn-syms" if dynamic else "--syms"
+        return list(symbols.parse(self.run("readelf", which, "--wide", path, folder=folder)))
 
     def needed(self, path: str, folder: Path) -> list[str]:
         """Names of the shared libraries that a shared library asks for."""
@@ -145,7 +155,7 @@ def machine_of(object_code: bytes) -> str:
 def toolchain_for(architecture: str) -> Toolchain:
     """The chain that makes code for `architecture` on this machine. Raises QCompilerError where a part is missing."""
     chain = Toolchain(named(architecture), host() != architecture)
-    for tool in (chain.compiler, *(f"{chain.prefix}{name}" for name in ("ar", "nm", "objcopy", "readelf"))):
+    for tool in (chain.compiler, *(f"{chain.prefix}{name}" for name in ("ar", "objcopy", "readelf"))):
         chain.found(tool)
     if package := missing_c_library(chain):
         raise QCompilerError(
@@ -165,13 +175,12 @@ def missing_c_library(chain: Toolchain) -> str:
     return chain.architecture.c_library if chain.cross else "libc6-dev"
 
 
-def reject_runtime_calls(chain: Toolchain, path: str, variant: str, folder: Path) -> None:
-    """Raise QCompilerError where an object calls TVM's runtime, which the bundle does not have.
+def reject_runtime_calls(symbols: Iterable[Symbol], variant: str) -> None:
+    """Raise QCompilerError where an object, whose symbols are given, calls TVM's runtime, which the bundle lacks.
 
     Such calls go through weak pointers that are null until the runtime sets them: the linker does not complain.
     """
-    names = [*chain.symbols(path, folder, defined=True), *chain.symbols(path, folder, defined=False)]
-    calls = sorted({name for name in names if _RUNTIME.match(name)})
+    calls = sorted({each.name for each in symbols if _RUNTIME.match(each.name)})
     if calls:
         raise QCompilerError(f"internal error: kernels of variant {variant} call TVM's runtime: {', '.join(calls)}")
 
@@ -181,7 +190,16 @@ def reject_dependencies(chain: Toolchain, path: str, folder: Path) -> None:
     libraries = [name for name in chain.needed(path, folder) if not ALLOWED_NEEDED.fullmatch(name)]
     if libraries:
         raise QCompilerError(f"internal error: {path} needs {', '.join(libraries)}")
-    weak = chain.run("nm", "-D", "--undefined-only", path, folder=folder)
-    optional = [match[2] for match in map(_SYMBOL.match, weak.splitlines()) if match and match[1] in "wv"]
+    optional = [each.name for each in chain.symbols(path, folder, dynamic=True) if each.weak and not each.defined]
     if optional:
         raise QCompilerError(f"internal error: {path} has weak undefined symbols {', '.join(optional)}")
+
+
+def _printed(name: str, done: Done) -> str:
+    """What a tool printed. Raises QCompilerError with its message where it failed."""
+    if done.returncode == 0:
+        return done.stdout
+    message = done.stderr.strip() or f"exit status {done.returncode}"
+    if "No space left on device" in message:
+        raise QCompilerError(f"no space left for {name}", remedy="free some disk space")
+    raise QCompilerError(f"{name} failed: {message[:1000]}")

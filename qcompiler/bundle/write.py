@@ -11,6 +11,7 @@ from typing import Any
 
 from qcompiler.bundle import contract, glue, manifest, toolchain
 from qcompiler.bundle.staging import check_free, new_directory
+from qcompiler.bundle.toolchain import Command, Merged, Toolchain
 from qcompiler.ir.program import Program
 
 VERSIONED = ("qcompiler", "apache-tvm", "apache-tvm-ffi", "onnx", "onnx-ir", "numpy")
@@ -49,7 +50,7 @@ def write_into(
     """Write the files of the bundle into the existing empty directory `folder`, which is left as it is on failure."""
     manifest.check_threads(threads)
     contract.check(program)
-    architecture = toolchain.machine_of(program.variants[0].object_code)
+    architecture = toolchain.machine_of(program.variants[0].objects[0])
     chain = toolchain.toolchain_for(architecture)
     build = folder / "build"
     build.mkdir()
@@ -70,31 +71,35 @@ def write_into(
     (folder / manifest.FILE_NAME).write_bytes(described.encode())
 
 
-def _build_libraries(program: Program, architecture: str, chain: toolchain.Toolchain, build: Path) -> None:
+def _build_libraries(program: Program, architecture: str, chain: Toolchain, build: Path) -> None:
     for name, text in glue.sources(program, architecture).items():
         (build / name).write_text(text, encoding="utf-8")
     (build / "constants.bin").write_bytes(program.constants or b"\0")
     units = ("runtime.c", "tables.c", "cpu.c", "constants.S")
-    for source in (*units, "threads.c"):
-        chain.compile(source, f"{source}.o", build)
-    kernels = [_kernel_object(program, index, chain, build) for index in range(len(program.variants))]
-    core, threads = f"{program.name}.o", f"{program.name}_threads.o"
+    chain.run_all([chain.compilation(source, f"{source}.o") for source in (*units, "threads.c")], build)
+    kernels = _kernel_objects(program, chain, build)
+    core, threads = objects = (f"{program.name}.o", f"{program.name}_threads.o")
     public = glue.public_symbols(program)
-    shared = glue.internal_symbols(program)
-    chain.merge([*(f"{source}.o" for source in units), *kernels], core, [*public, *shared], build)
-    chain.merge(["threads.c.o"], threads, public, build)
-    chain.link_shared([core, threads], f"lib{program.name}.so", build)
-    toolchain.reject_dependencies(chain, f"lib{program.name}.so", build)
-    chain.archive([core, threads], f"lib{program.name}.a", build)
+    parts = Merged([*(f"{source}.o" for source in units), *kernels], [*public, *glue.internal_symbols(program)])
+    chain.merge({core: parts, threads: Merged(["threads.c.o"], public)}, build)
+    shared, static = f"lib{program.name}.so", f"lib{program.name}.a"
+    chain.run_all([chain.shared_link(objects, shared), chain.archiving(objects, static)], build)
+    toolchain.reject_dependencies(chain, shared, build)
 
 
-def _kernel_object(program: Program, index: int, chain: toolchain.Toolchain, build: Path) -> str:
-    variant = program.variants[index]
-    path = f"kernels{index}.o"
-    (build / path).write_bytes(variant.object_code)
-    toolchain.reject_runtime_calls(chain, path, variant.name, build)
-    chain.rename_defined(path, glue.kernel_symbol(program, variant, ""), build)
-    return path
+def _kernel_objects(program: Program, chain: Toolchain, build: Path) -> list[str]:
+    """The objects of the variants, in files."""
+    renamings: dict[str, Command] = {}
+    for variant in program.variants:
+        prefix = glue.kernel_symbol(program, variant, "")
+        for code in variant.objects:
+            path = f"kernels{len(renamings)}.o"
+            (build / path).write_bytes(code)
+            symbols = chain.symbols(path, build)
+            toolchain.reject_runtime_calls(symbols, variant.name)
+            renamings[path] = chain.renaming(path, symbols, prefix, build)
+    chain.run_all(list(renamings.values()), build)
+    return list(renamings)
 
 
 def _write_report(folder: Path, report: Mapping[str, Any] | None, text: str) -> None:
@@ -129,6 +134,7 @@ def manifest_of(
         variants=tuple(manifest.VariantInfo(variant.name, variant.features) for variant in program.variants),
         steps=tuple(_step(program, index) for index in range(len(program.steps))),
         files=files,
+        any_batch=program.any_batch,
     )
 
 

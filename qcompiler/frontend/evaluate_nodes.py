@@ -50,7 +50,7 @@ _SHAPE_ARITHMETIC = frozenset({
 # fmt: on
 # Standard operators without an inference function.
 _UNTYPED = ("GroupNormalization",)
-_STAND_INS = dict.fromkeys(("Binarize", "Quantize", "Threshold", *_UNTYPED), "Identity") | {
+_STAND_INS = dict.fromkeys(("Binarize", "Quantize", "RoundTo", "Threshold", *_UNTYPED), "Identity") | {
     "IntegerConv": "Conv",
     "IntegerMatMul": "MatMul",
     "IntegerMaxPool": "MaxPool",

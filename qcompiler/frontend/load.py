@@ -2,13 +2,14 @@
 
 Canonical: opset and IR version of `qcompiler.ir.ops`; standard and `qcompiler` operators only; no functions, no control
 flow; every value has a static shape; constants are initializers; nodes are named and in topological order; inputs and
-outputs keep the names of the file.
+outputs keep the names of the file; 16-bit floats, and in networks that take it float64, are float32.
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import onnx
@@ -18,12 +19,15 @@ import onnx_ir as ir
 from qcompiler.errors import InvalidModel, UnsupportedModel
 from qcompiler.frontend.emitter import Emitter
 from qcompiler.frontend.evaluate_nodes import ONNX_ERRORS
+from qcompiler.frontend.float32 import file_types, other_types, to_float32
 from qcompiler.frontend.legalize import Legalizer, Scope, standard_opset
 from qcompiler.frontend.read import read
-from qcompiler.frontend.signature import fixed_inputs
+from qcompiler.frontend.signature import batch_axis_of, fixed_inputs
 from qcompiler.frontend.stored_tensors import MAX_STORED_BYTES, check_passed, read_external_data
 from qcompiler.frontend.structure import check_definitions
 from qcompiler.frontend.value_types import check_tensor
+from qcompiler.ir.batch_axis import BatchAxis, record_batch_axis
+from qcompiler.ir.file_types import record_file_types
 from qcompiler.ir.ops import DOMAIN, IR_VERSION, OPSET, attach_functions
 from qcompiler.ir.plausible import check_constants
 
@@ -34,12 +38,33 @@ _CHECKED_BYTES = 2**16
 def load(path: str | os.PathLike[str], shapes: Mapping[str, tuple[int, ...]] | None = None) -> ir.Model:
     """The canonical graph of the ONNX file at `path`; `shapes` fixes dynamic inputs by name.
 
+    The batch of a file that leaves it open is 1 where nothing else is said.
+
     Raises UsageError (missing file, missing or wrong shapes), InvalidModel (damaged or hostile file) or
     UnsupportedModel (operators, types or versions that cannot be compiled); nothing else.
     """
     model = read(path)
     read_external_data(model, Path(path).parent)
-    return _canonical(model, dict(shapes or {}))
+    types = file_types(model)
+    to_float32(model, other_types(model))
+    with _for_batch(model.graph, shapes or {}) as batch:
+        result = _canonical(model, dict(shapes or {}))
+    record_file_types(result.graph, types)
+    record_batch_axis(result.graph, batch)
+    return result
+
+
+@contextmanager
+def _for_batch(graph: onnx.GraphProto, shapes: Mapping[str, tuple[int, ...]]) -> Iterator[BatchAxis | None]:
+    """The batch of the file; what fails where nobody gave one may need another than 1."""
+    axis = batch_axis_of(graph, shapes)
+    try:
+        yield axis
+    except InvalidModel as error:
+        if axis is None or not axis.open_inputs:
+            raise
+        what = f"{error.message}, with a batch of 1 for input {axis.open_inputs}"
+        raise InvalidModel(what, node=error.node, remedy=f"if it needs another batch, {axis.remedy}") from error
 
 
 def _canonical(model: onnx.ModelProto, shapes: Mapping[str, tuple[int, ...]]) -> ir.Model:

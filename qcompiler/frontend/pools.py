@@ -22,8 +22,11 @@ from qcompiler.frontend.structure import label
 
 
 @dataclass(frozen=True)
-class _Axis:
-    """The windows along one axis of the image; `kernel` is the extent from the first to the last element."""
+class Axis:
+    """The windows along one axis of the image; `kernel` is the extent from the first to the last element.
+
+    before, after: padding, as stated.
+    """
 
     size: int
     kernel: int
@@ -74,7 +77,27 @@ def pool(emitter: Emitter, node: onnx.NodeProto, opset: int) -> None:
     emitter.place(node)
 
 
-def _axes(emitter: Emitter, node: onnx.NodeProto) -> list[_Axis]:
+def axes_and_counts(emitter: Emitter, node: onnx.NodeProto) -> list[tuple[Axis, int]]:
+    """For each axis of the image, the windows of a pool that is to be spelled out, and how many onnxruntime makes.
+
+    Padding becomes stated in the attribute pads.
+    """
+    axes, mode = _axes(emitter, node), attributes.text(node, "auto_pad", "NOTSET")
+    if mode.startswith("SAME"):
+        _spell_same(node, axes, lower=mode == "SAME_LOWER")
+        axes = _axes(emitter, node)
+    ceil = bool(attributes.integer(node, "ceil_mode", 0))
+    counts = [axis.count(ceil) for axis in axes]
+    if not axes or min(counts) < 1 or min(axis.before for axis in axes) < 0:
+        raise InvalidModel(
+            f"{node.op_type} has windows that do not fit its image of shape {list(emitter.shape(node.input[0])[2:])}",
+            node=label(node),
+            remedy="check kernel_shape, strides and pads",
+        )
+    return list(zip(axes, counts, strict=True))
+
+
+def _axes(emitter: Emitter, node: onnx.NodeProto) -> list[Axis]:
     """The axes of a pool; none where its attributes do not fit each other, which inference refuses."""
     kernel = attributes.integers(node, "kernel_shape") or ()
     sizes = emitter.shape(node.input[0])[2:]
@@ -88,10 +111,10 @@ def _axes(emitter: Emitter, node: onnx.NodeProto) -> list[_Axis]:
         return []
     extents = [(k - 1) * d + 1 for k, d in zip(kernel, dilations, strict=True)]
     ends = pads[len(kernel) :]
-    return [_Axis(*values) for values in zip(sizes, extents, strides, pads, ends, strict=False)]
+    return [Axis(*values) for values in zip(sizes, extents, strides, pads, ends, strict=False)]
 
 
-def _spell_same(node: onnx.NodeProto, axes: Sequence[_Axis], lower: bool) -> None:
+def _spell_same(node: onnx.NodeProto, axes: Sequence[Axis], lower: bool) -> None:
     """State the padding that gives as many windows as strides fit into the image, rounded up with or without ceil_mode.
 
     Refuses what the standard and onnxruntime do not see alike: dilated windows, and those much smaller than a stride.
@@ -112,7 +135,7 @@ def _spell_same(node: onnx.NodeProto, axes: Sequence[_Axis], lower: bool) -> Non
     _set_ends(node, [replace(axis, before=before) for axis, before in zip(axes, befores, strict=True)], ends)
 
 
-def _drop_last(emitter: Emitter, node: onnx.NodeProto, axes: Sequence[_Axis]) -> None:
+def _drop_last(emitter: Emitter, node: onnx.NodeProto, axes: Sequence[Axis]) -> None:
     """State the windows that exist so that no shape inference counts another one."""
     if all(axis.drops() or axis.count(ceil=True) == axis.count(ceil=False) for axis in axes):
         attributes.state(node, "ceil_mode", 0)
@@ -123,7 +146,7 @@ def _drop_last(emitter: Emitter, node: onnx.NodeProto, axes: Sequence[_Axis]) ->
     _set_ends(node, axes, [max(end, 0) for end in ends])
 
 
-def _cut(emitter: Emitter, node: onnx.NodeProto, axes: Sequence[_Axis], ends: Sequence[int]) -> None:
+def _cut(emitter: Emitter, node: onnx.NodeProto, axes: Sequence[Axis], ends: Sequence[int]) -> None:
     """Take the end that no window reads off the image: padding that is negative there."""
     if len(node.output) > 1:
         raise UnsupportedModel(
@@ -137,7 +160,7 @@ def _cut(emitter: Emitter, node: onnx.NodeProto, axes: Sequence[_Axis], ends: Se
     node.input[0] = emitter.op("Slice", [node.input[0], *bounds, along])
 
 
-def _set_ends(node: onnx.NodeProto, axes: Sequence[_Axis], ends: Sequence[int]) -> None:
+def _set_ends(node: onnx.NodeProto, axes: Sequence[Axis], ends: Sequence[int]) -> None:
     if axes:
         attributes.state(node, "auto_pad", "NOTSET")
         attributes.state(node, "pads", [*(axis.before for axis in axes), *ends])

@@ -2,35 +2,91 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import onnx
 
 from qcompiler.errors import InvalidModel, UsageError
 from qcompiler.frontend.stored_tensors import check_computed, check_passed, check_type
 from qcompiler.frontend.value_types import check_tensor
+from qcompiler.ir.batch_axis import BatchAxis
 
 
 def fixed_inputs(graph: onnx.GraphProto, shapes: Mapping[str, tuple[int, ...]]) -> list[onnx.ValueInfoProto]:
     """The inputs that are no initializers, every dimension a number; `shapes` fixes the dynamic ones.
 
-    Raises UsageError for dimensions nobody gave (with the options that would), and for `shapes` that do not fit.
+    A batch that nobody gave is that of the other inputs, or 1. Raises UsageError for other dimensions nobody gave (with
+    the options that would), and for `shapes` that do not fit.
     """
-    initializers = {tensor.name for tensor in graph.initializer}
-    inputs = [value for value in graph.input if value.name not in initializers]
+    inputs = _inputs(graph)
     names = [value.name for value in inputs]
     for value in inputs:
         check_tensor(value.type, f"input '{value.name}'")
     for name in shapes:
         if name not in names:
             raise UsageError(f"--shape names '{name}', which is no input", remedy=f"the inputs are {', '.join(names)}")
-    open_inputs = [value for value in inputs if value.name not in shapes and not _is_fixed(value)]
-    if open_inputs:
-        options = " ".join(_option(value) for value in open_inputs)
-        described = ", ".join(f"'{value.name}' {_described(value)}" for value in open_inputs)
+    batch = _batch_of(inputs, shapes) if _has_batch(graph) else None
+    open_inputs = _open_inputs(inputs, shapes)
+    if any(batch is None or not _is_fixed_but_for_batch(value) for value in open_inputs):
         found = "dimensions of size 0" if all(map(_is_empty, open_inputs)) else "dynamic dimensions"
-        raise UsageError(f"{found} in input {described}", remedy=f"fix them, for example with {options}")
-    return [_fixed(value, shapes.get(value.name)) for value in inputs]
+        raise UsageError(f"{found} in input {_list(open_inputs)}", remedy=_remedy(open_inputs))
+    whole = {value.name: (batch or 1, *(size or 1 for size in _sizes(value)[1:])) for value in open_inputs}
+    return [_fixed(value, shapes.get(value.name, whole.get(value.name))) for value in inputs]
+
+
+def batch_axis_of(graph: onnx.GraphProto, shapes: Mapping[str, tuple[int, ...]]) -> BatchAxis | None:
+    """The batch of a file: the first axis of all inputs and outputs, of open size and nowhere else; None without it."""
+    if not _has_batch(graph):
+        return None
+    open_inputs = _open_inputs(_inputs(graph), shapes)
+    return BatchAxis(_list(open_inputs), _remedy(open_inputs)) if open_inputs else BatchAxis()
+
+
+def _inputs(graph: onnx.GraphProto) -> list[onnx.ValueInfoProto]:
+    initializers = {tensor.name for tensor in graph.initializer}
+    return [value for value in graph.input if value.name not in initializers]
+
+
+def _open_inputs(
+    inputs: Sequence[onnx.ValueInfoProto], shapes: Mapping[str, tuple[int, ...]]
+) -> list[onnx.ValueInfoProto]:
+    return [value for value in inputs if value.name not in shapes and not _is_fixed(value)]
+
+
+def _list(values: Sequence[onnx.ValueInfoProto]) -> str:
+    return ", ".join(f"'{value.name}' {_described(value)}" for value in values)
+
+
+def _remedy(values: Sequence[onnx.ValueInfoProto]) -> str:
+    return f"fix them, for example with {' '.join(_option(value) for value in values)}"
+
+
+def _has_batch(graph: onnx.GraphProto) -> bool:
+    """Whether the first axis of all inputs is one symbol, that of outputs no number, and no other axis that symbol."""
+    inputs = [_tensor(value).shape.dim for value in _inputs(graph)]
+    outputs = [value.type.tensor_type.shape.dim for value in graph.output if value.type.tensor_type.HasField("shape")]
+    if not inputs or not all(dims and _is_open(dims[0]) for dims in (*inputs, *outputs)):
+        return False
+    symbols = {dims[0].dim_param for dims in inputs}
+    others = {dim.dim_param for dims in (*inputs, *outputs) for dim in dims[1:]} - {""}
+    return len(symbols) == 1 and symbols.isdisjoint(others)
+
+
+def _is_open(dim: onnx.TensorShapeProto.Dimension) -> bool:
+    return _number(dim) is None and not (dim.HasField("dim_value") and dim.dim_value == 0)
+
+
+def _batch_of(inputs: Sequence[onnx.ValueInfoProto], shapes: Mapping[str, tuple[int, ...]]) -> int:
+    """The batch that `shapes` gives to some inputs, and so to all; 1 where it gives none."""
+    return next((shapes[value.name][0] for value in inputs if shapes.get(value.name)), 1)
+
+
+def _is_fixed_but_for_batch(value: onnx.ValueInfoProto) -> bool:
+    return all(size is not None for size in _sizes(value)[1:])
+
+
+def _sizes(value: onnx.ValueInfoProto) -> list[int | None]:
+    return [_number(dim) for dim in _tensor(value).shape.dim]
 
 
 def _fixed(value: onnx.ValueInfoProto, shape: tuple[int, ...] | None) -> onnx.ValueInfoProto:

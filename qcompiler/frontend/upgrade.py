@@ -18,6 +18,7 @@ from qcompiler.errors import InvalidModel, UnsupportedModel
 from qcompiler.frontend import arithmetic, attributes, bits, sequences
 from qcompiler.frontend.emitter import Emitter
 from qcompiler.frontend.pools import pool
+from qcompiler.frontend.rounding import cast
 from qcompiler.frontend.structure import label
 from qcompiler.frontend.transposed import conv_transpose
 
@@ -290,6 +291,7 @@ _HANDLERS: dict[str, tuple[int, Callable[[Emitter, onnx.NodeProto, int], None]]]
     "LpPool": (_ANY, pool),
     "MaxPool": (_ANY, pool),
     "BitShift": (_ANY, _bit_shift),
+    "Cast": (_ANY, cast),
     "Concat": (_ANY, _concat),
     "ConvTranspose": (_ANY, conv_transpose),
     "EyeLike": (_ANY, _eye_like),

@@ -10,8 +10,8 @@ import numpy.typing as npt
 import onnx
 import onnx_ir as ir
 
-from qcompiler.ir.ops import attach_functions
 from qcompiler.ir.oracle import Session
+from qcompiler.ir.portable import portable
 from qcompiler.ir.view import constant_of
 
 Array = npt.NDArray[Any]
@@ -23,17 +23,17 @@ class Pieces:
     """`model` with the values `given` cut: their readers take what is given, and they are computed all the same."""
 
     def __init__(self, model: ir.Model, given: Collection[str], wanted: Sequence[str]) -> None:
-        attach_functions(model)
         self._inputs = [str(value.name) for value in model.graph.inputs]
-        proto = ir.to_proto(model)
+        prepared = portable(model)
+        graph = prepared.proto.graph
         values = [output for node in model.graph for output in node.outputs if output.name in set(given)]
         self._given = [str(value.name) for value in values if any(True for _ in value.uses())]
-        for node in proto.graph.node:
+        for node in graph.node:
             for position, name in enumerate(node.input):
                 if name in self._given:
                     node.input[position] = _GIVEN + name
-        proto.graph.input.extend(_declared(value) for value in values if value.name in self._given)
-        self._session = Session(proto, wanted)
+        graph.input.extend(_declared(value) for value in values if value.name in self._given)
+        self._session = Session(prepared, wanted)
 
     def run(self, values: Mapping[str, Array]) -> dict[str, Array]:
         """The wanted values as the pieces compute them from `values`: the graph's inputs, and all that is given."""

@@ -23,6 +23,9 @@ Threshold<low = -1, step = 2>(acc, thresholds, direction) -> y
 IntegerMaxPool<kernel_shape, strides, pads, dilations, ceil_mode>(x, flip) -> y
     flip * MaxPool(flip * x) of codes x: the largest where flip is +1, the smallest where it is -1; flip [C, 1, 1] of
     -1/+1.
+RoundTo<to>(x) -> y
+    x rounded to the 16-bit floating-point type `to` (onnx.TensorProto.FLOAT16 or BFLOAT16), half to even, in float32;
+    infinite where it is too large for the type.
 """
 
 from __future__ import annotations
@@ -103,6 +106,11 @@ IntegerMaxPool <kernel_shape, strides, pads, dilations, ceil_mode> (x, flip) => 
                       dilations: ints = @dilations, ceil_mode: int = @ceil_mode> (turned)
     y = Mul (pooled, flip)
 }""",
+    "RoundTo": f"""
+RoundTo <to> (x) => (y) {{
+    narrow = Cast <to: int = @to> (x)
+    y = Cast <to = {onnx.TensorProto.FLOAT}> (narrow)
+}}""",
 }
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -17,9 +17,10 @@ import onnx_ir as ir
 import onnxruntime as ort
 
 from qcompiler.errors import InvalidModel, QCompilerError, UnsupportedModel, UsageError
-from qcompiler.ir.ops import attach_functions
+from qcompiler.ir.portable import Portable, portable
 
 Array = npt.NDArray[Any]
+Model: TypeAlias = ir.Model | onnx.ModelProto | Portable
 
 # chosen
 _THREADS = 2
@@ -31,9 +32,7 @@ _RANGES = ((-7, 8), (1, 8), (0, 4), (0, 2), (1, 2), (0, 1))
 _FLOATS = (onnx.TensorProto.FLOAT, onnx.TensorProto.DOUBLE, onnx.TensorProto.FLOAT16, onnx.TensorProto.BFLOAT16)
 
 
-def run(
-    model: ir.Model | onnx.ModelProto, inputs: Mapping[str, Array], outputs: Sequence[str] | None = None
-) -> dict[str, Array]:
+def run(model: Model, inputs: Mapping[str, Array], outputs: Sequence[str] | None = None) -> dict[str, Array]:
     """Evaluate `model` on `inputs`; the result maps value names to arrays in their ONNX shapes and dtypes.
 
     outputs: names of the values wanted, which may be intermediate; None means the graph outputs.
@@ -45,13 +44,13 @@ def run(
 class Session:
     """A graph prepared once and evaluated on many inputs; see `run`."""
 
-    def __init__(self, model: ir.Model | onnx.ModelProto, outputs: Sequence[str] | None = None) -> None:
-        self._proto = _proto(model)
-        graph = self._proto.graph
+    def __init__(self, model: Model, outputs: Sequence[str] | None = None) -> None:
+        self._model = _portable(model)
+        graph = self._model.proto.graph
         self._inputs = _real_inputs(graph)
         self._wanted = list(dict.fromkeys([value.name for value in graph.output] if outputs is None else outputs))
         given = {tensor.name: tensor for tensor in graph.initializer}
-        self._given = {name: onnx.numpy_helper.to_array(given[name]) for name in self._wanted if name in given}
+        self._given = {name: _constant(self._model, given[name]) for name in self._wanted if name in given}
         names = {value.name for value in self._inputs}
         self._computed = [name for name in self._wanted if name not in names and name not in given]
         self._session: ort.InferenceSession | None = None
@@ -68,9 +67,9 @@ class Session:
         quiet = ort.RunOptions()
         quiet.log_severity_level = 4
         if self._session is None:
-            _make_outputs(self._proto.graph, self._computed)
+            _make_outputs(self._model.proto.graph, self._computed)
         try:
-            self._session = self._session or _start(self._proto)
+            self._session = self._session or _start(self._model)
             arrays: list[Array] = self._session.run(self._computed, dict(inputs), quiet)
         except QCompilerError:
             raise
@@ -79,24 +78,24 @@ class Session:
         return arrays
 
 
-def random_inputs(model: ir.Model | onnx.ModelProto, seed: int) -> dict[str, Array]:
+def random_inputs(model: Model, seed: int) -> dict[str, Array]:
     """One array for every input that is no initializer: standard normal floats, small integers, random booleans.
 
     Integers may be indices or divisors: they come from the first of some ranges that the model runs with.
     """
-    proto = _proto(model)
-    declared = _real_inputs(proto.graph)
+    prepared = _portable(model)
+    declared = _real_inputs(prepared.proto.graph)
     generator = np.random.default_rng(seed)
     arrays = {value.name: _random(value, generator, _RANGES[0]) for value in declared}
     integers = [value for value in declared if arrays[value.name].dtype.kind in "iu"]
     for limits in _RANGES[1:] if integers else ():
-        if _runs(proto, arrays):
+        if _runs(prepared, arrays):
             break
         arrays |= {value.name: _random(value, generator, limits) for value in integers}
     return arrays
 
 
-def _runs(model: onnx.ModelProto, inputs: Mapping[str, Array]) -> bool:
+def _runs(model: Model, inputs: Mapping[str, Array]) -> bool:
     """Whether the model has results for the inputs."""
     try:
         run(model, inputs)
@@ -105,14 +104,13 @@ def _runs(model: onnx.ModelProto, inputs: Mapping[str, Array]) -> bool:
     return True
 
 
-def _proto(model: ir.Model | onnx.ModelProto) -> onnx.ModelProto:
-    """A private copy of the model as a proto, with bodies for the `qcompiler` ops."""
-    if isinstance(model, onnx.ModelProto):
-        copy = onnx.ModelProto()
-        copy.CopyFrom(model)
-        return copy
-    attach_functions(model)
-    return ir.to_proto(model)
+def _portable(model: Model) -> Portable:
+    return model if isinstance(model, Portable) else portable(model)
+
+
+def _constant(model: Portable, tensor: onnx.TensorProto) -> Array:
+    """The data of an initializer of the graph."""
+    return model.constants[tensor.name] if tensor.name in model.constants else onnx.numpy_helper.to_array(tensor)
 
 
 def _real_inputs(graph: onnx.GraphProto) -> list[onnx.ValueInfoProto]:
@@ -140,7 +138,7 @@ def _check_array(name: str, array: Array, declared: onnx.TypeProto.Tensor) -> No
         raise UsageError(f"input '{name}' has shape {list(array.shape)}, expected {sizes}", remedy="reshape the array")
 
 
-def _start(proto: onnx.ModelProto) -> ort.InferenceSession:
+def _start(model: Portable) -> ort.InferenceSession:
     options = ort.SessionOptions()
     options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
     options.intra_op_num_threads = _THREADS
@@ -148,9 +146,11 @@ def _start(proto: onnx.ModelProto) -> ort.InferenceSession:
     options.log_severity_level = 4
     ort.set_default_logger_severity(4)
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    if proto.ByteSize() > _PROTOBUF_LIMIT:
+    if model.nbytes > _PROTOBUF_LIMIT:
         raise UnsupportedModel("the graph holds more than 2 GiB of constants", remedy="use a smaller model")
-    return ort.InferenceSession(proto.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    arrays = [ort.OrtValue.ortvalue_from_numpy(array) for array in model.constants.values()]
+    options.add_external_initializers(list(model.constants), arrays)
+    return ort.InferenceSession(model.proto.SerializeToString(), options, providers=["CPUExecutionProvider"])
 
 
 def _make_outputs(graph: onnx.GraphProto, names: Sequence[str]) -> None:

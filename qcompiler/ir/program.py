@@ -32,6 +32,7 @@ class TensorInfo:
     """A network input or output: its name in the ONNX file, static shape and numpy dtype name.
 
     indices: the extent of the axis into which an input of integers points, 0 where it is no index.
+    file_dtype: the type in the ONNX file where `dtype` is float32 instead of it: float16, bfloat16 or float64; else "".
     """
 
     name: str
@@ -39,6 +40,7 @@ class TensorInfo:
     dtype: str
     # what the library says of itself does not hold it
     indices: int = field(default=0, compare=False)
+    file_dtype: str = field(default="", compare=False)
 
 
 @dataclass(frozen=True)
@@ -106,12 +108,12 @@ ELF = "elf"
 class VariantCode:
     """The code of one instruction-set variant, and one call per step.
 
-    object_code: a relocatable object for the host where `code_format` is ELF, else a module that a device loads.
+    objects: relocatable objects for the host where `code_format` is ELF, else one module that a device loads.
     """
 
     name: str
     features: tuple[str, ...]
-    object_code: bytes
+    objects: tuple[bytes, ...]
     calls: tuple[Call, ...]
     code_format: str = ELF
 
@@ -157,7 +159,10 @@ class StepInfo:
 
 @dataclass(frozen=True)
 class Program:
-    """A whole compiled network."""
+    """A whole compiled network.
+
+    any_batch: whether runs on parts of a batch, as large as the shapes say, give the parts of the network's results.
+    """
 
     name: str
     target: str
@@ -167,3 +172,4 @@ class Program:
     constants: bytes
     steps: tuple[StepInfo, ...]
     variants: tuple[VariantCode, ...]
+    any_batch: bool = False

@@ -16,6 +16,7 @@ import onnx_ir as ir
 
 from qcompiler.ir import oracle
 from qcompiler.ir.critical import critical_numbers, index_limit, largest_magnitude, meaningful_range
+from qcompiler.ir.file_types import file_types, representable
 from qcompiler.ir.view import dtype_of, shape_of
 
 Array = npt.NDArray[Any]
@@ -34,7 +35,17 @@ class Sample:
 
 
 def samples(model: ir.Model, seed: int) -> Iterator[Sample]:
-    """Samples without end, the kinds in turn; the first is `oracle.random_inputs`, apart from limited inputs."""
+    """Samples without end, the kinds in turn; the first is `oracle.random_inputs`, apart from limited inputs.
+
+    Their numbers are numbers of the types that the inputs have in the file.
+    """
+    types = file_types(model.graph)
+    for sample in _samples(model, seed):
+        arrays = {name: representable(array, types.get(name, "")) for name, array in sample.inputs.items()}
+        yield Sample(sample.kind, arrays)
+
+
+def _samples(model: ir.Model, seed: int) -> Iterator[Sample]:
     random = np.random.default_rng(seed)
     limited = [value for value in model.graph.inputs if index_limit(value) is not None or meaningful_range(value)]
     drawn = {str(value.name): _array(value, RANDOM, random) for value in limited}

@@ -84,6 +84,7 @@ _STANDARD = {
 }
 _OWN = {
     "Binarize Quantize Threshold": _ROUNDS,
+    "RoundTo": _ONCE | Trait.JUMPS,
     "IntegerConv": Trait.CONVOLVES | Trait.SLIDES,
     "IntegerMatMul": Trait.MULTIPLIES,
     "IntegerMaxPool": Trait.MOVES | Trait.SLIDES,

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from qcompiler.errors import InternalError, UnsupportedModel
-from qcompiler.ir.program import Argument, Call, Copy, VariantCode
+from qcompiler.ir.program import ELF, Argument, Call, Copy, VariantCode
 from qcompiler.lowering.build import object_code
 from qcompiler.lowering.constant_blob import ConstantBlob
 from qcompiler.lowering.work import External, GenericWork, KernelWork, Location, Slot, Work, place_of
 from qcompiler.targets.choose import chosen
 from qcompiler.targets.problem import Problem
 from qcompiler.targets.target import Kernel, Variant
+
+PART = 16
+"""Functions that are compiled together. Chosen: starting a code generator costs less than one of them, and the parts of
+a small network keep two processors busy."""
 
 
 class KernelTable:
@@ -32,12 +36,21 @@ class KernelTable:
         self._symbols: dict[Problem, tuple[str, Kernel]] = {}
         self.calls = tuple(self._call(work) for work in works)
 
-    def compiled(self) -> VariantCode:
-        """The code of the variant."""
+    def parts(self) -> list[dict[str, Any]]:
+        """The functions by symbol, in parts for `compiled`, which may run at the same time; devices load one module."""
+        count = -(-len(self.functions) // PART) if self.variant.platform.code_format == ELF else 1
+        functions = list(self.functions.items())
+        return [dict(functions[first::count]) for first in range(count)]
+
+    def compiled(self, part: Mapping[str, Any]) -> bytes:
+        """The object or module of one of the parts."""
+        return object_code(part, self.works, self.variant) if part else b""
+
+    def code(self, objects: Sequence[bytes]) -> VariantCode:
+        """The code of the variant, from the objects of all parts."""
         variant = self.variant
-        code = object_code(self.functions, self.works, variant) if self.functions else b""
         features = tuple(feature.name for feature in variant.features)
-        return VariantCode(variant.name, features, code, self.calls, variant.platform.code_format)
+        return VariantCode(variant.name, features, tuple(objects), self.calls, variant.platform.code_format)
 
     def _symbol(self) -> str:
         return f"k{len(self.functions)}_{self.variant.name}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -10,7 +11,7 @@ import onnx_ir as ir
 
 from qcompiler.errors import InternalError
 from qcompiler.ir.critical import index_limit
-from qcompiler.ir.program import Program
+from qcompiler.ir.program import Program, VariantCode
 from qcompiler.lowering import memory
 from qcompiler.lowering.check import check_offsets, check_works
 from qcompiler.lowering.common_storage import CommonStorage
@@ -24,6 +25,9 @@ from qcompiler.lowering.quiet import quiet
 from qcompiler.lowering.step_info import step_info, tensor_info
 from qcompiler.lowering.work import Work, slots_of
 from qcompiler.targets.target import Platform, Variant
+
+# chosen
+MOST_THREADS = 8
 
 
 def lower(model: ir.Model, target: str, variants: Sequence[Variant], name: str, dump: Dump | None = None) -> Program:
@@ -42,8 +46,7 @@ def lower(model: ir.Model, target: str, variants: Sequence[Variant], name: str, 
         dump.plans(plans)
         dump.works(works, offsets)
         dump.code(tables)
-    with quiet(), ThreadPoolExecutor(max_workers=2) as pool:
-        codes = tuple(pool.map(KernelTable.compiled, tables))
+    codes = _compiled(tables)
     return Program(
         name=name,
         target=target,
@@ -54,6 +57,14 @@ def lower(model: ir.Model, target: str, variants: Sequence[Variant], name: str, 
         steps=tuple(step_info(work, offsets) for work in works),
         variants=codes,
     )
+
+
+def _compiled(tables: Sequence[KernelTable]) -> tuple[VariantCode, ...]:
+    """The code of every variant; all processors work on the parts of all of them."""
+    parts = [(table, part) for table in tables for part in table.parts()]
+    with quiet(), ThreadPoolExecutor(min(len(os.sched_getaffinity(0)), MOST_THREADS)) as pool:
+        objects = pool.map(lambda each: KernelTable.compiled(*each), parts)
+        return tuple(table.code([next(objects) for _ in table.parts()]) for table in tables)
 
 
 def planned(graph: ir.Graph, storage: Storage, platform: Platform) -> tuple[list[Plan], list[Work]]:

@@ -8,6 +8,7 @@ import onnx_ir as ir
 
 from qcompiler.analysis.layers import recorded
 from qcompiler.analysis.macs import macs_of
+from qcompiler.ir.file_types import file_types
 from qcompiler.ir.program import StepInfo, StoredValue, TensorInfo
 from qcompiler.ir.provenance import NOTE, REASON, sources
 from qcompiler.ir.storage import PACKED_LAYOUTS
@@ -19,7 +20,9 @@ from qcompiler.targets.problem import Conv2d
 
 def tensor_info(value: ir.Value) -> TensorInfo:
     """Name, shape and dtype of an input or output of the network."""
-    return TensorInfo(value.name or "", shape_of(value), dtype_of(value).name)
+    name = value.name or ""
+    in_file = {} if value.graph is None else file_types(value.graph)
+    return TensorInfo(name, shape_of(value), dtype_of(value).name, file_dtype=in_file.get(name, ""))
 
 
 _AS_FLOATS = "its codes are multiplied as floats, exactly: integers of these widths would be slower here"

@@ -45,6 +45,11 @@ def codes_of(body: str, **constants):
             " y = Cast <to = 1> (i)",
             None,
         ),
+        (
+            "q = qcompiler.Quantize <low = 0.0, high = 256.0> (x, x, x)\n y = qcompiler.RoundTo <to = 16> (q)",
+            Codes(0, 256),
+        ),
+        ("q = qcompiler.Quantize <low = 0.0, high = 257.0> (x, x, x)\n y = qcompiler.RoundTo <to = 16> (q)", None),
         ("y = AveragePool <kernel_shape = [2, 2]> (x)", None),
         ("y = Relu (x)", None),
     ],
@@ -87,3 +92,12 @@ def test_parity_is_lost_where_zeros_pad_the_border():
     inside = IntegerRanges().lattice(the(graph(text.format("0, 0, 0, 0"), w=weights), "Conv"))
     padded = IntegerRanges().lattice(the(graph(text.format("1, 1, 1, 1"), w=weights), "Conv"))
     assert (inside.step[0], padded.step[0]) == (2, 1)
+
+
+@pytest.mark.parametrize(
+    ("kind", "expected"),
+    [("uint8", Codes(0, 255)), ("int8", Codes(-128, 127)), ("int16", Codes(-(2**15), 2**15 - 1)), ("int32", None)],
+)
+def test_narrow_integers_are_codes_once_they_are_floats(kind, expected):
+    model = graph(f"g ({kind}[1, 2, 4, 4] x) => (y) {{ m = Transpose (x)\n y = Cast <to = 1> (m) }}")
+    assert IntegerRanges().codes(model.graph.outputs[0]) == expected

@@ -113,7 +113,7 @@ def _calls() -> tuple[Call, ...]:
 
 def variant(name: str, features: Sequence[str], *flags: str) -> VariantCode:
     """The four kernels compiled with `flags`, as one variant."""
-    return VariantCode(name, tuple(features), compiled(KERNELS, *flags), _calls())
+    return VariantCode(name, tuple(features), (compiled(KERNELS, *flags),), _calls())
 
 
 def tiny(name: str = "tiny", variants: Sequence[VariantCode] = ()) -> Program:
@@ -160,14 +160,14 @@ def digits() -> Program:
         workspace_bytes=0,
         constants=b"",
         steps=(StepInfo(("/fc",), "MatMul", 1, 32, 7840, 40),),
-        variants=(VariantCode("baseline", (), compiled(CLASSIFY), (call,)),),
+        variants=(VariantCode("baseline", (), (compiled(CLASSIFY),), (call,)),),
     )
 
 
 def failing() -> Program:
     """A network whose kernel reports failure where the first feature is positive."""
     call = Call("fail", "fail_c", (Argument("input", 0),), Items(8))
-    base = tiny("failing", [VariantCode("plain", (), compiled(FAILING), (call,))])
+    base = tiny("failing", [VariantCode("plain", (), (compiled(FAILING),), (call,))])
     return replace(base, steps=base.steps[:1])
 
 
@@ -196,7 +196,7 @@ def faulty() -> Program:
         Call("pass", "pass_c", (features, count), Items(1)),
         Call("gather", "gather_c", (features, Argument("fault", 0)), Items(8)),
     )
-    base = tiny("faulty", [VariantCode("plain", (), compiled(FAULTY), (once, gather, once))])
+    base = tiny("faulty", [VariantCode("plain", (), (compiled(FAULTY),), (once, gather, once))])
     faults = (Fault.INDEX, Fault.DIVISION)
     named = replace(base.steps[0], nodes=('/emb"x"',), op="Gather", values=(), faults=faults)
     return replace(base, steps=(replace(named, faults=()), named, replace(named, faults=())))

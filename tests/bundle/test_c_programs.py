@@ -121,7 +121,7 @@ def sources_of(folder: Path) -> list[str]:
     for name, text in glue.sources(program, "x86_64").items():
         (folder / name).write_text(text)
     (folder / "constants.bin").write_bytes(program.constants)
-    (folder / "kernels.o").write_bytes(program.variants[0].object_code)
+    (folder / "kernels.o").write_bytes(program.variants[0].objects[0])
     renames = [f"--redefine-sym={name}=tiny_kernel_plain_{name}" for name in ("binarize", "scale", "score", "count")]
     sh(folder, "objcopy", *renames, "kernels.o")
     return ["runtime.c", "threads.c", "tables.c", "cpu.c", "constants.S", "kernels.o"]
@@ -184,7 +184,7 @@ def test_the_programs_of_the_documentation(tmp_path: Path) -> None:
     text = (Path(__file__).parents[2] / "docs" / "c_api.md").read_text()
     blocks = re.findall(r"```c\n(.*?)```", text, re.DOTALL)
     commands = re.findall(r"^(cc .*)$", text, re.MULTILINE)
-    assert len(blocks) == 2 and len(commands) == 2
+    assert len(blocks) == 3 and len(commands) == 3
     for block, line in zip(blocks, commands, strict=True):
         (tmp_path / "main.c").write_text(block)
         sh(tmp_path, *line.split(), "-Wall", "-Wextra", "-Werror")

@@ -45,7 +45,7 @@ def network(body: str, items: int = ITEMS) -> Program:
         }}"""
     x, w, z = Argument("input", 0), Argument("workspace", 64), Argument("output", 0)
     calls = (Call("copy", "copy_c", (x, w), Items(ELEMENTS)), Call("check", "check_c", (x, w, z), Items(items)))
-    code = VariantCode("plain", (), programs.compiled(source, "-w", "-fno-builtin"), calls)
+    code = VariantCode("plain", (), (programs.compiled(source, "-w", "-fno-builtin"),), calls)
     tensor = TensorInfo("x", (1, ELEMENTS), "float32")
     return Program(
         name="suspect",

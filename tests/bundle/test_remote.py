@@ -6,6 +6,7 @@ import contextlib
 import socket
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -68,7 +69,9 @@ def test_errors_of_the_inputs_are_those_of_a_local_run(pristine: Path, address: 
 def test_statuses_of_the_network_are_told(pristine: Path, address: str, monkeypatch: pytest.MonkeyPatch) -> None:
     bundle = RemoteBundle(pristine, address, rpc.KEY)
     monkeypatch.setattr(manifest, "MAX_THREADS", 1000)
-    with pytest.raises(QCompilerError, match=rf"failed on {address}: a step, variant or thread count is out of range"):
+    with pytest.raises(
+        QCompilerError, match=rf"failed on {address}: a step, variant, thread count or batch is out of range"
+    ):
         bundle.run(programs.inputs(), threads=500)
 
 
@@ -145,3 +148,19 @@ def test_addresses_that_are_none(text: str) -> None:
 def test_addresses() -> None:
     assert parse_address("pi.local:9090") == ("pi.local", 9090)
     assert parse_address("[::1]:9090") == ("::1", 9090)
+
+
+def test_a_batch_runs_in_parts(tmp_path: Path, address: str) -> None:
+    write(replace(programs.tiny(), any_batch=True), tmp_path / "out")
+    bundle = RemoteBundle(tmp_path / "out", address, rpc.KEY)
+    parts = [programs.inputs(seed) for seed in range(3)]
+    for count in (3, 0):
+        inputs = {
+            name: np.concatenate([each[name] for each in parts])[: count * len(parts[0][name])] for name in parts[0]
+        }
+        for name, found in bundle.run(inputs).items():
+            expected = [programs.expected(each)[name] for each in parts[:count]]
+            np.testing.assert_array_equal(found, np.concatenate(expected) if expected else found[:0])
+            assert len(found) == count * len(programs.expected(parts[0])[name])
+    with pytest.raises(UsageError, match="expected"):
+        bundle.profile(inputs)

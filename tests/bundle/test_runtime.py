@@ -152,6 +152,75 @@ def test_overlap(pristine: Path) -> None:
     assert raw.run(inputs=addresses([raw.inputs[0], same])) == OK
 
 
+class Batched:
+    """`count` runs one behind the other, through the functions that Python does not use."""
+
+    def __init__(self, folder: Path, count: int, offset: int) -> None:
+        self.raw = Raw(folder)
+        self.count = count
+        self.given = [programs.inputs(seed) for seed in range(count)]
+        stacked = [np.concatenate([each[name] for each in self.given]) for name in self.given[0]]
+        self.inputs = [shifted(array, offset) for array in stacked]
+        shapes = ((count, programs.C), np.float32), ((count,), np.int64)
+        self.outputs = [shifted(np.zeros(*each), offset) for each in shapes]
+        library = ctypes.CDLL(str(folder / "libtiny.so"))
+        self.library = library
+        self.pointers = (ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t, ctypes.c_size_t)
+
+    def run(self, count: int | None = None, pool: int = 0, **changed: Any) -> int:
+        function = self.library["tiny_run_batch_pool" if pool else "tiny_run_batch"]
+        function.argtypes = (*((ctypes.c_void_p,) if pool else ()), *self.pointers)
+        values = {
+            "inputs": addresses(self.inputs),
+            "outputs": addresses(self.outputs),
+            "workspace": self.raw.workspace.ctypes.data,
+            "size": self.raw.size,
+            "count": self.count if count is None else count,
+            **changed,
+        }
+        return int(function(*((pool,) if pool else ()), *values.values()))
+
+    def assert_right(self, done: int) -> None:
+        for index, given in enumerate(self.given):
+            for found, expected in zip(self.outputs, programs.expected(given).values(), strict=True):
+                rows = len(found) // self.count
+                part = found[index * rows : (index + 1) * rows].reshape(expected.shape)
+                np.testing.assert_array_equal(part, expected if index < done else np.zeros_like(expected))
+
+
+@pytest.mark.parametrize("offset", [0, 4, 64])
+@pytest.mark.parametrize("threads", [0, 2])
+def test_a_batch(pristine: Path, offset: int, threads: int) -> None:
+    batched = Batched(pristine, 5, offset)
+    pool = aligned_empty((4096,), "uint8")
+    if threads:
+        start, stop = (batched.library[f"tiny_pool_{what}"] for what in ("start", "stop"))
+        start.argtypes, stop.argtypes = (ctypes.c_void_p, ctypes.c_int), (ctypes.c_void_p,)
+        assert start(pool.ctypes.data, threads) == OK
+    for count in (0, 1, 3, 5):
+        for array in batched.outputs:
+            array[...] = 0
+        assert batched.run(count, pool.ctypes.data if threads else 0) == OK
+        batched.assert_right(count)
+    if threads:
+        assert stop(pool.ctypes.data) == OK
+        assert batched.run(pool=pool.ctypes.data) == POOL
+
+
+def test_batches_that_do_not_fit(pristine: Path) -> None:
+    batched = Batched(pristine, 3, 0)
+    assert batched.run(inputs=None) == NULL
+    assert batched.run(size=batched.raw.size - 1) == WORKSPACE
+    for count in (2**64 - 1, 2**62, 2**63):
+        assert batched.run(count) == RANGE
+    # the arrays of the third run overlap, those of the first two do not
+    row = programs.C * 4
+    behind = batched.outputs[0].reshape(-1).view(np.uint8)[2 * row :].view(np.float32)
+    both = [batched.outputs[0], np.ndarray((3,), np.int64, behind.data)]
+    assert batched.run(2, outputs=addresses(both)) == OK
+    assert batched.run(3, outputs=addresses(both)) == OVERLAP
+
+
 @pytest.mark.parametrize(("first", "last"), [(-1, 2), (2, 1), (0, 5), (5, 5)])
 def test_step_range(pristine: Path, first: int, last: int) -> None:
     assert Raw(pristine).run("run_steps", first, last) == RANGE

@@ -23,8 +23,9 @@ from qcompiler.ir import oracle
 from qcompiler.lowering.module import lower
 from qcompiler.passes.result import PassResult
 from qcompiler.passes.runner import run_passes
+from qcompiler.reference import Reference
 from qcompiler.targets.target import Variant
-from qcompiler.verify import Reference, verify
+from qcompiler.verify import verify
 from tests.fuzz import isolated, library
 from tests.fuzz.case import Case
 from tests.fuzz.net import Array

@@ -20,7 +20,7 @@ _SECONDS, _EMULATED_SECONDS = 20, 60
 
 def isolated_bundle(program: Program, folder: Path) -> IsolatedBundle:
     """The program between guard pages, ready to run, here or under an emulator; `folder` takes its files."""
-    architecture = toolchain.machine_of(program.variants[0].object_code)
+    architecture = toolchain.machine_of(program.variants[0].objects[0])
     if architecture != _ARCHITECTURE:
         write(program, folder / "out")
         emulator = toolchain.emulator_for(architecture)
@@ -39,9 +39,10 @@ def link(program: Program, folder: Path) -> Path:
     (folder / "constants.bin").write_bytes(program.constants or b"\0")
     objects, names = [], []
     for variant in program.variants:
-        path = folder / f"{variant.name}.o"
-        path.write_bytes(variant.object_code)
-        objects.append(path.name)
+        for number, code in enumerate(variant.objects):
+            path = folder / f"{variant.name}{number}.o"
+            path.write_bytes(code)
+            objects.append(path.name)
         names += [
             f"-Wl,--defsym={glue.kernel_symbol(program, variant, symbol)}={symbol}"
             for symbol in {call.symbol for call in variant.calls}

@@ -44,6 +44,7 @@ FORMS: dict[str, tuple[list[Array], dict[str, object]]] = {
         [np.ones((2, 1, 1), np.float32)],
         {"kernel_shape": [2, 2], "strides": [1, 1], "pads": [0] * 4, "dilations": [1, 1], "ceil_mode": 0},
     ),
+    "RoundTo": ([], {"to": TensorProto.FLOAT16}),
     "Quantize": ([np.array(1, np.float32), np.array(0, np.float32)], {"low": -8.0, "high": 7.0}),
     "Threshold": ([np.full((1, 1, 1, 1, 1), 0.5, np.float32), np.array(1, np.float32)], {}),
 }
@@ -114,6 +115,7 @@ ONCE = {
     "Neg": lambda x, _: -x, "Relu": lambda x, _: np.maximum(x, 0), "Clip": lambda x, _: np.clip(x, -2, 3),
     "Identity": lambda x, _: x, "PRelu": lambda x, _: np.where(x < 0, 0.25 * x, x),
     "LeakyRelu": lambda x, _: np.where(x < 0, float(np.float32(0.01)) * x, x), "Cast": lambda x, _: x,
+    "RoundTo": lambda x, _: x.astype(np.float16),
 }  # fmt: skip
 
 

@@ -122,3 +122,17 @@ class Flatten:
 @pytest.mark.parametrize("bound", [0.0, 1e-5])
 def test_a_name_may_move_to_a_value_of_another_shape(bound):
     run_passes(network(), [Flatten(bound)], check=True)
+
+
+SMOOTH = """g (float[4, 16] x) => (float[4, 3] y) {
+    m = MatMul (x, w1)
+    r = Relu (m)
+    y = MatMul (r, w2) }"""
+
+
+def test_a_bound_holds_for_graphs_without_jumps():
+    generator = np.random.default_rng(0)
+    constants = {"w1": normal(generator, 16, 500), "w2": signs(generator, 500, 3)}
+    run_passes(graph(SMOOTH, **constants), [Nudge(1e-3, bound=1e-1)], check=True)
+    with pytest.raises(VerificationFailed, match="pass 'nudge' changed 'y' by .*, more than 1e-05"):
+        run_passes(graph(SMOOTH, **constants), [Nudge(1.0, bound=1e-5)], check=True)

@@ -22,3 +22,11 @@ def test_the_compiler_imports_no_torch_but_leaves_it_to_others(module: str, befo
     )
     lines = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True).stdout
     assert lines.splitlines() == [expected, "tensor([1.])"]
+
+
+@pytest.mark.parametrize("module", ["torch", "tvm.runtime.disco"])
+def test_nothing_stays_hidden(module: str) -> None:
+    """A name with nothing behind it would keep others from importing the module."""
+    program = f"import sys, qcompiler.pipeline; print(sys.modules.get('{module}', 'absent'))"
+    lines = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True).stdout
+    assert lines == "absent\n"

@@ -28,6 +28,9 @@ extern "C" {
 #define @NAME@_VARIANTS @variants@
 #define @NAME@_MAX_THREADS 128
 
+/* Whether a batch of `count` times as many rows as the shapes say is what @name@_run_batch computes. */
+#define @NAME@_ANY_BATCH @any_batch@
+
 @tensors@
 typedef enum {
     @NAME@_OK = 0,
@@ -36,7 +39,7 @@ typedef enum {
     @NAME@_ERROR_WORKSPACE = 3,    /* the workspace is smaller than @NAME@_WORKSPACE_SIZE */
     @NAME@_ERROR_OVERLAP = 4,      /* an output or the workspace overlaps another buffer */
     @NAME@_ERROR_CPU = 5,          /* the CPU has none of the instruction sets of this library */
-    @NAME@_ERROR_RANGE = 6,        /* a step, variant or thread count is out of range */
+    @NAME@_ERROR_RANGE = 6,        /* a step, variant, thread count or batch is out of range */
     @NAME@_ERROR_THREADS = 7,      /* the system refused to start a thread */
     @NAME@_ERROR_POOL = 8,         /* the pool is not started, or already stopped */
     @NAME@_ERROR_KERNEL = 9,       /* a kernel failed: a fault of the compiler */
@@ -67,6 +70,11 @@ typedef union {
 /* Run the network on one thread. inputs[@NAME@_INPUTS] and outputs[@NAME@_OUTPUTS] are in the order above. */
 int @name@_run(const void *const *inputs, void *const *outputs, void *workspace, size_t workspace_size);
 
+/* Run the network `count` times on one thread: every input and output has `count` arrays, one behind the other. A run that
+ * fails ends it. */
+int @name@_run_batch(const void *const *inputs, void *const *outputs, void *workspace, size_t workspace_size,
+                     size_t count);
+
 /* Run the steps first .. last - 1 only. The workspace, the inputs and the outputs carry the values between calls. */
 int @name@_run_steps(const void *const *inputs, void *const *outputs, void *workspace, size_t workspace_size,
                      int first, int last);
@@ -81,9 +89,12 @@ int @name@_pool_start(@name@_pool *pool, int threads);
 /* Stop the threads of a pool, after which the storage is free. No run may be under way. */
 int @name@_pool_stop(@name@_pool *pool);
 
-/* As @name@_run and @name@_run_profile, on all threads of the pool. Runs on one pool wait for each other. */
+/* As @name@_run, @name@_run_batch and @name@_run_profile, on all threads of the pool. Runs on one pool wait for each
+ * other. */
 int @name@_run_pool(@name@_pool *pool, const void *const *inputs, void *const *outputs, void *workspace,
                     size_t workspace_size);
+int @name@_run_batch_pool(@name@_pool *pool, const void *const *inputs, void *const *outputs, void *workspace,
+                          size_t workspace_size, size_t count);
 int @name@_run_pool_profile(@name@_pool *pool, const void *const *inputs, void *const *outputs, void *workspace,
                             size_t workspace_size, uint64_t *nanoseconds);
 

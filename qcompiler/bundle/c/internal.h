@@ -13,6 +13,9 @@
 
 #include "cpu.h"
 
+/* Of functions that several others end with: copies in each of them would be a tenth of a small library. */
+#define ONE_COPY __attribute__((noinline))
+
 struct memory {
     const void *inputs[LIMIT(INPUTS)];
     void *outputs[LIMIT(OUTPUTS)];
@@ -63,5 +66,11 @@ int API(internal_prepare)(struct job *job, const void *const *inputs, void *cons
                           size_t workspace_size);
 void API(internal_execute)(struct job *job, int part);
 int API(internal_finish)(struct job *job);
+
+/* One run of a batch; the pool is null where there is none. */
+typedef int run_function(void *pool, const void *const *inputs, void *const *outputs, void *workspace,
+                         size_t workspace_size);
+int API(internal_batch)(run_function *one, void *pool, const void *const *inputs, void *const *outputs,
+                        void *workspace, size_t workspace_size, size_t count);
 
 #endif

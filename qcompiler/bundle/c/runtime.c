@@ -20,21 +20,34 @@ static int overlap(const void *a, size_t a_bytes, const void *b, size_t b_bytes)
     return x < y + b_bytes && y < x + a_bytes;
 }
 
-static int written_overlaps(const void *const *inputs, void *const *outputs, const void *workspace, size_t size) {
+/* Of arrays that hold the elements of `count` runs. */
+static int written_overlaps(const void *const *inputs, void *const *outputs, const void *workspace, size_t size,
+                            size_t count) {
     for (int i = 0; i < LIMIT(INPUTS); i++)
-        if (overlap(inputs[i], API(internal_inputs)[i].bytes, workspace, size)) return 1;
+        if (overlap(inputs[i], API(internal_inputs)[i].bytes * count, workspace, size)) return 1;
     for (int o = 0; o < LIMIT(OUTPUTS); o++) {
-        size_t bytes = API(internal_outputs)[o].bytes;
+        size_t bytes = API(internal_outputs)[o].bytes * count;
         if (overlap(outputs[o], bytes, workspace, size)) return 1;
         for (int i = 0; i < LIMIT(INPUTS); i++)
-            if (overlap(outputs[o], bytes, inputs[i], API(internal_inputs)[i].bytes)) return 1;
+            if (overlap(outputs[o], bytes, inputs[i], API(internal_inputs)[i].bytes * count)) return 1;
         for (int other = 0; other < o; other++)
-            if (overlap(outputs[o], bytes, outputs[other], API(internal_outputs)[other].bytes)) return 1;
+            if (overlap(outputs[o], bytes, outputs[other], API(internal_outputs)[other].bytes * count)) return 1;
     }
     return 0;
 }
 
-static int check_pointers(const void *const *inputs, void *const *outputs, const void *workspace, size_t size) {
+/* Whether memory can hold the elements of `count` runs; found without a division, which some processors lack. */
+static int holds(size_t count) {
+    size_t bytes;
+    for (int i = 0; i < LIMIT(INPUTS); i++)
+        if (__builtin_mul_overflow(API(internal_inputs)[i].bytes, count, &bytes)) return 0;
+    for (int o = 0; o < LIMIT(OUTPUTS); o++)
+        if (__builtin_mul_overflow(API(internal_outputs)[o].bytes, count, &bytes)) return 0;
+    return 1;
+}
+
+static int check_pointers(const void *const *inputs, void *const *outputs, const void *workspace, size_t size,
+                          size_t count) {
     if (!inputs || !outputs || !workspace) return LIMIT(ERROR_NULL);
     for (int i = 0; i < LIMIT(INPUTS); i++)
         if (!inputs[i]) return LIMIT(ERROR_NULL);
@@ -42,7 +55,8 @@ static int check_pointers(const void *const *inputs, void *const *outputs, const
         if (!outputs[o]) return LIMIT(ERROR_NULL);
     if (misaligned(workspace)) return LIMIT(ERROR_ALIGNMENT);
     if (size < LIMIT(WORKSPACE_SIZE)) return LIMIT(ERROR_WORKSPACE);
-    if (written_overlaps(inputs, outputs, workspace, LIMIT(WORKSPACE_SIZE))) return LIMIT(ERROR_OVERLAP);
+    if (!holds(count)) return LIMIT(ERROR_RANGE);
+    if (written_overlaps(inputs, outputs, workspace, LIMIT(WORKSPACE_SIZE), count)) return LIMIT(ERROR_OVERLAP);
     return LIMIT(OK);
 }
 
@@ -63,7 +77,7 @@ static void stage(struct memory *memory, const void *const *inputs, void *const 
 
 int API(internal_prepare)(struct job *job, const void *const *inputs, void *const *outputs, void *workspace,
                           size_t workspace_size) {
-    int status = check_pointers(inputs, outputs, workspace, workspace_size);
+    int status = check_pointers(inputs, outputs, workspace, workspace_size, 1);
     if (status != LIMIT(OK)) return status;
     int variant = API(variant)();
     if (variant < 0) return LIMIT(ERROR_CPU);
@@ -130,31 +144,58 @@ int API(internal_finish)(struct job *job) {
     return failed(job);
 }
 
-int API(run_steps)(const void *const *inputs, void *const *outputs, void *workspace, size_t workspace_size,
-                   int first, int last) {
+ONE_COPY static int run(const void *const *inputs, void *const *outputs, void *workspace, size_t workspace_size,
+                        int first, int last, uint64_t *nanoseconds) {
     struct job job;
-    if (first < 0 || last < first || last > LIMIT(STEPS)) return LIMIT(ERROR_RANGE);
     int status = API(internal_prepare)(&job, inputs, outputs, workspace, workspace_size);
     if (status != LIMIT(OK)) return status;
     job.first = first;
     job.last = last;
+    job.nanoseconds = nanoseconds;
     API(internal_execute)(&job, 0);
     return API(internal_finish)(&job);
 }
 
 int API(run)(const void *const *inputs, void *const *outputs, void *workspace, size_t workspace_size) {
-    return API(run_steps)(inputs, outputs, workspace, workspace_size, 0, LIMIT(STEPS));
+    return run(inputs, outputs, workspace, workspace_size, 0, LIMIT(STEPS), NULL);
+}
+
+int API(run_steps)(const void *const *inputs, void *const *outputs, void *workspace, size_t workspace_size,
+                   int first, int last) {
+    if (first < 0 || last < first || last > LIMIT(STEPS)) return LIMIT(ERROR_RANGE);
+    return run(inputs, outputs, workspace, workspace_size, first, last, NULL);
 }
 
 int API(run_profile)(const void *const *inputs, void *const *outputs, void *workspace, size_t workspace_size,
                      uint64_t *nanoseconds) {
-    struct job job;
     if (!nanoseconds) return LIMIT(ERROR_NULL);
-    int status = API(internal_prepare)(&job, inputs, outputs, workspace, workspace_size);
-    if (status != LIMIT(OK)) return status;
-    job.nanoseconds = nanoseconds;
-    API(internal_execute)(&job, 0);
-    return API(internal_finish)(&job);
+    return run(inputs, outputs, workspace, workspace_size, 0, LIMIT(STEPS), nanoseconds);
+}
+
+int API(internal_batch)(run_function *one, void *pool, const void *const *inputs, void *const *outputs,
+                        void *workspace, size_t workspace_size, size_t count) {
+    const void *from[LIMIT(INPUTS)];
+    void *to[LIMIT(OUTPUTS)];
+    int status = check_pointers(inputs, outputs, workspace, workspace_size, count);
+    for (size_t index = 0; index < count && status == LIMIT(OK); index++) {
+        for (int i = 0; i < LIMIT(INPUTS); i++)
+            from[i] = (const unsigned char *)inputs[i] + index * API(internal_inputs)[i].bytes;
+        for (int o = 0; o < LIMIT(OUTPUTS); o++)
+            to[o] = (unsigned char *)outputs[o] + index * API(internal_outputs)[o].bytes;
+        status = one(pool, from, to, workspace, workspace_size);
+    }
+    return status;
+}
+
+static int run_alone(void *pool, const void *const *inputs, void *const *outputs, void *workspace,
+                     size_t workspace_size) {
+    (void)pool;
+    return run(inputs, outputs, workspace, workspace_size, 0, LIMIT(STEPS), NULL);
+}
+
+int API(run_batch)(const void *const *inputs, void *const *outputs, void *workspace, size_t workspace_size,
+                   size_t count) {
+    return API(internal_batch)(run_alone, NULL, inputs, outputs, workspace, workspace_size, count);
 }
 
 /* The variant that the user selected, plus one; 0 leaves the choice to the CPU. */
@@ -212,7 +253,7 @@ const char *API(status_text)(int status) {
                                 "the workspace is too small\0"
                                 "an output or the workspace overlaps another buffer\0"
                                 "the CPU has none of the instruction sets of this library\0"
-                                "a step, variant or thread count is out of range\0"
+                                "a step, variant, thread count or batch is out of range\0"
                                 "the system refused to start a thread\0"
                                 "the pool is not started\0"
                                 "a kernel failed\0"

@@ -157,8 +157,8 @@ static int run_job(struct pool *pool, const void *const *inputs, void *const *ou
     return API(internal_finish)(&pool->job);
 }
 
-static int run_in_turn(POOL *storage, const void *const *inputs, void *const *outputs, void *workspace,
-                       size_t workspace_size, uint64_t *nanoseconds) {
+ONE_COPY static int run_in_turn(POOL *storage, const void *const *inputs, void *const *outputs, void *workspace,
+                                size_t workspace_size, uint64_t *nanoseconds) {
     struct pool *pool = (struct pool *)(void *)storage;
     if (!pool) return LIMIT(ERROR_NULL);
     if (pool->state != STARTED) return LIMIT(ERROR_POOL);
@@ -171,6 +171,16 @@ static int run_in_turn(POOL *storage, const void *const *inputs, void *const *ou
 int API(run_pool)(POOL *pool, const void *const *inputs, void *const *outputs, void *workspace,
                   size_t workspace_size) {
     return run_in_turn(pool, inputs, outputs, workspace, workspace_size, NULL);
+}
+
+static int run_one(void *pool, const void *const *inputs, void *const *outputs, void *workspace,
+                   size_t workspace_size) {
+    return run_in_turn(pool, inputs, outputs, workspace, workspace_size, NULL);
+}
+
+int API(run_batch_pool)(POOL *pool, const void *const *inputs, void *const *outputs, void *workspace,
+                        size_t workspace_size, size_t count) {
+    return API(internal_batch)(run_one, pool, inputs, outputs, workspace, workspace_size, count);
 }
 
 int API(run_pool_profile)(POOL *pool, const void *const *inputs, void *const *outputs, void *workspace,

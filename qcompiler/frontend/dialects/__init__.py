@@ -10,7 +10,7 @@ import onnx
 import onnx_ir as ir
 
 from qcompiler.errors import UnsupportedModel
-from qcompiler.frontend.dialects import channels_last, finn, nncf, own, plain, qdq, qonnx
+from qcompiler.frontend.dialects import channels_last, finn, microsoft, nncf, own, plain, qdq, qonnx, qoperator
 from qcompiler.frontend.dialects.dialect import Dialect
 from qcompiler.frontend.emitter import Emitter
 from qcompiler.frontend.structure import label
@@ -24,6 +24,8 @@ DIALECTS: tuple[Dialect, ...] = (
     finn.DIALECT,
     channels_last.DIALECT,
     qdq.DIALECT,
+    qoperator.DIALECT,
+    microsoft.DIALECT,
     nncf.DIALECT,
     plain.DIALECT,
 )

@@ -6,7 +6,7 @@ dialect writes with standard operators alone is recognised in the whole graph af
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import onnx
@@ -27,8 +27,8 @@ class Op:
     """
 
     lower: Callable[[Emitter, onnx.NodeProto], None]
-    inputs: tuple[int, ...]
-    outputs: tuple[int, ...] = (1,)
+    inputs: Sequence[int]
+    outputs: Sequence[int] = (1,)
     optional: bool = False
 
     def check(self, node: onnx.NodeProto) -> None:
@@ -36,13 +36,19 @@ class Op:
         full = self.optional or all(node.input)
         if full and len(node.input) in self.inputs and len(node.output) in self.outputs:
             return
-        expected, results = (" or ".join(map(str, counts)) for counts in (self.inputs, self.outputs))
+        expected, results = (_spelled(counts) for counts in (self.inputs, self.outputs))
         raise InvalidModel(
             f"{node.op_type} has {len(node.input)} inputs, expected {expected}, and {len(node.output)} outputs,"
             f" expected {results}",
             node=label(node),
             remedy="export the model again",
         )
+
+
+def _spelled(counts: Sequence[int]) -> str:
+    if isinstance(counts, range):
+        return f"{counts[0]}, {counts[1]} and so on"
+    return " or ".join(map(str, counts))
 
 
 @dataclass(frozen=True)

@@ -88,3 +88,11 @@ def is_all(emitter: Emitter, name: str, number: float) -> bool:
     """Whether a value is the constant `number`."""
     value = emitter.constant_value(name)
     return value is not None and bool((value == number).all()) and value.size == 1
+
+
+def reshaped(emitter: Emitter, name: str, shape: tuple[int, ...]) -> str:
+    """A parameter in another shape."""
+    value = emitter.constant_value(name)
+    if value is not None:
+        return emitter.constant(value.reshape(shape), "parameter")
+    return emitter.op("Reshape", [name, emitter.constant(shape, "shape", np.int64)])

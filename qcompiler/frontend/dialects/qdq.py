@@ -21,13 +21,12 @@ import onnx
 
 from qcompiler.errors import InvalidModel, UnsupportedModel
 from qcompiler.frontend import attributes
-from qcompiler.frontend.dialects.canonical_quantizers import codes, numbers
+from qcompiler.frontend.dialects.canonical_quantizers import codes, codes_of, numbers
 from qcompiler.frontend.dialects.dialect import Dialect, Op
-from qcompiler.frontend.dialects.parameters import floats, latent
+from qcompiler.frontend.dialects.parameters import floats, latent, reshaped
 from qcompiler.frontend.emitter import Emitter
 from qcompiler.frontend.stored_tensors import TWO_BIT_RANGES
 from qcompiler.frontend.structure import label
-from qcompiler.ir.ops import DOMAIN
 from qcompiler.ir.plausible import REMEDY, not_positive
 from qcompiler.ir.quantizing import ROUND_SHIFT, Quantizer
 
@@ -44,7 +43,8 @@ _RANGES = TWO_BIT_RANGES | {
 }
 
 
-def _quantize(emitter: Emitter, node: onnx.NodeProto) -> None:
+def quantize(emitter: Emitter, node: onnx.NodeProto) -> None:
+    """Add the canonical form of a QuantizeLinear."""
     scale, zero = _parameters(emitter, node)
     kind, (low, high) = _type(emitter, node)
     x = latent(emitter, node, 0)
@@ -67,45 +67,10 @@ def _type(emitter: Emitter, node: onnx.NodeProto) -> tuple[int, tuple[int, int]]
     return _WIDE.get(kind, kind), limits or _RANGES[kind]
 
 
-def _dequantize(emitter: Emitter, node: onnx.NodeProto) -> None:
+def dequantize(emitter: Emitter, node: onnx.NodeProto) -> None:
+    """Add the canonical form of a DequantizeLinear."""
     scale, zero = _parameters(emitter, node)
-    numbers(emitter, _codes_of(emitter, node.input[0]), scale, zero, node.output)
-
-
-def _codes_of(emitter: Emitter, name: str) -> str:
-    """The integers of a value in float32: codes, where it is a Quantize cast to its type, or that clipped."""
-    bounds = []
-    source = emitter.producer(name)
-    while source is not None and source.op_type == "Clip" and (clip := _bounds(emitter, source)) is not None:
-        bounds.append(clip)
-        source = emitter.producer(source.input[0])
-    quantize = emitter.producer(source.input[0]) if source is not None and source.op_type == "Cast" else None
-    if quantize is None or (quantize.domain, quantize.op_type) != (DOMAIN, "Quantize"):
-        return _float(emitter, name)
-    if not bounds:
-        return str(quantize.output[0])
-    settings = {each.name: onnx.helper.get_attribute_value(each) for each in quantize.attribute}
-    low, high = settings["low"], settings["high"]
-    for least, most in reversed(bounds):
-        low, high = (min(max(end, least), most) for end in (low, high))
-    narrow = Quantizer(low, high, settings["rounding"].decode(), settings["order"].decode())
-    x, scale, zero = quantize.input
-    return codes(emitter, x, scale, zero, narrow)
-
-
-def _bounds(emitter: Emitter, clip: onnx.NodeProto) -> tuple[float, float] | None:
-    """The bounds of a Clip by constants."""
-    found = [-math.inf, math.inf]
-    for position, name in enumerate(clip.input[1:3]):
-        bound = emitter.constant_value(name) if name else np.asarray(found[position])
-        if bound is None or bound.size != 1:
-            return None
-        found[position] = float(bound.reshape(()))
-    return found[0], found[1]
-
-
-def _float(emitter: Emitter, name: str) -> str:
-    return name if emitter.element_type(name) == _T.FLOAT else emitter.op("Cast", [name], to=_T.FLOAT)
+    numbers(emitter, codes_of(emitter, node.input[0]), scale, zero, node.output)
 
 
 def _parameters(emitter: Emitter, node: onnx.NodeProto) -> tuple[str, str]:
@@ -157,42 +122,39 @@ class _Along:
         if found in ((), (1,)) and self.block == 0:
             return name
         if self.block == 0:
-            return _reshaped(emitter, name, (-1, *(1,) * (len(self.shape) - self.axis - 1)))
+            return reshaped(emitter, name, (-1, *(1,) * (len(self.shape) - self.axis - 1)))
         before, after = self.shape[: self.axis], self.shape[self.axis + 1 :]
         blocks = self._blocks[self.axis]
-        column = _reshaped(emitter, name, (*before, blocks, 1, *after))
+        column = reshaped(emitter, name, (*before, blocks, 1, *after))
         repeats = emitter.constant((*before, blocks, self.block, *after), "blocks", np.int64)
-        row = _reshaped(emitter, emitter.op("Expand", [column, repeats]), (*before, blocks * self.block, *after))
+        row = reshaped(emitter, emitter.op("Expand", [column, repeats]), (*before, blocks * self.block, *after))
         start, end, axis = ([value] for value in (0, self.shape[self.axis], self.axis))
         bounds = [emitter.constant(value, "bound", np.int64) for value in (start, end, axis)]
         return emitter.op("Slice", [row, *bounds])
 
 
-def _reshaped(emitter: Emitter, name: str, shape: tuple[int, ...]) -> str:
-    value = emitter.constant_value(name)
-    if value is not None:
-        return emitter.constant(value.reshape(shape), "parameter")
-    return emitter.op("Reshape", [name, emitter.constant(shape, "shape", np.int64)])
-
-
 def _dynamic_quantize(emitter: Emitter, node: onnx.NodeProto) -> None:
-    """By its definition in the standard, which leaves 0 / 0 for an operand that is 0 everywhere.
+    quantized, scale, zero = [*node.output, "", ""][:3]
+    found, _, level = dynamic_codes(emitter, node.input[0], scale)
+    emitter.op("Cast", [level], _wanted(zero), to=_T.UINT8)
+    emitter.op("Cast", [found], _wanted(quantized), to=_T.UINT8)
 
-    onnxruntime's scale is 1 there, and so is ours.
+
+def dynamic_codes(emitter: Emitter, x: str, output: str = "") -> tuple[str, str, str]:
+    """Codes of DynamicQuantizeLinear, their scale, called `output` if given, and their zero point; all float32.
+
+    By its definition in the standard, which leaves 0 / 0 for an operand that is 0 everywhere. onnxruntime's scale is 1
+    there, and so is ours.
     """
-    x = node.input[0]
     zero, one, steps = (emitter.constant(value, "constant") for value in (0, 1, 255))
     low = emitter.op("Min", [emitter.op("ReduceMin", [x], keepdims=0), zero])
     high = emitter.op("Max", [emitter.op("ReduceMax", [x], keepdims=0), zero])
     extent = emitter.op("Sub", [high, low])
     quotient = emitter.op("Div", [extent, steps])
-    outputs = [*node.output, "", ""]
-    scale = emitter.op("Where", [emitter.op("Equal", [extent, zero]), one, quotient], _wanted(outputs[1]))
+    scale = emitter.op("Where", [emitter.op("Equal", [extent, zero]), one, quotient], _wanted(output))
     level = emitter.op("Sub", [zero, emitter.op("Div", [low, scale])])
     rounded = emitter.op("Round", [emitter.op("Clip", [level, zero, steps])])
-    emitter.op("Cast", [rounded], _wanted(outputs[2]), to=_T.UINT8)
-    found = codes(emitter, x, scale, rounded, Quantizer(0, 255, order=ROUND_SHIFT))
-    emitter.op("Cast", [found], _wanted(outputs[0]), to=_T.UINT8)
+    return codes(emitter, x, scale, rounded, Quantizer(0, 255, order=ROUND_SHIFT)), scale, rounded
 
 
 def _wanted(name: str) -> list[str]:
@@ -204,8 +166,8 @@ DIALECT = Dialect(
     "QDQ",
     ("",),
     {
-        "QuantizeLinear": Op(_quantize, (2, 3)),
-        "DequantizeLinear": Op(_dequantize, (2, 3)),
+        "QuantizeLinear": Op(quantize, (2, 3)),
+        "DequantizeLinear": Op(dequantize, (2, 3)),
         "DynamicQuantizeLinear": Op(_dynamic_quantize, (1,), outputs=(1, 2, 3)),
     },
 )

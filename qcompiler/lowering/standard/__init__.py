@@ -1,4 +1,4 @@
-"""Standard operators with kernels of our own: those that TVM lacks or gets wrong, and those with run-time indices.
+"""Operators with kernels of our own beside the layers: standard ones that TVM lacks or gets wrong, and RoundTo.
 
 A lowering takes a node of the graph and gives one call. To add one: a function in the file of its family, a line in
 the table, and a test against onnxruntime in tests/lowering/standard.
@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 import onnx_ir as ir
 
 from qcompiler.ir.axis_order import is_marked
+from qcompiler.ir.ops import DOMAIN
 from qcompiler.lowering.call import StandardCall
 from qcompiler.lowering.standard import (
     columns,
@@ -48,6 +49,7 @@ LOWERINGS: Mapping[str, Callable[[ir.Node], StandardCall | None]] = {
     "RNN": recurrent.recurrent,
     "Resize": resize.resize,
     "RoiAlign": roi.roi_align,
+    "RoundTo": elementwise.round_to,
     "ScatterElements": scatter.scatter_elements,
     "ScatterND": scatter.scatter_nd,
     "Sinh": elementwise.libm,
@@ -57,7 +59,7 @@ LOWERINGS: Mapping[str, Callable[[ir.Node], StandardCall | None]] = {
 }
 
 # they are the same in any layout
-POINTWISE = ("Cosh", "IsInf", "Sinh", "ThresholdedRelu")
+POINTWISE = ("Cosh", "IsInf", "RoundTo", "Sinh", "ThresholdedRelu")
 
 
 def lowered(node: ir.Node) -> StandardCall | None:
@@ -65,7 +67,7 @@ def lowered(node: ir.Node) -> StandardCall | None:
 
     Raises UnsupportedModel where neither can do it.
     """
-    if node.domain != "" or (is_marked(node) and node.op_type not in POINTWISE):
+    if node.domain not in ("", DOMAIN) or (is_marked(node) and node.op_type not in POINTWISE):
         return None
     lowering = LOWERINGS.get(node.op_type)
     return lowering(node) if lowering is not None else None

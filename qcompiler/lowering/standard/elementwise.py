@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from math import prod
 
+import numpy as np
 import onnx_ir as ir
 from tvm.script.ir_builder import tirx as T
 
@@ -48,6 +49,39 @@ def thresholded_relu(node: ir.Node) -> StandardCall:
         raise refuse(node, f"of {dtype} is not known", "cast the input to float32")
     threshold = T.Cast(dtype, T.float32(number(node, "alpha", 1.0)))
     return _mapped(node, lambda x: T.Select(x > threshold, x, T.Cast(dtype, T.float32(0))))
+
+
+def round_to(node: ir.Node) -> StandardCall:
+    """RoundTo: the bits that the type has not are rounded away, half to even; a carry makes the exponent grow.
+
+    Below its smallest normal number, all numbers of float16 are multiples of its smallest one; bfloat16 ends with
+    float32.
+    """
+    half = integer(node, "to", 0) == ir.DataType.FLOAT16.value
+    lost = 13 if half else 16
+
+    def rounded(x: Expr) -> Expr:
+        bits = T.reinterpret("uint32", x)
+        magnitude = bits & _u32(2**31 - 1)
+        grown = magnitude + _u32(2 ** (lost - 1) - 1) + (T.shift_right(magnitude, _u32(lost)) & _u32(1))
+        result = grown & _u32(2**32 - 2**lost)
+        if half:
+            small = T.nearbyint(T.reinterpret("float32", magnitude) * T.float32(2.0**24)) * T.float32(2.0**-24)
+            result = T.Select(result >= _bits(2.0**16), _bits(np.inf), result)
+            result = T.Select(magnitude < _bits(2.0**-14), T.reinterpret("uint32", small), result)
+        result = T.Select(magnitude > _bits(np.inf), magnitude, result)
+        return T.reinterpret("float32", result | (bits & _u32(2**31)))
+
+    return _mapped(node, rounded)
+
+
+def _u32(number: int) -> Expr:
+    return T.uint32(number)
+
+
+def _bits(number: float) -> Expr:
+    """The bits of a float32."""
+    return _u32(int(np.float32(number).view(np.uint32)))
 
 
 def _mapped(node: ir.Node, function: Function) -> StandardCall:

@@ -28,7 +28,7 @@ class Device:
     def __init__(self, program: Program, *, barriers: bool = True) -> None:
         (self.variant,) = program.variants
         assert self.variant.code_format == FORMAT
-        header, _, library = self.variant.object_code.partition(b"\n")
+        header, _, library = self.variant.objects[0].partition(b"\n")
         self.phases: Mapping[str, int] = json.loads(header)
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "module.so"

@@ -36,7 +36,7 @@ def launched(kernel: Kernel, made: Constants, x: Array, tensors: list[Array], **
     first, *others = [Argument("workspace", place) for place in places]
     call = Call("f", kernel.name, (first, *packed, *others), kernel.launch)
     code = VARIANT.platform.compile({"f": kernel.build("f")}, VARIANT.tvm_target)
-    variant = VariantCode("toy1", (), code, (call,), VARIANT.platform.code_format)
+    variant = VariantCode("toy1", (), (code,), (call,), VARIANT.platform.code_format)
     run = Run(Device(Program("one", "toy", (), (), end, blob.content(), (), (variant,)), **options), [])
     for place, array in zip(places, (x, *tensors), strict=False):
         run.workspace[place : place + array.nbytes] = array.reshape(-1).view(np.uint8)

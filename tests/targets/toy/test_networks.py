@@ -18,8 +18,9 @@ from qcompiler.ir.program import Copy, LaunchGrid, Program
 from qcompiler.ir.samples import samples
 from qcompiler.lowering.module import lower
 from qcompiler.passes.runner import run_passes
+from qcompiler.reference import Reference
 from qcompiler.targets import x86
-from qcompiler.verify import Budget, Reference, Verification, verify_on_samples
+from qcompiler.verify import Budget, Verification, verify_on_samples
 from tests.networks import binary_cnn, float_mlp, lenet
 from tests.targets import toy
 from tests.targets.toy.device import Device
