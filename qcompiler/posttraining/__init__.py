@@ -3,6 +3,6 @@
 from __future__ import annotations
 
 from qcompiler.posttraining.cost import Cost
-from qcompiler.posttraining.quantize import quantize
+from qcompiler.posttraining.quantize import checked_labels, quantize
 
-__all__ = ["Cost", "quantize"]
+__all__ = ["Cost", "checked_labels", "quantize"]

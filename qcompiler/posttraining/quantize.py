@@ -8,7 +8,7 @@ output lost on the calibration data (bias correction; Nagel et al., "Data-Free Q
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -220,18 +220,12 @@ def _correct_means(model: ir.Model, layers: Sequence[_Layer], means: Mapping[str
         layer.bias.inputs[position].const_value = ir.tensor(corrected.astype(np.float32))
 
 
-def parse_labels(labels: Array, samples: int) -> npt.NDArray[np.integer]:
-    """Labels [N] of integers for so many samples; raises UsageError for others."""
-    if labels.ndim != 1 or labels.dtype.kind not in "iu" or len(labels) != samples:
+def checked_labels(labels: Array, samples: Samples) -> npt.NDArray[np.integer]:
+    """Labels of all rows of the samples; raises UsageError where they are none."""
+    rows = sum(next(iter(sample.values())).shape[0] for sample in samples if sample)
+    if labels.ndim != 1 or labels.dtype.kind not in "iu" or len(labels) != rows:
         raise UsageError(
-            f"labels are {labels.dtype} of shape {list(labels.shape)}, expected {samples} integers",
+            f"the labels are {labels.dtype} of shape {list(labels.shape)}, expected {rows} integers",
             remedy="give one label for each row of the calibration data",
         )
     return labels
-
-
-def rows_of(samples: Samples) -> Iterator[int]:
-    """How many rows each sample has."""
-    for sample in samples:
-        first = next(iter(sample.values()))
-        yield first.shape[0] if first.ndim else 1

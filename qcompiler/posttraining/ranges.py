@@ -15,8 +15,7 @@ DoubleArray = npt.NDArray[np.float64]
 
 _BINS = 2048
 # parts of the range that are tried on either side; chosen
-_SHARES = 40
-_LEAST_SHARE = 0.05
+_SHARES = np.concatenate([np.geomspace(0.01, 0.3, 12, endpoint=False), np.linspace(0.3, 1, 29)])
 
 
 @dataclass(frozen=True)
@@ -57,8 +56,7 @@ def best_grid(histogram: Histogram, bits: int) -> Grid:
     low, high = min(histogram.low, 0.0), max(histogram.high, 0.0)
     if low == high:
         return Grid(1.0, 0, bits)
-    shares = np.linspace(_LEAST_SHARE, 1, _SHARES)
-    lows, highs = (shares * end if end else np.zeros(1) for end in (low, high))
+    lows, highs = (_SHARES * end if end else np.zeros(1) for end in (low, high))
     grids = [grid_between(float(a), float(b), bits) for a in lows for b in highs]
     seen, weights = histogram.centres, histogram.counts
     errors = [float((weights * (grid.rounded(seen) - seen) ** 2).sum()) for grid in grids]
