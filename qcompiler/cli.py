@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from time import perf_counter
@@ -82,6 +82,12 @@ def _compile_command(
     threads: Annotated[int, typer.Option(metavar="N", help="Threads that qrun uses by default.")] = 1,
     verify: Annotated[bool, typer.Option(help="Compare with onnxruntime before the bundle appears.")] = True,
     inputs: Annotated[Path | None, typer.Option(metavar="DATA.npz", help="Inputs to verify with.")] = None,
+    calibrate: Annotated[
+        Path | None, typer.Option(metavar="DATA.npz", help="Quantize after training to --bits (8) by these inputs.")
+    ] = None,
+    labels: Annotated[
+        Path | None, typer.Option(metavar="LABELS.npz", help="Of the calibration data: report the accuracy too.")
+    ] = None,
     print_after: Annotated[str | None, typer.Option(metavar="PASS", help="Print the graph after a pass.")] = None,
     save_ir: Annotated[Path | None, typer.Option(metavar="DIR", help="Save the graph after each pass.")] = None,
     dump: Annotated[
@@ -106,7 +112,7 @@ def _compile_command(
         save_ir=save_ir,
         dump=dump,
     )
-    return lambda: _compile(model, inputs, options, explain)
+    return lambda: _compile(model, _Files(inputs, calibrate, labels), options, explain)
 
 
 @_run_app.command(help=_RUN_HELP)
@@ -172,12 +178,34 @@ def _check_before_loading(model: Path, options: Options) -> None:
     check_model(model)
 
 
-def _compile(model: Path, inputs: Path | None, options: Options, explain: bool) -> None:
-    _check_before_loading(model, options)
-    if inputs is not None:
+@dataclass(frozen=True)
+class _Files:
+    """The user's arrays."""
+
+    inputs: Path | None
+    calibration: Path | None
+    labels: Path | None
+
+    def read(self, options: Options) -> Options:
+        """Options with the arrays."""
         from qcompiler.bundle.tensors import read_npz
 
-        options = replace(options, inputs=read_npz(inputs))
+        inputs, calibration, labels = (
+            None if path is None else read_npz(path) for path in (self.inputs, self.calibration, self.labels)
+        )
+        if labels is not None and len(labels) != 1:
+            raise UsageError(
+                f"'{self.labels}' holds {len(labels)} arrays, expected one",
+                remedy="write it with numpy.savez(path, labels)",
+            )
+        only = None if labels is None else next(iter(labels.values()))
+        return replace(options, inputs=inputs, calibration=calibration, labels=only)
+
+
+def _compile(model: Path, files: _Files, options: Options, explain: bool) -> None:
+    _check_before_loading(model, options)
+    if any((files.inputs, files.calibration, files.labels)):
+        options = files.read(options)
     with _stages() as progress:
         with importing():
             from qcompiler.pipeline import run
@@ -194,6 +222,8 @@ def _print_compiled(console: Console, bundle: Bundle, explain: bool) -> None:
     console.print(table([Row(**row) for row in bundle.report["rows"]]))
     for line in _explanations(bundle) if explain else ():
         say(line)
+    if bundle.report["after_training"]:
+        say(bundle.report["after_training"])
     say(bundle.report_text.splitlines()[-1])
     sizes = {name: info.bytes for name, info in bundle.manifest.files.items() if name.startswith("lib")}
     files = ", ".join(f"{name} ({size / 1024:.1f} KiB)" for name, size in sizes.items())

@@ -21,6 +21,8 @@ class Options:
     verify: compare with onnxruntime, on `inputs` (name -> array, of one or several samples in a row) or on made-up
     ones, under an emulator for another processor family. print_after: print the graph after this pass. save_ir: a
     directory for a runnable ONNX file after each pass. dump: a directory for groups, plans, steps and code.
+    calibration: quantize real layers after training to `bits` (auto: 8) by these inputs (name -> array, like `inputs`);
+    labels: of its rows, integers, for the accuracy before and after.
     """
 
     target: str = "x86"
@@ -35,6 +37,8 @@ class Options:
     print_after: str | None = None
     save_ir: Path | None = None
     dump: Path | None = None
+    calibration: Mapping[str, npt.NDArray[Any]] | None = None
+    labels: npt.NDArray[Any] | None = None
 
     def folder(self, model: Path) -> Path:
         """Where the bundle of a model goes."""

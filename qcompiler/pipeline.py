@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import re
+import tempfile
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import numpy.typing as npt
+import onnx
 import onnx_ir as ir
 
 from qcompiler import passes, targets
@@ -23,6 +28,7 @@ from qcompiler.errors import UsageError
 from qcompiler.frontend import canonicalize
 from qcompiler.independence import dependence
 from qcompiler.ir.batch_axis import batch_axis
+from qcompiler.ir.ops import attach_functions
 from qcompiler.ir.program import Program
 from qcompiler.ir.samples import samples
 from qcompiler.ir.view import shape_of
@@ -32,13 +38,16 @@ from qcompiler.lowering.step_info import tensor_info
 from qcompiler.options import Options
 from qcompiler.passes.result import PassResult
 from qcompiler.passes.runner import run_passes
+from qcompiler.posttraining import Cost, checked_labels, quantize
 from qcompiler.reference import Reference
 from qcompiler.report import report
 from qcompiler.verify import Budget, Inputs, Verification
 from qcompiler.watch import GraphWatcher
-from qcompiler.widths import check_bits
+from qcompiler.widths import check_bits, parse_width
 
 SEED = 0
+# widths that few networks stand without training
+_HARD_BITS = 2
 # seconds for verification on made-up samples, and the least number of them
 NATIVE_BUDGET = (0.4, 5)
 EMULATED_BUDGET = (2.0, 3)
@@ -62,6 +71,8 @@ def compile(
     print_after: str | None = None,
     save_ir: str | Path | None = None,
     dump: str | Path | None = None,
+    calibration: Inputs | None = None,
+    labels: npt.NDArray[Any] | None = None,
     force: bool = False,
     progress: Progress | None = None,
     verified: Callable[[Verification], None] | None = None,
@@ -75,7 +86,10 @@ def compile(
     """
     static = {name: tuple(shape) for name, shape in (shapes or {}).items()}
     folder, saved, dumped = (None if path is None else Path(path) for path in (output, save_ir, dump))
-    options = Options(target, mcpu, bits, folder, force, static, threads, verify, inputs, print_after, saved, dumped)
+    options = Options(
+        target, mcpu, bits, folder, force, static, threads, verify, inputs, print_after, saved, dumped,
+        calibration=calibration, labels=labels,
+    )  # fmt: skip
     return run(Path(model), options, progress, verified)
 
 
@@ -96,22 +110,25 @@ def run(
     dump = None if options.dump is None else Dump(options.dump)
     say("reading the model")
     graph = _read(model, options)
-    source = graph.clone()
     dependent = _dependent(model, graph, say)
+    cost = _quantized(graph, options, say)
+    source = graph.clone()
     watcher("frontend", graph)
     say("rewriting the graph")
     _rewrite(graph, options, watcher)
     say("making kernels")
     program = lower(graph, options.target, variants, identifier(model.stem), dump)
     program = replace(program, any_batch=not dependent)
-    summary = report(program)
+    summary = report(program, "" if cost is None else str(cost))
     with new_directory(folder, force=options.force) as staged:
         say("linking the libraries")
         write_into(program, staged, report=summary.as_json(), report_text=summary.as_text(), threads=options.threads)
         bundle = describe(staged)
         if options.verify:
             say("verifying against onnxruntime")
-            for line, figures in _verified(bundle, program, graph, Reference(model, source), options.inputs):
+            with _meant(model, source, cost) as file:
+                reference = Reference(file, source)
+            for line, figures in _verified(bundle, program, graph, reference, options.inputs):
                 if figures is None:
                     (progress or warnings.warn)(line)
                     continue
@@ -127,6 +144,37 @@ def _read(path: Path, options: Options) -> ir.Model:
     if options.inputs is not None:
         next(verification.samples(options.inputs, [tensor_info(value) for value in graph.graph.inputs]))
     return graph
+
+
+def _quantized(graph: ir.Model, options: Options, say: Progress) -> Cost | None:
+    """Quantize the real layers of a graph in place, if there are data to calibrate with; what that cost."""
+    if options.calibration is None:
+        if options.labels is not None:
+            raise UsageError("labels without calibration data", remedy="give the data with --calibrate")
+        return None
+    bits = parse_width(options.bits)
+    say(f"quantizing to {bits} bits")
+    tensors = [tensor_info(value) for value in graph.graph.inputs]
+    given = list(verification.samples(options.calibration, tensors))
+    labels = None if options.labels is None else checked_labels(options.labels, given)
+    cost = quantize(graph, given, bits, labels)
+    say(str(cost))
+    if bits <= _HARD_BITS:
+        say(f"{bits} bits lose much without training: train with them (qtrain, or qcompiler.nn in your own loop)")
+    return cost
+
+
+@contextmanager
+def _meant(model: Path, source: ir.Model, cost: Cost | None) -> Iterator[Path]:
+    """The file that says what the network computes: the user's, or what quantization after training made of it."""
+    if cost is None:
+        yield model
+        return
+    with tempfile.TemporaryDirectory(prefix="qcompiler-") as folder:
+        attach_functions(source)
+        path = Path(folder) / "quantized.onnx"
+        onnx.save(ir.to_proto(source), path)
+        yield path
 
 
 def _dependent(path: Path, graph: ir.Model, say: Progress) -> str:

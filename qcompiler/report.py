@@ -61,6 +61,7 @@ class Report:
     macs: int
     workspace_bytes: int
     constant_bytes: int
+    after_training: str = ""
 
     def as_json(self) -> dict[str, Any]:
         """Plain data for report.json."""
@@ -70,6 +71,8 @@ class Report:
         """The table as plain text, for report.txt."""
         console = Console(width=160, record=True, file=io.StringIO())
         console.print(table(self.rows))
+        if self.after_training:
+            console.print(self.after_training)
         console.print(self.summary())
         return console.export_text()
 
@@ -85,8 +88,8 @@ class Report:
         )
 
 
-def report(program: Program) -> Report:
-    """The report of a program."""
+def report(program: Program, after_training: str = "") -> Report:
+    """The report of a program; after_training: what quantization after training cost, if there was any."""
     rows = tuple(_row(program, index, step) for index, step in enumerate(program.steps))
     layers = [row for row in rows if row.is_layer]
     integer, binary = [row for row in layers if row.integers], [row for row in layers if row.is_binary]
@@ -100,6 +103,7 @@ def report(program: Program) -> Report:
         macs=sum(row.macs for row in layers),
         workspace_bytes=program.workspace_bytes,
         constant_bytes=len(program.constants),
+        after_training=after_training,
     )
 
 

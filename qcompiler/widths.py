@@ -23,9 +23,7 @@ def check_bits(graph: ir.Graph, bits: str | int) -> None:
     """
     if bits == "auto":
         return
-    if not str(bits).isdecimal() or not 1 <= int(bits) <= WIDEST:
-        raise UsageError(f"--bits {bits}", remedy=f"give auto or a number from 1 to {WIDEST}")
-    limit = int(bits)
+    limit = parse_width(bits)
     layers = list(_quantized(graph))
     wide = [
         f"{name} ({layer.label})" for name, layer in layers if max(layer.weights or 0, layer.activations or 0) > limit
@@ -37,9 +35,18 @@ def check_bits(graph: ir.Graph, bits: str | int) -> None:
         )
     if not any(layer.weights is not None for _, layer in layers):
         raise UnsupportedModel(
-            f"no layer is quantized to {limit} bits or fewer, and quantizing after training is not available yet",
-            remedy="train the network with low-bit weights, or compile with --bits auto",
+            f"no layer is quantized to {limit} bits or fewer",
+            remedy="give data to quantize with by --calibrate, train with low-bit weights, or compile with --bits auto",
         )
+
+
+def parse_width(bits: str | int) -> int:
+    """The number that `--bits` gives, 8 for "auto". Raises UsageError for anything but 1 to 8."""
+    if bits == "auto":
+        return WIDEST
+    if not str(bits).isdecimal() or not 1 <= int(bits) <= WIDEST:
+        raise UsageError(f"--bits {bits}", remedy=f"give auto or a number from 1 to {WIDEST}")
+    return int(bits)
 
 
 def _quantized(graph: ir.Graph) -> Iterator[tuple[str, Layer]]:

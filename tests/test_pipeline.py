@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -151,3 +152,31 @@ def test_a_dump_shows_every_stage(tmp_path: Path) -> None:
         assembly = (dump / variant / "kernels.s").read_text()
         sources = [path for path in (dump / variant).glob("*.py") if "prim_func" in path.read_text()]
         assert sources and all(f"{path.stem}:" in assembly for path in sources)
+
+
+def test_a_float_network_is_quantized_after_training(tmp_path: Path) -> None:
+    path = float_mlp(tmp_path / "mlp.onnx")
+    (tensor,) = onnx.load(path).graph.input
+    shape = [dim.dim_value for dim in tensor.type.tensor_type.shape.dim]
+    data = np.random.default_rng(0).standard_normal((20 * shape[0], *shape[1:])).astype(np.float32)
+    said: list[str] = []
+    bundle = qcompiler.compile(
+        path, output=tmp_path / "out", mcpu=("native",), bits=6, calibration={tensor.name: data}, progress=said.append
+    )
+    rows = [row for row in bundle.report["rows"] if row["macs"]]
+    assert rows and all(row["integers"] and row["w_bits"] == row["a_bits"] == 6 for row in rows)
+    assert bundle.report["after_training"] in said and f"{len(rows)} layers to 6 bits" in bundle.report_text
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"calibration": {}}, "no array for input"),
+        ({"labels": np.zeros(2, np.int64)}, "labels without calibration data"),
+        ({"bits": 9, "calibration": {}}, "1 to 8"),
+    ],
+)
+def test_data_and_labels_must_fit(change: dict[str, Any], message: str, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=message):
+        qcompiler.compile(float_mlp(tmp_path / "mlp.onnx"), output=tmp_path / "out", mcpu=("native",), **change)
+    assert not (tmp_path / "out").exists()
