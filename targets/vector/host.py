@@ -14,8 +14,10 @@ from qcompiler.targets.standard_op import ItemLoop, Scheduled, StandardOp
 from qcompiler.targets.vector.emit import prim_func
 from qcompiler.targets.vector.schedule import scheduled
 
-# passes of TVM that change no code for processors and take a sixth of its time
-_FOR_DEVICES = (
+# passes of TVM that change no code for processors and take a sixth of its time, or half where kernels hold many
+# thresholds: those for devices, and the one that makes buffers smaller, of which no kernel has one that is too large
+_IDLE_PASSES = (
+    "s_tir.CompactBufferAllocation",
     "s_tir.HoistIfThenElse",
     "s_tir.InjectDoubleBuffer",
     "s_tir.InjectPermutedLayout",
@@ -54,7 +56,7 @@ class Host:
 
 
 def _built(functions: Mapping[str, Any], tvm_target: Mapping[str, Any]) -> Any:
-    with tvm.transform.PassContext(disabled_pass=list(_FOR_DEVICES)):
+    with tvm.transform.PassContext(disabled_pass=list(_IDLE_PASSES)):
         return tvm.tirx.build(tvm.IRModule(dict(functions)), target=tvm.target.Target(dict(tvm_target)))
 
 
