@@ -17,7 +17,7 @@ MODELS = Path(__file__).resolve().parents[3] / "shared" / "models"
 # includes a first layer on real input (binarynet_vggsmall: 8, of which 7 read signs).
 BINARY_LAYERS = {
     "qonnx_zoo.TFC_1W1A": (4, 4),
-    "brevitas.CNV_1W1A": (8, 9),
+    "brevitas.CNV_1W1A": (9, 9),
     "torch_bnn.binarynet_vggsmall": (7, 8),
     "torch_bnn.birealnet18_clean": (16, 21),
     "torch_bnn.xnornet_alpha": (4, 6),

@@ -47,7 +47,8 @@ def one_node(
 
 def results(folder: Path, proto: onnx.ModelProto, inputs: Mapping[str, np.ndarray]) -> tuple[Any, Any]:
     """What the canonical graph and onnxruntime make of the inputs: by name, to compare."""
-    return oracle.run(load(write(folder, proto)), inputs), oracle.run(proto, inputs)
+    given = {name: np.asarray(array) for name, array in inputs.items()}
+    return oracle.run(load(write(folder, proto)), given), oracle.run(proto, given)
 
 
 def check_equal(folder: Path, proto: onnx.ModelProto, inputs: Mapping[str, np.ndarray]) -> None:
