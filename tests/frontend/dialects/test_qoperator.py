@@ -28,7 +28,7 @@ def checked(folder: Path, op: str, operands: dict[str, Any], fed: list[str], **a
     if (operands[x].dtype, operands[w].dtype) == (np.int8, np.uint8):
         same |= {name: (operands[name].astype(np.int16) - 128).astype(np.int8) for name in (w, zero)}
     protos = [one_node(op, list(each.items()), fed, **attributes) for each in (operands, same)]
-    inputs = [{name: each[name] for name in fed} for each in (operands, same)]
+    inputs = [{name: np.asarray(each[name]) for name in fed} for each in (operands, same)]
     found = oracle.run(load(write(folder, protos[0])), inputs[0])["y"]
     np.testing.assert_array_equal(found, oracle.run(protos[1], inputs[1])["y"], strict=True)
 
