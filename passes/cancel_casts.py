@@ -17,7 +17,7 @@ from qcompiler.analysis.moves import moves_elements
 from qcompiler.analysis.ranges import IntegerRanges, codes_of_type
 from qcompiler.ir.traits import LAYER, Trait, has, weight_axis
 from qcompiler.ir.view import constant_of, is_op, static_shape
-from qcompiler.passes.editing import can_replace, insert, remove_dead, replace
+from qcompiler.passes.editing import attributes_of, can_replace, insert, remove_dead, replace
 from qcompiler.passes.result import PassResult
 
 # ops in a row that are followed; chosen
@@ -73,7 +73,7 @@ class _Twins:
         operands = [self.of(operand, depth + 1) for operand in node.inputs[:count]]
         if any(operand is None for operand in operands):
             return None
-        settings = {name: attribute.value for name, attribute in node.attributes.items()}
+        settings = attributes_of(node)
         return insert(node, node.op_type, [*operands, *node.inputs[count:]], shape, settings)
 
     def _holds(self, kind: ir.DataType, value: ir.Value) -> bool:

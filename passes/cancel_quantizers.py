@@ -16,7 +16,7 @@ import onnx_ir as ir
 from qcompiler.analysis.moves import moves_elements
 from qcompiler.analysis.ranges import IntegerRanges
 from qcompiler.ir.view import constant_of, is_op, is_quantized_op, number, static_shape, text
-from qcompiler.passes.editing import can_replace, insert, remove_dead, replace
+from qcompiler.passes.editing import attributes_of, can_replace, insert, remove_dead, replace
 from qcompiler.passes.result import PassResult
 
 _TO_NEAREST = ("ROUND", "HALF_UP", "HALF_DOWN")
@@ -60,7 +60,7 @@ class _Finder:
         if found is None or not self._fits(found, quantize, scale, zero):
             return 0
         for move in reversed(moves):
-            settings = {name: attribute.value for name, attribute in move.attributes.items()}
+            settings = attributes_of(move)
             shape = static_shape(move.outputs[0]) or ()
             found = insert(quantize, move.op_type, [found, *move.inputs[1:]], shape, settings, origins=(move,))
         if not can_replace(quantize.outputs[0], found):

@@ -46,6 +46,11 @@ def add_constant(graph: ir.Graph, array: Array, stem: str) -> ir.Value:
     return value
 
 
+def attributes_of(node: ir.Node) -> dict[str, Any]:
+    """The attributes of a node as `insert` takes them."""
+    return {name: attribute.value for name, attribute in node.attributes.items()}
+
+
 def insert(
     anchor: ir.Node,
     op: str,

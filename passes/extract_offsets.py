@@ -24,7 +24,7 @@ from qcompiler.analysis.weights import signs_and_scales, two_values
 from qcompiler.ir.provenance import NOTE, REASON
 from qcompiler.ir.traits import Trait, channel_axis, has, weight_axis
 from qcompiler.ir.view import constant_of, integer, is_op, static_shape
-from qcompiler.passes.editing import insert, remove_dead, replace
+from qcompiler.passes.editing import attributes_of, insert, remove_dead, replace
 from qcompiler.passes.result import PassResult, Refusal
 
 FloatArray = npt.NDArray[np.float32]
@@ -125,10 +125,10 @@ def _of_constant(node: ir.Node, offset: float, weights: FloatArray) -> FloatArra
 def _rewrite(node: ir.Node, shifted: _Shifted, centred: FloatArray, mean: FloatArray, constant: FloatArray) -> None:
     shape, x = static_shape(node.outputs[0]) or (), shifted.x
     for layout in shifted.layouts:
-        moved = {name: attribute.value for name, attribute in layout.attributes.items()}
+        moved = attributes_of(layout)
         target = static_shape(layout.outputs[0]) or ()
         x = insert(node, layout.op_type, [x, *layout.inputs[1:]], target, moved, origins=(layout,))
-    attributes = {name: attribute.value for name, attribute in node.attributes.items()}
+    attributes = attributes_of(node)
     total = insert(node, node.op_type, [x, centred], shape, attributes)
     total.producer().metadata_props[NOTE] = "offsets of its activations or weights are taken out of it"
     if mean.any():

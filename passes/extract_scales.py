@@ -19,7 +19,7 @@ from qcompiler.analysis.ranges import IntegerRanges
 from qcompiler.analysis.weights import integers_and_scales
 from qcompiler.ir.provenance import NOTE
 from qcompiler.ir.view import constant_of, is_op, static_shape
-from qcompiler.passes.editing import insert, remove_dead, replace
+from qcompiler.passes.editing import attributes_of, insert, remove_dead, replace
 from qcompiler.passes.result import PassResult
 
 FloatArray = npt.NDArray[np.float32]
@@ -84,7 +84,7 @@ class _Peeler:
         scale = scales.pop()
         if scales or (node.op_type == "MaxPool" and scale < 0) or (node.op_type == "Pad" and not _pads_zero(node)):
             return None
-        attributes = {name: attribute.value for name, attribute in node.attributes.items()}
+        attributes = attributes_of(node)
         operands = [found[0] for found in inner if found is not None]
         return insert(node, node.op_type, [*operands, *node.inputs[count:]], shape, attributes), scale
 
@@ -103,7 +103,7 @@ def _extract(node: ir.Node, peeler: _Peeler) -> int:
     if peeled is None or split is None or (peeled[1] == 1 and (split[1] == 1).all()):
         return 0
     (codes, scale), (integers, magnitudes, spread) = peeled, split
-    attributes = {name: attribute.value for name, attribute in node.attributes.items()}
+    attributes = attributes_of(node)
     acc = insert(node, node.op_type, [codes, integers], shape, attributes)
     factors = (magnitudes.astype(np.float64) * scale).astype(np.float32)
     output = insert(node, "Mul", [acc, _shaped(factors, len(shape), node.op_type)], shape)

@@ -12,7 +12,7 @@ import onnx_ir as ir
 
 from qcompiler.ir.traits import Trait, has
 from qcompiler.ir.view import is_op, only_consumer, static_shape
-from qcompiler.passes.editing import insert, remove_dead, replace
+from qcompiler.passes.editing import attributes_of, insert, remove_dead, replace
 from qcompiler.passes.result import PassResult
 
 
@@ -42,7 +42,7 @@ def _hoist(pool: ir.Node) -> bool:
     reader = only_consumer(function.outputs[0])
     if reader is None or reader is not pool:
         return False
-    attributes = {name: attribute.value for name, attribute in reader.attributes.items()}
+    attributes = attributes_of(reader)
     pooled = insert(reader, "MaxPool", [function.inputs[0]], shape, attributes)
     replace(reader.outputs[0], insert(reader, function.op_type, [pooled], shape, origins=(function,)))
     return True

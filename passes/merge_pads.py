@@ -15,7 +15,7 @@ import onnx_ir as ir
 
 from qcompiler.analysis.ranges import IntArray, IntegerRanges
 from qcompiler.ir.view import constant_of, ints, is_op, is_quantized_op, number, static_shape, text
-from qcompiler.passes.editing import insert, remove_dead, replace
+from qcompiler.passes.editing import attributes_of, insert, remove_dead, replace
 from qcompiler.passes.result import PassResult, Refusal
 
 
@@ -69,7 +69,7 @@ def _merge(node: ir.Node, border: _Border, ranges: IntegerRanges) -> ir.Value | 
     if added is None or fill is None or shape is None or "pads" not in node.attributes:
         return "the Pad before it is not a constant border of the spatial axes"
     value, own = float(fill.reshape(())), ints(node, "pads", (0, 0, 0, 0))
-    attributes = {name: attribute.value for name, attribute in node.attributes.items()}
+    attributes = attributes_of(node)
     attributes["pads"] = [a + b for a, b in zip(own, added, strict=True)]
     if "MaxPool" in node.op_type:
         objection = _pool_objection(node, pad, value, added, ranges)

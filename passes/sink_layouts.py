@@ -15,7 +15,7 @@ import onnx_ir as ir
 
 from qcompiler.ir.numerics import binarize
 from qcompiler.ir.view import constant_of, ints, is_op, is_quantized_op, number, static_shape, text
-from qcompiler.passes.editing import insert, remove_dead, replace
+from qcompiler.passes.editing import attributes_of, insert, remove_dead, replace
 from qcompiler.passes.eliminate_identities import EliminateIdentities
 from qcompiler.passes.result import PassResult
 
@@ -81,10 +81,6 @@ def _dtype(node: ir.Node) -> ir.DataType:
     return node.outputs[0].dtype or ir.DataType.FLOAT
 
 
-def _attributes(node: ir.Node) -> dict[str, object]:
-    return {name: attribute.value for name, attribute in node.attributes.items()}
-
-
 def _sink_transpose(node: ir.Node, operands: list[int], movers: list[ir.Node]) -> int:
     shapes = [static_shape(mover.inputs[0]) for mover in movers]
     out = static_shape(node.outputs[0])
@@ -96,11 +92,11 @@ def _sink_transpose(node: ir.Node, operands: list[int], movers: list[ir.Node]) -
         return 0
     perm = perms.pop()
     inverse = [perm.index(axis) for axis in range(rank)]
-    attributes, inputs = _attributes(node), list(node.inputs)
+    attributes, inputs = attributes_of(node), list(node.inputs)
     for position, mover in zip(operands, movers, strict=True):
         inputs[position] = mover.inputs[0]
     if node.op_type == "Concat":
-        attributes["axis"] = perm[int(attributes["axis"]) % rank]  # type: ignore[call-overload]
+        attributes["axis"] = perm[int(attributes["axis"]) % rank]
     elif node.op_type == "Pad":
         pads = constant_of(node.inputs[1])
         if pads is None or (len(node.inputs) > 3 and node.inputs[3] is not None):
@@ -154,7 +150,7 @@ def _sink_reshape(node: ir.Node, operands: list[int], movers: list[ir.Node]) -> 
         if reshaped is None:
             return 0
         inputs[position] = reshaped
-    moved = insert(node, node.op_type, inputs, shape, _attributes(node), origins=(node,), dtype=_dtype(node))
+    moved = insert(node, node.op_type, inputs, shape, attributes_of(node), origins=(node,), dtype=_dtype(node))
     target = np.asarray(out, dtype=np.int64)
     replace(node.outputs[0], insert(node, "Reshape", [moved, target], out, origins=(movers[0],), dtype=_dtype(node)))
     return 1
@@ -188,7 +184,7 @@ def _sink_pad(node: ir.Node, pad: ir.Node) -> int:
     fill = constant_of(pad.inputs[2]) if len(pad.inputs) > 2 and pad.inputs[2] is not None else np.zeros(1, np.float32)
     if text(pad, "mode", "constant") != "constant" or out is None or shape is None or fill is None:
         return 0
-    moved = insert(node, "Binarize", [pad.inputs[0]], shape, _attributes(node), origins=(node,))
+    moved = insert(node, "Binarize", [pad.inputs[0]], shape, attributes_of(node), origins=(node,))
     value = binarize(fill.astype(np.float32).reshape(()), number(node, "zero", 1.0))
     padded = insert(node, "Pad", [moved, pad.inputs[1], np.asarray(value), *pad.inputs[3:]], out, origins=(pad,))
     replace(node.outputs[0], padded)

@@ -12,7 +12,7 @@ import numpy as np
 import onnx_ir as ir
 
 from qcompiler.ir.view import constant_of, integer, is_op, number, static_shape
-from qcompiler.passes.editing import insert, remove_dead, replace
+from qcompiler.passes.editing import attributes_of, insert, remove_dead, replace
 from qcompiler.passes.result import PassResult, Refusal
 
 
@@ -42,7 +42,7 @@ def _split_conv(node: ir.Node) -> int:
     shape, bias = static_shape(node.outputs[0]), constant_of(node.inputs[2])
     if shape is None or bias is None or bias.dtype != np.float32:
         return 0
-    attributes = {name: attribute.value for name, attribute in node.attributes.items()}
+    attributes = attributes_of(node)
     value = insert(node, "Conv", node.inputs[:2], shape, attributes)
     if bias.any():
         value = insert(node, "Add", [value, bias.reshape(1, -1, *(1,) * (len(shape) - 2))], shape)

@@ -13,7 +13,7 @@ import onnx_ir as ir
 
 from qcompiler.ir.traits import channel_axis, weight_axis
 from qcompiler.ir.view import constant_of, is_op, only_consumer, static_shape
-from qcompiler.passes.editing import insert, replace
+from qcompiler.passes.editing import attributes_of, insert, replace
 
 DoubleArray = npt.NDArray[np.float64]
 
@@ -56,7 +56,7 @@ def absorb(layer: ir.Node, channels: int) -> ir.Node:
     along = [1] * weights.ndim
     along[weight_axis(layer)] = channels
     scaled = (weights.astype(np.float64) * affine.factor.reshape(along)).astype(np.float32)
-    attributes = {name: attribute.value for name, attribute in layer.attributes.items()}
+    attributes = attributes_of(layer)
     result = insert(layer, str(layer.op_type), [layer.inputs[0], scaled], shape, attributes)
     place = [1] * len(shape)
     place[axis] = channels

@@ -7,6 +7,7 @@ takes all 8 bits, and the sum lacks 128 * sum(w).
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from dataclasses import dataclass, replace
 from typing import ClassVar, Protocol
 
@@ -115,9 +116,9 @@ class IndexSums(Reduction):
         """Sums of products, int32x16, from what was added up."""
         return total
 
+    @abstractmethod
     def step(self, tile: Tile, sums: Registers, at: Expr, weight: Expr) -> None:
         """Add the products of one unit of input, for every pixel and block."""
-        raise NotImplementedError
 
 
 @dataclass(frozen=True)
