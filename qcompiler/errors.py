@@ -17,7 +17,17 @@ class QCompilerError(Exception):
         self.remedy = remedy
         where = f"node '{node}': " if node else ""
         then = f"; {remedy}" if remedy else ""
-        super().__init__(f"{where}{message}{then}".replace("\n", " "))
+        super().__init__(one_line(f"{where}{message}{then}"))
+
+
+def one_line(text: str) -> str:
+    """Text for a terminal: on one line, and names out of files control nothing there."""
+    words = " ".join(text.splitlines())
+    return words if words.isprintable() else "".join(map(_shown, words))
+
+
+def _shown(character: str) -> str:
+    return character if character.isprintable() else character.encode("unicode_escape").decode("ascii")
 
 
 class UsageError(QCompilerError):
