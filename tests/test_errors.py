@@ -15,6 +15,10 @@ def test_an_error_is_one_line_that_controls_no_terminal(message: str, node: str,
     assert not any(unicodedata.category(character) == "Cc" for character in text)
 
 
+def test_names_beyond_a_line_are_shortened() -> None:
+    assert str(InvalidModel("no such node", node="n" * 10_000)) == f"node '{'n' * 59}...{'n' * 18}': no such node"
+
+
 def test_what_can_be_shown_is_shown() -> None:
     error = InvalidModel("no such thing\n  at all", node="a/b:0 'ü'", remedy="see \x1b[31mhere\u2028now")
     assert str(error) == r"node 'a/b:0 'ü'': no such thing   at all; see \x1b[31mhere now"
