@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -46,6 +47,18 @@ def test_attributes_that_do_not_fit(tmp_path: Path, body: str, signature: str, w
 def test_softmaxes_of_old_opsets_along_no_axis(tmp_path: Path, opset: int) -> None:
     with pytest.raises(InvalidModel, match="axis of Softmax is 2, expected one of 2 axes"):
         load(save(tmp_path, graph_text("y = Softmax <axis = 2> (x)", "float[2, 8] x", "float[2, 8] y", opset)))
+
+
+@pytest.mark.parametrize(
+    ("parts", "found"),
+    [("<num_outputs = 1> (x)", "[1]"), ("<num_outputs = 3> (x)", "[3]"), ("(x, s)", "[1]"), ("(x, r)", "[]")],
+)
+def test_splits_into_more_or_fewer_parts_than_outputs(tmp_path: Path, parts: str, found: str) -> None:
+    """Shape inference of ONNX ends the process."""
+    constants = "s = Constant <value_ints = [8]> () r = Constant <value_int = 8> ()"
+    text = graph_text(f"{constants} a, b = Split {parts} y = Concat <axis = 0> (a, b)", opset=18)
+    with pytest.raises(InvalidModel, match=re.escape(f"Split has 2 outputs, expected as many as its parts: {found}")):
+        load(save(tmp_path, text))
 
 
 def test_attributes_given_twice(tmp_path: Path) -> None:
