@@ -37,6 +37,7 @@ class Layer:
 
     w: bits of the weights, TERNARY for -1, 0 and +1. a: bits of what it reads. a_zero, w_zero: zero points. narrow:
     without the code that has no opposite. spread: a scale for each output channel. size: of the image along each axis.
+    again: whether another layer of the same weights reads the result.
     """
 
     w: int
@@ -55,6 +56,7 @@ class Layer:
     size: int
     kernel: int
     result_bits: int
+    again: bool
     seed: int
 
     @property
@@ -107,6 +109,7 @@ def drawn(choose: Choose[Any], w: int, a: int, signed: bool, seed: int) -> Layer
         size=choose((5, 1, 2, 7, 8)),
         kernel=choose((3, 1, 2)),
         result_bits=choose((4, 1, 2, 3, 5, 6, 7, 8)),
+        again=choose((False, True, True)),
         seed=seed,
     )
 
@@ -117,26 +120,59 @@ def add(net: Net, layer: Layer) -> Value:
     return made.on_integers() if layer.form == "QOperator" else made.in_floats()
 
 
+@dataclass(frozen=True)
+class _Weights:
+    """Weights to be drawn: their shape, the axis of output channels, and the largest magnitude of what they read."""
+
+    shape: tuple[int, ...]
+    axis: int
+    most: int
+
+    @property
+    def spread(self) -> list[int]:
+        """The shape of a scale for each output channel."""
+        return [-1 if axis == self.axis else 1 for axis in range(len(self.shape))]
+
+    def largest_sum(self, integers: Array) -> float:
+        """Of products, and a bias of as much, before a result is normalised."""
+        axes = tuple(axis for axis in range(integers.ndim) if axis != self.axis)
+        return float(np.abs(integers).sum(axis=axes).max()) * self.most * 4
+
+
 class _Made:
     """A layer in the making."""
 
     def __init__(self, net: Net, layer: Layer) -> None:
         self._net, self._layer = net, layer
         self._random = np.random.default_rng([layer.seed, layer.w, layer.a])
-        self._shape, self._weight_shape, self._settings = _geometry(layer)
-        self._out_axis = _out_axis(layer)
+        self._shape, weight_shape, self._settings = _geometry(layer)
+        low, high = layer.codes
+        most = 1 if layer.a == 1 else max(abs(low - layer.a_zero), abs(high - layer.a_zero))
+        self._first = _Weights(weight_shape, _out_axis(layer), most)
         self._scale = float(self._random.choice([0.25, 0.5, 1, 2]))
 
     def in_floats(self) -> Value:
         """The layer as a product of floats that quantizers made."""
         x = self._activations(self._input())
-        weights, name = self._weights()
         op = {"Gemm": "Gemm", "MatMul": "MatMul", "transposed": "ConvTranspose"}.get(self._layer.kind, "Conv")
-        operands: list[Any] = [x, name]
-        if self._layer.follower == "bias" and op != "MatMul":
-            operands.append(self._bias(weights))
-        (product,) = self._net.node(op, *operands, **self._settings)
-        return self._kept(self._followed(product))
+        operands: list[Any] = [x, self._weights(self._first)]
+        (product,) = self._net.node(op, *operands, *self._bias(op), **self._settings)
+        result = self._followed(product)
+        if self._layer.again and result != product:
+            result = self._again(result)
+        return self._kept(result)
+
+    def _again(self, x: str) -> str:
+        """Another layer of weights of the same width, which reads the codes of the first one."""
+        shape, most = self._net.shape(x), 2**self._layer.result_bits
+        if self._layer.kind == "MatMul":
+            (name,) = self._net.node("MatMul", x, self._weights(_Weights((shape[-1], 3), 1, most)))
+        elif self._layer.kind == "Gemm":
+            (name,) = self._net.node("Gemm", x, self._weights(_Weights((shape[-1], 3), 1, most)))
+        else:
+            wanted = _Weights((3, shape[1], *[1] * (len(shape) - 2)), 0, most)
+            (name,) = self._net.node("Conv", x, self._weights(wanted))
+        return name
 
     # --- what the layer reads ---------------------------------------------------------------------------------------
 
@@ -149,7 +185,7 @@ class _Made:
     def _activations(self, x: Value) -> str:
         layer, scale = self._layer, np.float32(self._scale)
         if layer.a == 1 and layer.signed:
-            return self._signs(x)
+            return self._signs(x.name, scale)
         if layer.form == "QONNX":
             return self._quant(x.name, x.shape, scale, layer.a_zero, layer.a, layer.signed, layer.narrow)
         low, high = layer.codes
@@ -157,12 +193,12 @@ class _Made:
             return self._plain(x.name, scale, low, high)
         return self._pair(x.name, scale, layer.a_zero, low, high, layer.signed)
 
-    def _signs(self, x: Value) -> str:
+    def _signs(self, x: str, scale: np.float32) -> str:
         if self._layer.form == "QONNX":
-            (name,) = self._net.node("BipolarQuant", x, np.float32(self._scale), shape=x.shape, domain=DOMAIN)
+            (name,) = self._net.node("BipolarQuant", x, scale, shape=self._net.shape(x), domain=DOMAIN)
             return name
         (positive,) = self._net.node("GreaterOrEqual", x, np.float32(0))
-        (name,) = self._net.node("Where", positive, np.float32(self._scale), np.float32(-self._scale))
+        (name,) = self._net.node("Where", positive, scale, -scale)
         return name
 
     def _quant(
@@ -197,88 +233,75 @@ class _Made:
 
     # --- weights ------------------------------------------------------------------------------------------------------
 
-    def _integers(self) -> Array:
-        """Codes of the weights less their zero point; signs where they have one bit."""
-        layer = self._layer
-        if layer.w == 1:
-            return self._random.choice(np.float32([-1, 1]), self._weight_shape)
-        low, high = layer.weights
-        found = self._random.integers(low, high + 1, self._weight_shape)
-        # the ends, and a channel of zeros, are rare otherwise
+    def _integers(self, wanted: _Weights) -> Array:
+        """Codes of weights less their zero point, with both ends among them; signs where they have one bit."""
+        if self._layer.w == 1:
+            return self._random.choice(np.float32([-1, 1]), wanted.shape)
+        low, high = self._layer.weights
+        found = self._random.integers(low, high + 1, wanted.shape).astype(np.float32)
+        while wanted.largest_sum(found) >= _MOST_SUM:
+            found *= self._random.random(wanted.shape) < 0.7
         found.flat[0], found.flat[-1] = low, high
-        return found.astype(np.float32)
+        return found
 
-    def _weights(self) -> tuple[Array, str]:
-        """The numbers of the weights, and the name of the operand."""
-        layer, integers = self._layer, self._integers()
-        while self._largest_sum(integers) >= _MOST_SUM:
-            # both ends stay
-            flat = integers.reshape(-1)
-            flat[1:-1] *= self._random.random(flat.size - 2) < 0.7
-        scales = self._random.choice(np.float32([0.25, 0.5, 1]), self._outputs if layer.spread else 1)
-        spread = scales.reshape([-1 if axis == self._out_axis else 1 for axis in range(integers.ndim)])
-        if not layer.spread:
-            spread = scales.reshape(())
-        numbers = integers * spread
+    def _weights(self, wanted: _Weights) -> str:
+        """The name of an operand of new weights."""
+        layer, integers = self._layer, self._integers(wanted)
+        scales = self._random.choice(np.float32([0.25, 0.5, 1]), wanted.shape[wanted.axis] if layer.spread else 1)
+        spread = scales.reshape(wanted.spread if layer.spread else ())
         if layer.form == "plain":
-            return numbers, self._net.constant(numbers)
+            return self._net.constant(integers * spread)
         if layer.form == "QONNX":
-            return numbers, self._latent(numbers, spread)
-        stored = integers + layer.w_zero if layer.w > 1 else integers
-        zeros = np.full(spread.size, layer.w_zero if layer.w > 1 else 0, np.int8)
+            return self._latent(integers * spread, spread)
+        stored, zeros = self._stored(integers, scales.size)
         operands = (scales, zeros) if layer.spread else (scales.reshape(()), zeros.reshape(()))
-        settings = {"axis": self._out_axis} if layer.spread else {}
-        (name,) = self._net.node("DequantizeLinear", stored.astype(np.int8), *operands, **settings)
-        return numbers, name
+        settings = {"axis": wanted.axis} if layer.spread else {}
+        (name,) = self._net.node("DequantizeLinear", stored, *operands, **settings)
+        return name
+
+    def _stored(self, integers: Array, count: int) -> tuple[Array, Array]:
+        """Weights as int8, and their zero points, int8 [count]."""
+        zero = self._layer.w_zero if self._layer.w > 1 else 0
+        return (integers + zero).astype(np.int8), np.full(count, zero, np.int8)
 
     def _latent(self, numbers: Array, scale: Array) -> str:
         """Weights between the codes behind the quantizer that makes codes of them."""
         layer = self._layer
-        latent = (numbers * np.float32(0.75) if layer.w == 1 else numbers + np.sign(numbers) * scale / 4).astype(
-            np.float32
-        )
         if layer.w == 1:
+            latent = (numbers * 0.75).astype(np.float32)
             (name,) = self._net.node("BipolarQuant", latent, scale, shape=latent.shape, domain=DOMAIN)
             return name
-        bits = 2 if layer.w == TERNARY else layer.w
-        zero = layer.w_zero if layer.w != TERNARY else 0
-        return self._quant(latent, latent.shape, scale, zero, bits, True, layer.narrow or layer.w == TERNARY)
-
-    @property
-    def _outputs(self) -> int:
-        outputs = self._weight_shape[self._out_axis]
-        return outputs * self._settings.get("group", 1) if self._layer.kind == "transposed" else outputs
-
-    def _largest_sum(self, integers: Array) -> float:
-        low, high = self._layer.codes
-        most = 1 if self._layer.a == 1 else max(abs(low - self._layer.a_zero), abs(high - self._layer.a_zero))
-        axes = tuple(axis for axis in range(integers.ndim) if axis != self._out_axis)
-        # a bias of as much, and a result that is normalised
-        return float(np.abs(integers).sum(axis=axes).max()) * most * 4
+        latent = (numbers + np.sign(numbers) * scale / 4).astype(np.float32)
+        bits, narrow = (2, True) if layer.w == TERNARY else (layer.w, layer.narrow)
+        return self._quant(latent, latent.shape, scale, layer.w_zero * (layer.w > 1), bits, True, narrow)
 
     # --- what follows -------------------------------------------------------------------------------------------------
 
-    def _bias(self, weights: Array) -> Array:
-        """Multiples of the steps of the sums."""
-        return (self._random.integers(-8, 9, self._outputs) * self._scale / 4).astype(np.float32)
+    def _bias(self, op: str) -> list[Array]:
+        """Multiples of the steps of the sums; none where there is none."""
+        if self._layer.follower != "bias" or op == "MatMul":
+            return []
+        return [(self._random.integers(-8, 9, self._outputs) * self._scale / 4).astype(np.float32)]
+
+    @property
+    def _outputs(self) -> int:
+        return self._first.shape[self._first.axis]
 
     def _followed(self, product: str) -> str:
         layer = self._layer
-        if layer.follower in ("float", "bias"):
+        if layer.follower == "float":
             return product
-        value = product
-        if layer.follower == "batch norm" and layer.kind not in ("MatMul",):
+        value, signed = product, layer.follower != "relu"
+        if layer.follower == "batch norm" and layer.kind != "MatMul":
             value = self._normalised(product)
         if layer.follower == "relu":
             (value,) = self._net.node("Relu", product)
-        signed = layer.follower != "relu"
         low, high = _codes(layer.result_bits, signed, layer.narrow)
         scale = np.float32(self._scale * self._random.choice([1, 2, 4, 8]))
         if layer.result_bits == 1 and signed:
-            return self._plain(value, scale, -1, 1)
+            return self._signs(value, scale)
         if layer.form == "QONNX":
-            shape = self._net.shape(value)
-            return self._quant(value, shape, scale, 0, layer.result_bits, signed, layer.narrow)
+            return self._quant(value, self._net.shape(value), scale, 0, layer.result_bits, signed, layer.narrow)
         if layer.form == "plain":
             return self._plain(value, scale, low, high)
         return self._pair(value, scale, 0, low, high, signed)
@@ -294,35 +317,40 @@ class _Made:
         return name
 
     def _kept(self, name: str) -> Value:
-        shape = self._net.shape(name)
-        return self._net.end(name, shape, Grid(1.0, 1.0))
+        return self._net.end(name, self._net.shape(name), Grid(1.0, 1.0))
 
     # --- integer ops --------------------------------------------------------------------------------------------------
 
     def on_integers(self) -> Value:
-        """QLinearConv or QLinearMatMul between a quantizer and its opposite; scales are any numbers."""
+        """QLinearConv or QLinearMatMul, once or twice, between a quantizer and its opposite; scales are any numbers."""
         layer = self._layer
         low, high = layer.codes if layer.a > 1 or not layer.signed else (-1, 0)
         kind = np.int8 if layer.signed else np.uint8
-        scale, result = (np.float32(self._random.uniform(0.01, 0.5)) for _ in range(2))
-        # quarters of the step are no quarters any more, and still end in the same code for all
+        scale = np.float32(self._random.uniform(0.01, 0.5))
         x = self._net.input(self._shape, Grid(0.125, (high - low + 3) * float(scale) + 0.125))
-        codes = self._narrowed(x.name, scale, kind(layer.a_zero), low, high)
-        integers = self._integers()
-        stored = (integers + layer.w_zero if layer.w > 1 else integers).astype(np.int8)
-        count = self._outputs if layer.spread else 1
-        scales = self._random.uniform(0.01, 0.2, count).astype(np.float32)
-        zeros = np.full(count, layer.w_zero if layer.w > 1 else 0, np.int8)
-        weights = [stored, *(each if layer.spread else each.reshape(()) for each in (scales, zeros))]
-        result *= np.float32(max(1.0, np.sqrt(integers[..., :1].size)))
-        ends = [codes, scale, kind(layer.a_zero)], [result, kind(self._random.integers(0, 4))]
-        if layer.kind in ("Gemm", "MatMul"):
-            (made,) = self._net.node("QLinearMatMul", *ends[0], *weights, *ends[1])
-        else:
-            bias = [self._random.integers(-50, 51, self._outputs).astype(np.int32)] * (layer.follower == "bias")
-            (made,) = self._net.node("QLinearConv", *ends[0], *weights, *ends[1], *bias, **self._settings)
-        (name,) = self._net.node("DequantizeLinear", made, *ends[1])
+        ends = [self._narrowed(x.name, scale, kind(layer.a_zero), low, high), scale, kind(layer.a_zero)]
+        bias = [self._random.integers(-50, 51, self._outputs).astype(np.int32)] * (layer.follower == "bias")
+        ends = self._qlinear(ends, self._first, bias, self._settings)
+        if layer.again:
+            shape = self._net.shape(ends[0])
+            matrix = layer.kind in ("Gemm", "MatMul")
+            wanted = (shape[-1], 3) if matrix else (3, shape[1], *[1] * (len(shape) - 2))
+            ends = self._qlinear(ends, _Weights(wanted, int(matrix), 255), [], {})
+        (name,) = self._net.node("DequantizeLinear", *ends)
         return self._kept(name)
+
+    def _qlinear(self, ends: list[Any], wanted: _Weights, bias: list[Array], settings: dict[str, Any]) -> list[Any]:
+        """A layer on codes, scale and zero point; those of its result."""
+        layer, integers, kind = self._layer, self._integers(wanted), type(ends[2])
+        count = wanted.shape[wanted.axis] if layer.spread else 1
+        stored, zeros = self._stored(integers, count)
+        scales = self._random.uniform(0.01, 0.2, count).astype(np.float32)
+        weights = [stored, *(each if layer.spread else each.reshape(()) for each in (scales, zeros))]
+        result = np.float32(float(ends[1]) * self._random.uniform(0.05, 0.5) * max(1.0, integers[0].size ** 0.5))
+        zero = kind(self._random.integers(0, 4))
+        op = "QLinearMatMul" if layer.kind in ("Gemm", "MatMul") else "QLinearConv"
+        (made,) = self._net.node(op, *ends, *weights, result, zero, *bias, **settings)
+        return [made, result, zero]
 
 
 def _out_axis(layer: Layer) -> int:
