@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ import onnx.parser
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from qcompiler.errors import InvalidModel
+from qcompiler.errors import InvalidModel, UnsupportedModel
 from qcompiler.frontend import load
 from tests.frontend.files import graph_text, save, write
 
@@ -81,6 +82,21 @@ def test_values_without_elements_are_bounded_too(tmp_path: Path) -> None:
     proto.graph.initializer.append(TensorProto(name="c", data_type=TensorProto.FLOAT, dims=[0, 2**40, 2**40]))
     with pytest.raises(InvalidModel, match="exceeds 4 GiB"):
         load(write(tmp_path, proto))
+
+
+def test_loops_within_loops_end_in_time(tmp_path: Path) -> None:
+    """Each of them alone is short enough."""
+    inner = "inner (int64 j, bool d, float[8] u) => (bool f, float[8] t) { f = Identity (d) t = Neg (u) }"
+    text = f"""n = Constant <value_int = 300> () c = Constant <value = bool {{1}}> ()
+    y = Loop (n, c, x) <
+        body = outer (int64 i, bool e, float[8] v) => (bool g, float[8] w) {{
+            g = Identity (e) w = Loop (n, e, v) <body = {inner}>
+        }}
+    >"""
+    start = time.process_time()
+    with pytest.raises(UnsupportedModel, match="the loops around it expand to more than 20000 nodes"):
+        load(save(tmp_path, graph_text(text)))
+    assert time.process_time() - start < 10
 
 
 def test_names_of_missing_values_stay_on_one_line(tmp_path: Path) -> None:
