@@ -329,7 +329,8 @@ class _Made:
         scale = np.float32(self._random.uniform(0.01, 0.5))
         x = self._net.input(self._shape, Grid(0.125, (high - low + 3) * float(scale) + 0.125))
         ends = [self._narrowed(x.name, scale, kind(layer.a_zero), low, high), scale, kind(layer.a_zero)]
-        bias = [self._random.integers(-50, 51, self._outputs).astype(np.int32)] * (layer.follower == "bias")
+        has_bias = layer.follower == "bias" and layer.kind not in ("Gemm", "MatMul")
+        bias = [self._random.integers(-50, 51, self._outputs).astype(np.int32)] * has_bias
         ends = self._qlinear(ends, self._first, bias, self._settings)
         if layer.again:
             shape = self._net.shape(ends[0])
