@@ -8,23 +8,24 @@ every product and ours once, so the result agrees to a few ulp (exactly, if both
 the spread of |w| too.
 
 Factors that are known at run time, one for all elements or one per row of a matrix (absmax quantizers), are multiplied
-behind the layer. A layer whose input channels have a few scales, as a Concat of quantized streams has, becomes the sum
-of a layer for each.
+behind the layer. A layer whose input channels have a few scales, as a Concat of quantized streams has, or whose weights
+have a scale for each of a few blocks of inputs, becomes the sum of a layer for each.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import prod
 
 import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
-from qcompiler.analysis.weights import integers_and_scales
+from qcompiler.analysis.borders import layer_of_constant
+from qcompiler.analysis.sums import aligned
+from qcompiler.analysis.weights import block_of, integers_and_scales
 from qcompiler.ir.provenance import NOTE, REASON
 from qcompiler.ir.traits import channel_axis
-from qcompiler.ir.view import constant_of, integer, is_op, static_shape
+from qcompiler.ir.view import constant_of, integer, ints, is_op, static_shape
 from qcompiler.passes.editing import attributes_of, insert, remove_dead, replace
 from qcompiler.passes.peeling import Peeled, Peeler
 from qcompiler.passes.result import PassResult, Refusal
@@ -74,16 +75,17 @@ def _extract(node: ir.Node, peeler: Peeler) -> int | str:
     if weights is None or shape is None or (len(node.inputs) > 2 and node.inputs[2] is not None):
         return 0
     peeled = None if node.op_type == "MatMul" and weights.ndim != 2 else peeler.peel(node.inputs[0])
-    if peeled is None or integers_and_scales(node, weights) is None:
+    block = weights.shape[0] if integers_and_scales(node, weights) is not None else block_of(node, weights)
+    if peeled is None or block is None:
         return 0
     if not _passes(node, peeled):
-        return "a scale of its activations that is known at run time differs within a sum; use one for each image"
-    parts = _parts(node, weights, peeled)
+        return "a scale or zero point of its activations, known at run time, differs within its sums"
+    parts = _parts(node, weights, peeled, block)
     if parts is None:
-        return f"its input channels have {np.unique(peeled.scale).size} scales; use one for all of them"
+        return "its input channels have too many scales; use one for all of them"
     if peeled.codes is node.inputs[0] and len(parts) == 1 and (parts[0].factors == 1).all():
         return 0
-    output = _sum_of_parts(node, parts, shape)
+    output = _sum_of_parts(node, parts, peeled.zero, shape)
     for factor in peeled.factors:
         output = insert(node, "Div" if factor.divides else "Mul", [output, factor.value], shape)
     replace(node.outputs[0], output)
@@ -91,23 +93,25 @@ def _extract(node: ir.Node, peeler: Peeler) -> int | str:
 
 
 def _passes(node: ir.Node, peeled: Peeled) -> bool:
-    """Whether factors that are known at run time can be multiplied behind the layer: none differs within a sum."""
-    rows = node.op_type == "MatMul"
-    return rows or all(prod(static_shape(each.value) or ()) == 1 for each in peeled.factors)
+    """Whether what is known at run time can be taken behind the layer: it is the same within every sum."""
+    if node.op_type == "MatMul":
+        return True
+    return peeled.moves and (peeled.zero is None or not any(ints(node, "pads", ())))
 
 
-def _parts(node: ir.Node, weights: FloatArray, peeled: Peeled) -> list[_Part] | None:
-    """Layers on integers whose sum the layer is; None if there are none."""
+def _parts(node: ir.Node, weights: FloatArray, peeled: Peeled, block: int) -> list[_Part] | None:
+    """Layers on integers whose sum the layer is; None if there are none.
+
+    block: the inputs of a matrix that share a scale of the weights.
+    """
     scales = _scales_of_inputs(node, peeled.scale, weights)
     if scales is None:
         return None
     if scales.ndim == 0:
         found = _part(node, peeled.codes, weights, float(scales))
-        return None if found is None else [found]
-    scaled = _part(node, peeled.codes, (weights * _along_inputs(node, scales, weights)).astype(np.float32), 1.0)
-    if scaled is not None:
-        return [scaled]
-    return _part_per_scale(node, weights, peeled.codes, scales)
+        return _part_by_part(node, weights, peeled.codes, scales, block) if found is None else [found]
+    scaled = _part(node, peeled.codes, (weights * aligned(node, scales, weights)).astype(np.float32), 1.0)
+    return _part_by_part(node, weights, peeled.codes, scales, block) if scaled is None else [scaled]
 
 
 def _part(node: ir.Node, codes: ir.Value, weights: FloatArray, scale: float) -> _Part | None:
@@ -130,29 +134,23 @@ def _scales_of_inputs(node: ir.Node, scale: DoubleArray, weights: FloatArray) ->
     return full.reshape(-1)
 
 
-def _along_inputs(node: ir.Node, scales: DoubleArray, weights: FloatArray) -> DoubleArray:
-    """Scales of input channels [C], so that they broadcast against the weights."""
-    if node.op_type == "MatMul":
-        return scales[:, None]
-    groups = integer(node, "group", 1)
-    per_group = scales.reshape(groups, 1, weights.shape[1])
-    spread = np.broadcast_to(per_group, (groups, weights.shape[0] // groups, weights.shape[1]))
-    return spread.reshape(*weights.shape[:2], *(1,) * (weights.ndim - 2))
-
-
-def _part_per_scale(node: ir.Node, weights: FloatArray, codes: ir.Value, scales: DoubleArray) -> list[_Part] | None:
-    """A layer for each run of input channels of one scale."""
-    starts = np.flatnonzero(np.diff(scales, prepend=np.nan))
-    few = len(starts) <= min(_MOST_PARTS, len(scales) // _LEAST_CHANNELS)
-    if not few or integer(node, "group", 1) != 1:
-        return None
+def _part_by_part(
+    node: ir.Node, weights: FloatArray, codes: ir.Value, scales: DoubleArray, block: int
+) -> list[_Part] | None:
+    """A layer for each run of input channels of one scale. scales: one, or one per channel [C]."""
     shape = static_shape(codes) or ()
     axis = channel_axis(node, len(shape)) % len(shape)
+    each = np.broadcast_to(scales, shape[axis])
+    jumps = np.diff(each, prepend=np.nan) != 0
+    starts = np.flatnonzero(jumps | (np.arange(len(each)) % block == 0) if node.op_type == "MatMul" else jumps)
+    few = len(starts) <= min(_MOST_PARTS, len(each) // _LEAST_CHANNELS)
+    if not few or integer(node, "group", 1) != 1:
+        return None
     parts = []
-    for start, end in zip(starts, [*starts[1:], len(scales)], strict=True):
+    for start, end in zip(starts, [*starts[1:], len(each)], strict=True):
         some = weights[start:end] if node.op_type == "MatMul" else weights[:, start:end]
         piece = _piece(node, codes, axis, int(start), int(end))
-        parts.append(_part(node, piece, np.ascontiguousarray(some), float(scales[start])))
+        parts.append(_part(node, piece, np.ascontiguousarray(some), float(each[start])))
     return None if any(part is None for part in parts) else [part for part in parts if part is not None]
 
 
@@ -168,17 +166,25 @@ def _piece(node: ir.Node, codes: ir.Value, axis: int, start: int, end: int) -> i
     return insert(node, "Slice", [codes, *(np.asarray([bound]) for bound in (start, end, axis))], some)
 
 
-def _sum_of_parts(node: ir.Node, parts: list[_Part], shape: tuple[int, ...]) -> ir.Value:
+def _sum_of_parts(node: ir.Node, parts: list[_Part], zero: ir.Value | None, shape: tuple[int, ...]) -> ir.Value:
+    """The sum of layers, each of codes less their zero point: sum (x - z) w = sum x w - z sum w."""
     total: ir.Value | None = None
     for part in parts:
         acc = insert(node, node.op_type, [part.codes, part.integers], shape, attributes_of(node))
         if part.spread > 0:
             note = f"|weights| vary by {part.spread:.1e} within a channel; taken as constant"
             acc.producer().metadata_props[NOTE] = note
+        if zero is not None:
+            weights = layer_of_constant(node, part.integers).astype(np.float32)
+            acc = insert(node, "Sub", [acc, insert(node, "Mul", [zero, weights], _beside(zero, weights))], shape)
         term = insert(node, "Mul", [acc, _shaped(part.factors, len(shape), node.op_type)], shape)
         total = term if total is None else insert(node, "Add", [total, term], shape)
     assert total is not None
     return total
+
+
+def _beside(zero: ir.Value, weights: FloatArray) -> tuple[int, ...]:
+    return np.broadcast_shapes(static_shape(zero) or (), weights.shape)
 
 
 def _shaped(factors: FloatArray, rank: int, op: str) -> FloatArray:

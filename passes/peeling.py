@@ -1,4 +1,4 @@
-"""Codes behind an activation: x = scale * codes, times factors that are known at run time.
+"""Codes behind an activation: x = scale * codes, with factors and a zero point that may be known at run time only.
 
 What lies between quantizer and layer is made again on the codes: what moves elements, pools, sums of codes of one grid,
 means (of n codes: their sum over n), and what keeps levels levels. Scales may differ between channels; where a Concat
@@ -39,21 +39,37 @@ class Factor:
 
 @dataclass(frozen=True)
 class Peeled:
-    """A value is scale * codes * factors. scale: float64, a scalar, or one per channel that broadcasts to the value."""
+    """A value is scale * (codes - zero) * factors.
+
+    scale: float64, a scalar, or one per channel that broadcasts to the value. zero: a zero point that is known at run
+    time only; None for 0.
+    """
 
     codes: ir.Value
     scale: DoubleArray
     factors: tuple[Factor, ...] = ()
+    zero: ir.Value | None = None
+
+    @property
+    def settled(self) -> bool:
+        """Whether nothing but the codes is left to run time."""
+        return not self.factors and self.zero is None
 
     @property
     def uniform(self) -> bool:
         """Whether all elements have one scale, known now."""
-        return self.scale.ndim == 0 and not self.factors
+        return self.scale.ndim == 0 and self.settled
 
     @property
     def rising(self) -> bool:
         """Whether larger codes are larger numbers everywhere."""
-        return not self.factors and bool((self.scale > 0).all())
+        return self.settled and bool((self.scale > 0).all())
+
+    @property
+    def moves(self) -> bool:
+        """Whether what is left to run time is one number for all elements, wherever these are moved."""
+        given = [each.value for each in self.factors] + ([] if self.zero is None else [self.zero])
+        return all(extent == 1 for value in given for extent in static_shape(value) or ())
 
 
 @dataclass
@@ -66,8 +82,9 @@ class Peeler:
     def peel(self, value: ir.Value) -> Peeled | None:
         """The codes behind `value`, known to be integers; None if there are none."""
         if value not in self.done:
-            known = self.ranges.codes(value) is not None
-            self.done[value] = Peeled(value, np.asarray(1.0)) if known else self._peel(value)
+            codes = self.ranges.codes(value)
+            found = None if codes is not None and codes.bits <= WIDEST else self._peel(value)
+            self.done[value] = Peeled(value, np.asarray(1.0)) if found is None and codes is not None else found
         return self.done[value]
 
     def _peel(self, value: ir.Value) -> Peeled | None:
@@ -79,7 +96,7 @@ class Peeler:
         if is_op(node, "Mul", "Div"):
             return self._scaled(node)
         if is_op(node, "Add", "Sub"):
-            return self._narrow(self._shifted(node) or self._summed(node))
+            return self._narrow(self._shifted(node) or self._shifted_later(node) or self._summed(node))
         if is_op(node, "Concat", "Where"):
             return self._joined(node)
         if is_op(node, "Pad"):
@@ -115,12 +132,21 @@ class Peeler:
             if constant is None or static_shape(node.inputs[position]) != static_shape(node.outputs[0]):
                 continue
             inner = self.peel(node.inputs[position])
-            steps = None if inner is None or inner.factors else whole(constant / inner.scale)
+            steps = None if inner is None or not inner.settled else whole(constant / inner.scale)
             if inner is None or steps is None:
                 return None
             operands: list[Operand] = [inner.codes, steps]
             return replace(inner, codes=_again(node, operands if position == 0 else operands[::-1]))
         return None
+
+    def _shifted_later(self, node: ir.Node) -> Peeled | None:
+        """Codes less a zero point of dynamic quantizers."""
+        operand, zero = node.inputs
+        if is_op(node, "Add") or static_shape(operand) != static_shape(node.outputs[0]) or not _repeats(zero, operand):
+            return None
+        inner = self.peel(operand)
+        plain = inner is not None and inner.uniform and inner.scale == 1
+        return replace(inner, zero=zero) if inner is not None and plain and self._narrow(inner) else None
 
     def _summed(self, node: ir.Node) -> Peeled | None:
         """Sums of codes, counted in the smaller scale."""
@@ -166,7 +192,7 @@ class Peeler:
             if constant is not None and scale is not None and constant.dtype == np.float32:
                 steps = whole(constant / scale)
                 each = None if steps is None else Peeled(self._stored(node, steps), scale)
-            if each is None or each.factors:
+            if each is None or not each.settled:
                 return None
             found.append(each)
         return found
@@ -191,7 +217,7 @@ class Peeler:
         inner = self.peel(node.inputs[0])
         given = len(node.inputs) > 2 and node.inputs[2] is not None
         fill = constant_of(node.inputs[2]) if given else np.zeros((), np.float32)
-        if inner is None or not _one_factor(inner) or fill is None:
+        if inner is None or not inner.moves or inner.zero is not None or fill is None:
             return None
         if text(node, "mode", "constant") != "constant" or not fill.any():
             steps: Operand = node.inputs[2] if given else None
@@ -230,7 +256,7 @@ class Peeler:
     def _averaged(self, node: ir.Node) -> Peeled | None:
         """Means of n codes are their sum over n, and n times the mean is next to the sum."""
         inner, count = self.peel(node.inputs[0]), mean_count(node)
-        if inner is None or count is None or not (_one_factor(inner) and _stays(inner, node)):
+        if inner is None or count is None or not (inner.moves and _stays(inner, node)) or inner.zero is not None:
             return None
         shape = static_shape(node.outputs[0]) or ()
         mean = _again(node, [inner.codes, *node.inputs[1:]])
@@ -239,7 +265,7 @@ class Peeler:
 
     def _moved(self, node: ir.Node) -> Peeled | None:
         inner = self.peel(node.inputs[0])
-        if inner is None or not _one_factor(inner):
+        if inner is None or not inner.moves:
             return None
         if is_op(node, "MaxPool", "GlobalMaxPool", "ReduceMax", "ReduceMin") and not inner.rising:
             return None
@@ -254,7 +280,7 @@ class Peeler:
         """One part of a Split."""
         inner = self.peel(split.inputs[0])
         shapes = [static_shape(output) for output in split.outputs]
-        if inner is None or not _one_factor(inner) or inner.scale.ndim or any(shape is None for shape in shapes):
+        if inner is None or not inner.moves or inner.scale.ndim or any(shape is None for shape in shapes):
             return None
         axis = integer(split, "axis", 0) % len(shapes[0] or ())
         ends = np.cumsum([(shape or ())[axis] for shape in shapes])
@@ -286,11 +312,6 @@ def _repeats(factor: ir.Value, operand: ir.Value) -> bool:
     if shape is None or whole_shape is None or factor.dtype != ir.DataType.FLOAT or not whole_shape:
         return False
     return all(extent == 1 for extent in shape) or (len(shape) == len(whole_shape) and shape[-1] == 1)
-
-
-def _one_factor(inner: Peeled) -> bool:
-    """Whether factors at run time are the same for all elements, wherever these are moved."""
-    return all(extent == 1 for factor in inner.factors for extent in static_shape(factor.value) or ())
 
 
 def _stays(inner: Peeled, node: ir.Node) -> bool:

@@ -11,7 +11,7 @@ import onnx_ir as ir
 from qcompiler.analysis.levels import levels_of
 from qcompiler.analysis.moves import moves_elements
 from qcompiler.analysis.ranges import WIDE, IntegerRanges, padded_codes
-from qcompiler.analysis.weights import WIDEST, two_values, weight_codes
+from qcompiler.analysis.weights import WIDEST, block_of, two_values, weight_codes
 from qcompiler.ir.codes import Codes
 from qcompiler.ir.numerics import EXACT
 from qcompiler.ir.provenance import REASON, label
@@ -119,6 +119,8 @@ def _about_weights(node: ir.Node, bits: int | None) -> str:
         return f"the weights are {weights.dtype}"
     if weight_codes(weights) is not None or weights.ndim < 2:
         return ""
+    if bits is None and (block := block_of(node, weights)) is not None:
+        return f"the weights have a scale for every {block} inputs; use one per output channel"
     if bits is None:
         return f"the weights are real; {_QUANTIZE_WEIGHTS}"
     if bits == 1 and two_values(weights, weight_axis(node)) is not None:
