@@ -57,13 +57,8 @@ class Peeled:
 
     @property
     def uniform(self) -> bool:
-        """Whether all elements have one scale, known now."""
-        return self.scale.ndim == 0 and self.settled
-
-    @property
-    def rising(self) -> bool:
-        """Whether larger codes are larger numbers everywhere."""
-        return self.settled and bool((self.scale > 0).all())
+        """Whether all elements have one scale, but for factors, and no zero point."""
+        return self.scale.ndim == 0 and self.zero is None
 
     @property
     def moves(self) -> bool:
@@ -145,29 +140,34 @@ class Peeler:
         if is_op(node, "Add") or static_shape(operand) != static_shape(node.outputs[0]) or not _repeats(zero, operand):
             return None
         inner = self.peel(operand)
-        plain = inner is not None and inner.uniform and inner.scale == 1
+        plain = inner is not None and inner.uniform and inner.settled and inner.scale == 1
         return replace(inner, zero=zero) if inner is not None and plain and self._narrow(inner) else None
+
+    def _rising(self, inner: Peeled) -> bool:
+        """Whether larger codes are larger numbers everywhere."""
+        factors = [self.ranges.interval(factor.value) for factor in inner.factors]
+        return inner.zero is None and bool((inner.scale > 0).all()) and all(each.low >= 0 for each in factors)
 
     def _summed(self, node: ir.Node) -> Peeled | None:
         """Sums of codes, counted in the smaller scale."""
         inner = [self.peel(value) for value in node.inputs]
-        counted = self._counted(node, inner)
-        return None if counted is None else Peeled(_again(node, counted[0]), counted[1])
+        found = [each for each in inner if each is not None]
+        counted = self._counted(node, found) if len(found) == len(inner) else None
+        return None if counted is None else replace(counted[1], codes=_again(node, counted[0]))
 
-    def _counted(self, node: ir.Node, inner: Sequence[Peeled | None]) -> tuple[list[Operand], DoubleArray] | None:
-        """Codes of all operands counted in the smallest of their scales, and that scale."""
-        found = [each for each in inner if each is not None and each.uniform]
-        if len(found) < len(inner) or not found:
+    def _counted(self, node: ir.Node, inner: Sequence[Peeled]) -> tuple[list[Operand], Peeled] | None:
+        """Codes of all operands counted in the smallest of their scales, and the operand that has it."""
+        if not inner or not all(each.uniform and each.factors == inner[0].factors for each in inner):
             return None
-        unit = min((each.scale for each in found), key=lambda scale: float(abs(scale)))
-        multiples = [whole(each.scale / unit) for each in found]
+        smallest = min(inner, key=lambda each: float(abs(each.scale)))
+        multiples = [whole(each.scale / smallest.scale) for each in inner]
         operands: list[Operand] = []
-        for each, multiple in zip(found, multiples, strict=True):
+        for each, multiple in zip(inner, multiples, strict=True):
             if multiple is None:
                 return None
             shape = static_shape(each.codes) or ()
             operands.append(each.codes if multiple == 1 else insert(node, "Mul", [each.codes, multiple], shape))
-        return operands, unit
+        return operands, smallest
 
     def _joined(self, node: ir.Node) -> Peeled | None:
         """Codes of several operands, in one scale if that leaves few bits; else of one scale for each part."""
@@ -177,7 +177,7 @@ class Peeler:
             return None
         counted = self._counted(node, inner)
         if counted is not None:
-            found = Peeled(_again(node, [*node.inputs[:first], *counted[0]]), counted[1])
+            found = replace(counted[1], codes=_again(node, [*node.inputs[:first], *counted[0]]))
             if self._narrow(found) is not None or len({float(each.scale) for each in inner}) == 1:
                 return found
         return self._per_part(node, inner) if is_op(node, "Concat") else None
@@ -185,14 +185,14 @@ class Peeler:
     def _parts(self, node: ir.Node, values: Sequence[ir.Value]) -> list[Peeled] | None:
         """The operands of a Concat or Where; constants are multiples of the scale of another one."""
         inner = [None if constant_of(value) is not None else self.peel(value) for value in values]
-        scale = next((each.scale for each in inner if each is not None and each.uniform), None)
+        model = next((each for each in inner if each is not None and each.uniform and _fits(node, each)), None)
         found = []
         for value, peeled in zip(values, inner, strict=True):
             each, constant = peeled, constant_of(value)
-            if constant is not None and scale is not None and constant.dtype == np.float32:
-                steps = whole(constant / scale)
-                each = None if steps is None else Peeled(self._stored(node, steps), scale)
-            if each is None or not each.settled:
+            if constant is not None and model is not None and constant.dtype == np.float32:
+                steps = whole(constant / model.scale) if model.settled or not constant.any() else None
+                each = None if steps is None else replace(model, codes=self._stored(node, steps))
+            if each is None or each.zero is not None or not _fits(node, each):
                 return None
             found.append(each)
         return found
@@ -205,6 +205,8 @@ class Peeler:
         shape = static_shape(node.outputs[0]) or ()
         axis = node.attributes["axis"].as_int() % len(shape)
         scales = []
+        if not all(each.settled for each in inner):
+            return None
         for each in inner:
             spread = each.scale.reshape((1,) * (len(shape) - each.scale.ndim) + each.scale.shape)
             if any(extent != 1 for index, extent in enumerate(spread.shape) if index != axis):
@@ -222,14 +224,14 @@ class Peeler:
         if text(node, "mode", "constant") != "constant" or not fill.any():
             steps: Operand = node.inputs[2] if given else None
             return None if inner.scale.ndim else replace(inner, codes=_again(node, _inputs(node, inner.codes, steps)))
-        steps = whole(fill / inner.scale) if inner.uniform else None
+        steps = whole(fill / inner.scale) if inner.uniform and inner.settled else None
         return None if steps is None else replace(inner, codes=_again(node, _inputs(node, inner.codes, steps)))
 
     def _clipped(self, node: ir.Node) -> Peeled | None:
         inner = self.peel(node.inputs[0])
         if inner is None or is_op(node, "Neg"):
             return None if inner is None else replace(inner, scale=-inner.scale)
-        if not inner.rising:
+        if not self._rising(inner):
             return None
         operands: list[Operand] = [inner.codes]
         if is_op(node, "Clip"):
@@ -245,6 +247,8 @@ class Peeler:
         codes, side = self.ranges.codes(inner.codes), (-1, 1)[position - 1]
         bound = np.asarray(side * np.inf) if value is None else constant_of(value)
         if bound is None or bound.size != 1 or inner.scale.ndim or codes is None or np.isnan(bound).any():
+            return None
+        if inner.factors and np.isfinite(bound).all() and bound.any():
             return None
         steps = float(bound.reshape(())) / float(inner.scale)
         end = codes.low if side < 0 else codes.high
@@ -267,7 +271,7 @@ class Peeler:
         inner = self.peel(node.inputs[0])
         if inner is None or not inner.moves:
             return None
-        if is_op(node, "MaxPool", "GlobalMaxPool", "ReduceMax", "ReduceMin") and not inner.rising:
+        if is_op(node, "MaxPool", "GlobalMaxPool", "ReduceMax", "ReduceMin") and not self._rising(inner):
             return None
         found = replace(inner, codes=_again(node, [inner.codes, *node.inputs[1:]]))
         if is_op(node, "Transpose") and inner.scale.ndim:
@@ -312,6 +316,11 @@ def _repeats(factor: ir.Value, operand: ir.Value) -> bool:
     if shape is None or whole_shape is None or factor.dtype != ir.DataType.FLOAT or not whole_shape:
         return False
     return all(extent == 1 for extent in shape) or (len(shape) == len(whole_shape) and shape[-1] == 1)
+
+
+def _fits(node: ir.Node, inner: Peeled) -> bool:
+    """Whether factors at run time are those of the same rows behind a node that keeps elements where they are."""
+    return inner.moves or is_op(node, "Where")
 
 
 def _stays(inner: Peeled, node: ir.Node) -> bool:

@@ -126,7 +126,7 @@ def test_concatenated_codes_of_unrelated_scales_are_two_layers():
         ("b = qcompiler.Binarize (x)\n m = Mul (b, n)\n p = Pad (m, pads, v)\n y = Conv (p, w)", SIGNS),
         ("b = qcompiler.Binarize (x)\n m = Mul (b, n)\n p = Clip (m, v, h)\n y = Conv (p, w)", SIGNS),
     ],
-    ids=["real input", "real weights", "0 and 1", "per channel", "negative before pool", "border between codes", "clip"],
+    ids=["real input", "real weights", "0 and 1", "per channel", "negative before pool", "border", "clip"],
 )  # fmt: skip
 def test_nothing_to_extract(body, weights):
     constants = {
