@@ -10,7 +10,7 @@ import numpy.typing as npt
 import onnx_ir as ir
 
 from qcompiler.analysis.facts import Facts
-from qcompiler.analysis.intervals import Intervals
+from qcompiler.analysis.intervals import Interval, Intervals
 from qcompiler.analysis.moves import moves_elements
 from qcompiler.ir.codes import Codes
 from qcompiler.ir.numerics import EXACT
@@ -72,6 +72,10 @@ class IntegerRanges(Facts[Codes | None]):
     def codes(self, value: ir.Value) -> Codes | None:
         """The integers that the elements of `value` are among, or None if they are not known to be integers."""
         return self.of(value)
+
+    def interval(self, value: ir.Value) -> Interval:
+        """Between which numbers the elements of `value` lie."""
+        return self._intervals.of(value)
 
     def _operands(self, value: ir.Value) -> list[ir.Value]:
         node = value.producer()

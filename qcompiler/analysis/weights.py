@@ -24,6 +24,8 @@ _SPREAD = 1e-6
 _FEW_PRODUCTS = 32
 # along every axis, for a first look; chosen
 _FEW = 4
+# inputs that quantizers of matrices give one scale, the largest first
+_BLOCKS = (256, 128, 64, 32, 16)
 
 
 def weight_codes(weights: Array) -> Codes | None:
@@ -102,6 +104,20 @@ def integers_and_scales(layer: ir.Node, weights: Array) -> tuple[FloatArray, Flo
     if (np.abs(weights - integers * scale) > _SPREAD * np.abs(weights)).any():
         return None
     return integers.astype(np.float32), unit.astype(np.float32), 0.0
+
+
+def block_of(layer: ir.Node, weights: Array) -> int | None:
+    """How many inputs share a scale, where a matrix is integers times a scale per block of inputs; None for others."""
+    if has(layer, Trait.CONVOLVES) or weights.dtype != np.float32 or weights.ndim != 2:
+        return None
+    return next((block for block in _BLOCKS if weights.shape[0] > block and _in_blocks(weights, block)), None)
+
+
+def _in_blocks(weights: Array, block: int) -> bool:
+    starts = range(0, weights.shape[0], block)
+    first, *blocks = (weights[start : start + block].astype(np.float64)[None] for start in starts)
+    few = grains(first[..., :_FEW])[1].all()
+    return bool(few and all(grains(columns)[1].all() for columns in (first, *blocks)))
 
 
 def two_values(weights: npt.NDArray[np.generic], axis: int) -> tuple[FloatArray, FloatArray] | None:
