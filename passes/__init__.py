@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from qcompiler.passes.cancel_casts import CancelCasts
 from qcompiler.passes.cancel_quantizers import CancelQuantizers
+from qcompiler.passes.centre_quantizers import CentreQuantizers
 from qcompiler.passes.choose_layouts import ChooseLayouts
 from qcompiler.passes.decompose_batchnorm import DecomposeBatchnorm
 from qcompiler.passes.eliminate_identities import EliminateIdentities
@@ -30,6 +31,7 @@ DEFAULT: tuple[Pass, ...] = (
     EliminateIdentities(),
     CancelCasts(),
     CancelQuantizers(),
+    CentreQuantizers(),
     SpellOutShapes(),
     Lift1dConvs(),
     SplitBiases(),

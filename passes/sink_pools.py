@@ -13,10 +13,10 @@ import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
-from qcompiler.analysis.chains import MOST_LEVELS, Chain, chain_to_codes
-from qcompiler.analysis.layers import feeds_integer_layer
+from qcompiler.analysis.chains import Chain, chain_to_codes
 from qcompiler.analysis.monotone import MonotoneOp
 from qcompiler.analysis.ranges import IntegerRanges
+from qcompiler.analysis.weights import WIDEST
 from qcompiler.ir.view import constant_of, integer, ints, is_op, static_shape
 from qcompiler.passes.editing import insert, remove_dead, replace
 from qcompiler.passes.result import PassResult, Refusal
@@ -66,11 +66,9 @@ def pool_attributes(node: ir.Node) -> dict[str, object]:
 
 
 def _pools_codes(node: ir.Node, ranges: IntegerRanges) -> bool:
-    """Whether the pool reads signs, or codes of few bits for a layer on integers."""
+    """Whether the pool reads codes that are stored as such, and not for the caller of the network alone."""
     codes = ranges.codes(node.inputs[0])
-    if codes is None:
-        return False
-    return codes.binary or codes.levels <= MOST_LEVELS and feeds_integer_layer(node.outputs[0])
+    return codes is not None and codes.bits <= WIDEST and (codes.binary or bool(node.outputs[0].uses()))
 
 
 def _pool_codes(node: ir.Node) -> None:

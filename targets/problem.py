@@ -13,10 +13,8 @@ from typing import Literal
 from qcompiler.ir.codes import BINARY, Codes
 from qcompiler.ir.storage import Buffer
 
-OperationName = Literal[
-    "mul", "add", "sub", "div", "max", "min", "prelu", "round", "sign",
-    "store", "store_bits", "store_codes", "threshold",
-]  # fmt: skip
+ArithmeticName = Literal["mul", "add", "sub", "div", "max", "min", "prelu", "round", "sign"]
+OperationName = ArithmeticName | Literal["store", "store_bits", "store_codes", "threshold"]
 
 
 @dataclass(frozen=True)
@@ -32,10 +30,22 @@ class Scalar:
 
 
 @dataclass(frozen=True)
+class Step:
+    """An operation without operand or with one number, on an operand before it is used; see `Operation`."""
+
+    op: ArithmeticName
+    operand: Scalar | None = None
+
+
+@dataclass(frozen=True)
 class Tensor:
-    """A run-time operand: a float32 buffer of the output's shape, or with c == 1 one value per pixel."""
+    """A run-time operand of the output's shape, floats or codes, or float32 with c == 1: one value per pixel.
+
+    through: what its numbers go through first, such as the scale of codes.
+    """
 
     buffer: Buffer
+    through: tuple[Step, ...] = ()
 
 
 Operand = Channel | Scalar | Tensor
@@ -121,14 +131,15 @@ class Conv2d:
         return self.x.n * oh * ow * self.out_channels * (self.x.c // self.groups) * kh * kw
 
 
-PoolKind = Literal["max", "average", "average_include_pad", "codes"]
+PoolKind = Literal["max", "sum", "average", "average_include_pad", "codes"]
 
 
 @dataclass(frozen=True)
 class Pool2d:
     """Pooling plus epilogue.
 
-    "max", "average" (padding not counted), "average_include_pad": float32 in, padding never read from memory.
+    "max", "sum", "average" (padding not counted), "average_include_pad": x float32 or codes, each number of which goes
+    through the steps `through` first; padding never read from memory.
     "codes": x and the single `into` hold the same codes with equal groups; per channel the largest, or the smallest
     where the constant flip is -1 (flip * max(flip * x)); padding contributes nothing; the epilogue is empty and `into`
     names the output.
@@ -144,6 +155,7 @@ class Pool2d:
     dilations: tuple[int, int] = (1, 1)
     epilogue: tuple[Operation, ...] = ()
     into: Buffer | None = None
+    through: tuple[Step, ...] = ()
 
 
 @dataclass(frozen=True)

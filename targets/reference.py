@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from qcompiler.ir.storage import Buffer, load, store
-from qcompiler.targets.problem import Channel, Conv2d, Operation, Pool2d, Problem, Scalar, Tensor
+from qcompiler.targets.problem import Channel, Conv2d, Operand, Operation, Pool2d, Problem, Scalar, Step, Tensor
 from qcompiler.targets.target import Constants
 
 Array = npt.NDArray[Any]
@@ -35,7 +35,7 @@ def run(problem: Problem, x: Array, constants: Constants, tensors: Sequence[Arra
     if isinstance(problem, Conv2d):
         values = _convolution(problem, logical, constants)
     elif isinstance(problem, Pool2d):
-        values = _pool_max(problem, logical) if problem.kind == "max" else _pool_average(problem, logical)
+        values = _pooled(problem, _after(problem.through, logical))
     else:
         values = logical.astype(np.float64)
     return _epilogue(problem.epilogue, values, constants, iter(tensors))
@@ -77,6 +77,13 @@ def _pool_pad(problem: Pool2d, x: Array, value: float) -> Array:
     return np.pad(x, [(0, 0), (0, 0), (top, bottom), (left, right)], constant_values=value)
 
 
+def _pooled(problem: Pool2d, x: Array) -> Array:
+    """The largest, the sum or the average of each window, float32 [n, c, oh, ow]."""
+    if problem.kind == "max":
+        return _pool_max(problem, x)
+    return _pool_sum(problem, x) if problem.kind == "sum" else _pool_average(problem, x)
+
+
 def _pool_max(problem: Pool2d, x: Array) -> Array:
     """Maximum over each window, padding aside; an empty window gives -inf."""
     padded = _pool_pad(problem, x, -np.inf)
@@ -87,7 +94,7 @@ def _pool_max(problem: Pool2d, x: Array) -> Array:
 
 
 def _pool_average(problem: Pool2d, x: Array) -> Array:
-    """Float32 sum in row-major window order, divided by the count.
+    """The sum divided by the count.
 
     "average" counts pixels of the image, "average_include_pad" those of the image and its declared padding.
     """
@@ -99,10 +106,15 @@ def _pool_average(problem: Pool2d, x: Array) -> Array:
     else:
         counted = _pool_pad(problem, inside, 0)
     count = sum(window for _, _, window in windows(problem, counted))
+    return np.asarray(_pool_sum(problem, x) / np.maximum(count, 1), np.float32)
+
+
+def _pool_sum(problem: Pool2d, x: Array) -> Array:
+    """Float32 sum in row-major window order, padding aside."""
     total = np.zeros((*x.shape[:2], *problem.out_hw), np.float32)
     for _, _, window in windows(problem, _pool_pad(problem, x, 0)):
         total = total + window
-    return np.asarray(total / np.maximum(count, 1), np.float32)
+    return total
 
 
 def _unpadded(problem: Pool2d) -> Pool2d:
@@ -127,10 +139,6 @@ def _epilogue(
         elif operation.op == "store_codes":
             assert operation.into is not None and operation.into.codes is not None
             outputs.append(store(operation.into, np.where(np.isnan(v), np.float32(operation.into.codes.low), v)))
-        elif operation.op == "round":
-            v = np.rint(v)
-        elif operation.op == "sign":
-            v = np.where(v > 0, np.float32(1), np.where(v < 0, np.float32(-1), v))
         elif operation.op == "store_bits":
             assert operation.into is not None
             outputs.append(store(operation.into, np.where(v >= 0 if operation.zero_is_positive else v > 0, 1, -1)))
@@ -148,18 +156,36 @@ def _thresholds(into: Buffer | None, values: Array, constants: Constants) -> Arr
     return store(into, into.codes.low + into.codes.step * reached.sum(axis=0))
 
 
-def _operand(operation: Operation, channels: Iterator[Array], tensors: Iterator[Array]) -> Array:
-    """The operand of an operation, float32, shaped to broadcast against [n, c, h, w]."""
+def _operand(operation: Operation, channels: Iterator[Array], tensors: Iterator[Array]) -> Array | None:
+    """The operand of an operation, if it has one: float32, shaped to broadcast against [n, c, h, w]."""
     if isinstance(operation.operand, Channel):
         return next(channels).astype(np.float32)[:, None, None]
     if isinstance(operation.operand, Tensor):
-        return load(operation.operand.buffer, next(tensors))
-    assert isinstance(operation.operand, Scalar)
-    return np.asarray(operation.operand.value, np.float32)
+        return _after(operation.operand.through, load(operation.operand.buffer, next(tensors)))
+    return _number(operation.operand)
 
 
-def _apply(op: str, v: Array, operand: Array) -> Array:
+def _after(steps: Sequence[Step], v: Array) -> Array:
+    """Numbers after what they go through before they are used."""
+    for step in steps:
+        v = _apply(step.op, v, _number(step.operand))
+    return v
+
+
+def _number(operand: Operand | None) -> Array | None:
+    if operand is None:
+        return None
+    assert isinstance(operand, Scalar)
+    return np.asarray(operand.value, np.float32)
+
+
+def _apply(op: str, v: Array, operand: Array | None) -> Array:
     """One float32 operation; max and min keep v unless the operand is strictly better, so a NaN in v stays."""
+    if op == "round":
+        return np.rint(v)
+    if op == "sign":
+        return np.where(v > 0, np.float32(1), np.where(v < 0, np.float32(-1), v))
+    assert operand is not None
     with np.errstate(all="ignore"):
         if op == "max":
             return np.where(v < operand, operand, v)

@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from qcompiler.ir.codes import Codes
 from qcompiler.ir.program import Launch
-from qcompiler.ir.storage import Buffer
+from qcompiler.ir.storage import Buffer, Packing
 from qcompiler.targets.architecture import Architecture
 from qcompiler.targets.problem import Conv2d, Problem
 from qcompiler.targets.standard_op import Scheduled, StandardOp
@@ -156,6 +156,11 @@ class Variant(Protocol):
         owns it, else channels-last; one float32 store; its weights are those of codes, if they are known to be any.
         codes: what x holds, where x and weights are known to be codes.
         """
+        ...
+
+    @property
+    def code_packing(self) -> Packing:
+        """How codes lie that no layer reads, but pools, moves and elementwise chains."""
         ...
 
     def writes(self, kind: str, buffer: Buffer) -> bool:

@@ -100,6 +100,8 @@ def _of_node(node: ir.Node, operands: list[Interval]) -> Interval:
         return Interval(np.float32(low), np.float32(high)).roomier()
     if node.op_type in ("Clip", "Max", "Min", "Relu"):
         return _chosen(node, operands)
+    if is_op(node, "Cast"):
+        return _cast(node, operands[0])
     if node.op_type in _RISING:
         ends = [_RISING[node.op_type](end) for end in (operands[0].low, operands[0].high)]
         return Interval.around(*map(np.float32, ends))
@@ -122,7 +124,6 @@ _RISING: Mapping[str, Callable[[np.float32], np.float32]] = {
     "Floor": np.floor,
     "Ceil": np.ceil,
     "Identity": lambda x: x,
-    "Cast": lambda x: x,
 }
 _PAIRS: Mapping[str, Callable[[np.float32, np.float32], np.float32]] = {
     "Add": np.add,
@@ -130,6 +131,17 @@ _PAIRS: Mapping[str, Callable[[np.float32, np.float32], np.float32]] = {
     "Mul": np.multiply,
     "Div": np.divide,
 }
+
+
+def _cast(node: ir.Node, x: Interval) -> Interval:
+    """Integers drop what is behind the point; numbers that they cannot hold become anything."""
+    to = ir.DataType(integer(node, "to", 0))
+    if to.is_floating_point():
+        return x if to in (ir.DataType.FLOAT, ir.DataType.DOUBLE) else EVERYTHING
+    held = np.iinfo(to.numpy()) if to.is_integer() and to.bitwidth >= 8 else None
+    if held is None or not held.min <= float(x.low) <= float(x.high) < held.max:
+        return EVERYTHING
+    return Interval(np.trunc(x.low), np.trunc(x.high))
 
 
 def _combined(node: ir.Node, operands: list[Interval]) -> Interval:

@@ -29,7 +29,10 @@ IntArray = npt.NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Lattice:
-    """Per output channel, integers low[c] + i * step[c] for i in range(count[c]): a superset of what is attained."""
+    """Per output channel, integers low[c] + i * step[c] for i in range(count[c]): a superset of what is attained.
+
+    Each int64 [..., C].
+    """
 
     low: IntArray
     step: IntArray
@@ -40,9 +43,9 @@ class Lattice:
         """The largest integers, int64 [C]."""
         return self.low + self.step * (self.count - 1)
 
-    def over(self, channels: int) -> Lattice:
-        """The same integers for each of `channels`, if this is the lattice of one."""
-        return Lattice(*(np.broadcast_to(part, channels) for part in (self.low, self.step, self.count)))
+    def over(self, shape: int | tuple[int, ...]) -> Lattice:
+        """The same integers, broadcast to a shape [..., C]."""
+        return Lattice(*(np.broadcast_to(part, shape) for part in (self.low, self.step, self.count)))
 
     def at(self, index: IntArray) -> npt.NDArray[np.float32]:
         """The integers at `index` [..., C], as the next float32 (exact below 2**24)."""

@@ -49,9 +49,11 @@ def weight_bits(layer: ir.Node, weights: Array | None) -> int | None:
     split = integers_and_scales(layer, weights)
     if split is None:
         return 1 if two_values(weights, weight_axis(layer)) is not None else None
-    channels = np.moveaxis(split[0], weight_axis(layer), 0)
-    found = [weight_codes(channel) for channel in channels.reshape(len(channels), -1)]
-    return max(codes.bits for codes in found if codes is not None)
+    channels = np.moveaxis(split[0].astype(np.int16), weight_axis(layer), 0)
+    rows = channels.reshape(len(channels), -1)
+    low, high = rows.min(1), rows.max(1)
+    step = np.maximum(np.gcd.reduce(rows - low[:, None], axis=1), 1)
+    return max(1, int(((high - low) // step).max()).bit_length())
 
 
 def signs_and_scales(weights: Array, axis: int) -> tuple[FloatArray, FloatArray, float] | None:

@@ -12,7 +12,7 @@ from qcompiler.analysis.weights import weight_codes
 from qcompiler.errors import UnsupportedModel
 from qcompiler.ir.codes import Codes
 from qcompiler.ir.ops import is_wide
-from qcompiler.ir.storage import Buffer
+from qcompiler.ir.storage import Buffer, Packing
 from qcompiler.lowering.forms import Form, of_buffer
 from qcompiler.lowering.plan import weights_of
 from qcompiler.lowering.problem_builder import layer_problem
@@ -52,6 +52,12 @@ class CommonStorage:
         """Whether kernels of a group's kind write a form themselves, on all variants."""
         assert form.buffer is not None
         return all(variant.writes(kind, form.buffer) for variant in self._variants)
+
+    @property
+    def code_packing(self) -> Packing:
+        """How codes lie that no layer reads: as all variants have it, else in bit planes."""
+        found = {variant.code_packing for variant in self._variants}
+        return found.pop() if len(found) == 1 else "planes"
 
     def _cost(self, node: ir.Node, x: Buffer) -> float:
         """The weighted logarithm of the times on all variants; infinite where one has no kernel."""

@@ -44,7 +44,7 @@ class _Builder:
                 self._alias(planned)
             elif planned.group.kind == "generic":
                 self._generic(planned)
-            else:
+            elif planned.stores:
                 self._kernel(planned)
         self._copy_outputs()
         return self.works

@@ -10,7 +10,7 @@ import onnx_ir as ir
 
 from qcompiler.ir.storage import Buffer
 from qcompiler.ir.view import constant_of, shape_of
-from qcompiler.lowering.groups import Link
+from qcompiler.lowering.groups import ChainOperation, Link
 from qcompiler.lowering.plan import Plan
 from qcompiler.lowering.values import Values, store_op
 from qcompiler.lowering.work import Stored
@@ -37,7 +37,9 @@ class EpilogueBuilder:
         assert start is not None
         if self._group.kind != "map":
             self._store(start)
-        for link in self._group.links:
+        elif self._group.source is not None:
+            self.operations += [Operation(step.op, step.operand) for step in self._group.source.steps]
+        for link in self._plan.links:
             self._link(link)
 
     def _link(self, link: Link) -> None:
@@ -47,14 +49,15 @@ class EpilogueBuilder:
             self._store(link.value, zero_is_positive=link.zero_is_positive)
         else:
             for operation in link.operations:
-                self.operations.append(Operation(operation.op, self._operand(operation.operand)))
+                self.operations.append(Operation(operation.op, self._operand(operation)))
             self._store(link.value)
 
-    def _operand(self, operand: npt.NDArray[np.float32] | ir.Value | None) -> Operand | None:
+    def _operand(self, operation: ChainOperation) -> Operand | None:
+        operand = operation.operand
         if operand is None:
             return None
         if isinstance(operand, ir.Value):
-            return Tensor(_buffer(next(self._tensors)))
+            return Tensor(_buffer(next(self._tensors)), operation.through)
         if operand.ndim == 0:
             return Scalar(float(operand))
         self.channels.append(operand)

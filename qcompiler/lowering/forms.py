@@ -56,11 +56,16 @@ class Form:
 
 @dataclass(frozen=True)
 class Read:
-    """A value as a kernel asks for it; exact: the kernel is not ours, and reads no wider halo than it asks for."""
+    """A value as a kernel asks for it.
+
+    exact: the kernel is not ours, and reads no wider halo than it asks for. any_packing: of codes that lie in one
+    group, it reads any packing.
+    """
 
     value: ir.Value
     form: Form
     exact: bool = False
+    any_packing: bool = False
 
 
 def natural(value: ir.Value) -> Form:
@@ -111,7 +116,9 @@ def matrix_buffer(shape: Sequence[int]) -> Buffer:
 def merge(reads: Iterable[Read]) -> list[Form]:
     """The fewest forms that serve all reads: halos grow where their values agree, save under exact reads."""
     result: list[tuple[Form, bool]] = []
-    for read in dict.fromkeys(reads):
+    for read in sorted(dict.fromkeys(reads), key=lambda each: each.any_packing):
+        if read.any_packing and any(serves(form, read) for form, _ in result):
+            continue
         form, exact = read.form, read.exact or read.form.is_natural
         if exact:
             if not any(is_exact and other.layout == form.layout for other, is_exact in result):
@@ -137,7 +144,16 @@ def serves(stored: Form, read: Read) -> bool:
     """Whether a value stored in `stored` can be read where `read` is asked for."""
     if stored.layout == read.form.layout:
         return True
+    if read.any_packing and _same_codes(stored, read.form):
+        return True
     return not read.exact and _grown(stored, read.form) == stored
+
+
+def _same_codes(a: Form, b: Form) -> bool:
+    """Whether both store codes in one group in the same view, whatever their packings and halos."""
+    if a.buffer is None or b.buffer is None or a.matrix != b.matrix or not a.is_packed:
+        return False
+    return a.buffer.element == b.buffer.element and a.packed_groups == b.packed_groups == 1
 
 
 def _grown(form: Form, other: Form) -> Form | None:

@@ -8,7 +8,7 @@ A chain never reorders floating-point operations: it is the graph's own, op by o
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import networkx as nx
@@ -17,21 +17,27 @@ import numpy.typing as npt
 import onnx_ir as ir
 
 from qcompiler.analysis.layers import feeds_integer_layer
+from qcompiler.analysis.ranges import IntegerRanges
 from qcompiler.ir import ops
-from qcompiler.ir.axis_order import is_marked
+from qcompiler.ir.axis_order import is_marked, reduced_axes
 from qcompiler.ir.traits import Trait, has
-from qcompiler.ir.view import constant_of, consumers_of, dependency_graph, ints, number, shape_of
-from qcompiler.targets.problem import OperationName
+from qcompiler.ir.view import constant_of, consumers_of, dependency_graph, integer, ints, is_op, number, shape_of
+from qcompiler.lowering.code_source import CodeSource, code_source, is_storable
+from qcompiler.targets.problem import ArithmeticName, Scalar, Step
 
 GroupKind = Literal["conv", "pool", "map", "generic", "alias"]
 
 
 @dataclass(frozen=True)
 class ChainOperation:
-    """v = v op operand; operand is a constant per channel or scalar, a run-time value, or absent."""
+    """v = v op operand; operand is a constant per channel or scalar, a run-time value, or absent.
 
-    op: OperationName
+    through: what a run-time value goes through before it is used.
+    """
+
+    op: ArithmeticName
     operand: npt.NDArray[np.float32] | ir.Value | None
+    through: tuple[Step, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -47,12 +53,16 @@ class Link:
 
 @dataclass(eq=False)
 class Group:
-    """Nodes computed together; `start` is the value before the chain (the anchor's own result, or a map's input)."""
+    """Nodes computed together; `start` is the value before the chain (the anchor's own result, or a map's input).
+
+    source: the codes that a map or a pool reads instead of its input, if it is made of some.
+    """
 
     kind: GroupKind
     nodes: list[ir.Node]
     start: ir.Value | None = None
     links: list[Link] = field(default_factory=list)
+    source: CodeSource | None = None
 
     @property
     def anchor(self) -> ir.Node:
@@ -85,12 +95,6 @@ class Group:
         assert self.start is not None
         first = [] if self.kind == "map" else [(self.start, self._pools_codes)]
         return [*first, *((link.value, bool(link.sign)) for link in self.links)]
-
-    @property
-    def operands(self) -> list[ir.Value]:
-        """Run-time operands of the chain, in its order."""
-        found = [operation.operand for link in self.links for operation in link.operations]
-        return [operand for operand in found if isinstance(operand, ir.Value)]
 
     def writes_once(self, value: ir.Value) -> bool:
         """Whether the kernel has a single store for a value: pooled codes, and thresholds of integer accumulators."""
@@ -140,12 +144,16 @@ class _Partition:
         self.outputs = set(graph.outputs)
         self.graph = dependency_graph(graph)
         self.home: dict[ir.Node, Group] = {}
+        self.ranges = IntegerRanges()
 
     def run(self) -> list[Group]:
         for node in self.nodes:
             kind = _anchor_kind(node)
+            source = self._source(node.inputs[0]) if kind == "pool" or is_global_pool(node) else None
+            if is_global_pool(node) and source is not None:
+                kind = "pool"
             if kind is not None and node not in self.home:
-                self._grow(Group(kind, [node], start=node.outputs[0]))
+                self._grow(Group(kind, [node], start=node.outputs[0], source=source))
         for node in self.nodes:
             if node not in self.home:
                 self._map_or_generic(node)
@@ -158,15 +166,36 @@ class _Partition:
         source = next((v for v in node.inputs if v is not None and constant_of(v) is None), None)
         if source is not None and source.dtype == ir.DataType.FLOAT:
             group = Group("map", [node], start=source)
-            first = _link(node, source, group.is_matrix)
+            first = self._link(node, source, group.is_matrix)
             if first is not None:
                 group.links.append(first)
                 if not first.sign:
                     self._extend(group, first.value)
-                if any(link.sign or feeds_integer_layer(link.value) for link in group.links):
+                group.source = self._source(source)
+                if group.source or any(self._makes_codes(link) for link in group.links):
                     self._settle(group)
                     return
         self._settle(Group("generic", [node]))
+
+    def _makes_codes(self, link: Link) -> bool:
+        return bool(link.sign) or feeds_integer_layer(link.value) or is_storable(link.value, self.ranges)
+
+    def _source(self, value: ir.Value | None) -> CodeSource | None:
+        return None if value is None else code_source(value, self.ranges, _steps)
+
+    def _link(self, node: ir.Node, value: ir.Value, matrix: bool) -> Link | None:
+        """The node as a link, whose run-time operands are read as codes where they are made of some."""
+        link = _link(node, value, matrix)
+        if link is None:
+            return None
+        return replace(link, operations=tuple(self._on_codes(each, link.value) for each in link.operations))
+
+    def _on_codes(self, operation: ChainOperation, result: ir.Value) -> ChainOperation:
+        operand = operation.operand
+        if not isinstance(operand, ir.Value) or shape_of(operand) != shape_of(result):
+            return operation
+        source = self._source(operand)
+        return operation if source is None else ChainOperation(operation.op, source.value, source.steps)
 
     def _grow(self, group: Group) -> None:
         assert group.start is not None
@@ -180,12 +209,12 @@ class _Partition:
             candidates = [node for node in consumers_of(value) if node not in self.home and node not in group.nodes]
             arithmetic: list[Link] = []
             for node in candidates:
-                link = _link(node, value, group.is_matrix)
+                link = self._link(node, value, group.is_matrix)
                 if link is None or (link.sign == "threshold" and not self._may_threshold(group, value)):
                     continue
                 if link.sign:
                     self._add(group, link)
-                elif self._is_acyclic(group, link):
+                elif self._is_acyclic(group, link, value):
                     arithmetic.append(link)
             if group.links and group.links[-1].sign == "threshold" or len(arithmetic) != 1:
                 return
@@ -201,14 +230,11 @@ class _Partition:
         group.links.append(link)
         group.nodes.append(link.node)
 
-    def _is_acyclic(self, group: Group, link: Link) -> bool:
-        """Whether the other operands of the link can be ready before the group runs."""
-        for operation in link.operations:
-            if isinstance(operation.operand, ir.Value):
-                producer = operation.operand.producer()
-                if producer is not None and self._depends(producer, group):
-                    return False
-        return True
+    def _is_acyclic(self, group: Group, link: Link, value: ir.Value) -> bool:
+        """Whether the operands of the link besides `value` can be ready before the group runs."""
+        others = [operand for operand in link.node.inputs if operand is not None and operand is not value]
+        producers = [producer for operand in others if (producer := operand.producer()) is not None]
+        return not any(self._depends(producer, group) for producer in producers)
 
     def _depends(self, producer: ir.Node, group: Group) -> bool:
         """Whether `producer`, with all it must run together with, needs a result of the group."""
@@ -255,13 +281,23 @@ def _merge_generic(groups: Sequence[Group]) -> list[Group]:
     return result
 
 
+def is_global_pool(node: ir.Node) -> bool:
+    """Whether the node is an average or a sum over whole images [N, C, H, W] that keeps the rank."""
+    value = node.inputs[0] if node.inputs else None
+    if node.domain != "" or value is None or value.dtype != ir.DataType.FLOAT or len(shape_of(value)) != 4:
+        return False
+    if node.op_type in ("ReduceMean", "ReduceSum"):
+        return reduced_axes(node) == (2, 3) and integer(node, "keepdims", 1) == 1
+    return is_op(node, "GlobalAveragePool")
+
+
 _ANCHORS: dict[str, GroupKind] = {"IntegerConv": "conv", "IntegerMatMul": "conv", "IntegerMaxPool": "pool"}
 
 
 def _anchor_kind(node: ir.Node) -> GroupKind | None:
     if node.domain == ops.DOMAIN:
         return _ANCHORS.get(node.op_type)
-    if node.domain != "":
+    if node.domain != "" or not node.inputs or node.inputs[0] is None or constant_of(node.inputs[0]) is not None:
         return None
     if node.op_type == "Conv":
         return "conv" if len(shape_of(node.outputs[0])) == 4 else None
@@ -291,6 +327,20 @@ def _link(node: ir.Node, value: ir.Value, matrix: bool) -> Link | None:
     return Link(node, out, operations) if operations is not None else None
 
 
+def _steps(node: ir.Node, value: ir.Value) -> tuple[Step, ...] | None:
+    """The node as operations on `value` without operands or with single numbers."""
+    link = _link(node, value, matrix=True)
+    if link is None or link.sign:
+        return None
+    steps = []
+    for each in link.operations:
+        single = each.operand is None or not isinstance(each.operand, ir.Value) and each.operand.ndim == 0
+        if not single:
+            return None
+        steps.append(Step(each.op, None if each.operand is None else Scalar(float(each.operand))))
+    return tuple(steps)
+
+
 def _fits(threshold: ir.Node, value: ir.Value, matrix: bool) -> bool:
     """Whether the thresholds of every level, and the direction, are constants per channel."""
     levels, direction = (constant_of(each) for each in threshold.inputs[1:])
@@ -299,8 +349,8 @@ def _fits(threshold: ir.Node, value: ir.Value, matrix: bool) -> bool:
     return all(_constant_operand(part, shape_of(value), matrix) is not None for part in (*levels, direction))
 
 
-_ALONE: dict[str, OperationName] = {"Round": "round", "Sign": "sign"}
-_COMMUTATIVE: dict[str, OperationName] = {"Mul": "mul", "Add": "add", "Max": "max", "Min": "min"}
+_ALONE: dict[str, ArithmeticName] = {"Round": "round", "Sign": "sign"}
+_COMMUTATIVE: dict[str, ArithmeticName] = {"Mul": "mul", "Add": "add", "Max": "max", "Min": "min"}
 
 
 def _operations(node: ir.Node, value: ir.Value, matrix: bool) -> tuple[ChainOperation, ...] | None:
@@ -339,7 +389,7 @@ def _operations(node: ir.Node, value: ir.Value, matrix: bool) -> tuple[ChainOper
 
 def _clip(node: ir.Node) -> tuple[ChainOperation, ...] | None:
     result: list[ChainOperation] = []
-    bounds: Sequence[tuple[int, OperationName]] = ((1, "max"), (2, "min"))
+    bounds: Sequence[tuple[int, ArithmeticName]] = ((1, "max"), (2, "min"))
     for index, op in bounds:
         bound = node.inputs[index] if len(node.inputs) > index else None
         if bound is not None:

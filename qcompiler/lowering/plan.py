@@ -20,10 +20,12 @@ from qcompiler.errors import InternalError, UnsupportedModel
 from qcompiler.ir import ops
 from qcompiler.ir.axis_order import is_marked
 from qcompiler.ir.codes import Codes
+from qcompiler.ir.storage import Packing
 from qcompiler.ir.view import constant_of, dtype_of, shape_of
+from qcompiler.lowering.code_source import is_storable
 from qcompiler.lowering.forms import Form, Read, as_view, merge, natural, natural_view, packed, plain
 from qcompiler.lowering.forms import through_alias as through
-from qcompiler.lowering.groups import Group
+from qcompiler.lowering.groups import Group, Link
 
 Demands = dict[ir.Value, list[Form]]
 
@@ -43,6 +45,11 @@ class Storage(Protocol):
         """Whether kernels of a group's kind write a form themselves."""
         ...
 
+    @property
+    def code_packing(self) -> Packing:
+        """How codes lie that no layer reads."""
+        ...
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -50,12 +57,23 @@ class Plan:
 
     reads: the main operand of a kernel first, then run-time operands in the order of the epilogue; for an alias the
     renamed value once per form. stores: the forms that the group itself writes of each value, in the group's view; for
-    an alias one form per read, of the same bytes.
+    an alias one form per read, of the same bytes. A kernel whose results nobody asks for reads and stores nothing.
     """
 
     group: Group
     reads: tuple[Read, ...]
     stores: Mapping[ir.Value, tuple[Form, ...]]
+
+    @property
+    def links(self) -> list[Link]:
+        """The chain of a kernel as far as anything is stored."""
+        return _used(self.group, self.stores)
+
+
+def _used(group: Group, stores: Mapping[ir.Value, tuple[Form, ...]]) -> list[Link]:
+    """The chain up to its last stored value."""
+    last = max((i for i, link in enumerate(group.links, 1) if link.value in stores), default=0)
+    return group.links[:last]
 
 
 def plan(
@@ -72,6 +90,7 @@ class _Planner:
         self.ranges = IntegerRanges()
         self.inputs = inputs
         self.dense = {*inputs, *(value for group in groups if _writes_dense(group) for value in group.outputs)}
+        self.floats = {*self.dense, *(v for group in groups if group.kind == "generic" for v in group.outputs)}
         self.wanted: dict[ir.Value, list[Read]] = {}
 
     def run(self, outputs: Iterable[ir.Value]) -> tuple[list[Plan], Demands]:
@@ -98,7 +117,9 @@ class _Planner:
             reads = tuple(Read(value, _generic_form(group, value), exact=True) for value in group.inputs)
             return Plan(group, reads, {value: (_generic_form(group, value),) for value in group.outputs})
         stores = self._stores(group)
-        return Plan(group, (self._main(group, stores), *self._operands(group)), stores)
+        if not stores:
+            return Plan(group, (), {})
+        return Plan(group, (self._main(group, stores), *self._operands(group, stores)), stores)
 
     def _alias(self, group: Group) -> Plan:
         """Forms of the alias that are forms of its source too; others are made from the natural one."""
@@ -153,12 +174,15 @@ class _Planner:
         node, matrix = group.anchor, group.is_matrix
         if group.kind == "map":
             assert group.start is not None
-            value = group.start
+            value = group.start if group.source is None else group.source.value
+            if self._on_codes(value):
+                return self._codes_read(value, matrix)
             return Read(value, natural_view(value, matrix) if value in self.dense else plain(value, matrix))
         value = node.inputs[0]
         if group.kind == "pool":
             if node.domain != ops.DOMAIN:
-                return Read(value, plain(value, matrix))
+                value = value if group.source is None else group.source.value
+                return self._codes_read(value, matrix) if self._on_codes(value) else Read(value, plain(value, matrix))
             codes = self._codes(value)
             (written,) = stores.get(node.outputs[0]) or (packed(node.outputs[0], False, codes),)
             assert written.buffer is not None
@@ -167,13 +191,26 @@ class _Planner:
         known = self._codes(value) if node.domain == ops.DOMAIN else None
         return Read(value, self.storage.operand(node, floats, known))
 
-    def _operands(self, group: Group) -> list[Read]:
-        """Run-time operands of an epilogue: channels-last, or as they are where the caller owns them."""
+    def _operands(self, group: Group, stores: Mapping[ir.Value, tuple[Form, ...]]) -> list[Read]:
+        """Run-time operands of an epilogue, in its order."""
+        found = [operation.operand for link in _used(group, stores) for operation in link.operations]
+        return [self._operand(value, group) for value in found if isinstance(value, ir.Value)]
+
+    def _operand(self, value: ir.Value, group: Group) -> Read:
+        """An operand as codes, else channels-last, or as it is where the caller owns it."""
         matrix = group.is_matrix
-        return [
-            Read(value, natural(value) if value in self.inputs and not matrix else plain(value, matrix))
-            for value in group.operands
-        ]
+        assert group.start is not None
+        if self._on_codes(value) and shape_of(value) == shape_of(group.start):
+            return self._codes_read(value, matrix)
+        return Read(value, natural(value) if value in self.inputs and not matrix else plain(value, matrix))
+
+    def _on_codes(self, value: ir.Value) -> bool:
+        """Whether a value is stored as codes for elementwise steps: codes that no standard op makes as floats."""
+        return value not in self.floats and is_storable(value, self.ranges)
+
+    def _codes_read(self, value: ir.Value, matrix: bool) -> Read:
+        form = packed(value, matrix, self._codes(value), packing=self.storage.code_packing)
+        return Read(value, form, any_packing=True)
 
 
 def source_of(alias: ir.Node) -> ir.Value:

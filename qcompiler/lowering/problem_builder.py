@@ -10,9 +10,10 @@ import onnx_ir as ir
 from qcompiler.analysis.weights import weight_codes
 from qcompiler.ir import ops
 from qcompiler.ir.codes import BINARY
+from qcompiler.ir.matrices import transposed
 from qcompiler.ir.storage import Buffer, Halo
 from qcompiler.ir.traits import Trait, has
-from qcompiler.ir.view import constant_of, integer, number, shape_of, window_of
+from qcompiler.ir.view import constant_of, integer, ints, number, shape_of, window_of
 from qcompiler.lowering.epilogue_builder import EpilogueBuilder
 from qcompiler.lowering.groups import Group
 from qcompiler.lowering.plan import weights_of
@@ -31,7 +32,7 @@ def problem_of(group: Group, x: Buffer, epilogue: EpilogueBuilder) -> tuple[Prob
     constants = Constants(None, epilogue.threshold, epilogue.direction, tuple(epilogue.channels))
     weight = weights_of(group.anchor)
     if group.is_matrix:
-        weight = np.ascontiguousarray(weight.T).reshape(weight.shape[1], -1, 1, 1)
+        weight = transposed(weight).reshape(weight.shape[1], -1, 1, 1)
     return layer_problem(group.anchor, x, operations), replace(constants, weights=weight)
 
 
@@ -62,8 +63,7 @@ def layer_problem(node: ir.Node, x: Buffer, operations: tuple[Operation, ...]) -
 
 def _pool(group: Group, x: Buffer, epilogue: EpilogueBuilder) -> tuple[Problem, Constants]:
     node = group.anchor
-    kernel = tuple(node.attributes["kernel_shape"].as_ints())
-    window = window_of(node, kernel)
+    window = window_of(node, ints(node, "kernel_shape", shape_of(node.inputs[0])[2:]))
     height, width = shape_of(node.outputs[0])[2:]
     if node.domain == ops.DOMAIN:
         flip = constant_of(node.inputs[1])
@@ -73,9 +73,14 @@ def _pool(group: Group, x: Buffer, epilogue: EpilogueBuilder) -> tuple[Problem, 
             x, "codes", window.kernel, window.strides, window.pads, (height, width), window.dilations, into=into
         )
         return problem, Constants(flip=np.broadcast_to(flip.reshape(-1), (x.c,)).astype(np.float32))
-    kind: PoolKind = "max"
-    if node.op_type == "AveragePool":
-        kind = "average_include_pad" if integer(node, "count_include_pad", 0) else "average"
-    operations = tuple(epilogue.operations)
-    problem = Pool2d(x, kind, window.kernel, window.strides, window.pads, (height, width), window.dilations, operations)
+    problem = Pool2d(
+        x, _pool_kind(node), window.kernel, window.strides, window.pads, (height, width), window.dilations,
+        tuple(epilogue.operations), through=() if group.source is None else group.source.steps,
+    )  # fmt: skip
     return problem, Constants(channels=tuple(epilogue.channels))
+
+
+def _pool_kind(node: ir.Node) -> PoolKind:
+    if node.op_type in ("MaxPool", "ReduceSum"):
+        return "max" if node.op_type == "MaxPool" else "sum"
+    return "average_include_pad" if integer(node, "count_include_pad", 0) else "average"

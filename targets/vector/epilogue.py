@@ -14,10 +14,11 @@ import numpy as np
 import numpy.typing as npt
 from tvm.script.ir_builder import tirx as T
 
-from qcompiler.targets.problem import Channel, Operation, Problem, Scalar, Tensor, outputs_of, tensors_of
+from qcompiler.targets.problem import Channel, Operation, Problem, Scalar, Step, Tensor, outputs_of, tensors_of
 from qcompiler.targets.target import Constants
 from qcompiler.targets.vector.blocks import Blocks
 from qcompiler.targets.vector.byte_lanes import store_bytes
+from qcompiler.targets.vector.code_lanes import load_codes
 from qcompiler.targets.vector.emit import (
     LANES,
     Expr,
@@ -190,6 +191,13 @@ class BoundEpilogue:
         if not isinstance(operand, View):
             assert operand is not None
             return operand[lanes(block * LANES)]
+        assert isinstance(operation.operand, Tensor)
+        return after_steps(self._loaded(operand, pixel, block), operation.operand.through)
+
+    def _loaded(self, operand: View, pixel: Pixel, block: Expr) -> Expr:
+        """A run-time operand as it lies in memory, float32x16."""
+        if operand.buffer.packed:
+            return load_codes(operand, self.blocks, pixel, block)
         if operand.buffer.c == 1:
             return splat(operand.data[operand.offset(*pixel, i64(0))])
         return load_lanes(operand, self.blocks, pixel, block)
@@ -263,6 +271,13 @@ def rounded(v: Expr) -> Expr:
 def scalar_lanes(operand: Scalar) -> Expr:
     """A constant in every lane."""
     return splat(T.float32(float(np.float32(operand.value))))
+
+
+def after_steps(v: Expr, steps: Sequence[Step]) -> Expr:
+    """An operand, float32x16, after what it goes through."""
+    for step in steps:
+        v = T.bind(apply_operation(step.op, v, None if step.operand is None else scalar_lanes(step.operand)))
+    return v
 
 
 def apply_operation(op: str, v: Expr, operand: Expr | None) -> Expr:

@@ -11,7 +11,7 @@ from typing import Any
 from tvm.script.ir_builder import tirx as T
 
 from qcompiler.ir.storage import Buffer
-from qcompiler.targets.problem import Map2d, Operation, Scalar, outputs_of, tensors_of
+from qcompiler.targets.problem import Map2d, Operation, Scalar, Tensor, outputs_of, tensors_of
 from qcompiler.targets.target import Array, Constants
 from qcompiler.targets.vector.blocks import Blocks
 from qcompiler.targets.vector.by_items import ByItems
@@ -30,6 +30,7 @@ from qcompiler.targets.vector.emit import (
 )
 from qcompiler.targets.vector.epilogue import (
     BoundEpilogue,
+    after_steps,
     apply_operation,
     channel_parameters,
     memory_parameters,
@@ -125,8 +126,10 @@ class PlanarMap2d(ByItems):
         if not isinstance(operand, View):
             assert operand is not None
             return splat(operand[channel])
+        assert isinstance(operation.operand, Tensor)
         shared = operand.buffer.c == 1
-        return _load(operand.buffer, operand.data, replace(at, plane=image) if shared else at)
+        value = _load(operand.buffer, operand.data, replace(at, plane=image) if shared else at)
+        return after_steps(value, operation.operand.through)
 
 
 def _offset(buffer: Buffer, plane: Expr, y: Expr, x: Expr) -> Expr:

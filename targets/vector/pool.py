@@ -1,4 +1,4 @@
-"""Pooling of float32 tensors, and the walk over windows; one work item is one output row of one image."""
+"""Pooling of numbers, and the walk over windows; one work item is one output row of one image."""
 
 from __future__ import annotations
 
@@ -10,11 +10,14 @@ from tvm.script.ir_builder import tirx as T
 
 from qcompiler.targets.problem import Pool2d
 from qcompiler.targets.vector.blocks import Blocks
+from qcompiler.targets.vector.code_lanes import load_codes
 from qcompiler.targets.vector.emit import (
     Expr,
+    Parameter,
     View,
+    block_parameter,
+    block_view,
     fenced,
-    float_view,
     i64,
     lanes,
     splat,
@@ -25,6 +28,7 @@ from qcompiler.targets.vector.emit import (
 from qcompiler.targets.vector.epilogue import (
     BoundEpilogue,
     Pixel,
+    after_steps,
     load_lanes,
 )
 from qcompiler.targets.vector.rows import RowKernel
@@ -32,7 +36,10 @@ from qcompiler.targets.vector.rows import RowKernel
 
 @dataclass(frozen=True)
 class FloatPool2d(RowKernel):
-    """Maximum or average; see `qcompiler.targets.target.Kernel`."""
+    """Maximum, sum or average of floats, or of codes that are made floats as they are read.
+
+    See `qcompiler.targets.target.Kernel`.
+    """
 
     problem: Pool2d
 
@@ -46,26 +53,36 @@ class FloatPool2d(RowKernel):
         """Output rows."""
         return self.problem.x.n * self.problem.out_hw[0]
 
+    @property
+    def source(self) -> Parameter:
+        """Codes are read in halves of words or words."""
+        return block_parameter("x", self.problem.x)
+
     def emit_item(self, x: Expr, epilogue: BoundEpilogue, item: Expr) -> None:
         """Pool every pixel of an output row."""
-        view = float_view(self.problem.x, x)
+        view = block_view(self.problem.x, x)
         emit_row(self.problem.out_hw, self.blocks, epilogue, item, lambda *at: self._pixel(view, epilogue, *at))
 
     def _pixel(self, view: View, epilogue: BoundEpilogue, pixel: Pixel, block: Expr) -> None:
         """One output pixel of one block."""
-        average = self.problem.kind != "max"
+        sums, average = self.problem.kind != "max", self.problem.kind.startswith("average")
         best = temporary("float32")
-        write(best, splat(T.float32(0.0 if average else -np.inf)), lanes(0))
+        write(best, splat(T.float32(0.0 if sums else -np.inf)), lanes(0))
 
         def tap(y: Expr, x: Expr) -> None:
-            value, sofar = T.bind(load_lanes(view, self.blocks, (pixel[0], y, x), block)), best[lanes(0)]
-            write(best, sofar + value if average else T.Select(sofar < value, value, sofar), lanes(0))
+            value, sofar = T.bind(self._loaded(view, (pixel[0], y, x), block)), best[lanes(0)]
+            write(best, sofar + value if sums else T.Select(sofar < value, value, sofar), lanes(0))
 
         for_window(self.problem, pixel, tap)
         value = best[lanes(0)]
         if average:
             value = fenced(value / splat(T.Cast("float32", self._count(pixel))))
         epilogue.emit(pixel, block, value)
+
+    def _loaded(self, view: View, pixel: Pixel, block: Expr) -> Expr:
+        """Sixteen numbers of a pixel, float32x16."""
+        load = load_codes if view.buffer.packed else load_lanes
+        return after_steps(load(view, self.blocks, pixel, block), self.problem.through)
 
     def _count(self, pixel: Pixel) -> Expr:
         """Pixels that an average divides by, at least 1."""

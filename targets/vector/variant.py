@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Generic, Protocol, TypeVar
 
 from qcompiler.ir.codes import Codes
-from qcompiler.ir.storage import Buffer, Halo
+from qcompiler.ir.storage import Buffer, Halo, Packing
 from qcompiler.targets.architecture import Architecture
 from qcompiler.targets.offers import Family, offered
 from qcompiler.targets.problem import Conv2d, Problem
@@ -75,6 +75,11 @@ class VectorVariant(Generic[IsaT]):
         planes = _padded(layer, replace(layer.x, element=codes, order="nhwc", groups=layer.groups), fill)
         signs = codes.binary and layer.weights.binary
         return (planes, floats) if signs else (planes, _in_bytes(layer, planes), floats)
+
+    @property
+    def code_packing(self) -> Packing:
+        """Bytes: sixteen of them are read by one instruction."""
+        return "bytes"
 
     def writes(self, kind: str, buffer: Buffer) -> bool:
         """Every storage."""

@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from qcompiler.analysis.intervals import Intervals
+from qcompiler.analysis.intervals import EVERYTHING, Interval, Intervals
 from qcompiler.analysis.ranges import IntegerRanges
 from qcompiler.ir import oracle
 from qcompiler.ir.codes import Codes
@@ -37,7 +37,7 @@ STEPS = (
     "Mul ({x}, {x})",
     "AveragePool <kernel_shape = [2, 2], pads = [1, 1, 1, 1], count_include_pad = 1> ({x})",
     "AveragePool <kernel_shape = [2, 2], pads = [1, 1, 1, 1]> ({x})",
-    "MaxPool <kernel_shape = [2, 2]> ({x})",
+    "MaxPool <kernel_shape = [2, 2], pads = [1, 1, 0, 0]> ({x})",
     "Pad ({x}, pads)",
     "Concat <axis = 1> ({x}, {x})",
     "qcompiler.Quantize <low = -9.0, high = 9.0> ({x}, c, z)",
@@ -89,3 +89,21 @@ def test_bounded_roundings(body, expected):
     constants = {name: np.asarray(number, np.float32) for name, number in numbers.items()}
     model = graph(f"g (float[1, 2, 4, 4] x) => (y) {{ {body} }}", **constants)
     assert IntegerRanges().codes(model.graph.outputs[0]) == expected
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "to", "expected"),
+    [
+        (0.25, 0.75, 6, (0, 0)),
+        (-2.5, 3.5, 3, (-2, 3)),
+        (-2.5, 300.0, 3, None),
+        (-2.5, 3.5, 2, None),
+        (0.25, 0.75, 9, None),
+        (0.25, 0.75, 1, (0.25, 0.75)),
+    ],
+)
+def test_casts(low: float, high: float, to: int, expected: tuple[float, float] | None) -> None:
+    bounds = {"low": np.asarray(low, np.float32), "high": np.asarray(high, np.float32)}
+    model = graph(f"g (float[8] x) => (y) {{ c = Clip (x, low, high)\n y = Cast <to = {to}> (c) }}", **bounds)
+    found = Intervals().of(model.graph.outputs[0])
+    assert found == (EVERYTHING if expected is None else Interval(*map(np.float32, expected)))

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from qcompiler.ir.codes import BINARY, Codes
 from qcompiler.ir.storage import Buffer, Element, Halo
 from qcompiler.targets import reference
-from qcompiler.targets.problem import Channel, Conv2d, Map2d, Operation, Pool2d, Problem, Scalar, Tensor
+from qcompiler.targets.problem import Channel, Conv2d, Map2d, Operation, Pool2d, Problem, Scalar, Step, Tensor
 from qcompiler.targets.target import Array, Constants, Kernel, Variant
 from qcompiler.targets.vector.kernel_runner import KernelRunner, aligned, empty_outputs
 from qcompiler.targets.x86 import TARGET
@@ -65,6 +65,15 @@ def bits(draw: st.DrawFn, n: int, h: int, w: int, c: int, groups: int = 1) -> Bu
 
 
 @st.composite
+def steps(draw: st.DrawFn) -> tuple[Step, ...]:
+    """What an operand goes through."""
+    with_number = st.builds(Step, st.sampled_from(["mul", "add", "sub", "div", "max", "min", "prelu"]),
+                            st.sampled_from([Scalar(0.3), Scalar(-1.7), Scalar(3.0)]))  # fmt: skip
+    alone = st.builds(Step, st.sampled_from(["round", "sign"]))
+    return tuple(draw(st.lists(st.one_of(with_number, with_number, alone), max_size=3)))
+
+
+@st.composite
 def epilogues(
     draw: st.DrawFn, n: int, h: int, w: int, c: int, threshold: bool, wide: bool = False
 ) -> tuple[Operation, ...]:
@@ -76,7 +85,8 @@ def epilogues(
     for op in draw(st.lists(st.sampled_from(["mul", "add", "sub", "div", "max", "min", "prelu"]), max_size=5)):
         scalar = Scalar(draw(st.sampled_from([0.0, 0.1, -1.7, 3.0])) if op != "div" else 1.7)
         pixel = Tensor(draw(floats(n, h, w, 1)))
-        operand = draw(st.sampled_from([Channel(), scalar, Tensor(draw(floats(n, h, w, c))), pixel]))
+        held = Tensor(draw(packed(n, h, w, c, groups)), draw(steps()))
+        operand = draw(st.sampled_from([Channel(), scalar, Tensor(draw(floats(n, h, w, c))), pixel, held]))
         operations.append(Operation(op, operand))
         if draw(st.integers(0, 3)) == 0:
             operations.append(Operation("store", into=draw(floats(n, h, w, c))))
@@ -143,7 +153,7 @@ def convolutions(draw: st.DrawFn, element: Element | None) -> Conv2d:
 
 @st.composite
 def pools(draw: st.DrawFn) -> Pool2d:
-    kind = draw(st.sampled_from(["max", "average", "average_include_pad", "codes"]))
+    kind = draw(st.sampled_from(["max", "sum", "average", "average_include_pad", "codes"]))
     kernel, strides, dilations = ((draw(small), draw(small)) for _ in range(3))
     pads = tuple(draw(st.integers(0, (k - 1) * d)) for k, d in zip(kernel * 2, dilations * 2, strict=True))
     h, w = ((k - 1) * d + 1 + draw(st.integers(0, 6)) for k, d in zip(kernel, dilations, strict=True))
@@ -158,7 +168,8 @@ def pools(draw: st.DrawFn) -> Pool2d:
         into = Buffer(n, oh, ow, c, x.element, "nhwc", draw(halos()), x.halo_value, groups, x.packing)
         return Pool2d(x, kind, kernel, strides, pads, (oh, ow), dilations, (), into)  # type: ignore[arg-type]
     operations = draw(epilogues(n, oh, ow, c, threshold=False))
-    return Pool2d(draw(floats(n, h, w, c)), kind, kernel, strides, pads, (oh, ow), dilations, operations)  # type: ignore[arg-type]
+    x = draw(st.one_of(floats(n, h, w, c), packed(n, h, w, c, draw(st.sampled_from([1, *divisors(c)])))))
+    return Pool2d(x, kind, kernel, strides, pads, (oh, ow), dilations, operations, through=draw(steps()))  # type: ignore[arg-type]
 
 
 @st.composite
@@ -177,9 +188,8 @@ def all_planes(problem: Map2d) -> Map2d:
     operations = []
     for operation in problem.epilogue:
         if isinstance(operation.operand, Tensor):
-            operation = dataclasses.replace(
-                operation, operand=Tensor(dataclasses.replace(operation.operand.buffer, order="nchw"))
-            )
+            plane = dataclasses.replace(operation.operand.buffer, element="float32", order="nchw", groups=1)
+            operation = dataclasses.replace(operation, operand=dataclasses.replace(operation.operand, buffer=plane))
         if operation.into is not None:
             plane = dataclasses.replace(operation.into, element="float32", order="nchw", groups=1)
             operation = dataclasses.replace(operation, op="store", into=plane)

@@ -8,7 +8,7 @@ from typing import Any
 
 from qcompiler.errors import UsageError
 from qcompiler.ir.codes import Codes
-from qcompiler.ir.storage import Buffer
+from qcompiler.ir.storage import Buffer, Packing
 from qcompiler.targets.architecture import X86_64, Architecture
 from qcompiler.targets.offers import offered
 from qcompiler.targets.problem import Conv2d, Problem
@@ -37,6 +37,11 @@ class ToyVariant:
         """Channels-last without halo, in bit planes where the codes are known: kernels make up the padding."""
         floats = replace(layer.x, order="nhwc")
         return (floats,) if codes is None else (replace(floats, element=codes, groups=layer.groups),)
+
+    @property
+    def code_packing(self) -> Packing:
+        """Bit planes, as layers have them."""
+        return "planes"
 
     def writes(self, kind: str, buffer: Buffer) -> bool:
         """Layers and pools write channels next to each other; maps write everything."""

@@ -7,7 +7,7 @@ second, threads write the channels next to each other, or whole words of codes.
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from math import inf
 from typing import Any
@@ -26,6 +26,7 @@ from qcompiler.targets.problem import (
     Pool2d,
     Problem,
     Scalar,
+    Step,
     Tensor,
     outputs_of,
     tensors_of,
@@ -216,8 +217,9 @@ class _Thread:
             flip = T.bind(next(self.constants)[self.c])
             start = T.Select(flip > T.float32(0), T.float32(codes.low), T.float32(-codes.high))
         average = problem.kind.startswith("average")
+        sums = average or problem.kind == "sum"
         total, count = temporary("float32", 1), temporary("float32", 1)
-        write(total, T.float32(0) if average else start, i64(0))
+        write(total, T.float32(0) if sums else start, i64(0))
         write(count, T.float32(0), i64(0))
         top, left, bottom, right = problem.pads
 
@@ -228,9 +230,9 @@ class _Thread:
             with T.If(declared), T.Then():
                 write(count, count[i64(0)] + T.float32(1), i64(0))
             with T.If(inside), T.Then():
-                v = T.bind(flip * self._read(self.pixel[0], y, x, self.c))
+                v = T.bind(flip * self._after(problem.through, self._read(self.pixel[0], y, x, self.c)))
                 best = T.bind(total[i64(0)])
-                write(total, fenced(best + v, 1) if average else T.Select(best < v, v, best), i64(0))
+                write(total, fenced(best + v, 1) if sums else T.Select(best < v, v, best), i64(0))
 
         self._window(problem, tap)
         if average:
@@ -248,13 +250,18 @@ class _Thread:
 
     def _read(self, n: Expr, y: Expr, x: Expr, c: Expr) -> Expr:
         """float32: an element of the input."""
-        buffer = self.problem.x
+        return self._element(self.x, n, y, x, c)
+
+    @staticmethod
+    def _element(view: View, n: Expr, y: Expr, x: Expr, c: Expr) -> Expr:
+        """float32: an element of a buffer."""
+        buffer = view.buffer
         if buffer.codes is None:
-            return T.bind(self.x.data[self.x.offset(n, y, x, c)])
+            return T.bind(view.data[view.offset(n, y, x, c)])
         word, bit = _place_of(buffer, c)
         index: Expr = T.int32(0)
         for plane in range(buffer.planes):
-            held = self.x.data[self.x.offset(n, y, x, word * buffer.planes + plane)]
+            held = view.data[view.offset(n, y, x, word * buffer.planes + plane)]
             index = index + (T.Cast("int32", T.shift_right(held, T.Cast("uint32", bit)) & T.uint32(1)) << plane)
         return T.bind(T.Cast("float32", buffer.codes.low + buffer.codes.step * index))
 
@@ -280,7 +287,14 @@ class _Thread:
             return next(self.constants)[self.c]
         assert isinstance(operation.operand, Tensor)
         view = next(self.tensors)
-        return view.data[view.offset(*self.pixel, i64(0) if view.buffer.c == 1 else self.c)]
+        v = self._element(view, *self.pixel, i64(0) if view.buffer.c == 1 else self.c)
+        return self._after(operation.operand.through, v)
+
+    def _after(self, steps: Sequence[Step], v: Expr) -> Expr:
+        """A number after what it goes through before it is used."""
+        for step in steps:
+            v = T.bind(self._operation(Operation(step.op, step.operand), v))
+        return v
 
     def _stored(self, operation: Operation, into: Buffer, v: Expr) -> Expr:
         """float32: what a store writes, a code or a number."""
