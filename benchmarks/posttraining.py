@@ -47,7 +47,7 @@ class Recipe:
 
 RECIPES = {
     "lenet": Recipe("mnist_lenet_small", ("epochs=5",)),
-    "resnet18": Recipe("cifar10_resnet18", ("width=16", "epochs=12", "batch_size=64", "lr=0.003")),
+    "resnet18": Recipe("cifar10_resnet18", ("width=16", "epochs=10", "lr=0.003")),
 }
 """By label."""
 
