@@ -1,4 +1,4 @@
-"""What a kernel computes, independent of any machine: tensors in memory, epilogues, and three kinds of problem.
+"""What a kernel computes, independent of any machine: tensors in memory, epilogues, and four kinds of problem.
 
 Lowering describes work in these terms, and kernels of a target turn them into code; `reference.py` says in numpy what
 each means (docs/adr/0004-kernels-and-forms.md).
@@ -169,16 +169,51 @@ class Map2d:
     epilogue: tuple[Operation, ...]
 
 
-Problem = Conv2d | Pool2d | Map2d
+@dataclass(frozen=True)
+class Box:
+    """Part of an output: positions `start` to `start + extent` along n, h, w and c, and what is there.
+
+    Element (i, j, k, l) of the box is the byte offsets[0][i] + offsets[1][j] + offsets[2][k] + offsets[3][l] of operand
+    number `source`, plus `shift`; where source is None, the number `shift` of a code.
+    """
+
+    start: tuple[int, int, int, int]
+    extent: tuple[int, int, int, int]
+    source: int | None
+    offsets: tuple[tuple[int, ...], ...] = ()
+    shift: int = 0
+
+
+@dataclass(frozen=True)
+class Move2d:
+    """Codes in other places: joined, cut, permuted, repeated, padded; the boxes cover the output, each place once.
+
+    sources and `into` are packed in bytes, in one group.
+    """
+
+    sources: tuple[Buffer, ...]
+    into: Buffer
+    boxes: tuple[Box, ...]
+    epilogue: tuple[Operation, ...] = ()
+
+    @property
+    def x(self) -> Buffer:
+        """The first operand."""
+        return self.sources[0]
+
+
+Problem = Conv2d | Pool2d | Map2d | Move2d
 
 
 def tensors_of(problem: Problem) -> tuple[Buffer, ...]:
-    """Buffers of the run-time operands of the epilogue, in its order."""
+    """Buffers of the run-time operands besides x: of the epilogue, in its order."""
+    if isinstance(problem, Move2d):
+        return problem.sources[1:]
     return tuple(operation.operand.buffer for operation in problem.epilogue if isinstance(operation.operand, Tensor))
 
 
 def outputs_of(problem: Problem) -> tuple[Buffer, ...]:
     """Buffers of the outputs, in the order in which kernels take them."""
     stores = tuple(operation.into for operation in problem.epilogue if operation.into is not None)
-    into = problem.into if isinstance(problem, Pool2d) else None
+    into = problem.into if isinstance(problem, Pool2d | Move2d) else None
     return stores if into is None else (*stores, into)

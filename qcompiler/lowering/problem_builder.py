@@ -14,7 +14,7 @@ from qcompiler.ir.storage import Buffer, Halo
 from qcompiler.ir.traits import Trait, has
 from qcompiler.ir.view import constant_of, integer, ints, number, shape_of, window_of
 from qcompiler.lowering.epilogue_builder import EpilogueBuilder
-from qcompiler.lowering.groups import Group
+from qcompiler.lowering.group import Group
 from qcompiler.lowering.plan import weights_of
 from qcompiler.targets.problem import Conv2d, Map2d, Operation, Pool2d, PoolKind, Problem
 from qcompiler.targets.target import Constants
