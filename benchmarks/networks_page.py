@@ -6,6 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from benchmarks.markdown import table
+
 NONE = "-"
 
 HEAD = """# Networks
@@ -87,7 +89,4 @@ COLUMNS: dict[str, Callable[[Entry], str]] = {
 def page(lines: Sequence[Entry], machine: str, factor: float, verified: int) -> str:
     """The page, in Markdown."""
     scale = "" if factor == 1 else f" times {factor:g}"
-    rows = [list(COLUMNS), ["---"] * len(COLUMNS), *([cell(line) for cell in COLUMNS.values()] for line in lines)]
-    cells = ([cell.replace("|", "\\|").replace("\n", " ") for cell in row] for row in rows)
-    table = "\n".join("| " + " | ".join(row) + " |" for row in cells)
-    return HEAD.format(machine=machine, scale=scale, verified=verified) + "\n" + table + "\n"
+    return HEAD.format(machine=machine, scale=scale, verified=verified) + "\n" + table(COLUMNS, lines)

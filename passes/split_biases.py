@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import onnx_ir as ir
 
+from qcompiler.ir.matrices import transposed
 from qcompiler.ir.view import constant_of, integer, is_op, number, static_shape
 from qcompiler.passes.editing import attributes_of, insert, remove_dead, replace
 from qcompiler.passes.result import PassResult, Refusal
@@ -68,7 +69,7 @@ def _transposed(node: ir.Node, position: int, flag: str) -> ir.Value | np.ndarra
         return operand
     constant = constant_of(operand)
     if constant is not None:
-        return np.ascontiguousarray(constant.T)
+        return transposed(constant)
     return insert(node, "Transpose", [operand], (static_shape(operand) or ())[::-1], {"perm": [1, 0]})
 
 

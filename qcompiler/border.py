@@ -6,6 +6,8 @@ import contextlib
 from collections.abc import Iterator
 from types import TracebackType
 
+import numpy as np
+
 from qcompiler.errors import InternalError, QCompilerError
 
 # of a foreign message; chosen
@@ -14,9 +16,13 @@ _MOST_CHARACTERS = 300
 
 @contextlib.contextmanager
 def border() -> Iterator[None]:
-    """Let only our own errors out, and those of the system: any other becomes InternalError with the node at hand."""
+    """Let only our own errors out, and those of the system: any other becomes InternalError with the node at hand.
+
+    Numbers of a file may overflow. What becomes of them is checked; a warning by numpy would be a line of its own.
+    """
     try:
-        yield
+        with np.errstate(all="ignore"):
+            yield
     except (QCompilerError, MemoryError, OSError):
         raise
     except Exception as error:

@@ -14,7 +14,7 @@ from typing import Annotated, NoReturn
 import typer
 from rich.console import Console
 
-from qcompiler.errors import QCompilerError, UsageError
+from qcompiler.errors import QCompilerError, UsageError, one_line
 from qcompiler.version import NAME, version
 
 INTERRUPTED, TERMINATED, BROKEN_PIPE = 128 + signal.SIGINT, 128 + signal.SIGTERM, 128 + signal.SIGPIPE
@@ -82,7 +82,7 @@ def main(app: typer.Typer, name: str, kept: str = "nothing was written") -> NoRe
             traceback.print_exc()
         status, message = _explain(error, name, kept)
         if message:
-            print(message.replace("\n", " "), file=sys.stderr)
+            print(one_line(message), file=sys.stderr)
     sys.exit(status)
 
 

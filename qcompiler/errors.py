@@ -5,6 +5,11 @@ A message is one line: the thing (node, file, option), what was found, what was 
 
 from __future__ import annotations
 
+import re
+
+# words that no terminal has room for, such as some names
+_LONG = re.compile(r"(\S{60})\S{140,}(\S{20})")
+
 
 class QCompilerError(Exception):
     """Base of all deliberate errors; `exit_code` is the status of `qcompile` and `qrun`."""
@@ -17,7 +22,17 @@ class QCompilerError(Exception):
         self.remedy = remedy
         where = f"node '{node}': " if node else ""
         then = f"; {remedy}" if remedy else ""
-        super().__init__(f"{where}{message}{then}".replace("\n", " "))
+        super().__init__(one_line(f"{where}{message}{then}"))
+
+
+def one_line(text: str) -> str:
+    """Text for a terminal: on one line, long names shortened, and none of a file controls anything there."""
+    words = _LONG.sub(r"\1...\2", " ".join(text.splitlines()))
+    return words if words.isprintable() else "".join(map(_shown, words))
+
+
+def _shown(character: str) -> str:
+    return character if character.isprintable() else character.encode("unicode_escape").decode("ascii")
 
 
 class UsageError(QCompilerError):

@@ -11,7 +11,9 @@ import onnx_ir as ir
 from qcompiler.analysis.monotone import MonotoneOp, monotone_op
 from qcompiler.analysis.moves import keeps_channels, moves_elements
 from qcompiler.analysis.ranges import IntegerRanges, codes_of_type
-from qcompiler.ir.view import constant_of, is_op, text
+from qcompiler.analysis.windows import mean_count
+from qcompiler.ir.traits import Trait, has
+from qcompiler.ir.view import constant_of, ints, is_op, text
 
 DoubleArray = npt.NDArray[np.float64]
 
@@ -81,10 +83,20 @@ def _after(node: ir.Node, x: ir.Value, axis: int, levels: Levels) -> Levels | No
         return levels if node.outputs[0].dtype == ir.DataType.FLOAT else None
     if is_op(node, "Pad"):
         return replace(levels, zeros=True) if _pads_zero(node) and not levels.low.ndim else None
+    if has(node, Trait.AVERAGES):
+        return _averaged(node, axis, levels)
     if moves_elements(node):
         return levels if not levels.low.ndim or keeps_channels(node, axis) else None
     op = monotone_op(node, x, axis)
     return None if isinstance(op, str) else _applied(op, levels)
+
+
+def _averaged(node: ir.Node, axis: int, levels: Levels) -> Levels | None:
+    """Means of n levels are n times as many."""
+    count, counts_border = mean_count(node), any(ints(node, "pads", ()))
+    if not count or levels.zeros or counts_border or not (levels.low.ndim == 0 or keeps_channels(node, axis)):
+        return None
+    return replace(levels, step=levels.step / count)
 
 
 def _pads_zero(node: ir.Node) -> bool:

@@ -45,9 +45,9 @@ class MonotoneOp:
         with np.errstate(all="ignore"):
             return np.asarray(self._apply(x), dtype=np.float64)
 
-    def minus(self, number: np.float32) -> MonotoneOp:
-        """The subtraction of a number from the result, as an op."""
-        return MonotoneOp(self.node, "Sub", (np.asarray(number),))
+    def minus(self, numbers: FloatArray) -> MonotoneOp:
+        """The subtraction of numbers from the result, as an op; they are broadcast against [..., C]."""
+        return MonotoneOp(self.node, "Sub", (numbers,))
 
     def _apply(self, x: npt.NDArray[Any]) -> npt.NDArray[Any]:
         match self.op:

@@ -9,10 +9,12 @@ import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
+from qcompiler.analysis.facts import Facts
+from qcompiler.analysis.intervals import Interval, Intervals
 from qcompiler.analysis.moves import moves_elements
 from qcompiler.ir.codes import Codes
 from qcompiler.ir.numerics import EXACT
-from qcompiler.ir.ops import is_wide
+from qcompiler.ir.ops import DOMAIN, is_wide
 from qcompiler.ir.traits import LAYER, Trait, has
 from qcompiler.ir.view import constant_of, ints, is_op, is_quantized_op, number, static_shape, text
 
@@ -27,7 +29,10 @@ IntArray = npt.NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Lattice:
-    """Per output channel, integers low[c] + i * step[c] for i in range(count[c]): a superset of what is attained."""
+    """Per output channel, integers low[c] + i * step[c] for i in range(count[c]): a superset of what is attained.
+
+    Each int64 [..., C].
+    """
 
     low: IntArray
     step: IntArray
@@ -38,24 +43,26 @@ class Lattice:
         """The largest integers, int64 [C]."""
         return self.low + self.step * (self.count - 1)
 
-    def over(self, channels: int) -> Lattice:
-        """The same integers for each of `channels`, if this is the lattice of one."""
-        return Lattice(*(np.broadcast_to(part, channels) for part in (self.low, self.step, self.count)))
+    def over(self, shape: int | tuple[int, ...]) -> Lattice:
+        """The same integers, broadcast to a shape [..., C]."""
+        return Lattice(*(np.broadcast_to(part, shape) for part in (self.low, self.step, self.count)))
 
     def at(self, index: IntArray) -> npt.NDArray[np.float32]:
         """The integers at `index` [..., C], as the next float32 (exact below 2**24)."""
         return (self.low + self.step * index).astype(np.float32)
 
 
-class IntegerRanges:
-    """Lazily computed codes of the values of one graph; `forget` after changing it."""
+class IntegerRanges(Facts[Codes | None]):
+    """Codes of the values of one graph, None where they are not known to be integers; `forget` after changing it."""
 
     def __init__(self) -> None:
-        self._codes: dict[ir.Value, Codes | None] = {}
+        super().__init__()
+        self._intervals = Intervals()
 
     def forget(self) -> None:
         """Drop what is known; the graph has changed."""
-        self._codes.clear()
+        super().forget()
+        self._intervals.forget()
 
     def binary(self, value: ir.Value) -> bool:
         """True if every element is -1 or +1."""
@@ -64,26 +71,30 @@ class IntegerRanges:
 
     def codes(self, value: ir.Value) -> Codes | None:
         """The integers that the elements of `value` are among, or None if they are not known to be integers."""
-        pending = [value]
-        while pending:
-            current = pending[-1]
-            missing = [i for i in _operands(current) if i not in self._codes]
-            if current in self._codes or not missing:
-                pending.pop()
-                self._codes.setdefault(current, self._compute(current))
-            else:
-                pending.extend(missing)
-        return self._codes[value]
+        return self.of(value)
 
-    def _compute(self, value: ir.Value) -> Codes | None:
+    def interval(self, value: ir.Value) -> Interval:
+        """Between which numbers the elements of `value` lie."""
+        return self._intervals.of(value)
+
+    def _operands(self, value: ir.Value) -> list[ir.Value]:
+        node = value.producer()
+        if node is None or is_op(node, "Gemm") or has(node, LAYER):
+            return []
+        return [i for i in node.inputs if i is not None]
+
+    def _computed(self, value: ir.Value) -> Codes | None:
         constant = constant_of(value)
         if constant is not None:
             return _codes_of_constant(constant)
         node = value.producer()
         if node is None:
             return None
-        codes = [None if i is None else self._codes.get(i) for i in node.inputs]
-        return _codes_of_node(node, codes)
+        if is_op(node, "Round", "Floor", "Ceil") or is_quantized_op(node, "Quantize"):
+            interval = self._intervals.of(value)
+            codes = _bounded(float(interval.low), float(interval.high))
+            return codes if node.domain != DOMAIN or max(abs(codes.low), abs(codes.high)) < EXACT else None
+        return _codes_of_node(node, [None if i is None else self._known.get(i) for i in node.inputs])
 
     def lattice(self, node: ir.Node, limit: int | None = None) -> Lattice | None:
         """The integers that each output channel of a convolution or matrix product can reach; None if not exact.
@@ -99,13 +110,6 @@ class IntegerRanges:
         if codes is None or columns is None or not np.array_equal(columns, np.rint(columns)):
             return None
         return _lattice(node, codes, columns, limit or (WIDE if is_wide(node) else EXACT))
-
-
-def _operands(value: ir.Value) -> list[ir.Value]:
-    node = value.producer()
-    if node is None or is_op(node, "Gemm") or has(node, LAYER):
-        return []
-    return [i for i in node.inputs if i is not None]
 
 
 def _codes_of_constant(array: npt.NDArray[np.generic]) -> Codes | None:
@@ -127,9 +131,6 @@ def _codes_of_node(node: ir.Node, codes: list[Codes | None]) -> Codes | None:
         return Codes(-1, 1, 1 if zero == 0 else 2)
     if is_quantized_op(node, "Threshold"):
         return _codes_of_threshold(node)
-    if is_quantized_op(node, "Quantize"):
-        low, high = number(node, "low", 0.0), number(node, "high", 0.0)
-        return Codes(int(low), int(high)) if max(abs(low), abs(high)) < EXACT else None
     if is_quantized_op(node, "RoundTo"):
         return _held_by_half(codes[0])
     if is_op(node, "Sign"):
@@ -148,8 +149,8 @@ def _codes_of_node(node: ir.Node, codes: list[Codes | None]) -> Codes | None:
         return _cast(node, codes[0])
     if is_op(node, "Clip", "Relu"):
         return _clipped(node, codes[0])
-    if is_op(node, "Round", "Floor", "Ceil"):
-        return _rounded(node)
+    if is_op(node, "Neg", "Abs") and codes[0] is not None:
+        return _mirrored(node, codes[0])
     if is_op(node, "Add", "Sub", "Mul") and len(codes) == 2:
         return _combined(node.op_type, codes[0], codes[1])
     return None
@@ -226,31 +227,42 @@ def _clipped(node: ir.Node, codes: Codes | None) -> Codes | None:
     return codes if unchanged else Codes(new_low, new_high, 1)
 
 
-def _rounded(node: ir.Node) -> Codes | None:
-    """Integers from rounding: bounded by a Clip before it, or unbounded (then only a Clip after it bounds them)."""
-    source = node.inputs[0]
-    before = source.producer() if source is not None else None
-    if is_op(before, "Clip", "Relu"):
-        assert before is not None
-        low, high = _bounds(before)
-        if not math.isinf(low) and not math.isinf(high) and max(abs(low), abs(high)) < EXACT:
-            return Codes(math.floor(low), math.ceil(high))
-    return Codes(-EXACT, EXACT)
-
-
 def _combined(op: str, a: Codes | None, b: Codes | None) -> Codes | None:
     if a is None or b is None:
         return None
+    (low, high), (other_low, other_high) = _ends(a), _ends(b)
     match op:
         case "Add":
-            ends = [a.low + b.low, a.high + b.high]
+            ends = [low + other_low, high + other_high]
         case "Sub":
-            ends = [a.low - b.high, a.high - b.low]
+            ends = [low - other_high, high - other_low]
         case _:
-            ends = [x * y for x in (a.low, a.high) for y in (b.low, b.high)]
-    if max(map(abs, ends)) >= EXACT:
-        return None
-    return Codes(min(ends), max(ends), _combined_step(op, a, b))
+            ends = [x * y if x and y else 0.0 for x in (low, high) for y in (other_low, other_high)]
+    if any(map(math.isinf, (low, high, other_low, other_high))):
+        return _bounded(min(ends), max(ends))
+    inside = max(map(abs, ends)) < EXACT
+    return Codes(int(min(ends)), int(max(ends)), _combined_step(op, a, b)) if inside else None
+
+
+def _ends(codes: Codes) -> tuple[float, float]:
+    """The ends of codes; infinite where there is no bound."""
+    return -math.inf if codes.low <= -EXACT else codes.low, math.inf if codes.high >= EXACT else codes.high
+
+
+def _bounded(low: float, high: float) -> Codes:
+    """The integers from low to high, as far as float32 tells them apart: beyond that, an end means none.
+
+    Integers stay integers where float32 rounds them, and a Clip may bound them later.
+    """
+    return Codes(int(min(max(low, -EXACT), EXACT)), int(min(max(high, -EXACT), EXACT)))
+
+
+def _mirrored(node: ir.Node, codes: Codes) -> Codes:
+    """-x, or the larger of x and -x."""
+    mirrored = Codes(-codes.high, -codes.low, codes.step)
+    if is_op(node, "Neg") or codes.high <= 0:
+        return mirrored
+    return codes if codes.low >= 0 else Codes(0, max(codes.high, -codes.low))
 
 
 def _combined_step(op: str, a: Codes, b: Codes) -> int:

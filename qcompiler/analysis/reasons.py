@@ -8,12 +8,14 @@ import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
+from qcompiler.analysis.levels import levels_of
 from qcompiler.analysis.moves import moves_elements
 from qcompiler.analysis.ranges import WIDE, IntegerRanges, padded_codes
-from qcompiler.analysis.weights import WIDEST, two_values, weight_codes
+from qcompiler.analysis.weights import WIDEST, block_of, two_values, weight_codes
 from qcompiler.ir.codes import Codes
+from qcompiler.ir.numerics import EXACT
 from qcompiler.ir.provenance import REASON, label
-from qcompiler.ir.traits import LAYER, Trait, has, weight_axis
+from qcompiler.ir.traits import LAYER, Trait, channel_axis, has, weight_axis
 from qcompiler.ir.view import constant_of, ints, is_op, static_shape
 
 Array = npt.NDArray[Any]
@@ -58,7 +60,7 @@ def _about_activations(node: ir.Node, ranges: IntegerRanges) -> str:
     codes = ranges.codes(value)
     if pad is not None and codes is not None:
         return f"the codes pass {label(pad)}, which adds other numbers; pad them with zeros in the layer"
-    kind, advice = _scaled_kind(value, ranges) or ("real", _QUANTIZE)
+    kind, advice = _scaled_kind(value, ranges) or _many_levels(node, ranges) or ("real", _QUANTIZE)
     where = f"it reads the graph input '{value.name}'"
     if origin is not None:
         where = f"the input of the node comes from {label(origin)}"
@@ -92,7 +94,20 @@ def _scaled_kind(value: ir.Value, ranges: IntegerRanges) -> tuple[str, str] | No
     return kind, "use activations of one scale s and no offset, and put scales and offsets behind the layer"
 
 
+def _many_levels(node: ir.Node, ranges: IntegerRanges) -> tuple[str, str] | None:
+    """What means and sums of codes are that take more levels than eight bits tell apart; None for others."""
+    shape = static_shape(node.inputs[0])
+    levels = None if shape is None else levels_of(node.inputs[0], channel_axis(node, len(shape)), ranges)
+    if levels is None or not levels.step.all():
+        return None
+    count = int(np.rint((levels.high - levels.low) / levels.step).max()) + 1
+    kind = f"numbers of {count} levels, more than {2**WIDEST}"
+    return (kind, "put a quantizer between them and the layer") if count > 2**WIDEST else None
+
+
 def _width(codes: Codes) -> str:
+    if max(-codes.low, codes.high) >= EXACT:
+        return "integers without bounds"
     return f"{codes.bits}-bit integers ({codes.low} to {codes.high})"
 
 
@@ -104,6 +119,8 @@ def _about_weights(node: ir.Node, bits: int | None) -> str:
         return f"the weights are {weights.dtype}"
     if weight_codes(weights) is not None or weights.ndim < 2:
         return ""
+    if bits is None and (block := block_of(node, weights)) is not None:
+        return f"the weights have a scale for every {block} inputs; use one per output channel"
     if bits is None:
         return f"the weights are real; {_QUANTIZE_WEIGHTS}"
     if bits == 1 and two_values(weights, weight_axis(node)) is not None:

@@ -95,20 +95,16 @@ def _above(integers: IntArray) -> FloatArray:
 
 def find_levels(ops: tuple[MonotoneOp, ...], lattice: Lattice, codes: Codes) -> Thresholds:
     """The thresholds of a chain that gives `codes` at every integer of the lattice; see `turning_points`."""
-    halves = [np.float32(codes.low + codes.step * (level + 0.5)) for level in range(codes.levels - 1)]
-    changes = [find_sign_change((*ops, ops[-1].minus(half)), lattice, -1.0) for half in halves]
-    thresholds = np.stack([np.broadcast_to(change.threshold, lattice.low.shape) for change in changes])
-    directions = np.stack([np.broadcast_to(change.direction, lattice.low.shape) for change in changes])
+    halves = (codes.low + codes.step * (np.arange(codes.levels - 1) + 0.5)).astype(np.float32)
+    level, every = (*ops, ops[-1].minus(halves[:, None])), lattice.over((len(halves), *lattice.low.shape))
+    change = find_sign_change(level, every, -1.0)
+    thresholds, directions = change.threshold, change.direction
     falling = (directions < 0).any(axis=0)
     # what all or none of the integers reach is the same for either direction, but for the threshold that says so
     other = np.where(thresholds <= lattice.low, lattice.high, -_above(-lattice.low))
     thresholds = np.where(falling & (directions > 0), other, thresholds).astype(np.float32)
     direction = np.where(falling, -1, 1).astype(np.float32)
-    turning = [
-        turning_points((*ops, ops[-1].minus(half)), lattice, threshold, direction)
-        for half, threshold in zip(halves, thresholds, strict=True)
-    ]
-    return Thresholds(np.stack(turning), direction)
+    return Thresholds(turning_points(level, every, thresholds, direction), direction)
 
 
 def turning_points(

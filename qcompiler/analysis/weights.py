@@ -24,6 +24,8 @@ _SPREAD = 1e-6
 _FEW_PRODUCTS = 32
 # along every axis, for a first look; chosen
 _FEW = 4
+# inputs that quantizers of matrices give one scale, the largest first
+_BLOCKS = (256, 128, 64, 32, 16)
 
 
 def weight_codes(weights: Array) -> Codes | None:
@@ -47,9 +49,11 @@ def weight_bits(layer: ir.Node, weights: Array | None) -> int | None:
     split = integers_and_scales(layer, weights)
     if split is None:
         return 1 if two_values(weights, weight_axis(layer)) is not None else None
-    channels = np.moveaxis(split[0], weight_axis(layer), 0)
-    found = [weight_codes(channel) for channel in channels.reshape(len(channels), -1)]
-    return max(codes.bits for codes in found if codes is not None)
+    channels = np.moveaxis(split[0].astype(np.int16), weight_axis(layer), 0)
+    rows = channels.reshape(len(channels), -1)
+    low, high = rows.min(1), rows.max(1)
+    step = np.maximum(np.gcd.reduce(rows - low[:, None], axis=1), 1)
+    return max(1, int(((high - low) // step).max()).bit_length())
 
 
 def signs_and_scales(weights: Array, axis: int) -> tuple[FloatArray, FloatArray, float] | None:
@@ -100,6 +104,20 @@ def integers_and_scales(layer: ir.Node, weights: Array) -> tuple[FloatArray, Flo
     if (np.abs(weights - integers * scale) > _SPREAD * np.abs(weights)).any():
         return None
     return integers.astype(np.float32), unit.astype(np.float32), 0.0
+
+
+def block_of(layer: ir.Node, weights: Array) -> int | None:
+    """How many inputs share a scale, where a matrix is integers times a scale per block of inputs; None for others."""
+    if has(layer, Trait.CONVOLVES) or weights.dtype != np.float32 or weights.ndim != 2:
+        return None
+    return next((block for block in _BLOCKS if weights.shape[0] > block and _in_blocks(weights, block)), None)
+
+
+def _in_blocks(weights: Array, block: int) -> bool:
+    starts = range(0, weights.shape[0], block)
+    first, *blocks = (weights[start : start + block].astype(np.float64)[None] for start in starts)
+    few = grains(first[..., :_FEW])[1].all()
+    return bool(few and all(grains(columns)[1].all() for columns in (first, *blocks)))
 
 
 def two_values(weights: npt.NDArray[np.generic], axis: int) -> tuple[FloatArray, FloatArray] | None:

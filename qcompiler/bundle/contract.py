@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from qcompiler.bundle.manifest import DTYPES, MAX_NAME, MAX_TENSORS, tensor_bytes
+from qcompiler.bundle.manifest import DTYPES, MAX_NAME, tensor_bytes
 from qcompiler.errors import QCompilerError
-from qcompiler.ir.program import ELF, Argument, Call, Items, Program
+from qcompiler.ir.program import ELF, MAX_TENSORS, Argument, Call, Items, Program
 
 ALIGNMENT = 64
 # items are counted in int32

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 from qcompiler.errors import InvalidBundle, UsageError
 from qcompiler.ir.codes import BINARY, Codes
-from qcompiler.ir.program import Argument, StoredValue, TensorInfo
+from qcompiler.ir.program import MAX_RANK, MAX_TENSORS, MAX_TEXT, Argument, StoredValue, TensorInfo
 from qcompiler.ir.storage import PACKED_LAYOUTS
 from qcompiler.targets.architecture import NAMES
 
@@ -25,13 +25,10 @@ FILE_NAME = "manifest.json"
 MAX_MANIFEST_BYTES = 64 * 2**20
 MAX_FILE_BYTES = 4 * 2**30
 MAX_BUFFER_BYTES = 2**40
-MAX_TENSORS = 64
-MAX_RANK = 16
 MAX_STEPS = 100_000
 MAX_VARIANTS = 32
 MAX_THREADS = 128
 MAX_NAME = 128
-MAX_TEXT = 4096
 MAX_COUNT = 2**62
 
 DTYPES: dict[str, int] = {

@@ -113,8 +113,8 @@ def _write_report(folder: Path, report: Mapping[str, Any] | None, text: str) -> 
 def _file_infos(folder: Path) -> dict[str, manifest.FileInfo]:
     infos = {}
     for path in sorted(folder.iterdir()):
-        data = path.read_bytes()
-        infos[path.name] = manifest.FileInfo(hashlib.sha256(data).hexdigest(), len(data))
+        with path.open("rb") as file:
+            infos[path.name] = manifest.FileInfo(hashlib.file_digest(file, "sha256").hexdigest(), file.tell())
     return infos
 
 

@@ -18,6 +18,18 @@ def integer(node: onnx.NodeProto, name: str, default: int) -> int:
     return default if found is None else int(found.i)
 
 
+def axis(node: onnx.NodeProto, name: str, default: int, rank: int) -> int:
+    """An INT attribute that is one of `rank` axes, counted from 0; negative ones count from the end."""
+    found = integer(node, name, default)
+    if not -rank <= found < rank:
+        raise InvalidModel(
+            f"{name} of {node.op_type} is {found}, expected one of {rank} axes",
+            node=label(node),
+            remedy="check the shapes given and the exporter",
+        )
+    return found % rank
+
+
 def real(node: onnx.NodeProto, name: str, default: float) -> float:
     """The value of a FLOAT attribute; an INT, which some exporters write, counts as well."""
     found = _find(node, name, _A.FLOAT, _A.INT)

@@ -14,6 +14,22 @@ from qcompiler.frontend.structure import label
 Shapes = Sequence[tuple[int, ...]]
 
 
+# libraries cut attributes to 32 bits, and take the rest for a number
+_MOST = 2**31 - 1
+
+
+def check_integers(node: onnx.NodeProto) -> None:
+    """Refuse integers in attributes that no axis, size or count can be."""
+    for attribute in node.attribute:
+        large = [value for value in (attribute.i, *attribute.ints) if abs(value) > _MOST]
+        if large:
+            raise InvalidModel(
+                f"attribute '{attribute.name}' of {node.op_type} is {large[0]}, expected at most {_MOST}",
+                node=label(node),
+                remedy="the file is damaged; export it again",
+            )
+
+
 def check_shapes(node: onnx.NodeProto, inputs: Shapes, output: tuple[int, ...]) -> None:
     """Refuse a node whose operands do not fit each other.
 

@@ -11,7 +11,7 @@ import numpy.typing as npt
 import onnx
 
 from qcompiler.errors import InvalidModel, UnsupportedModel
-from qcompiler.frontend.consistency import check_shapes, refusal
+from qcompiler.frontend.consistency import check_integers, check_shapes, refusal
 from qcompiler.frontend.evaluate_nodes import (
     MAX_KNOWN_ELEMENTS,
     evaluate,
@@ -149,6 +149,7 @@ class Emitter:
                     node=label(node),
                     remedy="the file is damaged; export it again",
                 )
+        check_integers(node)
         self.types |= output_types(node, self.types, self._known)
         values = evaluate(node, self.types, self._known)
         if values is not None and not self._outputs.intersection(node.output):

@@ -98,7 +98,9 @@ def evaluate(
     try:
         return oracle.run(_single(node, types), inputs)
     except QCompilerError as error:
-        raise InvalidModel(f"{node.op_type} of constants fails: {error}", node=label(node)) from error
+        raise InvalidModel(
+            f"{node.op_type} of constants fails: {error}", node=label(node), remedy="check the constants of the file"
+        ) from error
 
 
 def evaluate_constants(

@@ -210,12 +210,27 @@ def _renamed(node: onnx.NodeProto, scope: Scope, emitter: Emitter) -> onnx.NodeP
     outputs = [_define(value, scope, emitter) if value else "" for value in node.output]
     if not any(outputs):
         raise InvalidModel(f"{node.op_type} has no outputs", node=name, remedy="remove the node")
+    _check_attributes(node, name)
     copy = onnx.NodeProto(op_type=node.op_type, domain=_domain(node.domain), overload=node.overload)
     copy.name = scope.prefix + name
     copy.input.extend(inputs)
     copy.output.extend(outputs)
     copy.attribute.extend(attribute for attribute in node.attribute if attribute.type not in _GRAPHS)
     return copy
+
+
+def _check_attributes(node: onnx.NodeProto, name: str) -> None:
+    """Refuse attributes that are given twice, or by an attribute of a function where there is none."""
+    names = [attribute.name for attribute in node.attribute]
+    if len(set(names)) < len(names):
+        raise InvalidModel(f"{node.op_type} has an attribute twice: {names}", node=name, remedy="export it again")
+    for attribute in node.attribute:
+        if attribute.ref_attr_name:
+            raise InvalidModel(
+                f"attribute '{attribute.name}' of {node.op_type} is that of a function, which there is none",
+                node=name,
+                remedy="export it again",
+            )
 
 
 def _define(value: str, scope: Scope, emitter: Emitter) -> str:
@@ -226,6 +241,10 @@ def _define(value: str, scope: Scope, emitter: Emitter) -> str:
 
 def _constant(node: onnx.NodeProto) -> onnx.TensorProto:
     """The tensor of a Constant node."""
+    if len(node.output) != 1:
+        raise InvalidModel(
+            f"Constant has {len(node.output)} outputs, expected one", node=label(node), remedy="export the model again"
+        )
     found = [attribute for attribute in node.attribute if attribute.name.startswith(("value", "sparse_value"))]
     if len(found) != 1:
         raise InvalidModel("Constant needs exactly one value", node=label(node), remedy="export the model again")

@@ -21,6 +21,7 @@ from qcompiler.frontend.emitter import Emitter
 from qcompiler.frontend.evaluate_nodes import ONNX_ERRORS
 from qcompiler.frontend.float32 import file_types, other_types, to_float32
 from qcompiler.frontend.legalize import Legalizer, Scope, standard_opset
+from qcompiler.frontend.limits import check_limits
 from qcompiler.frontend.read import read
 from qcompiler.frontend.signature import batch_axis_of, fixed_inputs
 from qcompiler.frontend.stored_tensors import MAX_STORED_BYTES, check_passed, read_external_data
@@ -80,6 +81,7 @@ def _canonical(model: onnx.ModelProto, shapes: Mapping[str, tuple[int, ...]]) ->
     _check_depends(emitter, inputs, outputs)
     proto = _assembled(graph.name or "graph", emitter, inputs, outputs)
     _check(proto)
+    check_limits(proto.graph)
     result = ir.from_proto(proto)
     check_constants(result.graph)
     attach_functions(result)

@@ -13,7 +13,9 @@ def reverse_sequence(emitter: Emitter, node: onnx.NodeProto, opset: int) -> None
     """Element t of a sequence of n elements comes from n - 1 - t where t < n, and stays where it is behind its end."""
     x, lengths = node.input
     shape = emitter.shape(x)
-    time, batch = attributes.integer(node, "time_axis", 0), attributes.integer(node, "batch_axis", 1)
+    time, batch = (
+        attributes.axis(node, name, usual, len(shape)) for name, usual in (("time_axis", 0), ("batch_axis", 1))
+    )
 
     def along(axis: int, size: int) -> list[int]:
         return [size if index == axis else 1 for index in range(len(shape))]

@@ -80,7 +80,8 @@ def _check(element_type: int, dims: Sequence[int], what: str, node: str, support
             node=node,
             remedy="the file is damaged; export it again",
         )
-    if byte_count(element_type, dims) > MAX_VALUE_BYTES:
+    # without its sizes of 0: as an array, such a value must not overflow either
+    if byte_count(element_type, [dim for dim in dims if dim]) > MAX_VALUE_BYTES:
         raise InvalidModel(
             f"{what} of shape {list(dims)} exceeds 4 GiB", node=node, remedy="use smaller shapes or a smaller batch"
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import onnx
@@ -38,6 +39,8 @@ def conv_transpose(emitter: Emitter, node: onnx.NodeProto, opset: int) -> None:
     stated = attributes.integers(node, "output_shape")
     same = tuple(axis.size * axis.stride for axis in axes) if mode.startswith("SAME") else None
     wanted = stated or same
+    if wanted is not None and len(wanted) < len(axes):
+        raise _misfit([axis.size for axis in axes], f"output_shape {list(wanted)}", node)
     more = [axis.more for axis in axes]
     if wanted is not None:
         surplus = [axis.surplus(size) for axis, size in zip(axes, wanted[-len(axes) :], strict=True)]
@@ -65,9 +68,13 @@ def _axes(emitter: Emitter, node: onnx.NodeProto) -> list[_Axis]:
     dilations = attributes.integers(node, "dilations") or ones
     more = attributes.integers(node, "output_padding") or zeros
     if not len(sizes) == len(kernel) == len(strides) == len(dilations) == len(more) > 0:
-        raise InvalidModel(
-            f"ConvTranspose of an image {list(sizes)} and a kernel {list(kernel)} has attributes of other ranks",
-            node=label(node),
-            remedy="export the model again",
-        )
+        raise _misfit(sizes, f"a kernel {list(kernel)} or attributes", node)
     return [_Axis(*values) for values in zip(sizes, kernel, strides, dilations, more, strict=True)]
+
+
+def _misfit(sizes: Sequence[int], what: str, node: onnx.NodeProto) -> InvalidModel:
+    return InvalidModel(
+        f"ConvTranspose of an image {list(sizes)} has {what} of another rank",
+        node=label(node),
+        remedy="export the model again",
+    )

@@ -20,6 +20,10 @@ Iterate = Callable[[int, Sequence[str]], list[str]]
 def scan(emitter: Emitter, node: onnx.NodeProto, body: onnx.GraphProto, iterate: Iterate) -> None:
     """Add the iterations of a Scan of opset 9 or later."""
     count = attributes.integer(node, "num_scan_inputs", 0)
+    if not 0 < count <= len(node.input):
+        raise InvalidModel(
+            f"Scan over {count} sequences has {len(node.input)} inputs", node=label(node), remedy="export it again"
+        )
     states, sequences = list(node.input)[: len(node.input) - count], list(node.input)[len(node.input) - count :]
     collected = len(node.output) - len(states)
     _check_counts(node, body, len(node.input), len(node.output), 0)

@@ -16,6 +16,7 @@ from onnx import defs
 
 from qcompiler.errors import InvalidModel, UnsupportedModel
 from qcompiler.frontend import arithmetic, attributes, bits, sequences
+from qcompiler.frontend.consistency import refusal
 from qcompiler.frontend.emitter import Emitter
 from qcompiler.frontend.pools import pool
 from qcompiler.frontend.rounding import cast
@@ -129,18 +130,19 @@ def _dropout(emitter: Emitter, node: onnx.NodeProto, opset: int) -> None:
 
 
 def _eye_like(emitter: Emitter, node: onnx.NodeProto, opset: int) -> None:
-    rows, columns = emitter.shape(node.input[0])
+    shape = emitter.shape(node.input[0])
+    if len(shape) != 2:
+        raise refusal(node, f"reads a value of shape {list(shape)}, expected a matrix")
     kind = attributes.integer(node, "dtype", emitter.element_type(node.input[0]))
     dtype = onnx.helper.tensor_dtype_to_np_dtype(kind)
-    eye = np.eye(rows, columns, attributes.integer(node, "k", 0), dtype)
+    eye = np.eye(*shape, attributes.integer(node, "k", 0), dtype)
     emitter.op("Identity", [emitter.constant(eye, "eye", dtype)], node.output)
 
 
 def _softmax(emitter: Emitter, node: onnx.NodeProto, opset: int) -> None:
     """Before opset 13 the operand is taken as a matrix: axes before `axis` are rows, the others one row's elements."""
     shape = emitter.shape(node.input[0])
-    axis = attributes.integer(node, "axis", 1)
-    axis += len(shape) if axis < 0 else 0
+    axis = attributes.axis(node, "axis", min(1, len(shape) - 1), len(shape))
     if axis >= len(shape) - 1:
         emitter.op(node.op_type, node.input, node.output, axis=-1)
         return
@@ -167,7 +169,7 @@ def _split_without_empty(emitter: Emitter, node: onnx.NodeProto, sizes: Sequence
     """Parts of size 0 are constants: there is nothing in them to compute."""
     shape = list(emitter.shape(node.input[0]))
     dtype = onnx.helper.tensor_dtype_to_np_dtype(emitter.element_type(node.input[0]))
-    shape[attributes.integer(node, "axis", 0)] = 0
+    shape[attributes.axis(node, "axis", 0, len(shape))] = 0
     parts = dict(zip(node.output, sizes, strict=True))
     kept = [name for name, size in parts.items() if size]
     if not kept or not all(parts) or emitter.are_outputs(set(parts) - set(kept)):

@@ -13,6 +13,11 @@ from typing import Literal
 
 from qcompiler.ir.codes import BINARY, Codes
 
+# what a bundle holds: inputs and outputs, axes of each, characters of a name; chosen
+MAX_TENSORS = 64
+MAX_RANK = 16
+MAX_TEXT = 2**16
+
 
 class Fault(IntEnum):
     """How the data of a run can make a step fail; the values are those of the C header."""

@@ -283,7 +283,7 @@ _ANCHORS: dict[str, GroupKind] = {"IntegerConv": "conv", "IntegerMatMul": "conv"
 def _anchor_kind(node: ir.Node) -> GroupKind | None:
     if node.domain == ops.DOMAIN:
         return _ANCHORS.get(node.op_type)
-    if node.domain != "":
+    if node.domain != "" or not node.inputs or node.inputs[0] is None or constant_of(node.inputs[0]) is not None:
         return None
     if node.op_type == "Conv":
         return "conv" if len(shape_of(node.outputs[0])) == 4 else None

@@ -10,6 +10,7 @@ import onnx_ir as ir
 from qcompiler.analysis.weights import weight_codes
 from qcompiler.ir import ops
 from qcompiler.ir.codes import BINARY
+from qcompiler.ir.matrices import transposed
 from qcompiler.ir.storage import Buffer, Halo
 from qcompiler.ir.traits import Trait, has
 from qcompiler.ir.view import constant_of, integer, ints, number, shape_of, window_of
@@ -31,7 +32,7 @@ def problem_of(group: Group, x: Buffer, epilogue: EpilogueBuilder) -> tuple[Prob
     constants = Constants(None, epilogue.threshold, epilogue.direction, tuple(epilogue.channels))
     weight = weights_of(group.anchor)
     if group.is_matrix:
-        weight = np.ascontiguousarray(weight.T).reshape(weight.shape[1], -1, 1, 1)
+        weight = transposed(weight).reshape(weight.shape[1], -1, 1, 1)
     return layer_problem(group.anchor, x, operations), replace(constants, weights=weight)
 
 

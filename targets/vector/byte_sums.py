@@ -30,6 +30,8 @@ BYTE = Codes(-128, 127)
 """Weights that a byte holds."""
 _HALF = 128
 _MOST = 255
+# blocks of a tile that leave room for pixels; chosen
+_MOST_TOGETHER = 4
 
 
 class ByteDot(Protocol):
@@ -125,9 +127,9 @@ class IndexSums(Reduction):
 class ByteSums(IndexSums):
     """Weights uint32 [blocks / U, steps, U, 16], four bytes each; see `Geometry.arrange`.
 
-    bits: of weights as they are stored, 8, 4 or 2. The bytes of fewer bits hold the weights of 8 / bits blocks side by
-    side, uint32 [blocks * bits / 8, steps, 16]: those of each block are multiplied in the highest bits of a byte, which
-    makes sums 2**(8 - bits) times as large.
+    bits: of weights as they are stored, 1 to 8. Weights of fewer than 8 are stored in parts of 4, 2 and 1 bits, the
+    highest first, each uint32 [blocks * part / 8, steps, 16]: a byte holds that part of the weights of 8 / part blocks
+    side by side. A weight is put together in the highest bits of a byte, which makes sums 2**(8 - bits) times as large.
     """
 
     dot: ByteDot
@@ -139,31 +141,25 @@ class ByteSums(IndexSums):
         """Instruction, bits of weights and tiling."""
         return f"{self.family}_{self.dot.name}_w{self.bits}_{frame.tiling.label}"
 
-    @property
-    def _shared(self) -> int:
-        """Blocks whose weights share bytes."""
-        return 8 // self.bits
-
     def parameters(self, frame: Frame) -> list[Parameter]:
         """Words of weights."""
         words = weight_words(frame)
-        return [replace(words, elements=words.elements // self._shared)]
+        return [replace(words, elements=words.elements * self.bits // 8)]
 
     def pack(self, frame: Frame, weights: npt.NDArray[np.float32]) -> list[Array]:
         """Bytes in the order of the loops."""
         if self.bits == 8:
             return [frame.geometry.arrange(weights)]
         blocks = frame.geometry.weight_lanes(weights).view(np.uint8)
-        apart = (blocks & (2**self.bits - 1)).reshape(-1, self._shared, *blocks.shape[1:])
-        places = (np.arange(self._shared, dtype=np.uint8) * self.bits)[None, :, None, None]
-        together = np.bitwise_or.reduce(apart << places, axis=1)
-        return [np.ascontiguousarray(together).view(np.uint32)]
+        parts, rest = [], self.bits
+        for part in parts_of(self.bits):
+            rest -= part
+            parts.append(_side_by_side(np.right_shift(blocks, np.uint8(rest)), part).view(np.uint32).reshape(-1))
+        return [np.concatenate(parts)]
 
     def weight_steps(self, frame: Frame, block: Expr) -> tuple[Expr, int]:
         """Offset of the weights of a run that starts at `block`, and from one step to the next."""
-        if self.bits == 8:
-            return super().weight_steps(frame, block)
-        return split(block, self._shared)[0] * (frame.geometry.steps * LANES), LANES
+        return super().weight_steps(frame, block) if self.bits == 8 else (i64(0), LANES)
 
     def finished(self, total: Expr) -> Expr:
         """Sums of weights as they are."""
@@ -187,24 +183,57 @@ class ByteSums(IndexSums):
             words = source.lanes_at(at + p * source.pixel_step(), first, width)
             words = words ^ splat(T.uint32(0x01010101 * shift), width) if shift else words
             inputs.append(tuple(T.bind(each) for each in self.dot.inputs(words)))
-        here, per_block = lanes(first, width), self._block_weights(tile.frame)
+        here = lanes(first, width)
         for b in range(tile.frame.tiling.blocks):
-            words = tile.weights[0][lanes(weight + (b // self._shared * per_block + first), width)]
-            weights = tuple(T.bind(each) for each in self.dot.weights(self._taken_apart(words, b % self._shared)))
+            words = self._words(tile, b, weight + first)
+            weights = tuple(T.bind(each) for each in self.dot.weights(words))
             for p, row in enumerate(sums):
                 write(row[b], self.dot.add(row[b][here], inputs[p], weights), here)
 
-    def _block_weights(self, frame: Frame) -> int:
-        """Words of weights from one block, or those that share bytes, to the next."""
-        return frame.geometry.block_weights if self.bits == 8 else frame.geometry.steps * LANES
-
-    def _taken_apart(self, words: Expr, place: int) -> Expr:
-        """Words with the weights of one of the blocks that share them in the highest bits of every byte."""
+    def _words(self, tile: Tile, b: int, at: Expr) -> Expr:
+        """Words of weights of block `b` of a tile; at: their offset in the first block."""
+        width, geometry = self.dot.width, tile.frame.geometry
         if self.bits == 8:
-            return words
-        shift, highest = 8 - self.bits * (place + 1), 0x100 - (1 << (8 - self.bits))
-        moved = T.shift_left(words, splat(T.uint32(shift), self.dot.width)) if shift else words
-        return moved & splat(T.uint32(0x01010101 * highest), self.dot.width)
+            return tile.weights[0][lanes(at + b * geometry.block_weights, width)]
+        words, first, above = None, 0, 0
+        for part in parts_of(self.bits):
+            group, place = _shared_place(tile, b, 8 // part)
+            held = tile.weights[0][lanes(group * (geometry.steps * LANES) + first + at, width)]
+            found = self._lowered(self._highest(held, part, place), above)
+            words = found if words is None else words | found
+            first += tile.frame.blocks.count * part // 8 * geometry.steps * LANES
+            above += part
+        return words
+
+    def _highest(self, words: Expr, part: int, place: Expr) -> Expr:
+        """Words with the part at a place of every byte in its highest bits, and nothing below."""
+        moved = T.shift_left(words, splat(T.Cast("uint32", 8 - part * (place + 1)), self.dot.width))
+        return moved & splat(T.uint32(0x01010101 * (0x100 - (1 << (8 - part)))), self.dot.width)
+
+    def _lowered(self, words: Expr, bits: int) -> Expr:
+        return T.shift_right(words, splat(T.uint32(bits), self.dot.width)) if bits else words
+
+
+def parts_of(bits: int) -> tuple[int, ...]:
+    """The powers of two whose sum is the number of bits of weights, the largest first."""
+    return tuple(part for part in (8, 4, 2, 1) if bits & part)
+
+
+def _side_by_side(blocks: npt.NDArray[np.uint8], part: int) -> npt.NDArray[np.uint8]:
+    """The lowest bits of bytes [blocks, ...], those of 8 / part blocks in one byte: [blocks * part / 8, ...]."""
+    apart = (blocks & (2**part - 1)).reshape(-1, 8 // part, *blocks.shape[1:])
+    places = np.arange(0, 8, part, dtype=np.uint8).reshape(1, -1, *[1] * (blocks.ndim - 1))
+    return np.ascontiguousarray(np.bitwise_or.reduce(apart << places, axis=1))
+
+
+def _shared_place(tile: Tile, b: int, shared: int) -> tuple[Expr, Expr]:
+    """Which of the bytes that `shared` blocks share hold block `b` of a tile, and at which place.
+
+    The place is known beforehand where tiles hold whole bytes: they start at a multiple of their blocks then.
+    """
+    if tile.frame.tiling.blocks % shared:
+        return split(tile.block + b, shared)
+    return split(tile.block, shared)[0] + b // shared, T.int64(b % shared)
 
 
 @dataclass(frozen=True)
@@ -239,11 +268,16 @@ def codes_of(problem: Conv2d) -> Codes:
 
 
 def stored_bits(problem: Conv2d, blocks: Blocks) -> int:
-    """Of weights in the library: the fewest of 2, 4 and 8 that hold them, if blocks of the same input share bytes."""
+    """Of weights in the library: the fewest that hold them and whose parts are those of whole bytes."""
     held = max(problem.weights.high.bit_length(), (-problem.weights.low - 1).bit_length()) + 1
+    whole = [bits for bits in range(held, 8) if all(blocks.count * part % 8 == 0 for part in parts_of(bits))]
     geometry = Geometry(problem, blocks)
-    together = [shared for shared in (4, 2) if blocks.count % shared == 0 and geometry.uniform(shared)]
-    return next((8 // shared for shared in together if held <= 8 // shared), 8)
+    return next((bits for bits in whole if geometry.uniform(tile_blocks(bits))), 8)
+
+
+def tile_blocks(bits: int) -> int:
+    """Blocks whose number in a tile is a multiple of this, for weights of that many bits."""
+    return min(8 // parts_of(bits)[0], _MOST_TOGETHER)
 
 
 def fits_bytes(problem: Conv2d) -> bool:

@@ -153,6 +153,16 @@ NETWORKS = {
         {"shape": np.array([1, 2])},
         4,
     ),
+    "stored_images": (
+        """g (float[1,4,8,8] x) => (float[1,4,8,8] y) {
+            a = Conv <kernel_shape = [3, 3], pads = [1, 1, 1, 1]> (image, w)
+            p = MaxPool <kernel_shape = [1, 1]> (image)
+            s = Add (a, p)
+            y = Add (s, x)
+        }""",
+        {"image": floats(1, 4, 8, 8), "w": floats(4, 4, 3, 3)},
+        1,
+    ),
 }
 
 

@@ -4,6 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from qcompiler.analysis.weights import signs_and_scales
+from qcompiler.ir import oracle
 from qcompiler.ir.view import constant_of
 from qcompiler.passes.extract_scales import ExtractScales
 from tests.passes.comparison import apply, graph, normal, ops_of, rewritten, signs, the
@@ -86,17 +87,32 @@ def test_a_scale_with_another_reader_stays_for_it():
     assert ops_of(model) == ["Binarize", "Mul", "Conv", "Mul", "Add"]
 
 
-def test_concatenated_codes_need_one_scale():
-    body = """b = qcompiler.Binarize (x)
-        m = Mul (b, s0)
-        n = Neg (x)
-        c = qcompiler.Binarize (n)
-        o = Mul (c, {0})
-        k = Concat <axis = 1> (m, o)
-        y = Conv (k, w)"""
-    constants = {"s0": np.asarray(0.5, np.float32), "s1": np.asarray(0.25, np.float32)}
-    assert apply(ExtractScales(), conv(body.format("s0"), signs(GENERATOR, 3, 4, 3, 3), **constants)).rewrites == 1
-    assert apply(ExtractScales(), conv(body.format("s1"), signs(GENERATOR, 3, 4, 3, 3), **constants)).rewrites == 0
+TWO_STREAMS = """
+    b = qcompiler.Binarize (x)
+    m = Mul (b, s0)
+    n = Neg (x)
+    c = qcompiler.Binarize (n)
+    o = Mul (c, s1)
+    k = Concat <axis = 1> (m, o)
+    y = Conv (k, w)"""
+
+
+def scales(first, second):
+    return {"s0": np.asarray(first, np.float32), "s1": np.asarray(second, np.float32)}
+
+
+@pytest.mark.parametrize(("second", "levels"), [(0.5, {-1, 1}), (0.25, {-2, -1, 1, 2}), (1.5, {-3, -1, 1, 3})])
+def test_concatenated_codes_are_counted_in_the_smallest_scale(second, levels):
+    model = conv(TWO_STREAMS, signs(GENERATOR, 3, 4, 3, 3), **scales(0.5, second))
+    assert apply(ExtractScales(), model).rewrites == 1
+    found = oracle.run(model, oracle.random_inputs(model, 0), [the(model, "Conv").inputs[0].name])
+    assert set(np.unique(next(iter(found.values())))) == levels
+
+
+def test_concatenated_codes_of_unrelated_scales_are_two_layers():
+    model = conv(TWO_STREAMS, signs(GENERATOR, 3, 4, 3, 3), **scales(0.5, 0.3137))
+    assert apply(ExtractScales(), model, exact=False).rewrites == 1
+    assert ops_of(model) == ["Binarize", "Neg", "Binarize", "Conv", "Mul", "Conv", "Mul", "Add"]
 
 
 @pytest.mark.parametrize(
@@ -108,15 +124,17 @@ def test_concatenated_codes_need_one_scale():
         ("b = qcompiler.Binarize (x)\n m = Mul (b, c)\n y = Conv (m, w)", SIGNS),
         (NEGATIVE_POOL, SIGNS),
         ("b = qcompiler.Binarize (x)\n m = Mul (b, n)\n p = Pad (m, pads, v)\n y = Conv (p, w)", SIGNS),
+        ("b = qcompiler.Binarize (x)\n m = Mul (b, n)\n p = Clip (m, v, h)\n y = Conv (p, w)", SIGNS),
     ],
-    ids=["real input", "real weights", "0 and 1", "per input channel", "negative before pool", "border of ones"],
+    ids=["real input", "real weights", "0 and 1", "per channel", "negative before pool", "border", "clip"],
 )  # fmt: skip
 def test_nothing_to_extract(body, weights):
     constants = {
-        "c": np.asarray([0.5, 0.25], np.float32).reshape(2, 1, 1),
+        "c": np.asarray([0.5, 0.2501], np.float32).reshape(2, 1, 1),
         "n": np.asarray(-0.5, np.float32),
         "pads": np.asarray([0, 0, 1, 1, 0, 0, 1, 1]),
-        "v": np.asarray(1, np.float32),
+        "v": np.asarray(0.3, np.float32),
+        "h": np.asarray(0.4, np.float32),
     }
     assert apply(ExtractScales(), conv(body, weights, **constants)).rewrites == 0
 

@@ -8,9 +8,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from qcompiler.analysis.ranges import IntegerRanges
+from qcompiler.analysis.weights import weight_bits
 from qcompiler.errors import InvalidData, UnsupportedModel, UsageError
 from qcompiler.ir import oracle
 from qcompiler.ir.ops import attach_functions
+from qcompiler.ir.view import constant_of, is_op
 from qcompiler.passes.editing import remove_dead
 from qcompiler.posttraining import checked_labels, quantize
 from qcompiler.posttraining.absorb import absorb
@@ -45,6 +48,21 @@ def network() -> ir.Model:
 
 def data(count: int) -> list[dict[str, Any]]:
     return [{"x": sample} for sample in normal(count, 2, 3, 8, 8)]
+
+
+@pytest.mark.parametrize("bits", [8, 5, 2, 1])
+def test_layers_read_codes_and_weights_of_that_width(bits: int) -> None:
+    model = network()
+    quantize(model, data(4), bits)
+    layers = [node for node in model.graph if is_op(node, "Conv", "MatMul")]
+    assert len(layers) == 3
+    ranges = IntegerRanges()
+    for layer in layers:
+        assert weight_bits(layer, constant_of(layer.inputs[1])) in range(1, bits + 1)
+        scaled = layer.inputs[0].producer()
+        assert scaled is not None and is_op(scaled, "Mul")
+        codes = ranges.codes(scaled.inputs[0])
+        assert codes is not None and codes.bits == bits
 
 
 @pytest.mark.parametrize("bits", [8, 6, 4])

@@ -62,6 +62,13 @@ LAYERS = {
     "8 x 2 bits in bytes": layer(33, 60, 3, 4, 2, Codes(0, 255), Codes(-2, 1), "bytes"),
     "4 x 4 bits in bytes, one pixel": layer(70, 96, 1, 1, 1, Codes(0, 15), Codes(-8, 7), "bytes"),
     "8 x 1 bits in bytes, two blocks": layer(12, 30, 3, 4, 2, Codes(-128, 127), BINARY, "bytes"),
+    **{
+        f"8 x {bits} bits in bytes, eight blocks": layer(
+            9, 125, 2, 3, 1, Codes(0, 255), Codes(-(2 ** (bits - 1)), 2 ** (bits - 1) - 1), "bytes"
+        )
+        for bits in (3, 5, 6, 7)
+    },
+    "7 x 7 bits in bytes, twelve blocks": layer(5, 192, 1, 5, 1, Codes(0, 127), Codes(-64, 63), "bytes"),
     "3 bits of odd numbers in bytes": layer(9, 16, 2, 4, 1, Codes(-7, 7, 2), Codes(-3, 3), "bytes"),
     "channel by channel": dataclasses.replace(
         layer(21, 21, 4, 6, 3, Codes(-3, 252), Codes(-128, 127), "bytes"), groups=21

@@ -79,10 +79,11 @@ def scale_at_run_time(emitter: Emitter, node: onnx.NodeProto, index: int) -> str
 
 
 def requantization(node: onnx.NodeProto, left: FloatArray, right: FloatArray, result: FloatArray) -> FloatArray:
-    """The factor left * right / result in float32, which must not overflow."""
+    """The factor left * right / result in float32; neither it nor the product may overflow."""
     with np.errstate(over="ignore"):
-        factors = np.asarray(left * right / result, np.float32)
-    if not bool(np.isfinite(factors).all()):
+        products = left * right
+        factors = np.asarray(products / result, np.float32)
+    if not bool((np.isfinite(factors) & np.isfinite(products) & np.isfinite(result)).all()):
         raise InvalidModel(
             f"{node.op_type} has scales whose quotient is no finite number", node=label(node), remedy=REMEDY
         )

@@ -23,6 +23,7 @@ from qcompiler.frontend.dialects.integer_operands import is_given
 from qcompiler.frontend.dialects.parameters import FloatArray, floats
 from qcompiler.frontend.emitter import Array, Emitter
 from qcompiler.frontend.structure import label
+from qcompiler.ir.matrices import transposed
 from qcompiler.ir.plausible import REMEDY, not_finite
 
 _T = onnx.TensorProto
@@ -100,7 +101,7 @@ def _weights(emitter: Emitter, node: onnx.NodeProto, layout: _Layout) -> FloatAr
     scales = _array(emitter, node, 2, "scales", shapes, _NUMBERS).reshape(n, blocks).astype(np.float32)
     block = _blocks(emitter, node, layout)
     zeros = _zeros(emitter, node, layout)
-    return np.ascontiguousarray(((codes - zeros[:, block]) * scales[:, block]).T)
+    return transposed((codes - zeros[:, block]) * scales[:, block])
 
 
 def _zeros(emitter: Emitter, node: onnx.NodeProto, layout: _Layout) -> FloatArray:

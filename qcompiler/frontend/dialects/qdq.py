@@ -76,7 +76,7 @@ def dequantize(emitter: Emitter, node: onnx.NodeProto) -> None:
 def _parameters(emitter: Emitter, node: onnx.NodeProto) -> tuple[str, str]:
     """Scale and zero point as float32 that broadcast against the value."""
     along = _Along.of(emitter, node)
-    problem = along.misfit(emitter, node)
+    problem = along.misfit(emitter, node) or _other_types(emitter, node)
     value = emitter.computed_value(node.input[1])
     if not problem and value is not None:
         problem = not_positive("a scale", value)
@@ -85,6 +85,19 @@ def _parameters(emitter: Emitter, node: onnx.NodeProto) -> tuple[str, str]:
     scale = along.spread(emitter, floats(emitter, node, 1))
     zero = along.spread(emitter, floats(emitter, node, 2)) if len(node.input) > 2 else emitter.constant(0.0, "zero")
     return scale, zero
+
+
+def _other_types(emitter: Emitter, node: onnx.NodeProto) -> str:
+    """Why the types of scale and zero point are not those that the standard allows; "" if they are."""
+    names = [_T.DataType.Name(emitter.element_type(name)).lower() for name in node.input]
+    if names[1] != "float":
+        return f"a scale of type {names[1]}, expected float"
+    declared = attributes.integer(node, "output_dtype", 0)
+    expected = names[0]
+    if node.op_type == "QuantizeLinear":
+        expected = _T.DataType.Name(_WIDE.get(declared, declared)).lower() if declared else names[-1]
+    zero = names[2] if len(names) > 2 else expected
+    return "" if zero == expected else f"a zero point of type {zero}, expected {expected}"
 
 
 @dataclass(frozen=True)
@@ -103,14 +116,17 @@ class _Along:
     def misfit(self, emitter: Emitter, node: onnx.NodeProto) -> str:
         """Why scale and zero point do not fit the value or each other; "" if they do."""
         scale, *zero = (emitter.shape(name) for name in node.input[1:])
+        if self.block < 0:
+            return f"blocks of {self.block}, expected a size above 0, or 0 for none"
         if zero and zero[0] != scale and (math.prod(zero[0]), math.prod(scale)) != (1, 1):
             return f"a scale of shape {list(scale)} and a zero point of shape {list(zero[0])}, expected equal ones"
-        if not scale or (self.block == 0 and scale == (1,)):
+        if self.block == 0 and scale in ((), (1,)):
             return ""
         if not 0 <= self.axis < len(self.shape):
             return f"axis {self.axis} for a value of shape {list(self.shape)}"
         expected = self._blocks if self.block > 0 else (self.shape[self.axis],)
-        return "" if scale == expected else f"a scale of shape {list(scale)}, expected {list(expected)} or one"
+        alone = "" if self.block else " or one"
+        return "" if scale == expected else f"a scale of shape {list(scale)}, expected {list(expected)}{alone}"
 
     @property
     def _blocks(self) -> tuple[int, ...]:
@@ -120,14 +136,14 @@ class _Along:
         """A parameter in a shape that broadcasts against the value."""
         found = emitter.shape(name)
         if found in ((), (1,)) and self.block == 0:
-            return name
+            return name if len(found) <= len(self.shape) else reshaped(emitter, name, ())
         if self.block == 0:
             return reshaped(emitter, name, (-1, *(1,) * (len(self.shape) - self.axis - 1)))
         before, after = self.shape[: self.axis], self.shape[self.axis + 1 :]
-        blocks = self._blocks[self.axis]
+        blocks, size = self._blocks[self.axis], min(self.block, self.shape[self.axis])
         column = reshaped(emitter, name, (*before, blocks, 1, *after))
-        repeats = emitter.constant((*before, blocks, self.block, *after), "blocks", np.int64)
-        row = reshaped(emitter, emitter.op("Expand", [column, repeats]), (*before, blocks * self.block, *after))
+        repeats = emitter.constant((*before, blocks, size, *after), "blocks", np.int64)
+        row = reshaped(emitter, emitter.op("Expand", [column, repeats]), (*before, blocks * size, *after))
         start, end, axis = ([value] for value in (0, self.shape[self.axis], self.axis))
         bounds = [emitter.constant(value, "bound", np.int64) for value in (start, end, axis)]
         return emitter.op("Slice", [row, *bounds])

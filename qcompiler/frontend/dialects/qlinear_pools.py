@@ -43,8 +43,10 @@ from qcompiler.ir.quantizing import SHIFT_ROUND
 _T = onnx.TensorProto
 # elements of a window whose sum is spelled out; chosen
 _LARGEST_WINDOW = 256
+# what a code and its zero point differ by at most
+_MOST = 255
 # up to here float32 holds every sum of codes
-_EXACT_PIXELS = 2**24 // 255
+_EXACT_PIXELS = 2**24 // _MOST
 
 
 def global_average(emitter: Emitter, node: onnx.NodeProto) -> None:
@@ -68,6 +70,9 @@ def average(emitter: Emitter, node: onnx.NodeProto) -> None:
             node=label(node),
             remedy="pool in two steps, or over the whole image",
         )
+    # the largest sum must be a number, and its code
+    most = np.asarray(math.prod(each.axis.kernel for each in axes) * _MOST, np.float32)
+    requantization(node, scales(emitter, node, 1), most, scales(emitter, node, 3))
     scale = emitter.constant(scales(emitter, node, 1), "scale")
     total = _sum(emitter, numbers(emitter, x.codes, scale, x.zero, ()), axes)
     mean = emitter.op("Div", [total, emitter.constant(_sizes(node, axes), "count")])
@@ -111,7 +116,9 @@ def _finish(emitter: Emitter, node: onnx.NodeProto, found: str) -> None:
 def _global(emitter: Emitter, node: onnx.NodeProto, x: Integers) -> str:
     image = emitter.shape(x.codes)[2:]
     count, unit = np.asarray(math.prod(image), np.float32), np.asarray(1, np.float32)
-    factor = requantization(node, scales(emitter, node, 1), unit, scales(emitter, node, 3) * count)
+    with np.errstate(over="ignore"):
+        whole = np.asarray(scales(emitter, node, 3) * count, np.float32)
+    factor = requantization(node, scales(emitter, node, 1), unit, whole)
     axes = emitter.constant(range(2, 2 + len(image)), "axes", np.int64)
     value = x.centred(emitter)
     if math.prod(image) <= _EXACT_PIXELS:

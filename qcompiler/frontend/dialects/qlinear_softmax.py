@@ -16,12 +16,17 @@ import math
 import numpy as np
 import onnx
 
-from qcompiler.errors import InvalidModel
 from qcompiler.frontend import attributes
-from qcompiler.frontend.dialects.integer_operands import integers, kind_of, quantized, scales, stored
+from qcompiler.frontend.dialects.integer_operands import (
+    integers,
+    kind_of,
+    quantized,
+    requantization,
+    scales,
+    stored,
+)
 from qcompiler.frontend.dialects.parameters import FloatArray
 from qcompiler.frontend.emitter import Emitter
-from qcompiler.frontend.structure import label
 
 _T = onnx.TensorProto
 # numbers that onnxruntime keeps free below the largest sum, as a power of e
@@ -33,12 +38,7 @@ def softmax(emitter: Emitter, node: onnx.NodeProto) -> None:
     """Add the canonical form of a QLinearSoftmax."""
     kind, x = kind_of(emitter, node, 0), integers(emitter, node, 0, 2).codes
     sizes = emitter.shape(x)
-    axis = attributes.integer(node, "axis", -1)
-    if not -len(sizes) <= axis < len(sizes):
-        raise InvalidModel(
-            f"{node.op_type} over axis {axis} of shape {list(sizes)}", node=label(node), remedy="export it again"
-        )
-    axis %= len(sizes)
+    axis = attributes.axis(node, "axis", -1, len(sizes))
     order = [*range(axis), *range(axis + 1, len(sizes)), axis] if _is_new(node) else list(range(len(sizes)))
     moved = emitter.op("Transpose", [x], perm=order)
     rows = [math.prod(sizes) // sizes[axis], sizes[axis]] if _is_new(node) else [math.prod(sizes[:axis]), -1]
@@ -61,7 +61,8 @@ def _of_rows(emitter: Emitter, node: onnx.NodeProto, x: str) -> str:
     # a running sum is a sum in order
     sums = emitter.op("CumSum", [weights, emitter.constant(1, "last", np.int64)])
     total = emitter.op("Gather", [sums, emitter.constant([last], "end", np.int64)], axis=1)
-    whole = np.floor(np.float32(1) / scales(emitter, node, 3))
+    unit = np.asarray(1, np.float32)
+    whole = np.floor(requantization(node, unit, unit, scales(emitter, node, 3)))
     value = emitter.op("Mul", [emitter.op("Div", [weights, total]), emitter.constant(whole, "whole")])
     return quantized(emitter, node, value, 4, kind_of(emitter, node, 0))
 

@@ -287,7 +287,7 @@ UNARY = {
         ("QLinearMul", BINARY | {"yz": np.float32(0)}, {}, InvalidModel, "'yz' of QLinearMul is of type float"),
         ("QLinearSigmoid", UNARY | {"x": np.zeros(3, np.int32)}, {}, UnsupportedModel, "'x' of QLinearSigmoid"),
         ("QLinearLeakyRelu", UNARY | {"xs": np.float32(np.nan)}, {}, InvalidModel, "a scale that is nan"),
-        ("QLinearSoftmax", UNARY, {"axis": 4, "opset": 13}, InvalidModel, "over axis 4"),
+        ("QLinearSoftmax", UNARY, {"axis": 4, "opset": 13}, InvalidModel, "axis of QLinearSoftmax is 4"),
         ("QLinearAveragePool", UNARY, {}, InvalidModel, "do not fit its image"),
         ("QLinearAveragePool", UNARY, {"kernel_shape": [9, 9]}, InvalidModel, "do not fit its image"),
         ("QLinearAveragePool", UNARY, {"kernel_shape": [2]}, InvalidModel, "do not fit its image"),

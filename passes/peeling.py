@@ -1,0 +1,340 @@
+"""Codes behind an activation: x = scale * codes, with factors and a zero point that may be known at run time only.
+
+What lies between quantizer and layer is made again on the codes: what moves elements, pools, sums of codes of one grid,
+means (of n codes: their sum over n), and what keeps levels levels. Scales may differ between channels; where a Concat
+joins codes of scales that are multiples of one, all codes are counted in that one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx_ir as ir
+
+from qcompiler.analysis.moves import moves_elements
+from qcompiler.analysis.ranges import IntegerRanges
+from qcompiler.analysis.weights import WIDEST
+from qcompiler.analysis.windows import mean_count
+from qcompiler.ir.traits import Trait, has
+from qcompiler.ir.view import constant_of, integer, ints, is_op, static_shape, text
+from qcompiler.passes.editing import Operand, add_constant, attributes_of, insert
+
+DoubleArray = npt.NDArray[np.float64]
+
+# how far from an integer a number over a scale may be, relative: roundings of float32; chosen
+_PRECISION = 2e-6
+
+
+@dataclass(frozen=True)
+class Factor:
+    """What codes are multiplied by, or divided by, at run time."""
+
+    value: ir.Value
+    divides: bool
+
+
+@dataclass(frozen=True)
+class Peeled:
+    """A value is scale * (codes - zero) * factors.
+
+    scale: float64, a scalar, or one per channel that broadcasts to the value. zero: a zero point that is known at run
+    time only; None for 0.
+    """
+
+    codes: ir.Value
+    scale: DoubleArray
+    factors: tuple[Factor, ...] = ()
+    zero: ir.Value | None = None
+
+    @property
+    def settled(self) -> bool:
+        """Whether nothing but the codes is left to run time."""
+        return not self.factors and self.zero is None
+
+    @property
+    def uniform(self) -> bool:
+        """Whether all elements have one scale, but for factors, and no zero point."""
+        return self.scale.ndim == 0 and self.zero is None
+
+    @property
+    def moves(self) -> bool:
+        """Whether what is left to run time is one number for all elements, wherever these are moved."""
+        given = [each.value for each in self.factors] + ([] if self.zero is None else [self.zero])
+        return all(extent == 1 for value in given for extent in static_shape(value) or ())
+
+
+@dataclass
+class Peeler:
+    """Finds the codes behind scaled activations, re-making the ops in between once per value."""
+
+    ranges: IntegerRanges = field(default_factory=IntegerRanges)
+    done: dict[ir.Value, Peeled | None] = field(default_factory=dict)
+
+    def peel(self, value: ir.Value) -> Peeled | None:
+        """The codes behind `value`, known to be integers; None if there are none."""
+        if value not in self.done:
+            codes = self.ranges.codes(value)
+            found = None if codes is not None and codes.bits <= WIDEST else self._peel(value)
+            self.done[value] = Peeled(value, np.asarray(1.0)) if found is None and codes is not None else found
+        return self.done[value]
+
+    def _peel(self, value: ir.Value) -> Peeled | None:
+        node = value.producer()
+        if is_op(node, "Split"):
+            return self._slice(node, value)
+        if node is None or static_shape(value) is None or len(node.outputs) != 1:
+            return None
+        if is_op(node, "Mul", "Div"):
+            return self._scaled(node)
+        if is_op(node, "Add", "Sub"):
+            return self._narrow(self._shifted(node) or self._shifted_later(node) or self._summed(node))
+        if is_op(node, "Concat", "Where"):
+            return self._joined(node)
+        if is_op(node, "Pad"):
+            return self._padded(node)
+        if is_op(node, "Neg", "Abs", "Relu", "Clip"):
+            return self._clipped(node)
+        if has(node, Trait.AVERAGES):
+            return self._narrow(self._averaged(node))
+        return self._moved(node) if moves_elements(node) else None
+
+    def _narrow(self, found: Peeled | None) -> Peeled | None:
+        """Codes that a layer on integers reads; None for wider ones."""
+        codes = None if found is None else self.ranges.codes(found.codes)
+        return found if codes is not None and codes.bits <= WIDEST else None
+
+    def _scaled(self, node: ir.Node) -> Peeled | None:
+        for position, other in ((0, 1), (1, 0)) if is_op(node, "Mul") else ((0, 1),):
+            operand, factor = node.inputs[position], node.inputs[other]
+            inner = self.peel(operand) if static_shape(operand) == static_shape(node.outputs[0]) else None
+            if inner is None:
+                continue
+            constant = constant_of(factor)
+            if constant is not None:
+                return _times(inner, constant, node)
+            if _repeats(factor, operand):
+                return replace(inner, factors=(*inner.factors, Factor(factor, is_op(node, "Div"))))
+        return None
+
+    def _shifted(self, node: ir.Node) -> Peeled | None:
+        """Codes plus a constant of whole steps."""
+        for position, other in ((0, 1), (1, 0)):
+            constant = constant_of(node.inputs[other])
+            if constant is None or static_shape(node.inputs[position]) != static_shape(node.outputs[0]):
+                continue
+            inner = self.peel(node.inputs[position])
+            steps = None if inner is None or not inner.settled else whole(constant / inner.scale)
+            if inner is None or steps is None:
+                return None
+            operands: list[Operand] = [inner.codes, steps]
+            return replace(inner, codes=_again(node, operands if position == 0 else operands[::-1]))
+        return None
+
+    def _shifted_later(self, node: ir.Node) -> Peeled | None:
+        """Codes less a zero point of dynamic quantizers."""
+        operand, zero = node.inputs
+        if is_op(node, "Add") or static_shape(operand) != static_shape(node.outputs[0]) or not _repeats(zero, operand):
+            return None
+        inner = self.peel(operand)
+        plain = inner is not None and inner.uniform and inner.settled and inner.scale == 1
+        return replace(inner, zero=zero) if inner is not None and plain and self._narrow(inner) else None
+
+    def _rising(self, inner: Peeled) -> bool:
+        """Whether larger codes are larger numbers everywhere."""
+        factors = [self.ranges.interval(factor.value) for factor in inner.factors]
+        return inner.zero is None and bool((inner.scale > 0).all()) and all(each.low >= 0 for each in factors)
+
+    def _summed(self, node: ir.Node) -> Peeled | None:
+        """Sums of codes, counted in the smaller scale."""
+        inner = [self.peel(value) for value in node.inputs]
+        found = [each for each in inner if each is not None]
+        counted = self._counted(node, found) if len(found) == len(inner) else None
+        return None if counted is None else replace(counted[1], codes=_again(node, counted[0]))
+
+    def _counted(self, node: ir.Node, inner: Sequence[Peeled]) -> tuple[list[Operand], Peeled] | None:
+        """Codes of all operands counted in the smallest of their scales, and the operand that has it."""
+        if not inner or not all(each.uniform and each.factors == inner[0].factors for each in inner):
+            return None
+        smallest = min(inner, key=lambda each: float(abs(each.scale)))
+        multiples = [whole(each.scale / smallest.scale) for each in inner]
+        operands: list[Operand] = []
+        for each, multiple in zip(inner, multiples, strict=True):
+            if multiple is None:
+                return None
+            shape = static_shape(each.codes) or ()
+            operands.append(each.codes if multiple == 1 else insert(node, "Mul", [each.codes, multiple], shape))
+        return operands, smallest
+
+    def _joined(self, node: ir.Node) -> Peeled | None:
+        """Codes of several operands, in one scale if that leaves few bits; else of one scale for each part."""
+        first = 1 if is_op(node, "Where") else 0
+        inner = self._parts(node, node.inputs[first:])
+        if inner is None:
+            return None
+        counted = self._counted(node, inner)
+        if counted is not None:
+            found = replace(counted[1], codes=_again(node, [*node.inputs[:first], *counted[0]]))
+            if self._narrow(found) is not None or len({float(each.scale) for each in inner}) == 1:
+                return found
+        return self._per_part(node, inner) if is_op(node, "Concat") else None
+
+    def _parts(self, node: ir.Node, values: Sequence[ir.Value]) -> list[Peeled] | None:
+        """The operands of a Concat or Where; constants are multiples of the scale of another one."""
+        inner = [None if constant_of(value) is not None else self.peel(value) for value in values]
+        model = next((each for each in inner if each is not None and each.uniform and _fits(node, each)), None)
+        found = []
+        for value, peeled in zip(values, inner, strict=True):
+            each, constant = peeled, constant_of(value)
+            if constant is not None and model is not None and constant.dtype == np.float32:
+                steps = whole(constant / model.scale) if model.settled or not constant.any() else None
+                each = None if steps is None else replace(model, codes=self._stored(node, steps))
+            if each is None or each.zero is not None or not _fits(node, each):
+                return None
+            found.append(each)
+        return found
+
+    def _stored(self, node: ir.Node, steps: npt.NDArray[np.float32]) -> ir.Value:
+        assert isinstance(node.graph, ir.Graph)
+        return add_constant(node.graph, steps, f"{node.name}.codes")
+
+    def _per_part(self, node: ir.Node, inner: Sequence[Peeled]) -> Peeled | None:
+        shape = static_shape(node.outputs[0]) or ()
+        axis = node.attributes["axis"].as_int() % len(shape)
+        scales = []
+        if not all(each.settled for each in inner):
+            return None
+        for each in inner:
+            spread = each.scale.reshape((1,) * (len(shape) - each.scale.ndim) + each.scale.shape)
+            if any(extent != 1 for index, extent in enumerate(spread.shape) if index != axis):
+                return None
+            extent = (static_shape(each.codes) or ())[axis]
+            scales.append(np.broadcast_to(spread, tuple(extent if i == axis else 1 for i in range(len(shape)))))
+        return Peeled(_again(node, [each.codes for each in inner]), np.concatenate(scales, axis))
+
+    def _padded(self, node: ir.Node) -> Peeled | None:
+        inner = self.peel(node.inputs[0])
+        given = len(node.inputs) > 2 and node.inputs[2] is not None
+        fill = constant_of(node.inputs[2]) if given else np.zeros((), np.float32)
+        if inner is None or not inner.moves or inner.zero is not None or fill is None:
+            return None
+        if text(node, "mode", "constant") != "constant" or not fill.any():
+            steps: Operand = node.inputs[2] if given else None
+            return None if inner.scale.ndim else replace(inner, codes=_again(node, _inputs(node, inner.codes, steps)))
+        steps = whole(fill / inner.scale) if inner.uniform and inner.settled else None
+        return None if steps is None else replace(inner, codes=_again(node, _inputs(node, inner.codes, steps)))
+
+    def _clipped(self, node: ir.Node) -> Peeled | None:
+        inner = self.peel(node.inputs[0])
+        if inner is None or is_op(node, "Neg"):
+            return None if inner is None else replace(inner, scale=-inner.scale)
+        if not self._rising(inner):
+            return None
+        operands: list[Operand] = [inner.codes]
+        if is_op(node, "Clip"):
+            bounds = [self._bound(node, position, inner) for position in (1, 2)]
+            if any(bound is None for bound in bounds):
+                return None
+            operands += bounds
+        return replace(inner, codes=_again(node, operands))
+
+    def _bound(self, node: ir.Node, position: int, inner: Peeled) -> Operand:
+        """A bound of a Clip in steps, or beyond all codes; None where it lies between two."""
+        value = node.inputs[position] if position < len(node.inputs) else None
+        codes, side = self.ranges.codes(inner.codes), (-1, 1)[position - 1]
+        bound = np.asarray(side * np.inf) if value is None else constant_of(value)
+        if bound is None or bound.size != 1 or inner.scale.ndim or codes is None or np.isnan(bound).any():
+            return None
+        if inner.factors and np.isfinite(bound).all() and bound.any():
+            return None
+        steps = float(bound.reshape(())) / float(inner.scale)
+        end = codes.low if side < 0 else codes.high
+        if (steps - end) * side >= 0:
+            return np.float32(end)
+        found = whole(np.asarray(steps))
+        return None if found is None else np.float32(found)
+
+    def _averaged(self, node: ir.Node) -> Peeled | None:
+        """Means of n codes are their sum over n, and n times the mean is next to the sum."""
+        inner, count = self.peel(node.inputs[0]), mean_count(node)
+        if inner is None or count is None or not (inner.moves and _stays(inner, node)) or inner.zero is not None:
+            return None
+        shape = static_shape(node.outputs[0]) or ()
+        mean = _again(node, [inner.codes, *node.inputs[1:]])
+        total = insert(node, "Round", [insert(node, "Mul", [mean, np.float32(count)], shape)], shape)
+        return replace(inner, codes=total, scale=inner.scale / count)
+
+    def _moved(self, node: ir.Node) -> Peeled | None:
+        inner = self.peel(node.inputs[0])
+        if inner is None or not inner.moves:
+            return None
+        if is_op(node, "MaxPool", "GlobalMaxPool", "ReduceMax", "ReduceMin") and not self._rising(inner):
+            return None
+        found = replace(inner, codes=_again(node, [inner.codes, *node.inputs[1:]]))
+        if is_op(node, "Transpose") and inner.scale.ndim:
+            order = ints(node, "perm", range(len(static_shape(node.outputs[0]) or ()))[::-1])
+            full = inner.scale.reshape((1,) * (len(order) - inner.scale.ndim) + inner.scale.shape)
+            return replace(found, scale=full.transpose(order))
+        return found if _stays(inner, node) else None
+
+    def _slice(self, split: ir.Node, value: ir.Value) -> Peeled | None:
+        """One part of a Split."""
+        inner = self.peel(split.inputs[0])
+        shapes = [static_shape(output) for output in split.outputs]
+        if inner is None or not inner.moves or inner.scale.ndim or any(shape is None for shape in shapes):
+            return None
+        axis = integer(split, "axis", 0) % len(shapes[0] or ())
+        ends = np.cumsum([(shape or ())[axis] for shape in shapes])
+        part = list(split.outputs).index(value)
+        bounds = [np.asarray([bound]) for bound in ((0, *ends)[part], ends[part], axis)]
+        return replace(inner, codes=insert(split, "Slice", [inner.codes, *bounds], shapes[part] or ()))
+
+
+def whole(steps: npt.NDArray[Any]) -> npt.NDArray[np.float32] | None:
+    """Integers that numbers are but for rounding; None if they are none."""
+    near = np.rint(steps)
+    if not np.isfinite(steps).all() or (np.abs(steps - near) > _PRECISION * np.maximum(np.abs(near), 1)).any():
+        return None
+    return np.asarray(near, np.float32)
+
+
+def _times(inner: Peeled, constant: npt.NDArray[Any], node: ir.Node) -> Peeled | None:
+    if constant.dtype != np.float32 or not np.isfinite(constant).all() or not constant.all():
+        return None
+    wide = constant.astype(np.float64)
+    wide = wide.reshape(()) if wide.size == 1 else wide
+    scale = inner.scale / wide if is_op(node, "Div") else inner.scale * wide
+    return replace(inner, scale=np.asarray(scale))
+
+
+def _repeats(factor: ir.Value, operand: ir.Value) -> bool:
+    """Whether one run-time number is repeated along all axes along which a layer may sum."""
+    shape, whole_shape = static_shape(factor), static_shape(operand)
+    if shape is None or whole_shape is None or factor.dtype != ir.DataType.FLOAT or not whole_shape:
+        return False
+    return all(extent == 1 for extent in shape) or (len(shape) == len(whole_shape) and shape[-1] == 1)
+
+
+def _fits(node: ir.Node, inner: Peeled) -> bool:
+    """Whether factors at run time are those of the same rows behind a node that keeps elements where they are."""
+    return inner.moves or is_op(node, "Where")
+
+
+def _stays(inner: Peeled, node: ir.Node) -> bool:
+    """Whether scales of channels are those of the same channels behind the node."""
+    windows = has(node, Trait.SLIDES) and inner.scale.ndim == len(static_shape(node.inputs[0]) or ())
+    outside = windows and all(extent == 1 for index, extent in enumerate(inner.scale.shape) if index != 1)
+    return inner.scale.ndim == 0 or outside or is_op(node, "Identity")
+
+
+def _inputs(node: ir.Node, codes: ir.Value, fill: Operand) -> list[Operand]:
+    """The operands of a Pad of codes."""
+    return [codes, node.inputs[1], *([fill] if len(node.inputs) > 2 or fill is not None else []), *node.inputs[3:]]
+
+
+def _again(node: ir.Node, operands: Sequence[Operand]) -> ir.Value:
+    """The node once more, on other operands."""
+    return insert(node, node.op_type, operands, static_shape(node.outputs[0]) or (), attributes_of(node))
