@@ -12,6 +12,7 @@ from typing import Literal
 
 from qcompiler.ir.codes import BINARY, Codes
 from qcompiler.ir.storage import Buffer
+from qcompiler.ir.weight_grids import WeightGrid
 
 ArithmeticName = Literal["mul", "add", "sub", "div", "max", "min", "prelu", "round", "sign"]
 OperationName = ArithmeticName | Literal["store", "store_bits", "store_codes", "threshold"]
@@ -82,6 +83,7 @@ class Conv2d:
     Weights are given to `pack` as float32 OIHW [out_channels, x.c // groups, kh, kw]; for codes they are among
     `weights`. pads = (top, left, bottom, right). pad_value: 0 for float; for codes any integer.
     Codes are packed in the groups of the convolution, save where it is `by_channel`.
+    grid: of the float weights of a matrix product, which are stored as indices into it; None to store floats.
     padding "halo": it is served from the halo of x, which covers at least `pads` (x.halo may be larger). Where the halo
     holds another code than `pad_value`, as it must if that is none of the codes, the kernel corrects the accumulator
     per border class. padding "kernel": x has no halo, and the kernel makes up what lies outside of the image.
@@ -99,6 +101,7 @@ class Conv2d:
     epilogue: tuple[Operation, ...] = ()
     weights: Codes = BINARY
     padding: Literal["halo", "kernel"] = "halo"
+    grid: WeightGrid | None = None
 
     @property
     def binary(self) -> bool:

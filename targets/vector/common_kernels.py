@@ -15,6 +15,7 @@ from qcompiler.targets.vector.conv import DirectConv2d
 from qcompiler.targets.vector.count_finish import MOST_PRODUCTS, CountFinish
 from qcompiler.targets.vector.direct import Geometry, Tiling
 from qcompiler.targets.vector.estimates import VectorMachine, compute_ns, gathers, memory_ns
+from qcompiler.targets.vector.few_bit_sums import FewBitSums
 from qcompiler.targets.vector.finish import FloatFinish
 from qcompiler.targets.vector.float_sums import FloatSums
 from qcompiler.targets.vector.frame import Frame
@@ -62,13 +63,14 @@ def moves(machine: VectorMachine, problem: Problem) -> Iterator[Kernel]:
 
 
 def float_convolutions(machine: VectorMachine, problem: Problem) -> Iterator[Kernel]:
-    """Convolutions of floats."""
+    """Convolutions of floats, with weights that are floats or few bits."""
     blocks = convolution_blocks(problem)
     if not isinstance(problem, Conv2d) or blocks is None or problem.x.packed:
         return
     for r in float_tilings(problem, blocks, machine.vector_bytes, machine.registers):
         ns = compute_ns(machine, problem, blocks, machine.float_rate, r)
-        yield DirectConv2d(Frame(problem, blocks, r.tiling), FloatSums(machine.fma), FloatFinish(), ns)
+        sums = FloatSums(machine.fma) if problem.grid is None else FewBitSums(problem.grid, machine.fma)
+        yield DirectConv2d(Frame(problem, blocks, r.tiling), sums, FloatFinish(), ns)
 
 
 def plane_convolutions(machine: VectorMachine, problem: Problem) -> Iterator[Kernel]:
