@@ -148,7 +148,7 @@ class _Partition:
                 group.links.append(first)
                 if not first.sign:
                     self._extend(group, first.value)
-                group.source = self._source(source)
+                group.source = self._stored_source(source)
                 if group.source or any(link.sign or self._is_code_for_others(link.value) for link in group.links):
                     self._settle(group)
                     return
@@ -156,6 +156,13 @@ class _Partition:
 
     def _source(self, value: ir.Value | None) -> CodeSource | None:
         return None if value is None else code_source(value, self.ranges, steps_of)
+
+    def _stored_source(self, value: ir.Value) -> CodeSource | None:
+        """Codes that a value is made of, unless standard operators make them, as floats."""
+        source = self._source(value)
+        producer = None if source is None else source.value.producer()
+        home = None if producer is None else self.home.get(producer)
+        return None if home is not None and home.kind == "generic" else source
 
     def _link(self, node: ir.Node, value: ir.Value, matrix: bool) -> Link | None:
         """The node as a link, whose run-time operands are read as codes where they are made of some."""

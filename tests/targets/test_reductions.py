@@ -157,4 +157,5 @@ def test_arm(architecture: str) -> None:
         pytest.skip(f"missing Debian packages: {packages}")
     found = set().union(*(check(variant, EmulatedRunner) for variant in ARM[architecture]))
     wide = {"row_conv2d", "held_conv2d", "chunk_conv2d", "word_conv2d"} if architecture == "aarch64" else set()
-    assert found == {"float_conv2d", "planes_conv2d", "byte_conv2d", "bytes_conv2d", "bytes_depthwise"} | wide
+    common = {"float_conv2d", "few_bits_conv2d", "planes_conv2d", "byte_conv2d", "bytes_conv2d", "bytes_depthwise"}
+    assert found == common | wide
