@@ -22,6 +22,7 @@ from qcompiler.ir.storage import Buffer, Halo, pack
 from qcompiler.targets.problem import (
     Channel,
     Conv2d,
+    Move2d,
     Operation,
     Pool2d,
     Problem,
@@ -141,7 +142,8 @@ class PixelKernel:
 
 def pixel_kernels(machine: object, problem: Problem) -> Iterator[PixelKernel]:
     """The one family."""
-    yield PixelKernel(problem)
+    if not isinstance(problem, Move2d):
+        yield PixelKernel(problem)
 
 
 KERNELS = (pixel_kernels,)
