@@ -21,6 +21,7 @@ from qcompiler.passes.result import Pass
 from qcompiler.passes.simplify_arithmetic import SimplifyArithmetic
 from qcompiler.passes.sink_layouts import SinkLayouts
 from qcompiler.passes.sink_pools import SinkPools
+from qcompiler.passes.sink_scales import SinkScales
 from qcompiler.passes.spell_out_quantizers import SpellOutQuantizers
 from qcompiler.passes.spell_out_shapes import SpellOutShapes
 from qcompiler.passes.split_biases import SplitBiases
@@ -30,6 +31,7 @@ DEFAULT: tuple[Pass, ...] = (
     FoldConstants(),
     EliminateIdentities(),
     CancelCasts(),
+    SinkScales(),
     CancelQuantizers(),
     CentreQuantizers(),
     SpellOutShapes(),

@@ -1,4 +1,4 @@
-"""What a kernel computes, independent of any machine: tensors in memory, epilogues, and three kinds of problem.
+"""What a kernel computes, independent of any machine: tensors in memory, epilogues, and four kinds of problem.
 
 Lowering describes work in these terms, and kernels of a target turn them into code; `reference.py` says in numpy what
 each means (docs/adr/0004-kernels-and-forms.md).
@@ -12,6 +12,7 @@ from typing import Literal
 
 from qcompiler.ir.codes import BINARY, Codes
 from qcompiler.ir.storage import Buffer
+from qcompiler.ir.weight_grids import WeightGrid
 
 ArithmeticName = Literal["mul", "add", "sub", "div", "max", "min", "prelu", "round", "sign"]
 OperationName = ArithmeticName | Literal["store", "store_bits", "store_codes", "threshold"]
@@ -82,6 +83,7 @@ class Conv2d:
     Weights are given to `pack` as float32 OIHW [out_channels, x.c // groups, kh, kw]; for codes they are among
     `weights`. pads = (top, left, bottom, right). pad_value: 0 for float; for codes any integer.
     Codes are packed in the groups of the convolution, save where it is `by_channel`.
+    grid: of the float weights of a matrix product, which are stored as indices into it; None to store floats.
     padding "halo": it is served from the halo of x, which covers at least `pads` (x.halo may be larger). Where the halo
     holds another code than `pad_value`, as it must if that is none of the codes, the kernel corrects the accumulator
     per border class. padding "kernel": x has no halo, and the kernel makes up what lies outside of the image.
@@ -99,6 +101,7 @@ class Conv2d:
     epilogue: tuple[Operation, ...] = ()
     weights: Codes = BINARY
     padding: Literal["halo", "kernel"] = "halo"
+    grid: WeightGrid | None = None
 
     @property
     def binary(self) -> bool:
@@ -169,16 +172,51 @@ class Map2d:
     epilogue: tuple[Operation, ...]
 
 
-Problem = Conv2d | Pool2d | Map2d
+@dataclass(frozen=True)
+class Box:
+    """Part of an output: positions `start` to `start + extent` along n, h, w and c, and what is there.
+
+    Element (i, j, k, l) of the box is the byte offsets[0][i] + offsets[1][j] + offsets[2][k] + offsets[3][l] of operand
+    number `source`, plus `shift`; where source is None, the number `shift` of a code.
+    """
+
+    start: tuple[int, int, int, int]
+    extent: tuple[int, int, int, int]
+    source: int | None
+    offsets: tuple[tuple[int, ...], ...] = ()
+    shift: int = 0
+
+
+@dataclass(frozen=True)
+class Move2d:
+    """Codes in other places: joined, cut, permuted, repeated, padded; the boxes cover the output, each place once.
+
+    sources and `into` are packed in bytes, in one group.
+    """
+
+    sources: tuple[Buffer, ...]
+    into: Buffer
+    boxes: tuple[Box, ...]
+    epilogue: tuple[Operation, ...] = ()
+
+    @property
+    def x(self) -> Buffer:
+        """The first operand."""
+        return self.sources[0]
+
+
+Problem = Conv2d | Pool2d | Map2d | Move2d
 
 
 def tensors_of(problem: Problem) -> tuple[Buffer, ...]:
-    """Buffers of the run-time operands of the epilogue, in its order."""
+    """Buffers of the run-time operands besides x: of the epilogue, in its order."""
+    if isinstance(problem, Move2d):
+        return problem.sources[1:]
     return tuple(operation.operand.buffer for operation in problem.epilogue if isinstance(operation.operand, Tensor))
 
 
 def outputs_of(problem: Problem) -> tuple[Buffer, ...]:
     """Buffers of the outputs, in the order in which kernels take them."""
     stores = tuple(operation.into for operation in problem.epilogue if operation.into is not None)
-    into = problem.into if isinstance(problem, Pool2d) else None
+    into = problem.into if isinstance(problem, Pool2d | Move2d) else None
     return stores if into is None else (*stores, into)

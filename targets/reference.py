@@ -7,6 +7,7 @@ summed in float64 and rounded once.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -14,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from qcompiler.ir.storage import Buffer, load, store
-from qcompiler.targets.problem import Channel, Conv2d, Operand, Operation, Pool2d, Problem, Scalar, Step, Tensor
+from qcompiler.targets.problem import Channel, Conv2d, Move2d, Operand, Operation, Pool2d, Problem, Scalar, Step, Tensor
 from qcompiler.targets.target import Constants
 
 Array = npt.NDArray[Any]
@@ -25,6 +26,8 @@ def run(problem: Problem, x: Array, constants: Constants, tensors: Sequence[Arra
 
     x: stored array of `problem.x`; tensors: stored arrays of the `Tensor` operands in epilogue order.
     """
+    if isinstance(problem, Move2d):
+        return (_moved(problem, [x, *tensors]),)
     logical = load(problem.x, x)
     if isinstance(problem, Pool2d) and problem.kind == "codes":
         assert problem.into is not None and constants.flip is not None
@@ -39,6 +42,21 @@ def run(problem: Problem, x: Array, constants: Constants, tensors: Sequence[Arra
     else:
         values = logical.astype(np.float64)
     return _epilogue(problem.epilogue, values, constants, iter(tensors))
+
+
+def _moved(problem: Move2d, sources: Sequence[Array]) -> Array:
+    """Codes in their new places, stored."""
+    into, held = problem.into, [np.ascontiguousarray(source).view(np.uint8).reshape(-1) for source in sources]
+    assert into.codes is not None
+    numbers = np.zeros((into.n, into.h, into.w, into.c), np.int64)
+    for box in problem.boxes:
+        place = tuple(slice(first, first + size) for first, size in zip(box.start, box.extent, strict=True))
+        found: Array = np.zeros((), np.int64)
+        if box.source is not None:
+            found = held[box.source][functools.reduce(np.add.outer, map(np.asarray, box.offsets))].astype(np.int64)
+        numbers[place] = found + box.shift
+    codes = into.codes.low + into.codes.step * numbers.astype(np.float32)
+    return store(into, codes.transpose(0, 3, 1, 2))
 
 
 def _convolution(problem: Conv2d, x: Array, constants: Constants) -> Array:

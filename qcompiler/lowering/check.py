@@ -18,7 +18,7 @@ from qcompiler.errors import InternalError
 from qcompiler.ir.storage import Buffer, Element, Halo, Packing
 from qcompiler.ir.view import dtype_of, shape_of
 from qcompiler.lowering.forms import natural
-from qcompiler.lowering.groups import is_alias
+from qcompiler.lowering.group import is_alias
 from qcompiler.lowering.plan import source_of
 from qcompiler.lowering.work import (
     CopyWork,
@@ -32,7 +32,7 @@ from qcompiler.lowering.work import (
     place_of,
     written,
 )
-from qcompiler.targets.problem import Channel, Conv2d, Map2d, Pool2d, Problem, outputs_of, tensors_of
+from qcompiler.targets.problem import Channel, Conv2d, Map2d, Move2d, Pool2d, Problem, outputs_of, tensors_of
 from qcompiler.targets.target import Constants
 
 
@@ -164,6 +164,9 @@ def _check_kernel(work: KernelWork) -> None:
     for buffer in stores:
         if (buffer.n, buffer.h, buffer.w, buffer.c) != expected:
             raise InternalError(f"it computes {expected} and stores {buffer}")
+    if isinstance(problem, Move2d):
+        _check_move(problem)
+        return
     for buffer in asked[1:]:
         if (buffer.n, buffer.h, buffer.w) != expected[:3] or buffer.c not in (1, expected[3]):
             raise InternalError(f"it computes {expected} and reads an operand {buffer}")
@@ -171,9 +174,28 @@ def _check_kernel(work: KernelWork) -> None:
     _check_border(problem)
 
 
+def _check_move(problem: Move2d) -> None:
+    """Every place of the output is written once, from within an operand."""
+    places = np.zeros(_out_shape(problem), np.int8)
+    for box in problem.boxes:
+        inside = tuple(slice(first, first + size) for first, size in zip(box.start, box.extent, strict=True))
+        places[inside] += 1
+        if box.source is None:
+            continue
+        if [len(offsets) for offsets in box.offsets] != list(box.extent):
+            raise InternalError(f"a box of {box.extent} has no offset for each of its places")
+        first, last = (sum(pick(offsets) for offsets in box.offsets) for pick in (min, max))
+        if first < 0 or last >= problem.sources[box.source].nbytes:
+            raise InternalError(f"it moves bytes {first} to {last} of {problem.sources[box.source].nbytes}")
+    if not (places == 1).all():
+        raise InternalError("it leaves out places of its output, or writes some twice")
+
+
 def _out_shape(problem: Problem) -> tuple[int, int, int, int]:
     """(n, h, w, c) of what a problem computes."""
     x = problem.x
+    if isinstance(problem, Move2d):
+        return problem.into.n, problem.into.h, problem.into.w, problem.into.c
     if isinstance(problem, Map2d):
         return x.n, x.h, x.w, x.c
     return x.n, *problem.out_hw, problem.out_channels if isinstance(problem, Conv2d) else x.c

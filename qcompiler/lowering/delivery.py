@@ -10,6 +10,7 @@ from qcompiler.errors import InternalError, UnsupportedModel
 from qcompiler.ir.view import constant_of
 from qcompiler.lowering import standard
 from qcompiler.lowering.call import scheduled
+from qcompiler.lowering.code_moves import problem_of_move
 from qcompiler.lowering.epilogue_builder import EpilogueBuilder
 from qcompiler.lowering.forms import Form, Read, natural
 from qcompiler.lowering.plan import Demands, Plan, source_of
@@ -18,7 +19,7 @@ from qcompiler.lowering.regions import region_calls
 from qcompiler.lowering.transfers import with_transfers
 from qcompiler.lowering.values import Values
 from qcompiler.lowering.work import External, GenericWork, KernelWork, Slot, Stored, Work
-from qcompiler.targets.target import Platform
+from qcompiler.targets.target import Constants, Platform
 
 
 def deliver(graph: ir.Graph, plans: Sequence[Plan], demands: Demands, platform: Platform) -> list[Work]:
@@ -44,6 +45,8 @@ class _Builder:
                 self._alias(planned)
             elif planned.group.kind == "generic":
                 self._generic(planned)
+            elif planned.group.kind == "move":
+                self._move(planned)
             elif planned.stores:
                 self._kernel(planned)
         self._copy_outputs()
@@ -85,6 +88,20 @@ class _Builder:
             if name not in by_name:
                 producer = value.producer()
                 raise InternalError(f"no code computes '{name}'", node=(producer and producer.name) or "")
+
+    def _move(self, planned: Plan) -> None:
+        """A kernel for every result."""
+        read = {each.value: self._read(each) for each in planned.reads}
+        for value, (form,) in planned.stores.items():
+            moved = planned.group.moved[value]
+            sources = [read[source] for source in moved.sources]
+            problem = problem_of_move(moved, [source.form for source in sources], form)
+            if problem is None:
+                raise InternalError(f"'{value.name}' does not move as planned")
+            made = self.values.make(value, form)
+            self.works.append(
+                KernelWork(problem, Constants(), tuple(sources), (made,), tuple(planned.group.nodes), "Move")
+            )
 
     def _kernel(self, planned: Plan) -> None:
         group = planned.group

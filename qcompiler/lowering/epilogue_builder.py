@@ -10,7 +10,7 @@ import onnx_ir as ir
 
 from qcompiler.ir.storage import Buffer
 from qcompiler.ir.view import constant_of, shape_of
-from qcompiler.lowering.groups import ChainOperation, Link
+from qcompiler.lowering.links import ChainOperation, Link
 from qcompiler.lowering.plan import Plan
 from qcompiler.lowering.values import Values, store_op
 from qcompiler.lowering.work import Stored

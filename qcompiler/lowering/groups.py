@@ -8,12 +8,11 @@ A chain never reorders floating-point operations: it is the graph's own, op by o
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from dataclasses import replace
+from typing import Any
 
 import networkx as nx
 import numpy as np
-import numpy.typing as npt
 import onnx_ir as ir
 
 from qcompiler.analysis.layers import feeds_integer_layer
@@ -21,125 +20,27 @@ from qcompiler.analysis.ranges import IntegerRanges
 from qcompiler.ir import ops
 from qcompiler.ir.axis_order import is_marked, reduced_axes
 from qcompiler.ir.traits import Trait, has
-from qcompiler.ir.view import constant_of, consumers_of, dependency_graph, integer, ints, is_op, number, shape_of
+from qcompiler.ir.view import constant_of, consumers_of, dependency_graph, integer, is_op, shape_of
+from qcompiler.lowering.code_moves import can_move, moves_codes, stored, trace
 from qcompiler.lowering.code_source import CodeSource, code_source, is_storable
-from qcompiler.targets.problem import ArithmeticName, Scalar, Step
+from qcompiler.lowering.forms import through_alias
+from qcompiler.lowering.group import Group, GroupKind, is_alias
+from qcompiler.lowering.links import ChainOperation, Link, link_of, steps_of
 
-GroupKind = Literal["conv", "pool", "map", "generic", "alias"]
 
+def partition(graph: ir.Graph, moves_bytes: bool = False) -> list[Group]:
+    """Cover every node by one group, in an order in which they can run.
 
-@dataclass(frozen=True)
-class ChainOperation:
-    """v = v op operand; operand is a constant per channel or scalar, a run-time value, or absent.
-
-    through: what a run-time value goes through before it is used.
+    moves_bytes: whether kernels move codes in bytes.
     """
-
-    op: ArithmeticName
-    operand: npt.NDArray[np.float32] | ir.Value | None
-    through: tuple[Step, ...] = ()
-
-
-@dataclass(frozen=True)
-class Link:
-    """One node of a chain: operations on the running value, or a sign taken from it, giving `value`."""
-
-    node: ir.Node
-    value: ir.Value
-    operations: tuple[ChainOperation, ...] = ()
-    sign: Literal["", "binarize", "threshold"] = ""
-    zero_is_positive: bool = True
-
-
-@dataclass(eq=False)
-class Group:
-    """Nodes computed together; `start` is the value before the chain (the anchor's own result, or a map's input).
-
-    source: the codes that a map or a pool reads instead of its input, if it is made of some.
-    """
-
-    kind: GroupKind
-    nodes: list[ir.Node]
-    start: ir.Value | None = None
-    links: list[Link] = field(default_factory=list)
-    source: CodeSource | None = None
-
-    @property
-    def anchor(self) -> ir.Node:
-        """The first node."""
-        return self.nodes[0]
-
-    @property
-    def inputs(self) -> list[ir.Value]:
-        """Values read from outside the group, constants excluded."""
-        made = {value for node in self.nodes for value in node.outputs}
-        read = [value for node in self.nodes for value in node.inputs if value is not None and value not in made]
-        return [value for value in dict.fromkeys(read) if constant_of(value) is None]
-
-    @property
-    def outputs(self) -> list[ir.Value]:
-        """Values that are read outside of the group, or are the caller's."""
-        return escaping(self.nodes)
-
-    @property
-    def is_matrix(self) -> bool:
-        """Whether a kernel works on rows of a matrix rather than on images."""
-        assert self.start is not None
-        if self.kind == "conv":
-            return has(self.anchor, Trait.MULTIPLIES)
-        return self.kind == "map" and len(shape_of(self.start)) != 4
-
-    @property
-    def results(self) -> list[tuple[ir.Value, bool]]:
-        """Every value that a kernel computes on its way, and whether it is a code."""
-        assert self.start is not None
-        first = [] if self.kind == "map" else [(self.start, self._pools_codes)]
-        return [*first, *((link.value, bool(link.sign)) for link in self.links)]
-
-    def writes_once(self, value: ir.Value) -> bool:
-        """Whether the kernel has a single store for a value: pooled codes, and thresholds of integer accumulators."""
-        if value is self.start:
-            return self._pools_codes
-        return any(link.sign == "threshold" for link in self.links if link.value is value)
-
-    @property
-    def _pools_codes(self) -> bool:
-        return self.kind == "pool" and self.anchor.domain == ops.DOMAIN
-
-
-def escaping(nodes: Sequence[ir.Node]) -> list[ir.Value]:
-    """Values made by the nodes and read outside of them, or outputs of the graph."""
-    inside = set(nodes)
-    made = [value for node in nodes for value in node.outputs]
-    return [
-        value
-        for value in made
-        if value.is_graph_output() or any(consumer not in inside for consumer in consumers_of(value))
-    ]
-
-
-def is_alias(node: ir.Node) -> bool:
-    """Whether the node only renames its first input: same elements in the same order."""
-    return has(node, Trait.RENAMES) or node.domain == "" and node.op_type == "Transpose" and _moves_nothing(node)
-
-
-def _moves_nothing(transpose: ir.Node) -> bool:
-    """Whether a Transpose moves axes of extent 1 only."""
-    shape = shape_of(transpose.inputs[0])
-    perm = ints(transpose, "perm", tuple(reversed(range(len(shape)))))
-    moved = [axis % max(len(shape), 1) for axis in perm if shape[axis] != 1]
-    return moved == sorted(moved)
-
-
-def partition(graph: ir.Graph) -> list[Group]:
-    """Cover every node by one group, in an order in which they can run."""
-    return _Partition(graph).run()
+    return _Partition(graph, moves_bytes).run()
 
 
 class _Partition:
     """The contracted dependency graph while groups grow."""
 
-    def __init__(self, graph: ir.Graph) -> None:
+    def __init__(self, graph: ir.Graph, moves_bytes: bool) -> None:
+        self.moves_bytes = moves_bytes
         self.nodes = list(graph)
         self.outputs = set(graph.outputs)
         self.graph = dependency_graph(graph)
@@ -147,6 +48,9 @@ class _Partition:
         self.ranges = IntegerRanges()
 
     def run(self) -> list[Group]:
+        for node in reversed(self.nodes) if self.moves_bytes else ():
+            if node not in self.home and moves_codes(node, self.ranges):
+                self._move(node)
         for node in self.nodes:
             kind = _anchor_kind(node)
             source = self._source(node.inputs[0]) if kind == "pool" or is_global_pool(node) else None
@@ -158,6 +62,79 @@ class _Partition:
             if node not in self.home:
                 self._map_or_generic(node)
         return self._ordered()
+
+    def _move(self, last: ir.Node) -> None:
+        """Gather the nodes that move codes for `last` alone, as long as one kernel can do it."""
+        group = self._moving({last})
+        if group is None:
+            return
+        pending = [last]
+        while pending:
+            producers = (value.producer() for value in pending.pop().inputs if value is not None)
+            for node in producers:
+                if node is None or not self._moves_for(node, group):
+                    continue
+                larger = self._moving({*group.nodes, node})
+                if larger is not None:
+                    group = larger
+                    pending.append(node)
+        if self._is_worth_moving(group):
+            self._settle(group)
+
+    def _moves_for(self, node: ir.Node, group: Group) -> bool:
+        """Whether a node moves codes for a group alone."""
+        if node in group.nodes or node in self.home or not moves_codes(node, self.ranges):
+            return False
+        return not any(out.is_graph_output() or set(consumers_of(out)) - set(group.nodes) for out in node.outputs)
+
+    def _moving(self, nodes: set[ir.Node]) -> Group | None:
+        """The group of nodes that a kernel for each result can do."""
+        group = Group("move", [node for node in self.nodes if node in nodes])
+        for result in group.outputs:
+            moved = trace(group.nodes, group.inputs, result)
+            if moved is None or not can_move(moved, result, self.ranges):
+                return None
+            group.moved[result] = moved
+        return group if group.moved else None
+
+    def _is_worth_moving(self, group: Group) -> bool:
+        """Whether codes are stored on one side at least, and more than a name or signs' shape changes."""
+        if all(is_alias(node) for node in group.nodes):
+            (source,), (result,) = group.inputs, group.outputs
+            form = stored(result, self.ranges)
+            codes = self.ranges.codes(result)
+            if codes is None or codes.bits == 1 or through_alias(form, source) is not None:
+                return False
+        made = any(_from_quantizer(value) for value in group.inputs)
+        return made or any(feeds_integer_layer(result) for result in group.outputs)
+
+    def _feeds_codes(self, value: ir.Value, left: int = 8) -> bool:
+        """Whether a layer on integers, a move, a pool or a sum with other codes reads the value as codes.
+
+        left: operations with single numbers that may come before.
+        """
+        if feeds_integer_layer(value):
+            return True
+        for node in consumers_of(value):
+            home = self.home.get(node)
+            if (
+                home is not None
+                and home.kind in ("move", "pool")
+                or _anchor_kind(node) == "pool"
+                or is_global_pool(node)
+            ):
+                return True
+            if steps_of(node, value) is not None:
+                if left and self._feeds_codes(node.outputs[0], left - 1):
+                    return True
+                continue
+            others = [v for v in node.inputs if v is not None and v is not value and constant_of(v) is None]
+            if has(node, Trait.POINTWISE) and others and all(self._source(other) for other in others):
+                return True
+        return False
+
+    def _is_code_for_others(self, value: ir.Value) -> bool:
+        return feeds_integer_layer(value) or is_storable(value, self.ranges) and self._feeds_codes(value)
 
     def _map_or_generic(self, node: ir.Node) -> None:
         if is_alias(node):
@@ -171,21 +148,25 @@ class _Partition:
                 group.links.append(first)
                 if not first.sign:
                     self._extend(group, first.value)
-                group.source = self._source(source)
-                if group.source or any(self._makes_codes(link) for link in group.links):
+                group.source = self._stored_source(source)
+                if group.source or any(link.sign or self._is_code_for_others(link.value) for link in group.links):
                     self._settle(group)
                     return
         self._settle(Group("generic", [node]))
 
-    def _makes_codes(self, link: Link) -> bool:
-        return bool(link.sign) or feeds_integer_layer(link.value) or is_storable(link.value, self.ranges)
-
     def _source(self, value: ir.Value | None) -> CodeSource | None:
-        return None if value is None else code_source(value, self.ranges, _steps)
+        return None if value is None else code_source(value, self.ranges, steps_of)
+
+    def _stored_source(self, value: ir.Value) -> CodeSource | None:
+        """Codes that a value is made of, unless standard operators make them, as floats."""
+        source = self._source(value)
+        producer = None if source is None else source.value.producer()
+        home = None if producer is None else self.home.get(producer)
+        return None if home is not None and home.kind == "generic" else source
 
     def _link(self, node: ir.Node, value: ir.Value, matrix: bool) -> Link | None:
         """The node as a link, whose run-time operands are read as codes where they are made of some."""
-        link = _link(node, value, matrix)
+        link = link_of(node, value, matrix)
         if link is None:
             return None
         return replace(link, operations=tuple(self._on_codes(each, link.value) for each in link.operations))
@@ -281,6 +262,18 @@ def _merge_generic(groups: Sequence[Group]) -> list[Group]:
     return result
 
 
+def _from_quantizer(value: ir.Value) -> bool:
+    """Whether an op of ours or a rounding makes the codes."""
+    node = value.producer()
+    for _ in range(3):
+        if node is None or node.domain == ops.DOMAIN or is_op(node, "Round"):
+            return node is not None
+        if not is_op(node, "Add", "Sub", "Clip") or node.inputs[0] is None:
+            return False
+        node = node.inputs[0].producer()
+    return False
+
+
 def is_global_pool(node: ir.Node) -> bool:
     """Whether the node is an average or a sum over whole images [N, C, H, W] that keeps the rank."""
     value = node.inputs[0] if node.inputs else None
@@ -310,121 +303,3 @@ def _anchor_kind(node: ir.Node) -> GroupKind | None:
         image = value is not None and value.dtype == ir.DataType.FLOAT and len(shape_of(value)) == 4
         return "pool" if image and alone else None
     return None
-
-
-def _link(node: ir.Node, value: ir.Value, matrix: bool) -> Link | None:
-    """The node as a link on the running value `value` of a view; None if it is not elementwise on it."""
-    out = node.outputs[0]
-    if node.domain == ops.DOMAIN:
-        if node.op_type == "Binarize" and number(node, "zero", 1.0) != 0:
-            return Link(node, out, sign="binarize", zero_is_positive=number(node, "zero", 1.0) > 0)
-        if node.op_type == "Threshold" and node.inputs[0] is value and _fits(node, value, matrix):
-            return Link(node, out, sign="threshold")
-        return None
-    if node.domain != "" or out.dtype != ir.DataType.FLOAT or shape_of(out) != shape_of(value):
-        return None
-    operations = _operations(node, value, matrix)
-    return Link(node, out, operations) if operations is not None else None
-
-
-def _steps(node: ir.Node, value: ir.Value) -> tuple[Step, ...] | None:
-    """The node as operations on `value` without operands or with single numbers."""
-    link = _link(node, value, matrix=True)
-    if link is None or link.sign:
-        return None
-    steps = []
-    for each in link.operations:
-        single = each.operand is None or not isinstance(each.operand, ir.Value) and each.operand.ndim == 0
-        if not single:
-            return None
-        steps.append(Step(each.op, None if each.operand is None else Scalar(float(each.operand))))
-    return tuple(steps)
-
-
-def _fits(threshold: ir.Node, value: ir.Value, matrix: bool) -> bool:
-    """Whether the thresholds of every level, and the direction, are constants per channel."""
-    levels, direction = (constant_of(each) for each in threshold.inputs[1:])
-    if levels is None or direction is None:
-        return False
-    return all(_constant_operand(part, shape_of(value), matrix) is not None for part in (*levels, direction))
-
-
-_ALONE: dict[str, ArithmeticName] = {"Round": "round", "Sign": "sign"}
-_COMMUTATIVE: dict[str, ArithmeticName] = {"Mul": "mul", "Add": "add", "Max": "max", "Min": "min"}
-
-
-def _operations(node: ir.Node, value: ir.Value, matrix: bool) -> tuple[ChainOperation, ...] | None:
-    kind = node.op_type
-    if kind == "Relu":
-        return (ChainOperation("max", np.float32(0).reshape(())),)
-    if kind == "LeakyRelu":
-        return (ChainOperation("prelu", np.float32(number(node, "alpha", 0.01)).reshape(())),)
-    if kind in _ALONE:
-        return (ChainOperation(_ALONE[kind], None),)
-    if kind == "Neg":
-        return (ChainOperation("mul", np.float32(-1).reshape(())),)
-    if kind == "Clip":
-        return _clip(node) if node.inputs[0] is value else None
-    if len(node.inputs) != 2:
-        return None
-    position = 0 if node.inputs[0] is value else 1
-    other = node.inputs[1 - position]
-    if other is None or other is value:
-        return None
-    operand = _operand(other, value, matrix)
-    if operand is None:
-        return None
-    if kind in _COMMUTATIVE:
-        return (ChainOperation(_COMMUTATIVE[kind], operand),)
-    if kind == "Sub" and position == 0:
-        return (ChainOperation("sub", operand),)
-    if kind == "Sub":
-        return (ChainOperation("mul", np.float32(-1).reshape(())), ChainOperation("add", operand))
-    if kind == "Div" and position == 0:
-        return (ChainOperation("div", operand),)
-    if kind == "PRelu" and position == 0 and not isinstance(operand, ir.Value):
-        return (ChainOperation("prelu", operand),)
-    return None
-
-
-def _clip(node: ir.Node) -> tuple[ChainOperation, ...] | None:
-    result: list[ChainOperation] = []
-    bounds: Sequence[tuple[int, ArithmeticName]] = ((1, "max"), (2, "min"))
-    for index, op in bounds:
-        bound = node.inputs[index] if len(node.inputs) > index else None
-        if bound is not None:
-            constant = constant_of(bound)
-            if constant is None:
-                return None
-            result.append(ChainOperation(op, constant.astype(np.float32).reshape(())))
-    return tuple(result)
-
-
-def _operand(other: ir.Value, value: ir.Value, matrix: bool) -> npt.NDArray[np.float32] | ir.Value | None:
-    """A constant as scalar () or [channels]; a run-time value of the same shape or with one channel; else None.
-
-    Channels are the second axis of an image and the last of a matrix.
-    """
-    shape = shape_of(value)
-    constant = constant_of(other)
-    if constant is not None:
-        return _constant_operand(constant, shape, matrix)
-    channel_axis = len(shape) - 1 if matrix else 1
-    if other.dtype != ir.DataType.FLOAT:
-        return None
-    per_pixel = tuple(1 if axis == channel_axis else extent for axis, extent in enumerate(shape))
-    return other if shape_of(other) in (shape, per_pixel) else None
-
-
-def _constant_operand(
-    constant: npt.NDArray[Any], shape: tuple[int, ...], matrix: bool
-) -> npt.NDArray[np.float32] | None:
-    """A constant as scalar () or [channels]; None where it varies otherwise."""
-    if constant.dtype != np.float32:
-        return None
-    if constant.size == 1:
-        return constant.reshape(())
-    channel_axis = len(shape) - 1 if matrix else 1
-    full = constant.reshape((1,) * (len(shape) - constant.ndim) + constant.shape)
-    expected = tuple(extent if axis == channel_axis else 1 for axis, extent in enumerate(shape))
-    return full.reshape(-1) if full.shape == expected else None

@@ -72,7 +72,7 @@ def planned(graph: ir.Graph, storage: Storage, platform: Platform) -> tuple[list
 
     storage: how kernels read and write. platform: what schedules standard operators.
     """
-    plans, demands = plan(partition(graph), graph.inputs, graph.outputs, storage)
+    plans, demands = plan(partition(graph, storage.code_packing == "bytes"), graph.inputs, graph.outputs, storage)
     return plans, deliver(graph, plans, demands, platform)
 
 

@@ -22,10 +22,12 @@ from qcompiler.ir.axis_order import is_marked
 from qcompiler.ir.codes import Codes
 from qcompiler.ir.storage import Packing
 from qcompiler.ir.view import constant_of, dtype_of, shape_of
+from qcompiler.lowering.code_moves import stored
 from qcompiler.lowering.code_source import is_storable
-from qcompiler.lowering.forms import Form, Read, as_view, merge, natural, natural_view, packed, plain
+from qcompiler.lowering.forms import Form, Read, as_view, merge, natural, natural_view, packed, plain, serves
 from qcompiler.lowering.forms import through_alias as through
-from qcompiler.lowering.groups import Group, Link
+from qcompiler.lowering.group import Group
+from qcompiler.lowering.links import Link
 
 Demands = dict[ir.Value, list[Form]]
 
@@ -116,10 +118,23 @@ class _Planner:
         if group.kind == "generic":
             reads = tuple(Read(value, _generic_form(group, value), exact=True) for value in group.inputs)
             return Plan(group, reads, {value: (_generic_form(group, value),) for value in group.outputs})
+        if group.kind == "move":
+            return self._move(group)
         stores = self._stores(group)
         if not stores:
             return Plan(group, (), {})
         return Plan(group, (self._main(group, stores), *self._operands(group, stores)), stores)
+
+    def _move(self, group: Group) -> Plan:
+        """Bytes in one group, on both sides."""
+        stores = {result: (self._bytes_asked(result),) for result in group.outputs if self._asked(result)}
+        sources = dict.fromkeys(value for result in stores for value in group.moved[result].sources)
+        return Plan(group, tuple(Read(value, stored(value, self.ranges)) for value in sources), stores)
+
+    def _bytes_asked(self, value: ir.Value) -> Form:
+        """The first form asked for that differs from what moves write in its border at most."""
+        form = stored(value, self.ranges)
+        return next((asked for asked in self._asked(value) if serves(asked, Read(value, form))), form)
 
     def _alias(self, group: Group) -> Plan:
         """Forms of the alias that are forms of its source too; others are made from the natural one."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import lru_cache
 
 import numpy as np
 import onnx_ir as ir
@@ -14,8 +15,9 @@ from qcompiler.ir.matrices import transposed
 from qcompiler.ir.storage import Buffer, Halo
 from qcompiler.ir.traits import Trait, has
 from qcompiler.ir.view import constant_of, integer, ints, number, shape_of, window_of
+from qcompiler.ir.weight_grids import WeightGrid, on_grid
 from qcompiler.lowering.epilogue_builder import EpilogueBuilder
-from qcompiler.lowering.groups import Group
+from qcompiler.lowering.group import Group
 from qcompiler.lowering.plan import weights_of
 from qcompiler.targets.problem import Conv2d, Map2d, Operation, Pool2d, PoolKind, Problem
 from qcompiler.targets.target import Constants
@@ -44,7 +46,8 @@ def layer_problem(node: ir.Node, x: Buffer, operations: tuple[Operation, ...]) -
     weight = weights_of(node)
     codes = weight_codes(weight) if x.packed else None
     if has(node, Trait.MULTIPLIES):
-        return Conv2d(x, weight.shape[1], (1, 1), epilogue=operations, weights=codes or BINARY)
+        grid = None if x.packed else _grid(node)
+        return Conv2d(x, weight.shape[1], (1, 1), epilogue=operations, weights=codes or BINARY, grid=grid)
     window = window_of(node, weight.shape[2:])
     return Conv2d(
         x,
@@ -59,6 +62,20 @@ def layer_problem(node: ir.Node, x: Buffer, operations: tuple[Operation, ...]) -
         codes or BINARY,
         "kernel" if any(window.pads) and x.halo == Halo() else "halo",
     )
+
+
+def _grid(node: ir.Node) -> WeightGrid | None:
+    """The grid of the weights of a product of floats."""
+    return None if node.domain == ops.DOMAIN else _grid_of(node.inputs[1])
+
+
+@lru_cache(maxsize=64)
+def _grid_of(weights: ir.Value) -> WeightGrid | None:
+    """The grid of a constant [K, O]."""
+    constant = constant_of(weights)
+    assert constant is not None
+    found = on_grid(transposed(constant.astype(np.float32, copy=False)))
+    return None if found is None else found.grid
 
 
 def _pool(group: Group, x: Buffer, epilogue: EpilogueBuilder) -> tuple[Problem, Constants]:

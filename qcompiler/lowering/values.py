@@ -9,7 +9,7 @@ import onnx_ir as ir
 from qcompiler.errors import InternalError
 from qcompiler.ir.storage import Buffer
 from qcompiler.lowering.forms import Form, Read, natural, natural_view, serves
-from qcompiler.lowering.groups import is_alias
+from qcompiler.lowering.group import is_alias
 from qcompiler.lowering.plan import source_of
 from qcompiler.lowering.work import External, KernelWork, Location, Slot, Stored, Work
 from qcompiler.targets.problem import Map2d, Operation, OperationName

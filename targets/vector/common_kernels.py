@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from functools import lru_cache
 
 from qcompiler.ir.numerics import WORD_BITS
-from qcompiler.targets.problem import Conv2d, Map2d, Pool2d, Problem, outputs_of
+from qcompiler.targets.problem import Conv2d, Map2d, Move2d, Pool2d, Problem, outputs_of
 from qcompiler.targets.target import Kernel
 from qcompiler.targets.vector.blocks import Blocks, blocks_for
 from qcompiler.targets.vector.byte_sums import ByteDot, ByteSums, ChannelSums, fits_bytes, stored_bits, tile_blocks
@@ -15,10 +15,12 @@ from qcompiler.targets.vector.conv import DirectConv2d
 from qcompiler.targets.vector.count_finish import MOST_PRODUCTS, CountFinish
 from qcompiler.targets.vector.direct import Geometry, Tiling
 from qcompiler.targets.vector.estimates import VectorMachine, compute_ns, gathers, memory_ns
+from qcompiler.targets.vector.few_bit_sums import FewBitSums
 from qcompiler.targets.vector.finish import FloatFinish
 from qcompiler.targets.vector.float_sums import FloatSums
 from qcompiler.targets.vector.frame import Frame
 from qcompiler.targets.vector.map import ElementMap2d
+from qcompiler.targets.vector.move import CodeMove2d
 from qcompiler.targets.vector.planar_map import PlanarMap2d, is_planar
 from qcompiler.targets.vector.plane_sums import PlaneSums
 from qcompiler.targets.vector.pool import FloatPool2d
@@ -54,14 +56,21 @@ def maps(machine: VectorMachine, problem: Problem) -> Iterator[Kernel]:
         yield (TransposeMap2d if can_transpose(problem, blocks) else ElementMap2d)(problem, blocks, ns)
 
 
+def moves(machine: VectorMachine, problem: Problem) -> Iterator[Kernel]:
+    """Codes in other places."""
+    if isinstance(problem, Move2d):
+        yield CodeMove2d(problem, memory_ns(machine, problem))
+
+
 def float_convolutions(machine: VectorMachine, problem: Problem) -> Iterator[Kernel]:
-    """Convolutions of floats."""
+    """Convolutions of floats, with weights that are floats or few bits."""
     blocks = convolution_blocks(problem)
     if not isinstance(problem, Conv2d) or blocks is None or problem.x.packed:
         return
     for r in float_tilings(problem, blocks, machine.vector_bytes, machine.registers):
         ns = compute_ns(machine, problem, blocks, machine.float_rate, r)
-        yield DirectConv2d(Frame(problem, blocks, r.tiling), FloatSums(machine.fma), FloatFinish(), ns)
+        sums = FloatSums(machine.fma) if problem.grid is None else FewBitSums(problem.grid, machine.fma)
+        yield DirectConv2d(Frame(problem, blocks, r.tiling), sums, FloatFinish(), ns)
 
 
 def plane_convolutions(machine: VectorMachine, problem: Problem) -> Iterator[Kernel]:
@@ -85,7 +94,7 @@ def channel_convolutions(machine: VectorMachine, problem: Problem) -> Iterator[K
         yield DirectConv2d(Frame(problem, blocks, r.tiling), ChannelSums(), SumFinish(), ns)
 
 
-COMMON_KERNELS = (code_pools, float_pools, maps, float_convolutions, plane_convolutions, channel_convolutions)
+COMMON_KERNELS = (code_pools, float_pools, maps, moves, float_convolutions, plane_convolutions, channel_convolutions)
 
 
 def byte_convolutions(machine: VectorMachine, problem: Problem, dot: ByteDot) -> Iterator[Kernel]:

@@ -6,7 +6,7 @@ from typing import Protocol
 
 from qcompiler.ir.numerics import WORD_BITS
 from qcompiler.ir.storage import WORD_BYTES
-from qcompiler.targets.problem import Conv2d, Map2d, Pool2d, outputs_of
+from qcompiler.targets.problem import Conv2d, Map2d, Move2d, Pool2d, outputs_of
 from qcompiler.targets.vector.blocks import Blocks
 from qcompiler.targets.vector.direct import Geometry
 from qcompiler.targets.vector.emit import LANES
@@ -87,7 +87,7 @@ def _products(problem: Conv2d) -> int:
     return WORD_BYTES if problem.x.in_bytes else WORD_BITS * plane_pairs(problem)
 
 
-def memory_ns(machine: VectorMachine, problem: Pool2d | Map2d) -> float:
+def memory_ns(machine: VectorMachine, problem: Pool2d | Map2d | Move2d) -> float:
     """Reading and writing out of the second-level cache, and the call."""
     return _CALL + (problem.x.nbytes + sum(b.nbytes for b in outputs_of(problem))) / machine.stream
 

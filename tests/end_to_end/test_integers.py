@@ -87,7 +87,26 @@ def inverted_residual() -> Network:
     return net
 
 
+def hourglass() -> Network:
+    """Streams that are cut, padded, enlarged, joined, added and averaged between quantizers, by equal grids."""
+    net = Network(1, 8, 6, 6)
+    stem = net.quantize(net.node("Relu", [net.conv(net.quantize("x", 0.05, 121), 16, 8, 3, 3, pads=[1] * 4)]), 0.25, 0)
+    small = net.node("MaxPool", [stem], kernel_shape=[2, 2], strides=[2, 2])
+    deep = net.quantize(net.node("Relu", [net.conv(small, 24, 16, 1, 1)]), 0.25, 0)
+    twice = net.constant(np.array([1, 1, 2, 2], np.float32))
+    settings = {"mode": "nearest", "nearest_mode": "floor", "coordinate_transformation_mode": "asymmetric"}
+    both = net.node("Concat", [net.node("Resize", [deep, "", twice], **settings), stem], axis=1)
+    wide = net.conv(net.quantize(both, 0.25, 0), 16, 40, 3, 3, pads=[1] * 4)
+    total = net.quantize(net.node("Add", [net.quantize(wide, 0.125, 99), stem]), 0.25, 64)
+    cut = net.node("Slice", [total, *[net.constant(np.array([end])) for end in (1, 6, 2)]])
+    mean = net.node("AveragePool", [cut], kernel_shape=[2, 2], strides=[1, 2])
+    flat = net.node("Flatten", [net.quantize(mean, 0.25, 70)])
+    net.node("MatMul", [flat, net.weights(16 * 4 * 3, 10, axis=1)])
+    return net
+
+
 NETWORKS = {
+    "hourglass": (hourglass, 4),
     "wide convolution": (lambda: wide_convolution(0), 1),
     "wide convolution with a zero point": (lambda: wide_convolution(128), 1),
     "wide product": (wide_product, 1),

@@ -15,7 +15,7 @@ from qcompiler.lowering.memory import lifetimes, plan
 from qcompiler.lowering.module import planned
 from qcompiler.lowering.work import External, GenericWork, KernelWork, Slot, place_of, slots_of
 from qcompiler.targets import reference
-from qcompiler.targets.problem import Pool2d
+from qcompiler.targets.problem import outputs_of, tensors_of
 from qcompiler.targets.vector.host import HOST
 from qcompiler.targets.x86 import TARGET
 
@@ -37,12 +37,20 @@ class InPlanes(CommonStorage):
         return 0
 
 
+class InBytes(CommonStorage):
+    """Every layer on codes reads bytes, where signs have no other weights than signs bit planes."""
+
+    def _cost(self, node: ir.Node, x: Buffer) -> float:
+        return float(not x.in_bytes) + float(not x.packed)
+
+
 in_planes = InPlanes(TARGET.variants(("baseline",)))
+in_bytes = InBytes(TARGET.variants(("avx512bw",)))
 
 
-def run(model: ir.Model, inputs: list[np.ndarray]) -> tuple[list[np.ndarray], list]:
+def run(model: ir.Model, inputs: list[np.ndarray], storage: CommonStorage = in_planes) -> tuple[list[np.ndarray], list]:
     """Outputs of the lowered network and its works; slots share one workspace exactly as planned."""
-    _, works = planned(model.graph, in_planes, HOST)
+    _, works = planned(model.graph, storage, HOST)
     check_works(model.graph, works)
     offsets, size = plan(lifetimes([slots_of(work) for work in works]))
     check_offsets(works, offsets, size)
@@ -63,14 +71,10 @@ def run(model: ir.Model, inputs: list[np.ndarray]) -> tuple[list[np.ndarray], li
 def _kernel(work: KernelWork, memory) -> None:
     problem = work.problem
     x = _typed(memory(work.reads[0].location, problem.x.nbytes), problem.x)
-    operands = [s.operand.buffer for s in problem.epilogue if hasattr(s.operand, "buffer")]
+    operands = tensors_of(problem)
     tensors = [_typed(memory(p.location, b.nbytes), b) for p, b in zip(work.reads[1:], operands, strict=True)]
     results = reference.run(problem, x.copy(), work.constants, [t.copy() for t in tensors])
-    if isinstance(problem, Pool2d) and problem.kind == "codes":
-        buffers = [problem.into]
-    else:
-        buffers = [s.into for s in problem.epilogue if s.into is not None]
-    for place, buffer, result in zip(work.writes, buffers, results, strict=True):
+    for place, buffer, result in zip(work.writes, outputs_of(problem), results, strict=True):
         assert result.nbytes == buffer.nbytes
         memory(place.location, buffer.nbytes)[:] = result.reshape(-1).view(np.uint8)
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from qcompiler.ir import oracle
 from qcompiler.lowering.work import Slot, Stored
-from tests.lowering.interpreter import canonical, run
+from tests.lowering.interpreter import canonical, in_bytes, run
 
 
 class Streams:
@@ -109,3 +109,130 @@ def test_a_residual_is_read_as_the_codes_that_the_next_layer_reads(op: str) -> N
     _, works = run(canonical(net.text([y]), net.constants), [np.ones((1, 5, 6, 6), np.float32)])
     assert [work.op for work in works if work.nodes] == ["Map", *["IntegerConv"] * 3]
     assert [len(work.writes) for work in works if work.nodes] == [1] * 4
+
+
+def split(net: Streams, a: str) -> str:
+    """Halves of the rows, the other way round."""
+    net.lines.append(f"top, bottom = Split <axis = 2> ({a}, {net.constant(np.array([3, 3]))})")
+    return net.node("Concat <axis = 2>", "bottom", "top")
+
+
+def shuffled(net: Streams, a: str) -> str:
+    """Channels in two groups, interleaved; of ten channels."""
+    wide = net.node("Concat <axis = 1>", a, a)
+    groups = net.node("Reshape", wide, net.constant(np.array([1, 2, 5, 6, 6])))
+    turned = net.node("Transpose <perm = [0, 2, 1, 3, 4]>", groups)
+    flat = net.node("Reshape", turned, net.constant(np.array([1, 10, 6, 6])))
+    return net.node("Gather <axis = 1>", flat, net.constant(np.array([0, 9, 3, 2, 7])))
+
+
+def depth(net: Streams, a: str) -> str:
+    """To depth and back, by other blocks."""
+    deep = net.node("SpaceToDepth <blocksize = 3>", a)
+    return net.node("Slice", net.node('DepthToSpace <blocksize = 3, mode = "CRD">', deep), *ends(net, [0], [5], 1))
+
+
+def ends(net: Streams, first: list[int], last: list[int], axis: int, step: int = 1) -> list[str]:
+    return [net.constant(np.array(each)) for each in (first, last, [axis], [step])]
+
+
+def padded(net: Streams, a: str, fill: float) -> str:
+    pads = net.constant(np.array([0, 2, 1, 0, 0, 1, 0, 1]))
+    wide = net.node("Pad", a, pads, net.number(fill))
+    return net.node("Slice", wide, *[net.constant(np.array(e)) for e in ([1, 1, 0], [6, 7, 6], [1, 2, 3], [1, 1, 1])])
+
+
+def enlarged(net: Streams, a: str) -> str:
+    settings = 'mode = "nearest", nearest_mode = "floor", coordinate_transformation_mode = "asymmetric"'
+    twice = net.node(f"Resize <{settings}>", a, "", net.constant(np.array([1, 1, 2, 2], np.float32)))
+    return net.node("Slice", twice, *[net.constant(np.array(e)) for e in ([11, 0], [-13, 6], [2, 3], [-2, 1])])
+
+
+MOVES = {
+    "concat, split": split,
+    "shuffle, gather": shuffled,
+    "space to depth": depth,
+    "pad with 0": lambda net, a: padded(net, a, 0),
+    "pad with a code": lambda net, a: padded(net, a, 3),
+    "resize, slice": enlarged,
+    "edge": lambda net, a: net.node(
+        "Slice",
+        net.node('Pad <mode = "edge">', a, net.constant(np.array([0, 0, 1, 1, 0, 0, 0, 0]))),
+        *[net.constant(np.array(e)) for e in ([0, 0], [6, 6], [2, 3])],
+    ),
+    "transpose": lambda net, a: net.node("Transpose <perm = [0, 1, 3, 2]>", a),
+}
+
+
+@pytest.mark.parametrize("move", MOVES)
+@pytest.mark.parametrize("levels", [2, 4, 256])
+@pytest.mark.parametrize("packing", ["planes", "bytes"])
+def test_what_only_moves_moves_bytes(move: str, levels: int, packing: str) -> None:
+    """Between a quantizer and a layer, and between a layer and a residual connection."""
+    net = Streams(np.random.default_rng(levels))
+    a = net.quantized("x", 0.25, 0, levels)
+    moved = MOVES[move](net, a)
+    b = net.quantized(net.dequantized(net.layer(moved, 5, 5), 0.5), 0.5, 0, levels)
+    total = net.node("Add", net.dequantized(b, 0.5), net.dequantized(moved, 0.25))
+    y = net.dequantized(net.layer(net.quantized(total, 0.5, 0, levels), 5, 5), 0.5)
+    model = canonical(net.text([y]), net.constants)
+    x = np.random.default_rng(1).normal(size=(1, 5, 6, 6)).astype(np.float32)
+    (got,), works = run(model, [x], *([in_bytes] if packing == "bytes" else []))
+    np.testing.assert_array_equal(got, oracle.run(model, {"x": x})[y])
+    assert [work.op for work in works if work.nodes].count("Move") == (2 if move == "space to depth" else 1)
+    held = [item for work in works for item in work.writes if isinstance(item, Stored)]
+    assert all(item.form.is_packed for item in held if isinstance(item.location, Slot))
+
+
+def test_a_flatten_moves_bytes() -> None:
+    net = Streams(np.random.default_rng(0))
+    a = net.quantized("x", 0.25, -3, 16)
+    flat = net.node("Flatten", a)
+    weights = net.constant(net.generator.integers(-3, 4, (180, 7)).astype(np.float32))
+    y = net.node("Neg", net.node("qcompiler.IntegerMatMul", flat, weights))
+    model = canonical(net.text([y]).replace("[a0, b0, c0, d0]", "[a0, b0]"), net.constants)
+    x = net.generator.normal(size=(1, 5, 6, 6)).astype(np.float32)
+    (got,), works = run(model, [x], in_bytes)
+    np.testing.assert_array_equal(got, oracle.run(model, {"x": x})[y])
+    assert [work.op for work in works] == ["Map", "Move", "IntegerMatMul"]
+
+
+@settings(max_examples=40, deadline=None)
+@given(data=st.data(), seed=st.integers(0, 99))
+def test_any_places_that_add_up(data: st.DataObject, seed: int) -> None:
+    """Random sequences of moves: what a kernel cannot do stays with the standard operators, and is right as well."""
+    generator = np.random.default_rng(seed)
+    net = Streams(generator)
+    values = [(net.quantized("x", 0.25, -3, 16), (1, 5, 6, 6))]
+    for _ in range(data.draw(st.integers(1, 5))):
+        value, shape = data.draw(st.sampled_from(values))
+        kind = data.draw(st.sampled_from(["transpose", "slice", "concat", "gather", "pad", "reshape"]))
+        axis = data.draw(st.integers(0, len(shape) - 1))
+        new = list(shape)
+        if kind == "transpose":
+            perm = data.draw(st.permutations(range(len(shape))))
+            value, new = net.node(f"Transpose <perm = {list(perm)}>", value), [shape[i] for i in perm]
+        elif kind == "slice":
+            start, step = data.draw(st.integers(0, shape[axis] - 1)), data.draw(st.integers(1, 3))
+            value = net.node("Slice", value, *ends(net, [start], [shape[axis]], axis, step))
+            new[axis] = -(-(shape[axis] - start) // step)
+        elif kind == "concat":
+            value, new[axis] = net.node(f"Concat <axis = {axis}>", value, value), 2 * shape[axis]
+        elif kind == "gather":
+            index = generator.integers(0, shape[axis], 3)
+            value, new[axis] = net.node(f"Gather <axis = {axis}>", value, net.constant(index)), 3
+        elif kind == "pad":
+            pads = generator.integers(0, 3, 2 * len(shape))
+            value = net.node("Pad", value, net.constant(pads), net.number(int(generator.integers(-3, 13))))
+            new = [size + int(pads[i] + pads[i + len(shape)]) for i, size in enumerate(shape)]
+        else:
+            new = data.draw(st.sampled_from([[int(np.prod(shape))], [shape[0], int(np.prod(shape[1:]))], list(shape)]))
+            value = net.node("Reshape", value, net.constant(np.array(new)))
+        values.append((value, tuple(new)))
+    rank = len(values[-1][1])
+    y = net.node("Neg", net.node("Mul", values[-1][0], net.number(0.5)))
+    text = net.text([y]).replace("[a0, b0, c0, d0]", str([f"a{i}" for i in range(rank)]).replace("'", ""))
+    model = canonical(text, net.constants)
+    x = generator.normal(size=(1, 5, 6, 6)).astype(np.float32)
+    (got,), _ = run(model, [x])
+    np.testing.assert_array_equal(got, oracle.run(model, {"x": x})[y])

@@ -11,6 +11,7 @@ from tvm.script.ir_builder import tirx as T
 
 from qcompiler.ir.codes import BINARY, Codes
 from qcompiler.ir.storage import Buffer, Element, Packing, load
+from qcompiler.ir.weight_grids import WeightGrid
 from qcompiler.targets import arm, reference, x86
 from qcompiler.targets.problem import Conv2d, Operation
 from qcompiler.targets.target import Array, Constants, Variant
@@ -47,8 +48,16 @@ def layer(
     return dataclasses.replace(problem, epilogue=(Operation("store", into=Buffer(1, *problem.out_hw, o, "float32")),))
 
 
+def on_grid(c: int, o: int, rows: int, bits: int, size: int) -> Conv2d:
+    return dataclasses.replace(layer(c, o, 1, rows, 1, "float32", BINARY), grid=WeightGrid(bits, size))
+
+
 LAYERS = {
     "float": layer(5, 33, 4, 7, 2, "float32", BINARY),
+    "float by 4 bits, blocks of 32": on_grid(70, 65, 5, 4, 32),
+    "float by 2 bits, one row": on_grid(96, 128, 1, 2, 16),
+    "float by 8 bits": on_grid(257, 20, 3, 8, 257),
+    "float by 1 bit": on_grid(67, 70, 2, 1, 67),
     "binary": layer(70, 41, 5, 9, 3, BINARY, BINARY),
     "binary, runs of 128 channels": layer(256, 20, 3, 5, 3, BINARY, BINARY),
     "binary, one pixel": layer(1152, 32, 1, 1, 1, BINARY, BINARY),
@@ -92,6 +101,8 @@ def check(variant: Variant, make_runner: type[KernelRunner] | type[EmulatedRunne
         problem, rng = kernel.problem, np.random.default_rng(0)
         shape = (problem.out_channels, problem.x.c // problem.groups, *problem.kernel)
         weights = np.rint(rng.normal(size=shape) * 4).astype(np.float32)
+        if problem.grid is not None:
+            weights = levels(rng, problem.grid, shape)
         if problem.x.packed:
             weights = drawn(rng, problem.weights, shape)
         x, outputs = aligned(values(rng, problem.x, whole=True)), empty_outputs(problem)
@@ -104,6 +115,17 @@ def check(variant: Variant, make_runner: type[KernelRunner] | type[EmulatedRunne
         np.testing.assert_array_equal(held, expected, err_msg=f"{kernel.name}: {name}")
         families.add(kernel.reduction.family)
     return families
+
+
+def levels(rng: np.random.Generator, grid: WeightGrid, shape: tuple[int, ...]) -> Array:
+    """Weights on a grid whose ends all blocks have, with small integers as steps."""
+    index = rng.integers(0, 2**grid.bits, shape[:2])
+    index[:, :: grid.size], index[:, 1 :: grid.size] = 0, 2**grid.bits - 1
+    block = np.arange(shape[1]) // grid.size
+    # by powers of two far apart, so that no grid serves two blocks
+    steps = 4.0 ** rng.permuted(np.tile(np.arange(block[-1] + 1), (shape[0], 1)), axis=1)
+    lows = rng.integers(1, 4, steps.shape) * steps
+    return (index * steps[:, block] - lows[:, block]).astype(np.float32).reshape(shape)
 
 
 def dense(problem: Conv2d, weights: Array) -> Array:
@@ -123,7 +145,7 @@ def patches(problem: Conv2d, image: Array) -> Array:
 
 @pytest.mark.parametrize("variant", RUNNABLE, ids=lambda variant: variant.name)
 def test_x86(variant: x86.X86Variant) -> None:
-    expected = {"float_conv2d", "xnor_conv2d", "planes_conv2d", "bytes_conv2d", "bytes_depthwise"}
+    expected = {"float_conv2d", "xnor_conv2d", "planes_conv2d", "bytes_conv2d", "bytes_depthwise", "few_bits_conv2d"}
     lookups = {"lookup_conv2d"} if variant.name in ("avx2", "avx512bw") else set()
     assert check(variant, KernelRunner) == expected | lookups
 
@@ -135,4 +157,5 @@ def test_arm(architecture: str) -> None:
         pytest.skip(f"missing Debian packages: {packages}")
     found = set().union(*(check(variant, EmulatedRunner) for variant in ARM[architecture]))
     wide = {"row_conv2d", "held_conv2d", "chunk_conv2d", "word_conv2d"} if architecture == "aarch64" else set()
-    assert found == {"float_conv2d", "planes_conv2d", "byte_conv2d", "bytes_conv2d", "bytes_depthwise"} | wide
+    common = {"float_conv2d", "few_bits_conv2d", "planes_conv2d", "byte_conv2d", "bytes_conv2d", "bytes_depthwise"}
+    assert found == common | wide
