@@ -233,11 +233,11 @@ def quantized_leaky(x: Tensor) -> Tensor:
 
 
 def quantized_tanh(x: Tensor) -> Tensor:
-    return torch.clamp(torch.round(torch.tanh(x) * 8) / 8, -1, 1 - 1 / 8)
+    return torch.clamp(torch.round(torch.tanh(x) * 8) / 8, -1.0, 1 - 1 / 8)
 
 
 def quantized_sigmoid(x: Tensor) -> Tensor:
-    return torch.clamp(torch.round(torch.clamp(0.1875 * x + 0.5, 0, 1) * 8) / 8, 0, 1 - 1 / 8)
+    return torch.clamp(torch.round(torch.clamp(0.1875 * x + 0.5, 0, 1) * 8) / 8, 0.0, 1 - 1 / 8)
 
 
 def power_of_two(w: Tensor) -> Tensor:
