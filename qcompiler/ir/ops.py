@@ -16,6 +16,10 @@ IntegerConv<kernel_shape, strides, pads, dilations, group, pad_value = 0, accumu
     `pad_value` are low to low + 255 with low from -255 to 0, and w are -128 to 127; an overload of the function.
 IntegerMatMul<accumulator = "float32", low = 0>(x, w) -> acc
     Codes x [..., K] times integers w [K, O]; likewise.
+IntegerProduct<inner, blocks>(a, b) -> acc
+    Codes a [..., M, K] times codes of `inner` shape [..., K, N], which are given as b [P, 64, N', K'] in blocks of
+    sixteen columns and four rows: element 4 * l + j of b[p, :, n, k] lies in row 4 * k + j, column 16 * n + l of
+    product p. blocks = [P, K', 4, N', 16].
 Threshold<low = -1, step = 2>(acc, thresholds, direction) -> y
     y = low + step * (the number of thresholds t with direction * (acc - t) >= 0); direction is -1 or +1. thresholds
     [levels - 1, ...] have the axes of acc behind the first one, and broadcast against it there, as direction does;
@@ -84,6 +88,31 @@ IntegerConv <kernel_shape, strides, pads, dilations, group, pad_value: float = 0
     "IntegerMatMul": """
 IntegerMatMul (x, w) => (acc) {
     acc = MatMul (x, w)
+}""",
+    "IntegerProduct": """
+IntegerProduct <inner, blocks> (a, b) => (acc) {
+    sizes = Constant <value_ints: ints = @blocks> ()
+    order = Constant <value_ints = [0, 4, 2, 3, 1]> ()
+    held = Gather (sizes, order)
+    apart = Reshape (b, held)
+    turned = Transpose <perm = [0, 4, 2, 3, 1]> (apart)
+    products = Constant <value_ints = [0]> ()
+    words = Constant <value_ints = [1, 2]> ()
+    columns = Constant <value_ints = [3, 4]> ()
+    first = Gather (sizes, products)
+    rows = Gather (sizes, words)
+    high = ReduceProd (rows)
+    places = Gather (sizes, columns)
+    wide = ReduceProd (places)
+    full = Concat <axis = 0> (first, high, wide)
+    whole = Reshape (turned, full)
+    shape = Constant <value_ints: ints = @inner> ()
+    last = Constant <value_ints = [-2, -1]> ()
+    ends = Gather (shape, last)
+    nought = Constant <value_ints = [0, 0]> ()
+    cut = Slice (whole, nought, ends, words)
+    right = Reshape (cut, shape)
+    acc = MatMul (a, right)
 }""",
     "Threshold": """
 Threshold <low: float = -1.0, step: float = 2.0> (acc, thresholds, direction) => (y) {

@@ -20,7 +20,7 @@ from qcompiler.analysis.ranges import IntegerRanges
 from qcompiler.ir import ops
 from qcompiler.ir.axis_order import is_marked, reduced_axes
 from qcompiler.ir.traits import Trait, has
-from qcompiler.ir.view import constant_of, consumers_of, dependency_graph, integer, is_op, shape_of
+from qcompiler.ir.view import constant_of, consumers_of, dependency_graph, integer, is_op, is_quantized_op, shape_of
 from qcompiler.lowering.code_moves import can_move, moves_codes, stored, trace
 from qcompiler.lowering.code_source import CodeSource, code_source, is_storable
 from qcompiler.lowering.forms import through_alias
@@ -109,7 +109,7 @@ class _Partition:
         return made or any(feeds_integer_layer(result) for result in group.outputs)
 
     def _feeds_codes(self, value: ir.Value, left: int = 8) -> bool:
-        """Whether a layer on integers, a move, a pool or a sum with other codes reads the value as codes.
+        """Whether a layer on integers, a product, a move, a pool or a sum with other codes reads the value as codes.
 
         left: operations with single numbers that may come before.
         """
@@ -117,12 +117,8 @@ class _Partition:
             return True
         for node in consumers_of(value):
             home = self.home.get(node)
-            if (
-                home is not None
-                and home.kind in ("move", "pool")
-                or _anchor_kind(node) == "pool"
-                or is_global_pool(node)
-            ):
+            kind = _anchor_kind(node) if home is None else home.kind
+            if kind in ("move", "pool", "product") or is_global_pool(node):
                 return True
             if steps_of(node, value) is not None:
                 if left and self._feeds_codes(node.outputs[0], left - 1):
@@ -133,6 +129,12 @@ class _Partition:
                 return True
         return False
 
+    def _leads_to_rows(self, value: ir.Value) -> bool:
+        """Whether operations with single numbers lead to the left operand of a product, which is read row by row."""
+        while len(readers := consumers_of(value)) == 1 and steps_of(readers[0], value) is not None:
+            value = readers[0].outputs[0]
+        return any(is_quantized_op(node, "IntegerProduct") and node.inputs[0] is value for node in readers)
+
     def _is_code_for_others(self, value: ir.Value) -> bool:
         return feeds_integer_layer(value) or is_storable(value, self.ranges) and self._feeds_codes(value)
 
@@ -142,7 +144,7 @@ class _Partition:
             return
         source = next((v for v in node.inputs if v is not None and constant_of(v) is None), None)
         if source is not None and source.dtype == ir.DataType.FLOAT:
-            group = Group("map", [node], start=source)
+            group = Group("map", [node], start=source, rows=self._leads_to_rows(source))
             first = self._link(node, source, group.is_matrix)
             if first is not None:
                 group.links.append(first)
@@ -284,7 +286,12 @@ def is_global_pool(node: ir.Node) -> bool:
     return is_op(node, "GlobalAveragePool")
 
 
-_ANCHORS: dict[str, GroupKind] = {"IntegerConv": "conv", "IntegerMatMul": "conv", "IntegerMaxPool": "pool"}
+_ANCHORS: dict[str, GroupKind] = {
+    "IntegerConv": "conv",
+    "IntegerMatMul": "conv",
+    "IntegerProduct": "product",
+    "IntegerMaxPool": "pool",
+}
 
 
 def _anchor_kind(node: ir.Node) -> GroupKind | None:
