@@ -1,13 +1,12 @@
-"""Make quantized layers free of offsets, so that codes remain: activations s * a + t and weights alpha * w + beta.
+"""Make quantized layers free of offsets, so that signs remain: activations s * a + t and weights alpha * w + beta.
 
 A layer is linear, so for one number t and a beta per output channel
 
     layer(u + t, alpha * w + beta) = layer(u, alpha * w) + beta * layer(u, 1) + layer(t, alpha * w + beta).
 
-The first product has weights of one magnitude, or integers times a scale, the second is a window sum, one channel for
-all of them, and the third is constant; zeros that pad the border make it another number there. Activations b ± a and
-weights of two values per channel (AdaBin) become one binary product and one binary window sum; offsets of codes of
-several bits are taken out where they are no whole number of steps. The bound is that of a sum in another order.
+The first product has weights of one magnitude, the second is a window sum, one channel for all of them, and the third
+is constant; zeros that pad the border make it another number there. Activations b ± a and weights of two values per
+channel (AdaBin) become one binary product and one binary window sum. The bound is that of a sum in another order.
 """
 
 from __future__ import annotations
@@ -19,9 +18,9 @@ import numpy.typing as npt
 import onnx_ir as ir
 
 from qcompiler.analysis.borders import layer_of_constant
-from qcompiler.analysis.levels import Levels, levels_of
+from qcompiler.analysis.levels import levels_of
 from qcompiler.analysis.ranges import IntegerRanges
-from qcompiler.analysis.weights import WIDEST, integers_and_scales, two_values
+from qcompiler.analysis.weights import signs_and_scales, two_values
 from qcompiler.ir.provenance import NOTE, REASON
 from qcompiler.ir.traits import Trait, channel_axis, has, weight_axis
 from qcompiler.ir.view import constant_of, integer, is_op, static_shape
@@ -30,11 +29,8 @@ from qcompiler.passes.result import PassResult, Refusal
 
 FloatArray = npt.NDArray[np.float32]
 
-_MOST_STEPS = 2**WIDEST - 1
-# two or three levels are signs again without an offset
-_FEW_STEPS = 2
-# how far from an integer an offset over its scale may be; roundings of float32
-_PRECISION = 2e-6
+# two or three levels, as signs have; chosen
+_MOST_STEPS = 2
 # elements of what offsets add, 16 MiB of the library; chosen
 _LARGEST_CONSTANT = 2**22
 _LAYOUTS = ("Reshape", "Transpose", "MaxPool", "Slice", "Identity")
@@ -42,13 +38,13 @@ _LAYOUTS = ("Reshape", "Transpose", "MaxPool", "Slice", "Identity")
 
 @dataclass(frozen=True)
 class ExtractOffsets:
-    """Take offsets out of Conv and MatMul on activations of few levels."""
+    """Take offsets out of Conv and MatMul on activations of two or three levels."""
 
     name: str = "extract-offsets"
     bound: float = 1e-4
 
     def __call__(self, model: ir.Model) -> PassResult:
-        """Rewrite every such layer whose weights are then integers times a scale per output channel."""
+        """Rewrite every such layer whose weights then have one magnitude per output channel."""
         rewrites, refusals = 0, []
         ranges = IntegerRanges()
         for node in [node for node in model.graph if is_op(node, "Conv", "MatMul")]:
@@ -84,11 +80,11 @@ def _extract(node: ir.Node, ranges: IntegerRanges) -> int | str:
     ):
         return 0
     shifted = _Shifted(node.inputs[0], 0.0, ())
-    if ranges.codes(node.inputs[0]) is None and not _on_multiples(node, ranges):
+    if ranges.codes(node.inputs[0]) is None:
         shifted = _shifted(node.inputs[0])
     split = two_values(weights, axis)
     centred, mean = split if split is not None else (weights, np.zeros(1, np.float32))
-    if (shifted.offset == 0 and not mean.any()) or integers_and_scales(node, centred) is None:
+    if (shifted.offset == 0 and not mean.any()) or signs_and_scales(centred, axis) is None:
         return 0
     if mean.any() and integer(node, "group", 1) != 1:
         return "its weights take two values that are no +c and -c, in groups; subtract their mean"
@@ -99,23 +95,10 @@ def _extract(node: ir.Node, ranges: IntegerRanges) -> int | str:
     return 1
 
 
-def _levels(node: ir.Node, ranges: IntegerRanges) -> Levels | None:
-    shape = static_shape(node.inputs[0])
-    return None if shape is None else levels_of(node.inputs[0], channel_axis(node, len(shape)), ranges)
-
-
 def _few_levels(node: ir.Node, ranges: IntegerRanges) -> bool:
-    levels = _levels(node, ranges)
+    shape = static_shape(node.inputs[0])
+    levels = None if shape is None else levels_of(node.inputs[0], channel_axis(node, len(shape)), ranges)
     return levels is not None and bool(np.rint((levels.high - levels.low) / levels.step).max() <= _MOST_STEPS)
-
-
-def _on_multiples(node: ir.Node, ranges: IntegerRanges) -> bool:
-    """Whether activations of several bits are integers times a scale as they are: codes with a zero point."""
-    levels = _levels(node, ranges)
-    if levels is None or np.rint((levels.high - levels.low) / levels.step).max() <= _FEW_STEPS:
-        return False
-    steps = levels.low / levels.step
-    return bool((np.abs(steps - np.rint(steps)) <= _PRECISION * np.maximum(np.abs(steps), 1)).all())
 
 
 def _shifted(value: ir.Value) -> _Shifted:

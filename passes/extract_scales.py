@@ -7,7 +7,8 @@ integers of at most eight bits times c but for rounding. A channel of zeros has 
 every product and ours once, so the result agrees to a few ulp (exactly, if both are powers of two); the bound covers
 the spread of |w| too.
 
-Factors that are known at run time, one for all elements or one per row of a matrix (absmax quantizers), are multiplied
+Offsets of activations give the layer of a constant, which is another one where zeros pad the border. Factors that are
+known at run time, one for all elements or one per row of a matrix (absmax quantizers), are multiplied
 behind the layer. A layer whose input channels have a few scales, as a Concat of quantized streams has, or whose weights
 have a scale for each of a few blocks of inputs, becomes the sum of a layer for each.
 """
@@ -33,8 +34,10 @@ from qcompiler.passes.result import PassResult, Refusal
 DoubleArray = npt.NDArray[np.float64]
 FloatArray = npt.NDArray[np.float32]
 
-# layers that a layer is made the sum of, and input channels of each, on average; chosen
-_MOST_PARTS, _LEAST_CHANNELS = 16, 2
+# layers that a layer is made the sum of, and input channels of each, on average; colours may be three; chosen
+_MOST_PARTS, _LEAST_CHANNELS, _FEW_PARTS = 16, 2, 3
+# elements of what offsets add, 16 MiB of the library; chosen
+_LARGEST_CONSTANT = 2**22
 
 
 @dataclass(frozen=True)
@@ -80,16 +83,29 @@ def _extract(node: ir.Node, peeler: Peeler) -> int | str:
         return 0
     if not _passes(node, peeled):
         return "a scale or zero point of its activations, known at run time, differs within its sums"
-    parts = _parts(node, weights, peeled, block)
-    if parts is None:
+    scales, offsets = (_of_inputs(node, part) for part in (peeled.scale, peeled.offset))
+    parts = None if scales is None else _parts(node, weights, peeled.codes, scales, block)
+    if parts is None or offsets is None:
         return "its input channels have too many scales; use one for all of them"
+    constant = _of_offsets(node, weights, offsets)
+    if constant.size > _LARGEST_CONSTANT:
+        return "its activations have an offset, and zeros pad a large image; pad with the offset"
     if peeled.codes is node.inputs[0] and len(parts) == 1 and (parts[0].factors == 1).all():
         return 0
     output = _sum_of_parts(node, parts, peeled.zero, shape)
+    if constant.any():
+        output = insert(node, "Add", [output, constant], shape)
     for factor in peeled.factors:
         output = insert(node, "Div" if factor.divides else "Mul", [output, factor.value], shape)
     replace(node.outputs[0], output)
     return 1
+
+
+def _of_offsets(node: ir.Node, weights: FloatArray, offsets: DoubleArray) -> FloatArray:
+    """What the layer makes of the offsets of its inputs: a number, [O] for MatMul, else [1, O, H or 1, W or 1]."""
+    if not offsets.any():
+        return np.zeros((), np.float32)
+    return layer_of_constant(node, weights * aligned(node, offsets, weights)).astype(np.float32)
 
 
 def _passes(node: ir.Node, peeled: Peeled) -> bool:
@@ -99,19 +115,16 @@ def _passes(node: ir.Node, peeled: Peeled) -> bool:
     return peeled.moves and (peeled.zero is None or not any(ints(node, "pads", ())))
 
 
-def _parts(node: ir.Node, weights: FloatArray, peeled: Peeled, block: int) -> list[_Part] | None:
+def _parts(node: ir.Node, weights: FloatArray, codes: ir.Value, scales: DoubleArray, block: int) -> list[_Part] | None:
     """Layers on integers whose sum the layer is; None if there are none.
 
-    block: the inputs of a matrix that share a scale of the weights.
+    scales: one, or one per input channel [C]. block: the inputs of a matrix that share a scale of the weights.
     """
-    scales = _scales_of_inputs(node, peeled.scale, weights)
-    if scales is None:
-        return None
     if scales.ndim == 0:
-        found = _part(node, peeled.codes, weights, float(scales))
-        return _part_by_part(node, weights, peeled.codes, scales, block) if found is None else [found]
-    scaled = _part(node, peeled.codes, (weights * aligned(node, scales, weights)).astype(np.float32), 1.0)
-    return _part_by_part(node, weights, peeled.codes, scales, block) if scaled is None else [scaled]
+        found = _part(node, codes, weights, float(scales))
+    else:
+        found = _part(node, codes, (weights * aligned(node, scales, weights)).astype(np.float32), 1.0)
+    return _part_by_part(node, weights, codes, scales, block) if found is None else [found]
 
 
 def _part(node: ir.Node, codes: ir.Value, weights: FloatArray, scale: float) -> _Part | None:
@@ -122,16 +135,14 @@ def _part(node: ir.Node, codes: ir.Value, weights: FloatArray, scale: float) -> 
     return _Part(codes, integers, (magnitudes.astype(np.float64) * scale).astype(np.float32), spread)
 
 
-def _scales_of_inputs(node: ir.Node, scale: DoubleArray, weights: FloatArray) -> DoubleArray | None:
-    """One scale, or one for each input channel [C]; None where scales vary within a channel."""
-    if scale.ndim == 0:
-        return scale
+def _of_inputs(node: ir.Node, part: DoubleArray) -> DoubleArray | None:
+    """One number, or one for each input channel [C]; None where numbers vary within a channel."""
+    if part.ndim == 0:
+        return part
     shape = static_shape(node.inputs[0]) or ()
     axis = channel_axis(node, len(shape)) % len(shape)
-    full = scale.reshape((1,) * (len(shape) - scale.ndim) + scale.shape)
-    if any(extent != 1 for index, extent in enumerate(full.shape) if index != axis):
-        return None
-    return full.reshape(-1)
+    full = part.reshape((1,) * (len(shape) - part.ndim) + part.shape)
+    return None if any(extent != 1 for i, extent in enumerate(full.shape) if i != axis) else full.reshape(-1)
 
 
 def _part_by_part(
@@ -143,7 +154,7 @@ def _part_by_part(
     each = np.broadcast_to(scales, shape[axis])
     jumps = np.diff(each, prepend=np.nan) != 0
     starts = np.flatnonzero(jumps | (np.arange(len(each)) % block == 0) if node.op_type == "MatMul" else jumps)
-    few = len(starts) <= min(_MOST_PARTS, len(each) // _LEAST_CHANNELS)
+    few = len(starts) <= max(_FEW_PARTS, min(_MOST_PARTS, len(each) // _LEAST_CHANNELS))
     if not few or integer(node, "group", 1) != 1:
         return None
     parts = []

@@ -1,4 +1,4 @@
-"""Codes behind an activation: x = scale * codes, with factors and a zero point that may be known at run time only.
+"""Codes behind an activation: x = scale * codes + offset, with factors and a zero point known at run time only.
 
 What lies between quantizer and layer is made again on the codes: what moves elements, pools, sums of codes of one grid,
 means (of n codes: their sum over n), and what keeps levels levels. Scales may differ between channels; where a Concat
@@ -39,16 +39,17 @@ class Factor:
 
 @dataclass(frozen=True)
 class Peeled:
-    """A value is scale * (codes - zero) * factors.
+    """A value is (scale * (codes - zero) + offset) * factors.
 
-    scale: float64, a scalar, or one per channel that broadcasts to the value. zero: a zero point that is known at run
-    time only; None for 0.
+    scale, offset: float64, scalars, or one per channel that broadcasts to the value. zero: a zero point that is known
+    at run time only; None for 0.
     """
 
     codes: ir.Value
     scale: DoubleArray
     factors: tuple[Factor, ...] = ()
     zero: ir.Value | None = None
+    offset: DoubleArray = field(default_factory=lambda: np.asarray(0.0))
 
     @property
     def settled(self) -> bool:
@@ -56,9 +57,19 @@ class Peeled:
         return not self.factors and self.zero is None
 
     @property
+    def pure(self) -> bool:
+        """Whether it is a scale times codes, but for factors."""
+        return self.zero is None and not self.offset.any()
+
+    @property
+    def even(self) -> bool:
+        """Whether scale and offset are those of all elements."""
+        return self.scale.ndim == self.offset.ndim == 0
+
+    @property
     def uniform(self) -> bool:
         """Whether all elements have one scale, but for factors, and no zero point."""
-        return self.scale.ndim == 0 and self.zero is None
+        return self.even and self.pure
 
     @property
     def moves(self) -> bool:
@@ -89,7 +100,7 @@ class Peeler:
         if node is None or static_shape(value) is None or len(node.outputs) != 1:
             return None
         if is_op(node, "Mul", "Div"):
-            return self._scaled(node)
+            return self._scaled(node) or self._narrow(self._multiplied(node))
         if is_op(node, "Add", "Sub"):
             return self._narrow(self._shifted(node) or self._shifted_later(node) or self._summed(node))
         if is_op(node, "Concat", "Where"):
@@ -120,6 +131,15 @@ class Peeler:
                 return replace(inner, factors=(*inner.factors, Factor(factor, is_op(node, "Div"))))
         return None
 
+    def _multiplied(self, node: ir.Node) -> Peeled | None:
+        """Products of codes."""
+        inner = [self.peel(value) for value in node.inputs]
+        left, right = inner
+        if is_op(node, "Div") or left is None or right is None or not (left.uniform and right.uniform):
+            return None
+        factors = (*left.factors, *right.factors)
+        return Peeled(_again(node, [left.codes, right.codes]), left.scale * right.scale, factors)
+
     def _shifted(self, node: ir.Node) -> Peeled | None:
         """Codes plus a constant of whole steps."""
         for position, other in ((0, 1), (1, 0)):
@@ -127,9 +147,11 @@ class Peeler:
             if constant is None or static_shape(node.inputs[position]) != static_shape(node.outputs[0]):
                 continue
             inner = self.peel(node.inputs[position])
-            steps = None if inner is None or not inner.settled else whole(constant / inner.scale)
-            if inner is None or steps is None:
+            if inner is None or not inner.settled or constant.dtype != np.float32:
                 return None
+            steps = whole(constant / inner.scale) if inner.pure else None
+            if steps is None:
+                return _moved_by(inner, constant, node, swapped=position == 1)
             operands: list[Operand] = [inner.codes, steps]
             return replace(inner, codes=_again(node, operands if position == 0 else operands[::-1]))
         return None
@@ -192,7 +214,7 @@ class Peeler:
             if constant is not None and model is not None and constant.dtype == np.float32:
                 steps = whole(constant / model.scale) if model.settled or not constant.any() else None
                 each = None if steps is None else replace(model, codes=self._stored(node, steps))
-            if each is None or each.zero is not None or not _fits(node, each):
+            if each is None or not each.pure or not _fits(node, each):
                 return None
             found.append(each)
         return found
@@ -208,7 +230,7 @@ class Peeler:
         if not all(each.settled for each in inner):
             return None
         for each in inner:
-            spread = each.scale.reshape((1,) * (len(shape) - each.scale.ndim) + each.scale.shape)
+            spread = _aligned(each.scale, len(shape))
             if any(extent != 1 for index, extent in enumerate(spread.shape) if index != axis):
                 return None
             extent = (static_shape(each.codes) or ())[axis]
@@ -219,7 +241,7 @@ class Peeler:
         inner = self.peel(node.inputs[0])
         given = len(node.inputs) > 2 and node.inputs[2] is not None
         fill = constant_of(node.inputs[2]) if given else np.zeros((), np.float32)
-        if inner is None or not inner.moves or inner.zero is not None or fill is None:
+        if inner is None or not inner.moves or not inner.pure or fill is None:
             return None
         if text(node, "mode", "constant") != "constant" or not fill.any():
             steps: Operand = node.inputs[2] if given else None
@@ -230,8 +252,9 @@ class Peeler:
     def _clipped(self, node: ir.Node) -> Peeled | None:
         inner = self.peel(node.inputs[0])
         if inner is None or is_op(node, "Neg"):
-            return None if inner is None else replace(inner, scale=-inner.scale)
-        if not self._rising(inner):
+            return None if inner is None else replace(inner, scale=-inner.scale, offset=-inner.offset)
+        inner = _upright(inner, node)
+        if not (self._rising(inner) and inner.pure):
             return None
         operands: list[Operand] = [inner.codes]
         if is_op(node, "Clip"):
@@ -260,7 +283,7 @@ class Peeler:
     def _averaged(self, node: ir.Node) -> Peeled | None:
         """Means of n codes are their sum over n, and n times the mean is next to the sum."""
         inner, count = self.peel(node.inputs[0]), mean_count(node)
-        if inner is None or count is None or not (inner.moves and _stays(inner, node)) or inner.zero is not None:
+        if inner is None or count is None or not (inner.moves and inner.pure and _stays(inner, node)):
             return None
         shape = static_shape(node.outputs[0]) or ()
         mean = _again(node, [inner.codes, *node.inputs[1:]])
@@ -271,20 +294,22 @@ class Peeler:
         inner = self.peel(node.inputs[0])
         if inner is None or not inner.moves:
             return None
-        if is_op(node, "MaxPool", "GlobalMaxPool", "ReduceMax", "ReduceMin") and not self._rising(inner):
-            return None
+        if is_op(node, "MaxPool", "GlobalMaxPool", "ReduceMax", "ReduceMin"):
+            inner = _upright(inner, node)
+            if not self._rising(inner):
+                return None
         found = replace(inner, codes=_again(node, [inner.codes, *node.inputs[1:]]))
-        if is_op(node, "Transpose") and inner.scale.ndim:
+        if is_op(node, "Transpose") and not inner.even:
             order = ints(node, "perm", range(len(static_shape(node.outputs[0]) or ()))[::-1])
-            full = inner.scale.reshape((1,) * (len(order) - inner.scale.ndim) + inner.scale.shape)
-            return replace(found, scale=full.transpose(order))
+            scale, offset = (_aligned(part, len(order)).transpose(order) for part in (inner.scale, inner.offset))
+            return replace(found, scale=scale, offset=offset)
         return found if _stays(inner, node) else None
 
     def _slice(self, split: ir.Node, value: ir.Value) -> Peeled | None:
         """One part of a Split."""
         inner = self.peel(split.inputs[0])
         shapes = [static_shape(output) for output in split.outputs]
-        if inner is None or not inner.moves or inner.scale.ndim or any(shape is None for shape in shapes):
+        if inner is None or not (inner.moves and inner.even) or any(shape is None for shape in shapes):
             return None
         axis = integer(split, "axis", 0) % len(shapes[0] or ())
         ends = np.cumsum([(shape or ())[axis] for shape in shapes])
@@ -301,13 +326,35 @@ def whole(steps: npt.NDArray[Any]) -> npt.NDArray[np.float32] | None:
     return np.asarray(near, np.float32)
 
 
+def _upright(inner: Peeled, anchor: ir.Node) -> Peeled:
+    """The same with negated codes, if all scales are negative."""
+    if inner.zero is not None or not (inner.scale < 0).all():
+        return inner
+    codes = insert(anchor, "Neg", [inner.codes], static_shape(inner.codes) or ())
+    return replace(inner, codes=codes, scale=-inner.scale)
+
+
+def _moved_by(inner: Peeled, constant: npt.NDArray[Any], node: ir.Node, *, swapped: bool) -> Peeled | None:
+    """The codes as they are, with another offset."""
+    if not np.isfinite(constant).all():
+        return None
+    wide = _squeezed(constant)
+    if is_op(node, "Add"):
+        return replace(inner, offset=np.asarray(inner.offset + wide))
+    if swapped:
+        return replace(inner, scale=np.asarray(-inner.scale), offset=np.asarray(wide - inner.offset))
+    return replace(inner, offset=np.asarray(inner.offset - wide))
+
+
+def _squeezed(constant: npt.NDArray[Any]) -> DoubleArray:
+    return constant.astype(np.float64).reshape(() if constant.size == 1 else constant.shape)
+
+
 def _times(inner: Peeled, constant: npt.NDArray[Any], node: ir.Node) -> Peeled | None:
     if constant.dtype != np.float32 or not np.isfinite(constant).all() or not constant.all():
         return None
-    wide = constant.astype(np.float64)
-    wide = wide.reshape(()) if wide.size == 1 else wide
-    scale = inner.scale / wide if is_op(node, "Div") else inner.scale * wide
-    return replace(inner, scale=np.asarray(scale))
+    wide = 1 / _squeezed(constant) if is_op(node, "Div") else _squeezed(constant)
+    return replace(inner, scale=np.asarray(inner.scale * wide), offset=np.asarray(inner.offset * wide))
 
 
 def _repeats(factor: ir.Value, operand: ir.Value) -> bool:
@@ -325,9 +372,15 @@ def _fits(node: ir.Node, inner: Peeled) -> bool:
 
 def _stays(inner: Peeled, node: ir.Node) -> bool:
     """Whether scales of channels are those of the same channels behind the node."""
-    windows = has(node, Trait.SLIDES) and inner.scale.ndim == len(static_shape(node.inputs[0]) or ())
-    outside = windows and all(extent == 1 for index, extent in enumerate(inner.scale.shape) if index != 1)
-    return inner.scale.ndim == 0 or outside or is_op(node, "Identity")
+    rank = len(static_shape(node.inputs[0]) or ())
+    parts = [_aligned(part, rank).shape for part in (inner.scale, inner.offset)]
+    channels = all(extent == 1 for shape in parts for index, extent in enumerate(shape) if index != 1)
+    return inner.even or is_op(node, "Identity") or (has(node, Trait.SLIDES) and channels)
+
+
+def _aligned(part: DoubleArray, rank: int) -> DoubleArray:
+    """A number or one per channel with as many axes as the value."""
+    return part.reshape((1,) * (rank - part.ndim) + part.shape)
 
 
 def _inputs(node: ir.Node, codes: ir.Value, fill: Operand) -> list[Operand]:

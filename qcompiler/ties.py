@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
-from qcompiler.analysis.jumps import jumping_operands, sources
+from qcompiler.analysis.jumps import jumping_operands, sources, steps
 from qcompiler.ir.cutting import Pieces, computed_names
 from qcompiler.ir.view import dtype_of, shape_of
 
@@ -81,6 +81,7 @@ class Ties:
         self._given = frozenset(given)
         self._wanted = sorted(self._given & set(computed_names(model)))
         found = sources(model.graph, exact=exact)
+        self._steps = steps(model.graph)
         behind_others = {name for name, value in found.items() if self._behind_a_jump(value, found)}
         # a jump behind another one tips by itself, or because of the other
         self._levels = [sorted(found), sorted(found.keys() - behind_others)][: 2 if behind_others else 1]
@@ -100,7 +101,7 @@ class Ties:
         random = np.random.default_rng(0)
         for pieces, level in zip(self._pieces, self._levels, strict=True):
             for pattern in range(_PATTERNS):
-                moved = {name: _moved(values[name], pattern, random) for name in level}
+                moved = {name: _moved(values[name], pattern, random, self._steps[name]) for name in level}
                 found = pieces.run({**values, **moved})
                 yield {name: array for name, array in found.items() if not np.array_equal(array, values[name])}
 
@@ -120,9 +121,12 @@ class Ties:
         return False
 
 
-def _moved(values: Array, pattern: int, random: np.random.Generator) -> Array:
-    """All values up, all down, to 0, or each either way, as far as rounding errors may carry them."""
-    size = TIE * _largest(values)
+def _moved(values: Array, pattern: int, random: np.random.Generator, step: float) -> Array:
+    """All values up, all down, to 0, or each either way, as far as rounding errors may carry them.
+
+    step: between jumps; no further than half of it, so that a code becomes none but a neighbour.
+    """
+    size = min(TIE * _largest(values), step / 2)
     if pattern == 2:
         return np.where(np.abs(values) <= size, np.zeros((), values.dtype), values)
     sides = (1.0, -1.0)[pattern] if pattern < 2 else random.choice((-1.0, 1.0), values.shape)

@@ -187,9 +187,12 @@ def given(inputs: Inputs, tensors: Sequence[TensorInfo]) -> Iterator[Sample]:
 def samples(inputs: Inputs, tensors: Sequence[TensorInfo]) -> Iterator[Values]:
     """One dict per sample; every array is [S * n, ...] for a tensor of shape [n, ...], with the same S throughout."""
     counts = set()
+    known = [tensor.name for tensor in tensors]
+    if unknown := [name for name in inputs if name not in known]:
+        raise UsageError(f"the array '{unknown[0]}' is for no input", remedy=f"the inputs are {', '.join(known)}")
     for tensor in tensors:
         if tensor.name not in inputs:
-            raise UsageError(f"no array for input '{tensor.name}'", remedy=f"inputs: {', '.join(inputs) or 'none'}")
+            raise UsageError(f"no array for input '{tensor.name}'", remedy=f"give one for each of {', '.join(known)}")
         shape = inputs[tensor.name].shape
         batch = tensor.shape[0] if tensor.shape else 1
         if len(shape) != len(tensor.shape) or shape[1:] != tensor.shape[1:] or (shape and shape[0] % batch):

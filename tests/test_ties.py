@@ -6,6 +6,7 @@ import numpy as np
 import onnx
 import onnx.parser
 import onnx_ir as ir
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -106,6 +107,34 @@ def test_ties_pass_through_layouts() -> None:
         found[0, 0] = side
         wrong = wrong_elements(found, known["y"], exactly=False)
         assert explained(found, wrong, "y", list(Ties(graph, ["y"]).others(known)), exactly=False)
+
+
+@pytest.mark.parametrize("large", [1.0, 1e6])
+@pytest.mark.parametrize(
+    "rounding",
+    [
+        "y = Round(s)",
+        "y = Floor(s)",
+        "y = qcompiler.Quantize <low = -99999999.0, high = 99999999.0> (s, one, zero)",
+        "q = Cast <to = 6> (s) y = Cast <to = 1> (q)",
+    ],
+)
+def test_a_code_becomes_none_but_a_neighbour(rounding: str, large: float) -> None:
+    """However large other values are: what rounding may do to those is many steps."""
+    graph = model(f"s = Mul(x, third) {rounding}")
+    for name, number in (("one", 1), ("zero", 0)):
+        tensor = ir.tensor(np.float32(number), name=name)
+        value = ir.Value(name=name, const_value=tensor, shape=ir.Shape(()), type=ir.TensorType(ir.DataType.FLOAT))
+        graph.graph.register_initializer(value)
+        for node in graph.graph:
+            for position, each in enumerate(node.inputs):
+                if each is not None and each.name == name:
+                    node.replace_input_with(position, value)
+    if "Cast" in rounding:
+        graph.graph[1].outputs[0].type = ir.TensorType(ir.DataType.INT32)
+    known = values(graph, np.float32([[10, 12, 4 * large]]))
+    others = [each["y"] for each in Ties(graph, ["y"], exact=True).others(known) if "y" in each]
+    assert others and max(np.abs(other - known["y"])[0, :2].max() for other in others) == 1
 
 
 OTHER = """s = Softmax(x)

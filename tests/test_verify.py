@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -10,17 +12,19 @@ import onnx_ir as ir
 import pytest
 
 from qcompiler import passes, targets
-from qcompiler.bundle.load import load
+from qcompiler.bundle.load import Bundle, load
+from qcompiler.bundle.stepping import Stepper
 from qcompiler.bundle.write import write
 from qcompiler.errors import UsageError, VerificationFailed
 from qcompiler.frontend import canonicalize
 from qcompiler.ir import oracle
 from qcompiler.ir.program import Program, TensorInfo
+from qcompiler.ir.storage import PACKED_LAYOUTS
 from qcompiler.lowering.module import lower
 from qcompiler.passes.runner import run_passes
 from qcompiler.reference import Reference
 from qcompiler.ties import BOUND
-from qcompiler.verify import Verification, samples, verify
+from qcompiler.verify import Inputs, Verification, samples, verify
 from tests.networks import binary_cnn
 
 
@@ -104,6 +108,82 @@ def test_a_rounding_may_tip_only_where_rounding_errors_decide(tmp_path: Path) ->
     # 2.5 becomes 3 instead of 2; with the tie decided as in the reference, the bound holds
     assert figures[1].ties == 1
     assert figures[1].largest <= BOUND
+
+
+CODES = """<ir_version: 10, opset_import: ["" : 21]>
+g (float[1,8] x) => (float[1,5] y) <float[1] identity = {1}, float scale = {1}, uint8 zero = {7}, float[1] w = {1}> {
+    sums = MatMul (x, identity)
+    c = QuantizeLinear (sums, scale, zero)
+    d = DequantizeLinear (c, scale, zero)
+    y = MatMul (d, w)
+}"""
+
+
+class Planted:
+    """A bundle of which one code comes out otherwise than it should, `by` so many steps."""
+
+    def __init__(self, bundle: Bundle, position: int, by: int) -> None:
+        self._bundle, self._position, self._by = bundle, position, by
+
+    def run(self, inputs: Inputs, threads: int = 1) -> dict[str, Any]:
+        return self._bundle.run(inputs, threads)
+
+    def stepper(self, inputs: Inputs) -> Stepper:
+        stepper = self._bundle.stepper(inputs)
+        run_steps = stepper.run_steps
+
+        def run_and_plant(first: int, last: int) -> None:
+            run_steps(first, last)
+            for value in self._bundle.steps[first].values:
+                if value.layout in PACKED_LAYOUTS:
+                    codes = stepper.value(value)
+                    codes[0, self._position] += self._by
+                    stepper.overwrite(value, codes)
+
+        stepper.run_steps = run_and_plant
+        return stepper
+
+
+@pytest.fixture(scope="module", params=["alike", "far apart"])
+def coded(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Callable[[int, int], Verification]:
+    """Verification of a quantizer of sums, with a code planted; the sum at position 2 is half a step.
+
+    far apart: others are so large that what rounding may do to them is many of its steps.
+    """
+    folder, scale = tmp_path_factory.mktemp("coded"), np.float32(0.25)
+    model = onnx.parser.parse_model(CODES)
+    weights = np.random.default_rng(0).integers(-3, 4, (8, 5)).astype(np.float32)
+    stored = {"identity": np.eye(8, dtype=np.float32), "scale": scale, "w": weights}
+    for name, array in stored.items():
+        place = [tensor.name for tensor in model.graph.initializer].index(name)
+        model.graph.initializer[place].CopyFrom(onnx.numpy_helper.from_array(np.asarray(array), name))
+    onnx.save(model, folder / "coded.onnx")
+    graph = canonicalize(folder / "coded.onnx", {})
+    source = graph.clone()
+    run_passes(graph, passes.DEFAULT)
+    program = lower(graph, "x86", targets.get("x86").variants(("baseline",)), "coded")
+    assert any(value.layout in PACKED_LAYOUTS for step in program.steps for value in step.values)
+    write(program, folder / "out")
+    reference = Reference(folder / "coded.onnx", source)
+    x = np.float32([[1, 2, 10.5, -1, 3.25, 0, 20, 4]]) * scale
+    x[0, 7] *= 1e6 if request.param == "far apart" else 1
+
+    def verified(position: int, by: int) -> Verification:
+        bundle = Planted(load(folder / "out"), position, by)
+        return verify(bundle, program, graph, reference, {"x": x})
+
+    return verified
+
+
+def test_a_tie_excuses_the_neighbouring_code_alone(coded: Callable[[int, int], Verification]) -> None:
+    assert coded(2, 0).ties == 0
+    # half to even is 10: the other neighbour is 11
+    assert coded(2, 1).ties == 1
+    for position, by in ((2, -1), (2, 2), (2, 5), (4, 1), (4, -1), (0, 1), (1, -1)):
+        with pytest.raises(VerificationFailed, match="1 of 8 codes of"):
+            coded(position, by)
 
 
 TIED = """<ir_version: 10, opset_import: ["" : 18]>

@@ -8,12 +8,14 @@ arithmetic, each rounded once, make of exact values. A value behind a jump is ex
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import onnx_ir as ir
 
 from qcompiler.analysis.ranges import IntegerRanges
 from qcompiler.ir.traits import LAYER, Trait, has
-from qcompiler.ir.view import constant_of, dtype_of, is_op
+from qcompiler.ir.view import constant_of, dtype_of, is_op, is_quantized_op
 
 _FIRST = (0,)
 _BOTH = (0, 1)
@@ -32,6 +34,24 @@ def jumping_operands(node: ir.Node) -> list[ir.Value]:
     positions = _BOTH if has(node, Trait.COMPARES) else _FIRST if jumps else ()
     operands = [node.inputs[position] for position in positions if position < len(node.inputs)]
     return [each for each in operands if each is not None and constant_of(each) is None and _is_real(each)]
+
+
+def steps(graph: ir.Graph) -> dict[str, float]:
+    """How far apart the numbers are at which an operand of a jump jumps: infinite where there is one of them."""
+    found: dict[str, float] = {}
+    for node in graph:
+        step = _step(node)
+        for value in jumping_operands(node):
+            found[str(value.name)] = min(step, found.get(str(value.name), step))
+    return found
+
+
+def _step(node: ir.Node) -> float:
+    """The step of a rounding; infinite for other ops, and where it is known at run time only."""
+    if is_quantized_op(node, "Quantize") or is_op(node, "QuantizeLinear"):
+        scale = constant_of(node.inputs[1])
+        return math.inf if scale is None else float(np.min(scale))
+    return 1.0 if is_op(node, "Round", "Floor", "Ceil") or _truncates(node) else math.inf
 
 
 class Exactness:

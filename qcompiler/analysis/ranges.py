@@ -12,6 +12,7 @@ import onnx_ir as ir
 from qcompiler.analysis.facts import Facts
 from qcompiler.analysis.intervals import Interval, Intervals
 from qcompiler.analysis.moves import moves_elements
+from qcompiler.analysis.windows import reduced_count
 from qcompiler.ir.codes import Codes
 from qcompiler.ir.numerics import EXACT
 from qcompiler.ir.ops import DOMAIN, is_wide
@@ -149,6 +150,8 @@ def _codes_of_node(node: ir.Node, codes: list[Codes | None]) -> Codes | None:
         return _cast(node, codes[0])
     if is_op(node, "Clip", "Relu"):
         return _clipped(node, codes[0])
+    if is_op(node, "ReduceSum") and codes[0] is not None:
+        return _summed(codes[0], reduced_count(node))
     if is_op(node, "Neg", "Abs") and codes[0] is not None:
         return _mirrored(node, codes[0])
     if is_op(node, "Add", "Sub", "Mul") and len(codes) == 2:
@@ -255,6 +258,13 @@ def _bounded(low: float, high: float) -> Codes:
     Integers stay integers where float32 rounds them, and a Clip may bound them later.
     """
     return Codes(int(min(max(low, -EXACT), EXACT)), int(min(max(high, -EXACT), EXACT)))
+
+
+def _summed(codes: Codes, count: int | None) -> Codes | None:
+    """Sums of as many codes: how many thresholds are reached, for example."""
+    if not count or max(abs(codes.low), abs(codes.high)) * count >= EXACT:
+        return None
+    return Codes(codes.low * count, codes.high * count, codes.step)
 
 
 def _mirrored(node: ir.Node, codes: Codes) -> Codes:

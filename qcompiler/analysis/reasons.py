@@ -38,7 +38,11 @@ def why_real(node: ir.Node, ranges: IntegerRanges, bits: int | None) -> str:
         return "the bias is computed at run time; make it a constant"
     if constant_of(node.inputs[0]) is not None:
         return "the left operand is a constant; put the weights on the right"
-    parts = [part for part in (_about_activations(node, ranges), _about_weights(node, bits)) if part]
+    weights = _about_weights(node, bits)
+    # one scale is taken out of activations as soon as the weights are integers
+    scaled = _scaled_kind(_moved_from(node.inputs[0])[0], ranges) if weights else None
+    fine = scaled is not None and scaled[0].endswith("with a scale")
+    parts = [part for part in ("" if fine else _about_activations(node, ranges), weights) if part]
     return "; ".join(parts) or _about_shape(node) or _about_sums(node, ranges)
 
 

@@ -1,4 +1,4 @@
-"""How many elements each mean is a mean of."""
+"""How many elements each mean and each sum along axes is made of."""
 
 from __future__ import annotations
 
@@ -17,12 +17,18 @@ def mean_count(node: ir.Node) -> int | None:
     if is_op(node, "GlobalAveragePool"):
         return prod(shape[2:])
     if is_op(node, "ReduceMean"):
-        axes = _axes(node, len(shape))
-        return None if axes is None else prod(shape[axis] for axis in axes)
+        return reduced_count(node)
     borders = any(ints(node, "pads", ())) and integer(node, "count_include_pad", 0) == 0
     if not is_op(node, "AveragePool") or borders or integer(node, "ceil_mode", 0) or "auto_pad" in node.attributes:
         return None
     return prod(ints(node, "kernel_shape", ()))
+
+
+def reduced_count(node: ir.Node) -> int | None:
+    """The number of elements that a reduction along constant axes makes one of."""
+    shape = static_shape(node.inputs[0])
+    axes = None if shape is None else _axes(node, len(shape))
+    return None if shape is None or axes is None else prod(shape[axis] for axis in axes)
 
 
 def _axes(node: ir.Node, rank: int) -> tuple[int, ...] | None:

@@ -19,6 +19,9 @@ from qcompiler.ir.program import TensorInfo
 Array = npt.NDArray[Any]
 # bytes of all arrays of a file; chosen
 DEFAULT_LIMIT = 4 * 2**30
+# so many times its size may a file be once unpacked, or so many bytes; zeros reach a thousand times; chosen
+_MOST_TIMES = 200
+_ALWAYS_READ = 64 * 2**20
 
 
 def describe(tensor: TensorInfo) -> str:
@@ -178,6 +181,7 @@ def read_npz(
     """
     try:
         with zipfile.ZipFile(path) as archive:
+            limit = min(limit, max(_ALWAYS_READ, _MOST_TIMES * path.stat().st_size))
             members = {entry.filename.removesuffix(".npy"): entry for entry in archive.infolist()}
             arrays: dict[str, Array] = {}
             for key, (name, tensor) in _wanted(members, expected).items():
@@ -225,7 +229,10 @@ def _read_member(
         if any(extent < 0 for extent in shape):
             raise UsageError(f"array '{name}' has the impossible shape {shape}")
         if size > limit:
-            raise UsageError(f"array '{name}' has {size} bytes, at most {limit} more are read")
+            raise UsageError(
+                f"array '{name}' has {size} bytes, at most {limit} more are read",
+                remedy="give fewer numbers, or write them with numpy.savez, which compresses nothing",
+            )
         flat = _read_exactly(file, size, name).view(dtype)
     array = flat.reshape(shape[::-1]).transpose() if fortran else flat.reshape(shape)
     return array.astype(dtype.newbyteorder("="), copy=False)

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 
-from qcompiler.errors import InvalidModel, UnsupportedModel
+from qcompiler.errors import InvalidModel, QCompilerError, UnsupportedModel
 from qcompiler.frontend.consistency import check_integers, check_shapes, refusal
 from qcompiler.frontend.evaluate_nodes import (
     MAX_KNOWN_ELEMENTS,
@@ -30,6 +30,8 @@ Array = npt.NDArray[Any]
 # elements and nodes of a constant that is computed for a parameter; chosen
 _MAX_COMPUTED = 2**20
 _MAX_EVALUATED = 64
+_RECURRENT = frozenset({"GRU", "LSTM", "RNN"})
+_WINDOWS = frozenset({"Conv", "ConvTranspose", "MaxPool", "AveragePool", "LpPool"})
 
 
 class Emitter:
@@ -174,8 +176,11 @@ class Emitter:
         self.nodes.append(node)
 
     def _check_operands(self, node: onnx.NodeProto) -> None:
-        """Refuse data without elements beside data of the run; axes, sizes and the like may be an empty list."""
-        if self._varying.isdisjoint(node.input):
+        """Refuse data without elements beside data of the run; axes, sizes and the like may be an empty list.
+
+        What is computed from constants alone is onnxruntime's business, which no sequence without steps survives.
+        """
+        if self._varying.isdisjoint(node.input) and node.op_type not in _RECURRENT:
             return
         for name in filter(None, node.input):
             shape, kind = sizes_and_type(self.types[name])
@@ -193,11 +198,22 @@ class Emitter:
         if not empty:
             return False
         if len(empty) < len(outputs) or self.are_outputs(empty):
-            raise refusal(node, f"gives an empty result of shape {list(self.shape(empty[0]))}")
+            raise self._empty(node, self.shape(empty[0]))
         for name in empty:
             dtype = onnx.helper.tensor_dtype_to_np_dtype(self.element_type(name))
             self.add_initializer(name, onnx.numpy_helper.from_array(np.zeros(self.shape(name), dtype)))
         return True
+
+    def _empty(self, node: onnx.NodeProto, shape: tuple[int, ...]) -> QCompilerError:
+        """What is wrong with a result without elements: windows that do not fit are a mistake, others are none."""
+        operands = [self.shape(name) for name in node.input if name]
+        if node.op_type in _WINDOWS and 0 not in (*operands[0], *shape[:2]):
+            return refusal(node, f"gives an empty result of shape {list(shape)}")
+        return UnsupportedModel(
+            f"{node.op_type} gives an empty result of shape {list(shape)}, expected elements",
+            node=label(node),
+            remedy="remove the output, or give the sizes that make it with --shape",
+        )
 
     def binarize(self, x: str, outputs: Sequence[str] = (), zero: float = 1.0) -> str:
         """Add a qcompiler::Binarize node."""

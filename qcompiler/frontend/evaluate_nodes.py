@@ -95,6 +95,9 @@ def evaluate(
     if any(name and name not in known for name in node.input):
         return None
     inputs = {name: known[name] for name in node.input if name}
+    if node.op_type == "Identity":
+        # a session costs a millisecond, and loops are full of them
+        return {node.output[0]: inputs[node.input[0]]}
     try:
         return oracle.run(_single(node, types), inputs)
     except QCompilerError as error:

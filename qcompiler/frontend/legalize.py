@@ -26,6 +26,8 @@ from qcompiler.frontend.upgrade import check_known, upgrade
 _STANDARD = ("", "ai.onnx")
 # functions within functions; chosen
 _MAX_CALL_DEPTH = 32
+# nodes and elements of sequences that loops make of a small file in less than ten seconds; chosen
+_MAX_UNROLLED = 20_000
 _GRAPHS = (onnx.AttributeProto.GRAPH, onnx.AttributeProto.GRAPHS)
 _LOOPS = {"Loop": loop, "Scan": scan}
 
@@ -63,6 +65,7 @@ class Legalizer:
         self._emitter = emitter
         self._functions = {(_domain(f.domain), f.name, f.overload): f for f in functions}
         self._steps = 0
+        self._unrolled = 0
         self._calls: list[tuple[str, str, str]] = []
 
     def walk(self, nodes: Sequence[onnx.NodeProto], scope: Scope) -> None:
@@ -138,6 +141,13 @@ class Legalizer:
             raise InvalidModel(f"{node.op_type} has no body", node=name, remedy="export the model again")
 
         def iterate(index: int, arguments: Sequence[str]) -> list[str]:
+            self._unrolled += len(bodies[0].node) + len(bodies[0].input)
+            if self._unrolled > _MAX_UNROLLED:
+                raise UnsupportedModel(
+                    f"{node.op_type} and the loops around it expand to more than {_MAX_UNROLLED} nodes",
+                    node=name,
+                    remedy="use shorter sequences",
+                )
             inner = self._subgraph(bodies[0], f"{name}/{index}/", scope)
             inner.names.update(zip((value.name for value in bodies[0].input), arguments, strict=True))
             self.walk(bodies[0].node, inner)

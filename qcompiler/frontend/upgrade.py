@@ -158,8 +158,13 @@ def _split(emitter: Emitter, node: onnx.NodeProto, opset: int) -> None:
         _move_attributes(emitter, node, {"split": 1})
     elif opset < 18 and len(node.input) < 2:
         node.attribute.append(onnx.helper.make_attribute("num_outputs", len(node.output)))
-    sizes = emitter.constant_value(node.input[1]) if len(node.input) > 1 else None
-    if sizes is not None and 0 in sizes and len(sizes) == len(node.output):
+    given = len(node.input) > 1 and bool(node.input[1])
+    parts = emitter.shape(node.input[1]) if given else (attributes.integer(node, "num_outputs", len(node.output)),)
+    if parts != (len(node.output),):
+        # shape inference of ONNX would end the process
+        raise refusal(node, f"has {len(node.output)} outputs, expected as many as its parts: {list(parts)}")
+    sizes = emitter.constant_value(node.input[1]) if given else None
+    if sizes is not None and 0 in sizes:
         _split_without_empty(emitter, node, [int(size) for size in sizes])
     else:
         emitter.place(node)

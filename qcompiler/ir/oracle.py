@@ -24,6 +24,7 @@ Model: TypeAlias = ir.Model | onnx.ModelProto | Portable
 
 # chosen
 _THREADS = 2
+_SMALL_BYTES = 2**16
 # what protobuf holds
 _PROTOBUF_LIMIT = 2**31 - 1
 _NODE_IN_MESSAGE = re.compile(r"Name:\s*'([^']*)'|node with name '([^']*)'|Node, \(\"([^\"]*)\"|[Nn]ode\s*\(([^)]*)\)")
@@ -141,7 +142,9 @@ def _check_array(name: str, array: Array, declared: onnx.TypeProto.Tensor) -> No
 def _start(model: Portable) -> ort.InferenceSession:
     options = ort.SessionOptions()
     options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
-    options.intra_op_num_threads = _THREADS
+    # starting and ending threads takes longer than shape arithmetic
+    is_small = len(model.proto.graph.node) == 1 and model.nbytes < _SMALL_BYTES
+    options.intra_op_num_threads = 1 if is_small else _THREADS
     options.inter_op_num_threads = 1
     options.log_severity_level = 4
     ort.set_default_logger_severity(4)

@@ -50,6 +50,8 @@ def codes_of(body: str, **constants):
             Codes(0, 256),
         ),
         ("q = qcompiler.Quantize <low = 0.0, high = 257.0> (x, x, x)\n y = qcompiler.RoundTo <to = 16> (q)", None),
+        ("b = qcompiler.Binarize (x)\n y = ReduceSum <keepdims = 0> (b, first)", Codes(-2, 2, 2)),
+        ("b = Greater (x, seven)\n c = Cast <to = 1> (b)\n y = ReduceSum (c)", Codes(0, 32, 1)),
         ("y = AveragePool <kernel_shape = [2, 2]> (x)", None),
         ("y = Relu (x)", None),
     ],
@@ -57,6 +59,7 @@ def codes_of(body: str, **constants):
 def test_codes_of_values(body, expected):
     constants = {
         "pads": np.asarray([0, 0, 1, 1, 0, 0, 1, 1]),
+        "first": np.asarray([1]),
         "seven": np.asarray(7, np.float32),
         "nought": np.asarray(0, np.float32),
         "minus": np.asarray(-1, np.float32),

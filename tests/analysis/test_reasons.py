@@ -67,6 +67,13 @@ TERNARY = np.sign(np.round(normal(GENERATOR, 4, 2, 3, 3)))
             SIGNS,
             ["8-bit integers (0 to 255) with a scale", "comes from Mul 'Mul_m'"],
         ),
+        ("r = Round (x)\n y = Conv (r, w)", SIGNS, ["integers without bounds"]),
+        (
+            "q = qcompiler.Quantize <low = 0.0, high = 31.0> (x, scale, low)\n m = Mul (q, scale)\n"
+            " p = AveragePool <kernel_shape = [4, 4]> (m)\n y = Conv (p, w)",
+            SIGNS,
+            ["numbers of 497 levels, more than 256", "comes from AveragePool 'AveragePool_p'"],
+        ),
     ],
 )
 def test_reasons(body, weights, words):
@@ -87,6 +94,20 @@ def test_reasons(body, weights, words):
     reason = the(model, "Conv").metadata_props["qcompiler.reason"]
     assert result.refusals[0].reason == reason
     assert all(word in reason for word in words), reason
+
+
+def test_scales_of_blocks_and_scales_of_activations():
+    random = np.random.default_rng(0)
+    blocks = random.integers(-8, 8, (64, 3)) * np.repeat(random.uniform(0.1, 1, (2, 3)), 32, axis=0)
+    model = graph("g (float[3, 64] x) => (y) { y = MatMul (x, w) }", w=blocks.astype(np.float32))
+    apply(FuseIntegerLayers(), model)
+    assert "a scale for every 32 inputs" in model.graph[0].metadata_props["qcompiler.reason"]
+    body = "q = qcompiler.Quantize <low = 0.0, high = 7.0> (x, s, z)\n m = Mul (q, s)\n y = MatMul (m, w)"
+    scalars = {"s": np.asarray(0.3, np.float32), "z": np.asarray(0, np.float32)}
+    model = graph(f"g (float[3, 64] x) => (y) {{ {body} }}", w=normal(random, 64, 3), **scalars)
+    apply(FuseIntegerLayers(), model)
+    reason = the(model, "MatMul").metadata_props["qcompiler.reason"]
+    assert "weights are real" in reason and "scale:" not in reason
 
 
 def test_run_time_weights_and_left_constants():

@@ -79,8 +79,65 @@ def test_slices_and_concatenations(tmp_path_factory: pytest.TempPathFactory, dat
 
 def test_results_without_elements_are_refused(tmp_path: Path) -> None:
     path = save(tmp_path, graph_text(f"{START} y = Neg (e)", "float[2, 4] x", "float[M, K] y"))
-    with pytest.raises(InvalidModel, match=r"node 'y': Neg gives an empty result of shape \[0, 4\]; check the shapes"):
+    with pytest.raises(UnsupportedModel, match=r"node 'y': Neg gives an empty result of shape \[0, 4\], expected elem"):
         load(path)
+
+
+EMPTY = (
+    "y = Concat <axis = 0> (e, e)",
+    "w = Constant <value = float[4,0] {}> () y = MatMul (x, w)",
+    "s = Constant <value_ints = [0, 2, 4]> () y = Expand (x, s)",
+    "y, z = TopK (x, a0)",
+    "s = Constant <value_ints = [0, 4]> () y, z = Split <axis = 1> (x, s)",
+    "c = Constant <value = float[0,4] {}> () s = Slice (x, a0, a1, a0) y = Add (s, c)",
+    "h = Constant <value_float = 0.5> () z = Constant <value = uint8 {3}> () y = QuantizeLinear (e, h, z)",
+    "y = Cast <to = 6> (e)",
+    "y = Softmax (f)",
+    "y = ArgMax <axis = 1> (e)",
+    "c = Constant <value = float[0] {}> () y = BatchNormalization (f, c, c, c, c)",
+    "i = Constant <value = float[2,2,1,1] {1, 1, 1, 1}> () u = Unsqueeze (f, k) v = Reshape (u, n) y = Conv (v, i)",
+)
+
+
+@pytest.mark.parametrize("body", EMPTY)
+def test_networks_with_such_results_are_valid_and_not_compiled(tmp_path: Path, body: str) -> None:
+    constants = "k = Constant <value_ints = [2, 3]> () n = Constant <value_ints = [0, 2, 1, 1]> ()"
+    allowed = body.replace("Reshape (", "Reshape <allowzero = 1> (")
+    text = graph_text(f"{START} {constants} {allowed}", "float[2, 4] x", "y")
+    proto = onnx.parser.parse_model(text)
+    proto.graph.output[0].ClearField("type")
+    x = {"x": np.ones((2, 4), np.float32)}
+    assert oracle.run(proto, x, ["y"])["y"].size == 0
+    with pytest.raises(UnsupportedModel, match="empty result") as caught:
+        load(write(tmp_path, proto))
+    assert caught.value.node.split("/")[0] == "y"
+
+
+@pytest.mark.parametrize("body", ["y = Conv (x, w)", "y = ConvTranspose <pads = [9, 9, 9, 9]> (x, w)"])
+def test_windows_that_do_not_fit_are_a_mistake(tmp_path: Path, body: str) -> None:
+    path = save(tmp_path, graph_text(body, "float[1, 2, 2, 2] x, float[2, 2, 3, 3] w", "float[N] y"))
+    with pytest.raises(InvalidModel, match="node 'y'"):
+        load(path)
+
+
+@pytest.mark.parametrize("op", ["GRU", "LSTM", "RNN"])
+def test_sequences_without_steps_never_reach_onnxruntime(tmp_path: Path, op: str) -> None:
+    """It ends the process."""
+    gates = {"GRU": 3, "LSTM": 4, "RNN": 1}[op]
+    proto = onnx.parser.parse_model(
+        graph_text(
+            f"a = Constant <value_ints = [0]> () e = Slice (x, a, a, a) v, h = {op} <hidden_size = 2> (e, w, r)"
+            " s = Squeeze (h, a) y = Add (s, x)",
+            "float[2, 1, 2] x",
+            "float[2, 1, 2] y",
+        )
+    )
+    proto.graph.node[-3].output[0] = ""
+    for name in "wr":
+        weights = np.ones((1, 2 * gates, 2), np.float32)
+        proto.graph.initializer.append(numpy_helper.from_array(weights, name))
+    with pytest.raises(UnsupportedModel, match="reads 'e' of shape .0, 1, 2., which has no elements"):
+        load(write(tmp_path, proto))
 
 
 def test_operands_without_elements_beside_data_are_refused(tmp_path: Path) -> None:

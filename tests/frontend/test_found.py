@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import time
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +12,7 @@ import onnx.parser
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from qcompiler.errors import InvalidModel
+from qcompiler.errors import InvalidModel, UnsupportedModel
 from qcompiler.frontend import load
 from tests.frontend.files import graph_text, save, write
 
@@ -48,6 +50,18 @@ def test_softmaxes_of_old_opsets_along_no_axis(tmp_path: Path, opset: int) -> No
         load(save(tmp_path, graph_text("y = Softmax <axis = 2> (x)", "float[2, 8] x", "float[2, 8] y", opset)))
 
 
+@pytest.mark.parametrize(
+    ("parts", "found"),
+    [("<num_outputs = 1> (x)", "[1]"), ("<num_outputs = 3> (x)", "[3]"), ("(x, s)", "[1]"), ("(x, r)", "[]")],
+)
+def test_splits_into_more_or_fewer_parts_than_outputs(tmp_path: Path, parts: str, found: str) -> None:
+    """Shape inference of ONNX ends the process."""
+    constants = "s = Constant <value_ints = [8]> () r = Constant <value_int = 8> ()"
+    text = graph_text(f"{constants} a, b = Split {parts} y = Concat <axis = 0> (a, b)", opset=18)
+    with pytest.raises(InvalidModel, match=re.escape(f"Split has 2 outputs, expected as many as its parts: {found}")):
+        load(save(tmp_path, text))
+
+
 def test_attributes_given_twice(tmp_path: Path) -> None:
     proto = onnx.parser.parse_model(graph_text("y = LeakyRelu <alpha = 0.5> (x)"))
     proto.graph.node[0].attribute.append(helper.make_attribute("alpha", 0.25))
@@ -68,6 +82,21 @@ def test_values_without_elements_are_bounded_too(tmp_path: Path) -> None:
     proto.graph.initializer.append(TensorProto(name="c", data_type=TensorProto.FLOAT, dims=[0, 2**40, 2**40]))
     with pytest.raises(InvalidModel, match="exceeds 4 GiB"):
         load(write(tmp_path, proto))
+
+
+def test_loops_within_loops_end_in_time(tmp_path: Path) -> None:
+    """Each of them alone is short enough."""
+    inner = "inner (int64 j, bool d, float[8] u) => (bool f, float[8] t) { f = Identity (d) t = Neg (u) }"
+    text = f"""n = Constant <value_int = 300> () c = Constant <value = bool {{1}}> ()
+    y = Loop (n, c, x) <
+        body = outer (int64 i, bool e, float[8] v) => (bool g, float[8] w) {{
+            g = Identity (e) w = Loop (n, e, v) <body = {inner}>
+        }}
+    >"""
+    start = time.process_time()
+    with pytest.raises(UnsupportedModel, match="the loops around it expand to more than 20000 nodes"):
+        load(save(tmp_path, graph_text(text)))
+    assert time.process_time() - start < 10
 
 
 def test_names_of_missing_values_stay_on_one_line(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ import onnx_ir as ir
 
 import qcompiler
 from qcompiler import passes, targets
-from qcompiler.bundle.isolated import IsolatedBundle
+from qcompiler.bundle.isolated import AtVariant, IsolatedBundle
 from qcompiler.errors import InvalidModel, QCompilerError, UnsupportedModel, VerificationFailed
 from qcompiler.frontend import canonicalize
 from qcompiler.ir import oracle
@@ -69,6 +69,7 @@ class Outcome:
 def judge(case: Case, variant: str, *, explain: bool = True) -> Outcome:
     """Compile for one instruction-set variant and compare the outputs on every sample, on one thread and two.
 
+    variant: its name, or several joined by commas, of which all that the processor has are run.
     explain: give the place where a wrong result comes from as the reason.
     All of it happens in forks of this process, which has to be free of threads.
     """
@@ -156,25 +157,33 @@ def _compile(path: Path, variant: str) -> IsolatedBundle:
 
 def target_of(variant: str) -> str:
     """The target that has a variant."""
-    return next(target for target, names in VARIANTS.items() if variant in names)
+    return next(target for target, names in VARIANTS.items() if variant.split(",")[0] in names)
 
 
 def _variants(name: str) -> list[Variant]:
-    return list(targets.get(target_of(name)).variants((name,)))
+    return list(targets.get(target_of(name)).variants(tuple(name.split(","))))
 
 
 def _run(bundle: IsolatedBundle, case: Case, expected: list[Sample]) -> Outcome:
+    usable = [number for number in range(len(bundle.manifest.variants)) if bundle.supports(number)]
+    outcomes = (_run_variant(bundle.at(number), case, expected) for number in usable)
+    return next((outcome for outcome in outcomes if outcome.kind != "equal"), Outcome("equal"))
+
+
+def _run_variant(bundle: AtVariant, case: Case, expected: list[Sample]) -> Outcome:
+    name = bundle.bundle.manifest.variants[bundle.variant].name
     for index, (sample, right) in enumerate(zip(case.samples, expected, strict=True)):
         for threads in THREADS:
             try:
                 found = bundle.run(sample, threads)
             except QCompilerError as error:
-                return Outcome("crash", general(str(error)), f"sample {index}, {threads} threads: {error}")
-            for name, array in right.items():
-                complaint = compare(found[name], array, name in case.exact)
+                return Outcome("crash", general(str(error)), f"{name}, sample {index}, {threads} threads: {error}")
+            for output, array in right.items():
+                complaint = compare(found[output], array, output in case.exact)
                 if complaint:
-                    close = name not in case.exact and not compare(found[name], array, False, GROWN)
-                    return Outcome("wrong", "", f"sample {index}, {threads} threads, output {name}: {complaint}", close)
+                    close = output not in case.exact and not compare(found[output], array, False, GROWN)
+                    where = f"{name}, sample {index}, {threads} threads, output {output}"
+                    return Outcome("wrong", "", f"{where}: {complaint}", close)
     return Outcome("equal")
 
 

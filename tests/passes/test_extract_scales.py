@@ -121,22 +121,32 @@ def test_concatenated_codes_of_unrelated_scales_are_two_layers():
         ("y = Conv (x, w)", SIGNS * ALPHA),
         ("b = qcompiler.Binarize (x)\n y = Conv (b, w)", normal(GENERATOR, 4, 2, 3, 3)),
         ("b = qcompiler.Binarize (x)\n y = Conv (b, w)", np.where(SIGNS > 0, SIGNS, 0)),
-        ("b = qcompiler.Binarize (x)\n m = Mul (b, c)\n y = Conv (m, w)", SIGNS),
-        (NEGATIVE_POOL, SIGNS),
         ("b = qcompiler.Binarize (x)\n m = Mul (b, n)\n p = Pad (m, pads, v)\n y = Conv (p, w)", SIGNS),
         ("b = qcompiler.Binarize (x)\n m = Mul (b, n)\n p = Clip (m, v, h)\n y = Conv (p, w)", SIGNS),
     ],
-    ids=["real input", "real weights", "0 and 1", "per channel", "negative before pool", "border", "clip"],
+    ids=["real input", "real weights", "0 and 1", "border", "clip"],
 )  # fmt: skip
 def test_nothing_to_extract(body, weights):
     constants = {
-        "c": np.asarray([0.5, 0.2501], np.float32).reshape(2, 1, 1),
         "n": np.asarray(-0.5, np.float32),
         "pads": np.asarray([0, 0, 1, 1, 0, 0, 1, 1]),
         "v": np.asarray(0.3, np.float32),
         "h": np.asarray(0.4, np.float32),
     }
     assert apply(ExtractScales(), conv(body, weights, **constants)).rewrites == 0
+
+
+def test_the_largest_of_falling_numbers_are_the_smallest_codes():
+    model = conv(NEGATIVE_POOL, SIGNS, n=np.asarray(-0.5, np.float32))
+    assert apply(ExtractScales(), model).rewrites == 1
+    assert ops_of(model) == ["Binarize", "Neg", "MaxPool", "Conv", "Mul"]
+
+
+def test_many_unrelated_scales_of_channels_stay_with_a_reason():
+    scale = GENERATOR.uniform(0.1, 1, (1, 8)).astype(np.float32)
+    text = "g (float[3, 8] x) => (y) { b = qcompiler.Binarize (x)\n m = Mul (b, c)\n y = MatMul (m, w) }"
+    result = apply(ExtractScales(), graph(text, c=scale, w=signs(GENERATOR, 8, 4)))
+    assert result.rewrites == 0 and "too many scales" in result.refusals[0].reason
 
 
 @settings(max_examples=30, deadline=None)

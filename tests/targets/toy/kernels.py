@@ -276,7 +276,8 @@ class _Thread:
             return T.Select(v > zero, T.float32(1), T.Select(v < zero, T.float32(-1), v))
         operand = self._operand(operation)
         if operation.op in ("max", "min"):
-            return T.Select(v < operand if operation.op == "max" else v > operand, operand, v)
+            # else TVM's simplifier ends in an error where something is divided by it, or it by something
+            return fenced(T.Select(v < operand if operation.op == "max" else v > operand, operand, v), 1)
         if operation.op == "prelu":
             return fenced(T.Select(v >= T.float32(0), v, v * operand), 1)
         return fenced(_ARITHMETIC[operation.op](v, operand), 1)
