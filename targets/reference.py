@@ -76,7 +76,7 @@ def _convolution(problem: Conv2d, x: Array, constants: Constants) -> Array:
             o = slice(g * outputs, (g + 1) * outputs)
             patch = window[:, g * per_group : (g + 1) * per_group]
             out[:, o] += np.einsum("nchw,oc->nohw", patch, weights[o, :, i, j])
-    return out
+    return out if constants.bias is None else out + constants.bias[:, None, None]
 
 
 def _products(problem: Conv2d, x: Array, second: Array) -> Array:

@@ -217,7 +217,7 @@ def _check_constants(problem: Problem, constants: Constants, channels: int) -> N
             raise InternalError(f"its weights are not of shape {list(shape)}")
     used = sum(isinstance(operation.operand, Channel) for operation in problem.epilogue)
     levels = () if constants.threshold is None else tuple(constants.threshold)
-    per_channel = [*constants.channels, *levels, constants.direction, constants.flip]
+    per_channel = [*constants.channels, *levels, constants.direction, constants.flip, constants.bias]
     if used != len(constants.channels) or any(a is not None and a.shape != (channels,) for a in per_channel):
         raise InternalError(f"its constants are not {used} of {channels} channels")
 

@@ -8,10 +8,12 @@ from functools import lru_cache
 import numpy as np
 import onnx_ir as ir
 
+from qcompiler.analysis.ranges import bias_of
 from qcompiler.analysis.weights import weight_codes
 from qcompiler.ir import ops
 from qcompiler.ir.codes import BINARY, BYTE
 from qcompiler.ir.matrices import transposed
+from qcompiler.ir.ops import is_wide
 from qcompiler.ir.storage import Buffer, Halo
 from qcompiler.ir.traits import Trait, has
 from qcompiler.ir.view import constant_of, integer, ints, number, shape_of, window_of
@@ -41,7 +43,8 @@ def problem_of(
     weight = weights_of(group.anchor)
     if group.is_matrix:
         weight = transposed(weight).reshape(weight.shape[1], -1, 1, 1)
-    return layer_problem(group.anchor, x, operations), replace(constants, weights=weight)
+    bias = bias_of(group.anchor) if is_wide(group.anchor) and len(group.anchor.inputs) > 2 else None
+    return layer_problem(group.anchor, x, operations), replace(constants, weights=weight, bias=bias)
 
 
 def layer_problem(node: ir.Node, x: Buffer, operations: tuple[Operation, ...]) -> Conv2d:
