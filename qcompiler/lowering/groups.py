@@ -61,6 +61,8 @@ class _Partition:
         for node in self.nodes:
             if node not in self.home:
                 self._map_or_generic(node)
+        for group in dict.fromkeys(self.home.values()):
+            self._drop_unstored(group)
         return self._ordered()
 
     def _move(self, last: ir.Node) -> None:
@@ -150,7 +152,9 @@ class _Partition:
                 group.links.append(first)
                 if not first.sign:
                     self._extend(group, first.value)
-                group.source = self._stored_source(source)
+                group.source = self._source(source)
+                if group.source is not None and not self._is_stored(group.source.value):
+                    group.source = None
                 if group.source or any(link.sign or self._is_code_for_others(link.value) for link in group.links):
                     self._settle(group)
                     return
@@ -159,12 +163,24 @@ class _Partition:
     def _source(self, value: ir.Value | None) -> CodeSource | None:
         return None if value is None else code_source(value, self.ranges, steps_of)
 
-    def _stored_source(self, value: ir.Value) -> CodeSource | None:
-        """Codes that a value is made of, unless standard operators make them, as floats."""
-        source = self._source(value)
-        producer = None if source is None else source.value.producer()
+    def _is_stored(self, codes: ir.Value) -> bool:
+        """Whether codes that others read are more than a float within a run of standard operators."""
+        producer = codes.producer()
         home = None if producer is None else self.home.get(producer)
-        return None if home is not None and home.kind == "generic" else source
+        return home is None or home.kind != "generic"
+
+    def _drop_unstored(self, group: Group) -> None:
+        """Read what comes of codes that are not stored, instead of them."""
+        if group.source is not None and not self._is_stored(group.source.value):
+            group.source = None
+        for index, link in enumerate(group.links):
+            operations = [
+                ChainOperation(each.op, each.whole)
+                if each.whole is not None and isinstance(each.operand, ir.Value) and not self._is_stored(each.operand)
+                else each
+                for each in link.operations
+            ]
+            group.links[index] = replace(link, operations=tuple(operations))
 
     def _link(self, node: ir.Node, value: ir.Value, matrix: bool) -> Link | None:
         """The node as a link, whose run-time operands are read as codes where they are made of some."""
@@ -178,7 +194,7 @@ class _Partition:
         if not isinstance(operand, ir.Value) or shape_of(operand) != shape_of(result):
             return operation
         source = self._source(operand)
-        return operation if source is None else ChainOperation(operation.op, source.value, source.steps)
+        return operation if source is None else ChainOperation(operation.op, source.value, source.steps, operand)
 
     def _grow(self, group: Group) -> None:
         assert group.start is not None
