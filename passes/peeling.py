@@ -152,6 +152,8 @@ class Peeler:
             steps = whole(constant / inner.scale) if inner.pure else None
             if steps is None:
                 return _moved_by(inner, constant, node, swapped=position == 1)
+            if not steps.any() and position == 0:
+                return inner
             operands: list[Operand] = [inner.codes, steps]
             return replace(inner, codes=_again(node, operands if position == 0 else operands[::-1]))
         return None

@@ -92,8 +92,11 @@ class Ties:
         """The values that `others` needs beside the given ones: where rounding errors may decide."""
         return self._levels[0]
 
-    def others(self, values: Values) -> Iterator[dict[str, Array]]:
-        """What given values can be instead, by name; values: of all inputs, given values and sources."""
+    def others(self, values: Values, computed: Values | None = None) -> Iterator[dict[str, Array]]:
+        """What given values can be instead, by name; values: of all inputs, given values and sources.
+
+        computed: what the graph makes of them without ties, if that is not what is given. What equals it is left out.
+        """
         if not self.sources:
             return
         if not self._pieces:
@@ -103,7 +106,8 @@ class Ties:
             for pattern in range(_PATTERNS):
                 moved = {name: _moved(values[name], pattern, random, self._steps[name]) for name in level}
                 found = pieces.run({**values, **moved})
-                yield {name: array for name, array in found.items() if not np.array_equal(array, values[name])}
+                known = values if computed is None else {**values, **computed}
+                yield {name: array for name, array in found.items() if not np.array_equal(array, known[name])}
 
     def _behind_a_jump(self, start: ir.Value, others: Collection[str]) -> bool:
         """Whether a source is computed from another jump without passing a given value."""
@@ -170,7 +174,7 @@ def _unlike(shared: Collection[str], values: Values, upstream: Values, ties: Tie
     """Names of the values that are not the same in both, ties apart."""
     wrong = {name: wrong_elements(values[name], upstream[name], exactly=False) for name in shared}
     suspects = {name: mask for name, mask in wrong.items() if mask.any()}
-    others = Kept(ties.others({**upstream, **decided}) if suspects else iter(()))
+    others = Kept(ties.others({**upstream, **decided}, values) if suspects else iter(()))
     return {name for name, mask in suspects.items() if not explained(upstream[name], mask, name, others, exactly=False)}
 
 

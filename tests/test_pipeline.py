@@ -142,6 +142,12 @@ def test_identifiers() -> None:
         identifier("---")
 
 
+@pytest.mark.parametrize("name", ["network", "internal", "cpu", "stdint"])
+def test_names_of_files_that_the_sources_use_themselves(tmp_path: Path, name: str) -> None:
+    model = binary_cnn(tmp_path / f"{name}.onnx")
+    assert qcompiler.compile(model, output=tmp_path / "out", mcpu=("avx2",), verify=False).manifest.name == name
+
+
 def test_a_dump_shows_every_stage(tmp_path: Path) -> None:
     model = binary_cnn(tmp_path / "cnn.onnx")
     dump = tmp_path / "dump"

@@ -66,9 +66,9 @@ def sources(program: Program, architecture: str) -> dict[str, str]:
     cpu = architectures.named(architecture).cpu_source
     return {
         f"{program.name}.h": public_header(program),
-        "network.h": _network_header(program),
-        "internal.h": _template("internal.h"),
-        "cpu.h": _template(f"{cpu}.h"),
+        "this-network.h": _network_header(program),
+        "all-internals.h": _template("internal.h"),
+        "this-cpu.h": _template(f"{cpu}.h"),
         "cpu.c": _template(f"{cpu}.c"),
         "runtime.c": _template("runtime.c"),
         "threads.c": _template("threads.c"),
@@ -156,7 +156,7 @@ def _network_header(program: Program) -> str:
 def _tables(program: Program, architecture: str) -> str:
     names = [_step_name(step.op, step.nodes) for step in program.steps]
     parts = [
-        '#include "internal.h"\n',
+        '#include "all-internals.h"\n',
         *_tensor_table("inputs", program.inputs),
         *_tensor_table("outputs", program.outputs),
         "const char *const API(internal_step_names)[LIMIT(STEPS)] = {",

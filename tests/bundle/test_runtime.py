@@ -384,7 +384,7 @@ typedef struct { size_t bytes; } TENSOR;
 """
 PRINT_FEATURES = """
 #include <stdio.h>
-#include "internal.h"
+#include "all-internals.h"
 #define PRINT(name, leaf, subleaf, reg, bit, state) if (API(internal_cpu_features)() & CPU_FEATURE(name)) puts(#name);
 int main(void) { CPU_FEATURES(PRINT) return 0; }
 """
@@ -395,8 +395,8 @@ def test_vectors_that_the_system_does_not_save_are_not_used(tmp_path: Path) -> N
     from qcompiler.bundle import glue
 
     sources = glue.sources(programs.tiny(), "x86_64")
-    files = {name: sources[name] for name in ("internal.h", "cpu.h", "cpu.c")}
-    files |= {"cpuid.h": FAKE_CPUID, "network.h": FAKE_NETWORK, "main.c": PRINT_FEATURES}
+    files = {name: sources[name] for name in ("all-internals.h", "this-cpu.h", "cpu.c")}
+    files |= {"cpuid.h": FAKE_CPUID, "this-network.h": FAKE_NETWORK, "main.c": PRINT_FEATURES}
     for name, text in files.items():
         (tmp_path / name).write_text(text)
     subprocess.run(["cc", "-I.", "main.c", "cpu.c", "-o", "main"], cwd=tmp_path, check=True)

@@ -1,5 +1,5 @@
 /* ARM: the kernel says in the auxiliary vector which features the CPU has and the system supports. */
-#include "internal.h"
+#include "all-internals.h"
 
 #include <sys/auxv.h>
 

@@ -1,6 +1,6 @@
 /* ARM, 64-bit and 32-bit: what the CPU can do, in the names of /proc/cpuinfo, and how a spinning thread rests. */
-#ifndef QCOMPILER_CPU_H
-#define QCOMPILER_CPU_H
+#ifndef CPU_OF_QCOMPILER
+#define CPU_OF_QCOMPILER
 
 /* F(name, pointer, vector, bit): the pointer size of the code it concerns, and where the kernel shows the feature. */
 #define CPU_FEATURES(F) \

@@ -1,7 +1,7 @@
 /* x86: ask CPUID for the features, and XGETBV whether the system saves the registers they use. */
 #include <cpuid.h>
 
-#include "internal.h"
+#include "all-internals.h"
 
 enum { EAX, EBX, ECX, EDX, REGISTERS };
 enum { NONE = 0x0, YMM = 0x6, ZMM = 0xe6 };

@@ -1,6 +1,6 @@
 /* x86: what the CPU can do, in the names of /proc/cpuinfo, and how a spinning thread rests. */
-#ifndef QCOMPILER_CPU_H
-#define QCOMPILER_CPU_H
+#ifndef CPU_OF_QCOMPILER
+#define CPU_OF_QCOMPILER
 
 /* F(name, leaf, subleaf, register, bit, state): where CPUID shows a feature, and the register state it needs. */
 #define CPU_FEATURES(F) \

@@ -1,17 +1,17 @@
-/* What the sources of a compiled network share. network.h is generated: it includes the public header and defines
+/* What the sources of a compiled network share. this-network.h is generated: it includes the public header and defines
  * API(x), the public name of x, LIMIT(x), the public constant x, and TENSOR, STATUS and POOL, the public types. */
-#ifndef QCOMPILER_INTERNAL_H
-#define QCOMPILER_INTERNAL_H
+#ifndef INTERNALS_OF_QCOMPILER
+#define INTERNALS_OF_QCOMPILER
 
 #include <stdatomic.h>
 #include <stddef.h>
 #include <stdint.h>
 
 #pragma GCC visibility push(default)
-#include "network.h"
+#include "this-network.h"
 #pragma GCC visibility pop
 
-#include "cpu.h"
+#include "this-cpu.h"
 
 /* Of functions that several others end with: copies in each of them would be a tenth of a small library. */
 #define ONE_COPY __attribute__((noinline))

@@ -4,7 +4,7 @@
 #include <string.h>
 #include <time.h>
 
-#include "internal.h"
+#include "all-internals.h"
 
 /* Where the copies of misaligned inputs and outputs lie: behind the kernels' part of the workspace. */
 static size_t aligned(size_t bytes) {

@@ -6,7 +6,7 @@
 #include <signal.h>
 #include <string.h>
 
-#include "internal.h"
+#include "all-internals.h"
 
 enum {
     PAUSES = 100,     /* spins, a few microseconds, before a waiting thread offers its processor to others */

@@ -5,6 +5,9 @@ FakeQuantize<levels>(x, input_low, input_high, output_low, output_high) -> y, by
     y = q / (levels - 1) * (output_high - output_low) + output_low
     where both input limits are equal, y = output_high where x is above them, else output_low.
 Limits broadcast against x. The highest level is that of the formula for all x, and may be an ulp beside output_high.
+
+Where output_low is a whole number z of steps but for rounding, as in all symmetric quantizers, y = (q + z) * step: 0 is
+a level then, as engines on integers have it, and not the rounding error of the formula. The others differ by an ulp.
 """
 
 from __future__ import annotations
@@ -14,7 +17,7 @@ import onnx
 
 from qcompiler.errors import InvalidModel, UnsupportedModel
 from qcompiler.frontend import attributes
-from qcompiler.frontend.dialects.canonical_quantizers import codes
+from qcompiler.frontend.dialects.canonical_quantizers import codes, numbers
 from qcompiler.frontend.dialects.dialect import Dialect, Op
 from qcompiler.frontend.dialects.parameters import FloatArray, latent, parameter_of, value_of
 from qcompiler.frontend.emitter import Emitter
@@ -24,6 +27,8 @@ from qcompiler.ir.quantizing import Quantizer
 
 # sixteen bits; chosen
 _MOST_LEVELS = 2**16
+# relative; limits are rounded to float32, and so are the steps between them
+_PRECISION = 2.0**-21
 
 
 def _fake_quantize(emitter: Emitter, node: onnx.NodeProto) -> None:
@@ -48,6 +53,12 @@ def _fake_quantize(emitter: Emitter, node: onnx.NodeProto) -> None:
     value = _arithmetic(emitter, "Mul", value, np.float32(levels - 1), 1.0)
     one, nought = emitter.constant(1.0, "scale"), emitter.constant(0.0, "zero")
     found = codes(emitter, value, one, nought, Quantizer(0, levels - 1))
+    step = ((out_high.astype(np.float64) - out_low) / (levels - 1)).astype(np.float32)
+    steps = np.rint(out_low / np.where(step == 0, 1, step).astype(np.float64))
+    if step.all() and steps.any() and bool((np.abs(steps * step - out_low) <= _PRECISION * np.abs(out_low)).all()):
+        zero = emitter.constant((-steps).astype(np.float32), "zero")
+        numbers(emitter, found, emitter.constant(step, "step"), zero, node.output)
+        return
     value = _arithmetic(emitter, "Div", found, np.float32(levels - 1), 1.0)
     value = _arithmetic(emitter, "Mul", value, out_high - out_low, 1.0)
     emitter.op("Add", [value, emitter.constant(out_low, "output_low")], node.output)
