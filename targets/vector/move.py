@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -41,7 +42,7 @@ class CodeMove2d(ByItems):
         starts: dict[Offsets, int] = {}
         end = 0
         for box in self._boxes:
-            for offsets in box.offsets:
+            for offsets in _indexed(box):
                 if _progression(offsets) is None and offsets not in starts:
                     starts[offsets] = end
                     end += len(offsets)
@@ -130,16 +131,18 @@ class _Row:
             self._channels(box, self.sources[box.source], source, target)
 
     def _channels(self, box: Box, data: Expr, source: Expr, target: Expr) -> None:
-        """The channels of a pixel, sixteen or four at once where they lie next to each other."""
-        offsets, count = box.offsets[3], box.extent[3]
-        together = _progression(offsets)
-        width = _width(count) if count == 1 or (together is not None and together[1] == 1) else 1
-        with T.serial(i64(0), i64(-(-count // width))) as part:
-            first = T.bind(T.min(part * width, i64(count - width)))
-            found = data[lanes(source + self._offset(offsets, first), width)]
-            if box.shift:
-                found = found + splat(T.uint8(box.shift % 256), width)
-            write(self.out, _hidden(found, width), lanes(target + first, width))
+        """The channels of a pixel in runs of neighbours, sixteen or four of them at once."""
+        offsets = box.offsets[3]
+        run = _run(offsets)
+        width = _width(run)
+        with T.serial(i64(0), i64(len(offsets) // run)) as number:
+            start = T.bind(source + self._offset(offsets[::run], number))
+            with T.serial(i64(0), i64(-(-run // width))) as part:
+                first = T.bind(T.min(part * width, i64(run - width)))
+                found = data[lanes(start + first, width)]
+                if box.shift:
+                    found = found + splat(T.uint8(box.shift % 256), width)
+                write(self.out, _hidden(found, width), lanes(target + number * run + first, width))
 
     def _fill(self, box: Box, target: Expr, x: Expr) -> None:
         count = box.extent[3]
@@ -169,6 +172,18 @@ def _progression(offsets: Offsets) -> tuple[int, int] | None:
     step = offsets[1] - offsets[0] if len(offsets) > 1 else 0
     even = all(offset == offsets[0] + i * step for i, offset in enumerate(offsets))
     return (offsets[0], step) if even else None
+
+
+def _run(offsets: Offsets) -> int:
+    """The longest equal runs of neighbours that offsets fall into."""
+    sizes = (size for size in range(len(offsets), 1, -1) if len(offsets) % size == 0)
+    whole = (size for size in sizes if all(b - a == 1 for i, (a, b) in enumerate(pairwise(offsets), 1) if i % size))
+    return next(whole, 1)
+
+
+def _indexed(box: Box) -> tuple[Offsets, ...]:
+    """The offsets that are looked up: those of channels once per run."""
+    return (*box.offsets[:3], box.offsets[3][:: _run(box.offsets[3])]) if box.offsets else ()
 
 
 def _width(count: int) -> int:
