@@ -13,6 +13,8 @@ from qcompiler.passes.extract_scales import ExtractScales
 from qcompiler.passes.fold_constants import FoldConstants
 from qcompiler.passes.fold_thresholds import FoldThresholds
 from qcompiler.passes.fuse_integer_layers import FuseIntegerLayers
+from qcompiler.passes.fuse_integer_products import FuseIntegerProducts
+from qcompiler.passes.fuse_wide_biases import FuseWideBiases
 from qcompiler.passes.hoist_pools import HoistPools
 from qcompiler.passes.lift_1d_convs import Lift1dConvs
 from qcompiler.passes.merge_pads import MergePads
@@ -34,6 +36,8 @@ DEFAULT: tuple[Pass, ...] = (
     SinkScales(),
     CancelQuantizers(),
     CentreQuantizers(),
+    # before layout changes move behind scales
+    FuseIntegerProducts(),
     SpellOutShapes(),
     Lift1dConvs(),
     SplitBiases(),
@@ -50,6 +54,7 @@ DEFAULT: tuple[Pass, ...] = (
     FuseIntegerLayers(),
     # the reference rounds larger sums at every addition
     FuseIntegerLayers("fuse-wide-layers", bound=1e-4, wide=True),
+    FuseWideBiases(),
     SinkPools(),
     MergePads(),
     SimplifyArithmetic(),

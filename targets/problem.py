@@ -75,6 +75,15 @@ class Operation:
     zero_is_positive: bool = True
 
 
+WORD, BLOCK = 4, 16
+"""Inputs in a word, and outputs in a block, of the run-time right operand of a product."""
+
+
+def neutral(codes: Codes) -> int:
+    """The number of a code that stands for weight 0 of a run-time operand, which has at most 8 bits with a sign."""
+    return 128 if codes.levels > 128 else 0
+
+
 @dataclass(frozen=True)
 class Conv2d:
     """Cross-correlation plus epilogue; matrix products are 1x1 convolutions over (1, 1, M, K).
@@ -84,6 +93,9 @@ class Conv2d:
     `weights`. pads = (top, left, bottom, right). pad_value: 0 for float; for codes any integer.
     Codes are packed in the groups of the convolution, save where it is `by_channel`.
     grid: of the float weights of a matrix product, which are stored as indices into it; None to store floats.
+    second: the right operand of a batch of matrix products, given at run time instead of weights: codes in bytes of
+    (batch, blocks, words, 64), in which byte 4 * l + j of pixel (b, w) is input 4 * w + j of output 16 * b + l. x has
+    the rows of all products. Beyond the last input lies the code number `neutral(codes)`.
     padding "halo": it is served from the halo of x, which covers at least `pads` (x.halo may be larger). Where the halo
     holds another code than `pad_value`, as it must if that is none of the codes, the kernel corrects the accumulator
     per border class. padding "kernel": x has no halo, and the kernel makes up what lies outside of the image.
@@ -102,6 +114,7 @@ class Conv2d:
     weights: Codes = BINARY
     padding: Literal["halo", "kernel"] = "halo"
     grid: WeightGrid | None = None
+    second: Buffer | None = None
 
     @property
     def binary(self) -> bool:
@@ -209,10 +222,13 @@ Problem = Conv2d | Pool2d | Map2d | Move2d
 
 
 def tensors_of(problem: Problem) -> tuple[Buffer, ...]:
-    """Buffers of the run-time operands besides x: of the epilogue, in its order."""
+    """Buffers of the run-time operands besides x: those of the problem, then of the epilogue, in its order."""
     if isinstance(problem, Move2d):
         return problem.sources[1:]
-    return tuple(operation.operand.buffer for operation in problem.epilogue if isinstance(operation.operand, Tensor))
+    second = (problem.second,) if isinstance(problem, Conv2d) and problem.second is not None else ()
+    return second + tuple(
+        operation.operand.buffer for operation in problem.epilogue if isinstance(operation.operand, Tensor)
+    )
 
 
 def outputs_of(problem: Problem) -> tuple[Buffer, ...]:

@@ -35,7 +35,9 @@ def run(problem: Problem, x: Array, constants: Constants, tensors: Sequence[Arra
         assert codes is not None
         lowest = np.where(flip > 0, codes.low, -codes.high)
         return (store(problem.into, flip * np.maximum(_pool_max(problem, flip * logical), lowest)),)
-    if isinstance(problem, Conv2d):
+    if isinstance(problem, Conv2d) and problem.second is not None:
+        values, tensors = _products(problem, logical, tensors[0]), tensors[1:]
+    elif isinstance(problem, Conv2d):
         values = _convolution(problem, logical, constants)
     elif isinstance(problem, Pool2d):
         values = _pooled(problem, _after(problem.through, logical))
@@ -74,7 +76,20 @@ def _convolution(problem: Conv2d, x: Array, constants: Constants) -> Array:
             o = slice(g * outputs, (g + 1) * outputs)
             patch = window[:, g * per_group : (g + 1) * per_group]
             out[:, o] += np.einsum("nchw,oc->nohw", patch, weights[o, :, i, j])
-    return out
+    return out if constants.bias is None else out + constants.bias[:, None, None]
+
+
+def _products(problem: Conv2d, x: Array, second: Array) -> Array:
+    """Accumulators of a batch of matrix products, float64 [1, o, 1, rows].
+
+    x: [1, K, 1, rows]; second: the stored right operand.
+    """
+    assert problem.second is not None
+    batch, blocks, words = problem.second.n, problem.second.h, problem.second.w
+    held = load(problem.second, second).reshape(batch, 16, 4, blocks, words).transpose(0, 4, 2, 3, 1)
+    right = held.reshape(batch, words * 4, blocks * 16)[:, : problem.x.c, : problem.out_channels].astype(np.float64)
+    left = x[0, :, 0].T.reshape(batch, -1, problem.x.c)
+    return np.asarray((left @ right).reshape(-1, problem.out_channels).T[None, :, None])
 
 
 def windows(problem: Conv2d | Pool2d, padded: Array) -> Iterator[tuple[int, int, Array]]:

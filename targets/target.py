@@ -29,6 +29,7 @@ class Constants:
 
     weights: float32 OIHW for Conv2d. For a "threshold" operation, threshold: integers as float32 [levels - 1, O], and
     direction: float32 [O] of -1/+1.
+    bias: int64 [O], added to sums of codes before they are rounded to float32.
     channels: one float32 [c] per `Channel` operand, in epilogue order. flip: float32 [c] for Pool2d "codes".
     """
 
@@ -37,6 +38,7 @@ class Constants:
     direction: npt.NDArray[np.float32] | None = None
     channels: tuple[npt.NDArray[np.float32], ...] = ()
     flip: npt.NDArray[np.float32] | None = None
+    bias: npt.NDArray[np.int64] | None = None
 
 
 class Kernel(Protocol):

@@ -8,7 +8,7 @@ from math import prod
 import onnx_ir as ir
 
 from qcompiler.ir.traits import Trait, has
-from qcompiler.ir.view import integer, is_op, static_shape
+from qcompiler.ir.view import integer, is_op, is_quantized_op, static_shape
 
 Shape = tuple[int, ...]
 
@@ -16,7 +16,8 @@ Shape = tuple[int, ...]
 def macs_of(node: ir.Node) -> int:
     """Multiply-adds of one run of a layer; 0 for other ops and where a shape is not known."""
     count = _COUNTS.get(node.op_type)
-    if count is None or not (is_op(node, node.op_type) or has(node, Trait.CONVOLVES, Trait.MULTIPLIES)):
+    ours = is_quantized_op(node, "IntegerProduct") or has(node, Trait.CONVOLVES, Trait.MULTIPLIES)
+    if count is None or not (is_op(node, node.op_type) or ours):
         return 0
     shapes = [static_shape(value) for value in (*node.inputs[:2], node.outputs[0])]
     if any(shape is None for shape in shapes):
@@ -52,6 +53,7 @@ _COUNTS: Mapping[str, Callable[[ir.Node, Shape, Shape, Shape], int]] = {
     "ConvTranspose": _transposed,
     "MatMul": _matmul,
     "IntegerMatMul": _matmul,
+    "IntegerProduct": _matmul,
     "Gemm": _gemm,
     "RNN": _recurrent,
     "GRU": _recurrent,

@@ -103,14 +103,25 @@ class IntegerRanges(Facts[Codes | None]):
         limit: of what accumulators hold; None for those of the node.
         """
         activation, weights = node.inputs[0], constant_of(node.inputs[1])
-        bias = node.inputs[2] if len(node.inputs) > 2 else None
-        if activation is None or weights is None or bias is not None:
+        added = bias_of(node)
+        if activation is None or weights is None or added is None:
             return None
         codes = self.codes(activation)
         columns = _columns(node, weights)
         if codes is None or columns is None or not np.array_equal(columns, np.rint(columns)):
             return None
-        return _lattice(node, codes, columns, limit or (WIDE if is_wide(node) else EXACT))
+        found = _lattice(node, codes, columns, limit or (WIDE if is_wide(node) else EXACT))
+        return found if found is None else Lattice(found.low + added, found.step, found.count)
+
+
+def bias_of(node: ir.Node) -> IntArray | None:
+    """What a layer of wide sums adds to them, int64 [O], or [1] where it has no bias; None for a bias of floats."""
+    bias = node.inputs[2] if len(node.inputs) > 2 else None
+    if bias is None:
+        return np.zeros(1, np.int64)
+    constant = constant_of(bias)
+    whole = is_wide(node) and constant is not None and constant.dtype == np.int32
+    return constant.reshape(-1).astype(np.int64) if whole and constant is not None else None
 
 
 def _codes_of_constant(array: npt.NDArray[np.generic]) -> Codes | None:

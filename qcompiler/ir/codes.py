@@ -47,3 +47,4 @@ class Codes:
 
 
 BINARY = Codes(-1, 1, 2)
+BYTE = Codes(-128, 127)

@@ -14,8 +14,13 @@ IntegerConv<kernel_shape, strides, pads, dilations, group, pad_value = 0, accumu
     Convolution of codes x [N, C, H, W] with integers w [O, C / group, kH, kW]; the border is filled with the integer
     `pad_value`. pads = [top, left, bottom, right]. With the accumulator "int32" sums are below 2**31, codes and
     `pad_value` are low to low + 255 with low from -255 to 0, and w are -128 to 127; an overload of the function.
+    One more has a third operand, an int32 bias [O, 1, 1] or [O], which is added before sums are rounded to float32.
 IntegerMatMul<accumulator = "float32", low = 0>(x, w) -> acc
     Codes x [..., K] times integers w [K, O]; likewise.
+IntegerProduct<inner, blocks>(a, b) -> acc
+    Codes a [..., M, K] times codes of `inner` shape [..., K, N], which are given as b [P, 64, N', K'] in blocks of
+    sixteen columns and four rows: element 4 * l + j of b[p, :, n, k] lies in row 4 * k + j, column 16 * n + l of
+    product p. blocks = [P, K', 4, N', 16].
 Threshold<low = -1, step = 2>(acc, thresholds, direction) -> y
     y = low + step * (the number of thresholds t with direction * (acc - t) >= 0); direction is -1 or +1. thresholds
     [levels - 1, ...] have the axes of acc behind the first one, and broadcast against it there, as direction does;
@@ -85,6 +90,31 @@ IntegerConv <kernel_shape, strides, pads, dilations, group, pad_value: float = 0
 IntegerMatMul (x, w) => (acc) {
     acc = MatMul (x, w)
 }""",
+    "IntegerProduct": """
+IntegerProduct <inner, blocks> (a, b) => (acc) {
+    sizes = Constant <value_ints: ints = @blocks> ()
+    order = Constant <value_ints = [0, 4, 2, 3, 1]> ()
+    held = Gather (sizes, order)
+    apart = Reshape (b, held)
+    turned = Transpose <perm = [0, 4, 2, 3, 1]> (apart)
+    products = Constant <value_ints = [0]> ()
+    words = Constant <value_ints = [1, 2]> ()
+    columns = Constant <value_ints = [3, 4]> ()
+    first = Gather (sizes, products)
+    rows = Gather (sizes, words)
+    high = ReduceProd (rows)
+    places = Gather (sizes, columns)
+    wide = ReduceProd (places)
+    full = Concat <axis = 0> (first, high, wide)
+    whole = Reshape (turned, full)
+    shape = Constant <value_ints: ints = @inner> ()
+    last = Constant <value_ints = [-2, -1]> ()
+    ends = Gather (shape, last)
+    nought = Constant <value_ints = [0, 0]> ()
+    cut = Slice (whole, nought, ends, words)
+    right = Reshape (cut, shape)
+    acc = MatMul (a, right)
+}""",
     "Threshold": """
 Threshold <low: float = -1.0, step: float = 2.0> (acc, thresholds, direction) => (y) {
     first = Constant <value_ints = [0]> ()
@@ -126,24 +156,33 @@ _BYTES = """
     moved = Add (w, half)
     weights = Cast <to = 2> (moved)
     middle = Cast <to = 2> (half)"""
-_INT32_BODIES = {
-    "IntegerConv": f"""
+_WITH_BIAS = f"{_INT32}.bias"
+
+
+def _int32_body(name: str, biased: bool) -> str:
+    """A layer whose sums, and bias if it has one, are added up in int32."""
+    operands, last = ("x, w, bias", "total = Add (sums, bias)") if biased else ("x, w", "total = Identity (sums)")
+    if name == "IntegerMatMul":
+        return f"""
+IntegerMatMul <low: float = 0.0, accumulator: string = "{_INT32}"> ({operands}) => (acc) {{{_BYTES.format(x="x")}
+    sums = MatMulInteger (codes, weights, zero, middle)
+    {last}
+    acc = Cast <to = 1> (total)
+}}"""
+    return f"""
 IntegerConv <kernel_shape, strides, pads, dilations, group, pad_value: float = 0.0, low: float = 0.0,
-             accumulator: string = "{_INT32}"> (x, w) => (acc) {{
+             accumulator: string = "{_INT32}"> ({operands}) => (acc) {{
     fill = Constant <value_float: float = @pad_value> ()
     borders = Constant <value_ints: ints = @pads> ()
     axes = Constant <value_ints = [2, 3]> ()
     padded = Pad (x, borders, fill, axes){_BYTES.format(x="padded")}
     sums = ConvInteger <kernel_shape: ints = @kernel_shape, strides: ints = @strides, dilations: ints = @dilations,
                         group: int = @group> (codes, weights, zero, middle)
-    acc = Cast <to = 1> (sums)
-}}""",
-    "IntegerMatMul": f"""
-IntegerMatMul <low: float = 0.0, accumulator: string = "{_INT32}"> (x, w) => (acc) {{{_BYTES.format(x="x")}
-    sums = MatMulInteger (codes, weights, zero, middle)
-    acc = Cast <to = 1> (sums)
-}}""",
-}
+    {last}
+    acc = Cast <to = 1> (total)
+}}"""
+
+
 _OVERLOADS = {
     f"{rounding}.{order}": (rounding, order)
     for rounding in ROUNDINGS
@@ -154,8 +193,8 @@ _OVERLOADS = {
 
 def function(name: str, overload: str = "") -> onnx.FunctionProto:
     """The ONNX function of one op; those of some differ with the node's attributes, see `overload_of`."""
-    if overload == _INT32:
-        body = _INT32_BODIES[name]
+    if overload in (_INT32, _WITH_BIAS):
+        body = _int32_body(name, biased=overload == _WITH_BIAS)
     else:
         body = _quantize_body(*_OVERLOADS[overload]) if overload else _BODIES[name]
     result = onnx.parser.parse_function(_HEADER + body)
@@ -166,7 +205,7 @@ def function(name: str, overload: str = "") -> onnx.FunctionProto:
 def overload_of(node: ir.Node) -> str:
     """The overload that a node of ours calls; "" for the only one, and for the usual attributes."""
     if is_wide(node):
-        return _INT32
+        return _INT32 if len(node.inputs) == 2 else _WITH_BIAS
     if node.op_type != "Quantize":
         return ""
     found = quantizer_of(node)

@@ -104,10 +104,13 @@ def not_finite(what: str, array: Array) -> str:
 
 
 def not_positive(what: str, array: Array) -> str:
-    """What is wrong with scales; "" if they are finite and above 0."""
-    with np.errstate(invalid="ignore"):
+    """What is wrong with scales; "" if they are finite and above 0, and 1 divided by them is finite, too."""
+    with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
         good = np.isfinite(array) & (array > 0)
-    return "" if bool(good.all()) else f"{what} that {_which(what, array, good)}, expected finite numbers above 0"
+        large = np.isfinite(np.float32(1) / array)
+    if not bool(good.all()):
+        return f"{what} that {_which(what, array, good)}, expected finite numbers above 0"
+    return "" if bool(large.all()) else f"{what} that {_which(what, array, large)}, by which nothing can be divided"
 
 
 def _which(what: str, array: Array, good: npt.NDArray[np.bool_]) -> str:

@@ -87,6 +87,7 @@ _OWN = {
     "RoundTo": _ONCE | Trait.JUMPS,
     "IntegerConv": Trait.CONVOLVES | Trait.SLIDES,
     "IntegerMatMul": Trait.MULTIPLIES,
+    "IntegerProduct": _NONE,
     "IntegerMaxPool": Trait.MOVES | Trait.SLIDES,
 }
 

@@ -167,11 +167,20 @@ def _check_kernel(work: KernelWork) -> None:
     if isinstance(problem, Move2d):
         _check_move(problem)
         return
-    for buffer in asked[1:]:
+    for buffer in asked[2 if isinstance(problem, Conv2d) and problem.second is not None else 1 :]:
         if (buffer.n, buffer.h, buffer.w) != expected[:3] or buffer.c not in (1, expected[3]):
             raise InternalError(f"it computes {expected} and reads an operand {buffer}")
+    if isinstance(problem, Conv2d) and problem.second is not None:
+        _check_second(problem, problem.second)
     _check_constants(problem, work.constants, expected[3])
     _check_border(problem)
+
+
+def _check_second(problem: Conv2d, second: Buffer) -> None:
+    """The right operand of products has a block of every sixteen outputs and a word of every four inputs."""
+    right = (second.h, second.w, second.c) == (-(-problem.out_channels // 16), -(-problem.x.c // 4), 64)
+    if not right or problem.x.w % second.n or not second.in_bytes or second.halo != Halo():
+        raise InternalError(f"its right operand is {second}")
 
 
 def _check_move(problem: Move2d) -> None:
@@ -202,13 +211,13 @@ def _out_shape(problem: Problem) -> tuple[int, int, int, int]:
 
 
 def _check_constants(problem: Problem, constants: Constants, channels: int) -> None:
-    if isinstance(problem, Conv2d):
+    if isinstance(problem, Conv2d) and problem.second is None:
         shape = (problem.out_channels, problem.x.c // problem.groups, *problem.kernel)
         if constants.weights is None or constants.weights.shape != shape:
             raise InternalError(f"its weights are not of shape {list(shape)}")
     used = sum(isinstance(operation.operand, Channel) for operation in problem.epilogue)
     levels = () if constants.threshold is None else tuple(constants.threshold)
-    per_channel = [*constants.channels, *levels, constants.direction, constants.flip]
+    per_channel = [*constants.channels, *levels, constants.direction, constants.flip, constants.bias]
     if used != len(constants.channels) or any(a is not None and a.shape != (channels,) for a in per_channel):
         raise InternalError(f"its constants are not {used} of {channels} channels")
 

@@ -87,16 +87,24 @@ def trace(nodes: Sequence[ir.Node], inputs: Sequence[ir.Value], result: ir.Value
 
 
 def can_move(moved: Moved, result: ir.Value, ranges: IntegerRanges) -> bool:
-    """Whether a kernel can do it, whatever borders its operands have."""
-    forms = [_with_border(stored(value, ranges)) for value in (*moved.sources, result)]
-    return bool(moved.sources) and problem_of_move(moved, forms[:-1], forms[-1]) is not None
+    """Whether a kernel can do it, whatever borders its operands have, and however they are seen."""
+    return bool(moved.sources) and can_write(moved, stored(result, ranges), ranges)
 
 
-def stored(value: ir.Value, ranges: IntegerRanges) -> Form:
-    """How moves read and write codes."""
+def can_write(moved: Moved, form: Form, ranges: IntegerRanges) -> bool:
+    """Whether a kernel can write a form of the result."""
+    for rows in (False, True):
+        sources = [_with_border(stored(value, ranges, rows=rows)) for value in moved.sources]
+        if problem_of_move(moved, sources, _with_border(form)) is None:
+            return False
+    return True
+
+
+def stored(value: ir.Value, ranges: IntegerRanges, *, rows: bool = False) -> Form:
+    """How moves read and write codes; rows: as a matrix, even if the value could be an image."""
     codes = ranges.codes(value)
     assert codes is not None
-    return packed(value, len(shape_of(value)) != 4, codes, packing="bytes")
+    return packed(value, rows or len(shape_of(value)) != 4, codes, packing="bytes")
 
 
 def _with_border(form: Form) -> Form:

@@ -105,12 +105,13 @@ class _Builder:
 
     def _kernel(self, planned: Plan) -> None:
         group = planned.group
-        main, *tensors = (self._read(read) for read in planned.reads)
+        main, *others = (self._read(read) for read in planned.reads)
+        second, tensors = others[: group.kind == "product"], others[group.kind == "product" :]
         epilogue = EpilogueBuilder(self.values, planned, tensors)
         assert main.form.buffer is not None
-        problem, constants = problem_of(group, main.form.buffer, epilogue)
+        problem, constants = problem_of(group, main.form.buffer, epilogue, *(each.form.buffer for each in second))
         op = group.anchor.op_type if group.kind != "map" else "Map"
-        reads, writes = (main, *tensors), tuple(epilogue.writes)
+        reads, writes = (main, *others), tuple(epilogue.writes)
         self.works.append(KernelWork(problem, constants, reads, writes, tuple(group.nodes), op))
 
     def _read(self, read: Read) -> Stored:

@@ -15,15 +15,15 @@ from qcompiler.lowering.code_source import CodeSource
 from qcompiler.lowering.links import Link
 from qcompiler.lowering.region_model import escaping
 
-GroupKind = Literal["conv", "pool", "map", "move", "generic", "alias"]
+GroupKind = Literal["conv", "product", "pool", "map", "move", "generic", "alias"]
 
 
 @dataclass(eq=False)
 class Group:
     """Nodes computed together; `start` is the value before the chain (the anchor's own result, or a map's input).
 
-    source: the codes that a map or a pool reads instead of its input, if it is made of some. moved: where the results
-    of a move come from.
+    rows: whether a map sees an image as rows of its last axis. source: the codes that a map or a pool reads instead of
+    its input, if it is made of some. moved: where the results of a move come from.
     """
 
     kind: GroupKind
@@ -31,6 +31,7 @@ class Group:
     start: ir.Value | None = None
     links: list[Link] = field(default_factory=list)
     source: CodeSource | None = None
+    rows: bool = False
     moved: dict[ir.Value, Moved] = field(default_factory=dict)
 
     @property
@@ -54,9 +55,11 @@ class Group:
     def is_matrix(self) -> bool:
         """Whether a kernel works on rows of a matrix rather than on images."""
         assert self.start is not None
+        if self.kind == "product":
+            return True
         if self.kind == "conv":
             return has(self.anchor, Trait.MULTIPLIES)
-        return self.kind == "map" and len(shape_of(self.start)) != 4
+        return self.kind == "map" and (self.rows or len(shape_of(self.start)) != 4)
 
     @property
     def results(self) -> list[tuple[ir.Value, bool]]:

@@ -20,7 +20,7 @@ from qcompiler.analysis.ranges import IntegerRanges
 from qcompiler.ir import ops
 from qcompiler.ir.axis_order import is_marked, reduced_axes
 from qcompiler.ir.traits import Trait, has
-from qcompiler.ir.view import constant_of, consumers_of, dependency_graph, integer, is_op, shape_of
+from qcompiler.ir.view import constant_of, consumers_of, dependency_graph, integer, is_op, is_quantized_op, shape_of
 from qcompiler.lowering.code_moves import can_move, moves_codes, stored, trace
 from qcompiler.lowering.code_source import CodeSource, code_source, is_storable
 from qcompiler.lowering.forms import through_alias
@@ -61,6 +61,8 @@ class _Partition:
         for node in self.nodes:
             if node not in self.home:
                 self._map_or_generic(node)
+        for group in dict.fromkeys(self.home.values()):
+            self._drop_unstored(group)
         return self._ordered()
 
     def _move(self, last: ir.Node) -> None:
@@ -109,7 +111,7 @@ class _Partition:
         return made or any(feeds_integer_layer(result) for result in group.outputs)
 
     def _feeds_codes(self, value: ir.Value, left: int = 8) -> bool:
-        """Whether a layer on integers, a move, a pool or a sum with other codes reads the value as codes.
+        """Whether a layer on integers, a product, a move, a pool or a sum with other codes reads the value as codes.
 
         left: operations with single numbers that may come before.
         """
@@ -117,12 +119,8 @@ class _Partition:
             return True
         for node in consumers_of(value):
             home = self.home.get(node)
-            if (
-                home is not None
-                and home.kind in ("move", "pool")
-                or _anchor_kind(node) == "pool"
-                or is_global_pool(node)
-            ):
+            kind = _anchor_kind(node) if home is None else home.kind
+            if kind in ("move", "pool", "product") or is_global_pool(node):
                 return True
             if steps_of(node, value) is not None:
                 if left and self._feeds_codes(node.outputs[0], left - 1):
@@ -133,6 +131,12 @@ class _Partition:
                 return True
         return False
 
+    def _leads_to_rows(self, value: ir.Value) -> bool:
+        """Whether operations with single numbers lead to the left operand of a product, which is read row by row."""
+        while len(readers := consumers_of(value)) == 1 and steps_of(readers[0], value) is not None:
+            value = readers[0].outputs[0]
+        return any(is_quantized_op(node, "IntegerProduct") and node.inputs[0] is value for node in readers)
+
     def _is_code_for_others(self, value: ir.Value) -> bool:
         return feeds_integer_layer(value) or is_storable(value, self.ranges) and self._feeds_codes(value)
 
@@ -142,13 +146,15 @@ class _Partition:
             return
         source = next((v for v in node.inputs if v is not None and constant_of(v) is None), None)
         if source is not None and source.dtype == ir.DataType.FLOAT:
-            group = Group("map", [node], start=source)
+            group = Group("map", [node], start=source, rows=self._leads_to_rows(source))
             first = self._link(node, source, group.is_matrix)
             if first is not None:
                 group.links.append(first)
                 if not first.sign:
                     self._extend(group, first.value)
-                group.source = self._stored_source(source)
+                group.source = self._source(source)
+                if group.source is not None and not self._is_stored(group.source.value):
+                    group.source = None
                 if group.source or any(link.sign or self._is_code_for_others(link.value) for link in group.links):
                     self._settle(group)
                     return
@@ -157,12 +163,24 @@ class _Partition:
     def _source(self, value: ir.Value | None) -> CodeSource | None:
         return None if value is None else code_source(value, self.ranges, steps_of)
 
-    def _stored_source(self, value: ir.Value) -> CodeSource | None:
-        """Codes that a value is made of, unless standard operators make them, as floats."""
-        source = self._source(value)
-        producer = None if source is None else source.value.producer()
+    def _is_stored(self, codes: ir.Value) -> bool:
+        """Whether codes that others read are more than a float within a run of standard operators."""
+        producer = codes.producer()
         home = None if producer is None else self.home.get(producer)
-        return None if home is not None and home.kind == "generic" else source
+        return home is None or home.kind != "generic"
+
+    def _drop_unstored(self, group: Group) -> None:
+        """Read what comes of codes that are not stored, instead of them."""
+        if group.source is not None and not self._is_stored(group.source.value):
+            group.source = None
+        for index, link in enumerate(group.links):
+            operations = [
+                ChainOperation(each.op, each.whole)
+                if each.whole is not None and isinstance(each.operand, ir.Value) and not self._is_stored(each.operand)
+                else each
+                for each in link.operations
+            ]
+            group.links[index] = replace(link, operations=tuple(operations))
 
     def _link(self, node: ir.Node, value: ir.Value, matrix: bool) -> Link | None:
         """The node as a link, whose run-time operands are read as codes where they are made of some."""
@@ -176,7 +194,7 @@ class _Partition:
         if not isinstance(operand, ir.Value) or shape_of(operand) != shape_of(result):
             return operation
         source = self._source(operand)
-        return operation if source is None else ChainOperation(operation.op, source.value, source.steps)
+        return operation if source is None else ChainOperation(operation.op, source.value, source.steps, operand)
 
     def _grow(self, group: Group) -> None:
         assert group.start is not None
@@ -284,7 +302,12 @@ def is_global_pool(node: ir.Node) -> bool:
     return is_op(node, "GlobalAveragePool")
 
 
-_ANCHORS: dict[str, GroupKind] = {"IntegerConv": "conv", "IntegerMatMul": "conv", "IntegerMaxPool": "pool"}
+_ANCHORS: dict[str, GroupKind] = {
+    "IntegerConv": "conv",
+    "IntegerMatMul": "conv",
+    "IntegerProduct": "product",
+    "IntegerMaxPool": "pool",
+}
 
 
 def _anchor_kind(node: ir.Node) -> GroupKind | None:

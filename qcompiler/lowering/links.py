@@ -19,12 +19,13 @@ from qcompiler.targets.problem import ArithmeticName, Scalar, Step
 class ChainOperation:
     """v = v op operand; operand is a constant per channel or scalar, a run-time value, or absent.
 
-    through: what a run-time value goes through before it is used.
+    through: what a run-time value goes through before it is used. whole: the value that comes of this.
     """
 
     op: ArithmeticName
     operand: npt.NDArray[np.float32] | ir.Value | None
     through: tuple[Step, ...] = ()
+    whole: ir.Value | None = None
 
 
 @dataclass(frozen=True)

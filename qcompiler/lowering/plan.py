@@ -22,7 +22,7 @@ from qcompiler.ir.axis_order import is_marked
 from qcompiler.ir.codes import Codes
 from qcompiler.ir.storage import Packing
 from qcompiler.ir.view import constant_of, dtype_of, shape_of
-from qcompiler.lowering.code_moves import stored
+from qcompiler.lowering.code_moves import can_write, stored
 from qcompiler.lowering.code_source import is_storable
 from qcompiler.lowering.forms import Form, Read, as_view, merge, natural, natural_view, packed, plain, serves
 from qcompiler.lowering.forms import through_alias as through
@@ -93,6 +93,7 @@ class _Planner:
         self.inputs = inputs
         self.dense = {*inputs, *(value for group in groups if _writes_dense(group) for value in group.outputs)}
         self.floats = {*self.dense, *(v for group in groups if group.kind == "generic" for v in group.outputs)}
+        self.rows = {value for group in groups if _writes_rows(group) for value, _ in group.results}
         self.wanted: dict[ir.Value, list[Read]] = {}
 
     def run(self, outputs: Iterable[ir.Value]) -> tuple[list[Plan], Demands]:
@@ -123,18 +124,24 @@ class _Planner:
         stores = self._stores(group)
         if not stores:
             return Plan(group, (), {})
-        return Plan(group, (self._main(group, stores), *self._operands(group, stores)), stores)
+        second = [self._second(group)] if group.kind == "product" else []
+        return Plan(group, (self._main(group, stores), *second, *self._operands(group, stores)), stores)
 
     def _move(self, group: Group) -> Plan:
         """Bytes in one group, on both sides."""
-        stores = {result: (self._bytes_asked(result),) for result in group.outputs if self._asked(result)}
+        stores = {result: (self._bytes_asked(group, result),) for result in group.outputs if self._asked(result)}
         sources = dict.fromkeys(value for result in stores for value in group.moved[result].sources)
-        return Plan(group, tuple(Read(value, stored(value, self.ranges)) for value in sources), stores)
+        reads = (Read(value, stored(value, self.ranges, rows=value in self.rows)) for value in sources)
+        return Plan(group, tuple(reads), stores)
 
-    def _bytes_asked(self, value: ir.Value) -> Form:
+    def _bytes_asked(self, group: Group, value: ir.Value) -> Form:
         """The first form asked for that differs from what moves write in its border at most."""
-        form = stored(value, self.ranges)
-        return next((asked for asked in self._asked(value) if serves(asked, Read(value, form))), form)
+        usual = stored(value, self.ranges)
+        for asked in self._asked(value):
+            form = stored(value, self.ranges, rows=asked.matrix)
+            if serves(asked, Read(value, form)) and can_write(group.moved[value], form, self.ranges):
+                return asked
+        return usual
 
     def _alias(self, group: Group) -> Plan:
         """Forms of the alias that are forms of its source too; others are made from the natural one."""
@@ -194,6 +201,8 @@ class _Planner:
                 return self._codes_read(value, matrix)
             return Read(value, natural_view(value, matrix) if value in self.dense else plain(value, matrix))
         value = node.inputs[0]
+        if group.kind == "product":
+            return Read(value, packed(value, matrix, self._codes(value), packing="bytes"))
         if group.kind == "pool":
             if node.domain != ops.DOMAIN:
                 value = value if group.source is None else group.source.value
@@ -205,6 +214,12 @@ class _Planner:
         floats = natural(value) if value in self.inputs and not matrix else plain(value, matrix)
         known = self._codes(value) if node.domain == ops.DOMAIN else None
         return Read(value, self.storage.operand(node, floats, known))
+
+    def _second(self, group: Group) -> Read:
+        """The right operand of a product."""
+        value = group.anchor.inputs[1]
+        assert value is not None
+        return Read(value, stored(value, self.ranges), exact=True)
 
     def _operands(self, group: Group, stores: Mapping[ir.Value, tuple[Form, ...]]) -> list[Read]:
         """Run-time operands of an epilogue, in its order."""
@@ -253,6 +268,11 @@ def weights_of(node: ir.Node) -> npt.NDArray[np.float32]:
 def _writes_dense(group: Group) -> bool:
     """Whether the group makes natural forms: standard ops do, and aliases of anything."""
     return group.kind == "alias" or group.kind == "generic" and not is_marked(group.anchor)
+
+
+def _writes_rows(group: Group) -> bool:
+    """Whether a kernel sees its results as rows of a matrix."""
+    return group.kind in ("conv", "product", "pool", "map") and group.is_matrix
 
 
 def _generic_form(group: Group, value: ir.Value) -> Form:

@@ -8,10 +8,12 @@ from functools import lru_cache
 import numpy as np
 import onnx_ir as ir
 
+from qcompiler.analysis.ranges import bias_of
 from qcompiler.analysis.weights import weight_codes
 from qcompiler.ir import ops
-from qcompiler.ir.codes import BINARY
+from qcompiler.ir.codes import BINARY, BYTE
 from qcompiler.ir.matrices import transposed
+from qcompiler.ir.ops import is_wide
 from qcompiler.ir.storage import Buffer, Halo
 from qcompiler.ir.traits import Trait, has
 from qcompiler.ir.view import constant_of, integer, ints, number, shape_of, window_of
@@ -23,19 +25,26 @@ from qcompiler.targets.problem import Conv2d, Map2d, Operation, Pool2d, PoolKind
 from qcompiler.targets.target import Constants
 
 
-def problem_of(group: Group, x: Buffer, epilogue: EpilogueBuilder) -> tuple[Problem, Constants]:
-    """The problem of a group that reads its main operand from `x`."""
+def problem_of(
+    group: Group, x: Buffer, epilogue: EpilogueBuilder, second: Buffer | None = None
+) -> tuple[Problem, Constants]:
+    """The problem of a group that reads its main operand from `x`; second: the right one of a product."""
     operations = tuple(epilogue.operations)
     if group.kind == "map":
         channels = tuple(epilogue.channels)
         return Map2d(x, operations), Constants(None, epilogue.threshold, epilogue.direction, channels)
     if group.kind == "pool":
         return _pool(group, x, epilogue)
+    if group.kind == "product":
+        columns = shape_of(group.anchor.outputs[0])[-1]
+        product = Conv2d(x, columns, (1, 1), epilogue=operations, weights=BYTE, second=second)
+        return product, Constants(channels=tuple(epilogue.channels))
     constants = Constants(None, epilogue.threshold, epilogue.direction, tuple(epilogue.channels))
     weight = weights_of(group.anchor)
     if group.is_matrix:
         weight = transposed(weight).reshape(weight.shape[1], -1, 1, 1)
-    return layer_problem(group.anchor, x, operations), replace(constants, weights=weight)
+    bias = bias_of(group.anchor) if is_wide(group.anchor) and len(group.anchor.inputs) > 2 else None
+    return layer_problem(group.anchor, x, operations), replace(constants, weights=weight, bias=bias)
 
 
 def layer_problem(node: ir.Node, x: Buffer, operations: tuple[Operation, ...]) -> Conv2d:

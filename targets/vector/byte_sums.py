@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 from tvm.script.ir_builder import tirx as T
 
-from qcompiler.ir.codes import Codes
+from qcompiler.ir.codes import BYTE, Codes
 from qcompiler.ir.storage import WORD_BYTES
 from qcompiler.targets.problem import Conv2d
 from qcompiler.targets.target import Array
@@ -26,8 +26,6 @@ from qcompiler.targets.vector.frame import Frame
 from qcompiler.targets.vector.reduction import Reduction, Registers, weight_words
 from qcompiler.targets.vector.tile import Tile
 
-BYTE = Codes(-128, 127)
-"""Weights that a byte holds."""
 _HALF = 128
 _MOST = 255
 # blocks of a tile that leave room for pixels; chosen

@@ -24,6 +24,7 @@ from qcompiler.targets.vector.move import CodeMove2d
 from qcompiler.targets.vector.planar_map import PlanarMap2d, is_planar
 from qcompiler.targets.vector.plane_sums import PlaneSums
 from qcompiler.targets.vector.pool import FloatPool2d
+from qcompiler.targets.vector.product_sums import ProductFinish, ProductSums
 from qcompiler.targets.vector.reduction import Reduction
 from qcompiler.targets.vector.sum_finish import SumFinish
 from qcompiler.targets.vector.tilings import byte_tilings, float_tilings, word_tilings
@@ -101,6 +102,11 @@ def byte_convolutions(machine: VectorMachine, problem: Problem, dot: ByteDot) ->
     """Convolutions of codes in bytes by sums of four products."""
     blocks = convolution_blocks(problem)
     if not isinstance(problem, Conv2d) or blocks is None or not problem.x.in_bytes or problem.by_channel:
+        return
+    if problem.second is not None:
+        for r in byte_tilings(problem, blocks, machine.vector_bytes, machine.registers):
+            ns = compute_ns(machine, problem, blocks, machine.byte_rate, r)
+            yield DirectConv2d(Frame(problem, blocks, r.tiling), ProductSums(dot), ProductFinish(), ns)
         return
     bits = stored_bits(problem, blocks)
     for r in byte_tilings(problem, blocks, machine.vector_bytes, machine.registers, shared=tile_blocks(bits)):

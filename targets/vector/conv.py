@@ -62,7 +62,8 @@ class DirectConv2d(ByItems):
     def pack(self, constants: Constants) -> tuple[Array, ...]:
         """Weights, lane offsets if lanes of a block read different groups, finish and channel constants."""
         frame = self.frame
-        weights = self.reduction.pack(frame, self.finish.weights(frame, constants))
+        given = self.problem.second is None
+        weights = self.reduction.pack(frame, self.finish.weights(frame, constants)) if given else []
         offsets = [frame.geometry.lane_offsets()] if frame.gathers else []
         channels = pack_channels(self._float_operations, constants, frame.blocks)
         return (*weights, *offsets, *self.finish.pack(frame, self.reduction, constants), *channels)
@@ -72,7 +73,7 @@ class DirectConv2d(ByItems):
         frame, element = self.frame, self.reduction.element
         parts = [
             [Parameter("x", element, self.problem.x.nbytes // np.dtype(element).itemsize, 4)],
-            self.reduction.parameters(frame),
+            self.reduction.parameters(frame) if self.problem.second is None else [],
             [Parameter("offsets", "int32", frame.blocks.count * LANES, 64)] if frame.gathers else [],
             self.finish.parameters(frame, self.reduction),
             channel_parameters(self._float_operations, frame.blocks),
@@ -81,6 +82,8 @@ class DirectConv2d(ByItems):
 
         def body(buffers: list[Expr], item: Expr) -> None:
             x, weights, lane_offsets, finish, channels, memory = _deal(buffers, parts)
+            if self.problem.second is not None:
+                weights, memory = memory[:1], memory[1:]
             epilogue = BoundEpilogue.bind(self.problem, frame.blocks, channels, memory)
             self._emit_item(x[0], weights, lane_offsets, finish, epilogue, item)
 

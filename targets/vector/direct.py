@@ -171,7 +171,7 @@ class Geometry:
         One alone, so that tiles of any shape keep little of the cache busy; where a single pixel reads all weights
         once, as many as make one long stream.
         """
-        single = self.problem.x.n * self.problem.out_hw[0] * self.problem.out_hw[1] == 1
+        single = self.problem.x.n * self.problem.out_hw[0] * self.problem.out_hw[1] == 1 and self.problem.second is None
         return next(u for u in range(8 if single else 1, 0, -1) if self.blocks.count % u == 0)
 
     @property

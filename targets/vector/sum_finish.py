@@ -61,4 +61,5 @@ def _bases(frame: Frame, reduction: Reduction, constants: Constants) -> Array:
     inside = np.einsum("ohw,rh,cw->rco", taps, borders.row_taps.astype(int), borders.column_taps.astype(int))
     padded = taps.sum(axis=(1, 2)) - inside.reshape(borders.count, -1)
     wrong = int(problem.pad_value) - int(problem.x.halo_value)
-    return np.asarray(base + wrong * padded, np.int64)
+    bias = 0 if constants.bias is None else constants.bias
+    return np.asarray(base + wrong * padded + bias, np.int64)

@@ -70,10 +70,16 @@ def byte_tilings(problem: Conv2d, blocks: Blocks, vector_bytes: int, registers: 
 
 
 def tiles_within(problem: Conv2d, blocks: Blocks, limit: int) -> list[tuple[int, int]]:
-    """All (pixels, blocks) of at most `limit` accumulators of sixteen lanes."""
+    """All (pixels, blocks) of at most `limit` accumulators of sixteen lanes; pixels of one product of a batch."""
+    rows = problem.out_hw[1] // (1 if problem.second is None else problem.second.n)
     geometry = Geometry(problem, blocks)
     usable = [b for b in range(1, min(blocks.count, 8) + 1) if b == 1 or geometry.uniform(b)]
-    return [(p, b) for b in usable for p in range(1, min(problem.out_hw[1], 14) + 1) if p * b <= limit]
+    return [
+        (p, b)
+        for b in usable
+        for p in range(1, min(rows, 14) + 1)
+        if p * b <= limit and (problem.second is None or rows % p == 0)
+    ]
 
 
 def streams(problem: Conv2d, blocks: Blocks, limit: int) -> list[tuple[int, int]]:

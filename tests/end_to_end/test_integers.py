@@ -105,7 +105,27 @@ def hourglass() -> Network:
     return net
 
 
+def attention() -> Network:
+    """Products of run-time codes: queries and keys, probabilities and values, of heads."""
+    net = Network(1, 12, 32)
+    rows = net.quantize("x", 2.0**-4, 121)
+    heads = []
+    for perm in ([0, 2, 1, 3], [0, 2, 3, 1], [0, 2, 1, 3]):
+        line = net.quantize(net.node("MatMul", [rows, net.weights(32, 32, axis=1)]), 2.0**-5, 131)
+        split = net.node("Reshape", [line, net.constant(np.array([1, 12, 4, 8]))])
+        heads.append(net.node("Transpose", [split], perm=perm))
+    scores = net.quantize(net.node("MatMul", heads[:2]), 2.0**-4, 128)
+    chances = net.quantize(net.node("Softmax", [scores], axis=-1), 2.0**-8, 0)
+    mixed = net.quantize(net.node("MatMul", [chances, heads[2]]), 2.0**-6, 120)
+    joined = net.node(
+        "Reshape", [net.node("Transpose", [mixed], perm=[0, 2, 1, 3]), net.constant(np.array([1, 12, 32]))]
+    )
+    net.node("MatMul", [joined, net.weights(32, 10, axis=1)])
+    return net
+
+
 NETWORKS = {
+    "attention": (attention, 6),
     "hourglass": (hourglass, 4),
     "wide convolution": (lambda: wide_convolution(0), 1),
     "wide convolution with a zero point": (lambda: wide_convolution(128), 1),

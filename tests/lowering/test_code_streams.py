@@ -236,3 +236,19 @@ def test_any_places_that_add_up(data: st.DataObject, seed: int) -> None:
     x = generator.normal(size=(1, 5, 6, 6)).astype(np.float32)
     (got,), _ = run(model, [x])
     np.testing.assert_array_equal(got, oracle.run(model, {"x": x})[y])
+
+
+def test_codes_within_standard_operators_are_read_as_what_comes_of_them() -> None:
+    """Slices that stay with a Floor are stored as no value of their own."""
+    net = Streams(np.random.default_rng(0))
+    codes = net.node("Clip", net.node("Floor", "x"), net.number(-9), net.number(9))
+    parts = []
+    for first in (0, 1, 2):
+        cut = net.node("Slice", codes, *ends(net, [first], [first + 4], 2))
+        parts.append(net.node("Mul", net.node("Sub", cut, net.number(2)), net.number(0.5)))
+    total = net.node("Add", net.node("Add", *parts[:2]), parts[2])
+    y = net.dequantized(net.layer(net.quantized(total, 0.5, -128, 256), 5, 5), 0.5)
+    model = canonical(net.text([y]), net.constants)
+    x = net.generator.normal(size=(1, 5, 6, 6)).astype(np.float32) * 4
+    (got,), _ = run(model, [x])
+    np.testing.assert_array_equal(got, oracle.run(model, {"x": x})[y])

@@ -93,9 +93,12 @@ class PixelKernel:
         """Weights, thresholds and directions, flips, channel operands: as they are, int32 where they are codes."""
         exact = np.int32 if self.problem.x.packed else np.float32
         weights = None if constants.weights is None else constants.weights.astype(exact)
+        bias = None
+        if isinstance(self.problem, Conv2d) and self.problem.x.packed:
+            bias = (np.zeros(self.channels) if constants.bias is None else constants.bias).astype(np.int32)
         steps = (constants.threshold, constants.direction) if self._counts else ()
         flip = constants.flip if self._pools_codes else None
-        return tuple(a for a in (weights, *steps, flip, *constants.channels) if a is not None)
+        return tuple(a for a in (weights, bias, *steps, flip, *constants.channels) if a is not None)
 
     @property
     def _counts(self) -> bool:
@@ -114,6 +117,8 @@ class PixelKernel:
         if isinstance(problem, Conv2d):
             taps = problem.kernel[0] * problem.kernel[1] * (x.c // problem.groups)
             constants.append(Parameter("weights", exact, size * taps, 64))
+            if x.packed:
+                constants.append(Parameter("bias", "int32", size, 64))
         if self._counts:
             into = problem.epilogue[0].into
             assert into is not None and into.codes is not None
@@ -187,7 +192,7 @@ class _Thread:
         per_group, (kh, kw) = problem.x.c // problem.groups, problem.kernel
         first = T.bind(T.truncdiv(self.c, i64(problem.out_channels // problem.groups)) * per_group)
         total = temporary(dtype, 1)
-        write(total, T.Cast(dtype, T.int32(0)), i64(0))
+        write(total, next(self.constants)[self.c] if problem.x.packed else T.float32(0), i64(0))
 
         def tap(y: Expr, x: Expr, i: Expr, j: Expr, inside: Expr) -> None:
             with T.serial(i64(0), i64(per_group)) as channel:
