@@ -172,6 +172,9 @@ OFFSETS = {
     "before a scale": "o = Sub (m, t)\nu = Div (o, d)",
     "from a constant": "o = Sub (t, m)\nu = Mul (o, d)",
     "per channel": "o = Sub (m, ts)\nu = Div (o, ds)",
+    "of an offset": "o = Sub (m, t)\nu = Sub (d, o)",
+    "channels last and back": "o = Sub (m, ts)\np = Transpose <perm = [0, 2, 3, 1]> (o)\n"
+    "u = Transpose <perm = [0, 3, 1, 2]> (p)",
     "through a pool": "o = Add (m, t)\nu = MaxPool <kernel_shape = [3, 3], pads = [1, 1, 1, 1]> (o)",
 }
 
