@@ -303,8 +303,7 @@ class Peeler:
         found = replace(inner, codes=_again(node, [inner.codes, *node.inputs[1:]]))
         if is_op(node, "Transpose") and not inner.even:
             order = ints(node, "perm", range(len(static_shape(node.outputs[0]) or ()))[::-1])
-            scale, offset = (_aligned(part, len(order)).transpose(order) for part in (inner.scale, inner.offset))
-            return replace(found, scale=scale, offset=offset)
+            return replace(found, scale=_transposed(inner.scale, order), offset=_transposed(inner.offset, order))
         return found if _stays(inner, node) else None
 
     def _slice(self, split: ir.Node, value: ir.Value) -> Peeled | None:
@@ -378,6 +377,10 @@ def _stays(inner: Peeled, node: ir.Node) -> bool:
     parts = [_aligned(part, rank).shape for part in (inner.scale, inner.offset)]
     channels = all(extent == 1 for shape in parts for index, extent in enumerate(shape) if index != 1)
     return inner.even or is_op(node, "Identity") or (has(node, Trait.SLIDES) and channels)
+
+
+def _transposed(part: DoubleArray, order: Sequence[int]) -> DoubleArray:
+    return part if part.ndim == 0 else _aligned(part, len(order)).transpose(order)
 
 
 def _aligned(part: DoubleArray, rank: int) -> DoubleArray:

@@ -172,6 +172,9 @@ OFFSETS = {
     "before a scale": "o = Sub (m, t)\nu = Div (o, d)",
     "from a constant": "o = Sub (t, m)\nu = Mul (o, d)",
     "per channel": "o = Sub (m, ts)\nu = Div (o, ds)",
+    "of an offset": "o = Sub (m, t)\nu = Sub (d, o)",
+    "channels last and back": "o = Sub (m, ts)\np = Transpose <perm = [0, 2, 3, 1]> (o)\n"
+    "u = Transpose <perm = [0, 3, 1, 2]> (p)",
     "through a pool": "o = Add (m, t)\nu = MaxPool <kernel_shape = [3, 3], pads = [1, 1, 1, 1]> (o)",
 }
 
@@ -206,4 +209,21 @@ def test_offsets_of_codes(form: str, bits: int, offset: float, padded: bool, gro
     model = graph(text, **constant, w=weights.astype(np.float32))
     SpellOutShapes()(model)
     apply(ExtractScales(), model, seed, exact=False)
+    assert on_integers(model)
+
+
+def test_scales_of_channels_are_those_of_the_last_axis_behind_a_transpose() -> None:
+    random = np.random.default_rng(0)
+    given = {"s": 0.173, "z": 0, "ts": [[[0.1]], [[0.2]], [[-0.3]]], "ds": [[[1]], [[2]], [[4]]]}
+    text = """g (float[1, 3, 5, 2] x) => (y) {
+        q = qcompiler.Quantize <low = 0.0, high = 7.0> (x, s, z)
+        m = Mul (q, s)
+        o = Sub (m, ts)
+        p = Div (o, ds)
+        t = Transpose <perm = [0, 2, 3, 1]> (p)
+        y = MatMul (t, w)
+    }"""
+    constant = {name: np.asarray(number, np.float32) for name, number in given.items()}
+    model = graph(text, **constant, w=random.integers(-3, 4, (3, 4)).astype(np.float32))
+    assert apply(ExtractScales(), model, exact=False).rewrites == 1
     assert on_integers(model)

@@ -23,6 +23,7 @@ from qcompiler.errors import InvalidModel
 from qcompiler.frontend import attributes
 from qcompiler.frontend.dialects.canonical_quantizers import codes, numbers
 from qcompiler.frontend.dialects.dialect import Dialect, Op
+from qcompiler.frontend.dialects.minifloats import float_quant
 from qcompiler.frontend.dialects.parameters import (
     FloatArray,
     bits_of,
@@ -127,6 +128,6 @@ DIALECT = Dialect(
         "IntQuant": Op(_quant, (4,)),
         "BipolarQuant": Op(_bipolar_quant, (2,)),
         "Trunc": Op(_trunc, (5, 6)),
+        "FloatQuant": Op(float_quant, (6,)),
     },
-    refused={"FloatQuant": "has minifloat codes, expected integers"},
 )

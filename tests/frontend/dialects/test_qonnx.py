@@ -192,9 +192,9 @@ def test_one_threshold_is_a_binarization(tmp_path: Path) -> None:
 
 
 def test_functions_of_unknown_quantizers_are_expanded(tmp_path: Path) -> None:
-    model = one_node("FloatQuant", GRID, [np.float32(1)])
+    model = one_node("LaterQuant", GRID, [np.float32(1)])
     body = onnx.parser.parse_function(
-        f'<domain: "{GENERAL}", opset_import: ["": 9]> FloatQuant (v, s) => (r) {{ r = Mul (v, s) }}'
+        f'<domain: "{GENERAL}", opset_import: ["": 9]> LaterQuant (v, s) => (r) {{ r = Mul (v, s) }}'
     )
     model.functions.append(body)
     np.testing.assert_array_equal(evaluated(tmp_path, model, GRID), GRID)
@@ -214,7 +214,7 @@ def test_channels_last_convolution(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("op", "parameters", "error", "words"),
     [
-        ("FloatQuant", [np.float32(1)] * 6, UnsupportedModel, "minifloat"),
+        ("FloatQuant", [np.float32(1)] * 5, UnsupportedModel, "minifloat"),
         ("Im2Col", [], UnsupportedModel, "not supported"),
         ("Quant", [np.float32(1)], InvalidModel, "2 inputs, expected 4"),
         ("Quant", [np.float32(1), np.float32(0), np.float32(0)], InvalidModel, "bit width"),
