@@ -31,7 +31,7 @@ class Scalar:
 
 
 @dataclass(frozen=True)
-class Step:
+class ScalarOperation:
     """An operation without operand or with one number, on an operand before it is used; see `Operation`."""
 
     op: ArithmeticName
@@ -46,7 +46,7 @@ class Tensor:
     """
 
     buffer: Buffer
-    through: tuple[Step, ...] = ()
+    through: tuple[ScalarOperation, ...] = ()
 
 
 Operand = Channel | Scalar | Tensor
@@ -171,7 +171,7 @@ class Pool2d:
     dilations: tuple[int, int] = (1, 1)
     epilogue: tuple[Operation, ...] = ()
     into: Buffer | None = None
-    through: tuple[Step, ...] = ()
+    through: tuple[ScalarOperation, ...] = ()
 
 
 @dataclass(frozen=True)

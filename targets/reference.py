@@ -15,7 +15,18 @@ import numpy as np
 import numpy.typing as npt
 
 from qcompiler.ir.storage import Buffer, load, store
-from qcompiler.targets.problem import Channel, Conv2d, Move2d, Operand, Operation, Pool2d, Problem, Scalar, Step, Tensor
+from qcompiler.targets.problem import (
+    Channel,
+    Conv2d,
+    Move2d,
+    Operand,
+    Operation,
+    Pool2d,
+    Problem,
+    Scalar,
+    ScalarOperation,
+    Tensor,
+)
 from qcompiler.targets.target import Constants
 
 Array = npt.NDArray[Any]
@@ -198,10 +209,10 @@ def _operand(operation: Operation, channels: Iterator[Array], tensors: Iterator[
     return _number(operation.operand)
 
 
-def _after(steps: Sequence[Step], v: Array) -> Array:
+def _after(operations: Sequence[ScalarOperation], v: Array) -> Array:
     """Numbers after what they go through before they are used."""
-    for step in steps:
-        v = _apply(step.op, v, _number(step.operand))
+    for operation in operations:
+        v = _apply(operation.op, v, _number(operation.operand))
     return v
 
 

@@ -14,7 +14,7 @@ import onnx_ir as ir
 from qcompiler.analysis.ranges import IntegerRanges
 from qcompiler.analysis.weights import WIDEST
 from qcompiler.ir.view import constant_of, shape_of
-from qcompiler.targets.problem import Step
+from qcompiler.targets.problem import ScalarOperation
 
 # operations in a row that are run again; chosen
 _LONGEST = 8
@@ -25,7 +25,7 @@ class CodeSource:
     """Codes, and what makes the value of them."""
 
     value: ir.Value
-    steps: tuple[Step, ...] = ()
+    operations: tuple[ScalarOperation, ...] = ()
 
 
 def is_storable(value: ir.Value, ranges: IntegerRanges) -> bool:
@@ -37,20 +37,22 @@ def is_storable(value: ir.Value, ranges: IntegerRanges) -> bool:
 
 
 def code_source(
-    value: ir.Value, ranges: IntegerRanges, steps_of: Callable[[ir.Node, ir.Value], tuple[Step, ...] | None]
+    value: ir.Value,
+    ranges: IntegerRanges,
+    scalar_operations: Callable[[ir.Node, ir.Value], tuple[ScalarOperation, ...] | None],
 ) -> CodeSource | None:
     """The nearest codes that a value is made of by operations with single numbers; None if there are none.
 
-    steps_of: a node as operations on one of its inputs; None if it is anything else.
+    scalar_operations: a node as operations on one of its inputs; None if it is anything else.
     """
-    steps: tuple[Step, ...] = ()
+    operations: tuple[ScalarOperation, ...] = ()
     while not is_storable(value, ranges):
         node = value.producer()
         source = (
             None if node is None else next((v for v in node.inputs if v is not None and v.const_value is None), None)
         )
-        more = None if node is None or source is None else steps_of(node, source)
-        if source is None or more is None or len(steps) + len(more) > _LONGEST:
+        more = None if node is None or source is None else scalar_operations(node, source)
+        if source is None or more is None or len(operations) + len(more) > _LONGEST:
             return None
-        value, steps = source, (*more, *steps)
-    return CodeSource(value, steps)
+        value, operations = source, (*more, *operations)
+    return CodeSource(value, operations)

@@ -38,7 +38,7 @@ class EpilogueBuilder:
         if self._group.kind != "map":
             self._store(start)
         elif self._group.source is not None:
-            self.operations += [Operation(step.op, step.operand) for step in self._group.source.steps]
+            self.operations += [Operation(each.op, each.operand) for each in self._group.source.operations]
         for link in self._plan.links:
             self._link(link)
 

@@ -25,7 +25,7 @@ from qcompiler.lowering.code_moves import can_move, moves_codes, stored, trace
 from qcompiler.lowering.code_source import CodeSource, code_source, is_storable
 from qcompiler.lowering.forms import through_alias
 from qcompiler.lowering.group import Group, GroupKind, is_alias
-from qcompiler.lowering.links import ChainOperation, Link, link_of, steps_of
+from qcompiler.lowering.links import ChainOperation, Link, link_of, scalar_operations
 
 
 def partition(graph: ir.Graph, moves_bytes: bool = False) -> list[Group]:
@@ -122,7 +122,7 @@ class _Partition:
             kind = _anchor_kind(node) if home is None else home.kind
             if kind in ("move", "pool", "product") or is_global_pool(node):
                 return True
-            if steps_of(node, value) is not None:
+            if scalar_operations(node, value) is not None:
                 if left and self._feeds_codes(node.outputs[0], left - 1):
                     return True
                 continue
@@ -133,7 +133,7 @@ class _Partition:
 
     def _leads_to_rows(self, value: ir.Value) -> bool:
         """Whether operations with single numbers lead to the left operand of a product, which is read row by row."""
-        while len(readers := consumers_of(value)) == 1 and steps_of(readers[0], value) is not None:
+        while len(readers := consumers_of(value)) == 1 and scalar_operations(readers[0], value) is not None:
             value = readers[0].outputs[0]
         return any(is_quantized_op(node, "IntegerProduct") and node.inputs[0] is value for node in readers)
 
@@ -161,7 +161,7 @@ class _Partition:
         self._settle(Group("generic", [node]))
 
     def _source(self, value: ir.Value | None) -> CodeSource | None:
-        return None if value is None else code_source(value, self.ranges, steps_of)
+        return None if value is None else code_source(value, self.ranges, scalar_operations)
 
     def _is_stored(self, codes: ir.Value) -> bool:
         """Whether codes that others read are more than a float within a run of standard operators."""
@@ -194,7 +194,7 @@ class _Partition:
         if not isinstance(operand, ir.Value) or shape_of(operand) != shape_of(result):
             return operation
         source = self._source(operand)
-        return operation if source is None else ChainOperation(operation.op, source.value, source.steps, operand)
+        return operation if source is None else ChainOperation(operation.op, source.value, source.operations, operand)
 
     def _grow(self, group: Group) -> None:
         assert group.start is not None

@@ -12,7 +12,7 @@ import onnx_ir as ir
 
 from qcompiler.ir import ops
 from qcompiler.ir.view import constant_of, number, shape_of
-from qcompiler.targets.problem import ArithmeticName, Scalar, Step
+from qcompiler.targets.problem import ArithmeticName, Scalar, ScalarOperation
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class ChainOperation:
 
     op: ArithmeticName
     operand: npt.NDArray[np.float32] | ir.Value | None
-    through: tuple[Step, ...] = ()
+    through: tuple[ScalarOperation, ...] = ()
     whole: ir.Value | None = None
 
 
@@ -54,18 +54,18 @@ def link_of(node: ir.Node, value: ir.Value, matrix: bool) -> Link | None:
     return Link(node, out, operations) if operations is not None else None
 
 
-def steps_of(node: ir.Node, value: ir.Value) -> tuple[Step, ...] | None:
+def scalar_operations(node: ir.Node, value: ir.Value) -> tuple[ScalarOperation, ...] | None:
     """The node as operations on `value` without operands or with single numbers."""
     link = link_of(node, value, matrix=True)
     if link is None or link.sign:
         return None
-    steps = []
+    found = []
     for each in link.operations:
         single = each.operand is None or not isinstance(each.operand, ir.Value) and each.operand.ndim == 0
         if not single:
             return None
-        steps.append(Step(each.op, None if each.operand is None else Scalar(float(each.operand))))
-    return tuple(steps)
+        found.append(ScalarOperation(each.op, None if each.operand is None else Scalar(float(each.operand))))
+    return tuple(found)
 
 
 def _fits(threshold: ir.Node, value: ir.Value, matrix: bool) -> bool:

@@ -101,7 +101,7 @@ def _pool(group: Group, x: Buffer, epilogue: EpilogueBuilder) -> tuple[Problem, 
         return problem, Constants(flip=np.broadcast_to(flip.reshape(-1), (x.c,)).astype(np.float32))
     problem = Pool2d(
         x, _pool_kind(node), window.kernel, window.strides, window.pads, (height, width), window.dilations,
-        tuple(epilogue.operations), through=() if group.source is None else group.source.steps,
+        tuple(epilogue.operations), through=() if group.source is None else group.source.operations,
     )  # fmt: skip
     return problem, Constants(channels=tuple(epilogue.channels))
 

@@ -14,7 +14,16 @@ import numpy as np
 import numpy.typing as npt
 from tvm.script.ir_builder import tirx as T
 
-from qcompiler.targets.problem import Channel, Operation, Problem, Scalar, Step, Tensor, outputs_of, tensors_of
+from qcompiler.targets.problem import (
+    Channel,
+    Operation,
+    Problem,
+    Scalar,
+    ScalarOperation,
+    Tensor,
+    outputs_of,
+    tensors_of,
+)
 from qcompiler.targets.target import Constants
 from qcompiler.targets.vector.blocks import Blocks
 from qcompiler.targets.vector.byte_lanes import store_bytes
@@ -192,7 +201,7 @@ class BoundEpilogue:
             assert operand is not None
             return operand[lanes(block * LANES)]
         assert isinstance(operation.operand, Tensor)
-        return after_steps(self._loaded(operand, pixel, block), operation.operand.through)
+        return after_operations(self._loaded(operand, pixel, block), operation.operand.through)
 
     def _loaded(self, operand: View, pixel: Pixel, block: Expr) -> Expr:
         """A run-time operand as it lies in memory, float32x16."""
@@ -273,10 +282,12 @@ def scalar_lanes(operand: Scalar) -> Expr:
     return splat(T.float32(float(np.float32(operand.value))))
 
 
-def after_steps(v: Expr, steps: Sequence[Step]) -> Expr:
+def after_operations(v: Expr, operations: Sequence[ScalarOperation]) -> Expr:
     """An operand, float32x16, after what it goes through."""
-    for step in steps:
-        v = T.bind(apply_operation(step.op, v, None if step.operand is None else scalar_lanes(step.operand)))
+    for operation in operations:
+        v = T.bind(
+            apply_operation(operation.op, v, None if operation.operand is None else scalar_lanes(operation.operand))
+        )
     return v
 
 

@@ -30,7 +30,7 @@ from qcompiler.targets.vector.emit import (
 )
 from qcompiler.targets.vector.epilogue import (
     BoundEpilogue,
-    after_steps,
+    after_operations,
     apply_operation,
     channel_parameters,
     memory_parameters,
@@ -129,7 +129,7 @@ class PlanarMap2d(ByItems):
         assert isinstance(operation.operand, Tensor)
         shared = operand.buffer.c == 1
         value = _load(operand.buffer, operand.data, replace(at, plane=image) if shared else at)
-        return after_steps(value, operation.operand.through)
+        return after_operations(value, operation.operand.through)
 
 
 def _offset(buffer: Buffer, plane: Expr, y: Expr, x: Expr) -> Expr:

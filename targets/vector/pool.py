@@ -28,7 +28,7 @@ from qcompiler.targets.vector.emit import (
 from qcompiler.targets.vector.epilogue import (
     BoundEpilogue,
     Pixel,
-    after_steps,
+    after_operations,
     load_lanes,
 )
 from qcompiler.targets.vector.rows import RowKernel
@@ -82,7 +82,7 @@ class FloatPool2d(RowKernel):
     def _loaded(self, view: View, pixel: Pixel, block: Expr) -> Expr:
         """Sixteen numbers of a pixel, float32x16."""
         load = load_codes if view.buffer.packed else load_lanes
-        return after_steps(load(view, self.blocks, pixel, block), self.problem.through)
+        return after_operations(load(view, self.blocks, pixel, block), self.problem.through)
 
     def _count(self, pixel: Pixel) -> Expr:
         """Pixels that an average divides by, at least 1."""

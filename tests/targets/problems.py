@@ -12,7 +12,17 @@ from hypothesis import strategies as st
 from qcompiler.ir.codes import BINARY, Codes
 from qcompiler.ir.storage import Buffer, Element, Halo
 from qcompiler.targets import reference
-from qcompiler.targets.problem import Channel, Conv2d, Map2d, Operation, Pool2d, Problem, Scalar, Step, Tensor
+from qcompiler.targets.problem import (
+    Channel,
+    Conv2d,
+    Map2d,
+    Operation,
+    Pool2d,
+    Problem,
+    Scalar,
+    ScalarOperation,
+    Tensor,
+)
 from qcompiler.targets.target import Array, Constants, Kernel, Variant
 from qcompiler.targets.vector.kernel_runner import KernelRunner, aligned, empty_outputs
 from qcompiler.targets.x86 import TARGET
@@ -65,11 +75,11 @@ def bits(draw: st.DrawFn, n: int, h: int, w: int, c: int, groups: int = 1) -> Bu
 
 
 @st.composite
-def steps(draw: st.DrawFn) -> tuple[Step, ...]:
+def scalar_operations(draw: st.DrawFn) -> tuple[ScalarOperation, ...]:
     """What an operand goes through."""
-    with_number = st.builds(Step, st.sampled_from(["mul", "add", "sub", "div", "max", "min", "prelu"]),
+    with_number = st.builds(ScalarOperation, st.sampled_from(["mul", "add", "sub", "div", "max", "min", "prelu"]),
                             st.sampled_from([Scalar(0.3), Scalar(-1.7), Scalar(3.0)]))  # fmt: skip
-    alone = st.builds(Step, st.sampled_from(["round", "sign"]))
+    alone = st.builds(ScalarOperation, st.sampled_from(["round", "sign"]))
     return tuple(draw(st.lists(st.one_of(with_number, with_number, alone), max_size=3)))
 
 
@@ -85,7 +95,7 @@ def epilogues(
     for op in draw(st.lists(st.sampled_from(["mul", "add", "sub", "div", "max", "min", "prelu"]), max_size=5)):
         scalar = Scalar(draw(st.sampled_from([0.0, 0.1, -1.7, 3.0])) if op != "div" else 1.7)
         pixel = Tensor(draw(floats(n, h, w, 1)))
-        held = Tensor(draw(packed(n, h, w, c, groups)), draw(steps()))
+        held = Tensor(draw(packed(n, h, w, c, groups)), draw(scalar_operations()))
         operand = draw(st.sampled_from([Channel(), scalar, Tensor(draw(floats(n, h, w, c))), pixel, held]))
         operations.append(Operation(op, operand))
         if draw(st.integers(0, 3)) == 0:
@@ -169,7 +179,7 @@ def pools(draw: st.DrawFn) -> Pool2d:
         return Pool2d(x, kind, kernel, strides, pads, (oh, ow), dilations, (), into)  # type: ignore[arg-type]
     operations = draw(epilogues(n, oh, ow, c, threshold=False))
     x = draw(st.one_of(floats(n, h, w, c), packed(n, h, w, c, draw(st.sampled_from([1, *divisors(c)])))))
-    return Pool2d(x, kind, kernel, strides, pads, (oh, ow), dilations, operations, through=draw(steps()))  # type: ignore[arg-type]
+    return Pool2d(x, kind, kernel, strides, pads, (oh, ow), dilations, operations, through=draw(scalar_operations()))  # type: ignore[arg-type]
 
 
 @st.composite

@@ -27,7 +27,7 @@ from qcompiler.targets.problem import (
     Pool2d,
     Problem,
     Scalar,
-    Step,
+    ScalarOperation,
     Tensor,
     outputs_of,
     tensors_of,
@@ -298,10 +298,10 @@ class _Thread:
         v = self._element(view, *self.pixel, i64(0) if view.buffer.c == 1 else self.c)
         return self._after(operation.operand.through, v)
 
-    def _after(self, steps: Sequence[Step], v: Expr) -> Expr:
+    def _after(self, operations: Sequence[ScalarOperation], v: Expr) -> Expr:
         """A number after what it goes through before it is used."""
-        for step in steps:
-            v = T.bind(self._operation(Operation(step.op, step.operand), v))
+        for operation in operations:
+            v = T.bind(self._operation(Operation(operation.op, operation.operand), v))
         return v
 
     def _stored(self, operation: Operation, into: Buffer, v: Expr) -> Expr:
