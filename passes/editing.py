@@ -10,6 +10,7 @@ import numpy.typing as npt
 import onnx_ir as ir
 
 from qcompiler.ir import ops, provenance
+from qcompiler.ir.view import static_shape
 
 Array = npt.NDArray[Any]
 Operand: TypeAlias = ir.Value | Array | np.generic | None
@@ -118,3 +119,8 @@ def remove_dead(graph: ir.Graph) -> int:
         if not (value.uses() or value.is_graph_output() or value.is_graph_input()):
             graph.initializers.pop(value.name)
     return removed
+
+
+def again(node: ir.Node, operands: Sequence[Operand]) -> ir.Value:
+    """The node once more, on other operands."""
+    return insert(node, node.op_type, operands, static_shape(node.outputs[0]) or (), attributes_of(node))

@@ -28,7 +28,8 @@ from qcompiler.ir.provenance import NOTE, REASON
 from qcompiler.ir.traits import channel_axis
 from qcompiler.ir.view import constant_of, integer, ints, is_op, static_shape
 from qcompiler.passes.editing import attributes_of, insert, remove_dead, replace
-from qcompiler.passes.peeling import Peeled, Peeler
+from qcompiler.passes.peeled import Peeled
+from qcompiler.passes.peeling import Peeler
 from qcompiler.passes.result import PassResult, Refusal
 
 DoubleArray = npt.NDArray[np.float64]
@@ -77,7 +78,7 @@ def _extract(node: ir.Node, peeler: Peeler) -> int | str:
     weights, shape = constant_of(node.inputs[1]), static_shape(node.outputs[0])
     if weights is None or shape is None or (len(node.inputs) > 2 and node.inputs[2] is not None):
         return 0
-    peeled = None if node.op_type == "MatMul" and weights.ndim != 2 else peeler.peel(node.inputs[0])
+    peeled = None if node.op_type == "MatMul" and weights.ndim != 2 else peeler.of(node.inputs[0])
     block = weights.shape[0] if integers_and_scales(node, weights) is not None else block_of(node, weights)
     if peeled is None or block is None:
         return 0

@@ -8,90 +8,47 @@ joins codes of scales that are multiples of one, all codes are counted in that o
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
-from typing import Any
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
+from qcompiler.analysis.facts import Facts
 from qcompiler.analysis.moves import moves_elements
 from qcompiler.analysis.ranges import IntegerRanges
 from qcompiler.analysis.weights import WIDEST
 from qcompiler.analysis.windows import mean_count
 from qcompiler.ir.traits import Trait, has
 from qcompiler.ir.view import constant_of, integer, ints, is_op, static_shape, text
-from qcompiler.passes.editing import Operand, add_constant, attributes_of, insert
+from qcompiler.passes.common_scale import counted, per_part
+from qcompiler.passes.editing import Operand, add_constant, again, insert
+from qcompiler.passes.peeled import Factor, Peeled, aligned, moved_by, times, transposed, whole
 
-DoubleArray = npt.NDArray[np.float64]
-
-# how far from an integer a number over a scale may be, relative: roundings of float32; chosen
-_PRECISION = 2e-6
-
-
-@dataclass(frozen=True)
-class Factor:
-    """What codes are multiplied by, or divided by, at run time."""
-
-    value: ir.Value
-    divides: bool
+_THROUGH = ("Add", "Sub", "Mul", "Div", "Concat", "Where", "Pad", "Split", "Neg", "Abs", "Relu", "Clip")
 
 
-@dataclass(frozen=True)
-class Peeled:
-    """A value is (scale * (codes - zero) + offset) * factors.
+class Peeler(Facts[Peeled | None]):
+    """The codes behind scaled activations, known to be integers; None where there are none.
 
-    scale, offset: float64, scalars, or one per channel that broadcasts to the value. zero: a zero point that is known
-    at run time only; None for 0.
+    Finding them re-makes the ops in between, once per value.
     """
 
-    codes: ir.Value
-    scale: DoubleArray
-    factors: tuple[Factor, ...] = ()
-    zero: ir.Value | None = None
-    offset: DoubleArray = field(default_factory=lambda: np.asarray(0.0))
+    def __init__(self) -> None:
+        super().__init__()
+        self.ranges = IntegerRanges()
 
-    @property
-    def settled(self) -> bool:
-        """Whether nothing but the codes is left to run time."""
-        return not self.factors and self.zero is None
+    def _operands(self, value: ir.Value) -> list[ir.Value]:
+        node = value.producer()
+        if node is None or self._narrow(Peeled(value, np.asarray(1.0))) is not None:
+            return []
+        through = is_op(node, *_THROUGH) or has(node, Trait.AVERAGES) or moves_elements(node)
+        return [each for each in node.inputs if each is not None and constant_of(each) is None] if through else []
 
-    @property
-    def pure(self) -> bool:
-        """Whether it is a scale times codes, but for factors."""
-        return self.zero is None and not self.offset.any()
-
-    @property
-    def even(self) -> bool:
-        """Whether scale and offset are those of all elements."""
-        return self.scale.ndim == self.offset.ndim == 0
-
-    @property
-    def uniform(self) -> bool:
-        """Whether all elements have one scale, but for factors, and no zero point."""
-        return self.even and self.pure
-
-    @property
-    def moves(self) -> bool:
-        """Whether what is left to run time is one number for all elements, wherever these are moved."""
-        given = [each.value for each in self.factors] + ([] if self.zero is None else [self.zero])
-        return all(extent == 1 for value in given for extent in static_shape(value) or ())
-
-
-@dataclass
-class Peeler:
-    """Finds the codes behind scaled activations, re-making the ops in between once per value."""
-
-    ranges: IntegerRanges = field(default_factory=IntegerRanges)
-    done: dict[ir.Value, Peeled | None] = field(default_factory=dict)
-
-    def peel(self, value: ir.Value) -> Peeled | None:
-        """The codes behind `value`, known to be integers; None if there are none."""
-        if value not in self.done:
-            codes = self.ranges.codes(value)
-            found = None if codes is not None and codes.bits <= WIDEST else self._peel(value)
-            self.done[value] = Peeled(value, np.asarray(1.0)) if found is None and codes is not None else found
-        return self.done[value]
+    def _computed(self, value: ir.Value) -> Peeled | None:
+        codes = self.ranges.codes(value)
+        found = None if codes is not None and codes.bits <= WIDEST else self._peel(value)
+        return Peeled(value, np.asarray(1.0)) if found is None and codes is not None else found
 
     def _peel(self, value: ir.Value) -> Peeled | None:
         node = value.producer()
@@ -121,24 +78,24 @@ class Peeler:
     def _scaled(self, node: ir.Node) -> Peeled | None:
         for position, other in ((0, 1), (1, 0)) if is_op(node, "Mul") else ((0, 1),):
             operand, factor = node.inputs[position], node.inputs[other]
-            inner = self.peel(operand) if static_shape(operand) == static_shape(node.outputs[0]) else None
+            inner = self.of(operand) if static_shape(operand) == static_shape(node.outputs[0]) else None
             if inner is None:
                 continue
             constant = constant_of(factor)
             if constant is not None:
-                return _times(inner, constant, node)
+                return times(inner, constant, node)
             if _repeats(factor, operand):
                 return replace(inner, factors=(*inner.factors, Factor(factor, is_op(node, "Div"))))
         return None
 
     def _multiplied(self, node: ir.Node) -> Peeled | None:
         """Products of codes."""
-        inner = [self.peel(value) for value in node.inputs]
+        inner = [self.of(value) for value in node.inputs]
         left, right = inner
         if is_op(node, "Div") or left is None or right is None or not (left.uniform and right.uniform):
             return None
         factors = (*left.factors, *right.factors)
-        return Peeled(_again(node, [left.codes, right.codes]), left.scale * right.scale, factors)
+        return Peeled(again(node, [left.codes, right.codes]), left.scale * right.scale, factors)
 
     def _shifted(self, node: ir.Node) -> Peeled | None:
         """Codes plus a constant of whole steps."""
@@ -146,16 +103,16 @@ class Peeler:
             constant = constant_of(node.inputs[other])
             if constant is None or static_shape(node.inputs[position]) != static_shape(node.outputs[0]):
                 continue
-            inner = self.peel(node.inputs[position])
+            inner = self.of(node.inputs[position])
             if inner is None or not inner.settled or constant.dtype != np.float32:
                 return None
             steps = whole(constant / inner.scale) if inner.pure else None
             if steps is None:
-                return _moved_by(inner, constant, node, swapped=position == 1)
+                return moved_by(inner, constant, node, swapped=position == 1)
             if not steps.any() and position == 0:
                 return inner
             operands: list[Operand] = [inner.codes, steps]
-            return replace(inner, codes=_again(node, operands if position == 0 else operands[::-1]))
+            return replace(inner, codes=again(node, operands if position == 0 else operands[::-1]))
         return None
 
     def _shifted_later(self, node: ir.Node) -> Peeled | None:
@@ -163,7 +120,7 @@ class Peeler:
         operand, zero = node.inputs
         if is_op(node, "Add") or static_shape(operand) != static_shape(node.outputs[0]) or not _repeats(zero, operand):
             return None
-        inner = self.peel(operand)
+        inner = self.of(operand)
         plain = inner is not None and inner.uniform and inner.settled and inner.scale == 1
         return replace(inner, zero=zero) if inner is not None and plain and self._narrow(inner) else None
 
@@ -174,24 +131,10 @@ class Peeler:
 
     def _summed(self, node: ir.Node) -> Peeled | None:
         """Sums of codes, counted in the smaller scale."""
-        inner = [self.peel(value) for value in node.inputs]
+        inner = [self.of(value) for value in node.inputs]
         found = [each for each in inner if each is not None]
-        counted = self._counted(node, found) if len(found) == len(inner) else None
-        return None if counted is None else replace(counted[1], codes=_again(node, counted[0]))
-
-    def _counted(self, node: ir.Node, inner: Sequence[Peeled]) -> tuple[list[Operand], Peeled] | None:
-        """Codes of all operands counted in the smallest of their scales, and the operand that has it."""
-        if not inner or not all(each.uniform and each.factors == inner[0].factors for each in inner):
-            return None
-        smallest = min(inner, key=lambda each: float(abs(each.scale)))
-        multiples = [whole(each.scale / smallest.scale) for each in inner]
-        operands: list[Operand] = []
-        for each, multiple in zip(inner, multiples, strict=True):
-            if multiple is None:
-                return None
-            shape = static_shape(each.codes) or ()
-            operands.append(each.codes if multiple == 1 else insert(node, "Mul", [each.codes, multiple], shape))
-        return operands, smallest
+        together = counted(node, found) if len(found) == len(inner) else None
+        return None if together is None else replace(together[1], codes=again(node, together[0]))
 
     def _joined(self, node: ir.Node) -> Peeled | None:
         """Codes of several operands, in one scale if that leaves few bits; else of one scale for each part."""
@@ -199,16 +142,16 @@ class Peeler:
         inner = self._parts(node, node.inputs[first:])
         if inner is None:
             return None
-        counted = self._counted(node, inner)
-        if counted is not None:
-            found = replace(counted[1], codes=_again(node, [*node.inputs[:first], *counted[0]]))
+        joined = counted(node, inner)
+        if joined is not None:
+            found = replace(joined[1], codes=again(node, [*node.inputs[:first], *joined[0]]))
             if self._narrow(found) is not None or len({float(each.scale) for each in inner}) == 1:
                 return found
-        return self._per_part(node, inner) if is_op(node, "Concat") else None
+        return per_part(node, inner) if is_op(node, "Concat") else None
 
     def _parts(self, node: ir.Node, values: Sequence[ir.Value]) -> list[Peeled] | None:
         """The operands of a Concat or Where; constants are multiples of the scale of another one."""
-        inner = [None if constant_of(value) is not None else self.peel(value) for value in values]
+        inner = [None if constant_of(value) is not None else self.of(value) for value in values]
         model = next((each for each in inner if each is not None and each.uniform and _fits(node, each)), None)
         found = []
         for value, peeled in zip(values, inner, strict=True):
@@ -225,34 +168,20 @@ class Peeler:
         assert isinstance(node.graph, ir.Graph)
         return add_constant(node.graph, steps, f"{node.name}.codes")
 
-    def _per_part(self, node: ir.Node, inner: Sequence[Peeled]) -> Peeled | None:
-        shape = static_shape(node.outputs[0]) or ()
-        axis = node.attributes["axis"].as_int() % len(shape)
-        scales = []
-        if not all(each.settled for each in inner):
-            return None
-        for each in inner:
-            spread = _aligned(each.scale, len(shape))
-            if any(extent != 1 for index, extent in enumerate(spread.shape) if index != axis):
-                return None
-            extent = (static_shape(each.codes) or ())[axis]
-            scales.append(np.broadcast_to(spread, tuple(extent if i == axis else 1 for i in range(len(shape)))))
-        return Peeled(_again(node, [each.codes for each in inner]), np.concatenate(scales, axis))
-
     def _padded(self, node: ir.Node) -> Peeled | None:
-        inner = self.peel(node.inputs[0])
+        inner = self.of(node.inputs[0])
         given = len(node.inputs) > 2 and node.inputs[2] is not None
         fill = constant_of(node.inputs[2]) if given else np.zeros((), np.float32)
         if inner is None or not inner.moves or not inner.pure or fill is None:
             return None
         if text(node, "mode", "constant") != "constant" or not fill.any():
             steps: Operand = node.inputs[2] if given else None
-            return None if inner.scale.ndim else replace(inner, codes=_again(node, _inputs(node, inner.codes, steps)))
+            return None if inner.scale.ndim else replace(inner, codes=again(node, _inputs(node, inner.codes, steps)))
         steps = whole(fill / inner.scale) if inner.uniform and inner.settled else None
-        return None if steps is None else replace(inner, codes=_again(node, _inputs(node, inner.codes, steps)))
+        return None if steps is None else replace(inner, codes=again(node, _inputs(node, inner.codes, steps)))
 
     def _clipped(self, node: ir.Node) -> Peeled | None:
-        inner = self.peel(node.inputs[0])
+        inner = self.of(node.inputs[0])
         if inner is None or is_op(node, "Neg"):
             return None if inner is None else replace(inner, scale=-inner.scale, offset=-inner.offset)
         inner = _upright(inner, node)
@@ -264,7 +193,7 @@ class Peeler:
             if any(bound is None for bound in bounds):
                 return None
             operands += bounds
-        return replace(inner, codes=_again(node, operands))
+        return replace(inner, codes=again(node, operands))
 
     def _bound(self, node: ir.Node, position: int, inner: Peeled) -> Operand:
         """A bound of a Clip in steps, or beyond all codes; None where it lies between two."""
@@ -284,31 +213,31 @@ class Peeler:
 
     def _averaged(self, node: ir.Node) -> Peeled | None:
         """Means of n codes are their sum over n, and n times the mean is next to the sum."""
-        inner, count = self.peel(node.inputs[0]), mean_count(node)
+        inner, count = self.of(node.inputs[0]), mean_count(node)
         if inner is None or count is None or not (inner.moves and inner.pure and _stays(inner, node)):
             return None
         shape = static_shape(node.outputs[0]) or ()
-        mean = _again(node, [inner.codes, *node.inputs[1:]])
+        mean = again(node, [inner.codes, *node.inputs[1:]])
         total = insert(node, "Round", [insert(node, "Mul", [mean, np.float32(count)], shape)], shape)
         return replace(inner, codes=total, scale=inner.scale / count)
 
     def _moved(self, node: ir.Node) -> Peeled | None:
-        inner = self.peel(node.inputs[0])
+        inner = self.of(node.inputs[0])
         if inner is None or not inner.moves:
             return None
         if is_op(node, "MaxPool", "GlobalMaxPool", "ReduceMax", "ReduceMin"):
             inner = _upright(inner, node)
             if not self._rising(inner):
                 return None
-        found = replace(inner, codes=_again(node, [inner.codes, *node.inputs[1:]]))
+        found = replace(inner, codes=again(node, [inner.codes, *node.inputs[1:]]))
         if is_op(node, "Transpose") and not inner.even:
             order = ints(node, "perm", range(len(static_shape(node.outputs[0]) or ()))[::-1])
-            return replace(found, scale=_transposed(inner.scale, order), offset=_transposed(inner.offset, order))
+            return replace(found, scale=transposed(inner.scale, order), offset=transposed(inner.offset, order))
         return found if _stays(inner, node) else None
 
     def _slice(self, split: ir.Node, value: ir.Value) -> Peeled | None:
         """One part of a Split."""
-        inner = self.peel(split.inputs[0])
+        inner = self.of(split.inputs[0])
         shapes = [static_shape(output) for output in split.outputs]
         if inner is None or not (inner.moves and inner.even) or any(shape is None for shape in shapes):
             return None
@@ -319,51 +248,12 @@ class Peeler:
         return replace(inner, codes=insert(split, "Slice", [inner.codes, *bounds], shapes[part] or ()))
 
 
-def whole(steps: npt.NDArray[Any]) -> npt.NDArray[np.float32] | None:
-    """Integers that numbers are but for rounding; None if they are none."""
-    near = np.rint(steps)
-    if not np.isfinite(steps).all() or (np.abs(steps - near) > _PRECISION * np.maximum(np.abs(near), 1)).any():
-        return None
-    return np.asarray(near, np.float32)
-
-
-def _upright(inner: Peeled, anchor: ir.Node) -> Peeled:
-    """The same with negated codes, if all scales are negative."""
-    if inner.zero is not None or not (inner.scale < 0).all():
-        return inner
-    codes = insert(anchor, "Neg", [inner.codes], static_shape(inner.codes) or ())
-    return replace(inner, codes=codes, scale=-inner.scale)
-
-
-def _moved_by(inner: Peeled, constant: npt.NDArray[Any], node: ir.Node, *, swapped: bool) -> Peeled | None:
-    """The codes as they are, with another offset."""
-    if not np.isfinite(constant).all():
-        return None
-    wide = _squeezed(constant)
-    if is_op(node, "Add"):
-        return replace(inner, offset=np.asarray(inner.offset + wide))
-    if swapped:
-        return replace(inner, scale=np.asarray(-inner.scale), offset=np.asarray(wide - inner.offset))
-    return replace(inner, offset=np.asarray(inner.offset - wide))
-
-
-def _squeezed(constant: npt.NDArray[Any]) -> DoubleArray:
-    return constant.astype(np.float64).reshape(() if constant.size == 1 else constant.shape)
-
-
-def _times(inner: Peeled, constant: npt.NDArray[Any], node: ir.Node) -> Peeled | None:
-    if constant.dtype != np.float32 or not np.isfinite(constant).all() or not constant.all():
-        return None
-    wide = 1 / _squeezed(constant) if is_op(node, "Div") else _squeezed(constant)
-    return replace(inner, scale=np.asarray(inner.scale * wide), offset=np.asarray(inner.offset * wide))
-
-
 def _repeats(factor: ir.Value, operand: ir.Value) -> bool:
     """Whether one run-time number is repeated along all axes along which a layer may sum."""
-    shape, whole_shape = static_shape(factor), static_shape(operand)
-    if shape is None or whole_shape is None or factor.dtype != ir.DataType.FLOAT or not whole_shape:
+    shape, togethershape = static_shape(factor), static_shape(operand)
+    if shape is None or togethershape is None or factor.dtype != ir.DataType.FLOAT or not togethershape:
         return False
-    return all(extent == 1 for extent in shape) or (len(shape) == len(whole_shape) and shape[-1] == 1)
+    return all(extent == 1 for extent in shape) or (len(shape) == len(togethershape) and shape[-1] == 1)
 
 
 def _fits(node: ir.Node, inner: Peeled) -> bool:
@@ -374,18 +264,9 @@ def _fits(node: ir.Node, inner: Peeled) -> bool:
 def _stays(inner: Peeled, node: ir.Node) -> bool:
     """Whether scales of channels are those of the same channels behind the node."""
     rank = len(static_shape(node.inputs[0]) or ())
-    parts = [_aligned(part, rank).shape for part in (inner.scale, inner.offset)]
+    parts = [aligned(part, rank).shape for part in (inner.scale, inner.offset)]
     channels = all(extent == 1 for shape in parts for index, extent in enumerate(shape) if index != 1)
     return inner.even or is_op(node, "Identity") or (has(node, Trait.SLIDES) and channels)
-
-
-def _transposed(part: DoubleArray, order: Sequence[int]) -> DoubleArray:
-    return part if part.ndim == 0 else _aligned(part, len(order)).transpose(order)
-
-
-def _aligned(part: DoubleArray, rank: int) -> DoubleArray:
-    """A number or one per channel with as many axes as the value."""
-    return part.reshape((1,) * (rank - part.ndim) + part.shape)
 
 
 def _inputs(node: ir.Node, codes: ir.Value, fill: Operand) -> list[Operand]:
@@ -393,6 +274,9 @@ def _inputs(node: ir.Node, codes: ir.Value, fill: Operand) -> list[Operand]:
     return [codes, node.inputs[1], *([fill] if len(node.inputs) > 2 or fill is not None else []), *node.inputs[3:]]
 
 
-def _again(node: ir.Node, operands: Sequence[Operand]) -> ir.Value:
-    """The node once more, on other operands."""
-    return insert(node, node.op_type, operands, static_shape(node.outputs[0]) or (), attributes_of(node))
+def _upright(inner: Peeled, anchor: ir.Node) -> Peeled:
+    """The same with negated codes, if all scales are negative."""
+    if inner.zero is not None or not (inner.scale < 0).all():
+        return inner
+    codes = insert(anchor, "Neg", [inner.codes], static_shape(inner.codes) or ())
+    return replace(inner, codes=codes, scale=-inner.scale)
