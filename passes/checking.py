@@ -38,16 +38,28 @@ def check_exact(name: str, before: Mapping[str, Array], after: Mapping[str, Arra
 
 @dataclass(frozen=True)
 class Evaluated:
-    """A graph and its outputs, by name."""
+    """A graph, and what it gives on some inputs: its outputs, or all that `watched` names."""
 
     model: ir.Model
-    outputs: Arrays
+    values: Arrays
+
+    @property
+    def outputs(self) -> Arrays:
+        """The outputs of the graph, by name."""
+        return {str(value.name): self.values[str(value.name)] for value in self.model.graph.outputs}
+
+
+def watched(model: ir.Model) -> list[str]:
+    """The names of outputs, and of what goes into discontinuous ops and comes out of them."""
+    jumps = _jumps(model)
+    names = [str(value.name) for value in model.graph.outputs]
+    return list(dict.fromkeys([*names, *jumps, *(str(node.inputs[0].name) for node in jumps.values())]))
 
 
 def check_bound(name: str, bound: float, before: Evaluated, after: Evaluated, inputs: Mapping[str, Array]) -> None:
     """Raise VerificationFailed if a value before a jump, or an output, differs by more than `bound` of the largest.
 
-    before, after: the graphs and what they give on `inputs`.
+    before, after: the graphs and what they give on `inputs`, all that is `watched`.
     """
     left, right = _pieces(before, after, inputs)
     for key in left.keys() & right.keys():
@@ -64,13 +76,14 @@ def check_bound(name: str, bound: float, before: Evaluated, after: Evaluated, in
 
 
 def _pieces(before: Evaluated, after: Evaluated, inputs: Mapping[str, Array]) -> tuple[Arrays, Arrays]:
-    """What goes into the jumps of both graphs, and their outputs, on equal results of jumps."""
+    """What goes into the jumps of both graphs, and their outputs, on equal results of jumps: those of `before`."""
     old, new = _jumps(before.model), _jumps(after.model)
     jumps = sorted(name for name in old.keys() & new.keys() if _same(old[name], new[name]))
     if not jumps:
         return before.outputs, after.outputs
-    fed = {**inputs, **oracle.run(before.model, inputs, jumps)}
-    return _run_pieces(before.model, jumps, fed), _run_pieces(after.model, jumps, fed)
+    given = {name: before.values[name] for name in jumps}
+    left = {key: before.values[name] for key, name in _wanted(before.model, old, jumps).items()}
+    return left, _run_pieces(after.model, jumps, {**inputs, **given})
 
 
 def _jumps(model: ir.Model) -> dict[str, ir.Node]:
@@ -93,19 +106,25 @@ def _kind(jump: ir.Node) -> str:
     return "Sign" if ternary else str(jump.op_type)
 
 
+def _wanted(model: ir.Model, nodes: Mapping[str, ir.Node], jumps: list[str]) -> dict[str, str]:
+    """Names of graph outputs, and of the inputs of `jumps` by the name of the jump."""
+    wanted = {str(value.name): str(value.name) for value in model.graph.outputs if str(value.name) not in jumps}
+    for name in jumps:
+        if nodes[name].inputs[0].producer() is not None:
+            wanted[name] = str(nodes[name].inputs[0].name)
+    return wanted
+
+
 def _run_pieces(model: ir.Model, jumps: list[str], fed: Arrays) -> Arrays:
     """Values of graph outputs, and of the inputs of `jumps` by the name of the jump, with the jumps' outputs given."""
     cut = model.clone()
     nodes = _jumps(cut)
-    wanted = {str(value.name): str(value.name) for value in cut.graph.outputs if str(value.name) not in jumps}
+    wanted = _wanted(cut, nodes, jumps)
     for name in jumps:
-        node = nodes[name]
-        if node.inputs[0].producer() is not None:
-            wanted[name] = str(node.inputs[0].name)
-        output = node.outputs[0]
+        output = nodes[name].outputs[0]
         given = ir.Value(name=name, shape=output.shape, type=output.type)
         cut.graph.inputs.append(given)
         output.replace_all_uses_with(given, replace_graph_outputs=True)
-        cut.graph.remove(node)
+        cut.graph.remove(nodes[name])
     values = oracle.run(cut, fed, list(wanted.values())) if wanted else {}
     return {key: values[name] for key, name in wanted.items()}

@@ -15,13 +15,13 @@ from qcompiler.errors import InvalidModel
 from qcompiler.ir import oracle
 from qcompiler.ir.ops import attach_functions
 from qcompiler.ir.samples import RANDOM, Sample, samples
-from qcompiler.passes.checking import Array, Arrays, Evaluated, check_bound, check_exact
+from qcompiler.passes.checking import Array, Evaluated, check_bound, check_exact, watched
 from qcompiler.passes.editing import forget_names
 from qcompiler.passes.result import Pass, PassResult
 
 # for the samples of a pass, of which there is a least and a largest number; chosen
 _SECONDS = 0.1
-_LEAST_SAMPLES, _MOST_SAMPLES = 4, 12
+_LEAST_SAMPLES, _MOST_SAMPLES = 3, 12
 
 Callback = Callable[[ir.Model, PassResult, float], None]
 
@@ -64,11 +64,10 @@ def _infer_missing_shapes(model: ir.Model) -> None:
 
 @dataclass
 class _Checker:
-    """The graph before the next pass, samples, and its outputs on each of them."""
+    """Samples, and what the graph before the next pass gives on each of them."""
 
     samples: list[Sample]
-    before: ir.Model
-    outputs: list[Arrays]
+    before: list[Evaluated]
 
     @classmethod
     def of(cls, model: ir.Model, seed: int) -> _Checker:
@@ -76,38 +75,49 @@ class _Checker:
 
         Raises InvalidModel where the graph refuses all of them.
         """
-        session, start = oracle.Session(model), time.perf_counter()
+        evaluate, start = _evaluator(model), time.perf_counter()
         given: list[Sample] = []
-        outputs: list[Arrays] = []
+        before: list[Evaluated] = []
         refusal: InvalidModel | None = None
         for sample in itertools.islice(samples(model, seed), _MOST_SAMPLES):
             if len(given) >= _LEAST_SAMPLES and time.perf_counter() - start > _SECONDS:
                 break
             try:
-                found = session.run(sample.inputs)
+                found = evaluate(sample)
             except InvalidModel as error:
                 refusal = error
                 continue
-            if not given or all(map(_finite, found.values())):
+            if not given or all(map(_finite, found.outputs.values())):
                 given.append(sample)
-                outputs.append(found)
+                before.append(found)
         if refusal is not None and not given:
             raise refusal
-        return cls(given, model.clone(), outputs)
+        return cls(given, before)
 
     def check(self, apply: Pass, result: PassResult, model: ir.Model) -> None:
         if not result.rewrites:
             return
-        session = oracle.Session(model)
-        outputs = [session.run(sample.inputs) for sample in self.samples]
-        for sample, expected, found in zip(self.samples, self.outputs, outputs, strict=True):
+        evaluate = _evaluator(model)
+        after = [evaluate(sample) for sample in self.samples]
+        for sample, expected, found in zip(self.samples, self.before, after, strict=True):
             if apply.bound == 0:
-                check_exact(apply.name, expected, found)
+                check_exact(apply.name, expected.outputs, found.outputs)
             # a bound is relative to the largest value, which special samples can make as small as they like
             elif sample.kind == RANDOM:
-                before, after = Evaluated(self.before, expected), Evaluated(model, found)
-                check_bound(apply.name, apply.bound, before, after, sample.inputs)
-        self.before, self.outputs = model.clone(), outputs
+                check_bound(apply.name, apply.bound, expected, found, sample.inputs)
+        self.before = after
+
+
+def _evaluator(model: ir.Model) -> Callable[[Sample], Evaluated]:
+    """What a graph, as it is now, gives on samples: of random ones all that bounds are about, else its outputs."""
+    copy = model.clone()
+    session = oracle.Session(copy, watched(copy))
+
+    def evaluate(sample: Sample) -> Evaluated:
+        found = Evaluated(copy, session.run(sample.inputs))
+        return found if sample.kind == RANDOM else Evaluated(copy, found.outputs)
+
+    return evaluate
 
 
 def _finite(array: Array) -> bool:
