@@ -16,7 +16,7 @@ from qcompiler.analysis.moves import moves_elements
 from qcompiler.ir.numerics import EXACT
 from qcompiler.ir.ops import quantizer_of
 from qcompiler.ir.quantizing import ROUND_SHIFT
-from qcompiler.ir.view import constant_of, is_op, is_quantized_op, static_shape, text
+from qcompiler.ir.view import is_op, is_quantized_op, single_number, static_shape, text
 from qcompiler.passes.editing import attributes_of, can_replace, insert, remove_dead, replace
 from qcompiler.passes.result import PassResult
 
@@ -126,8 +126,5 @@ def _is_subtracted(value: ir.Value, zero: float) -> bool:
 
 def _number(value: ir.Value | None) -> float | None:
     """A constant of one element that is whole."""
-    array = constant_of(value)
-    if array is None or array.size != 1 or array.dtype != np.float32:
-        return None
-    number = float(array.reshape(()))
-    return number if number == np.rint(number) else None
+    number = single_number(value)
+    return number if number is not None and number == np.rint(number) else None

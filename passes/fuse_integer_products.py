@@ -18,7 +18,7 @@ from qcompiler.analysis.ranges import IntegerRanges
 from qcompiler.analysis.weights import WIDEST
 from qcompiler.ir.codes import Codes
 from qcompiler.ir.numerics import EXACT
-from qcompiler.ir.view import constant_of, is_op, static_shape
+from qcompiler.ir.view import constant_of, is_op, single_number, static_shape
 from qcompiler.passes.editing import insert, remove_dead, replace
 from qcompiler.passes.result import PassResult
 from qcompiler.targets.problem import BLOCK, WORD, neutral
@@ -72,9 +72,9 @@ class _Finder:
         number, node = 1.0, value.producer()
         if is_op(node, "Mul"):
             for position in (0, 1):
-                constant = constant_of(node.inputs[1 - position])
-                if constant is not None and constant.size == 1 and constant.dtype == np.float32:
-                    number, value = float(constant.reshape(())), node.inputs[position]
+                factor = single_number(node.inputs[1 - position])
+                if factor is not None:
+                    number, value = factor, node.inputs[position]
                     break
         codes = None if constant_of(value) is not None else self.ranges.codes(value)
         if codes is None or codes.bits > WIDEST or codes.step != 1 or value.dtype != ir.DataType.FLOAT:

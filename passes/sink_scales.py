@@ -17,7 +17,7 @@ from qcompiler.analysis.moves import moves_elements
 from qcompiler.analysis.ranges import IntegerRanges
 from qcompiler.analysis.weights import WIDEST
 from qcompiler.ir.traits import Trait, has
-from qcompiler.ir.view import constant_of, integer, is_op, static_shape, text
+from qcompiler.ir.view import constant_of, integer, is_op, single_number, static_shape, text
 from qcompiler.passes.editing import Operand, attributes_of, insert, remove_dead, replace
 from qcompiler.passes.result import PassResult
 
@@ -129,8 +129,5 @@ def _fill(pad: ir.Node, scaled: _Dequantized) -> Operand:
 
 def _number(value: ir.Value | None) -> float | None:
     """A finite constant of one element."""
-    array = constant_of(value)
-    if array is None or array.size != 1 or array.dtype != np.float32:
-        return None
-    number = float(array.reshape(()))
-    return number if np.isfinite(number) else None
+    number = single_number(value)
+    return number if number is not None and np.isfinite(number) else None

@@ -77,6 +77,12 @@ def ints(node: ir.Node, name: str, default: Sequence[int]) -> tuple[int, ...]:
     return tuple(attribute.as_ints()) if attribute is not None else tuple(default)
 
 
+def single_number(value: ir.Value | None) -> float | None:
+    """The number in a float32 constant of one element; None for any other value."""
+    array = constant_of(value)
+    return float(array.reshape(())) if array is not None and array.size == 1 and array.dtype == np.float32 else None
+
+
 def integer(node: ir.Node, name: str, default: int) -> int:
     """An integer attribute of a node."""
     attribute = node.attributes.get(name)
