@@ -156,7 +156,7 @@ def convolutions(draw: st.DrawFn, element: Element | None) -> Conv2d:
         x = Buffer(n, h, w, channels, held, "nhwc", halo, fill, apart, draw(packings) if wide else "planes")
     else:
         x = Buffer(n, h, w, channels, "float32", draw(st.sampled_from(["nhwc", "nchw"])), halo, 0.0)
-    problem = Conv2d(x, outputs, kernel, strides, pads, dilations, groups, pad_value)  # type: ignore[arg-type]
+    problem = Conv2d(x, outputs, kernel, strides, pads, dilations, groups, pad_value)
     operations = draw(epilogues(n, *problem.out_hw, outputs, threshold=held != "float32", wide=wide))
     return dataclasses.replace(problem, epilogue=operations, weights=weights)
 
@@ -176,10 +176,10 @@ def pools(draw: st.DrawFn) -> Pool2d:
         groups = draw(st.sampled_from(divisors(c)))
         x = draw(packed(n, h, w, c, groups))
         into = Buffer(n, oh, ow, c, x.element, "nhwc", draw(halos()), x.halo_value, groups, x.packing)
-        return Pool2d(x, kind, kernel, strides, pads, (oh, ow), dilations, (), into)  # type: ignore[arg-type]
+        return Pool2d(x, kind, kernel, strides, pads, (oh, ow), dilations, (), into)
     operations = draw(epilogues(n, oh, ow, c, threshold=False))
     x = draw(st.one_of(floats(n, h, w, c), packed(n, h, w, c, draw(st.sampled_from([1, *divisors(c)])))))
-    return Pool2d(x, kind, kernel, strides, pads, (oh, ow), dilations, operations, through=draw(scalar_operations()))  # type: ignore[arg-type]
+    return Pool2d(x, kind, kernel, strides, pads, (oh, ow), dilations, operations, through=draw(scalar_operations()))
 
 
 @st.composite
