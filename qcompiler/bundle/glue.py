@@ -22,9 +22,8 @@ C_TYPES = {
 
 
 def workspace_size(program: Program) -> int:
-    """Bytes of the workspace that a caller provides: the kernels' part, then room for misaligned inputs and outputs."""
-    staged = sum(_aligned(tensor_bytes(tensor)) for tensor in (*program.inputs, *program.outputs))
-    return _aligned(program.workspace_bytes) + staged
+    """Bytes of the workspace that a caller provides: never none, for C has no empty arrays."""
+    return max(-(-program.workspace_bytes // ALIGNMENT), 1) * ALIGNMENT
 
 
 def public_header(program: Program) -> str:
@@ -47,7 +46,7 @@ def named(template: str, name: str) -> str:
 
 def internal_symbols(program: Program) -> tuple[str, ...]:
     """Names that the two objects of the static library share, besides the public ones."""
-    return tuple(f"{program.name}_internal_{part}" for part in ("prepare", "execute", "finish", "batch"))
+    return tuple(f"{program.name}_internal_{part}" for part in ("prepare", "execute", "failed", "batch"))
 
 
 def public_symbols(program: Program) -> tuple[str, ...]:
@@ -82,10 +81,6 @@ def known_features(architecture: str) -> frozenset[str]:
     return frozenset(
         re.findall(r"^ {4}F\((\w+),", _template(f"{architectures.named(architecture).cpu_source}.h"), re.MULTILINE)
     )
-
-
-def _aligned(size: int) -> int:
-    return -(-size // ALIGNMENT) * ALIGNMENT
 
 
 def _template(name: str) -> str:
@@ -149,7 +144,6 @@ def _network_header(program: Program) -> str:
 #define LIMIT(x) {name.upper()}_##x
 #define TENSOR {name}_tensor
 #define POOL {name}_pool
-#define KERNEL_WORKSPACE {_aligned(program.workspace_bytes)}
 """
 
 
@@ -196,7 +190,9 @@ def _tensor_table(kind: str, tensors: Sequence[TensorInfo]) -> Iterator[str]:
     for index, tensor in enumerate(tensors):
         row = f"{_c_string(tensor.name)}, {_c_string(tensor.dtype)}, {kind}_{index}_shape"
         yield f"    {{{row}, {len(tensor.shape)}, {tensor_bytes(tensor)}}},"
-    yield "};\n"
+    yield "};"
+    element_bytes = ", ".join(str(DTYPES[tensor.dtype]) for tensor in tensors)
+    yield f"const unsigned char API(internal_{kind[:-1]}_sizes)[] = {{{element_bytes}}};\n"
 
 
 def _variant_table(program: Program, variant: VariantCode) -> Iterator[str]:

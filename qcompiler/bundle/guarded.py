@@ -2,7 +2,7 @@
 
 A buffer's pages lie in a file that two processes share; see c/isolated.c. The buffer ends with its pages, so that the
 first byte behind it faults, or begins with them, so that the last byte before it does. What of the pages is left over
-on the other side, and between the end and the next multiple of `ALIGNMENT`, holds bytes that must not change.
+on the other side, and between the end and the next address that is aligned, holds bytes that must not change.
 """
 
 from __future__ import annotations
@@ -15,8 +15,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-
-from qcompiler.bundle.native import ALIGNMENT
 
 Array = npt.NDArray[Any]
 Bytes = npt.NDArray[np.uint8]
@@ -32,9 +30,9 @@ class GuardedBuffer:
 
     label: str
     nbytes: int
+    alignment: int
     offset: int
     address: int
-    guard: int
 
     @property
     def pages(self) -> int:
@@ -44,7 +42,7 @@ class GuardedBuffer:
     @property
     def slack(self) -> int:
         """Where in its pages it begins if it is to end with them."""
-        return (self.pages - self.nbytes) // ALIGNMENT * ALIGNMENT
+        return (self.pages - self.nbytes) // self.alignment * self.alignment
 
     def describe(self, address: int) -> str:
         """What lies at an address that is not in these pages but in a guard beside them."""
@@ -53,15 +51,14 @@ class GuardedBuffer:
         return f"{address - self.address - self.pages + 1} bytes past the end of {self.label}"
 
 
-def plan(sizes: Sequence[tuple[str, int]], beyond: int = 0) -> tuple[GuardedBuffer, ...]:
-    """Buffers for what `sizes` lists as (label, bytes); `beyond`: more guard behind the last, in bytes."""
+def plan(sizes: Sequence[tuple[str, int, int]]) -> tuple[GuardedBuffer, ...]:
+    """Buffers for what `sizes` lists as (label, bytes, alignment in bytes)."""
     buffers: list[GuardedBuffer] = []
     offset, address = 0, GUARD
-    for index, (label, nbytes) in enumerate(sizes):
-        guard = GUARD + (-(-beyond // PAGE) * PAGE if index == len(sizes) - 1 else 0)
-        buffers.append(GuardedBuffer(label, nbytes, offset, address, guard))
+    for label, nbytes, alignment in sizes:
+        buffers.append(GuardedBuffer(label, nbytes, alignment, offset, address))
         offset += buffers[-1].pages
-        address += buffers[-1].pages + guard
+        address += buffers[-1].pages + GUARD
     return tuple(buffers)
 
 
@@ -86,7 +83,7 @@ class GuardedMemory:
 
     def arguments(self) -> list[str]:
         """What the program of c/isolated.c is to know of the buffers."""
-        return [str(number) for each in self.buffers for number in (each.pages, each.slack, each.guard)]
+        return [str(number) for number in (GUARD, *(n for each in self.buffers for n in (each.pages, each.slack)))]
 
     def fill(self, seed: int, *, at_start: bool) -> None:
         """Put garbage everywhere, and decide on which side the buffers lie: at the start of their pages or the end."""

@@ -22,7 +22,7 @@ import numpy.typing as npt
 
 from qcompiler.bundle import glue, toolchain
 from qcompiler.bundle.guarded import GuardedMemory, plan
-from qcompiler.bundle.manifest import Manifest, check_threads, tensor_bytes
+from qcompiler.bundle.manifest import DTYPES, Manifest, check_threads, tensor_bytes
 from qcompiler.bundle.native import ALIGNMENT
 from qcompiler.bundle.stepping import Stepper
 from qcompiler.bundle.tensors import checked_inputs
@@ -192,11 +192,10 @@ def _build(folder: Path, directory: Path, manifest: Manifest, *, alone: bool) ->
 
 
 def _memory(manifest: Manifest) -> GuardedMemory:
-    tensors = [(f"input '{each.name}'", tensor_bytes(each)) for each in manifest.inputs]
-    tensors += [(f"output '{each.name}'", tensor_bytes(each)) for each in manifest.outputs]
-    # aligned tensors are used in place: nothing is copied to the end of the workspace, and nobody may touch it
-    copies = sum(-(-nbytes // ALIGNMENT) * ALIGNMENT for _, nbytes in tensors)
-    return GuardedMemory(plan([*tensors, ("the workspace", manifest.workspace_bytes - copies)], beyond=copies))
+    tensors = [(f"input '{each.name}'", each) for each in manifest.inputs]
+    tensors += [(f"output '{each.name}'", each) for each in manifest.outputs]
+    arrays = [(label, tensor_bytes(each), DTYPES[each.dtype]) for label, each in tensors]
+    return GuardedMemory(plan([*arrays, ("the workspace", manifest.workspace_bytes, ALIGNMENT)]))
 
 
 def _patience(manifest: Manifest, emulator: str) -> int:

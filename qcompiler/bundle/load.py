@@ -134,7 +134,7 @@ class Bundle:
 
     def stepper(self, inputs: Mapping[str, Array]) -> Stepper:
         """A run on one thread that can be stopped between steps, with memory of its own."""
-        given = [_aligned_copy(array) for array in checked_inputs(inputs, self.inputs)]
+        given = [array.copy() for array in checked_inputs(inputs, self.inputs)]
         workspace = aligned_empty((self.manifest.workspace_bytes,), "uint8")
         workspace[...] = 0
         execution = Execution(self._library, given, new_outputs(self.outputs, 1), workspace)
@@ -314,9 +314,3 @@ def _some(inputs: Mapping[str, Array]) -> Mapping[str, Array]:
     if isinstance(inputs, Mapping) and any(0 in np.shape(array) for array in inputs.values()):
         raise UsageError("the inputs are empty", remedy="give at least one row to time")
     return inputs
-
-
-def _aligned_copy(array: Array) -> Array:
-    copy = aligned_empty(array.shape, str(array.dtype))
-    copy[...] = array
-    return copy

@@ -82,9 +82,10 @@ def part(array: Array, tensor: TensorInfo, index: int) -> Array:
 
 
 def checked_inputs(given: object, expected: Sequence[TensorInfo], *, any_batch: bool = False) -> list[Array]:
-    """The inputs in the network's order, C-contiguous. Raises UsageError for a wrong name, shape or dtype, or a NaN.
+    """The inputs in the network's order, C-contiguous and aligned to their elements.
 
-    any_batch: they may be any multiple, the same one for all, of the shapes along the first axis.
+    any_batch: they may be any multiple, the same one for all, of the shapes along the first axis. Raises UsageError for
+    a wrong name, shape or dtype, or a NaN.
     """
     if not isinstance(given, Mapping):
         wanted = ", ".join(describe(tensor) for tensor in expected)
@@ -124,7 +125,7 @@ def _checked(value: Any, tensor: TensorInfo, *, any_batch: bool) -> Array:
     array = np.asarray(value)
     shape = array.shape
     check_type(tensor, shape, array.dtype, any_batch=any_batch)
-    array = np.ascontiguousarray(in_dtype(array, tensor)).reshape(shape)
+    array = np.require(in_dtype(array, tensor), requirements=["C_CONTIGUOUS", "ALIGNED"])
     # The minimum is NaN where any element is, and takes no temporary.
     if array.dtype.kind == "f" and array.size and np.isnan(array.min()):
         raise UsageError(

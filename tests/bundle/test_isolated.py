@@ -228,9 +228,10 @@ def test_nothing_is_left_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 
 
 def test_addresses_are_described() -> None:
-    first, second = guarded.plan([("a", 100), ("b", 5000)])
+    first, second = guarded.plan([("a", 100, 64), ("b", 5000, 4)])
     assert (first.pages, second.pages) == (guarded.PAGE, 2 * guarded.PAGE)
     assert first.slack == (guarded.PAGE - 100) // 64 * 64
+    assert second.slack == 2 * guarded.PAGE - 5000
     memory = guarded.GuardedMemory((first, second))
     assert memory.describe(first.address - 1) == "1 bytes before a"
     assert memory.describe(first.address + guarded.PAGE) == "1 bytes past the end of a"

@@ -192,6 +192,14 @@ def test_non_contiguous_inputs(bundle: Bundle) -> None:
     np.testing.assert_array_equal(bundle.run(given)["scores/out:0"], expected["scores/out:0"])
 
 
+def test_inputs_that_are_not_aligned_to_their_elements(bundle: Bundle) -> None:
+    given = programs.inputs()
+    expected = programs.expected(given)
+    bias = np.frombuffer(b" " + given["bias"].tobytes(), np.uint8)[1:].view(np.float32)
+    assert not bias.flags.aligned
+    np.testing.assert_array_equal(bundle.run({**given, "bias": bias})["scores/out:0"], expected["scores/out:0"])
+
+
 @pytest.mark.parametrize("threads", [0, -1, 129, 1.5, "2"])
 def test_thread_counts(bundle: Bundle, threads: Any) -> None:
     with pytest.raises(UsageError, match="threads, expected 1 to 128"):

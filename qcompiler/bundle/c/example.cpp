@@ -20,7 +20,7 @@
 
 namespace {
 
-/* Memory at the alignment that @name@_run wants for its workspace, and uses inputs and outputs in place. */
+/* Memory at the alignment that @name@_run wants for its workspace; inputs and outputs may lie anywhere. */
 class Buffer {
   public:
     explicit Buffer(std::size_t bytes)

@@ -17,8 +17,7 @@
 extern "C" {
 #endif
 
-/* Bytes of the workspace, and the alignment of its address. Inputs and outputs at this alignment are used in place;
- * others are copied, once per call. */
+/* Bytes of the workspace, and the alignment of its address. Inputs and outputs are aligned as C aligns their elements. */
 #define @NAME@_WORKSPACE_SIZE @workspace_size@
 #define @NAME@_ALIGNMENT 64
 
@@ -35,7 +34,7 @@ extern "C" {
 typedef enum {
     @NAME@_OK = 0,
     @NAME@_ERROR_NULL = 1,         /* a pointer is null */
-    @NAME@_ERROR_ALIGNMENT = 2,    /* the workspace is not aligned to @NAME@_ALIGNMENT bytes */
+    @NAME@_ERROR_ALIGNMENT = 2,    /* the workspace is not aligned to @NAME@_ALIGNMENT bytes, or an array not to its elements */
     @NAME@_ERROR_WORKSPACE = 3,    /* the workspace is smaller than @NAME@_WORKSPACE_SIZE */
     @NAME@_ERROR_OVERLAP = 4,      /* an output or the workspace overlaps another buffer */
     @NAME@_ERROR_CPU = 5,          /* the CPU has none of the instruction sets of this library */

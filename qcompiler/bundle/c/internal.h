@@ -17,8 +17,8 @@
 #define ONE_COPY __attribute__((noinline))
 
 struct memory {
-    const void *inputs[LIMIT(INPUTS)];
-    void *outputs[LIMIT(OUTPUTS)];
+    const void *const *inputs;
+    void *const *outputs;
     unsigned char *workspace;
 };
 
@@ -38,7 +38,6 @@ struct variant {
  * the first step that failed. */
 struct job {
     struct memory memory;
-    void *const *outputs;
     const struct step *steps;
     uint64_t *nanoseconds;
     void (*meet)(struct job *job);
@@ -54,6 +53,11 @@ extern const unsigned char API(internal_constants)[];
 extern const struct variant API(internal_variants)[LIMIT(VARIANTS)];
 extern const TENSOR API(internal_inputs)[LIMIT(INPUTS)];
 extern const TENSOR API(internal_outputs)[LIMIT(OUTPUTS)];
+
+/* Bytes of an element of each, to whose multiples arrays are aligned. */
+extern const unsigned char API(internal_input_sizes)[LIMIT(INPUTS)];
+extern const unsigned char API(internal_output_sizes)[LIMIT(OUTPUTS)];
+
 extern const char *const API(internal_step_names)[LIMIT(STEPS)];
 
 /* What the status of a failed step means, where the data of the run can make it fail; else a null pointer. */
@@ -65,7 +69,7 @@ uint64_t API(internal_cpu_features)(void);
 int API(internal_prepare)(struct job *job, const void *const *inputs, void *const *outputs, void *workspace,
                           size_t workspace_size);
 void API(internal_execute)(struct job *job, int part);
-int API(internal_finish)(struct job *job);
+int API(internal_failed)(struct job *job);
 
 /* One run of a batch; the pool is null where there is none. */
 typedef int run_function(void *pool, const void *const *inputs, void *const *outputs, void *workspace,

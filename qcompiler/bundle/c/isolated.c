@@ -1,11 +1,11 @@
 /*
  * Runs steps of the network @name@ for another process, in memory that both share through a file.
  *
- *     isolated FILE PAGES SLACK GUARD ...
+ *     isolated FILE GUARD PAGES SLACK ...
  *
- * For each input, each output and the workspace: PAGES bytes of the file in whole pages, SLACK bytes of them more than
- * the buffer needs, and GUARD bytes of addresses behind them, and before the first, that no code may touch. The pages
- * of inputs are read-only. A request is a line "variant threads first last at_start seconds": the buffers begin with
+ * For each input, each output and the workspace: PAGES bytes of the file in whole pages, and SLACK bytes of them more
+ * than the buffer needs. GUARD bytes of addresses before and behind them may not be touched by any code. The pages of
+ * inputs are read-only. A request is a line "variant threads first last at_start seconds": the buffers begin with
  * their pages, or SLACK bytes into them, where they end with their pages. The answer is a line "status NUMBER TEXT", or
  * "fault SIGNAL OFFSET" with the touched address, counted from the first guard on, or -1 where it is far from there.
  */
@@ -22,12 +22,12 @@
 
 #include "@name@.h"
 
-enum { BUFFERS = @NAME@_INPUTS + @NAME@_OUTPUTS + 1, NUMBERS = 3, SIGNAL_STACK = 65536 };
+enum { BUFFERS = @NAME@_INPUTS + @NAME@_OUTPUTS + 1, NUMBERS = 2, SIGNAL_STACK = 65536 };
 
 static size_t sizes[BUFFERS][NUMBERS];
 static unsigned char *pages[BUFFERS];
 static unsigned char *reserved;
-static size_t reserved_bytes;
+static size_t guard, reserved_bytes;
 static @name@_pool pool;
 static int pool_threads;
 
@@ -57,16 +57,16 @@ static int map(const char *path) {
     unsigned char *next;
     off_t offset = 0;
     if (file < 0) return 0;
-    reserved_bytes = sizes[0][2];
-    for (int i = 0; i < BUFFERS; i++) reserved_bytes += sizes[i][0] + sizes[i][2];
+    reserved_bytes = guard;
+    for (int i = 0; i < BUFFERS; i++) reserved_bytes += sizes[i][0] + guard;
     reserved = mmap(NULL, reserved_bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (reserved == MAP_FAILED) return 0;
-    next = reserved + sizes[0][2];
+    next = reserved + guard;
     for (int i = 0; i < BUFFERS; i++) {
         int access = i < @NAME@_INPUTS ? PROT_READ : PROT_READ | PROT_WRITE;
         pages[i] = next;
         if (mmap(next, sizes[i][0], access, MAP_SHARED | MAP_FIXED, file, offset) == MAP_FAILED) return 0;
-        next += sizes[i][0] + sizes[i][2];
+        next += sizes[i][0] + guard;
         offset += (off_t)sizes[i][0];
     }
     return 1;
@@ -95,9 +95,10 @@ static int run(int threads, int first, int last, int at_start) {
 int main(int argc, char **argv) {
     int variant, threads, first, last, at_start;
     unsigned seconds;
-    if (argc != 2 + BUFFERS * NUMBERS) return 1;
+    if (argc != 3 + BUFFERS * NUMBERS) return 1;
+    guard = (size_t)strtoull(argv[2], NULL, 10);
     for (int i = 0; i < BUFFERS * NUMBERS; i++)
-        sizes[i / NUMBERS][i % NUMBERS] = (size_t)strtoull(argv[2 + i], NULL, 10);
+        sizes[i / NUMBERS][i % NUMBERS] = (size_t)strtoull(argv[3 + i], NULL, 10);
     if (!map(argv[1])) return 1;
     watch_faults();
     while (scanf("%d %d %d %d %d %u", &variant, &threads, &first, &last, &at_start, &seconds) == 6) {

@@ -1,18 +1,12 @@
 /* Runs the steps of a compiled network on one thread, or as one part of several. */
 #define _POSIX_C_SOURCE 200809L
 
-#include <string.h>
 #include <time.h>
 
 #include "all-internals.h"
 
-/* Where the copies of misaligned inputs and outputs lie: behind the kernels' part of the workspace. */
-static size_t aligned(size_t bytes) {
-    return (bytes + LIMIT(ALIGNMENT) - 1) / LIMIT(ALIGNMENT) * LIMIT(ALIGNMENT);
-}
-
-static int misaligned(const void *pointer) {
-    return (uintptr_t)pointer % LIMIT(ALIGNMENT) != 0;
+static int misaligned(const void *pointer, size_t alignment) {
+    return (uintptr_t)pointer % alignment != 0;
 }
 
 static int overlap(const void *a, size_t a_bytes, const void *b, size_t b_bytes) {
@@ -53,26 +47,15 @@ static int check_pointers(const void *const *inputs, void *const *outputs, const
         if (!inputs[i]) return LIMIT(ERROR_NULL);
     for (int o = 0; o < LIMIT(OUTPUTS); o++)
         if (!outputs[o]) return LIMIT(ERROR_NULL);
-    if (misaligned(workspace)) return LIMIT(ERROR_ALIGNMENT);
+    for (int i = 0; i < LIMIT(INPUTS); i++)
+        if (misaligned(inputs[i], API(internal_input_sizes)[i])) return LIMIT(ERROR_ALIGNMENT);
+    for (int o = 0; o < LIMIT(OUTPUTS); o++)
+        if (misaligned(outputs[o], API(internal_output_sizes)[o])) return LIMIT(ERROR_ALIGNMENT);
+    if (misaligned(workspace, LIMIT(ALIGNMENT))) return LIMIT(ERROR_ALIGNMENT);
     if (size < LIMIT(WORKSPACE_SIZE)) return LIMIT(ERROR_WORKSPACE);
     if (!holds(count)) return LIMIT(ERROR_RANGE);
     if (written_overlaps(inputs, outputs, workspace, LIMIT(WORKSPACE_SIZE), count)) return LIMIT(ERROR_OVERLAP);
     return LIMIT(OK);
-}
-
-/* Point the kernels at aligned memory. Outputs are copied in as well, so that steps may be run one by one. */
-static void stage(struct memory *memory, const void *const *inputs, void *const *outputs) {
-    unsigned char *copy = memory->workspace + KERNEL_WORKSPACE;
-    for (int i = 0; i < LIMIT(INPUTS); i++) {
-        size_t bytes = API(internal_inputs)[i].bytes;
-        memory->inputs[i] = misaligned(inputs[i]) ? memcpy(copy, inputs[i], bytes) : inputs[i];
-        copy += aligned(bytes);
-    }
-    for (int o = 0; o < LIMIT(OUTPUTS); o++) {
-        size_t bytes = API(internal_outputs)[o].bytes;
-        memory->outputs[o] = misaligned(outputs[o]) ? memcpy(copy, outputs[o], bytes) : outputs[o];
-        copy += aligned(bytes);
-    }
 }
 
 int API(internal_prepare)(struct job *job, const void *const *inputs, void *const *outputs, void *workspace,
@@ -82,15 +65,13 @@ int API(internal_prepare)(struct job *job, const void *const *inputs, void *cons
     int variant = API(variant)();
     if (variant < 0) return LIMIT(ERROR_CPU);
     job->steps = API(internal_variants)[variant].steps;
-    job->outputs = outputs;
     job->nanoseconds = NULL;
     job->meet = NULL;
     job->first = 0;
     job->last = LIMIT(STEPS);
     job->parts = 1;
     atomic_store_explicit(&job->failed, LIMIT(OK), memory_order_relaxed);
-    job->memory.workspace = workspace;
-    stage(&job->memory, inputs, outputs);
+    job->memory = (struct memory){inputs, outputs, workspace};
     return LIMIT(OK);
 }
 
@@ -105,7 +86,7 @@ static int32_t share(int32_t items, int part, int parts) {
     return items / parts * part + items % parts * part / parts;
 }
 
-static int failed(struct job *job) {
+int API(internal_failed)(struct job *job) {
     return atomic_load_explicit(&job->failed, memory_order_relaxed);
 }
 
@@ -119,7 +100,7 @@ static void fail(struct job *job, int step, int32_t error) {
 static void execute_step(struct job *job, int index, int part) {
     const struct step *step = &job->steps[index];
     int32_t begin = share(step->items, part, job->parts), end = share(step->items, part + 1, job->parts);
-    if (begin >= end || failed(job)) return;
+    if (begin >= end || API(internal_failed)(job)) return;
     int32_t error = step->call(&job->memory, begin, end);
     if (error) fail(job, index, error);
 }
@@ -137,13 +118,6 @@ void API(internal_execute)(struct job *job, int part) {
     }
 }
 
-int API(internal_finish)(struct job *job) {
-    for (int o = 0; o < LIMIT(OUTPUTS); o++)
-        if (job->memory.outputs[o] != job->outputs[o])
-            memcpy(job->outputs[o], job->memory.outputs[o], API(internal_outputs)[o].bytes);
-    return failed(job);
-}
-
 ONE_COPY static int run(const void *const *inputs, void *const *outputs, void *workspace, size_t workspace_size,
                         int first, int last, uint64_t *nanoseconds) {
     struct job job;
@@ -153,7 +127,7 @@ ONE_COPY static int run(const void *const *inputs, void *const *outputs, void *w
     job.last = last;
     job.nanoseconds = nanoseconds;
     API(internal_execute)(&job, 0);
-    return API(internal_finish)(&job);
+    return API(internal_failed)(&job);
 }
 
 int API(run)(const void *const *inputs, void *const *outputs, void *workspace, size_t workspace_size) {
@@ -249,7 +223,7 @@ int API(steps)(void) {
 const char *API(status_text)(int status) {
     static const char texts[] = "ok\0"
                                 "a pointer is null\0"
-                                "the workspace is not aligned to 64 bytes\0"
+                                "the workspace is not aligned to 64 bytes, or an array not to its elements\0"
                                 "the workspace is too small\0"
                                 "an output or the workspace overlaps another buffer\0"
                                 "the CPU has none of the instruction sets of this library\0"

@@ -154,7 +154,7 @@ static int run_job(struct pool *pool, const void *const *inputs, void *const *ou
         announce_run(pool);
     }
     API(internal_execute)(&pool->job, 0);
-    return API(internal_finish)(&pool->job);
+    return API(internal_failed)(&pool->job);
 }
 
 ONE_COPY static int run_in_turn(POOL *storage, const void *const *inputs, void *const *outputs, void *workspace,
