@@ -40,12 +40,15 @@ def imported(model: onnx.ModelProto) -> Any:
 def attempted(model: onnx.ModelProto, step: Callable[[], Result]) -> Result:
     """The result of `step`; whatever TVM raises becomes the refusal of the model's nodes, with its first line.
 
+    The words of an error that Python raised in TVM's own code would tell a user nothing.
     What TVM held is let go before the refusal is raised: it has words to say then, too.
     """
     try:
         return step()
     except QCompilerError:
         raise
+    except (AttributeError, TypeError, LookupError):
+        reason = "TVM takes it with other operands or attributes alone, such as constants"
     except Exception as error:
         lines = [line.strip() for line in str(error).splitlines() if line.strip()]
         reason = lines[0] if lines else type(error).__name__

@@ -193,6 +193,11 @@ def test_lowered_network_equals_the_graph(name: str) -> None:
             {"w": np.ones((2, 1, 3, 3), np.uint8)},
             "no kernel for ConvInteger .*: ConvInteger",
         ),
+        (
+            "(float[2,3] x, float v) => (float[2,5] culprit) { culprit = Pad (x, pads, v) }",
+            {"pads": np.array([0, 1, 0, 1])},
+            r"no kernel for Pad \(TVM takes it with other operands",
+        ),
     ],
 )
 def test_the_node_without_code_is_named(body: str, constants: dict[str, np.ndarray], reason: str) -> None:
