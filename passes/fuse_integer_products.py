@@ -1,6 +1,6 @@
 """MatMul of two run-time operands of scaled codes, as in attention, becomes a product of integers and a scale.
 
-(s * a) @ (t * b) = (s * t) * (a @ b) for codes a and b, whose sums are exact below 2**24. The reference rounds at every
+(s * a) @ (t * b) = (s * t) * (a @ b) for codes a and b, whose sums are exact below 2**31. The reference rounds at every
 addition, so the result agrees to a few ulp. The right operand is laid out in blocks of sixteen columns and four rows,
 as instructions want it, by nodes that move codes: they join the transpositions and the splitting of heads before it.
 """
@@ -17,11 +17,12 @@ from qcompiler.analysis.layers import Layer, record
 from qcompiler.analysis.ranges import IntegerRanges
 from qcompiler.analysis.weights import WIDEST
 from qcompiler.ir.codes import Codes
-from qcompiler.ir.numerics import EXACT
 from qcompiler.ir.view import constant_of, is_op, single_number, static_shape
 from qcompiler.passes.editing import insert, remove_dead, replace
 from qcompiler.passes.result import PassResult
 from qcompiler.targets.problem import BLOCK, WORD, neutral
+
+_LARGEST_BYTE, _LACKING = 255, 128
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,7 @@ class FuseIntegerProducts:
     bound: float = 1e-4
 
     def __call__(self, model: ir.Model) -> PassResult:
-        """Rewrite every such product whose sums stay below 2**24."""
+        """Rewrite every such product whose sums stay below 2**31."""
         finder = _Finder()
         rewrites = sum(finder.rewrite(node) for node in list(model.graph) if is_op(node, "MatMul"))
         remove_dead(model.graph)
@@ -58,7 +59,7 @@ class _Finder:
         if left is None or right is None or any(shape is None for shape in shapes):
             return 0
         a, b, out = (shape or () for shape in shapes)
-        if len(a) < 2 or a[:-2] != b[:-2] or not prod(out) or not _is_exact(left.held, right.held, a[-1]):
+        if len(a) < 2 or a[:-2] != b[:-2] or not prod(out) or not _fits(left.held, right.held, a[-1]):
             return 0
         settings: dict[str, object] = {"inner": list(b), "blocks": list(_blocks(b))}
         blocked = _blocked(node, right, b)
@@ -82,8 +83,9 @@ class _Finder:
         return _Scaled(value, codes, number)
 
 
-def _is_exact(a: Codes, b: Codes, inputs: int) -> bool:
-    return inputs * max(abs(a.low), abs(a.high)) * max(abs(b.low), abs(b.high)) < EXACT
+def _fits(a: Codes, b: Codes, inputs: int) -> bool:
+    """Whether 32 bits hold all that kernels add up: products of bytes, and what these lack of the codes."""
+    return inputs * (abs(a.low) + _LACKING + _LARGEST_BYTE) * (abs(b.low) + _LACKING + _LARGEST_BYTE) < 2**31
 
 
 def _blocks(shape: tuple[int, ...]) -> tuple[int, int, int, int, int]:

@@ -40,6 +40,18 @@ def test_products_are_equal(lead, sizes, low, scaled, seed):
     np.testing.assert_array_equal(*(oracle.run(model, inputs)["y"] for model in (before, after)))
 
 
+def test_sums_beyond_floats_are_rounded_once():
+    a, b = (3, 8000), (8000, 5)
+    model = model_of(a, b, "y = MatMul (p, q)")
+    assert FuseIntegerProducts()(model).rewrites == 1
+    generator = np.random.default_rng(0)
+    x, w = generator.integers(-128, 128, a), generator.integers(-100, 28, b)
+    x[0], w[:, 0] = -128 + np.arange(8000) % 2, -100
+    found = oracle.run(model, {"x": x.astype(np.float32), "w": w.astype(np.float32)})["y"]
+    assert np.abs(x @ w).max() > 2**26
+    np.testing.assert_array_equal(found, (x @ w).astype(np.float32))
+
+
 @pytest.mark.parametrize(
     ("a", "b", "product"),
     [
@@ -47,7 +59,7 @@ def test_products_are_equal(lead, sizes, low, scaled, seed):
         ((2, 3, 4), (1, 4, 5), SCALED),
         ((4,), (4, 5), SCALED),
         ((3, 4), (4, 5), "y = MatMul (x, q)"),
-        ((3, 1400), (1400, 5), SCALED),
+        ((1, 8800), (8800, 2), SCALED),
     ],
 )
 def test_others_stay(a, b, product):

@@ -21,7 +21,9 @@ GRIDS = [Codes(0, 255), Codes(-128, 127), Codes(-127, 127), Codes(-3, 252), Code
 
 @st.composite
 def products(draw: st.DrawFn) -> Conv2d:
-    batch, rows, inputs, outputs = (draw(st.integers(1, most)) for most in (3, 9, 70, 70))
+    batch, rows, outputs = (draw(st.integers(1, most)) for most in (3, 9, 70))
+    # the sums of many pass what float32 holds
+    inputs = draw(st.one_of(st.integers(1, 70), st.integers(1, 70), st.sampled_from([1501, 3000])))
     left, right = draw(st.sampled_from(GRIDS)), draw(st.sampled_from(GRIDS))
     x = Buffer(1, 1, batch * rows, inputs, left, packing="bytes")
     second = Buffer(batch, -(-outputs // 16), -(-inputs // 4), 64, right, packing="bytes")
