@@ -34,7 +34,13 @@ class InnerLoop:
 
     def cycles(self, triple: str, mcpu: str) -> float:
         """Cycles per iteration in llvm-mca's model of a core; caches and branch prediction are taken as perfect."""
-        command = ["llvm-mca", f"-mtriple={triple}", f"-mcpu={mcpu}", f"-iterations={ITERATIONS}", "-mattr=+dotprod"]
+        command = [
+            "llvm-mca",
+            f"-mtriple={triple}",
+            f"-mcpu={mcpu}",
+            f"-iterations={ITERATIONS}",
+            "-mattr=+dotprod,+i8mm",
+        ]
         text = "\n".join(_BRANCH.sub("nop", instruction) for instruction in self.instructions)
         done = subprocess.run(command, input=text + "\n", capture_output=True, text=True, check=True)
         found = _CYCLES.search(done.stdout)

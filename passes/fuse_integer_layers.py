@@ -16,7 +16,7 @@ from qcompiler.analysis.layers import Layer, record, recorded
 from qcompiler.analysis.levels import levels_of
 from qcompiler.analysis.macs import macs_of
 from qcompiler.analysis.ranges import IntegerRanges
-from qcompiler.analysis.reasons import remark, why_real, wide_low
+from qcompiler.analysis.reasons import remark, why_real, wide_lows
 from qcompiler.analysis.weights import WIDEST, weight_bits
 from qcompiler.ir.ops import DOMAIN, wide_attributes
 from qcompiler.ir.provenance import NOTE
@@ -55,7 +55,7 @@ class FuseIntegerLayers:
             if reason:
                 refusals.append(Refusal(node.name or "", reason))
             else:
-                _fuse(node, wide_attributes(_low(node, ranges)) if self.wide else {})
+                _fuse(node, wide_attributes(*_lows(node, ranges)) if self.wide else {})
                 rewrites += 1
         remove_dead(model.graph)
         return PassResult(self.name, rewrites, tuple(refusals))
@@ -75,10 +75,10 @@ def _activation_bits(node: ir.Node, ranges: IntegerRanges) -> int | None:
     return bits if bits <= 2 * WIDEST else None
 
 
-def _low(node: ir.Node, ranges: IntegerRanges) -> int:
-    low = wide_low(node, ranges)
-    assert low is not None
-    return low
+def _lows(node: ir.Node, ranges: IntegerRanges) -> tuple[int, int]:
+    lows = wide_lows(node, ranges)
+    assert lows is not None
+    return lows
 
 
 def _fuse(node: ir.Node, accumulator: dict[str, object]) -> None:

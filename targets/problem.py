@@ -10,6 +10,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+import numpy as np
+import numpy.typing as npt
+
 from qcompiler.ir.codes import BINARY, Codes
 from qcompiler.ir.storage import Buffer
 from qcompiler.ir.weight_grids import WeightGrid
@@ -79,6 +82,13 @@ WORD, BLOCK = 4, 16
 """Inputs in a word, and outputs in a block, of the run-time right operand of a product."""
 
 
+def centres(weights: npt.NDArray[np.float32]) -> npt.NDArray[np.int32]:
+    """What each output channel of weights OIHW, integers, gives up to lie evenly around 0, int32 [O]."""
+    channels = weights.reshape(len(weights), -1)
+    middle = np.ceil((channels.min(axis=1) + channels.max(axis=1)) / 2)
+    return np.asarray(middle, np.int32)
+
+
 def neutral(codes: Codes) -> int:
     """The number of a code that stands for weight 0 of a run-time operand, which has at most 8 bits with a sign."""
     return 128 if codes.levels > 128 else 0
@@ -92,6 +102,7 @@ class Conv2d:
     Weights are given to `pack` as float32 OIHW [out_channels, x.c // groups, kh, kw]; for codes they are among
     `weights`. pads = (top, left, bottom, right). pad_value: 0 for float; for codes any integer.
     Codes are packed in the groups of the convolution, save where it is `by_channel`.
+    centred: `weights` are what weights beyond a byte become once each output channel gives up its `centres`.
     grid: of the float weights of a matrix product, which are stored as indices into it; None to store floats.
     second: the right operand of a batch of matrix products, given at run time instead of weights: codes in bytes of
     (batch, blocks, words, 64), in which byte 4 * l + j of pixel (b, w) is input 4 * w + j of output 16 * b + l. x has
@@ -112,6 +123,7 @@ class Conv2d:
     pad_value: float = 0.0
     epilogue: tuple[Operation, ...] = ()
     weights: Codes = BINARY
+    centred: bool = False
     padding: Literal["halo", "kernel"] = "halo"
     grid: WeightGrid | None = None
     second: Buffer | None = None
@@ -120,7 +132,8 @@ class Conv2d:
     def binary(self) -> bool:
         """Whether codes and weights are -1 and +1, and those that thresholds give."""
         given = [each.into.element for each in self.epilogue if each.op == "threshold" and each.into is not None]
-        return not self.x.in_bytes and all(each == BINARY for each in (self.x.element, self.weights, *given))
+        elements = (self.x.element, self.weights, *given)
+        return not self.x.in_bytes and not self.centred and all(each == BINARY for each in elements)
 
     @property
     def by_channel(self) -> bool:

@@ -12,8 +12,8 @@ from qcompiler.analysis.levels import levels_of
 from qcompiler.analysis.moves import moves_elements
 from qcompiler.analysis.ranges import WIDE, IntegerRanges, padded_codes
 from qcompiler.analysis.weights import WIDEST, block_of, two_values, weight_codes
-from qcompiler.ir.codes import Codes
-from qcompiler.ir.numerics import EXACT
+from qcompiler.ir.codes import BYTE, Codes
+from qcompiler.ir.numerics import EXACT, fits_byte_sums
 from qcompiler.ir.provenance import REASON, label
 from qcompiler.ir.traits import LAYER, Trait, channel_axis, has, weight_axis
 from qcompiler.ir.view import constant_of, ints, is_op, static_shape
@@ -149,15 +149,29 @@ def _about_sums(node: ir.Node, ranges: IntegerRanges) -> str:
         return ""
     if ranges.lattice(node, WIDE) is None:
         return "its sums may be no integers below 2**31"
-    if wide_low(node, ranges) is None:
-        return "its sums may pass 2**24, and its inputs and weights are no bytes, whose products are summed in 32 bits"
+    if wide_lows(node, ranges) is None:
+        return "its sums may pass 2**24, and its inputs and weights are no bytes whose products 32 bits add up"
     return ""
 
 
-def wide_low(node: ir.Node, ranges: IntegerRanges) -> int | None:
-    """From where on the inputs of a layer, its border and 0 are bytes; None where they, or its weights, are none."""
+def wide_lows(node: ir.Node, ranges: IntegerRanges) -> tuple[int, int] | None:
+    """From where on inputs, border and 0 are bytes, and from where on weights are.
+
+    None where either are no bytes, or 32 bits do not hold the sums of as many products of bytes.
+    """
     codes, weights = ranges.codes(node.inputs[0]), constant_of(node.inputs[1])
-    if codes is None or weights is None or weights.min() < -128 or weights.max() > 127:
+    if codes is None or weights is None:
         return None
-    held = padded_codes(node, codes).union(Codes(0, 0))
+    inputs, low = padded_codes(node, codes).union(Codes(0, 0)), _byte_low(Codes(int(weights.min()), int(weights.max())))
+    if inputs.high - inputs.low >= 2**WIDEST or low is None:
+        return None
+    taps, rows = (weights[0, 0].size, weights.shape[1]) if has(node, Trait.CONVOLVES) else (1, weights.shape[0])
+    return (inputs.low, low) if fits_byte_sums(taps, rows, centred=low != BYTE.low) else None
+
+
+def _byte_low(weights: Codes) -> int | None:
+    """From where on weights are bytes: with a sign if they can be, else with 0 among them."""
+    if weights.within(BYTE):
+        return BYTE.low
+    held = weights.union(Codes(0, 0))
     return held.low if held.high - held.low < 2**WIDEST else None

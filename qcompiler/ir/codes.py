@@ -34,6 +34,10 @@ class Codes:
         """How names of kernels and reports call them."""
         return f"{self.bits}bit"
 
+    def within(self, other: Codes) -> bool:
+        """Whether all lie between the lowest and the highest of `other`."""
+        return other.low <= self.low and self.high <= other.high
+
     def index(self, code: float) -> int | None:
         """The position of a number among them; None if it is none of them."""
         position = (code - self.low) / self.step

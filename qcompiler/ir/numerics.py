@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 WORD_BITS = 32
+WORD_BYTES = 4
 EXACT = 2**24
 """Up to here float32 holds every integer."""
 
@@ -69,3 +70,13 @@ def least_integer(threshold: npt.NDArray[np.float32], *, beyond: bool = False) -
         middle = np.ceil((goal.astype(np.float64) + np.nextafter(goal, -infinity)) / 2)
         reaches = middle.astype(np.float32) >= goal
     return np.where(np.abs(threshold) < EXACT, exact, np.where(reaches, middle, middle + 1))
+
+
+def fits_byte_sums(taps: int, inputs: int, step: int = 1, centred: bool = False) -> bool:
+    """Whether int32 holds sums of products of codes in bytes and weights of 8 bits, in any order.
+
+    taps: of a kernel; inputs: that each reads. step: of the codes. centred: whether weights gave up a number of at most
+    255, whose products with the inputs are added up apart.
+    """
+    largest = 128 + (255 if centred else 0)
+    return taps * (inputs + WORD_BYTES) * 255 * largest * step < 2**31

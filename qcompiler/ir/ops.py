@@ -10,17 +10,19 @@ Quantize<low, high, rounding = "ROUND", order = "SHIFT_ROUND">(x, scale, zero) -
     The codes low, low + 1, ..., high: y = round(clip(x / scale + zero, low, high)), or with the order "ROUND_SHIFT"
     y = clip(round(x / scale) + zero, low, high). scale > 0 and zero, which is whole in that order, broadcast against x.
     roundings: quantizing.py. NaN gives NaN. Each rounding and order has a body of its own, an overload of the function.
-IntegerConv<kernel_shape, strides, pads, dilations, group, pad_value = 0, accumulator = "float32", low = 0>(x, w) -> acc
+IntegerConv<kernel_shape, strides, pads, dilations, group, pad_value = 0, accumulator = "float32", low = 0,
+            weight_low = -128>(x, w) -> acc
     Convolution of codes x [N, C, H, W] with integers w [O, C / group, kH, kW]; the border is filled with the integer
     `pad_value`. pads = [top, left, bottom, right]. With the accumulator "int32" sums are below 2**31, codes and
-    `pad_value` are low to low + 255 with low from -255 to 0, and w are -128 to 127; an overload of the function.
+    `pad_value` are low to low + 255 with low from -255 to 0, and w likewise from weight_low on; an overload of the
+    function.
     One more has a third operand, an int32 bias [O, 1, 1] or [O], which is added before sums are rounded to float32.
-IntegerMatMul<accumulator = "float32", low = 0>(x, w) -> acc
+IntegerMatMul<accumulator = "float32", low = 0, weight_low = -128>(x, w) -> acc
     Codes x [..., K] times integers w [K, O]; likewise.
 IntegerProduct<inner, blocks>(a, b) -> acc
     Codes a [..., M, K] times codes of `inner` shape [..., K, N], which are given as b [P, 64, N', K'] in blocks of
     sixteen columns and four rows: element 4 * l + j of b[p, :, n, k] lies in row 4 * k + j, column 16 * n + l of
-    product p. blocks = [P, K', 4, N', 16].
+    product p. blocks = [P, K', 4, N', 16]. Sums are below 2**31, and rounded to float32 once.
 Threshold<low = -1, step = 2>(acc, thresholds, direction) -> y
     y = low + step * (the number of thresholds t with direction * (acc - t) >= 0); direction is -1 or +1. thresholds
     [levels - 1, ...] have the axes of acc behind the first one, and broadcast against it there, as direction does;
@@ -113,7 +115,10 @@ IntegerProduct <inner, blocks> (a, b) => (acc) {
     nought = Constant <value_ints = [0, 0]> ()
     cut = Slice (whole, nought, ends, words)
     right = Reshape (cut, shape)
-    acc = MatMul (a, right)
+    exact_a = Cast <to = 11> (a)
+    exact_right = Cast <to = 11> (right)
+    sums = MatMul (exact_a, exact_right)
+    acc = Cast <to = 1> (sums)
 }""",
     "Threshold": """
 Threshold <low: float = -1.0, step: float = 2.0> (acc, thresholds, direction) => (y) {
@@ -148,14 +153,15 @@ _INT32 = "int32"
 # unsigned bytes times unsigned bytes, which onnxruntime multiplies exactly on every processor
 _BYTES = """
     least = Constant <value_float: float = @low> ()
-    half = Constant <value_float = 128.0> ()
     raised = Sub ({x}, least)
     codes = Cast <to = 2> (raised)
     offset = Neg (least)
     zero = Cast <to = 2> (offset)
-    moved = Add (w, half)
-    weights = Cast <to = 2> (moved)
-    middle = Cast <to = 2> (half)"""
+    least_weight = Constant <value_float: float = @weight_low> ()
+    raised_weights = Sub (w, least_weight)
+    weights = Cast <to = 2> (raised_weights)
+    weight_offset = Neg (least_weight)
+    weight_zero = Cast <to = 2> (weight_offset)"""
 _WITH_BIAS = f"{_INT32}.bias"
 
 
@@ -164,20 +170,21 @@ def _int32_body(name: str, biased: bool) -> str:
     operands, last = ("x, w, bias", "total = Add (sums, bias)") if biased else ("x, w", "total = Identity (sums)")
     if name == "IntegerMatMul":
         return f"""
-IntegerMatMul <low: float = 0.0, accumulator: string = "{_INT32}"> ({operands}) => (acc) {{{_BYTES.format(x="x")}
-    sums = MatMulInteger (codes, weights, zero, middle)
+IntegerMatMul <low: float = 0.0, weight_low: float = -128.0,
+               accumulator: string = "{_INT32}"> ({operands}) => (acc) {{{_BYTES.format(x="x")}
+    sums = MatMulInteger (codes, weights, zero, weight_zero)
     {last}
     acc = Cast <to = 1> (total)
 }}"""
     return f"""
 IntegerConv <kernel_shape, strides, pads, dilations, group, pad_value: float = 0.0, low: float = 0.0,
-             accumulator: string = "{_INT32}"> ({operands}) => (acc) {{
+             weight_low: float = -128.0, accumulator: string = "{_INT32}"> ({operands}) => (acc) {{
     fill = Constant <value_float: float = @pad_value> ()
     borders = Constant <value_ints: ints = @pads> ()
     axes = Constant <value_ints = [2, 3]> ()
     padded = Pad (x, borders, fill, axes){_BYTES.format(x="padded")}
     sums = ConvInteger <kernel_shape: ints = @kernel_shape, strides: ints = @strides, dilations: ints = @dilations,
-                        group: int = @group> (codes, weights, zero, middle)
+                        group: int = @group> (codes, weights, zero, weight_zero)
     {last}
     acc = Cast <to = 1> (total)
 }}"""
@@ -219,9 +226,9 @@ def is_wide(node: ir.Node) -> bool:
     return ours and node.attributes.get_string("accumulator", "float32") == _INT32
 
 
-def wide_attributes(low: int) -> dict[str, object]:
-    """The attributes of a layer whose sums are exact in int32 alone, of codes from `low` on."""
-    return {"accumulator": _INT32, "low": float(low)}
+def wide_attributes(low: int, weight_low: int) -> dict[str, object]:
+    """The attributes of a layer whose sums are exact in int32 alone, of codes and weights from these on."""
+    return {"accumulator": _INT32, "low": float(low), "weight_low": float(weight_low)}
 
 
 def quantizer_of(node: ir.Node) -> Quantizer:

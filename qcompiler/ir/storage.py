@@ -21,7 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from qcompiler.ir.codes import Codes
-from qcompiler.ir.numerics import WORD_BITS, pack_bits, unpack_bits
+from qcompiler.ir.numerics import WORD_BITS, WORD_BYTES, pack_bits, unpack_bits
 
 Array = npt.NDArray[Any]
 FloatArray = npt.NDArray[np.float32]
@@ -29,7 +29,6 @@ FloatArray = npt.NDArray[np.float32]
 Element = Codes | Literal["float32"]
 Order = Literal["nhwc", "nchw"]
 Packing = Literal["planes", "bytes"]
-WORD_BYTES = 4
 PACKED_LAYOUTS: Mapping[str, Packing] = {"bit-nhwc": "planes", "byte-nhwc": "bytes"}
 """How manifests call the layouts of packed codes."""
 

@@ -20,7 +20,8 @@ from qcompiler.analysis.moves import moves_elements
 from qcompiler.analysis.ranges import IntegerRanges
 from qcompiler.ir import oracle
 from qcompiler.ir.codes import Codes
-from qcompiler.ir.storage import WORD_BYTES, Buffer, Halo
+from qcompiler.ir.numerics import WORD_BYTES
+from qcompiler.ir.storage import Buffer, Halo
 from qcompiler.ir.traits import Trait, has
 from qcompiler.ir.view import constant_of, is_op, shape_of
 from qcompiler.lowering.code_source import is_storable

@@ -6,12 +6,13 @@ from dataclasses import replace
 from functools import lru_cache
 
 import numpy as np
+import numpy.typing as npt
 import onnx_ir as ir
 
 from qcompiler.analysis.ranges import bias_of
 from qcompiler.analysis.weights import weight_codes
 from qcompiler.ir import ops
-from qcompiler.ir.codes import BINARY, BYTE
+from qcompiler.ir.codes import BINARY, BYTE, Codes
 from qcompiler.ir.matrices import transposed
 from qcompiler.ir.ops import is_wide
 from qcompiler.ir.storage import Buffer, Halo
@@ -21,7 +22,7 @@ from qcompiler.ir.weight_grids import WeightGrid, on_grid
 from qcompiler.lowering.epilogue_builder import EpilogueBuilder
 from qcompiler.lowering.group import Group
 from qcompiler.lowering.plan import weights_of
-from qcompiler.targets.problem import Conv2d, Map2d, Operation, Pool2d, PoolKind, Problem
+from qcompiler.targets.problem import Conv2d, Map2d, Operation, Pool2d, PoolKind, Problem, centres
 from qcompiler.targets.target import Constants
 
 
@@ -53,10 +54,11 @@ def layer_problem(node: ir.Node, x: Buffer, operations: tuple[Operation, ...]) -
     Where x has no halo, whoever asked for it so pads by himself.
     """
     weight = weights_of(node)
-    codes = weight_codes(weight) if x.packed else None
+    codes, centred = _weight_codes(node, weight) if x.packed else (None, False)
     if has(node, Trait.MULTIPLIES):
         grid = None if x.packed else _grid(node)
-        return Conv2d(x, weight.shape[1], (1, 1), epilogue=operations, weights=codes or BINARY, grid=grid)
+        columns = weight.shape[1]
+        return Conv2d(x, columns, (1, 1), epilogue=operations, weights=codes or BINARY, grid=grid, centred=centred)
     window = window_of(node, weight.shape[2:])
     return Conv2d(
         x,
@@ -69,8 +71,20 @@ def layer_problem(node: ir.Node, x: Buffer, operations: tuple[Operation, ...]) -
         number(node, "pad_value", 0.0),
         operations,
         codes or BINARY,
+        centred,
         "kernel" if any(window.pads) and x.halo == Halo() else "halo",
     )
+
+
+def _weight_codes(node: ir.Node, weight: npt.NDArray[np.float32]) -> tuple[Codes | None, bool]:
+    """The integers that weights are among, and whether they are so around the centre of each output channel."""
+    codes = weight_codes(weight)
+    if codes is None or codes.within(BYTE):
+        return codes, False
+    channels = weight.T if has(node, Trait.MULTIPLIES) else weight
+    middle = centres(channels).reshape(-1, *[1] * (channels.ndim - 1)).astype(np.float32)
+    around = weight_codes(channels - middle)
+    return (around, True) if around is not None and around.within(BYTE) else (codes, False)
 
 
 def _grid(node: ir.Node) -> WeightGrid | None:

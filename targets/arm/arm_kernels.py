@@ -5,20 +5,32 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from qcompiler.targets.arm.arm_tilings import chunk_tilings, held_tilings, row_tilings, word_tilings
-from qcompiler.targets.arm.byte_dots import MultiplyAdd, SignedDot
+from qcompiler.targets.arm.byte_dots import SignedDot, WidenedPairs
 from qcompiler.targets.arm.byte_mismatches import ByteMismatches, UnrolledMismatches
 from qcompiler.targets.arm.chunk_mismatches import ChunkMismatches
 from qcompiler.targets.arm.held_mismatches import HeldMismatches, holds
 from qcompiler.targets.arm.machine import Isa
+from qcompiler.targets.arm.matrix_sums import MatrixSums, multiplies_pairs
 from qcompiler.targets.arm.row_mismatches import RowMismatches, reads_rows
 from qcompiler.targets.offers import Family
 from qcompiler.targets.problem import Conv2d, Problem
 from qcompiler.targets.target import Kernel
 from qcompiler.targets.vector.blocks import Blocks
-from qcompiler.targets.vector.common_kernels import COMMON_KERNELS, binary_blocks, byte_convolutions, counting
+from qcompiler.targets.vector.byte_sums import ByteDot, codes_of, fits_sixteen_bits, stored_bits, tile_blocks
+from qcompiler.targets.vector.common_kernels import (
+    COMMON_KERNELS,
+    binary_blocks,
+    byte_convolutions,
+    convolution_blocks,
+    counting,
+    largest_weight,
+)
+from qcompiler.targets.vector.conv import DirectConv2d
 from qcompiler.targets.vector.direct import Geometry
 from qcompiler.targets.vector.estimates import compute_ns
-from qcompiler.targets.vector.tilings import Ranked
+from qcompiler.targets.vector.frame import Frame
+from qcompiler.targets.vector.sum_finish import SumFinish
+from qcompiler.targets.vector.tilings import Ranked, byte_tilings
 from qcompiler.targets.vector.word_mismatches import WordMismatches
 
 
@@ -76,11 +88,35 @@ def words(isa: Isa, problem: Problem) -> Iterator[Kernel]:
 
 def dots(isa: Isa, problem: Problem) -> Iterator[Kernel]:
     """Convolutions of codes in bytes."""
-    yield from byte_convolutions(isa, problem, SignedDot() if isa.dotprod else MultiplyAdd())
+    if isinstance(problem, Conv2d) and problem.x.in_bytes:
+        yield from byte_convolutions(isa, problem, _dot(isa, problem))
+
+
+def matrices(isa: Isa, problem: Problem) -> Iterator[Kernel]:
+    """Convolutions of codes in bytes, two pixels by two channels at once."""
+    blocks = convolution_blocks(problem)
+    if not isinstance(problem, Conv2d) or blocks is None or not isa.i8mm:
+        return
+    if not problem.x.in_bytes or problem.by_channel or not multiplies_pairs(problem, blocks):
+        return
+    bits = stored_bits(problem, blocks)
+    for r in byte_tilings(problem, blocks, isa.vector_bytes, isa.registers, shared=tile_blocks(bits)):
+        if r.tiling.pixels % 2 == 0:
+            ns = compute_ns(isa, problem, blocks, isa.matrix_rate, r)
+            yield DirectConv2d(Frame(problem, blocks, r.tiling), MatrixSums(SignedDot(), bits), SumFinish(), ns)
 
 
 # chunks first, since all kernels wait for the same memory if there are many weights
-KERNELS: tuple[Family[Isa], ...] = (*COMMON_KERNELS, chunks, rows, held, words, dots)
+KERNELS: tuple[Family[Isa], ...] = (*COMMON_KERNELS, chunks, rows, held, words, dots, matrices)
+
+
+def _dot(isa: Isa, problem: Conv2d) -> ByteDot:
+    """The fastest instructions that are exact."""
+    if isa.dotprod:
+        return SignedDot()
+    levels = codes_of(problem).levels
+    largest_input = levels - 1 if levels <= 128 else 128
+    return WidenedPairs(fits_sixteen_bits(largest_input, largest_weight(problem)), isa.wide)
 
 
 def _can_hold(isa: Isa, problem: Conv2d, blocks: Blocks) -> bool:

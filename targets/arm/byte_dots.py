@@ -1,4 +1,4 @@
-"""Products of bytes on ARM: sdot where there is one, else one byte of every word at a time."""
+"""Products of bytes on ARM: sdot where there is one, else products of 16 bits."""
 
 from __future__ import annotations
 
@@ -7,8 +7,7 @@ from typing import ClassVar
 
 from tvm.script.ir_builder import tirx as T
 
-from qcompiler.ir.storage import WORD_BYTES
-from qcompiler.targets.vector.emit import Expr, splat
+from qcompiler.targets.vector.emit import Expr
 
 
 @dataclass(frozen=True)
@@ -17,6 +16,7 @@ class SignedDot:
 
     name: ClassVar[str] = "sdot"
     width: ClassVar[int] = 4
+    parts: ClassVar[int] = 1
     signed: ClassVar[bool] = True
 
     def inputs(self, words: Expr) -> tuple[Expr, ...]:
@@ -34,34 +34,46 @@ class SignedDot:
 
 
 @dataclass(frozen=True)
-class MultiplyAdd:
-    """A multiply-add of 32 bits for every byte."""
+class WidenedPairs:
+    """Products of 16 bits, and sums of two neighbours in 32: bytes 0 and 1 of four words, then bytes 2 and 3.
 
-    name: ClassVar[str] = "mla"
+    together: whether 16 bits hold the sum of two products, so that those of both halves are added up there. wide:
+    whether this is 64-bit code.
+    """
+
+    together: bool
+    wide: bool
+
     width: ClassVar[int] = 4
-    signed: ClassVar[bool] = False
+    parts: ClassVar[int] = 2
+    signed: ClassVar[bool] = True
+
+    @property
+    def name(self) -> str:
+        """The instruction that makes products."""
+        return "smlal" if self.together else "smull"
 
     def inputs(self, words: Expr) -> tuple[Expr, ...]:
-        """Bytes, zero-extended."""
-        mask = splat(T.int32(0xFF), self.width)
-        return tuple(T.shift_right(self._whole(words), self._bits(8 * byte)) & mask for byte in range(WORD_BYTES))
+        """Bytes 0 and 1, and bytes 2 and 3, sign-extended where they are multiplied."""
+        return self._halves(words)
 
     def weights(self, words: Expr) -> tuple[Expr, ...]:
-        """Bytes, sign-extended."""
-        whole, top = self._whole(words), 8 * (WORD_BYTES - 1)
-        return tuple(
-            T.shift_right(T.shift_left(whole, self._bits(top - 8 * byte)), self._bits(top))
-            for byte in range(WORD_BYTES)
-        )
+        """Bytes 0 and 1, and bytes 2 and 3."""
+        return self._halves(words)
 
     def add(self, total: Expr, inputs: tuple[Expr, ...], weights: tuple[Expr, ...]) -> Expr:
-        """Four instructions."""
-        for x, w in zip(inputs, weights, strict=True):
-            total = total + x * w
+        """Three instructions, or four."""
+        low, high = (x * w for x, w in zip(inputs, weights, strict=True))
+        for products in [low + high] if self.together else [low, high]:
+            total = self._added(total, products)
         return total
 
-    def _whole(self, words: Expr) -> Expr:
-        return T.reinterpret(f"int32x{self.width}", words)
+    def _halves(self, words: Expr) -> tuple[Expr, ...]:
+        pairs = T.bind(T.reinterpret(f"int16x{2 * self.width}", words))
+        halves = [T.Shuffle([pairs], list(range(first, 2 * self.width, 2))) for first in range(2)]
+        return tuple(T.Cast("int16x8", T.reinterpret("int8x8", half)) for half in halves)
 
-    def _bits(self, count: int) -> Expr:
-        return splat(T.int32(count), self.width)
+    def _added(self, total: Expr, products: Expr) -> Expr:
+        if self.wide:
+            return total + T.call_llvm_pure_intrin("int32x4", "llvm.aarch64.neon.saddlp", products)
+        return T.call_llvm_pure_intrin("int32x4", "llvm.arm.neon.vpadals", total, products)

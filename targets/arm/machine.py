@@ -10,6 +10,7 @@ from qcompiler.errors import UsageError
 from qcompiler.targets.architecture import AARCH64, ARM, Architecture
 
 DOTPROD = "asimddp"
+I8MM = "i8mm"
 
 
 @dataclass(frozen=True)
@@ -47,8 +48,13 @@ class Isa:
 
     @property
     def byte_rate(self) -> float:
-        """Multiply-adds of bytes per nanosecond: sixteen an instruction, or four."""
+        """Multiply-adds of bytes per nanosecond: sixteen an instruction, or sixteen in four."""
         return (16 if self.dotprod else 4) * self.pipes * self.ghz
+
+    @property
+    def matrix_rate(self) -> float:
+        """The same by smmla: 32 an instruction."""
+        return 32 * self.pipes * self.ghz
 
     @property
     def float_rate(self) -> float:
@@ -64,6 +70,11 @@ class Isa:
     def dotprod(self) -> bool:
         """Whether udot adds four bytes to a 32-bit lane."""
         return DOTPROD in self.cpuinfo
+
+    @property
+    def i8mm(self) -> bool:
+        """Whether smmla multiplies two rows of eight bytes by two columns."""
+        return I8MM in self.cpuinfo
 
     @property
     def unroll(self) -> int:
@@ -90,11 +101,13 @@ class Isa:
 
 _V8 = ("asimd",)
 _V82 = ("asimd", DOTPROD)
+_V86 = ("asimd", DOTPROD, I8MM)
 _V7 = ("neon", "vfpv4")
 
 # most demanding first; a level runs on every core with its features. LLVM's generic order is the best for Cortex-A53
 # and A55; code in the order for A72 and A76 takes three times as long there
 ISAS: tuple[Isa, ...] = (
+    Isa("i8mm", AARCH64, "generic", ("+neon", "+dotprod", "+i8mm"), _V86, ghz=2.4),
     Isa("cortex_a76", AARCH64, "cortex-a76", ("+neon", "+dotprod"), _V82, ghz=2.4),
     Isa("cortex_a55", AARCH64, "generic", ("+neon", "+dotprod"), _V82, ghz=1.8, pipes=1),
     Isa("dotprod", AARCH64, "generic", ("+neon", "+dotprod"), _V82, ghz=2.0),

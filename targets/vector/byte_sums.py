@@ -3,6 +3,9 @@
 An activation is low + step * i, stored as i in 0 to 255; a weight is an integer of 8 bits with a sign. So
 sum(a * w) = step * sum(i * w) + low * sum(w). Processors that multiply signed bytes get i - 128 instead of i where i
 takes all 8 bits, and the sum lacks 128 * sum(w).
+
+Weights of 8 bits whose zero point is another than 128 may lie beyond -128 to 127. Then c is taken from those of an
+output channel, and sum(i * w) = sum(i * (w - c)) + c * sum(i), where the last sum is one for all channels of a pixel.
 """
 
 from __future__ import annotations
@@ -16,18 +19,18 @@ import numpy.typing as npt
 from tvm.script.ir_builder import tirx as T
 
 from qcompiler.ir.codes import BYTE, Codes
-from qcompiler.ir.storage import WORD_BYTES
-from qcompiler.targets.problem import Conv2d
+from qcompiler.ir.numerics import WORD_BYTES, fits_byte_sums
+from qcompiler.targets.problem import Conv2d, centres
 from qcompiler.targets.target import Array
 from qcompiler.targets.vector.blocks import Blocks
-from qcompiler.targets.vector.direct import Geometry, for_taps
+from qcompiler.targets.vector.direct import Geometry, ReductionLoop, for_taps
 from qcompiler.targets.vector.emit import LANES, Expr, Parameter, i64, lanes, splat, split, temporary, write
 from qcompiler.targets.vector.frame import Frame
 from qcompiler.targets.vector.reduction import Reduction, Registers, weight_words
 from qcompiler.targets.vector.tile import Tile
 
+ONES = 0x01010101
 _HALF = 128
-_MOST = 255
 # blocks of a tile that leave room for pixels; chosen
 _MOST_TOGETHER = 4
 
@@ -51,6 +54,11 @@ class ByteDot(Protocol):
     @property
     def signed(self) -> bool:
         """Whether inputs have a sign."""
+        ...
+
+    @property
+    def parts(self) -> int:
+        """Registers that `width` words of an operand are kept in."""
         ...
 
     def inputs(self, words: Expr) -> tuple[Expr, ...]:
@@ -93,28 +101,40 @@ class IndexSums(Reduction):
     def fill(self, tile: Tile) -> Registers:
         """Sum all pixels and blocks."""
         frame, codes = tile.frame, codes_of(tile.frame.problem)
-        sums = [[temporary("int32") for _ in range(frame.tiling.blocks)] for _ in range(frame.tiling.pixels)]
-        for total in (total for row in sums for total in row):
-            write(total, splat(T.int32(0)), lanes(0))
+        sums = [self.started(frame) for _ in range(frame.tiling.pixels)]
         first, per_step = self.weight_steps(frame, tile.block)
         start, every_row = tile.source.start(tile.pixel), (i64(0), i64(frame.problem.kernel[0]))
 
         def step(at: Expr, weight: Expr) -> None:
             self.step(tile, sums, at, weight)
 
-        for_taps(frame.geometry.loops(), every_row, start, T.bind(first), per_step, step)
-        for total in (total for row in sums for total in row):
-            value = self.finished(total[lanes(0)])
-            write(total, value if codes.step == 1 else value * splat(T.int32(codes.step)), lanes(0))
-        return sums
+        for_taps(self.loops(frame), every_row, start, T.bind(first), per_step, step)
+        self.settle(tile, sums)
+        for row in sums:
+            for b in range(frame.tiling.blocks):
+                value = self.finished(tile, row, b)
+                write(row[b], value if codes.step == 1 else value * splat(T.int32(codes.step)), lanes(0))
+        return [row[: frame.tiling.blocks] for row in sums]
 
     def weight_steps(self, frame: Frame, block: Expr) -> tuple[Expr, int]:
         """Offset of the weights of a run that starts at `block`, and from one step to the next."""
         return frame.geometry.first_weight(block), frame.geometry.step_weights
 
-    def finished(self, total: Expr) -> Expr:
-        """Sums of products, int32x16, from what was added up."""
-        return total
+    def loops(self, frame: Frame) -> list[ReductionLoop]:
+        """The reduction, a step for each unit of input."""
+        return frame.geometry.loops()
+
+    def settle(self, tile: Tile, sums: Registers) -> None:  # noqa: B027
+        """Give every register the sums of its pixel and block, where they lie elsewhere while they are added up."""
+
+    def started(self, frame: Frame) -> list[Expr]:
+        """The registers of a pixel before anything is added up."""
+        return [_register(0) for _ in range(frame.tiling.blocks)]
+
+    def finished(self, tile: Tile, row: list[Expr], b: int) -> Expr:
+        """Sums of products of a pixel with block `b` of a tile, int32x16, from what was added up."""
+        found: Expr = row[b][lanes(0)]
+        return found
 
     @abstractmethod
     def step(self, tile: Tile, sums: Registers, at: Expr, weight: Expr) -> None:
@@ -128,6 +148,8 @@ class ByteSums(IndexSums):
     bits: of weights as they are stored, 1 to 8. Weights of fewer than 8 are stored in parts of 4, 2 and 1 bits, the
     highest first, each uint32 [blocks * part / 8, steps, 16]: a byte holds that part of the weights of 8 / part blocks
     side by side. A weight is put together in the highest bits of a byte, which makes sums 2**(8 - bits) times as large.
+
+    Where the problem is centred, int32 [blocks, 16] of centres follow, and a pixel has one more register: its inputs.
     """
 
     dot: ByteDot
@@ -140,28 +162,51 @@ class ByteSums(IndexSums):
         return f"{self.family}_{self.dot.name}_w{self.bits}_{frame.tiling.label}"
 
     def parameters(self, frame: Frame) -> list[Parameter]:
-        """Words of weights."""
+        """Words of weights, and centres."""
         words = weight_words(frame)
-        return [replace(words, elements=words.elements * self.bits // 8)]
+        held = replace(words, elements=words.elements * self.bits // 8)
+        centred = [Parameter("centres", "int32", frame.blocks.count * LANES, 64)]
+        return [held, *(centred if frame.problem.centred else [])]
 
     def pack(self, frame: Frame, weights: npt.NDArray[np.float32]) -> list[Array]:
-        """Bytes in the order of the loops."""
+        """Bytes in the order of the loops, and centres."""
+        if not frame.problem.centred:
+            return [self.packed(frame, weights)]
+        middle = centres(weights)
+        around = weights - middle.reshape(-1, 1, 1, 1).astype(np.float32)
+        return [self.packed(frame, around), frame.blocks.spread(middle)]
+
+    def packed(self, frame: Frame, weights: npt.NDArray[np.float32]) -> Array:
+        """Words of weights in the order of the loops."""
         if self.bits == 8:
-            return [frame.geometry.arrange(weights)]
+            return frame.geometry.arrange(weights)
         blocks = frame.geometry.weight_lanes(weights).view(np.uint8)
         parts, rest = [], self.bits
         for part in parts_of(self.bits):
             rest -= part
             parts.append(_side_by_side(np.right_shift(blocks, np.uint8(rest)), part).view(np.uint32).reshape(-1))
-        return [np.concatenate(parts)]
+        return np.concatenate(parts)
 
     def weight_steps(self, frame: Frame, block: Expr) -> tuple[Expr, int]:
         """Offset of the weights of a run that starts at `block`, and from one step to the next."""
         return super().weight_steps(frame, block) if self.bits == 8 else (i64(0), LANES)
 
-    def finished(self, total: Expr) -> Expr:
-        """Sums of weights as they are."""
-        return total if self.bits == 8 else T.shift_right(total, splat(T.int32(8 - self.bits)))
+    def started(self, frame: Frame) -> list[Expr]:
+        """Registers of products, and of inputs without what fills up their words."""
+        inputs = self.shift(codes_of(frame.problem)) * _filling(frame.problem)
+        return [*super().started(frame), *([_register(inputs)] if frame.problem.centred else [])]
+
+    def finished(self, tile: Tile, row: list[Expr], b: int) -> Expr:
+        """Sums of products with the weights as they are."""
+        total = super().finished(tile, row, b)
+        total = total if self.bits == 8 else T.shift_right(total, splat(T.int32(8 - self.bits)))
+        if not tile.frame.problem.centred:
+            return total
+        return total + row[-1][lanes(0)] * tile.weights[1][lanes((tile.block + b) * LANES)]
+
+    def block_weights(self, frame: Frame) -> int:
+        """Words of weights of 8 bits from one block of a run to the next."""
+        return frame.geometry.block_weights
 
     def shift(self, codes: Codes) -> int:
         """128 where bytes have a sign and codes need all 8 bits."""
@@ -179,20 +224,24 @@ class ByteSums(IndexSums):
         inputs = []
         for p in range(tile.frame.tiling.pixels):
             words = source.lanes_at(at + p * source.pixel_step(), first, width)
-            words = words ^ splat(T.uint32(0x01010101 * shift), width) if shift else words
+            words = words ^ splat(T.uint32(ONES * shift), width) if shift else words
             inputs.append(tuple(T.bind(each) for each in self.dot.inputs(words)))
         here = lanes(first, width)
+        if tile.frame.problem.centred:
+            ones = self.dot.weights(splat(T.uint32(ONES), width))
+            for p, row in enumerate(sums):
+                write(row[-1], self.dot.add(row[-1][here], inputs[p], ones), here)
         for b in range(tile.frame.tiling.blocks):
-            words = self._words(tile, b, weight + first)
+            words = self.words(tile, b, weight + first)
             weights = tuple(T.bind(each) for each in self.dot.weights(words))
             for p, row in enumerate(sums):
                 write(row[b], self.dot.add(row[b][here], inputs[p], weights), here)
 
-    def _words(self, tile: Tile, b: int, at: Expr) -> Expr:
+    def words(self, tile: Tile, b: int, at: Expr) -> Expr:
         """Words of weights of block `b` of a tile; at: their offset in the first block."""
         width, geometry = self.dot.width, tile.frame.geometry
         if self.bits == 8:
-            return tile.weights[0][lanes(at + b * geometry.block_weights, width)]
+            return tile.weights[0][lanes(at + b * self.block_weights(tile.frame), width)]
         words, first, above = None, 0, 0
         for part in parts_of(self.bits):
             group, place = _shared_place(tile, b, 8 // part)
@@ -206,7 +255,7 @@ class ByteSums(IndexSums):
     def _highest(self, words: Expr, part: int, place: Expr) -> Expr:
         """Words with the part at a place of every byte in its highest bits, and nothing below."""
         moved = T.shift_left(words, splat(T.Cast("uint32", 8 - part * (place + 1)), self.dot.width))
-        return moved & splat(T.uint32(0x01010101 * (0x100 - (1 << (8 - part)))), self.dot.width)
+        return moved & splat(T.uint32(ONES * (0x100 - (1 << (8 - part)))), self.dot.width)
 
     def _lowered(self, words: Expr, bits: int) -> Expr:
         return T.shift_right(words, splat(T.uint32(bits), self.dot.width)) if bits else words
@@ -236,18 +285,18 @@ def _shared_place(tile: Tile, b: int, shared: int) -> tuple[Expr, Expr]:
 
 @dataclass(frozen=True)
 class ChannelSums(IndexSums):
-    """Channel by channel: sixteen bytes of a pixel times weights int8 [blocks / U, steps, U, 16]."""
+    """Channel by channel: sixteen bytes of a pixel times weights int8 [blocks / U, steps, U, 16], int16 if centred."""
 
     family: ClassVar[str] = "bytes_depthwise"
     element: ClassVar[str] = "uint8"
 
     def parameters(self, frame: Frame) -> list[Parameter]:
-        """Bytes of weights."""
-        return [Parameter("weights", "int8", frame.blocks.count * frame.geometry.steps * LANES, 64)]
+        """Weights."""
+        return [Parameter("weights", self._dtype(frame), frame.blocks.count * frame.geometry.steps * LANES, 64)]
 
     def pack(self, frame: Frame, weights: npt.NDArray[np.float32]) -> list[Array]:
         """Bytes in the order of the loops."""
-        return [np.rint(frame.geometry.arrange(weights)).astype(np.int8)]
+        return [np.rint(frame.geometry.arrange(weights)).astype(self._dtype(frame))]
 
     def step(self, tile: Tile, sums: Registers, at: Expr, weight: Expr) -> None:
         """One product in every lane."""
@@ -257,6 +306,9 @@ class ChannelSums(IndexSums):
             for p, row in enumerate(sums):
                 x = T.Cast("int32x16", tile.source.lanes_at(at + p * tile.source.pixel_step()))
                 write(row[b], row[b][lanes(0)] + x * w, lanes(0))
+
+    def _dtype(self, frame: Frame) -> str:
+        return "int16" if frame.problem.centred else "int8"
 
 
 def codes_of(problem: Conv2d) -> Codes:
@@ -280,6 +332,21 @@ def tile_blocks(bits: int) -> int:
 
 def fits_bytes(problem: Conv2d) -> bool:
     """Whether weights are bytes, and no sum of products passes 32 bits."""
-    held = BYTE.low <= problem.weights.low and problem.weights.high <= BYTE.high
-    products = problem.kernel[0] * problem.kernel[1] * (problem.x.c // problem.groups + WORD_BYTES)
-    return held and products * _MOST * _HALF * codes_of(problem).step < 2**31
+    taps, inputs = problem.kernel[0] * problem.kernel[1], problem.x.c // problem.groups
+    return problem.weights.within(BYTE) and fits_byte_sums(taps, inputs, codes_of(problem).step, problem.centred)
+
+
+def _filling(problem: Conv2d) -> int:
+    """Bytes of a window that fill up words."""
+    return problem.kernel[0] * problem.kernel[1] * (-(problem.x.c // problem.groups) % WORD_BYTES)
+
+
+def _register(value: int) -> Expr:
+    found = temporary("int32")
+    write(found, splat(T.int32(value)), lanes(0))
+    return found
+
+
+def fits_sixteen_bits(largest_input: int, largest_weight: int) -> bool:
+    """Whether the sum of two products of numbers of at most these absolute values fits 16 bits."""
+    return 2 * largest_input * largest_weight < 2**15

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from tvm.script.ir_builder import tirx as T
 
-from qcompiler.ir.storage import WORD_BYTES, Buffer
+from qcompiler.ir.numerics import WORD_BYTES
+from qcompiler.ir.storage import Buffer
 from qcompiler.targets.vector.blocks import Blocks
 from qcompiler.targets.vector.byte_lanes import load_bytes
 from qcompiler.targets.vector.emit import LANES, Expr, View, i64, lanes, splat, split, temporary, write

@@ -11,8 +11,8 @@ import numpy.typing as npt
 from tvm.script.ir_builder import tirx as T
 
 from qcompiler.ir.codes import Codes
-from qcompiler.ir.numerics import pack_bits
-from qcompiler.ir.storage import WORD_BYTES, pack_bytes
+from qcompiler.ir.numerics import WORD_BYTES, pack_bits
+from qcompiler.ir.storage import pack_bytes
 from qcompiler.targets.problem import Pool2d
 from qcompiler.targets.target import Array, Constants
 from qcompiler.targets.vector.blocks import Blocks

@@ -78,7 +78,7 @@ def plane_convolutions(machine: VectorMachine, problem: Problem) -> Iterator[Ker
     """Convolutions of codes of any width in bit planes."""
     blocks = convolution_blocks(problem)
     planes = isinstance(problem, Conv2d) and problem.x.packed and not problem.x.in_bytes
-    if not isinstance(problem, Conv2d) or blocks is None or not planes or problem.binary:
+    if not isinstance(problem, Conv2d) or blocks is None or not planes or problem.binary or problem.centred:
         return
     for r in word_tilings(problem, blocks, machine.counts):
         ns = compute_ns(machine, problem, blocks, machine.planes_rate, r)
@@ -104,14 +104,22 @@ def byte_convolutions(machine: VectorMachine, problem: Problem, dot: ByteDot) ->
     if not isinstance(problem, Conv2d) or blocks is None or not problem.x.in_bytes or problem.by_channel:
         return
     if problem.second is not None:
-        for r in byte_tilings(problem, blocks, machine.vector_bytes, machine.registers):
+        for r in byte_tilings(problem, blocks, machine.vector_bytes, machine.registers, parts=dot.parts):
             ns = compute_ns(machine, problem, blocks, machine.byte_rate, r)
             yield DirectConv2d(Frame(problem, blocks, r.tiling), ProductSums(dot), ProductFinish(), ns)
         return
     bits = stored_bits(problem, blocks)
-    for r in byte_tilings(problem, blocks, machine.vector_bytes, machine.registers, shared=tile_blocks(bits)):
+    shared = tile_blocks(bits)
+    for r in byte_tilings(problem, blocks, machine.vector_bytes, machine.registers, shared, dot.parts):
         ns = compute_ns(machine, problem, blocks, machine.byte_rate, r)
         yield DirectConv2d(Frame(problem, blocks, r.tiling), ByteSums(dot, bits), SumFinish(), ns)
+
+
+def largest_weight(problem: Conv2d) -> int:
+    """The largest absolute value of weights as `ByteSums` multiplies them: those of few bits lie highest in a byte."""
+    blocks, weights = convolution_blocks(problem), problem.weights
+    whole = blocks is None or stored_bits(problem, blocks) == 8
+    return max(abs(weights.low), abs(weights.high)) if whole else 128
 
 
 def counting(problem: Conv2d, blocks: Blocks, tiling: Tiling, cost: float, reduction: Reduction) -> DirectConv2d:

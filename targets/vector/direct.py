@@ -14,8 +14,8 @@ import numpy as np
 import numpy.typing as npt
 from tvm.script.ir_builder import tirx as T
 
-from qcompiler.ir.numerics import pack_bits
-from qcompiler.ir.storage import WORD_BYTES, pack_bytes
+from qcompiler.ir.numerics import WORD_BYTES, pack_bits
+from qcompiler.ir.storage import pack_bytes
 from qcompiler.targets.problem import Conv2d
 from qcompiler.targets.vector.blocks import Blocks
 from qcompiler.targets.vector.emit import LANES, Expr, channels_last, i64, split

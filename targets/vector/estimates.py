@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from qcompiler.ir.numerics import WORD_BITS
-from qcompiler.ir.storage import WORD_BYTES
+from qcompiler.ir.numerics import WORD_BITS, WORD_BYTES
 from qcompiler.targets.problem import Conv2d, Map2d, Move2d, Pool2d, outputs_of
 from qcompiler.targets.vector.blocks import Blocks
 from qcompiler.targets.vector.direct import Geometry

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from tvm.script.ir_builder import tirx as T
 
-from qcompiler.ir.storage import WORD_BYTES
+from qcompiler.ir.numerics import WORD_BYTES
 from qcompiler.targets.problem import Box, Move2d
 from qcompiler.targets.target import Array, Constants
 from qcompiler.targets.vector.by_items import ByItems

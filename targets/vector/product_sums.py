@@ -15,16 +15,14 @@ from typing import ClassVar
 
 from tvm.script.ir_builder import tirx as T
 
-from qcompiler.ir.storage import WORD_BYTES
+from qcompiler.ir.numerics import WORD_BYTES
 from qcompiler.targets.problem import Conv2d, neutral
-from qcompiler.targets.vector.byte_sums import ByteSums, codes_of
+from qcompiler.targets.vector.byte_sums import ONES, ByteSums, codes_of
 from qcompiler.targets.vector.direct import for_taps
 from qcompiler.targets.vector.emit import LANES, Expr, i64, lanes, splat, split, temporary, write
 from qcompiler.targets.vector.finish import Finish
 from qcompiler.targets.vector.reduction import Registers
 from qcompiler.targets.vector.tile import Tile
-
-_ONES = 0x01010101
 
 
 @dataclass(frozen=True)
@@ -82,7 +80,7 @@ class _Sums:
 
     def _part(self, first: int, at: Expr, weight: Expr) -> None:
         dot, source, here = self.dot, self.tile.source, lanes(first, self.dot.width)
-        ones = splat(T.uint32(_ONES), dot.width)
+        ones = splat(T.uint32(ONES), dot.width)
         inputs = []
         for p in range(len(self.products)):
             words = source.lanes_at(at + p * source.pixel_step(), first, dot.width)
@@ -105,7 +103,7 @@ class _Sums:
         return neutral(second.codes)
 
     def _flipped(self, words: Expr, highest: int) -> Expr:
-        return words ^ splat(T.uint32(_ONES * highest), self.dot.width) if highest else words
+        return words ^ splat(T.uint32(ONES * highest), self.dot.width) if highest else words
 
     def finished(self, p: int, b: int) -> Expr:
         """The register of a row and a block, whole."""

@@ -52,21 +52,30 @@ def float_tilings(problem: Conv2d, blocks: Blocks, vector_bytes: int, registers:
     return ranked(problem, blocks, tiles)
 
 
-def byte_tilings(problem: Conv2d, blocks: Blocks, vector_bytes: int, registers: int, shared: int = 1) -> list[Ranked]:
+def byte_tilings(
+    problem: Conv2d, blocks: Blocks, vector_bytes: int, registers: int, shared: int = 1, parts: int = 1
+) -> list[Ranked]:
     """Tiles of convolutions of bytes: accumulators, one side of a step and one operand of the other in registers.
 
-    shared: blocks whose weights lie in the same bytes; tiles hold all of them.
+    shared: blocks whose weights lie in the same bytes; tiles hold all of them. parts: registers of an operand; where
+    there are several, those of all pixels are held.
     """
     per_block, limit = 64 // vector_bytes, 24
+    inputs = int(problem.centred and not problem.by_channel)
     found = streams(problem, blocks, limit)
     if shared > 1:
         found = [(p, b) for p, b in tiles_within(problem, blocks, limit) if b % shared == blocks.count % b == 0]
     tiles = [
         (p, b, _vector_slowdown(p, b, 8 / per_block))
         for p, b in found
-        if per_block * p * b + min(p, b) + 2 <= registers or (p, b) == (1, shared)
+        if per_block * p * (b + inputs) + _held(p, b, parts) <= registers or (p, b) == (1, shared)
     ]
     return ranked(problem, blocks, tiles)
+
+
+def _held(pixels: int, blocks: int, parts: int) -> int:
+    """Registers of operands."""
+    return min(pixels, blocks) + 2 if parts == 1 else parts * pixels + 3
 
 
 def tiles_within(problem: Conv2d, blocks: Blocks, limit: int) -> list[tuple[int, int]]:

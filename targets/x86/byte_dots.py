@@ -20,6 +20,7 @@ class Vnni:
 
     name: ClassVar[str] = "vnni"
     width: ClassVar[int] = 16
+    parts: ClassVar[int] = 1
     signed: ClassVar[bool] = False
 
     def inputs(self, words: Expr) -> tuple[Expr, ...]:
@@ -41,6 +42,7 @@ class MultiplyWords:
 
     width: int
     name: ClassVar[str] = "pmaddwd"
+    parts: ClassVar[int] = 2
     signed: ClassVar[bool] = False
 
     def inputs(self, words: Expr) -> tuple[Expr, ...]:
@@ -71,6 +73,7 @@ class MultiplyBytes:
 
     width: int
     name: ClassVar[str] = "pmaddubsw"
+    parts: ClassVar[int] = 1
     signed: ClassVar[bool] = False
 
     def inputs(self, words: Expr) -> tuple[Expr, ...]:
@@ -86,8 +89,3 @@ class MultiplyBytes:
         ones = splat(T.int16(1), 2 * self.width)
         pairs = T.call_llvm_pure_intrin(f"int16x{2 * self.width}", _MADD_BYTES[self.width], *inputs, *weights)
         return total + T.call_llvm_pure_intrin(f"int32x{self.width}", _MADD_WORDS[self.width], pairs, ones)
-
-
-def fits_sixteen_bits(highest_input: int, largest_weight: int) -> bool:
-    """Whether the sum of two products of an input of 0 to `highest_input` and a weight fits 16 bits."""
-    return 2 * highest_input * largest_weight < 2**15

@@ -9,19 +9,19 @@ from qcompiler.targets.offers import Family
 from qcompiler.targets.problem import Conv2d, Problem
 from qcompiler.targets.target import Kernel
 from qcompiler.targets.vector.blocks import Blocks
-from qcompiler.targets.vector.byte_sums import ByteDot, codes_of, stored_bits
+from qcompiler.targets.vector.byte_sums import ByteDot, codes_of, fits_sixteen_bits
 from qcompiler.targets.vector.common_kernels import (
     COMMON_KERNELS,
     binary_blocks,
     byte_convolutions,
-    convolution_blocks,
     counting,
+    largest_weight,
 )
 from qcompiler.targets.vector.direct import Geometry
 from qcompiler.targets.vector.estimates import compute_ns
 from qcompiler.targets.vector.tilings import word_tilings
 from qcompiler.targets.vector.word_mismatches import WordMismatches
-from qcompiler.targets.x86.byte_dots import MultiplyBytes, MultiplyWords, Vnni, fits_sixteen_bits
+from qcompiler.targets.x86.byte_dots import MultiplyBytes, MultiplyWords, Vnni
 from qcompiler.targets.x86.lookup_mismatches import LookupMismatches
 from qcompiler.targets.x86.lookup_tilings import lookup_tilings
 from qcompiler.targets.x86.machine import Isa
@@ -60,10 +60,8 @@ def _dot(isa: Isa, problem: Conv2d) -> ByteDot:
     """The fastest instructions that are exact."""
     if isa.vnni:
         return Vnni()
-    width, weights, blocks = isa.vector_bytes // 4, problem.weights, convolution_blocks(problem)
-    apart = blocks is None or stored_bits(problem, blocks) == 8
-    largest = max(abs(weights.low), abs(weights.high)) if apart else 128
-    if width > 4 and fits_sixteen_bits(codes_of(problem).levels - 1, largest):
+    width = isa.vector_bytes // 4
+    if width > 4 and fits_sixteen_bits(codes_of(problem).levels - 1, largest_weight(problem)):
         return MultiplyBytes(width)
     return MultiplyWords(width)
 

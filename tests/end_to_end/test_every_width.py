@@ -23,7 +23,7 @@ from tests.fuzz.case import Case, case_of
 from tests.fuzz.net import Net
 from tests.targets.emulated import missing
 
-X86, AARCH64, ARMV7 = ",".join(judge.VARIANTS["x86"]), "dotprod,generic", "armv7"
+X86, AARCH64, ARMV7 = ",".join(judge.VARIANTS["x86"]), "i8mm,dotprod,generic", "armv7"
 MISSING = ", ".join(filter(None, map(missing, ("aarch64", "arm"))))
 PAIRS = [(w, a, signed) for w in (TERNARY, *WIDTHS) for a in WIDTHS for signed in (False, True)]
 INTEGER = ("IntegerConv", "IntegerMatMul")

@@ -91,7 +91,7 @@ def drawn(choose: Choose[Any], w: int, a: int, signed: bool, seed: int) -> Layer
     zeros = [z for z in dict.fromkeys((0, 1, low, high, (low + high) // 2)) if low <= z <= high]
     # one bit with a sign is -1 and +1, which leaves no room for a zero point
     a_zero = 0 if a == 1 and signed or form == "plain" else choose(zeros)
-    w_zero = choose((0, 1)) if w > 1 and form != "plain" else 0
+    w_zero = choose((0, 1, *_codes(w, True, narrow))) if w > 1 and form != "plain" else 0
     return Layer(
         w=w,
         a=a,

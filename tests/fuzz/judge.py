@@ -42,7 +42,7 @@ ACCEPTED = "a step, but verification accepts it"
 THREADS = (1, 2)
 VARIANTS = {
     "x86": ("avx2", "baseline", "avx512vpopcntdq", "avx512bw"),
-    "arm": ("generic", "dotprod", "armv7", "cortex_a72"),
+    "arm": ("generic", "i8mm", "dotprod", "armv7", "cortex_a72"),
 }
 _SECONDS = 120
 _LONGEST = 110

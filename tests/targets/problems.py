@@ -158,7 +158,8 @@ def convolutions(draw: st.DrawFn, element: Element | None) -> Conv2d:
         x = Buffer(n, h, w, channels, "float32", draw(st.sampled_from(["nhwc", "nchw"])), halo, 0.0)
     problem = Conv2d(x, outputs, kernel, strides, pads, dilations, groups, pad_value)
     operations = draw(epilogues(n, *problem.out_hw, outputs, threshold=held != "float32", wide=wide))
-    return dataclasses.replace(problem, epilogue=operations, weights=weights)
+    centred = wide and x.in_bytes and weights.low in (-weights.high, -weights.high - 1) and draw(st.booleans())
+    return dataclasses.replace(problem, epilogue=operations, weights=weights, centred=centred)
 
 
 @st.composite
@@ -235,6 +236,8 @@ def constants(rng: np.random.Generator, problem: Problem) -> Constants:
     if not problem.x.packed:
         return Constants(weights, None, None, channels)
     weights = drawn(rng, problem.weights, shape)
+    if problem.centred:
+        weights += rng.integers(-127, 128, (c, 1, 1, 1)).astype(np.float32)
     return Constants(weights, thresholds(rng, problem, signs), signs, channels)
 
 

@@ -28,7 +28,7 @@ from tests.targets.test_properties import PROBLEMS, binary, residual
 
 ALL = TARGET.variants([isa.name for isa in ISAS if isa.wide])
 ARMV7 = TARGET.variants(["armv7"])
-DISTINCT = [v for v in (*ALL, *ARMV7) if v.name in ("dotprod", "generic", "armv7")]
+DISTINCT = [v for v in (*ALL, *ARMV7) if v.name in ("i8mm", "dotprod", "generic", "armv7")]
 EDGE = Halo(1, 1, 1, 1)
 
 

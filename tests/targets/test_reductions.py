@@ -24,7 +24,7 @@ from qcompiler.targets.vector.tile import Tile
 from tests.targets.emulated import EmulatedRunner, missing
 from tests.targets.problems import RUNNABLE, drawn, values
 
-ARM = {"aarch64": arm.TARGET.variants(["dotprod", "generic"]), "arm": arm.TARGET.variants(["armv7"])}
+ARM = {"aarch64": arm.TARGET.variants(["i8mm", "dotprod", "generic"]), "arm": arm.TARGET.variants(["armv7"])}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,6 +50,14 @@ def layer(
 
 def on_grid(c: int, o: int, rows: int, bits: int, size: int) -> Conv2d:
     return dataclasses.replace(layer(c, o, 1, rows, 1, "float32", BINARY), grid=WeightGrid(bits, size))
+
+
+def centred(problem: Conv2d) -> Conv2d:
+    return dataclasses.replace(problem, centred=True)
+
+
+def in_channels(problem: Conv2d) -> Conv2d:
+    return dataclasses.replace(problem, groups=problem.x.c)
 
 
 LAYERS = {
@@ -79,8 +87,17 @@ LAYERS = {
     },
     "7 x 7 bits in bytes, twelve blocks": layer(5, 192, 1, 5, 1, Codes(0, 127), Codes(-64, 63), "bytes"),
     "3 bits of odd numbers in bytes": layer(9, 16, 2, 4, 1, Codes(-7, 7, 2), Codes(-3, 3), "bytes"),
-    "channel by channel": dataclasses.replace(
-        layer(21, 21, 4, 6, 3, Codes(-3, 252), Codes(-128, 127), "bytes"), groups=21
+    "7 x 8 bits in bytes, runs of eight": layer(40, 33, 4, 7, 2, Codes(0, 127), Codes(-127, 127), "bytes"),
+    "8 x 8 bits in bytes, runs of eight, two blocks": layer(24, 32, 3, 6, 1, Codes(0, 255), Codes(-128, 127), "bytes"),
+    "8 x 3 bits in bytes, runs of eight": layer(16, 64, 1, 4, 1, Codes(-128, 127), Codes(-4, 3), "bytes"),
+    "8 x 8 bits in bytes, centred": centred(layer(33, 40, 3, 5, 3, Codes(0, 255), Codes(-128, 127), "bytes")),
+    "5 x 4 bits in bytes, centred": centred(layer(40, 64, 3, 4, 2, Codes(-3, 28), Codes(-8, 7), "bytes")),
+    "8 x 8 bits in bytes, centred, one pixel": centred(
+        layer(130, 48, 1, 1, 1, Codes(-128, 127), Codes(-128, 127), "bytes")
+    ),
+    "channel by channel": in_channels(layer(21, 21, 4, 6, 3, Codes(-3, 252), Codes(-128, 127), "bytes")),
+    "channel by channel, centred": centred(
+        in_channels(layer(21, 21, 4, 6, 3, Codes(0, 255), Codes(-128, 127), "bytes"))
     ),
 }
 
@@ -105,6 +122,8 @@ def check(variant: Variant, make_runner: type[KernelRunner] | type[EmulatedRunne
             weights = levels(rng, problem.grid, shape)
         if problem.x.packed:
             weights = drawn(rng, problem.weights, shape)
+        if problem.centred:
+            weights += rng.integers(-127, 128, (len(weights), 1, 1, 1)).astype(np.float32)
         x, outputs = aligned(values(rng, problem.x, whole=True)), empty_outputs(problem)
         runner = make_runner(dataclasses.replace(kernel, finish=Raw()), variant, Constants(weights=weights))
         runner.call(runner.bind(x, [], outputs), 0, kernel.items)
@@ -156,6 +175,10 @@ def test_arm(architecture: str) -> None:
     if packages:
         pytest.skip(f"missing Debian packages: {packages}")
     found = set().union(*(check(variant, EmulatedRunner) for variant in ARM[architecture]))
-    wide = {"row_conv2d", "held_conv2d", "chunk_conv2d", "word_conv2d"} if architecture == "aarch64" else set()
+    wide = (
+        {"row_conv2d", "held_conv2d", "chunk_conv2d", "word_conv2d", "bytes_matrix_conv2d"}
+        if architecture == "aarch64"
+        else set()
+    )
     common = {"float_conv2d", "few_bits_conv2d", "planes_conv2d", "byte_conv2d", "bytes_conv2d", "bytes_depthwise"}
     assert found == common | wide
