@@ -38,6 +38,8 @@ def why_real(node: ir.Node, ranges: IntegerRanges, bits: int | None) -> str:
         return "the bias is computed at run time; make it a constant"
     if constant_of(node.inputs[0]) is not None:
         return "the left operand is a constant; put the weights on the right"
+    if _averages(node) and ranges.codes(_moved_from(node.inputs[0])[0]) is None:
+        return "it averages windows of real numbers, as XNOR-Net's K map does: its weights are one number; leave it"
     weights = _about_weights(node, bits)
     # one scale is taken out of activations as soon as the weights are integers
     scaled = _scaled_kind(_moved_from(node.inputs[0])[0], ranges) if weights else None
@@ -53,6 +55,14 @@ def remark(node: ir.Node) -> str:
         return ""
     ternary = "activations are ternary: sign(0) = 0; use x >= 0 instead of sign"
     return str(origin.metadata_props.get(REASON, ternary))
+
+
+def _averages(node: ir.Node) -> bool:
+    """Whether a convolution is a mean or a sum of each window, of every channel by itself."""
+    weights = constant_of(node.inputs[1])
+    if weights is None or not has(node, Trait.CONVOLVES) or weights.shape[1:2] != (1,):
+        return False
+    return bool(np.unique(weights).size == 1 and weights.flat[0] > 0)
 
 
 def _about_activations(node: ir.Node, ranges: IntegerRanges) -> str:

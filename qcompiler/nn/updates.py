@@ -12,8 +12,8 @@ import torch
 from torch import nn
 
 from qcompiler.errors import UsageError
-from qcompiler.nn.binary import Ternarize
 from qcompiler.nn.layers import quantized_weights
+from qcompiler.nn.quantizers import Quantizer
 
 BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
 
@@ -29,12 +29,13 @@ def clip_weights_(model: nn.Module) -> None:
 
 
 def scaled_parameter_groups(model: nn.Module, lr: float) -> list[dict[str, Any]]:
-    """Parameter groups whose learning rate scales the update of binary and ternary weights (BinaryNet).
+    """Parameter groups whose learning rate scales the update of every quantized weight with a clip range (BinaryNet).
 
-    The factor is sqrt((fan_in + fan_out) / 1.5), the inverse of Glorot's initial bound: weights that start in U(-1, 1)
-    move as fast in relation to their range as Glorot-initialised ones. Adam's update does not depend on the scale of
-    the gradient, so the learning rate has to carry the factor; each group also holds it as `lr_factor`, for schedules
-    that set absolute rates. The order of groups and parameters depends on the model alone.
+    The factor is r * sqrt((fan_in + fan_out) / 1.5), with r half the width of the range, 1 for [-1, 1]: r over Glorot's
+    initial bound. Weights that start in their range, whatever their width in bits, move as fast in relation to it as
+    Glorot-initialised ones. Adam's update does not depend on the scale of the gradient, so the learning rate has to
+    carry the factor; each group also holds it as `lr_factor`, for schedules that set absolute rates. Weights whose
+    quantizer has no range (DoReFa, LSQ) keep `lr`. The order of groups and parameters depends on the model alone.
     """
     factors = {id(parameter): _factor(parameter, quantizer) for _, parameter, quantizer in quantized_weights(model)}
     groups: dict[float, list[nn.Parameter]] = {}
@@ -43,12 +44,13 @@ def scaled_parameter_groups(model: nn.Module, lr: float) -> list[dict[str, Any]]
     return [{"params": group, "lr": lr * factor, "lr_factor": factor} for factor, group in groups.items()]
 
 
-def _factor(parameter: nn.Parameter, quantizer: nn.Module) -> float:
-    if quantizer.bits != 1 and not isinstance(quantizer, Ternarize):
+def _factor(parameter: nn.Parameter, quantizer: Quantizer) -> float:
+    if quantizer.clip is None:
         return 1.0
+    low, high = quantizer.clip
     # weight: [O, I, *kernel]; both fans include the kernel, as in Glorot's rule
     fans = (parameter.shape[0] + parameter.shape[1]) * math.prod(parameter.shape[2:])
-    return math.sqrt(fans / 1.5)
+    return (high - low) / 2 * math.sqrt(fans / 1.5)
 
 
 @torch.no_grad()

@@ -33,6 +33,14 @@ _OTHER_NAMES = {
 }  # fmt: skip
 """What other programs call a key."""
 
+_OF_THE_DATA = frozenset(
+    {
+        "dim", "channels", "classes", "height", "image_shape", "in_channels", "input_channels", "input_shape",
+        "input_size", "n_classes", "nb_classes", "num_channels", "num_classes",
+    }
+)  # fmt: skip
+"""What other programs ask for, and the images and labels tell."""
+
 DATASETS = ("mnist", "fashion_mnist", "cifar10", "svhn", "digits", "images")
 
 
@@ -50,9 +58,9 @@ def choice(default: str, *choices: str) -> Any:
 class TrainConfig:
     """A training run. `name` names its directory and defaults to that of the config file.
 
-    `validation` images are taken from the training set for every choice that is made; 0 takes a sixth of it, at most
-    5000. `lr` falls to `lr_final` over
-    `epochs` by `schedule`. `threads` 0 leaves the number to torch. `image_size` applies to image folders only.
+    `validation` images are taken from the training set for every choice that is made; 0, the default, takes a sixth of
+    it, at most the data set's usual number (`data.dataset.USUAL_VALIDATION`). `lr` falls to `lr_final` over `epochs` by
+    `schedule`. `threads` 0 leaves the number to torch. `image_size` applies to image folders only.
     An empty `data_dir` downloads into the user's cache directory.
     """
 
@@ -262,5 +270,7 @@ def _check_together(config: TrainConfig, source: str) -> None:
 def _nearest(word: str, valid: Iterable[str]) -> str:
     valid = list(valid)
     word = word.lower().replace("-", "_")
+    if word in _OF_THE_DATA and word not in valid:
+        return "it is read from the data set; leave it out"
     close = [_OTHER_NAMES[word]] if _OTHER_NAMES.get(word) in valid else difflib.get_close_matches(word, valid, 1)
     return f"did you mean '{close[0]}'?" if close else f"valid are {', '.join(valid)}"

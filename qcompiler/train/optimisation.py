@@ -61,8 +61,8 @@ class Schedule:
 
     constant: 1. exponential: by the same factor after every epoch, as in BinaryNet, so that epoch number `epochs`
     would have lr_final. cosine: from 1 to `final` over all steps. step: by the same factor after 50, 75 and 90 % of
-    the epochs, the last part at lr_final. onecycle: from 1/25 to 1 in the first 30 % of the steps, then to `final`,
-    both along cosines.
+    the epochs, the last part at lr_final; the first epoch always has lr. onecycle: from 1/25 to 1 in the first 30 % of
+    the steps, then to `final`, both along cosines.
     """
 
     name: str
@@ -86,7 +86,7 @@ def _cosine(schedule: Schedule, epoch: int, part: float) -> float:
 
 
 def _in_steps(schedule: Schedule, epoch: int, part: float) -> float:
-    passed = sum(epoch >= round(schedule.epochs * mark) for mark in _STEPS)
+    passed = sum(epoch >= max(1, round(schedule.epochs * mark)) for mark in _STEPS)
     return float(schedule.final ** (passed / len(_STEPS)))
 
 

@@ -67,6 +67,16 @@ TERNARY = np.sign(np.round(normal(GENERATOR, 4, 2, 3, 3)))
             SIGNS,
             ["8-bit integers (0 to 255) with a scale", "comes from Mul 'Mul_m'"],
         ),
+        (
+            "a = Abs (x)\n m = ReduceMean (a, channels)\n y = Conv (m, w)",
+            np.full((1, 1, 3, 3), 1 / 9, np.float32),
+            ["it averages windows of real numbers, as XNOR-Net's K map does", "leave it"],
+        ),
+        (
+            "a = Abs (x)\n m = ReduceMean (a, channels)\n y = Conv (m, w)",
+            np.full((1, 1, 3, 3), -1 / 9, np.float32),
+            ["activations are real: the input of the node comes from ReduceMean", "put a sign before it"],
+        ),
         ("r = Round (x)\n y = Conv (r, w)", SIGNS, ["integers without bounds"]),
         (
             "q = qcompiler.Quantize <low = 0.0, high = 31.0> (x, scale, low)\n m = Mul (q, scale)\n"
@@ -85,6 +95,7 @@ def test_reasons(body, weights, words):
         "scales": np.asarray([0.3, 0.7], np.float32).reshape(2, 1, 1),
         "more": np.array([0, 3, 0, 0, 0, 3, 0, 0]),
         "pads": np.array([0, 0, 1, 1, 0, 0, 1, 1]),
+        "channels": np.array([1]),
     }
     model = graph(f"g (float[1, 2, 6, 6] x) => (y) {{ {body} }}".replace("'", '"'), w=weights, **constants)
     SpellOutShapes()(model)

@@ -77,6 +77,49 @@ def test_factors_count_the_kernel_in_both_fans() -> None:
     assert group["lr"] == 0.1 * group["lr_factor"]
 
 
+def test_every_weight_with_a_range_is_scaled_and_no_other() -> None:
+    """All layers with all weight quantizers there are, given as modules, by width or through parametrize."""
+    of_width = [
+        *(q.MoonsWeight(bits) for bits in range(2, 17)),
+        *(q.DoReFaWeight(bits) for bits in range(2, 17)),
+        *(q.LSQ(bits) for bits in range(2, 17)),
+    ]
+    quantizers = [q.Binarize(), q.Binarize(scale="channel", centre=True), q.Ternarize(threshold="mean"), *of_width]
+    known = {type(each) for each in quantizers} | {q.DoReFaActivation, q.FixedPoint, q.MoonsReLU, q.PACT}
+    assert known == {each for each in vars(q).values() if isinstance(each, type) and issubclass(each, q.Quantizer)} - {
+        q.Quantizer
+    }
+    for quantizer in quantizers:
+        for layer in (
+            q.QLinear(5, 3, weight_quantizer=quantizer),
+            q.QConv1d(4, 6, 3, weight_quantizer=quantizer),
+            q.QConv2d(4, 6, (3, 2), groups=2, weight_quantizer=quantizer),
+            parametrized(quantizer),
+        ):
+            weight = next(each for _, each, _ in q.quantized_weights(layer))
+            (factor,) = {
+                group["lr_factor"]
+                for group in scaled_parameter_groups(layer, 1.0)
+                if any(each is weight for each in group["params"])
+            }
+            fans = sum(weight.shape[:2]) * math.prod(weight.shape[2:])
+            assert factor == pytest.approx(1 if quantizer.clip is None else math.sqrt(fans / 1.5)), quantizer
+
+
+def parametrized(quantizer: nn.Module) -> nn.Module:
+    layer = nn.Linear(7, 2)
+    parametrize.register_parametrization(layer, "weight", quantizer)
+    return layer
+
+
+@given(low=st.floats(-4, 0), high=st.floats(0.1, 4))
+def test_wider_ranges_are_crossed_as_fast(low: float, high: float) -> None:
+    quantizer = q.MoonsWeight(4)
+    quantizer.clip = (low, high)
+    (group,) = scaled_parameter_groups(q.QLinear(5, 3, bias=False, weight_quantizer=quantizer), 1.0)
+    assert group["lr_factor"] == pytest.approx((high - low) / 2 * math.sqrt(8 / 1.5))
+
+
 def test_groups_hold_every_parameter_once_in_a_fixed_order() -> None:
     model = layers_to_scale()
     names = {id(parameter): name for name, parameter in model.named_parameters()}

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from qcompiler.errors import InvalidData, UsageError
 from qcompiler.train.config import (
+    _OF_THE_DATA,
     _OTHER_NAMES,
     SHIPPED,
     TrainConfig,
@@ -44,6 +45,12 @@ def test_shipped_configs_load(name: str) -> None:
     assert {key: flat[key] for key in written} == {
         key: float(value) if isinstance(flat[key], float) else value for key, value in written.items()
     }
+
+
+@pytest.mark.parametrize("name", shipped_configs())
+def test_shipped_configs_train_on_small_data(name: str) -> None:
+    """On another data set than theirs, too: the number of validation images is left open, or fits the smallest."""
+    assert load_config(name)[0].validation <= 200
 
 
 def test_some_configs_are_shipped() -> None:
@@ -118,6 +125,14 @@ def test_unknown_key_names_the_nearest(key: str, nearest: str) -> None:
     assert str(caught.value) == f"config: unknown key '{key}'; did you mean '{nearest}'?"
 
 
+@pytest.mark.parametrize("key", ["dim", "channels", "classes", "num_classes", "input_shape", "Num-Classes"])
+@pytest.mark.parametrize("network", NETWORKS)
+def test_what_the_data_set_tells_is_left_out(key: str, network: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        from_flat({"name": "a", "network": network, key: 3})
+    assert str(caught.value) == f"config: unknown key '{key}'; it is read from the data set; leave it out"
+
+
 def test_key_that_is_near_to_none_names_all() -> None:
     with pytest.raises(UsageError, match="unknown key 'colour'; valid are name, network, .*, nfc"):
         from_flat({**MOONS, "colour": 1})
@@ -128,7 +143,7 @@ def test_other_names_are_of_keys_and_no_keys() -> None:
     mine = {field.name for field in dataclasses.fields(TrainConfig)}
     theirs = {field.name for network in NETWORKS.values() for field in dataclasses.fields(network)}
     assert {*_OTHER_NAMES.values()} <= mine
-    assert not _OTHER_NAMES.keys() & (mine | theirs)
+    assert not (_OTHER_NAMES.keys() | _OF_THE_DATA) & (mine | theirs)
 
 
 def test_what_the_command_line_gives_is_not_blamed_on_the_file(tmp_path: Path) -> None:

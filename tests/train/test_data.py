@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import http.server
+import re
 import socketserver
 import struct
 import threading
@@ -20,7 +21,8 @@ from PIL import Image
 
 from qcompiler.errors import InvalidData, QCompilerError, UsageError
 from qcompiler.train.config import TrainConfig
-from qcompiler.train.data import Data, cifar10, download, folder, load_data, mnist, svhn, to_input
+from qcompiler.train.data import Data, cifar10, dataset, download, folder, load_data, mnist, svhn, to_input
+from qcompiler.train.data.arrays import Arrays
 from tests.train import files
 
 
@@ -103,6 +105,21 @@ def test_validation_fits_where_it_is_left_open(tmp_path: Path) -> None:
     files.write_mnist(tmp_path)
     assert len(load_data("mnist", tmp_path, TrainConfig().validation).validation) == 6
     assert len(load_data("digits", "", TrainConfig().validation).validation) == 1438 // 6
+
+
+@pytest.mark.parametrize(("count", "expected"), [(2, 1), (5, 1), (11, 1), (12, 2), (61, 10)])
+def test_validation_fits_small_data(tmp_path: Path, count: int, expected: int) -> None:
+    files.write_mnist(tmp_path, train=count)
+    assert len(load_data("mnist", tmp_path, 0).validation) == expected
+
+
+@pytest.mark.parametrize(("name", "usual"), dataset.USUAL_VALIDATION.items())
+def test_validation_of_large_data_is_the_usual_one(name: str, usual: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    count = 12 * usual
+    images, labels = np.zeros((count, 1, 1, 1), np.uint8), np.zeros(count, np.uint8)
+    arrays = Arrays(images, labels, images[:1], labels[:1], 10, "made up")
+    monkeypatch.setitem(dataset._READERS, name, lambda path, size: arrays)
+    assert len(load_data(name, "", 0).validation) == usual
 
 
 def test_unknown_data_set(tmp_path: Path) -> None:
@@ -488,8 +505,33 @@ def test_truncated_download(site: tuple[Path, str], tmp_path: Path, monkeypatch:
 
 def test_site_that_does_not_answer(site: tuple[Path, str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cifar10, "ARCHIVE", download.Remote(f"{site[1]}/none.tar.gz", "sha256:00", 1))
-    with pytest.raises(QCompilerError, match="cannot download .*404.*; give a directory that holds it with --data-dir"):
+    with pytest.raises(QCompilerError) as caught:
         load_data("cifar10", "", 5)
+    assert re.fullmatch(
+        r"cannot download 'http://127.0.0.1:\d+/none.tar.gz': 404 Client Error: File not found;"
+        r" give a directory that holds it with --data-dir, or put it into '.*/cache/qcompiler/cifar10'",
+        str(caught.value),
+    )
+
+
+@pytest.mark.parametrize(
+    ("address", "cache", "reason"),
+    [
+        ("http://127.0.0.1:1/none", "cache", "Connection refused"),
+        ("http://no.such.name.invalid/none", "cache", "Name or service not known|Temporary failure in name resolution"),
+        ("http://127.0.0.1:1/none", "file/cache", "Not a directory"),
+    ],
+)
+def test_downloads_fail_in_a_few_words(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, address: str, cache: str, reason: str
+) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / cache))
+    monkeypatch.setenv("no_proxy", "*")
+    monkeypatch.setattr(cifar10, "ARCHIVE", download.Remote(address, "sha256:00", 1))
+    with pytest.raises(QCompilerError) as caught:
+        load_data("cifar10", "", 5)
+    assert re.search(rf"^cannot download '{address}': ('?{tmp_path}\S*: )?({reason}); give a dir", str(caught.value))
 
 
 def test_published_files_are_recognised(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -49,6 +49,21 @@ def test_steps_end_at_the_final_rate() -> None:
     assert factors == pytest.approx([1.0] * 10 + [0.1] * 5 + [0.01] * 3 + [0.001] * 2)
 
 
+@given(
+    name=st.sampled_from(sorted(SCHEDULES.keys() - {"onecycle"})),
+    final=st.floats(1e-6, 1),
+    epochs=st.integers(1, 40),
+    steps=st.integers(1, 30),
+)
+def test_every_schedule_begins_at_the_given_rate(name: str, final: float, epochs: int, steps: int) -> None:
+    schedule = Schedule(name, final, epochs, steps)
+    assert schedule(0) == 1
+    if name in ("step", "exponential"):
+        assert [schedule(step) for step in range(steps)] == [1] * steps
+    factors = [schedule(step) for step in range(epochs * steps)]
+    assert factors == sorted(factors, reverse=True)
+
+
 def test_cosine_and_one_cycle_at_their_corners() -> None:
     cosine = Schedule("cosine", 0.1, 2, steps_per_epoch=10)
     assert [cosine(0), cosine(10), cosine(20)] == pytest.approx([1, 0.55, 0.1])

@@ -14,8 +14,9 @@ from qcompiler.errors import UsageError
 from qcompiler.train.data import cifar10, digits, folder, mnist, svhn
 from qcompiler.train.data.arrays import Arrays
 
-SHARE, LARGEST_VALIDATION = 6, 5000
-"""The validation images where their number is left open: one of so many training images, up to a limit."""
+SHARE = 6
+USUAL_VALIDATION = {"mnist": 10_000, "fashion_mnist": 10_000, "cifar10": 5_000, "svhn": 6_000, "images": 50_000}
+"""The validation images where their number is left open: one of so many training images, at most those published."""
 
 
 @dataclass(frozen=True)
@@ -43,8 +44,9 @@ class Data:
 
 
 def load_data(name: str, data_dir: str | Path, validation: int, seed: int = 0, image_size: int = 224) -> Data:
-    """Load a data set and set `validation` training images aside, drawn by `seed`; 0 stands for a sixth, at most 5000.
+    """Load a data set and set `validation` training images aside, drawn by `seed`; 0 adapts to the data.
 
+    0 takes a sixth of the training images, at most USUAL_VALIDATION.
     An empty `data_dir` downloads into the user's cache; otherwise the files must be there. `image_size` is the side of
     images from a folder. Raises UsageError where the files are not there, InvalidData where they are damaged.
     """
@@ -52,7 +54,7 @@ def load_data(name: str, data_dir: str | Path, validation: int, seed: int = 0, i
         raise UsageError(f"unknown data set '{name}'", remedy=f"choose one of {', '.join(_READERS)}")
     arrays = _READERS[name](Path(data_dir) if str(data_dir) else None, image_size)
     count = len(arrays.train_labels)
-    fitting = min(count // SHARE, LARGEST_VALIDATION)
+    fitting = min(max(1, count // SHARE), USUAL_VALIDATION.get(name, count), count - 1)
     validation = validation or fitting
     if not 0 < validation < count:
         message = f"validation={validation}: expected 1 to {count - 1}, fewer than the training images"

@@ -56,12 +56,23 @@ def _fetch(directory: Path, remote: Remote) -> Path:
         ) from error
     except OSError as error:
         raise QCompilerError(
-            f"cannot download '{remote.url}' ({error})",
+            f"cannot download '{remote.url}': {_reason(error)}",
             remedy=f"give a directory that holds it with --data-dir, or put it into '{directory}'",
         ) from error
     finally:
         bar.close()
     return Path(path)
+
+
+def _reason(error: OSError) -> str:
+    """Why, in a few words: the system's own behind what each layer of a download wraps around it."""
+    found, causes = error, [error]
+    while (cause := causes[-1].__cause__ or causes[-1].__context__) is not None and cause not in causes:
+        causes.append(cause)
+    for each in reversed(causes):
+        if isinstance(each, OSError) and each.strerror:
+            return each.strerror if each.filename is None else f"{each.filename}: {each.strerror}"
+    return str(found).partition(" for url: ")[0]
 
 
 class _Bar:
