@@ -17,15 +17,17 @@ import typer
 from qcompiler.command import Debug, Task, Version, main, terminal
 from qcompiler.errors import QCompilerError, UsageError
 from qcompiler.place import check_file
+from qcompiler.train.trained import is_trained
 
 if TYPE_CHECKING:
-    from torch import nn
-
-    from qcompiler.train.checkpoint import Checkpoint
-    from qcompiler.train.data import Data
+    from qcompiler.train.config import TrainConfig
+    from qcompiler.train.data import Data, Split
+    from qcompiler.train.networks import Network
+    from qcompiler.train.trained import Trained
 
 _CONFIGS = sorted(path.stem for path in (Path(__file__).parent / "train" / "configs").glob("*.yaml"))
 
+_SEE_HELP = "see qtrain --help"
 _NO_MEMORY = ("can't allocate memory", "out of memory")
 """In the messages of torch's allocators."""
 
@@ -39,6 +41,7 @@ Examples:
   qtrain mnist_lenet --resume                   go on after an interrupt
   qtrain mnist_lenet --test                     test the best checkpoint of the run
   qtrain runs/mnist_lenet/seed0 --test          the same, with all overrides as they were
+  qtrain best.pt --test --images 1000           a checkpoint or packed file alone says what it is of
   qtrain mnist_lenet --test --mode fixed        the same in simulated fixed point
   qtrain mnist_lenet --test --bundle net.qc     test what qcompile made of it
   qtrain mnist_lenet --export model.onnx        write an ONNX file, compared in onnxruntime
@@ -46,7 +49,8 @@ Examples:
   torchrun --nproc-per-node 2 -m qcompiler.cli_train cifar10_moons      on two GPUs
 
 \b
-CONFIG is a YAML file with one 'key: value' a line, the directory of a run, or one that comes with qcompiler:
+CONFIG is a YAML file with one 'key: value' a line, the directory of a run, a trained network (a checkpoint, or what
+--pack wrote), which holds its settings, or one that comes with qcompiler:
 {textwrap.fill(", ".join(_CONFIGS), 78, initial_indent="  ", subsequent_indent="  ")}
 
 KEY=VALUE overrides a key of the run (lr, epochs, batch_size, seed, dataset, device, ...) or of its network
@@ -66,15 +70,17 @@ def qtrain() -> NoReturn:
 
 @_app.command(help=_HELP)
 def _train_command(
-    words: Annotated[list[str], typer.Argument(metavar="CONFIG [KEY=VALUE ...]", show_default=False)],
+    words: Annotated[list[str] | None, typer.Argument(metavar="CONFIG [KEY=VALUE ...]", show_default=False)] = None,
     override: Annotated[
         list[str] | None, typer.Option("-o", "--override", metavar="KEY=VALUE ...", help="Other settings.")
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Train what is left of the run, if anything.")] = False,
     test: Annotated[bool, typer.Option("--test", help="Print the accuracy on the test images.")] = False,
     mode: Annotated[str, typer.Option(metavar="float|fixed", help="Arithmetic of --test.")] = "float",
+    images: Annotated[int | None, typer.Option(metavar="N", help="Test on the first N images; default: all.")] = None,
     checkpoint: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Trained network; default: the best of the run.")
+        Path | None,
+        typer.Option(metavar="FILE", help="Trained network, a checkpoint or packed; default: the best of the run."),
     ] = None,
     bundle: Annotated[Path | None, typer.Option(metavar="DIR", help="Test this compiled network instead.")] = None,
     export: Annotated[Path | None, typer.Option(metavar="FILE.onnx", help="Write the trained network as ONNX.")] = None,
@@ -94,9 +100,15 @@ def _train_command(
     debug: Debug = False,
     show_version: Version = False,
 ) -> Task:
-    config, overrides = split_words(words)
+    config, overrides = split_words(words or [], config_needed=checkpoint is None)
     overrides = [*(override or ()), *overrides, *([] if data_dir is None else [f"data_dir={data_dir}"])]
-    asked = Asked(resume, test, mode, checkpoint, bundle, export, deploy, pack, energy, constants)
+    if config is not None and is_trained(Path(config)):
+        if checkpoint is not None:
+            message = f"'{config}' and --checkpoint {checkpoint} both name a trained network"
+            raise UsageError(message, remedy="give one of them")
+        checkpoint = Path(config)
+        config = None
+    asked = Asked(resume, test, mode, images, checkpoint, bundle, export, deploy, pack, energy, constants)
     asked.check()
     return partial(_run, config, overrides, asked)
 
@@ -108,6 +120,7 @@ class Asked:
     resume: bool = False
     test: bool = False
     mode: str = "float"
+    images: int | None = None
     checkpoint: Path | None = None
     bundle: Path | None = None
     export: Path | None = None
@@ -127,11 +140,14 @@ class Asked:
             raise UsageError(f"--mode {self.mode}: expected float or fixed")
         for option, given, needed, present in (
             ("--mode", self.mode != "float", "--test", self.test),
+            ("--images", self.images is not None, "--test", self.test),
             ("--bundle", self.bundle is not None, "--test", self.test),
             ("--constants", self.constants is not None, "--energy", self.energy),
         ):
             if given and not present:
                 raise UsageError(f"{option} needs {needed}", remedy=f"add {needed}")
+        if self.images is not None and self.images < 1:
+            raise UsageError(f"--images {self.images}: expected at least 1", remedy="leave it out for all test images")
         if self.checkpoint is not None and self.trains:
             raise UsageError(
                 "--checkpoint names a trained network, but the command would train one", remedy="add --test"
@@ -143,19 +159,24 @@ class Asked:
                 check_file(written)
 
 
-def split_words(words: Sequence[str]) -> tuple[str, list[str]]:
-    """The config and the KEY=VALUE overrides among the positional words; an existing file is never an override."""
+def split_words(words: Sequence[str], *, config_needed: bool = True) -> tuple[str | None, list[str]]:
+    """The config and the KEY=VALUE overrides among the positional words; an existing file is never an override.
+
+    The config is None where none is named and none is needed.
+    """
     overrides = [word for word in words if "=" in word and not Path(word).exists()]
     configs = [word for word in words if word not in overrides]
+    if not configs and not config_needed:
+        return None, overrides
+    if not words:
+        raise UsageError("Missing argument: a config, the directory of a run or a trained network", remedy=_SEE_HELP)
     if len(configs) != 1:
         found = "none" if not configs else f"{len(configs)}: {', '.join(configs)}"
-        raise UsageError(
-            f"expected one config, found {found}", remedy="write overrides as KEY=VALUE (see qtrain --help)"
-        )
+        raise UsageError(f"expected one config, found {found}", remedy=f"write overrides as KEY=VALUE ({_SEE_HELP})")
     return configs[0], overrides
 
 
-def _run(source: str, overrides: Sequence[str], asked: Asked) -> None:
+def _run(source: str | None, overrides: Sequence[str], asked: Asked) -> None:
     with _needing_extras(), _within_memory():
         session = _Session(source, overrides, asked)
         if asked.trains:
@@ -201,14 +222,24 @@ def _within_memory() -> Iterator[None]:
 class _Session:
     """One run, and what is loaded of it only once."""
 
-    def __init__(self, source: str, overrides: Sequence[str], asked: Asked) -> None:
-        from qcompiler.train.config import load_config
-
+    def __init__(self, source: str | None, overrides: Sequence[str], asked: Asked) -> None:
         self._source = source
         self._asked = asked
-        self._config, self._network = load_config(source, overrides)
+        self._config, self._network = self._settings(overrides)
         self._console = terminal()
         self._say = partial(self._console.print, markup=False, highlight=False, soft_wrap=True)
+
+    def _settings(self, overrides: Sequence[str]) -> tuple[TrainConfig, Network]:
+        """Those of the config, or those that the trained network was made by."""
+        from qcompiler.train.config import load_config, overridden, to_flat
+
+        if self._source is not None:
+            return load_config(self._source, overrides)
+        trained = self._loaded
+        if trained.config is None:
+            message = f"'{trained.path}' does not hold the settings of its run"
+            raise UsageError(message, remedy="name its config too: qtrain CONFIG --checkpoint FILE")
+        return overridden(to_flat(trained.config, trained.network), f"'{trained.path}'", overrides)
 
     @cached_property
     def _data(self) -> Data:
@@ -219,33 +250,40 @@ class _Session:
 
     @cached_property
     def _directory(self) -> Path:
+        """That of the run; that of the file where a trained network stands for itself."""
         from qcompiler.train.loop import run_directory
 
-        return run_directory(self._config)
+        return run_directory(self._config) if self._source is not None else self._path.parent
 
     @cached_property
     def _path(self) -> Path:
-        """The checkpoint to work with."""
+        """The trained network to work with."""
         path = self._asked.checkpoint or self._directory / "best.pt"
         if not path.exists():
-            remedy = f"train it first (qtrain {self._source}), or name one with --checkpoint"
+            remedy = "name an existing one with --checkpoint"
+            if self._source is not None:
+                remedy = f"train it first (qtrain {self._source}), or name one with --checkpoint"
             raise UsageError(f"no trained network at '{path}'", remedy=remedy)
         return path
 
     @cached_property
-    def _trained(self) -> tuple[nn.Module, Checkpoint]:
-        """The trained network in eval mode, which must be the config's, and its checkpoint."""
-        from qcompiler.train.evaluate import load_network
+    def _loaded(self) -> Trained:
+        from qcompiler.train.trained import load_trained
 
-        model, checkpoint = load_network(self._path)
+        return load_trained(self._path)
+
+    @cached_property
+    def _trained(self) -> Trained:
+        """The trained network, which must be the config's."""
+        found = {"network": self._loaded.network.name, **dataclasses.asdict(self._loaded.network)}
         for key, expected in {"network": self._config.network, **dataclasses.asdict(self._network)}.items():
-            if checkpoint.config.get(key) != expected:
-                found = f"{key}={checkpoint.config.get(key)}"
+            if found.get(key) != expected:
+                message = f"'{self._path}' is of another network: {key}={found.get(key)}"
                 raise UsageError(
-                    f"checkpoint '{self._path}' is of another network: {found}, the config says {key}={expected}",
-                    remedy=f"set {found}, or name another checkpoint",
+                    f"{message}, the config says {key}={expected}",
+                    remedy=f"set {key}={found.get(key)}, or name another checkpoint",
                 )
-        return model, checkpoint
+        return self._loaded
 
     def train(self) -> None:
         """Train, and say how it went."""
@@ -266,36 +304,45 @@ class _Session:
             )
 
     def test(self) -> None:
-        """Print the accuracy of the bundle, or of the checkpoint in float or fixed point."""
+        """Print the accuracy of the bundle, or of the trained network in float or fixed point."""
         from qcompiler.train.evaluate import evaluate, evaluate_fixed
         from qcompiler.train.fixed_point import saturation_table
 
-        path = self._asked.bundle
-        if path is None:
-            path, _ = self._path, self._trained
+        path = self._asked.bundle or self._trained.path
+        split = self._test_images()
         if self._asked.mode == "float":
-            accuracy = evaluate(path, self._data.test, device=self._config.device)
+            accuracy = evaluate(path, split, device=self._config.device)
         else:
-            accuracy, saturations = evaluate_fixed(path, self._data.test, self._data.train.images)
+            accuracy, saturations = evaluate_fixed(path, split, self._data.train.images)
             self._console.print(saturation_table(saturations))
-            self._note(fixed={"accuracy": accuracy})
-        self._say(f"test accuracy {accuracy:.2%} on {len(self._data.test)} images ({path}, {self._asked.mode})")
+            if self._asked.images is None:
+                self._note(fixed={"accuracy": accuracy})
+        self._say(f"test accuracy {accuracy:.2%} on {len(split)} images ({path}, {self._asked.mode})")
+
+    def _test_images(self) -> Split:
+        """The test images, or as many of them as were asked for."""
+        split, count = self._data.test, self._asked.images
+        if count is None:
+            return split
+        if count > len(split):
+            message = f"--images {count}: the data set has {len(split)} test images"
+            raise UsageError(message, remedy="ask for at most as many, or leave it out for all")
+        return split.first(count)
 
     def export(self, path: Path) -> None:
         """Write the ONNX file."""
         from qcompiler.nn.export import export_onnx
-        from qcompiler.train.data import to_input
+        from qcompiler.train.data import noise, to_input
 
-        model, _ = self._trained
-        written = export_onnx(model, to_input(self._data.test.images[:1]), path)
+        trained = self._trained
+        written = export_onnx(trained.model, to_input(noise(trained.shape)), path)
         self._say(f"wrote {path} ({written.bytes / 1024:.1f} KiB), the same in onnxruntime; try: qcompile {path}")
 
     def deploy(self) -> None:
         """Export, compile and compare, and print what came of it."""
         from qcompiler.train.deploy import deploy, deployment_lines
 
-        model, _ = self._trained
-        result = deploy(model, self._data, self._directory)
+        result = deploy(self._trained.model, self._data, self._directory)
         self._note(deploy=result)
         for line in deployment_lines(result):
             self._say(line)
@@ -304,8 +351,9 @@ class _Session:
         """Write the packed weights, and print the ratio of sizes."""
         from qcompiler.train.pack import pack
 
-        model, checkpoint = self._trained
-        self._say(f"wrote {path}: {pack(model, path, self._network, checkpoint.shape, checkpoint.classes)}")
+        trained = self._trained
+        size = pack(trained.model, path, trained.network, trained.shape, trained.classes, trained.config)
+        self._say(f"wrote {path}: {size}")
 
     def energy(self) -> None:
         """Print the energy model's table."""
@@ -314,8 +362,8 @@ class _Session:
         from qcompiler.train.energy import HOROWITZ, energy, energy_table, read_constants
 
         constants = HOROWITZ if self._asked.constants is None else read_constants(self._asked.constants)
-        model, checkpoint = self._trained
-        layers = energy(model, torch.zeros(1, *checkpoint.shape), constants)
+        trained = self._trained
+        layers = energy(trained.model, torch.zeros(1, *trained.shape), constants)
         self._console.print(energy_table(layers, constants))
 
     def _note(self, **measured: Any) -> None:

@@ -11,13 +11,19 @@ import time
 from pathlib import Path
 from typing import Any
 
+import onnx.parser
 import pytest
+import torch
 from torch import Tensor
 
+import qcompiler
 from qcompiler.cli_train import Asked, qtrain, split_words
 from qcompiler.errors import UsageError
 from qcompiler.train import evaluate
-from qcompiler.train.data import Split
+from qcompiler.train.checkpoint import SCHEMA
+from qcompiler.train.container import read_container, write_container
+from qcompiler.train.data import Split, load_data, to_input
+from qcompiler.train.fixed_point import fixed_point
 from tests.train import files
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -141,6 +147,137 @@ def test_test(place: Path, command: Command) -> None:
     assert same.out == done.out
     named = command("run/seed0", "--test", "--checkpoint", "run/seed0/last.pt")
     assert named.status == 0 and "(run/seed0/last.pt, float)" in named.out
+
+
+@pytest.mark.parametrize("mode", ["float", "fixed"])
+@pytest.mark.parametrize("count", [1, 7, 20])
+def test_the_first_images(place: Path, command: Command, mode: str, count: int) -> None:
+    test = load_data("mnist", "data", 10).test
+    network, _ = evaluate.load_network(Path("run/seed0/best.pt"))
+    if mode == "fixed":
+        network = fixed_point(network, to_input(load_data("mnist", "data", 10).train.images))
+    with torch.no_grad():
+        right = network(to_input(test.images[:count])).argmax(1) == test.labels[:count]
+    before = Path("run/seed0/run.json").read_text()
+    done = command("run/seed0", "--test", "--mode", mode, "--images", count)
+    expected = f"test accuracy {float(right.double().mean()):.2%} on {count} images (run/seed0/best.pt, {mode})"
+    assert (done.status, done.out.splitlines()[-1]) == (0, expected)
+    # a part of the images is not the run's result
+    assert Path("run/seed0/run.json").read_text() == before
+
+
+def test_a_checkpoint_says_what_it_is_of(place: Path, command: Command) -> None:
+    expected = command("run/seed0", "--test").out
+    assert command("run/seed0/best.pt", "--test").out == expected
+    assert command("--test", "--checkpoint", "run/seed0/best.pt").out == expected
+    assert command("run/seed0/best.pt", "--test", "-o", "data_dir=data", "batch_size=7", "device=cpu").out == expected
+    fixed = command("run/seed0", "--test", "--mode", "fixed").out
+    assert command("run/seed0/best.pt", "--test", "--mode", "fixed").out == fixed
+
+
+def test_a_packed_network_takes_the_place_of_its_checkpoint(place: Path, command: Command) -> None:
+    assert command("run/seed0", "--pack", "net.qcw").status == 0
+    for mode in ("float", "fixed"):
+        expected = command("run/seed0", "--test", "--mode", mode).out.replace("run/seed0/best.pt", "net.qcw")
+        assert command("run/seed0", "--test", "--mode", mode, "--checkpoint", "net.qcw").out == expected
+        assert command("net.qcw", "--data-dir", "data", "--test", "--mode", mode).out == expected
+    assert command("run/seed0/best.pt", "--export", "of_checkpoint.onnx").status == 0
+    # the images are not needed
+    assert command("net.qcw", "--export", "of_packed.onnx", "--pack", "again.qcw", "--energy").status == 0
+    assert Path("of_packed.onnx").read_bytes() == Path("of_checkpoint.onnx").read_bytes()
+    assert Path("again.qcw").read_bytes() == Path("net.qcw").read_bytes()
+
+
+def test_a_packed_network_keeps_no_place_of_this_machine(place: Path, command: Command) -> None:
+    assert command("run/seed0", "--pack", "net.qcw").status == 0
+    _, description = read_container(Path("net.qcw"))
+    assert description["run"]["name"] == "run" and not {"data_dir", "output"} & description["run"].keys()
+
+
+def test_a_packed_network_without_its_run(place: Path, command: Command) -> None:
+    assert command("run/seed0", "--pack", "net.qcw").status == 0
+    tensors, description = read_container(Path("net.qcw"))
+    del description["run"]
+    write_container(Path("old.qcw"), tensors, description)
+    expected = command("run/seed0", "--test").out.replace("run/seed0/best.pt", "old.qcw")
+    assert command("run/seed0", "--test", "--checkpoint", "old.qcw").out == expected
+    message = "'old.qcw' does not hold the settings of its run; name its config too: qtrain CONFIG --checkpoint FILE"
+    assert_error(command("old.qcw", "--test"), 2, message)
+
+
+def test_a_packed_network_of_another(place: Path, command: Command) -> None:
+    assert command("run/seed0", "--pack", "net.qcw").status == 0
+    assert_error(
+        command("run/seed0", "hidden=32", "--test", "--checkpoint", "net.qcw"),
+        2,
+        "'net.qcw' is of another network: hidden=16, the config says hidden=32; set hidden=16",
+    )
+    assert_error(command("net.qcw", "layers=2", "--export", "b.onnx"), 2, "layers=1, the config says layers=2")
+    assert_error(
+        command("mnist_lenet", "--export", "b.onnx", "--checkpoint", "net.qcw"),
+        2,
+        "network=binarynet_mlp, the config says network=lenet",
+    )
+    assert not Path("b.onnx").exists()
+
+
+def test_trained_networks_that_cannot_be_read(place: Path, command: Command) -> None:
+    content = Path("run/seed0/best.pt").read_bytes()
+    Path("cut.pt").write_bytes(content[:1000])
+    assert_error(command("cut.pt", "--test"), 4, "'cut.pt' is not a whole checkpoint")
+    torch.save({**torch.load("run/seed0/best.pt"), "schema": SCHEMA + 1}, "new.pt")
+    assert_error(
+        command("new.pt", "--test"), 4, "checkpoint 'new.pt' is of a newer version: its schema is 2, this one reads 1"
+    )
+    assert command("run/seed0", "--pack", "net.qcw").status == 0
+    Path("cut.qcw").write_bytes(Path("net.qcw").read_bytes()[:-9])
+    assert_error(command("cut.qcw", "--test"), 4, "'cut.qcw' is no whole packed network")
+    tensors, description = read_container(Path("net.qcw"))
+    write_container(Path("new.qcw"), tensors, {**description, "schema": 2})
+    assert_error(command("new.qcw", "--test"), 4, "'new.qcw' has schema 2, expected 1; update qcompiler")
+    write_container(Path("odd.qcw"), tensors, {**description, "run": {**description["run"], "lr": "fast"}})
+    assert_error(command("odd.qcw", "--test"), 4, "lr=fast: expected a finite number")
+
+
+def test_a_trained_network_is_not_trained_on(place: Path, command: Command) -> None:
+    for words in (["run/seed0/best.pt"], ["run/seed0/best.pt", "--resume"], ["--checkpoint", "run/seed0/best.pt"]):
+        assert_error(command(*words), 2, "the command would train one; add --test")
+    both = command("run/seed0/best.pt", "--test", "--checkpoint", "run/seed0/last.pt")
+    assert_error(both, 2, "'run/seed0/best.pt' and --checkpoint run/seed0/last.pt both name a trained network")
+
+
+@pytest.mark.parametrize(
+    ("count", "message"),
+    [
+        (0, "--images 0: expected at least 1; leave it out for all test images"),
+        (-1, "--images -1: expected at least 1"),
+        (21, "--images 21: the data set has 20 test images; ask for at most as many, or leave it out for all"),
+    ],
+)
+def test_numbers_of_images_that_there_are_not(place: Path, command: Command, count: int, message: str) -> None:
+    for mode in ("float", "fixed"):
+        assert_error(command("run/seed0", "--test", "--mode", mode, f"--images={count}"), 2, message)
+
+
+QUADRANT = """
+<ir_version: 8, opset_import: ["": 17]>
+quadrants (float[3, 1, 28, 28] image) => (float[3, 4] scores)
+{
+    pooled = AveragePool <kernel_shape = [14, 14], strides = [14, 14]> (image)
+    scores = Flatten (pooled)
+}
+"""
+
+
+def test_the_first_images_in_a_bundle(place: Path, command: Command) -> None:
+    onnx.save(onnx.parser.parse_model(QUADRANT), "quadrant.onnx")
+    qcompiler.compile("quadrant.onnx", target="x86", mcpu=["x86-64"], output="quadrant.qc", force=True)
+    test = load_data("mnist", "data", 10).test
+    pixels = test.images.double().reshape(20, 2, 14, 2, 14).mean((2, 4)).reshape(20, 4)
+    for count in (1, 5, 20):
+        expected = (pixels.argmax(1) == test.labels)[:count].double().mean()
+        done = command("run/seed0", "--test", "--bundle", "quadrant.qc", "--images", count)
+        assert done.out == f"test accuracy {float(expected):.2%} on {count} images (quadrant.qc, float)\n", done.err
 
 
 def test_fixed_point_is_recorded(place: Path, command: Command) -> None:
@@ -285,6 +422,9 @@ def test_the_output_is_looked_at_before_the_data(command: Command, tmp_path: Pat
         (["mnist_lenet", "--mode", "fixed"], "--mode needs --test"),
         (["mnist_lenet", "--test", "--mode", "double"], "--mode double: expected float or fixed"),
         (["mnist_lenet", "--bundle", "net.qc"], "--bundle needs --test"),
+        (["mnist_lenet", "--images", "3"], "--images needs --test"),
+        (["mnist_lenet", "--test", "--images", "many"], "Invalid value for '--images'"),
+        (["--test", "--checkpoint", "none.pt"], "no trained network at 'none.pt'; name an existing one"),
         (["mnist_lenet", "--constants", "a.json"], "--constants needs --energy"),
         (["mnist_lenet", "--checkpoint", "a.pt"], "the command would train one; add --test"),
         (["mnist_lenet", "--test", "--checkpoint", "a", "--bundle", "b"], "both say what to test"),

@@ -47,8 +47,8 @@ class Quantizer(nn.Module):
 
     @torch.no_grad()
     def freeze(self, weight: Tensor) -> tuple[Tensor, Fixed]:
-        """The quantized weight, and the constant quantizer that leaves it as it is."""
-        return self(weight).clone(), Fixed(self.grid(weight))
+        """The quantized weight, with 0 for -0, which codes cannot tell apart, and the quantizer that leaves it so."""
+        return self(weight) + 0.0, Fixed(self.grid(weight))
 
     @torch.no_grad()
     def freeze_activation(self) -> Fixed:

@@ -69,6 +69,9 @@ def load_checkpoint(path: Path) -> Checkpoint:
     """Read a checkpoint; raises UsageError where there is none, InvalidData where it is damaged or something else."""
     payload = _payload(path)
     schema = payload.pop("schema", None)
+    if isinstance(schema, int) and schema > SCHEMA:
+        message = f"checkpoint '{path}' is of a newer version: its schema is {schema}, this one reads {SCHEMA}"
+        raise InvalidData(message, remedy="update qcompiler")
     if schema != SCHEMA:
         raise _damaged(path, f"its schema is {schema}, expected {SCHEMA}")
     expected = {field.name for field in fields(Checkpoint)}

@@ -41,6 +41,9 @@ _OF_THE_DATA = frozenset(
 )  # fmt: skip
 """What other programs ask for, and the images and labels tell."""
 
+PLACES = ("data_dir", "output")
+"""Settings that say where files are on this machine, which logs and packed networks leave out."""
+
 DATASETS = ("mnist", "fashion_mnist", "cifar10", "svhn", "digits", "images")
 
 
@@ -102,15 +105,18 @@ def load_config(source: str | Path, overrides: Iterable[str] = ()) -> tuple[Trai
     path = find_config(source)
     flat = _read(path)
     flat.setdefault("name", path.stem)
+    return overridden(flat, str(path), overrides)
+
+
+def overridden(flat: Mapping[str, Any], source: str, overrides: Iterable[str]) -> tuple[TrainConfig, Any]:
+    """As `from_flat`, with KEY=VALUE overrides from the command line."""
     given = dict(map(parse_override, overrides))
-    return from_flat({**flat, **given}, str(path), given)
+    return from_flat({**flat, **given}, source, given)
 
 
-def from_flat(
-    flat: Mapping[str, Any], source: str = "config", overridden: Collection[str] = ()
-) -> tuple[TrainConfig, Any]:
-    """Inverse of `to_flat`, checked: `source` says in messages where the values come from, but the `overridden`."""
-    sources = {key: "command line" if key in overridden else source for key in [*flat, "network"]}
+def from_flat(flat: Mapping[str, Any], source: str = "config", given: Collection[str] = ()) -> tuple[TrainConfig, Any]:
+    """Inverse of `to_flat`, checked: `source` says in messages where the values come from, but those `given`."""
+    sources = {key: "command line" if key in given else source for key in [*flat, "network"]}
     network = _network_type(flat.get("network"), sources["network"])
     mine, theirs = _fields(TrainConfig), _fields(network)
     unknown = next((key for key in flat if key not in mine and key not in theirs), None)

@@ -62,6 +62,16 @@ def write_container(path: Path, tensors: Mapping[str, Array], description: Mappi
     return len(content)
 
 
+def is_container(path: Path) -> bool:
+    """Whether a file begins as those of `write_container` do: a length, and the brace of the header."""
+    try:
+        with path.open("rb") as file:
+            start = file.read(9)
+    except OSError:
+        return False
+    return len(start) == 9 and start[8:] == b"{" and struct.unpack("<Q", start[:8])[0] <= MAX_HEADER_BYTES
+
+
 def read_container(path: Path) -> tuple[dict[str, Array], dict[str, Any]]:
     """The tensors and the description; InvalidData for anything but a whole, undamaged file of `write_container`."""
     content = _content(path)

@@ -13,6 +13,7 @@ from qcompiler.errors import UsageError
 from qcompiler.train.checkpoint import Checkpoint, load_checkpoint
 from qcompiler.train.data import Split, to_input
 from qcompiler.train.distributed import Group, choose_device
+from qcompiler.train.trained import load_trained
 
 if TYPE_CHECKING:
     from qcompiler.bundle.load import Bundle
@@ -23,7 +24,7 @@ CALIBRATION_IMAGES = 500
 
 
 def evaluate(path: str | Path, split: Split, *, device: str = "auto") -> float:
-    """Accuracy on `split` of a checkpoint, of the best checkpoint in a run's directory, or of a compiled bundle.
+    """Accuracy on `split` of a checkpoint, a packed network, the best of a run's directory, or a compiled bundle.
 
     Raises UsageError for images of another shape and where `path` is none of these; InvalidData or InvalidBundle where
     it is damaged.
@@ -39,7 +40,7 @@ def evaluate(path: str | Path, split: Split, *, device: str = "auto") -> float:
 
 
 def evaluate_fixed(path: str | Path, split: Split, calibration: Tensor) -> tuple[float, tuple[Saturation, ...]]:
-    """Accuracy on `split` of a checkpoint in simulated fixed point, and how often values did not fit.
+    """Accuracy on `split` of a checkpoint or packed network in simulated fixed point, and how often values did not fit.
 
     calibration: uint8 [N, C, H, W], training images that place the binary points. Raises as `evaluate` does, and
     UsageError for a bundle.
@@ -59,14 +60,14 @@ def _is_bundle(path: Path) -> bool:
 
 
 def _trained_for(path: Path, split: Split) -> nn.Module:
-    """The trained network of a checkpoint or run; UsageError where it takes other images than those of `split`."""
+    """The trained network of a file or run; UsageError where it takes other images than those of `split`."""
     path = path / "best.pt" if path.is_dir() else path
-    model, checkpoint = load_network(path)
+    trained = load_trained(path)
     shape = tuple(split.images.shape[1:])
-    if checkpoint.shape != shape:
-        message = f"checkpoint '{path}' takes images {checkpoint.shape}, the data set has {shape}"
+    if trained.shape != shape:
+        message = f"'{path}' takes images {trained.shape}, the data set has {shape}"
         raise UsageError(message, remedy="choose the data set it was trained on")
-    return model
+    return trained.model
 
 
 def load_network(path: Path) -> tuple[nn.Module, Checkpoint]:

@@ -14,7 +14,7 @@ from qcompiler.errors import InvalidData, UsageError
 from qcompiler.place import check_directory
 from qcompiler.train.atomic import write_atomically
 from qcompiler.train.checkpoint import Checkpoint, load_checkpoint
-from qcompiler.train.config import TrainConfig, to_flat
+from qcompiler.train.config import PLACES, TrainConfig, to_flat
 from qcompiler.train.data import Data, load_data
 from qcompiler.train.distributed import Group, join_group
 from qcompiler.train.interruption import Interruption
@@ -25,8 +25,6 @@ from qcompiler.train.trainer import Trainer, training_settings
 
 LAST, BEST, CONFIG, BASELINE = "last.pt", "best.pt", "config.yaml", "baseline"
 EVENTS = "events.out.tfevents.*"
-PLACES = ("data_dir", "output")
-"""Settings that say where files are on this machine, which the log leaves out."""
 
 
 def train(

@@ -3,8 +3,9 @@
 What BMXNet's model converter does. The file (see `container`) holds the state of the frozen network. A weight that lies
 on the constant grid of its quantizer is a stream of codes, each less the smallest of its grid, in `bits` bits, lowest
 bit first, the last byte filled up with zeros; the grid's scale stands beside it as a tensor of its own. The network's
-name and parameters, the shape of an image and the number of classes are in the header, so that `unpack` needs nothing
-else, and the unpacked network computes what the packed one computed, bit for bit.
+name and parameters, the shape of an image and the number of classes are in the header, and the settings of the run but
+for places on its machine, so that `read_packed` needs nothing else. The unpacked network computes what the packed one
+computed, bit for bit.
 """
 
 from __future__ import annotations
@@ -24,8 +25,10 @@ from torch.nn.utils import parametrize
 from qcompiler.errors import InvalidData, UsageError
 from qcompiler.nn import Fixed, freeze
 from qcompiler.nn.grid import Grid, codes
+from qcompiler.train.config import PLACES, TrainConfig, from_flat
 from qcompiler.train.container import Array, read_container, write_container
 from qcompiler.train.networks import NETWORKS, Network, Shape
+from qcompiler.train.trained import Trained
 
 SCHEMA = 1
 MAX_SIDE = 1 << 16
@@ -47,8 +50,10 @@ class PackedSize:
         return f"{self.bytes / 1000:,.0f} kB packed, {self.float_bytes / 1000:,.0f} kB in float32: {self.ratio:.1f}x"
 
 
-def pack(model: nn.Module, path: Path, network: Network, shape: Shape, classes: int) -> PackedSize:
-    """Write `model`, which `network.build(shape, classes)` made and training changed, to `path`."""
+def pack(
+    model: nn.Module, path: Path, network: Network, shape: Shape, classes: int, config: TrainConfig | None = None
+) -> PackedSize:
+    """Write `model`, which `network.build(shape, classes)` made and training by `config` changed, to `path`."""
     frozen = freeze(model).cpu()
     grids = dict(_grids(frozen))
     tensors: dict[str, Array] = {}
@@ -65,6 +70,7 @@ def pack(model: nn.Module, path: Path, network: Network, shape: Shape, classes: 
         "shape": list(shape),
         "classes": classes,
         "packed": packed,
+        "run": None if config is None else _run_settings(config),
     }
     floats = sum(each.numel() * each.element_size() for each in model.state_dict().values())
     return PackedSize(write_container(path, tensors, description), floats)
@@ -72,10 +78,24 @@ def pack(model: nn.Module, path: Path, network: Network, shape: Shape, classes: 
 
 def unpack(path: Path) -> nn.Module:
     """The frozen network in a packed file, float32 [N, C, H, W] to scores; InvalidData if the file is damaged."""
+    return read_packed(path).model
+
+
+def read_packed(path: Path) -> Trained:
+    """The frozen network in a packed file, and how it was made; InvalidData if the file is damaged."""
     tensors, description = read_container(path)
-    if description.get("schema") != SCHEMA:
-        raise InvalidData(f"'{path}' has schema {description.get('schema')!r}, expected {SCHEMA}")
-    model = freeze(_build(path, description))
+    schema = description.get("schema")
+    if schema != SCHEMA:
+        newer = isinstance(schema, int) and schema > SCHEMA
+        remedy = "update qcompiler" if newer else "pack the checkpoint again"
+        raise InvalidData(f"'{path}' has schema {schema!r}, expected {SCHEMA}", remedy=remedy)
+    network, shape, classes = _network(path, description)
+    model = _unpacked(path, freeze(network.build(shape, classes)), tensors, description)
+    return Trained(path, model, network, shape, classes, _config(path, description, network))
+
+
+def _unpacked(path: Path, model: nn.Module, tensors: Mapping[str, Array], description: Mapping[str, Any]) -> nn.Module:
+    """`model` with the weights in `tensors`."""
     grids = dict(_grids(model))
     packed = description.get("packed")
     if not isinstance(packed, dict) or not packed.keys() <= grids.keys():
@@ -148,8 +168,26 @@ def _load(path: Path, model: nn.Module, state: Mapping[str, Tensor], *, strict: 
         raise _other(path, str(error)) from error
 
 
-def _build(path: Path, description: Mapping[str, Any]) -> nn.Module:
-    """The untrained network that the header describes."""
+def _run_settings(config: TrainConfig) -> dict[str, Any]:
+    return {key: value for key, value in asdict(config).items() if key not in PLACES}
+
+
+def _config(path: Path, description: Mapping[str, Any], network: Network) -> TrainConfig | None:
+    """The settings of the run that the header holds, checked."""
+    run = description.get("run")
+    if run is None:
+        return None
+    if not isinstance(run, dict):
+        raise _other(path, f"its run is {run!r}")
+    try:
+        config, _ = from_flat({**run, **asdict(network), "network": network.name}, f"packed network '{path}'")
+    except UsageError as error:
+        raise _other(path, error.message) from error
+    return config
+
+
+def _network(path: Path, description: Mapping[str, Any]) -> tuple[Network, Shape, int]:
+    """The network that the header describes, the shape of its images, and its classes."""
     name, parameters = description.get("network"), description.get("parameters")
     shape, classes = description.get("shape", ()), description.get("classes")
     if not isinstance(name, str) or name not in NETWORKS or not isinstance(parameters, dict):
@@ -165,7 +203,7 @@ def _build(path: Path, description: Mapping[str, Any]) -> nn.Module:
             weights = sum(each.numel() for each in network.build(tuple(shape), classes).parameters())
         if weights > limit:
             raise _other(path, f"{name} would have {weights} weights")
-        return network.build(tuple(shape), classes)
+        return network, tuple(shape), classes
     except (TypeError, ValueError, UsageError) as error:
         raise _other(path, f"{name} refuses {json.dumps(parameters)}: {error}") from error
 

@@ -29,6 +29,10 @@ class Split:
     def __len__(self) -> int:
         return int(self.labels.shape[0])
 
+    def first(self, count: int) -> Split:
+        """Its first `count` examples."""
+        return Split(self.images[:count], self.labels[:count])
+
 
 @dataclass(frozen=True)
 class Data:
@@ -77,6 +81,11 @@ def load_data(name: str, data_dir: str | Path, validation: int, seed: int = 0, i
 def to_input(images: torch.Tensor) -> torch.Tensor:
     """uint8 k as float32 k/128 - 1, in [-1, 1): exact in binary, so that the first layer folds to integers."""
     return images.to(torch.float32).mul_(1 / 128).sub_(1)
+
+
+def noise(shape: tuple[int, int, int]) -> torch.Tensor:
+    """One image of random pixels, always the same: uint8 [1, *shape]."""
+    return torch.randint(0, 256, (1, *shape), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
 
 
 def _digest(arrays: Arrays) -> str:

@@ -66,13 +66,13 @@ def _fetch(directory: Path, remote: Remote) -> Path:
 
 def _reason(error: OSError) -> str:
     """Why, in a few words: the system's own behind what each layer of a download wraps around it."""
-    found, causes = error, [error]
+    causes: list[BaseException] = [error]
     while (cause := causes[-1].__cause__ or causes[-1].__context__) is not None and cause not in causes:
         causes.append(cause)
     for each in reversed(causes):
         if isinstance(each, OSError) and each.strerror:
             return each.strerror if each.filename is None else f"{each.filename}: {each.strerror}"
-    return str(found).partition(" for url: ")[0]
+    return str(error).partition(" for url: ")[0]
 
 
 class _Bar:
