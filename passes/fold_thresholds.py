@@ -15,7 +15,7 @@ import onnx_ir as ir
 from qcompiler.analysis.chains import Chain, chain_to_codes
 from qcompiler.analysis.ranges import IntegerRanges, Lattice
 from qcompiler.analysis.thresholds import Thresholds, find_levels, find_sign_change, finite_at_ends, turning_points
-from qcompiler.ir.traits import LAYER, channel_axis, has
+from qcompiler.ir.traits import LAYER, Trait, channel_axis, has
 from qcompiler.ir.view import constant_of, static_shape
 from qcompiler.passes.editing import insert, remove_dead, replace
 from qcompiler.passes.result import PassResult, Refusal
@@ -46,8 +46,11 @@ class FoldThresholds:
 
 def _fold(node: ir.Node, ranges: IntegerRanges) -> int | str:
     """1 if folded, 0 if there is nothing to fold, or why not."""
-    if constant_of(node.inputs[1]) is None or ranges.codes(node.inputs[0]) is None:
+    weights = constant_of(node.inputs[1])
+    if weights is None or ranges.codes(node.inputs[0]) is None:
         return 0
+    if has(node, Trait.CONVOLVES) and weights.ndim > 4:
+        return "convolutions of more than two axes have no kernel that thresholds"
     axis = channel_axis(node, len(static_shape(node.outputs[0]) or ()))
     chain = chain_to_codes(node.outputs[0], axis, ranges)
     if isinstance(chain, str):

@@ -11,6 +11,8 @@ from qcompiler.nn.layers import (
     QActivation,
     QConv1d,
     QConv2d,
+    QConv3d,
+    QConvTranspose2d,
     QLinear,
     XnorConv2d,
     XnorLinear,
@@ -31,7 +33,8 @@ from qcompiler.nn.updates import clip_weights_, recalibrate_batchnorm, scaled_pa
 __all__ = [
     "CLIP", "IDENTITY", "LSQ", "PACT", "POLYNOMIAL", "SWISH", "Binarize", "DoReFaActivation", "DoReFaWeight",
     "Estimator", "Export", "Fixed", "FixedPoint", "Grid", "LayerBits", "MoonsReLU", "MoonsWeight",
-    "QActivation", "QConv1d", "QConv2d", "QLinear", "Quantizer", "Ternarize", "XnorConv2d", "XnorLinear",
+    "QActivation", "QConv1d", "QConv2d", "QConv3d", "QConvTranspose2d", "QLinear", "Quantizer", "Ternarize",
+    "XnorConv2d", "XnorLinear",
     "clip_weights_", "estimator", "export_onnx", "freeze", "input_quantizer", "quantize_model",
     "quantized_weights", "recalibrate_batchnorm", "scaled_parameter_groups",
 ]  # fmt: skip

@@ -13,29 +13,49 @@ from dataclasses import dataclass
 from torch import nn
 
 from qcompiler.errors import UsageError
-from qcompiler.nn.grid import FLOAT_BITS, MAX_BITS
-from qcompiler.nn.layers import QActivation, QConv1d, QConv2d, QLinear
+from qcompiler.nn.grid import FLOAT_BITS, WIDEST_BITS, is_width
+from qcompiler.nn.layers import (
+    QActivation,
+    QConv1d,
+    QConv2d,
+    QConv3d,
+    QConvTranspose2d,
+    QLinear,
+    QuantizedLayer,
+    followed_width,
+)
 
-LAYERS = (nn.Conv1d, nn.Conv2d, nn.Linear)
+LAYERS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose2d, nn.Linear)
 ACTIVATIONS = (nn.ReLU, nn.ReLU6, nn.LeakyReLU)
-_QUANTIZED_CONVOLUTION = {nn.Conv1d: QConv1d, nn.Conv2d: QConv2d}
+_QUANTIZED_CONVOLUTION = {
+    nn.Conv1d: QConv1d,
+    nn.Conv2d: QConv2d,
+    nn.Conv3d: QConv3d,
+    nn.ConvTranspose2d: QConvTranspose2d,
+}
 
 
 @dataclass(frozen=True)
 class LayerBits:
-    """Widths of one module: 1..16, or 32 for float.
+    """Widths of one module: 1..31, or 32 for float; above 16 see `qcompiler.nn.grid.WIDEST_BITS`.
 
-    `w_bits` is the width of a layer's weights. `act_bit` is the width of an activation's output; on a layer it adds
-    an input quantizer, and None adds nothing.
+    `act_bit` is the width of an activation's output; on a layer it adds an input quantizer, and None adds nothing.
+    `w_bits` is the width of a layer's weights; left out it is that of the layer's input, or float where that is not
+    quantized.
     """
 
     act_bit: int | None = None
-    w_bits: int = FLOAT_BITS
+    w_bits: int | None = None
 
     def __post_init__(self) -> None:
         for name, bits in (("act_bit", self.act_bit), ("w_bits", self.w_bits)):
             if bits is not None and not _is_width(bits):
-                raise UsageError(f"{name} is {bits!r}", remedy=f"choose 1 to {MAX_BITS}, or {FLOAT_BITS} for float")
+                raise UsageError(f"{name} is {bits!r}", remedy=f"choose 1 to {WIDEST_BITS}, or {FLOAT_BITS} for float")
+
+    @property
+    def weight_bits(self) -> int:
+        """The width of a layer's weights."""
+        return followed_width(self.w_bits, self.act_bit, otherwise=FLOAT_BITS)
 
 
 Rule = Callable[[str, nn.Module], LayerBits | None]
@@ -45,21 +65,22 @@ def quantize_model(
     model: nn.Module,
     *,
     act_bit: int = 1,
-    w_bits: int = 1,
+    w_bits: int | None = None,
     skip_first: bool = True,
     skip_last: bool = True,
     rule: Rule | None = None,
 ) -> nn.Module:
     """A quantized copy of `model`, which is left as it is.
 
-    Without a rule every Conv1d, Conv2d and Linear gets `w_bits` weights, every ReLU, ReLU6 and LeakyReLU becomes a
-    QActivation of `act_bit`. A rule is asked for each of these modules by its qualified name; None keeps the module
-    float. The first and the last layer (in the order of registration) are not asked for while `skip_first` and
-    `skip_last` hold. A module used in several places is replaced by one module.
+    Without a rule every Conv1d, Conv2d, Conv3d, ConvTranspose2d and Linear gets weights of `w_bits` (left out: of
+    `act_bit`, or 1 with act_bit=32), every ReLU, ReLU6 and LeakyReLU becomes a QActivation of `act_bit`. A rule is
+    asked for each of these modules by its qualified name; None keeps the module float. The first and the last layer (in
+    the order of registration) are not asked for while `skip_first` and `skip_last` hold. A module used in several
+    places is replaced by one module.
 
     Raises UsageError where a module cannot be converted as asked, and where nothing would be quantized.
     """
-    uniform = LayerBits(act_bit, w_bits)
+    uniform = LayerBits(act_bit, followed_width(w_bits, act_bit, otherwise=1))
     chosen = dict(_choices(model, rule or _uniform_rule(uniform), _skipped(model, skip_first, skip_last)))
     if rule is None:
         _check_uniform(model, uniform, chosen)
@@ -69,11 +90,11 @@ def quantize_model(
 
 
 def _is_width(bits: object) -> bool:
-    return isinstance(bits, int) and not isinstance(bits, bool) and (1 <= bits <= MAX_BITS or bits == FLOAT_BITS)
+    return is_width(bits) or is_width(bits, FLOAT_BITS, FLOAT_BITS)
 
 
 def _uniform_rule(bits: LayerBits) -> Rule:
-    activation, layer = LayerBits(act_bit=bits.act_bit), LayerBits(w_bits=bits.w_bits)
+    activation, layer = LayerBits(act_bit=bits.act_bit), LayerBits(w_bits=bits.weight_bits)
     return lambda _, module: activation if isinstance(module, ACTIVATIONS) else layer
 
 
@@ -113,7 +134,7 @@ def _is_reparametrized(module: nn.Module) -> bool:
 
 
 def _quantizes(module: nn.Module, bits: LayerBits) -> bool:
-    widths = [bits.act_bit] if isinstance(module, ACTIVATIONS) else [bits.act_bit, bits.w_bits]
+    widths = [bits.act_bit] if isinstance(module, ACTIVATIONS) else [bits.act_bit, bits.weight_bits]
     return any(width not in (None, FLOAT_BITS) for width in widths)
 
 
@@ -131,12 +152,13 @@ def _check_replaceable(name: str, module: nn.Module) -> None:
 def _check_uniform(model: nn.Module, bits: LayerBits, chosen: dict[str, LayerBits]) -> None:
     """Refuse what would come out partly float although the caller asked for one width throughout."""
     modules = dict(model.named_modules())
-    if bits.w_bits != FLOAT_BITS and not any(isinstance(modules[name], LAYERS) for name in chosen):
+    if bits.weight_bits != FLOAT_BITS and not any(isinstance(modules[name], LAYERS) for name in chosen):
         found = sum(isinstance(module, LAYERS) for module in modules.values())
-        done = sum(isinstance(module, QConv1d | QConv2d | QLinear) for module in modules.values())
+        done = sum(isinstance(module, QuantizedLayer) for module in modules.values())
         already = f", {done} of them quantized already" if done else ""
         raise UsageError(
-            f"no layer to quantize among the {found} Conv1d, Conv2d and Linear layers of the model{already}",
+            f"no layer to quantize among the {found} Conv1d, Conv2d, Conv3d, ConvTranspose2d and Linear layers of the"
+            f" model{already}",
             remedy="pass skip_first=False, skip_last=False to quantize the first and the last layer too",
         )
     if bits.act_bit != FLOAT_BITS and not any(isinstance(modules[name], ACTIVATIONS) for name in chosen):
@@ -173,10 +195,12 @@ def _quantized_layer(module: nn.Module, bits: LayerBits) -> nn.Module:
         "device": module.weight.device,
         "dtype": module.weight.dtype,
         "act_bit": bits.act_bit,
-        "w_bits": bits.w_bits,
+        "w_bits": bits.weight_bits,
     }
     if isinstance(module, nn.Linear):
         return QLinear(module.in_features, module.out_features, **settings)
+    if isinstance(module, nn.ConvTranspose2d):
+        settings["output_padding"] = module.output_padding
     return _QUANTIZED_CONVOLUTION[type(module)](
         module.in_channels,
         module.out_channels,

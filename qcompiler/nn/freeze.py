@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 
 import torch
 from torch import nn
 from torch.nn.utils import parametrize
 
 from qcompiler.errors import UnsupportedModel
-from qcompiler.nn.layers import QConv1d, QConv2d, QLinear
+from qcompiler.nn.fixed import Fixed
+from qcompiler.nn.layers import QuantizedLayer
 from qcompiler.nn.quantizers import Quantizer
 
 
@@ -21,16 +23,21 @@ def freeze(model: nn.Module) -> nn.Module:
     frozen = copy.deepcopy(model).eval()
     with torch.no_grad():
         for layer in frozen.modules():
-            if isinstance(layer, QConv1d | QConv2d | QLinear) and isinstance(layer.weight_quantizer, Quantizer):
-                weight, layer.weight_quantizer = layer.weight_quantizer.freeze(layer.weight)
-                # a parameter of its own: other layers may read the same latent weight
-                layer.weight = nn.Parameter(weight, layer.weight.requires_grad)
+            if isinstance(layer, QuantizedLayer) and isinstance(layer.weight_quantizer, Quantizer):
+                _freeze_weight(layer)
             if parametrize.is_parametrized(layer):
                 _freeze_parametrizations(layer)
     if isinstance(frozen, Quantizer):
         return frozen.freeze_activation().eval()
     _freeze_activations(frozen, "")
     return frozen.eval()
+
+
+def _freeze_weight(layer: QuantizedLayer) -> None:
+    weight, fixed = layer.weight_quantizer.freeze(layer.outputs_first(layer.weight))
+    # a parameter of its own: other layers may read the same latent weight
+    layer.weight = nn.Parameter(layer.outputs_first(weight), layer.weight.requires_grad)
+    layer.weight_quantizer = Fixed(replace(fixed.grid, scale=layer.laid_out(fixed.grid.scale)))
 
 
 def _freeze_parametrizations(layer: nn.Module) -> None:

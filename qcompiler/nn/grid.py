@@ -11,6 +11,14 @@ from qcompiler.errors import UsageError
 
 MAX_BITS = 16
 """Widths above 8 are for study; the compiler takes up to 8."""
+WIDEST_BITS = 31
+"""The widest that act_bit and w_bits take, as BMXNet does.
+
+For study: float32 holds integers of up to 24 bits. Wider codes are rounded to float32 as everything else is, so that a
+quantizer has fewer levels than its width says and hardly does more than clip.
+"""
+EXACT_BITS = 24
+"""The widest codes that float32 holds exactly."""
 FLOAT_BITS = 32
 """The width that stands for "not quantized" in act_bit and w_bits."""
 
@@ -44,11 +52,16 @@ class Grid:
         return 0, 2**self.bits - 1 - int(self.narrow)
 
 
-def check_bits(bits: int, least: int = 1, what: str = "bits", also: str = "") -> int:
-    """`bits` if it is a width from `least` to MAX_BITS, else UsageError; `also` says what else the caller takes."""
-    if isinstance(bits, bool) or not isinstance(bits, int) or not least <= bits <= MAX_BITS:
-        raise UsageError(f"{what} is {bits!r}, expected an integer from {least} to {MAX_BITS}{also}")
+def check_bits(bits: int, least: int = 1, what: str = "bits", also: str = "", most: int = MAX_BITS) -> int:
+    """`bits` if it is a width from `least` to `most`, else UsageError; `also` says what else the caller takes."""
+    if not is_width(bits, least, most):
+        raise UsageError(f"{what} is {bits!r}, expected an integer from {least} to {most}{also}")
     return bits
+
+
+def is_width(bits: object, least: int = 1, most: int = WIDEST_BITS) -> bool:
+    """Whether `bits` is an integer, and no truth value, from `least` to `most`."""
+    return isinstance(bits, int) and not isinstance(bits, bool) and least <= bits <= most
 
 
 def codes(x: Tensor, grid: Grid) -> Tensor:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -12,24 +13,36 @@ from torch.nn.utils import parametrize
 
 from qcompiler.errors import UsageError
 from qcompiler.nn.binary import Binarize
-from qcompiler.nn.grid import FLOAT_BITS, check_bits
+from qcompiler.nn.fixed import Fixed
+from qcompiler.nn.grid import FLOAT_BITS, WIDEST_BITS, check_bits
 from qcompiler.nn.quantizers import DoReFaActivation, DoReFaWeight, Quantizer
 
 _OR_FLOAT = f", or {FLOAT_BITS} for float"
 
 
 def default_weight_quantizer(bits: int) -> nn.Module:
-    """1: Binarize, 2 to 16: DoReFaWeight, 32: nothing."""
+    """1: Binarize, 2 to 31: DoReFaWeight, 32: nothing."""
     if bits == FLOAT_BITS:
         return nn.Identity()
-    return Binarize() if check_bits(bits, what="w_bits", also=_OR_FLOAT) == 1 else DoReFaWeight(bits)
+    return Binarize() if _checked("w_bits", bits) == 1 else DoReFaWeight(bits)
 
 
 def default_activation_quantizer(bits: int | None) -> nn.Module:
-    """1: Binarize, 2 to 16: DoReFaActivation, 32 or None: nothing."""
+    """1: Binarize, 2 to 31: DoReFaActivation, 32 or None: nothing."""
     if bits is None or bits == FLOAT_BITS:
         return nn.Identity()
-    return Binarize() if check_bits(bits, what="act_bit", also=_OR_FLOAT) == 1 else DoReFaActivation(bits)
+    return Binarize() if _checked("act_bit", bits) == 1 else DoReFaActivation(bits)
+
+
+def followed_width(w_bits: int | None, act_bit: int | None, otherwise: int) -> int:
+    """The width of weights: `w_bits`; where it is left out that of quantized inputs, as in BMXNet; else `otherwise`."""
+    if w_bits is not None:
+        return w_bits
+    return otherwise if act_bit in (None, FLOAT_BITS) else act_bit
+
+
+def _checked(what: str, bits: int) -> int:
+    return check_bits(bits, what=what, also=_OR_FLOAT, most=WIDEST_BITS)
 
 
 def _given(name: str, quantizer: nn.Module | None) -> nn.Module | None:
@@ -42,8 +55,11 @@ def _given(name: str, quantizer: nn.Module | None) -> nn.Module | None:
     return quantizer
 
 
-class _Quantized(nn.Module):
-    """The two quantizers of a layer; a quantizer given as a module takes precedence over a width."""
+class QuantizedLayer(nn.Module):
+    """The two quantizers of a layer; a quantizer given as a module takes precedence over a width.
+
+    w_bits left out is act_bit, or 1 where inputs are not quantized.
+    """
 
     weight_quantizer: nn.Module
     input_quantizer: nn.Module
@@ -51,43 +67,97 @@ class _Quantized(nn.Module):
     def __init__(
         self,
         *arguments: Any,
-        w_bits: int = 1,
+        w_bits: int | None = None,
         act_bit: int | None = None,
         weight_quantizer: nn.Module | None = None,
         input_quantizer: nn.Module | None = None,
         **options: Any,
     ) -> None:
         super().__init__(*arguments, **options)
-        self.weight_quantizer = _given("weight_quantizer", weight_quantizer) or default_weight_quantizer(w_bits)
-        self.input_quantizer = _given("input_quantizer", input_quantizer) or default_activation_quantizer(act_bit)
+        inputs = default_activation_quantizer(act_bit)
+        weights = default_weight_quantizer(followed_width(w_bits, act_bit, otherwise=1))
+        self.weight_quantizer = _given("weight_quantizer", weight_quantizer) or weights
+        self.input_quantizer = _given("input_quantizer", input_quantizer) or inputs
+
+    def outputs_first(self, weight: Tensor) -> Tensor:
+        """`weight` as quantizers take it, output channels on axis 0; of such a weight the layer's own again."""
+        return weight
+
+    def laid_out(self, scale: Tensor) -> Tensor:
+        """A scale of the quantizer, [] or [O, 1, ...], as it lies beside the weight in torch's layout."""
+        return scale
+
+    def quantized_weight(self) -> Tensor:
+        """The weight that the layer computes with, in torch's layout."""
+        if isinstance(self.weight_quantizer, Fixed):
+            # its scale lies as the weight does
+            return self.weight_quantizer(self.weight)
+        return self.outputs_first(self.weight_quantizer(self.outputs_first(self.weight)))
 
 
-class QConv2d(_Quantized, nn.Conv2d):
+class QConv2d(QuantizedLayer, nn.Conv2d):
     """torch.nn.Conv2d (same arguments) with keywords w_bits, act_bit, weight_quantizer, input_quantizer."""
 
     def forward(self, x: Tensor) -> Tensor:
         """x: float [N, C, H, W]; result: float [N, O, H', W']."""
-        return self._conv_forward(self.input_quantizer(x), self.weight_quantizer(self.weight), self.bias)
+        return self._conv_forward(self.input_quantizer(x), self.quantized_weight(), self.bias)
 
 
-class QConv1d(_Quantized, nn.Conv1d):
+class QConv1d(QuantizedLayer, nn.Conv1d):
     """torch.nn.Conv1d (same arguments) with keywords w_bits, act_bit, weight_quantizer, input_quantizer."""
 
     def forward(self, x: Tensor) -> Tensor:
         """x: float [N, C, L]; result: float [N, O, L']."""
-        return self._conv_forward(self.input_quantizer(x), self.weight_quantizer(self.weight), self.bias)
+        return self._conv_forward(self.input_quantizer(x), self.quantized_weight(), self.bias)
 
 
-class QLinear(_Quantized, nn.Linear):
+class QConv3d(QuantizedLayer, nn.Conv3d):
+    """torch.nn.Conv3d (same arguments) with keywords w_bits, act_bit, weight_quantizer, input_quantizer."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x: float [N, C, D, H, W]; result: float [N, O, D', H', W']."""
+        return self._conv_forward(self.input_quantizer(x), self.quantized_weight(), self.bias)
+
+
+class QConvTranspose2d(QuantizedLayer, nn.ConvTranspose2d):
+    """torch.nn.ConvTranspose2d (same arguments) with keywords w_bits, act_bit, weight_quantizer, input_quantizer.
+
+    Its weight is [I, O / groups, H, W], as torch has it; a scale per channel is one per output channel all the same.
+    """
+
+    def outputs_first(self, weight: Tensor) -> Tensor:
+        """[I, O / groups, ...] to [O, I / groups, ...] and back."""
+        return weight.unflatten(0, (self.groups, -1)).transpose(1, 2).flatten(0, 1)
+
+    def laid_out(self, scale: Tensor) -> Tensor:
+        """[O, 1, 1, 1] to [1, O, 1, 1], or of several groups to [I, O / groups, 1, 1]."""
+        if not scale.dim():
+            return scale
+        if self.groups == 1:
+            return scale.transpose(0, 1)
+        return self.outputs_first(scale.expand(-1, self.in_channels // self.groups, *scale.shape[2:]))
+
+    def forward(self, x: Tensor, output_size: list[int] | None = None) -> Tensor:
+        """x: float [N, I, H, W]; result: float [N, O, H', W']."""
+        output_padding = self._output_padding(
+            x, output_size, self.stride, self.padding, self.kernel_size, 2, self.dilation
+        )
+        return functional.conv_transpose2d(
+            self.input_quantizer(x), self.quantized_weight(), self.bias, self.stride, self.padding, output_padding,
+            self.groups, self.dilation,
+        )  # fmt: skip
+
+
+class QLinear(QuantizedLayer, nn.Linear):
     """torch.nn.Linear (same arguments) with keywords w_bits, act_bit, weight_quantizer, input_quantizer."""
 
     def forward(self, x: Tensor) -> Tensor:
         """x: float [..., K]; result: float [..., O]."""
-        return functional.linear(self.input_quantizer(x), self.weight_quantizer(self.weight), self.bias)
+        return functional.linear(self.input_quantizer(x), self.quantized_weight(), self.bias)
 
 
 class QActivation(nn.Module):
-    """A quantizer as an activation layer: sign for act_bit=1, DoReFa's for 2 to 16, nothing for 32, or `quantizer`."""
+    """A quantizer as an activation layer: sign for act_bit=1, DoReFa's for 2 to 31, nothing for 32, or `quantizer`."""
 
     def __init__(self, act_bit: int = 1, *, quantizer: nn.Module | None = None) -> None:
         super().__init__()
@@ -125,7 +195,7 @@ class XnorConv2d(_Xnor, QConv2d):
         """x: float [N, C, H, W]; result: float [N, O, H', W']."""
         if not self.k_map:
             return super().forward(x)
-        out = self._conv_forward(self.input_quantizer(x), self.weight_quantizer(self.weight), None) * self._k(x)
+        out = self._conv_forward(self.input_quantizer(x), self.quantized_weight(), None) * self._k(x)
         return out if self.bias is None else out + self.bias.reshape(1, -1, 1, 1)
 
     def _k(self, x: Tensor) -> Tensor:
@@ -142,22 +212,41 @@ class XnorLinear(_Xnor, QLinear):
         """x: float [..., K]; result: float [..., O]."""
         if not self.k_map:
             return super().forward(x)
-        out = functional.linear(self.input_quantizer(x), self.weight_quantizer(self.weight))
+        out = functional.linear(self.input_quantizer(x), self.quantized_weight())
         out = out * x.abs().mean(-1, keepdim=True)
         return out if self.bias is None else out + self.bias
 
 
-def quantized_weights(model: nn.Module) -> Iterator[tuple[str, nn.Parameter, Quantizer]]:
-    """Every latent weight of `model` with its name in named_parameters and its quantizer.
+@dataclass(frozen=True)
+class LatentWeight:
+    """A weight in training: its name in named_parameters, its quantizer, and how the quantizer sees it.
+
+    outputs_first: of the weight as it lies, the same with the output channels on axis 0, and back.
+    """
+
+    name: str
+    parameter: nn.Parameter
+    quantizer: Quantizer
+    outputs_first: Callable[[Tensor], Tensor] = lambda weight: weight
+
+
+def latent_weights(model: nn.Module) -> Iterator[LatentWeight]:
+    """Every latent weight of `model`.
 
     Covers the layers of this module and torch's layers whose weight has a quantizer registered by `parametrize`.
     """
     for name, layer in model.named_modules():
         prefix = f"{name}." if name else ""
-        if isinstance(layer, _Quantized) and isinstance(layer.weight_quantizer, Quantizer):
-            yield f"{prefix}weight", layer.weight, layer.weight_quantizer
+        if isinstance(layer, QuantizedLayer) and isinstance(layer.weight_quantizer, Quantizer):
+            yield LatentWeight(f"{prefix}weight", layer.weight, layer.weight_quantizer, layer.outputs_first)
         if parametrize.is_parametrized(layer):
             for tensor, chain in layer.parametrizations.items():
                 # of several originals (weight norm) none is the latent weight
                 if isinstance(chain[-1], Quantizer) and chain.is_tensor:
-                    yield f"{prefix}parametrizations.{tensor}.original", chain.original, chain[-1]
+                    yield LatentWeight(f"{prefix}parametrizations.{tensor}.original", chain.original, chain[-1])
+
+
+def quantized_weights(model: nn.Module) -> Iterator[tuple[str, nn.Parameter, Quantizer]]:
+    """Name in named_parameters, parameter and quantizer of every latent weight, see `latent_weights`."""
+    for latent in latent_weights(model):
+        yield latent.name, latent.parameter, latent.quantizer

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from qcompiler.errors import UnsupportedModel, UsageError
 from qcompiler.nn.estimators import clipped_gradient, replace_gradient
 from qcompiler.nn.fixed import Fixed
-from qcompiler.nn.grid import Grid, check_bits, quantize
+from qcompiler.nn.grid import MAX_BITS, WIDEST_BITS, Grid, check_bits, quantize
 
 
 class Quantizer(nn.Module):
@@ -63,16 +63,17 @@ class Quantizer(nn.Module):
 class FixedPoint(Quantizer):
     """round(x / scale) clipped to `bits` bits, times a constant scale; gradient 1 inside the range, else 0.
 
-    margin: how many steps beyond the outermost values the gradient still passes.
+    margin: how many steps beyond the outermost values the gradient still passes. widest: the most bits it takes.
     """
 
     margin = 0.0
+    widest = MAX_BITS
 
     def __init__(self, bits: int, scale: float, *, signed: bool = True) -> None:
         super().__init__()
         kind = type(self).__name__
         instead = " (for 1 bit use Binarize, or signed=False)" if signed else ""
-        self.bits = check_bits(bits, 2 if signed else 1, f"bits of {kind}{instead}")
+        self.bits = check_bits(bits, 2 if signed else 1, f"bits of {kind}{instead}", most=self.widest)
         if not 0 < scale < math.inf:
             raise UsageError(f"scale of {kind} is {scale}, expected a positive number")
         self.signed = signed
@@ -132,22 +133,28 @@ class MoonsReLU(FixedPoint):
 
 
 class DoReFaActivation(FixedPoint):
-    """round(clip(x, 0, 1) * n) / n with n = 2^bits - 1. Zhou et al., "DoReFa-Net", 2016, equation 11."""
+    """round(clip(x, 0, 1) * n) / n with n = 2^bits - 1. Zhou et al., "DoReFa-Net", 2016, equation 11.
+
+    bits: 1 to 31; from 25 on x is clipped alone, see `qcompiler.nn.grid.WIDEST_BITS`.
+    """
+
+    widest = WIDEST_BITS
 
     def __init__(self, bits: int) -> None:
-        super().__init__(check_bits(bits), 1.0 / (2**bits - 1), signed=False)
+        super().__init__(check_bits(bits, most=self.widest), 1.0 / (2**bits - 1), signed=False)
 
 
 class DoReFaWeight(Quantizer):
     """2 * quantize(tanh(w) / (2 * max|tanh(w)|) + 1/2) - 1 on 2^bits levels. "DoReFa-Net", equation 9.
 
     The grid is {2q / n - 1 : q = 0 .. n}, n = 2^bits - 1: unsigned codes with zero point n / 2. For 1 bit the paper
-    takes sign(w) * mean|w|: `Binarize(scale="tensor")`.
+    takes sign(w) * mean|w|: `Binarize(scale="tensor")`. bits: 2 to 31; for more than 16 see
+    `qcompiler.nn.grid.WIDEST_BITS`.
     """
 
     def __init__(self, bits: int) -> None:
         super().__init__()
-        self.bits = check_bits(bits, 2, "bits of DoReFaWeight (for 1 bit use Binarize)")
+        self.bits = check_bits(bits, 2, "bits of DoReFaWeight (for 1 bit use Binarize)", most=WIDEST_BITS)
         self.register_buffer("scale", torch.tensor(2.0 / (2**bits - 1)), persistent=False)
 
     def grid(self, x: Tensor) -> Grid:

@@ -12,8 +12,7 @@ import torch
 from torch import nn
 
 from qcompiler.errors import UsageError
-from qcompiler.nn.layers import quantized_weights
-from qcompiler.nn.quantizers import Quantizer
+from qcompiler.nn.layers import LatentWeight, latent_weights
 
 BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
 
@@ -24,8 +23,11 @@ def clip_weights_(model: nn.Module) -> None:
 
     Beyond the range the straight-through gradient is zero, so a weight that drifts out would never come back.
     """
-    for _, parameter, quantizer in quantized_weights(model):
-        quantizer.constrain_(parameter)
+    for latent in latent_weights(model):
+        weight = latent.outputs_first(latent.parameter)
+        latent.quantizer.constrain_(weight)
+        if weight is not latent.parameter:
+            latent.parameter.copy_(latent.outputs_first(weight))
 
 
 def scaled_parameter_groups(model: nn.Module, lr: float) -> list[dict[str, Any]]:
@@ -37,19 +39,20 @@ def scaled_parameter_groups(model: nn.Module, lr: float) -> list[dict[str, Any]]
     carry the factor; each group also holds it as `lr_factor`, for schedules that set absolute rates. Weights whose
     quantizer has no range (DoReFa, LSQ) keep `lr`. The order of groups and parameters depends on the model alone.
     """
-    factors = {id(parameter): _factor(parameter, quantizer) for _, parameter, quantizer in quantized_weights(model)}
+    factors = {id(latent.parameter): _factor(latent) for latent in latent_weights(model)}
     groups: dict[float, list[nn.Parameter]] = {}
     for parameter in model.parameters():
         groups.setdefault(factors.get(id(parameter), 1.0), []).append(parameter)
     return [{"params": group, "lr": lr * factor, "lr_factor": factor} for factor, group in groups.items()]
 
 
-def _factor(parameter: nn.Parameter, quantizer: Quantizer) -> float:
-    if quantizer.clip is None:
+def _factor(latent: LatentWeight) -> float:
+    if latent.quantizer.clip is None:
         return 1.0
-    low, high = quantizer.clip
-    # weight: [O, I, *kernel]; both fans include the kernel, as in Glorot's rule
-    fans = (parameter.shape[0] + parameter.shape[1]) * math.prod(parameter.shape[2:])
+    low, high = latent.quantizer.clip
+    outputs, inputs, *kernel = latent.outputs_first(latent.parameter).shape
+    # both fans include the kernel, as in Glorot's rule
+    fans = (outputs + inputs) * math.prod(kernel)
     return (high - low) / 2 * math.sqrt(fans / 1.5)
 
 

@@ -29,8 +29,8 @@ from qcompiler.nn import Fixed, Quantizer
 
 Kind = Literal["input", "conv", "linear", "last", "norm", "activation"]
 
-_CONVS = (nn.Conv1d, nn.Conv2d)
-_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d)
+_CONVS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose2d)
+_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 _QUANTIZERS = (Quantizer, Fixed)
 _EXACT = (nn.Identity, nn.Sequential, nn.Dropout, nn.Dropout2d, nn.Flatten, nn.MaxPool1d, nn.MaxPool2d, nn.ZeroPad2d)
 """Modules without new values: what they give out is a value that was rounded already, or zero."""
@@ -127,7 +127,7 @@ class FormatRounding(nn.Module):
 class FixedNorm(nn.Module):
     """x * scale + offset per channel (axis 1), both rounded."""
 
-    def __init__(self, norm: nn.BatchNorm1d | nn.BatchNorm2d, bits: int) -> None:
+    def __init__(self, norm: nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d, bits: int) -> None:
         super().__init__()
         scale = torch.rsqrt(norm.running_var + norm.eps)
         if norm.weight is not None:
@@ -213,7 +213,7 @@ def _bake_weights(network: nn.Module) -> None:
     """Replace every latent weight by its quantized value, and its quantizer by nothing."""
     for layer in network.modules():
         if isinstance(getattr(layer, "weight_quantizer", None), _QUANTIZERS):
-            layer.weight.copy_(layer.weight_quantizer(layer.weight))
+            layer.weight.copy_(layer.quantized_weight())
             layer.weight_quantizer = nn.Identity()
         if parametrize.is_parametrized(layer):
             # not removed: torch keeps a parametrized layer's property in a class that it shares with its copies
@@ -241,7 +241,12 @@ def _format(module: nn.Module, kind: Kind, published: Format) -> Format:
     """The published format, with the integer bits that the fan-in needs if these are more."""
     if not isinstance(module, (*_CONVS, nn.Linear)):
         return published
-    bound = module.weight.detach().abs().flatten(1).sum(1)
+    weight = module.weight.detach()
+    if isinstance(module, nn.ConvTranspose2d):
+        # [I, O / groups, ...]: the outputs of each group
+        bound = weight.abs().unflatten(0, (module.groups, -1)).sum((1, *range(3, weight.dim() + 1))).flatten()
+    else:
+        bound = weight.abs().flatten(1).sum(1)
     if module.bias is not None:
         bound = bound + module.bias.detach().abs()
     needed = _integer_bits(float(bound.max()))

@@ -24,7 +24,7 @@ from torch.nn.utils import parametrize
 
 from qcompiler.errors import InvalidData, UsageError
 from qcompiler.nn import Fixed, freeze
-from qcompiler.nn.grid import Grid, codes
+from qcompiler.nn.grid import EXACT_BITS, Grid, codes
 from qcompiler.train.config import PLACES, TrainConfig, from_flat
 from qcompiler.train.container import Array, read_container, write_container
 from qcompiler.train.networks import NETWORKS, Network, Shape
@@ -125,6 +125,8 @@ def _grids(frozen: nn.Module) -> Iterator[tuple[str, Grid]]:
 
 def _stream(weight: Tensor, grid: Grid) -> Array | None:
     """uint8 [bytes]: the codes of the weight; None where they would not give the same weight back."""
+    if grid.bits > EXACT_BITS:
+        return None
     levels = codes(weight, grid)
     if not torch.equal(_values(levels, grid), weight):
         return None

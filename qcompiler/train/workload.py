@@ -19,7 +19,7 @@ from qcompiler.nn import Fixed, Quantizer
 from qcompiler.nn.grid import FLOAT_BITS
 
 _QUANTIZERS = (Quantizer, Fixed)
-_LAYERS = (nn.Conv1d, nn.Conv2d, nn.Linear)
+_LAYERS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose2d, nn.Linear)
 _KEEPING_VALUES = frozenset(
     {
         "adaptive_max_pool2d", "clone", "contiguous", "detach", "dropout", "flatten", "max_pool1d", "max_pool2d", "pad",
@@ -104,12 +104,13 @@ def _record(name: str, found: list[LayerWork]) -> Callable[..., None]:
         images = inputs[0].shape[0]
         outputs = output.numel() // images
         weight = layer.weight
-        per_output = weight.numel() // weight.shape[0]
+        # axis 0 of a weight is that of the output channels, but of a transposed convolution that of the input channels
+        places = inputs[0].numel() // images if isinstance(layer, nn.ConvTranspose2d) else outputs
         biases = 0 if layer.bias is None else layer.bias.numel()
         found.append(
             LayerWork(
                 name=name,
-                macs=outputs * per_output,
+                macs=places * (weight.numel() // weight.shape[0]),
                 weights=weight.numel() + biases,
                 w_bits=_weight_bits(layer),
                 a_bits=_input_bits(layer, inputs[0]),

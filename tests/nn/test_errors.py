@@ -25,16 +25,30 @@ BITS: dict[str, Callable[[Any], Any]] = {
     "QLinear input": lambda bits: q.QLinear(2, 2, act_bit=bits),
     "QConv1d": lambda bits: q.QConv1d(2, 2, 3, w_bits=bits),
     "QConv2d": lambda bits: q.QConv2d(2, 2, 3, act_bit=bits),
+    "QConv3d": lambda bits: q.QConv3d(2, 2, 3, w_bits=bits),
+    "QConvTranspose2d": lambda bits: q.QConvTranspose2d(2, 2, 3, act_bit=bits),
     "QActivation": q.QActivation,
 }
 
 
-@pytest.mark.parametrize("bits", [0, 17, -1, 2.0, True, "4"])
+WIDE = {
+    "DoReFaWeight",
+    "DoReFaActivation",
+    "QLinear weights",
+    "QLinear input",
+    *(name for name in BITS if name[:2] in ("QC", "QA")),
+}
+"""What takes act_bit and w_bits as BMXNet does."""
+
+
+@pytest.mark.parametrize("bits", [0, "beyond", -1, 2.0, True, "4"])
 @pytest.mark.parametrize("name", BITS)
 def test_bits_outside_the_range(name: str, bits: Any) -> None:
+    most = 31 if name in WIDE else 16
+    bits = {"beyond": most + 2}.get(bits, bits)
     with pytest.raises(UsageError) as caught:
         BITS[name](bits)
-    assert repr(bits) in str(caught.value) and "16" in str(caught.value)
+    assert repr(bits) in str(caught.value) and f"to {most}" in str(caught.value)
     assert caught.value.exit_code == 2
 
 
@@ -53,8 +67,8 @@ def chain() -> nn.Module:
             lambda: q.FixedPoint(1, 0.5),
             r"bits of FixedPoint \(for 1 bit use Binarize.*is 1, expected an integer from 2",
         ),
-        (lambda: q.QConv2d(1, 1, 1, w_bits=17), "w_bits is 17, expected an integer from 1 to 16, or 32 for float"),
-        (lambda: q.QActivation(17), "act_bit is 17, expected an integer from 1 to 16, or 32 for float"),
+        (lambda: q.QConv2d(1, 1, 1, w_bits=33), "w_bits is 33, expected an integer from 1 to 31, or 32 for float"),
+        (lambda: q.QActivation(33), "act_bit is 33, expected an integer from 1 to 31, or 32 for float"),
         (lambda: q.QActivation(quantizer=q.Binarize), r"is the class Binarize.* write quantizer=Binarize\("),
         (lambda: q.QLinear(2, 2, weight_quantizer="sign"), "weight_quantizer is 'sign', expected a module"),
         (

@@ -32,7 +32,7 @@ def with_quantized_weight(layer: nn.Module, torch_layer: nn.Module) -> nn.Module
 
 @quick
 @given(
-    dimensions=st.sampled_from([1, 2]),
+    dimensions=st.sampled_from([1, 2, 3]),
     groups=st.sampled_from([1, 2]),
     kernel=st.integers(1, 3),
     stride=st.integers(1, 2),
@@ -40,7 +40,7 @@ def with_quantized_weight(layer: nn.Module, torch_layer: nn.Module) -> nn.Module
     dilation=st.integers(1, 2),
     bias=st.booleans(),
     mode=st.sampled_from(PADDING_MODES),
-    w_bits=st.sampled_from([1, 2, 4, 16, 32]),
+    w_bits=st.sampled_from([1, 2, 4, 16, 31, 32]),
     act_bit=st.sampled_from([None, 1, 4, 32]),
 )
 def test_convolutions_take_the_arguments_of_torch(
@@ -55,7 +55,7 @@ def test_convolutions_take_the_arguments_of_torch(
     w_bits: int,
     act_bit: int | None,
 ) -> None:
-    ours, theirs = ((q.QConv1d, nn.Conv1d), (q.QConv2d, nn.Conv2d))[dimensions - 1]
+    ours, theirs = ((q.QConv1d, nn.Conv1d), (q.QConv2d, nn.Conv2d), (q.QConv3d, nn.Conv3d))[dimensions - 1]
     stride = 1 if padding == "same" else stride
     options = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups, "bias": bias}
     layer = ours(4, 6, kernel, **options, padding_mode=mode, w_bits=w_bits, act_bit=act_bit)
@@ -64,6 +64,102 @@ def test_convolutions_take_the_arguments_of_torch(
     seen = {None: x, 32: x, 1: torch.where(x >= 0, 1.0, -1.0), 4: (x.clamp(0, 1) * 15).round() / 15}[act_bit]
     torch.testing.assert_close(layer(x), expected(seen))
     assert isinstance(layer, theirs)
+
+
+def by_output_channel(layer: q.QConvTranspose2d, quantizer: nn.Module) -> torch.Tensor:
+    """The weight that torch shall compute with: the quantizer is shown one row an output channel, in a loop."""
+    weight, groups = layer.weight.detach(), layer.groups
+    inputs, outputs = weight.shape[0] // groups, weight.shape[1]
+    places = [(slice(g * inputs, (g + 1) * inputs), o) for g in range(groups) for o in range(outputs)]
+    rows = quantizer(torch.stack([weight[place] for place in places]))
+    expected = torch.empty_like(weight)
+    for place, row in zip(places, rows, strict=True):
+        expected[place] = row
+    return expected
+
+
+TRANSPOSED: dict[str, Callable[[], nn.Module]] = {
+    "binary": q.Binarize,
+    "scale of the tensor": lambda: q.Binarize(scale="tensor"),
+    "scale of channels": lambda: q.Binarize(scale="channel", centre=True),
+    "ternary": lambda: q.Ternarize(threshold="mean", scale="channel"),
+    "moons": lambda: q.MoonsWeight(3),
+    "dorefa": lambda: q.DoReFaWeight(4),
+    "lsq": lambda: q.LSQ(4, channels=6),
+}
+
+
+@pytest.mark.parametrize("name", TRANSPOSED)
+@quick
+@given(
+    groups=st.sampled_from([1, 2]),
+    kernel=st.sampled_from([1, 2, 3, (2, 3)]),
+    stride=st.integers(1, 3),
+    padding=st.integers(0, 1),
+    dilation=st.integers(1, 2),
+    bias=st.booleans(),
+    act_bit=st.sampled_from([None, 1]),
+)
+def test_transposed_convolutions(
+    name: str, groups: int, kernel: int, stride: int, padding: int, dilation: int, bias: bool, act_bit: int | None
+) -> None:
+    options = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups, "bias": bias}
+    options["output_padding"] = max(stride, dilation) - 1
+    layer = q.QConvTranspose2d(4, 6, kernel, **options, weight_quantizer=TRANSPOSED[name](), act_bit=act_bit)
+    x = torch.randn(2, 4, 5, 6)
+    layer(x)
+    layer.eval()
+    expected = nn.ConvTranspose2d(4, 6, kernel, **options)
+    with torch.no_grad():
+        expected.weight.copy_(by_output_channel(layer, layer.weight_quantizer))
+        if bias:
+            expected.bias.copy_(layer.bias)
+        seen = x if act_bit is None else torch.where(x >= 0, 1.0, -1.0)
+        found = layer(x)
+        torch.testing.assert_close(found, expected(seen))
+        assert torch.equal(q.freeze(layer)(x), found)
+    assert isinstance(layer, nn.ConvTranspose2d)
+
+
+def test_transposed_convolutions_take_a_size() -> None:
+    layer = q.QConvTranspose2d(2, 3, 3, stride=2)
+    x = torch.randn(1, 2, 4, 4)
+    assert layer(x).shape == (1, 3, 9, 9) and layer(x, output_size=[10, 9]).shape == (1, 3, 10, 9)
+
+
+@pytest.mark.parametrize("groups", [1, 2])
+def test_transposed_weights_are_centred_over_their_inputs(groups: int) -> None:
+    quantizer = q.Binarize(scale="channel", centre=True)
+    layer = q.QConvTranspose2d(4, 6, 3, groups=groups, weight_quantizer=quantizer)
+    with torch.no_grad():
+        layer.weight.uniform_(-2, 2)
+
+    def centred(rows: torch.Tensor) -> torch.Tensor:
+        return (rows - rows.mean(1, keepdim=True)).clamp(-1, 1)
+
+    expected = by_output_channel(layer, centred)
+    q.clip_weights_(layer)
+    torch.testing.assert_close(layer.weight.detach(), expected)
+    (group,) = q.scaled_parameter_groups(q.QConvTranspose2d(4, 6, 3, groups=groups, bias=False), 1.0)
+    assert group["lr_factor"] == pytest.approx(((6 + 4 // groups) * 9 / 1.5) ** 0.5)
+
+
+LAYERS: dict[str, Callable[..., nn.Module]] = {
+    "QConv1d": lambda **options: q.QConv1d(2, 3, 2, **options),
+    "QConv2d": lambda **options: q.QConv2d(2, 3, 2, **options),
+    "QConv3d": lambda **options: q.QConv3d(2, 3, 2, **options),
+    "QConvTranspose2d": lambda **options: q.QConvTranspose2d(2, 3, 2, **options),
+    "QLinear": lambda **options: q.QLinear(2, 3, **options),
+}
+
+
+@pytest.mark.parametrize("name", LAYERS)
+@pytest.mark.parametrize("act_bit", [None, *range(1, 33)])
+def test_weights_have_the_width_of_the_inputs_where_theirs_is_left_out(name: str, act_bit: int | None) -> None:
+    bits = 1 if act_bit in (None, 32) else act_bit
+    assert LAYERS[name](act_bit=act_bit).weight_quantizer.bits == bits
+    assert LAYERS[name](act_bit=act_bit, w_bits=3).weight_quantizer.bits == 3
+    assert isinstance(LAYERS[name](act_bit=act_bit, w_bits=32).weight_quantizer, nn.Identity)
 
 
 @pytest.mark.parametrize("shape", [(4,), (2, 4), (2, 3, 4)])
@@ -83,7 +179,7 @@ def test_given_quantizers_take_precedence() -> None:
     assert q.QActivation(4, quantizer=inputs).quantizer is inputs
 
 
-@pytest.mark.parametrize(("bits", "kind"), [(1, q.Binarize), (2, q.DoReFaActivation), (16, q.DoReFaActivation)])
+@pytest.mark.parametrize(("bits", "kind"), [(1, q.Binarize), (2, q.DoReFaActivation), (31, q.DoReFaActivation)])
 def test_widths_of_activations(bits: int, kind: type) -> None:
     layer = q.QActivation(bits)
     assert type(layer.quantizer) is kind and layer.quantizer.bits == bits

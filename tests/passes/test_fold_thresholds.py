@@ -126,6 +126,19 @@ def test_refusals_leave_the_float_epilogue(body, reason):
     assert refusal.node == "IntegerConv_acc" and reason in refusal.reason
 
 
+def test_nothing_thresholds_behind_volumes():
+    text = """g (float[1, 2, 4, 4, 4] x) => (float[1, 3, 3, 3, 3] y) {
+        b = qcompiler.Binarize (x)
+        acc = Conv (b, w)
+        a = Add (acc, bias)
+        y = qcompiler.Binarize (a) }"""
+    bias = np.full((3, 1, 1, 1), 0.5, np.float32)
+    model = graph(text, w=signs(np.random.default_rng(0), 3, 2, 2, 2, 2), bias=bias)
+    before = ops_of(model)
+    (refusal,) = apply(FoldThresholds(), model).refusals
+    assert ops_of(model) == before and "more than two axes" in refusal.reason
+
+
 def test_a_matrix_product_has_its_channels_last():
     text = """g (float[5, 7] x) => (float[5, 3] y) {
         b = qcompiler.Binarize (x)

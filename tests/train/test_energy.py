@@ -10,7 +10,17 @@ from torch import nn
 from torch.nn.utils import parametrize
 
 from qcompiler.errors import InvalidData, UsageError
-from qcompiler.nn import Binarize, QActivation, QConv2d, QLinear, XnorLinear, freeze, input_quantizer
+from qcompiler.nn import (
+    Binarize,
+    QActivation,
+    QConv2d,
+    QConv3d,
+    QConvTranspose2d,
+    QLinear,
+    XnorLinear,
+    freeze,
+    input_quantizer,
+)
 from qcompiler.train.energy import (
     HOROWITZ,
     EnergyConstants,
@@ -194,3 +204,12 @@ def test_bad_constants_are_refused(tmp_path, text, error, message):
 def test_a_missing_file_of_constants_is_named(tmp_path):
     with pytest.raises(UsageError, match="chip.json"):
         read_constants(tmp_path / "chip.json")
+
+
+def test_the_work_of_a_transposed_convolution_is_that_of_its_inputs() -> None:
+    first = QConvTranspose2d(4, 6, 3, stride=2, groups=2, act_bit=1)
+    second = QConv3d(4, 6, (1, 2, 3), act_bit=2)
+    (work,) = traced_work(first, torch.randn(1, 4, 5, 5))
+    assert (work.macs, work.weights, work.w_bits, work.a_bits) == (4 * 25 * 3 * 9, 4 * 3 * 9 + 6, 1, 1)
+    (work,) = traced_work(second, torch.randn(1, 4, 3, 3, 3))
+    assert (work.macs, work.w_bits, work.a_bits) == (6 * 3 * 2 * 1 * 4 * 6, 2, 2)

@@ -9,7 +9,7 @@ from torch import nn
 from torch.nn.utils import parametrize
 
 from qcompiler.errors import UsageError
-from qcompiler.nn import Binarize, QActivation, QConv2d, QLinear, XnorConv2d, freeze
+from qcompiler.nn import Binarize, QActivation, QConv2d, QConvTranspose2d, QLinear, XnorConv2d, freeze
 from qcompiler.train.fixed_point import Format, Formats, fixed_point, saturation_table
 
 
@@ -259,3 +259,15 @@ def test_parametrized_and_frozen_networks_agree_with_plain_ones():
     assert torch.equal(fixed_point(other)(x), expected)
     assert torch.equal(fixed_point(freeze(plain))(x), expected)
     assert torch.equal(other(x), plain(x))
+
+
+@pytest.mark.parametrize("groups", [1, 2])
+def test_fixed_point_holds_the_largest_sum_of_a_transposed_convolution(groups: int) -> None:
+    """Weights of 1 and inputs of 1: an output is at most the sum over the inputs of its group and the kernel."""
+    layer = QConvTranspose2d(64, 4, 3, groups=groups, bias=False, weight_quantizer=Binarize())
+    with torch.no_grad():
+        layer.weight.fill_(1)
+    model = fixed_point(nn.Sequential(layer, nn.Flatten(), nn.Linear(4 * 49, 2)), formats=Formats(conv=Format(15, 0)))
+    model(torch.full((1, 64, 5, 5), 127 / 128))
+    place = next(each for each in model.saturations() if each.kind == "conv")
+    assert place.saturated == 0 and place.format.integer_bits == (10 if groups == 1 else 9)

@@ -1,7 +1,7 @@
 """BMXNet's networks. Yang et al., "BMXNet: An Open-Source Binary Neural Network Implementation", 2017, and its code.
 
-The first convolution and the last dense layer are real, the others have `w_bits` and `a_bits` (1: sign; 2 to 16:
-DoReFa; 32: float). Binary weights have no scale. No layer that BatchNorm follows has a bias.
+The first convolution and the last dense layer are real, the others have `w_bits` and `a_bits` (1: sign; 2 to 31:
+DoReFa, above 16 for study; 32: float). Binary weights have no scale. No layer that BatchNorm follows has a bias.
 """
 
 from __future__ import annotations

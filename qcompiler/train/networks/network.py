@@ -11,7 +11,7 @@ from typing import ClassVar
 from torch import nn
 
 from qcompiler.errors import UsageError
-from qcompiler.nn.grid import FLOAT_BITS, MAX_BITS
+from qcompiler.nn.grid import FLOAT_BITS, MAX_BITS, WIDEST_BITS, is_width
 
 Shape = tuple[int, int, int]
 """Channels, height and width of an image."""
@@ -78,11 +78,10 @@ class Network(ABC):
             raise self.refuse(field, f"one of {', '.join(known)}", f"did you mean '{near[0]}'?" if near else "")
 
     def check_bits(self, field: str, least: int = 1, *, or_float: bool = False, remedy: str = "") -> None:
-        """`field` is a width from `least` to 16, or 32 where `or_float`."""
-        value = getattr(self, field)
-        fits = isinstance(value, int) and not isinstance(value, bool) and least <= value <= MAX_BITS
-        if not fits and not (or_float and value == FLOAT_BITS):
-            raise self.refuse(field, f"{least} to {MAX_BITS}" + (" or 32 for float" if or_float else ""), remedy)
+        """`field` is a width from `least` to 16; where `or_float` it is one of BMXNet's, to 31, or 32 for float."""
+        value, most = getattr(self, field), WIDEST_BITS if or_float else MAX_BITS
+        if not is_width(value, least, most) and not (or_float and value == FLOAT_BITS):
+            raise self.refuse(field, f"{least} to {most}" + (" or 32 for float" if or_float else ""), remedy)
 
     def check_images(self, shape: Shape, classes: int, least: int = 1) -> None:
         """Images have at least `least` rows and columns, and there are at least two classes."""
