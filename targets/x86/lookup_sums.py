@@ -21,7 +21,7 @@ from qcompiler.ir.numerics import WORD_BITS
 from qcompiler.targets.problem import Conv2d
 from qcompiler.targets.target import Array
 from qcompiler.targets.vector.direct import for_taps
-from qcompiler.targets.vector.emit import LANES, Expr, Parameter, i64, lanes, splat, split, temporary, write
+from qcompiler.targets.vector.emit import LANES, Expr, Parameter, i64, lanes, opaque, splat, split, temporary, write
 from qcompiler.targets.vector.frame import Frame
 from qcompiler.targets.vector.plane_sums import PlaneSums, activations
 from qcompiler.targets.vector.planes import weight_planes
@@ -173,21 +173,32 @@ class LookupSums(PlaneSums):
     def _unit(self, tile: Tile, sums: list[list[_Wide]], unit: Unit, at: Expr, weight: Expr) -> None:
         """Look up all inputs of a unit, for every pixel, vector and plane of weights."""
         planes = range(len(self._factors(tile.frame)))
-        every, width = lanes(0, self.look.width), self.look.width
+        width = self.look.width
         counts = [[[temporary("uint8", width) for _ in planes] for _ in row] for row in sums]
         inputs = [self._inputs(tile, unit, at + p * tile.source.pixel_step()) for p in range(len(sums))]
-        for lookup in range(unit.lookups):
-            indices = self._indices(tile, weight + lookup * self._lookup_bytes(tile.frame))
-            for p, row in enumerate(counts):
-                inputs[p] = [pinned(bits) for bits in inputs[p]]
-                rows = tuple(T.bind(each) for each in self.look.rows(tile.weights[1], inputs[p], lookup))
-                for v, each in enumerate(row):
-                    for plane, count in enumerate(each):
-                        found = self.look.found(rows, indices[v][plane])
-                        write(count, count[every] + found if lookup else found, every)
+        for lookup in range(1 if self.look.in_loops else unit.lookups):
+            self._look_up(tile, counts, inputs, weight, lookup)
+        if self.look.in_loops and unit.lookups > 1:
+            with T.serial(i64(1), opaque(unit.lookups)) as each:
+                self._look_up(tile, counts, inputs, weight, each)
         for totals, narrow in zip(sums, counts, strict=True):
             for total, each in zip(totals, narrow, strict=True):
                 total.add(each, self._factors(tile.frame))
+
+    def _look_up(
+        self, tile: Tile, counts: list[list[list[Expr]]], inputs: list[list[Expr]], weight: Expr, lookup: Expr
+    ) -> None:
+        """Look up six inputs of every pixel; the first lookup finds no counts yet."""
+        every, first = lanes(0, self.look.width), isinstance(lookup, int) and lookup == 0
+        indices = self._indices(tile, weight + lookup * self._lookup_bytes(tile.frame))
+        for p, row in enumerate(counts):
+            if not self.look.in_loops:
+                inputs[p] = [pinned(bits) for bits in inputs[p]]
+            rows = tuple(T.bind(each) for each in self.look.rows(tile.weights[1], inputs[p], lookup))
+            for v, each in enumerate(row):
+                for plane, count in enumerate(each):
+                    found = self.look.found(rows, indices[v][plane])
+                    write(count, found if first else count[every] + found, every)
 
     def _inputs(self, tile: Tile, unit: Unit, at: Expr) -> list[Expr]:
         """The bits of every plane of a unit of one pixel, uint64."""

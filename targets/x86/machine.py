@@ -136,7 +136,7 @@ class PortLimits:
 PORT_LIMITS: Mapping[str, PortLimits] = {
     "znver4": PortLimits(
         3.7,
-        {"avx512vpopcntdq": 394, "avx512bw": 190, "avx2": 125, "baseline": 30},
+        {"avx512vpopcntdq": 394, "avx512bw": 125, "avx2": 157, "baseline": 30},
         {"avx512vpopcntdq": 341, "avx512bw": 68, "avx2": 66, "baseline": 24},
         {"avx512vpopcntdq": 188, "avx512bw": 188, "avx2": 145, "baseline": 0},
         {"avx512vpopcntdq": 64, "avx512bw": 21, "avx2": 21, "baseline": 11},
@@ -144,7 +144,7 @@ PORT_LIMITS: Mapping[str, PortLimits] = {
     ),
     "znver5": PortLimits(
         4.1,
-        {"avx512vpopcntdq": 788, "avx512bw": 380, "avx2": 150, "baseline": 30},
+        {"avx512vpopcntdq": 788, "avx512bw": 250, "avx2": 190, "baseline": 30},
         {"avx512vpopcntdq": 683, "avx512bw": 202, "avx2": 100, "baseline": 24},
         {"avx512vpopcntdq": 359, "avx512bw": 359, "avx2": 172, "baseline": 0},
         {"avx512vpopcntdq": 128, "avx512bw": 43, "avx2": 21, "baseline": 11},

@@ -21,7 +21,6 @@ INPUTS = 6
 _LOW = 4
 """Of its bits that choose one of the sixteen bytes that a shuffle knows."""
 
-_BITS = 64
 _SHUFFLES = {32: "llvm.x86.avx2.pshuf.b", 64: "llvm.x86.avx512.pshuf.b.512"}
 
 
@@ -33,12 +32,17 @@ class TableLookup(Protocol):
         """Byte lanes at once."""
         ...
 
+    @property
+    def in_loops(self) -> bool:
+        """Whether lookups run in loops, which take less code, instead of one after the other."""
+        ...
+
     def tables(self, planes: int, signs: bool) -> npt.NDArray[np.uint8]:
         """The constant tables, flat; signs: count bits that differ, else bits that are set in both."""
         ...
 
-    def rows(self, tables: Expr, planes: list[Expr], lookup: int) -> tuple[Expr, ...]:
-        """What is kept of a pixel, from the bits of each plane, uint64, of which this lookup takes its six."""
+    def rows(self, tables: Expr, planes: list[Expr], lookup: Expr) -> tuple[Expr, ...]:
+        """What is kept of a pixel, from the bits of each plane, uint64, of which a lookup takes its six."""
         ...
 
     def indices(self, weights: Expr) -> tuple[Expr, ...]:
@@ -55,14 +59,15 @@ class WholeTables:
     """One instruction for a table of 64 bytes (AVX-512 VBMI)."""
 
     width: ClassVar[int] = 64
+    in_loops: ClassVar[bool] = False
 
     def tables(self, planes: int, signs: bool) -> npt.NDArray[np.uint8]:
         """[planes, 64 rows, 64]."""
         return _tables(planes, signs, INPUTS).reshape(-1)
 
-    def rows(self, tables: Expr, planes: list[Expr], lookup: int) -> tuple[Expr, ...]:
+    def rows(self, tables: Expr, planes: list[Expr], lookup: Expr) -> tuple[Expr, ...]:
         """The sum of a row per plane."""
-        return (_row(tables, planes, INPUTS * lookup, INPUTS, 0, self.width),)
+        return (_row(tables, _shifted(planes, lookup), INPUTS, 0, self.width),)
 
     def indices(self, weights: Expr) -> tuple[Expr, ...]:
         """As they are."""
@@ -78,6 +83,7 @@ class SplitTables:
     """Shuffles for tables of 16 bytes: one for four of the bits, one for the other two."""
 
     width: int
+    in_loops: ClassVar[bool] = True
 
     def tables(self, planes: int, signs: bool) -> npt.NDArray[np.uint8]:
         """[planes, 16 rows, width], then [planes, 4 rows, width], both repeated every sixteen bytes."""
@@ -85,13 +91,13 @@ class SplitTables:
         whole = [np.pad(part, [(0, 0), (0, 0), (0, 16 - part.shape[-1])]) for part in parts]
         return np.concatenate([np.tile(part, self.width // 16).reshape(-1) for part in whole])
 
-    def rows(self, tables: Expr, planes: list[Expr], lookup: int) -> tuple[Expr, ...]:
+    def rows(self, tables: Expr, planes: list[Expr], lookup: Expr) -> tuple[Expr, ...]:
         """The sums of a row per plane, of either table."""
-        second = len(planes) * (1 << _LOW) * self.width
-        first = INPUTS * lookup
+        second, held = len(planes) * (1 << _LOW) * self.width, _shifted(planes, lookup)
+        rest = [T.shift_right(bits, T.uint64(_LOW)) for bits in held]
         return (
-            _row(tables, planes, first, _LOW, 0, self.width),
-            _row(tables, planes, first + _LOW, INPUTS - _LOW, second, self.width),
+            _row(tables, held, _LOW, 0, self.width),
+            _row(tables, rest, INPUTS - _LOW, second, self.width),
         )
 
     def indices(self, weights: Expr) -> tuple[Expr, ...]:
@@ -116,6 +122,7 @@ class SelectedBits:
     signs: bool
 
     width: ClassVar[int] = 16
+    in_loops: ClassVar[bool] = True
 
     def tables(self, planes: int, signs: bool) -> npt.NDArray[np.uint8]:
         """[planes, 64 rows, 6 inputs, 16]: what each of the row's bits is worth, in all lanes."""
@@ -123,12 +130,10 @@ class SelectedBits:
         worth = bits[None] << np.arange(planes)[:, None, None]
         return np.repeat(worth.astype(np.uint8).reshape(-1), self.width)
 
-    def rows(self, tables: Expr, planes: list[Expr], lookup: int) -> tuple[Expr, ...]:
+    def rows(self, tables: Expr, planes: list[Expr], lookup: Expr) -> tuple[Expr, ...]:
         """The numbers of six inputs, each in all lanes."""
-        size = INPUTS * self.width
-        return tuple(
-            _row(tables, planes, INPUTS * lookup, INPUTS, each * self.width, self.width, size) for each in range(INPUTS)
-        )
+        size, held = INPUTS * self.width, _shifted(planes, lookup)
+        return tuple(_row(tables, held, INPUTS, each * self.width, self.width, size) for each in range(INPUTS))
 
     def indices(self, weights: Expr) -> tuple[Expr, ...]:
         """A mask of each of six bits: all bits of a number, where the weight's is set."""
@@ -152,17 +157,21 @@ def _tables(planes: int, signs: bool, bits: int) -> npt.NDArray[np.uint8]:
     return np.stack([np.bitwise_count(both) << plane for plane in range(planes)]).astype(np.uint8)
 
 
-def _row(tables: Expr, planes: list[Expr], first: int, bits: int, base: int, width: int, size: int = 0) -> Expr:
-    """uint8 lanes: the sum over the planes of the rows that `bits` bits from `first` on choose.
+def _shifted(planes: list[Expr], lookup: Expr) -> list[Expr]:
+    """The bits of each plane from those of a lookup on."""
+    count = T.uint64(INPUTS * lookup) if isinstance(lookup, int) else T.Cast("uint64", lookup * INPUTS)
+    return [T.bind(T.shift_right(bits, count)) for bits in planes]
+
+
+def _row(tables: Expr, planes: list[Expr], bits: int, base: int, width: int, size: int = 0) -> Expr:
+    """uint8 lanes: the sum over the planes of the rows that the lowest `bits` bits choose.
 
     size: bytes of a row, if more than the `width` that are read at `base`.
     """
     size = size or width
     found = None
     for plane, held in enumerate(planes):
-        # behind the last bit there are none in the weights either
-        row = T.shift_right(held, T.uint64(first)) & T.uint64((1 << bits) - 1) if first < _BITS else T.uint64(0)
-        at = T.Cast("int64", row) * size + (base + plane * (1 << bits) * size)
+        at = T.Cast("int64", held & T.uint64((1 << bits) - 1)) * size + (base + plane * (1 << bits) * size)
         values = tables[lanes(at, width)]
         found = values if found is None else found + values
     return found
