@@ -46,6 +46,9 @@ NETS = {
     "ternary": NETWORKS["binarynet_mlp"](weights="ternary", hidden=11),
     "xnor": NETWORKS["xnornet_mlp"](hidden=9),
     "scales of channels": NETWORKS["bireal18"](width=3),
+    "24 bits": NETWORKS["resnet18"](width=2, w_bits=24, a_bits=24),
+    "25 bits": NETWORKS["resnet18"](width=2, w_bits=25, a_bits=25),
+    "31 bits": NETWORKS["resnet18"](width=2, w_bits=31, a_bits=31),
 }
 
 
@@ -62,6 +65,14 @@ def test_the_unpacked_network_computes_the_same_bits(network, tmp_path):
     expected, found = freeze(model).state_dict(), unpacked.state_dict()
     assert expected.keys() == found.keys()
     assert all(torch.equal(value, found[name]) for name, value in expected.items())
+
+
+@pytest.mark.parametrize("bits", [2, 8, 24, 25, 31])
+def test_codes_that_float32_does_not_hold_are_not_packed(bits, tmp_path):
+    network = NETWORKS["resnet18"](width=2, w_bits=bits, a_bits=2)
+    pack(network.build(SHAPE, 10), tmp_path / "net", network, SHAPE, 10)
+    _, description = read_container(tmp_path / "net")
+    assert {each["bits"] for each in description["packed"].values()} == ({bits} if bits <= 24 else set())
 
 
 def test_lenet_is_as_small_as_bmxnets(tmp_path):
