@@ -17,6 +17,7 @@ from qcompiler.nn import QActivation, QConv2d, QLinear, input_quantizer
 from qcompiler.train import deploy as deploying
 from qcompiler.train.data import Data, Split, to_input
 from qcompiler.train.deploy import Deployment, deploy, deployment_lines, missing_widths
+from qcompiler.train.networks import NETWORKS, Network
 from qcompiler.train.workload import LayerWork
 
 IMAGES = 30
@@ -81,6 +82,27 @@ def test_a_wider_network_is_exact_too(tmp_path: Path) -> None:
     result = deploy(network(5, images), images, tmp_path)
     assert (result["same_class_onnxruntime"], result["same_class_bundle"]) == (IMAGES, IMAGES)
     assert (result["quantized_layers"], result["lacks"], result["exact"]) == (3, None, True)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "chosen",
+    [
+        NETWORKS["scratch_mlp"](hidden=256, layers=3, head="batchnorm"),
+        NETWORKS["binarynet_mlp"](hidden=256, layers=3, activation="relu"),
+    ],
+    ids=["from scratch", "BinaryConnect"],
+)
+def test_binary_weights_behind_real_activations_are_stored_as_bits(chosen: Network, tmp_path: Path) -> None:
+    images = data()
+    model = chosen.build(images.shape, images.classes)
+    model(to_input(images.train.images))
+    result = deploy(model, images, tmp_path, mcpu=["x86-64-v3"])
+    assert (result["same_class_onnxruntime"], result["same_class_bundle"]) == (IMAGES, IMAGES)
+    # beside the bits a grid of two floats, a scale and an offset for each output; the first layer's are at most bytes
+    hidden, outputs = (2 * 256 + 16) * 256 // 8, 3 * 256 + 16
+    assert hidden < result["weight_bytes"] < 192 * 256 + hidden + outputs * 5 * 4
+    assert result["onnx_bytes"] > 4 * (192 + 2 * 256) * 256
 
 
 class Determinants(nn.Module):
