@@ -331,6 +331,12 @@ def test_deploy_and_bundle(place: Path, command: Command) -> None:
     assert json.loads(Path("run/seed0/run.json").read_text())["deploy"]["same_class_onnxruntime"] == 20
     expected = command("run/seed0", "--test").out.partition(" (")[0]
     assert command("run/seed0", "--test", "--bundle", "run/seed0/model.qc").out.startswith(expected)
+    # a checkpoint that stands for itself is deployed beside itself
+    Path("elsewhere").mkdir(exist_ok=True)
+    Path("elsewhere/net.pt").write_bytes(Path("run/seed0/best.pt").read_bytes())
+    done = command("elsewhere/net.pt", "--deploy")
+    assert done.status == 0 and "same class in the bundle: 20\n" in done.out, done.err
+    assert Path("elsewhere/model.qc/manifest.json").exists() and not Path("elsewhere/run.json").exists()
 
 
 def test_checkpoint_of_another_network(place: Path, command: Command) -> None:
