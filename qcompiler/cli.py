@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from time import perf_counter
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 from rich.console import Console
 
 from qcompiler.command import Debug, Task, Version, importing, main, terminal
 from qcompiler.errors import UsageError
-from qcompiler.options import Options
+from qcompiler.options import Options, Run
 from qcompiler.place import check_file
 
 if TYPE_CHECKING:
@@ -43,6 +42,7 @@ Examples:
   qrun model.qc --inputs in.npz --outputs out.npz
   qrun model.qc --benchmark --threads 2        time whole runs
   qrun model.qc --profile                      time every step
+  qrun model.qc --profile --report page.html   and show the times in the bundle's report
   qrun model.qc --benchmark --json             the same for programs
   qrun model.qc --remote pi:9090 --benchmark   on a device where TVM's RPC server runs
 
@@ -122,6 +122,9 @@ def _run_command(
     outputs: Annotated[Path | None, typer.Option(metavar="OUT.npz", help="Write the outputs here.")] = None,
     benchmark: Annotated[bool, typer.Option("--benchmark", help="Time whole runs.")] = False,
     profile: Annotated[bool, typer.Option("--profile", help="Time every step.")] = False,
+    report: Annotated[
+        Path | None, typer.Option(metavar="PAGE.html", help="With --profile: write the report with these times.")
+    ] = None,
     threads: Annotated[int | None, typer.Option(metavar="N", help="Default: as given to qcompile.")] = None,
     variant: Annotated[str | None, typer.Option(metavar="NAME", help="Instruction set; default: the best.")] = None,
     remote: Annotated[str | None, typer.Option(metavar="HOST:PORT", help="Run on the device of this server.")] = None,
@@ -140,10 +143,21 @@ def _run_command(
         check_threads(threads, "--threads")
     if bundle.suffix == ".onnx" and bundle.is_file():
         raise UsageError(f"'{bundle}' is a model, expected a bundle", remedy=f"compile it first: qcompile {bundle}")
-    if outputs is not None:
-        check_file(outputs)
+    if report is not None and not profile:
+        raise UsageError("--report needs --profile", remedy="the page shows the times of a profile")
+    for path in (outputs, report):
+        if path is not None:
+            check_file(path)
+    if report is not None and report.absolute().parent.resolve() == bundle.resolve():
+        raise UsageError(f"--report {report} is inside of the bundle", remedy="its files are fixed: name another place")
     opened = partial(_open, bundle, variant, remote, remote_key or "")
-    return lambda: _run(opened, inputs, outputs, benchmark, profile, threads, as_json)
+    return lambda: _run(opened, Run(inputs, outputs, benchmark, profile, report, threads, as_json))
+
+
+def _run(opened: Callable[[], Bundle | RemoteBundle], asked: Run) -> None:
+    from qcompiler.running import run
+
+    run(opened(), asked)
 
 
 def parse_bits(text: str) -> str | int:
@@ -271,46 +285,3 @@ def _open(path: Path, variant: str | None, remote: str | None, key: str) -> Bund
     from qcompiler.bundle.remote import RemoteBundle
 
     return RemoteBundle(path, remote, key, variant=variant)
-
-
-def _run(
-    opened: Callable[[], Bundle | RemoteBundle],
-    inputs: Path | None,
-    outputs: Path | None,
-    benchmark: bool,
-    profile: bool,
-    threads: int | None,
-    as_json: bool,
-) -> None:
-    from qcompiler import display
-    from qcompiler.bundle.staging import new_file
-    from qcompiler.bundle.tensors import random_inputs, read_npz, write_npz
-
-    bundle = opened()
-    threads = bundle.manifest.threads if threads is None else threads
-    arrays = (
-        random_inputs(bundle.inputs)
-        if inputs is None
-        else read_npz(inputs, bundle.inputs, any_batch=bundle.manifest.any_batch)
-    )
-    results = bundle.run(arrays, threads=threads)
-    if outputs is not None:
-        with new_file(outputs) as staged:
-            write_npz(staged, results)
-    timed = bundle.benchmark(arrays, threads=threads) if benchmark else None
-    profiled = bundle.profile(arrays, threads=threads) if profile else None
-    if as_json:
-        data: dict[str, Any] = {"outputs": display.outputs_data(results)}
-        data |= {"benchmark": display.benchmark_data(timed, bundle)} if timed else {}
-        data |= {"profile": display.profile_data(profiled)} if profiled else {}
-        print(json.dumps(data, indent=1, allow_nan=False))
-        return
-    console = terminal()
-    if inputs is None and not (timed or profiled):
-        console.print("random inputs: give arrays with --inputs IN.npz", highlight=False)
-    if not (timed or profiled):
-        console.print(display.outputs_table(results))
-    if timed:
-        console.print(display.benchmark_text(timed, bundle), markup=False, highlight=False, soft_wrap=True)
-    if profiled:
-        console.print(display.profile_table(profiled))

@@ -1,4 +1,4 @@
-"""What a user asks of a compile, in one place."""
+"""What a user asks of a compile and of a run, in one place."""
 
 from __future__ import annotations
 
@@ -43,3 +43,21 @@ class Options:
     def folder(self, model: Path) -> Path:
         """Where the bundle of a model goes."""
         return self.output if self.output is not None else Path(f"{model.stem}.qc")
+
+
+@dataclass(frozen=True)
+class Run:
+    """Options of a run.
+
+    inputs: an .npz file, else random arrays are taken; outputs: where the results go. benchmark, profile: time whole
+    runs, every step. report: where a page with the profile goes. threads: None for the bundle's own number. as_json:
+    print JSON.
+    """
+
+    inputs: Path | None = None
+    outputs: Path | None = None
+    benchmark: bool = False
+    profile: bool = False
+    report: Path | None = None
+    threads: int | None = None
+    as_json: bool = False

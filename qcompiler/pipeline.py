@@ -17,6 +17,7 @@ import onnx_ir as ir
 
 from qcompiler import passes, targets
 from qcompiler import verify as verification
+from qcompiler.analysis.sizes import constants_of
 from qcompiler.border import border
 from qcompiler.bundle.isolated import IsolatedBundle
 from qcompiler.bundle.load import Bundle, describe
@@ -40,7 +41,7 @@ from qcompiler.passes.result import PassResult
 from qcompiler.passes.runner import run_passes
 from qcompiler.posttraining import Cost, checked_labels, quantize
 from qcompiler.reference import Reference
-from qcompiler.report import report
+from qcompiler.report import Check, add_to, report
 from qcompiler.verify import Budget, Inputs, Verification
 from qcompiler.watch import GraphWatcher
 from qcompiler.widths import check_bits, parse_width
@@ -119,22 +120,25 @@ def run(
     say("making kernels")
     program = lower(graph, options.target, variants, identifier(model.stem), dump)
     program = replace(program, any_batch=not dependent)
-    summary = report(program, "" if cost is None else str(cost))
+    summary = report(program, constants_of(source.graph), "" if cost is None else str(cost))
     with new_directory(folder, force=options.force) as staged:
         say("linking the libraries")
-        write_into(program, staged, report=summary.as_json(), report_text=summary.as_text(), threads=options.threads)
+        write_into(program, staged, threads=options.threads)
         bundle = describe(staged)
+        checks: list[Check] = []
         if options.verify:
             say("verifying against onnxruntime")
             with _meant(model, source, cost) as file:
                 reference = Reference(file, source)
-            for line, figures in _verified(bundle, program, graph, reference, options.inputs):
+            for where, figures in _verified(bundle, program, graph, reference, options.inputs):
                 if figures is None:
-                    (progress or warnings.warn)(line)
+                    (progress or warnings.warn)(where)
                     continue
-                say(line)
+                say(f"{where}: {figures.summary()}")
+                checks.append(_check(where, figures))
                 if verified:
                     verified(figures)
+        bundle = add_to(bundle, replace(summary, checks=tuple(checks)))
     return bundle.moved(folder)
 
 
@@ -210,7 +214,7 @@ def _verified(
 ) -> Iterator[tuple[str, Verification | None]]:
     """Verify a bundle, under an emulator where its code is for another processor family.
 
-    One line per verification with its figures, or the reason why there is none.
+    The variant, and where it ran, with its figures; or the reason why there are none.
     """
     architecture = bundle.manifest.architecture
     emulator = "" if bundle.runs_here else emulator_for(architecture)
@@ -231,7 +235,11 @@ def _verified(
             verification.verify_on_samples(variants, program, graph, reference, given, budget),
             strict=True,
         ):
-            yield f"{program.variants[index].name}{where}: {figures.summary()}", figures
+            yield f"{program.variants[index].name}{where}", figures
+
+
+def _check(where: str, figures: Verification) -> Check:
+    return Check(where, figures.samples, figures.codes, figures.ties, figures.largest, figures.summary())
 
 
 def identifier(stem: str) -> str:

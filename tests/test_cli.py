@@ -99,6 +99,11 @@ def test_usage_errors(out: Path, tmp_path: Path, in_npz: Path) -> None:
     assert_error(qrun(out, "--inputs", in_npz, "--outputs", tmp_path / "no" / "o.npz"), 2, "; choose a writable place")
     assert_error(qrun(out, "--remote", "board"), 2, "--remote board: expected HOST:PORT")
     assert_error(qrun(out, "--remote-key", "key"), 2, "--remote-key needs --remote")
+    assert_error(qrun(out, "--report", tmp_path / "page.html"), 2, "--report needs --profile; ")
+    there = ("--profile", "--report")
+    assert_error(qrun(out, *there, out / "report.html"), 2, "is inside of the bundle; its files are fixed")
+    assert_error(qrun(out, *there, tmp_path / "no" / "page.html"), 2, "; choose a writable place")
+    assert_error(qrun(out, *there, tmp_path / "page.html"), 4, "report.json has no 'rows'")
     assert_error(qrun(tmp_path / "none"), 2, "there is no directory")
     assert_error(qrun(tmp_path), 2, "is not a bundle")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["in.npz"]
@@ -255,6 +260,20 @@ def test_qcompile_then_qrun(model: Path, tmp_path: Path) -> None:
     again = command("qcompile", *arguments, cwd=tmp_path)
     assert_error(again, 2, "output 'tiny-net.qc' is a bundle already; replace it with --force")
     assert command("qcompile", *arguments, "--force", "--no-verify", cwd=tmp_path).returncode == 0
+
+
+def test_a_profile_becomes_a_page(model: Path, tmp_path: Path) -> None:
+    folder, path = tmp_path / "net", tmp_path / "page.html"
+    done = command("qcompile", model, "-o", folder, "--mcpu", "baseline", "--no-verify")
+    assert done.returncode == 0, done.stderr
+    before = (folder / "report.html").read_text()
+    done = qrun(folder, "--profile", "--report", path, "--threads", 2)
+    assert done.returncode == 0 and f"wrote {path}" in done.stdout and done.stderr == ""
+    assert '"measured":null' in before and '"measured":null' not in path.read_text()
+    assert '"measured":{"variant":"baseline","threads":2,"repeats":50,"seconds":[' in path.read_text()
+    data = json.loads(qrun(folder, "--profile", "--report", path, "--json").stdout)
+    assert len(data["profile"]["steps"]) > 1
+    assert sorted(each.name for each in tmp_path.iterdir() if each != model) == ["net", "page.html"]
 
 
 def test_qcompile_refuses_what_is_no_model(tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ REMEDY = "compile the model again"
 FORMAT = "qcompiler-bundle"
 VERSION = 1
 FILE_NAME = "manifest.json"
+REPORT_JSON, REPORT_TEXT, REPORT_PAGE = "report.json", "report.txt", "report.html"
 
 # what a manifest may claim; chosen, beyond what is written
 MAX_MANIFEST_BYTES = 64 * 2**20
