@@ -135,7 +135,7 @@ function drawRoofline(place, data, choose) {
   const x = decades(shown.map((each) => each.x), PLOT.left, PLOT.width - PLOT.right);
   const y = decades(shown.map((each) => each.y), PLOT.height - PLOT.bottom, PLOT.top);
   const svg = shape("svg", { class: "plot", viewBox: `0 0 ${PLOT.width} ${PLOT.height}` });
-  svg.append(...axes(x, y), ...copies.flatMap(([name, rate]) => memoryRoof(name, rate / 1e9, x, y)), ...rateRoofs(shown, x, y));
+  svg.append(...axes(x, y), ...copies.flatMap(([name, rate], index) => memoryRoof(`${name}: ${rounded(rate / 1e9)} GB/s`, rate / 1e9, index, x, y)), ...rateRoofs(shown, x, y));
   svg.append(...shown.map((each) => dot(each, data.steps[each.index], x, y, choose)));
   const roofs = copies.length
     ? "Slanted: the rate at which one thread of this machine copies bytes. "
@@ -164,7 +164,8 @@ function axes(x, y) {
   ];
 }
 
-function memoryRoof(name, gigabytes, x, y) {
+// labels of roofs that lie close to each other follow one another
+function memoryRoof(label, gigabytes, index, x, y) {
   const [from, to] = [Math.max(x.low, y.low / gigabytes), Math.min(x.high, y.high / gigabytes)];
   if (from >= to) return [];
   const [x1, y1] = [x.at(from), y.at(from * gigabytes)];
@@ -172,7 +173,7 @@ function memoryRoof(name, gigabytes, x, y) {
   const angle = (Math.atan2(y2 - y1, x2 - x1) * 180) / Math.PI;
   return [
     shape("line", { x1, y1, x2, y2, stroke: "#5b6676", "stroke-width": 1.4 }),
-    shape("text", { x: x1 + 8, y: y1 - 5, transform: `rotate(${angle} ${x1} ${y1})` }, `${name}: ${rounded(gigabytes)} GB/s`),
+    shape("text", { x: x1 + 8 + 140 * index, y: y1 - 5, transform: `rotate(${angle} ${x1} ${y1})` }, label),
   ];
 }
 
