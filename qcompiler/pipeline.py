@@ -23,6 +23,7 @@ from qcompiler.bundle.isolated import IsolatedBundle
 from qcompiler.bundle.load import Bundle, describe
 from qcompiler.bundle.manifest import check_threads
 from qcompiler.bundle.staging import check_free, new_directory
+from qcompiler.bundle.tensors import describe as describe_tensor
 from qcompiler.bundle.toolchain import EMULATOR_PACKAGE, emulator_for
 from qcompiler.bundle.write import write_into
 from qcompiler.errors import UsageError
@@ -30,6 +31,7 @@ from qcompiler.frontend import canonicalize
 from qcompiler.independence import dependence
 from qcompiler.ir.batch_axis import batch_axis
 from qcompiler.ir.ops import attach_functions
+from qcompiler.ir.pixels import Pixels, fits
 from qcompiler.ir.program import Program
 from qcompiler.ir.samples import samples
 from qcompiler.ir.view import shape_of
@@ -74,6 +76,7 @@ def compile(
     dump: str | Path | None = None,
     calibration: Inputs | None = None,
     labels: npt.NDArray[Any] | None = None,
+    pixels: Pixels | None = None,
     force: bool = False,
     progress: Progress | None = None,
     verified: Callable[[Verification], None] | None = None,
@@ -89,7 +92,7 @@ def compile(
     folder, saved, dumped = (None if path is None else Path(path) for path in (output, save_ir, dump))
     options = Options(
         target, mcpu, bits, folder, force, static, threads, verify, inputs, print_after, saved, dumped,
-        calibration=calibration, labels=labels,
+        calibration=calibration, labels=labels, pixels=pixels,
     )  # fmt: skip
     return run(Path(model), options, progress, verified)
 
@@ -123,7 +126,7 @@ def run(
     summary = report(program, constants_of(source.graph), "" if cost is None else str(cost))
     with new_directory(folder, force=options.force) as staged:
         say("linking the libraries")
-        write_into(program, staged, threads=options.threads)
+        write_into(program, staged, threads=options.threads, pixels=options.pixels)
         bundle = describe(staged)
         checks: list[Check] = []
         if options.verify:
@@ -145,8 +148,12 @@ def run(
 def _read(path: Path, options: Options) -> ir.Model:
     """The canonical graph of a file; the user's own inputs fit it."""
     graph = canonicalize(path, options.shapes)
+    tensors = [tensor_info(value) for value in graph.graph.inputs]
+    if options.pixels is not None and not (len(tensors) == 1 and fits(options.pixels, tensors[0])):
+        taken = ", ".join(map(describe_tensor, tensors))
+        raise UsageError(f"pixels: a picture does not become {taken}", remedy="state its layout and channels")
     if options.inputs is not None:
-        next(verification.samples(options.inputs, [tensor_info(value) for value in graph.graph.inputs]))
+        next(verification.samples(options.inputs, tensors))
     return graph
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from qcompiler.bundle import contract, glue, manifest, toolchain
 from qcompiler.bundle.staging import check_free, new_directory
 from qcompiler.bundle.toolchain import Command, Merged, Toolchain
+from qcompiler.ir.pixels import Pixels
 from qcompiler.ir.program import Program
 
 VERSIONED = ("qcompiler", "apache-tvm", "apache-tvm-ffi", "onnx", "onnx-ir", "numpy")
@@ -33,7 +34,7 @@ def write(
         write_into(program, staged, threads=threads)
 
 
-def write_into(program: Program, folder: Path, *, threads: int = 1) -> None:
+def write_into(program: Program, folder: Path, *, threads: int = 1, pixels: Pixels | None = None) -> None:
     """Write the files of the bundle into the existing empty directory `folder`, which is left as it is on failure."""
     manifest.check_threads(threads)
     contract.check(program)
@@ -54,7 +55,7 @@ def write_into(program: Program, folder: Path, *, threads: int = 1) -> None:
     for template, name in (("package.cmake", f"{program.name}Config.cmake"), ("package.pc", f"{program.name}.pc")):
         (folder / name).write_text(glue.named(template, program.name), encoding="utf-8")
     infos = {path.name: _file_info(path.read_bytes()) for path in sorted(folder.iterdir())}
-    _write_manifest(folder, manifest_of(program, architecture, threads, infos))
+    _write_manifest(folder, replace(manifest_of(program, architecture, threads, infos), pixels=pixels))
 
 
 def add_reports(folder: Path, described: manifest.Manifest, reports: Mapping[str, bytes]) -> manifest.Manifest:

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from qcompiler.errors import UsageError
+from qcompiler.ir.pixels import CHANNELS, Pixels
 from qcompiler.train.data import cifar10, digits, folder, mnist, svhn
 from qcompiler.train.data.arrays import Arrays
 
@@ -75,6 +76,11 @@ def load_data(name: str, data_dir: str | Path, validation: int, seed: int = 0, i
 def to_input(images: torch.Tensor) -> torch.Tensor:
     """uint8 k as float32 k/128 - 1, in [-1, 1): exact in binary, so that the first layer folds to integers."""
     return images.to(torch.float32).mul_(1 / 128).sub_(1)
+
+
+def pixels_of(channels: int) -> Pixels | None:
+    """What `to_input` does, for those who have no torch; None where pictures have other channels than files of them."""
+    return Pixels((128.0,) * channels, (1 / 128,) * channels, "nchw") if channels in CHANNELS else None
 
 
 def _digest(arrays: Arrays) -> str:
