@@ -17,9 +17,8 @@ from tvm.script.ir_builder import tirx as T
 
 from qcompiler.targets.arm.pinned import Register, load_four, pin, pinned_address, pinned_order
 from qcompiler.targets.arm.row_mismatches import RowMismatches, pairwise, reads_rows, side_by_side
-from qcompiler.targets.arm.unrolled_parts import opaque
 from qcompiler.targets.vector.direct import Geometry
-from qcompiler.targets.vector.emit import LANES, Expr, i64, lanes, splat, temporary, write
+from qcompiler.targets.vector.emit import LANES, Expr, i64, lanes, opaque, splat, temporary, write
 from qcompiler.targets.vector.tile import Tile
 
 _WORDS, _QUAD, _EIGHT = 4, 4, 8

@@ -18,10 +18,9 @@ import numpy.typing as npt
 from tvm.script.ir_builder import tirx as T
 
 from qcompiler.targets.arm.row_mismatches import pairwise, side_by_side
-from qcompiler.targets.arm.unrolled_parts import opaque
 from qcompiler.targets.target import Array
 from qcompiler.targets.vector.direct import Geometry
-from qcompiler.targets.vector.emit import LANES, Expr, fenced, i64, lanes, temporary, write
+from qcompiler.targets.vector.emit import LANES, Expr, fenced, i64, lanes, opaque, temporary, write
 from qcompiler.targets.vector.frame import Frame
 from qcompiler.targets.vector.tile import Tile
 from qcompiler.targets.vector.word_mismatches import WordMismatches

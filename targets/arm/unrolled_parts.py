@@ -8,11 +8,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
-import numpy as np
 from tvm.script.ir_builder import tirx as T
 
 from qcompiler.targets.vector.direct import ReductionLoop, for_taps
-from qcompiler.targets.vector.emit import Expr, fenced, i64
+from qcompiler.targets.vector.emit import Expr, i64, opaque
 
 # of eight bits each, which a byte counts: 31 * 8 = 248
 MOST_STEPS = 31
@@ -83,9 +82,3 @@ def for_unrolled_taps(
             several(at + i * (inner.stride * times), weight + i * (w_step * times))
 
     for_taps(outer, rows, x, w, w_step * inner.extent, innermost)
-
-
-def opaque(count: int) -> Expr:
-    """A constant that the optimiser does not know."""
-    bits = float(np.int32(count).view(np.float32))
-    return T.bind(T.Cast("int64", T.reinterpret("int32", fenced(T.float32(bits), 1))))

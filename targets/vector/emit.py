@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 from tvm.ir import PrimType
 from tvm.script.ir_builder import IRBuilder
 from tvm.script.ir_builder import tirx as T
@@ -163,3 +164,9 @@ def block_parameter(name: str, buffer: Buffer) -> Parameter:
         return Parameter(name, "float32", buffer.nbytes // 4, 4)
     dtype, size = ("uint32", 4) if buffer.in_bytes else ("uint16", 2)
     return Parameter(name, dtype, buffer.nbytes // size, 4)
+
+
+def opaque(count: int) -> Expr:
+    """A constant that the optimiser does not know."""
+    bits = float(np.int32(count).view(np.float32))
+    return T.bind(T.Cast("int64", T.reinterpret("int32", fenced(T.float32(bits), 1))))

@@ -61,11 +61,11 @@ class PlaneSums(Reduction):
 
     def bases(self, problem: Conv2d, weights: npt.NDArray[np.float32]) -> npt.NDArray[np.int64]:
         """What counts of bits leave out; see planes.py."""
-        return bases(weights, problem.weights, _activations(problem))
+        return bases(weights, problem.weights, activations(problem))
 
     def meaning(self, problem: Conv2d, patches: Array, weights: Array) -> Array:
         """Counts of bits that differ, or are both 1, times what their planes are worth."""
-        codes, planes = _activations(problem), weight_planes(problem.weights)
+        codes, planes = activations(problem), weight_planes(problem.weights)
         index = np.rint((patches - codes.low) / codes.step).astype(np.int64)
         total = np.zeros((len(patches), len(weights)))
         for plane, worth in enumerate(activation_factors(codes)):
@@ -109,7 +109,7 @@ class PlaneSums(Reduction):
             self._step(tile, counts, x, w)
 
         for_taps(geometry.loops(), all_rows, at, weight, geometry.step_weights, step)
-        worth, factors = activation_factors(_activations(problem)), weight_planes(problem.weights).factors
+        worth, factors = activation_factors(activations(problem)), weight_planes(problem.weights).factors
         for (p, b, (j, k)), count in counts.items():
             factor = splat(T.int32(worth[j] * factors[k]))
             write(sums[p][b], sums[p][b][lanes(0)] + count[lanes(0)] * factor, lanes(0))
@@ -128,6 +128,7 @@ class PlaneSums(Reduction):
             write(count, count[lanes(0)] + T.reinterpret("int32x16", T.popcount(both)), lanes(0))
 
 
-def _activations(problem: Conv2d) -> Codes:
+def activations(problem: Conv2d) -> Codes:
+    """The codes of the input."""
     assert problem.x.codes is not None
     return problem.x.codes

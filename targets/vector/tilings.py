@@ -78,11 +78,14 @@ def _held(pixels: int, blocks: int, parts: int) -> int:
     return min(pixels, blocks) + 2 if parts == 1 else parts * pixels + 3
 
 
-def tiles_within(problem: Conv2d, blocks: Blocks, limit: int) -> list[tuple[int, int]]:
-    """All (pixels, blocks) of at most `limit` accumulators of sixteen lanes; pixels of one product of a batch."""
+def tiles_within(problem: Conv2d, blocks: Blocks, limit: int, most: int = 8) -> list[tuple[int, int]]:
+    """All (pixels, blocks) of at most `limit` accumulators of sixteen lanes; pixels of one product of a batch.
+
+    most: blocks.
+    """
     rows = problem.out_hw[1] // (1 if problem.second is None else problem.second.n)
     geometry = Geometry(problem, blocks)
-    usable = [b for b in range(1, min(blocks.count, 8) + 1) if b == 1 or geometry.uniform(b)]
+    usable = [b for b in range(1, min(blocks.count, most) + 1) if b == 1 or geometry.uniform(b)]
     return [
         (p, b)
         for b in usable

@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
+from qcompiler.ir.numerics import WORD_BITS
 from qcompiler.targets.problem import Conv2d
 from qcompiler.targets.vector.blocks import Blocks
+from qcompiler.targets.vector.direct import Geometry
 from qcompiler.targets.vector.emit import LANES
+from qcompiler.targets.vector.planes import weight_planes
 from qcompiler.targets.vector.tilings import Ranked, best_first, ranked, tiles_within
+from qcompiler.targets.x86.lookup_sums import BLOCKS, units_of
 from qcompiler.targets.x86.machine import Isa
+from qcompiler.targets.x86.table_lookups import INPUTS
 
 # cost of a lookup by vector size, as measured: the shuffle itself, finding the table (shared by the vectors of a run)
 # and splitting weights into nibbles (shared by the pixels)
 _LOOKUP_COSTS = {16: (0.6, 0.7, 0.4), 32: (0.57, 0.68, 0.38), 64: (0.6, 0.3, 0.5)}
+
+# planes of pixels whose bits leave registers
+_MOST_BITS = 8
+# what loading weights, shared by the pixels, and a row of a table, shared by what is looked up in it, add to a lookup,
+# and widening sums, shared by the lookups of a unit, as measured
+_PER_WEIGHT, _PER_ROW, _PER_UNIT = 0.5, 0.6, 1.0
 
 
 def lookup_tilings(isa: Isa, problem: Conv2d, blocks: Blocks) -> list[Ranked]:
@@ -29,3 +40,21 @@ def lookup_tilings(isa: Isa, problem: Conv2d, blocks: Blocks) -> list[Ranked]:
         ]
         found += ranked(problem, blocks, tiles, width)
     return best_first(found)
+
+
+def table_tilings(problem: Conv2d, blocks: Blocks, width: int, registers: int) -> list[Ranked]:
+    """Tiles of lookups in tables of 64 entries: sums in bytes of all pixels, vectors and planes stay in registers.
+
+    Those are half of all. A single pixel would read weights that take 8 bits for 6 but once.
+    """
+    planes, given = len(weight_planes(problem.weights).factors), problem.x.planes
+    unit = units_of(Geometry(problem, blocks).group_inputs, given)[0][0]
+    needless = (1 + _PER_UNIT / unit.lookups) * unit.lookups * INPUTS / (unit.words * WORD_BITS)
+    per_vector, evenly = width // LANES, blocks.count % BLOCKS == 0
+    tiles = [
+        (p, b, needless * (1 + _PER_WEIGHT / p + _PER_ROW * given * per_vector / (b * planes)))
+        for p, b in tiles_within(problem, blocks, registers // 2 * per_vector, 4 * BLOCKS)
+        if b % (per_vector if evenly else BLOCKS) == 0 and (b % BLOCKS == 0 or BLOCKS % b == 0)
+        if p * (b // per_vector) * planes <= registers // 2 and 1 < p <= _MOST_BITS // given
+    ]
+    return ranked(problem, blocks, tiles)

@@ -59,6 +59,16 @@ class Isa:
         return _LIMITS.lookup[self.level] * _LIMITS.ghz
 
     @property
+    def vbmi(self) -> bool:
+        """Whether one instruction looks up 64 bytes in a table of 64."""
+        return "avx512vbmi" in self.cpuinfo
+
+    @property
+    def table_rate(self) -> float:
+        """One-bit multiply-adds per nanosecond by lookups in tables of 64, of activations of one bit."""
+        return _LIMITS.tables[self.level] * _LIMITS.ghz
+
+    @property
     def vnni(self) -> bool:
         """Whether one instruction adds four products of bytes to a lane."""
         return "avx512_vnni" in self.cpuinfo
@@ -87,8 +97,8 @@ class Isa:
 
 
 ISAS: tuple[Isa, ...] = (
-    Isa("avx512vpopcntdq", (*_AVX512, "avx512_vpopcntdq", "avx512_vnni"), "x86-64-v4",
-        ("+avx512vpopcntdq", "+avx512vnni", "-prefer-256-bit"), 64, 32, True),
+    Isa("avx512vpopcntdq", (*_AVX512, "avx512_vpopcntdq", "avx512_vnni", "avx512vbmi"), "x86-64-v4",
+        ("+avx512vpopcntdq", "+avx512vnni", "+avx512vbmi", "-prefer-256-bit"), 64, 32, True),
     Isa("avx512bw", _AVX512, "x86-64-v4", ("-prefer-256-bit",), 64, 32, True),
     Isa("avx2", _AVX2, "x86-64-v3", (), 32, 16, True),
     Isa("baseline", (), "x86-64", (), 16, 16, False),
@@ -110,11 +120,13 @@ _CPUS: dict[str, Level] = {
 class PortLimits:
     """What one core can do per cycle at best, per level, and its usual clock under vector load.
 
-    word: 1-bit multiply-adds by words; lookup: by lookups in byte lanes, as reached; bytes: multiply-adds of bytes, by
-    vpmaddwd where there is no VNNI; fma: float32 multiply-adds.
+    word: 1-bit multiply-adds by words; lookup: by lookups in byte lanes, as reached; tables: by lookups in tables of 64
+    entries, of activations of one bit (without shuffles, as many as it takes to read the weights of the others);
+    bytes: multiply-adds of bytes, by vpmaddwd where there is no VNNI; fma: float32 multiply-adds.
     """
 
     ghz: float
+    tables: Mapping[Level, float]
     word: Mapping[Level, float]
     lookup: Mapping[Level, float]
     bytes: Mapping[Level, float]
@@ -124,6 +136,7 @@ class PortLimits:
 PORT_LIMITS: Mapping[str, PortLimits] = {
     "znver4": PortLimits(
         3.7,
+        {"avx512vpopcntdq": 394, "avx512bw": 125, "avx2": 157, "baseline": 30},
         {"avx512vpopcntdq": 341, "avx512bw": 68, "avx2": 66, "baseline": 24},
         {"avx512vpopcntdq": 188, "avx512bw": 188, "avx2": 145, "baseline": 0},
         {"avx512vpopcntdq": 64, "avx512bw": 21, "avx2": 21, "baseline": 11},
@@ -131,6 +144,7 @@ PORT_LIMITS: Mapping[str, PortLimits] = {
     ),
     "znver5": PortLimits(
         4.1,
+        {"avx512vpopcntdq": 788, "avx512bw": 250, "avx2": 190, "baseline": 30},
         {"avx512vpopcntdq": 683, "avx512bw": 202, "avx2": 100, "baseline": 24},
         {"avx512vpopcntdq": 359, "avx512bw": 359, "avx2": 172, "baseline": 0},
         {"avx512vpopcntdq": 128, "avx512bw": 43, "avx2": 21, "baseline": 11},

@@ -14,17 +14,24 @@ from qcompiler.targets.vector.common_kernels import (
     COMMON_KERNELS,
     binary_blocks,
     byte_convolutions,
+    convolution_blocks,
     counting,
     largest_weight,
 )
+from qcompiler.targets.vector.conv import DirectConv2d
 from qcompiler.targets.vector.direct import Geometry
 from qcompiler.targets.vector.estimates import compute_ns
+from qcompiler.targets.vector.frame import Frame
+from qcompiler.targets.vector.planes import weight_planes
+from qcompiler.targets.vector.sum_finish import SumFinish
 from qcompiler.targets.vector.tilings import word_tilings
 from qcompiler.targets.vector.word_mismatches import WordMismatches
 from qcompiler.targets.x86.byte_dots import MultiplyBytes, MultiplyWords, Vnni
 from qcompiler.targets.x86.lookup_mismatches import LookupMismatches
-from qcompiler.targets.x86.lookup_tilings import lookup_tilings
+from qcompiler.targets.x86.lookup_sums import PLANES, LookupSums, fits_sums
+from qcompiler.targets.x86.lookup_tilings import lookup_tilings, table_tilings
 from qcompiler.targets.x86.machine import Isa
+from qcompiler.targets.x86.table_lookups import SelectedBits, SplitTables, TableLookup, WholeTables
 
 
 def words(isa: Isa, problem: Problem) -> Iterator[Kernel]:
@@ -47,13 +54,36 @@ def lookups(isa: Isa, problem: Problem) -> Iterator[Kernel]:
             yield counting(problem, blocks, r.tiling, ns, LookupMismatches(r.width))
 
 
+def tables(isa: Isa, problem: Problem) -> Iterator[Kernel]:
+    """Convolutions of codes of few bits in bit planes by lookups in tables of 64 entries."""
+    blocks = convolution_blocks(problem)
+    planes = isinstance(problem, Conv2d) and problem.x.packed and not problem.x.in_bytes
+    if not isinstance(problem, Conv2d) or blocks is None or not planes or problem.binary or problem.centred:
+        return
+    if problem.x.planes not in PLANES or not fits_sums(problem, Geometry(problem, blocks).steps):
+        return
+    look = _table_lookup(isa, problem)
+    for r in table_tilings(problem, blocks, look.width, isa.registers):
+        ns = compute_ns(isa, problem, blocks, isa.table_rate * problem.x.planes, r)
+        yield DirectConv2d(Frame(problem, blocks, r.tiling), LookupSums(isa.counts, look), SumFinish(), ns)
+
+
 def dots(isa: Isa, problem: Problem) -> Iterator[Kernel]:
     """Convolutions of codes in bytes."""
     if isinstance(problem, Conv2d) and problem.x.in_bytes:
         yield from byte_convolutions(isa, problem, _dot(isa, problem))
 
 
-KERNELS: tuple[Family[Isa], ...] = (*COMMON_KERNELS, words, lookups, dots)
+KERNELS: tuple[Family[Isa], ...] = (*COMMON_KERNELS, words, lookups, tables, dots)
+
+
+def _table_lookup(isa: Isa, problem: Conv2d) -> TableLookup:
+    """The fastest way to look up."""
+    if isa.vbmi:
+        return WholeTables()
+    if isa.vector_bytes > SelectedBits.width:
+        return SplitTables(isa.vector_bytes)
+    return SelectedBits(problem.x.planes, weight_planes(problem.weights).signs)
 
 
 def _dot(isa: Isa, problem: Conv2d) -> ByteDot:

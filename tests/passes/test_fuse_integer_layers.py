@@ -12,7 +12,7 @@ from qcompiler.passes.spell_out_shapes import SpellOutShapes
 from tests.passes.comparison import apply, graph, normal, ops_of, rewritten, signs, the
 
 WIDE = FuseIntegerLayers("fuse-wide-layers", bound=1e-4, wide=True)
-BYTES = "its sums may pass 2**24, and its inputs and weights are no bytes, whose products are summed in 32 bits"
+BYTES = "its sums may pass 2**24, and its inputs and weights are no bytes whose products 32 bits add up"
 GENERATOR = np.random.default_rng(0)
 NUMBERS = {"zero": 0, "one": 1, "two": 2, "minus": -1, "three": 3, "minus4": -4, "five": 5, "half": 0.5}
 CONSTANTS = {name: np.asarray(value, np.float32) for name, value in NUMBERS.items()}
@@ -166,9 +166,9 @@ def test_wide_codes_and_large_sums_are_refused_with_a_reason():
     ]
     text = "g (float[1, 4096] x) => (y) { c = Clip (x, low, high)\n a = Round (c)\n y = MatMul (a, w) }"
     limits = {"low": np.float32(0), "high": np.float32(255)}
-    for weight, reason in ((200, BYTES), (127, "")):
-        weights = np.full((4096, 2), weight, np.float32)
-        weights[0] = -1
+    for low, high, reason in ((-56, 200, BYTES), (-55, 200, ""), (-1, 127, "")):
+        weights = np.full((4096, 2), high, np.float32)
+        weights[0] = low
         model = graph(text, w=weights, **limits)
         narrow, wide = apply(FuseIntegerLayers(), model), apply(WIDE, model, exact=False)
         assert narrow.rewrites == 0 and wide.rewrites == (not reason) and not wide.refusals
@@ -184,19 +184,21 @@ def test_sums_beyond_31_bits_are_refused():
 
 
 @settings(max_examples=30, deadline=None)
-@given(st.integers(-255, 0), st.booleans(), st.sampled_from([1, 2]), st.integers(0, 2**32))
-@example(-126, False, 2, 0)
-def test_wide_sums_are_exact(low, matrix, groups, seed):
+@given(st.integers(-255, 0), st.booleans(), st.sampled_from([1, 2]), st.integers(-127, 128), st.integers(0, 2**32))
+@example(-126, False, 2, 0, 0)
+@example(-128, False, 2, 0, 0)
+def test_wide_sums_are_exact(low, matrix, groups, zero, seed):
+    """zero: what is added to weights of bytes with a sign."""
     # with any bounds, the largest sums of this many products pass 2**24
-    generator, count = np.random.default_rng(seed), 1040
-    weights = generator.integers(-128, 128, (4, count // groups, 1, 2))
-    weights[0] = 127
+    generator, count = np.random.default_rng(seed), 1042
+    weights = generator.integers(-128, 128, (4, count // groups, 1, 2)) + zero
+    weights[0], weights[1] = (127 + zero, -128 + zero) if zero >= 0 else (-128 + zero, 127 + zero)
     shape = f"{2 * count}" if matrix else f"{count}, 1, 3"
     layer = "MatMul (a, w)" if matrix else f"Conv <group = {groups}, pads = [0, 1, 0, 0]> (a, w)"
     text = f"g (float[2, {shape}] x) => (y) {{ c = Clip (x, low, high)\n a = Round (c)\n y = {layer} }}"
     if matrix:
-        weights = generator.integers(-128, 128, (2 * count, 4))
-        weights[:, 0] = -128
+        weights = generator.integers(-128, 128, (2 * count, 4)) + zero
+        weights[:, 0], weights[:, 1] = -128 + zero, 127 + zero
     held = weights.astype(np.float32)
     model = graph(text, w=held, low=np.float32(low), high=np.float32(low + 255))
     SpellOutShapes()(model)
