@@ -52,6 +52,8 @@ def write_into(program: Program, folder: Path, *, threads: int = 1, pixels: Pixe
     compilers = {"cc": chain.compiler, "c++": chain.cxx_compiler}
     for name in ("example.c", "example.cpp", "bench.c"):
         (folder / name).write_text(glue.example(program, name, compilers), encoding="utf-8")
+    if pixels is not None and glue.classifies(program):
+        (folder / "picture.c").write_text(glue.picture_program(program, pixels, compilers), encoding="utf-8")
     for template, name in (("package.cmake", f"{program.name}Config.cmake"), ("package.pc", f"{program.name}.pc")):
         (folder / name).write_text(glue.named(template, program.name), encoding="utf-8")
     infos = {path.name: _file_info(path.read_bytes()) for path in sorted(folder.iterdir())}
