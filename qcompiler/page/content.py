@@ -51,7 +51,7 @@ def content(manifest: Manifest, report: Mapping[str, Any], measured: Measured | 
         "allocations": _allocations(told, len(steps)),
         "after_training": _short(told.text("after_training"), _NOTE),
         "checks": [_check(check) for check in told.items("checks", 0, MAX_COUNT)[:_CHECKS]],
-        "measured": None if measured is None else asdict(measured),
+        "measured": None if measured is None else {**asdict(measured), "seconds": measured.seconds[: len(steps)]},
     }
 
 

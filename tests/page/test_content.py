@@ -54,12 +54,12 @@ def test_a_page_is_a_template_and_what_the_bundle_says() -> None:
     ("steps", "name"), [(20_000, "n"), (1_000, "\U0001f600" * (MAX_TEXT // 2)), (8, "<" * MAX_TEXT)]
 )
 def test_no_network_makes_a_large_page(steps: int, name: str) -> None:
-    html = page(*networks.described(networks.program(steps, name, note=name)))
+    html = page(*networks.described(networks.program(steps, name, note=name)), networks.measured(steps))
     shown = data_of(html)
     # one character of a name takes six in the page
     assert len(html) < TEMPLATE + 6 * (MAX_STEPS_BYTES + REST)
     assert shown["steps_in_all"] == steps
-    assert 0 < len(shown["steps"]) <= min(steps, MAX_STEPS)
+    assert 0 < len(shown["steps"]) == len(shown["measured"]["seconds"]) <= min(steps, MAX_STEPS)
 
 
 @given(st.text(st.characters(), max_size=40))
