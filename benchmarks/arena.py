@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.contestants import Contestant
+from benchmarks.workloads import measures
 
 ROOT = Path(__file__).resolve().parent.parent
 # an engine's idle threads spin for a moment before they sleep
@@ -157,7 +158,8 @@ class _Cell:
 
 
 def _row(processes: Sequence[_Process], row: str, settings: Settings) -> list[Result]:
-    cells = [_Cell(process, *_opened(process, row)) for process in processes]
+    able = [process for process in processes if measures(row, process.contestant.precision)]
+    cells = [_Cell(process, *_opened(process, row)) for process in able]
     for turn in range(settings.rounds):
         # each round begins with another contestant
         first = turn % len(cells)

@@ -19,6 +19,7 @@ from benchmarks.network import (
     Network,
     Node,
     Pool,
+    Quantize,
     Sign,
     evaluate,
 )
@@ -67,6 +68,14 @@ def _write_unweighted(writer: _Writer, node: Node, source: str, output: str) -> 
             zero, plus, minus = (writer.constant(f"{output}_{v}", np.float32(v)) for v in (0, 1, -1))
             writer.node("GreaterOrEqual", [source, zero], f"{output}_positive")
             writer.node("Where", [f"{output}_positive", plus, minus], output)
+        case Quantize():
+            scale, low, high = (
+                writer.constant(f"{output}_{i}", np.float32(v)) for i, v in enumerate((node.scale, 0, node.levels - 1))
+            )
+            writer.node("Div", [source, scale], f"{output}_scaled")
+            writer.node("Round", [f"{output}_scaled"], f"{output}_whole")
+            writer.node("Clip", [f"{output}_whole", low, high], f"{output}_codes")
+            writer.node("Mul", [f"{output}_codes", scale], output)
         case BatchNorm():
             parameters = (node.gamma, node.beta, node.mean, node.variance)
             names = [writer.constant(f"{output}_{i}", p) for i, p in enumerate(parameters)]

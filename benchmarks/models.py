@@ -7,7 +7,7 @@ are taken from one forward pass over the input that is also the measured one.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -21,6 +21,7 @@ from benchmarks.network import (
     Network,
     Node,
     Pool,
+    Quantize,
     Sign,
     evaluate_node,
 )
@@ -82,6 +83,19 @@ class _Sketch:
         weights = self.signs(out, self.channels(bits), 3, 3)
         return self.add(Conv(bits, self.fresh(), weights, None, stride, 1, binary=True))
 
+    def quantized_conv(self, source: str, out: int, w: int, a: int) -> str:
+        """A layer of w-bit weights on a-bit activations of no sign, whose sums are exact: all are by powers of two."""
+        largest, high = float(np.quantile(self.values[source], 0.99)), 2 ** (w - 1)
+        scale = 2.0 ** np.ceil(np.log2(largest / (2**a - 1)))
+        codes = self.add(Quantize(source, self.fresh(), scale, 2**a))
+        shape = (out, self.channels(codes), 3, 3)
+        integers = self.signs(*shape) if w == 1 else self.random.integers(-high, high, shape)
+        unit = 2.0 ** -np.ceil(np.log2(high * np.sqrt(9 * out)))
+        plain = Conv(codes, self.fresh(), (integers * unit).astype(np.float32), None, 1, 1)
+        # so that about half of the sums are positive
+        middle = evaluate_node(plain, self.values).mean((0, 2, 3)) / (scale * unit)
+        return self.add(replace(plain, bias=(-np.rint(middle) * scale * unit).astype(np.float32), relu=True))
+
     def batch_norm(self, source: str) -> str:
         """Calibrated statistics, a fifth of the gammas negative."""
         value, channels = self.values[source], self.channels(source)
@@ -109,6 +123,16 @@ def conv_chain(channels: int, size: int, repeats: int, binary: bool, seed: int =
         else:
             sketch.conv(sketch.last, channels, 3, relu=True)
     name = f"conv 3x3 C{channels} {size}x{size}"
+    return Workload(name, sketch.finish(name), sketch.values["input"], repeats, 9 * (channels * size) ** 2)
+
+
+def quantized_chain(channels: int, size: int, repeats: int, w: int, a: int, seed: int = 1) -> Workload:
+    """`repeats` 3x3 convolutions of w-bit weights on a-bit activations, each with a ReLU behind it."""
+    random = np.random.default_rng(seed)
+    sketch = _Sketch(np.abs(random.standard_normal((1, channels, size, size)).astype(np.float32)), seed)
+    for _ in range(repeats):
+        sketch.quantized_conv(sketch.last, channels, w, a)
+    name = f"conv 3x3 C{channels} {size}x{size} w{w}a{a}"
     return Workload(name, sketch.finish(name), sketch.values["input"], repeats, 9 * (channels * size) ** 2)
 
 

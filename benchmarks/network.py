@@ -50,6 +50,16 @@ class Sign:
     output: str
 
 
+@dataclass(frozen=True)
+class Quantize:
+    """scale * clip(round(x / scale), 0, levels - 1)."""
+
+    source: str
+    output: str
+    scale: float
+    levels: int
+
+
 @dataclass(frozen=True, eq=False)
 class BatchNorm:
     """Per-channel normalization with stored statistics, each float32 [C]."""
@@ -104,7 +114,7 @@ class GlobalAverage:
     output: str
 
 
-Node = Conv | Dense | Sign | BatchNorm | Add | Pool | GlobalAverage
+Node = Conv | Dense | Sign | Quantize | BatchNorm | Add | Pool | GlobalAverage
 
 
 @dataclass(frozen=True)
@@ -158,6 +168,10 @@ def evaluate_node(node: Node, values: dict[str, FloatArray]) -> FloatArray:
             return values[node.source] @ node.weights.T
         case Sign():
             return np.where(values[node.source] >= 0, np.float32(1), np.float32(-1))
+        case Quantize():
+            scale = np.float32(node.scale)
+            y = np.clip(np.rint(values[node.source] / scale), 0, node.levels - 1) * scale
+            return y
         case BatchNorm():
             return values[node.source] * node.scale[:, None, None] + node.shift[:, None, None]
         case Add():

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Literal
 
-from benchmarks.models import Workload, birealnet18, conv_chain, product, resnet18
+from benchmarks.models import Workload, birealnet18, conv_chain, product, quantized_chain, resnet18
 
-Precision = Literal["binary", "int8", "float32"]
+Precision = Literal["binary", "few bits", "int8", "float32"]
 
 # layers are measured in chains, so that calls and changes of layout at the ends count an eighth, and alone
 CHAIN = 8
@@ -30,7 +30,18 @@ NETWORKS: Mapping[str, Callable[[bool], Workload]] = {
     "network-body": lambda binary: birealnet18(stem=False) if binary else resnet18(stem=False),
 }
 
+WIDTHS = ((1, 2), (1, 3), (2, 2), (3, 3), (4, 4), (8, 8))
+"""Bits of weights and activations."""
+
+FEW_BITS: Mapping[str, tuple[int, int, int, int]] = {
+    f"conv{channels}-w{w}a{a}": (channels, size, w, a)
+    for w, a in WIDTHS
+    for channels, size in ((64, 56), (128, 28), (256, 14))
+}
+"""Channels, size and widths of layers that only qcompiler computes in these."""
+
 TITLES: Mapping[str, str] = {
+    **{key: f"conv 3x3, C{c}, {s}x{s}, w{w}a{a}" for key, (c, s, w, a) in FEW_BITS.items()},
     "conv64": "conv 3x3, C64, 56x56",
     "conv128": "conv 3x3, C128, 28x28",
     "conv256": "conv 3x3, C256, 14x14",
@@ -46,6 +57,16 @@ TITLES: Mapping[str, str] = {
 }
 
 
+def measures(key: str, precision: Precision) -> bool:
+    """Whether a row has a contestant of this arithmetic."""
+    return precision != ("binary" if key in FEW_BITS else "few bits")
+
+
 def workload(key: str, precision: Precision) -> Workload:
     """The workload of a row in the arithmetic of a contestant."""
-    return {**LAYERS, **NETWORKS}[key](precision == "binary")
+    if key not in FEW_BITS:
+        return {**LAYERS, **NETWORKS}[key](precision == "binary")
+    channels, size, w, a = FEW_BITS[key]
+    if precision == "few bits":
+        return quantized_chain(channels, size, CHAIN, w, a)
+    return conv_chain(channels, size, CHAIN, False)

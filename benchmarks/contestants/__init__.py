@@ -66,6 +66,7 @@ _INT8, _FLOAT = 0.05, 1e-4
 
 CONTESTANTS: tuple[Contestant, ...] = (
     Contestant("qcompiler binary", "binary", "benchmarks.contestants.own:open_binary", "qcompiler", ours=True),
+    Contestant("qcompiler few bits", "few bits", "benchmarks.contestants.own:open_binary", "qcompiler", ours=True),
     _peer("OpenVINO", "binary", 0.0, "openvino"),
     _peer("OpenVINO", "int8", _INT8, "openvino"),
     _peer("OpenVINO", "float32", _FLOAT, "openvino"),

@@ -13,7 +13,7 @@ import pytest
 
 import qcompiler
 from benchmarks.graphs import float_model, qdq_model
-from benchmarks.models import Workload, birealnet18, conv_chain, product, resnet18
+from benchmarks.models import Workload, birealnet18, conv_chain, product, quantized_chain, resnet18
 from benchmarks.network import FloatArray, evaluate
 from benchmarks.timing import measure, median_sample
 from benchmarks.worker import relative_error
@@ -32,10 +32,16 @@ def in_onnxruntime(model: onnx.ModelProto, x: FloatArray) -> FloatArray:
 
 @pytest.mark.parametrize(
     "make",
-    [lambda: conv_chain(32, 6, 3, binary=True), lambda: product(4, 64, 48, binary=True)],
-    ids=["conv-chain", "product"],
+    [
+        lambda: conv_chain(32, 6, 3, binary=True),
+        lambda: product(4, 64, 48, binary=True),
+        lambda: quantized_chain(24, 6, 3, 1, 2),
+        lambda: quantized_chain(24, 6, 3, 2, 2),
+        lambda: quantized_chain(24, 6, 3, 8, 8),
+    ],
+    ids=["conv-chain", "product", "w1a2", "w2a2", "w8a8"],
 )
-def test_binary_layers_are_exact_in_onnx(make: Callable[[], Workload]) -> None:
+def test_layers_of_few_bits_are_exact_in_onnx(make: Callable[[], Workload]) -> None:
     work = make()
     np.testing.assert_array_equal(in_onnxruntime(float_model(work.network, work.x), work.x), expected(work))
 
