@@ -104,8 +104,7 @@ def _read(asked: Picture, size: tuple[int, int], mode: str) -> Image:
                     f"'{asked.path}' has {file.width}x{file.height} pixels, at most {MAX_PIXELS} are read",
                     remedy="give a smaller picture",
                 )
-            file.load()
-            picture: Image.Image = ImageOps.exif_transpose(file) or file
+            picture: Image.Image = ImageOps.exif_transpose(file)
     if asked.fit:
         return picture.convert(mode).resize(size)
     _check(asked.path, picture, size, mode)
