@@ -15,11 +15,17 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from qcompiler import errors
     from qcompiler.bundle.load import Bundle, load
+    from qcompiler.ir.pixels import Pixels
     from qcompiler.pipeline import compile
 
-__all__ = ["Bundle", "compile", "errors", "load"]
+__all__ = ["Bundle", "Pixels", "compile", "errors", "load"]
 
-_HOMES = {"Bundle": "qcompiler.bundle.load", "load": "qcompiler.bundle.load", "compile": "qcompiler.pipeline"}
+_HOMES = {
+    "Bundle": "qcompiler.bundle.load",
+    "load": "qcompiler.bundle.load",
+    "Pixels": "qcompiler.ir.pixels",
+    "compile": "qcompiler.pipeline",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-import json
+import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from time import perf_counter
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 from rich.console import Console
 
 from qcompiler.command import Debug, Task, Version, importing, main, terminal
 from qcompiler.errors import UsageError
-from qcompiler.options import Options
+from qcompiler.options import Options, Picture, Run
 from qcompiler.place import check_file
 
 if TYPE_CHECKING:
@@ -41,13 +41,17 @@ _RUN_HELP = """Run a network that qcompile made, on arrays from an .npz file or 
 \b
 Examples:
   qrun model.qc --inputs in.npz --outputs out.npz
+  qrun model.qc --image digit.png --top 3      the likeliest classes of a picture
+  qrun model.qc --image cat.jpg --labels names.txt --scale 1/255 --fit
   qrun model.qc --benchmark --threads 2        time whole runs
   qrun model.qc --profile                      time every step
+  qrun model.qc --profile --report page.html   and show the times in the bundle's report
   qrun model.qc --benchmark --json             the same for programs
   qrun model.qc --remote pi:9090 --benchmark   on a device where TVM's RPC server runs
 
 An .npz file has one array per input, under the input's name, with any number of rows where the model leaves its batch
-open: numpy.savez("in.npz", **{"input": array}). Exit status: 0 done, 2 usage, 3 unsupported CPU, 4 damaged bundle.
+open: numpy.savez("in.npz", **{"input": array}). Exit status: 0 done, 2 usage, 3 unsupported CPU, 4 damaged
+bundle or picture.
 """
 
 _compile_app = typer.Typer(add_completion=False, rich_markup_mode=None)
@@ -120,8 +124,24 @@ def _run_command(
     bundle: Annotated[Path, typer.Argument(metavar="BUNDLE", show_default=False)],
     inputs: Annotated[Path | None, typer.Option(metavar="IN.npz", help="Arrays by input name.")] = None,
     outputs: Annotated[Path | None, typer.Option(metavar="OUT.npz", help="Write the outputs here.")] = None,
+    image: Annotated[
+        Path | None, typer.Option(metavar="PICTURE.png", help="Run on a picture; --mean and the like say how.")
+    ] = None,
+    mean: Annotated[
+        str, typer.Option(metavar="M[,M,M]", help="Of pixels of 0 to 255; the input is (pixel - mean) * scale.")
+    ] = "",
+    scale: Annotated[str, typer.Option(metavar="S[,S,S]", help="Such as 1/255; default: the bundle's own.")] = "",
+    layout: Annotated[str, typer.Option(metavar="nchw|nhwc", help="Order of the input's axes.")] = "",
+    fit: Annotated[bool, typer.Option("--fit", help="Resize and convert the picture as the network takes it.")] = False,
+    labels: Annotated[
+        Path | None, typer.Option(metavar="NAMES.txt", help="Name of each class, one on each line.")
+    ] = None,
+    top: Annotated[int | None, typer.Option(metavar="N", help="Show so many of the likeliest classes.")] = None,
     benchmark: Annotated[bool, typer.Option("--benchmark", help="Time whole runs.")] = False,
     profile: Annotated[bool, typer.Option("--profile", help="Time every step.")] = False,
+    report: Annotated[
+        Path | None, typer.Option(metavar="PAGE.html", help="With --profile: write the report with these times.")
+    ] = None,
     threads: Annotated[int | None, typer.Option(metavar="N", help="Default: as given to qcompile.")] = None,
     variant: Annotated[str | None, typer.Option(metavar="NAME", help="Instruction set; default: the best.")] = None,
     remote: Annotated[str | None, typer.Option(metavar="HOST:PORT", help="Run on the device of this server.")] = None,
@@ -132,18 +152,62 @@ def _run_command(
 ) -> Task:
     if remote is None and remote_key is not None:
         raise UsageError("--remote-key needs --remote", remedy="name the server with --remote HOST:PORT")
-    if outputs is not None and inputs is None:
-        raise UsageError("--outputs needs --inputs", remedy="give the arrays to run on")
+    if outputs is not None and inputs is None and image is None:
+        raise UsageError("--outputs needs --inputs or --image", remedy="give the arrays to run on")
+    if inputs is not None and image is not None:
+        raise UsageError("--inputs and --image both say what to run on", remedy="give one of them")
+    if top is not None and top < 1:
+        raise UsageError(f"--top {top}: expected at least 1")
+    picture = parse_picture(image, mean, scale, layout, fit=fit)
     if threads is not None:
         from qcompiler.bundle.manifest import check_threads
 
         check_threads(threads, "--threads")
     if bundle.suffix == ".onnx" and bundle.is_file():
         raise UsageError(f"'{bundle}' is a model, expected a bundle", remedy=f"compile it first: qcompile {bundle}")
-    if outputs is not None:
-        check_file(outputs)
+    if report is not None and not profile:
+        raise UsageError("--report needs --profile", remedy="the page shows the times of a profile")
+    for path in (outputs, report):
+        if path is not None:
+            check_file(path)
+    if report is not None and report.absolute().parent.resolve() == bundle.resolve():
+        raise UsageError(f"--report {report} is inside of the bundle", remedy="its files are fixed: name another place")
     opened = partial(_open, bundle, variant, remote, remote_key or "")
-    return lambda: _run(opened, inputs, outputs, benchmark, profile, threads, as_json)
+    asked = Run(inputs, outputs, picture, labels, top, benchmark, profile, report, threads, as_json)
+    return lambda: _run(opened, asked)
+
+
+def _run(opened: Callable[[], Bundle | RemoteBundle], asked: Run) -> None:
+    from qcompiler.running import run
+
+    run(opened(), asked)
+
+
+def parse_picture(path: Path | None, mean: str, scale: str, layout: str, *, fit: bool) -> Picture | None:
+    """A picture and what is said of its pixels, which takes a picture."""
+    given = {"--mean": mean, "--scale": scale, "--layout": layout, "--fit": fit}
+    lonely = next((option for option, value in given.items() if value), None)
+    if path is None and lonely is not None:
+        raise UsageError(f"{lonely} needs --image", remedy="name the picture to run on")
+    if layout not in ("", "nchw", "nhwc"):
+        raise UsageError(f"--layout {layout}: expected nchw or nhwc")
+    return None if path is None else Picture(path, _numbers("--mean", mean), _numbers("--scale", scale), layout, fit)
+
+
+def _numbers(option: str, text: str) -> tuple[float, ...]:
+    """Numbers or fractions, such as 0.5,1/255."""
+    try:
+        found = tuple(map(_number, text.split(","))) if text else ()
+    except (ValueError, ZeroDivisionError):
+        found = (math.nan,)
+    if not all(map(math.isfinite, found)):
+        raise UsageError(f"{option} {text}: expected numbers such as 0.5 or 1/255, for each channel")
+    return found
+
+
+def _number(text: str) -> float:
+    above, _, below = text.partition("/")
+    return float(above) / float(below or 1)
 
 
 def parse_bits(text: str) -> str | int:
@@ -271,46 +335,3 @@ def _open(path: Path, variant: str | None, remote: str | None, key: str) -> Bund
     from qcompiler.bundle.remote import RemoteBundle
 
     return RemoteBundle(path, remote, key, variant=variant)
-
-
-def _run(
-    opened: Callable[[], Bundle | RemoteBundle],
-    inputs: Path | None,
-    outputs: Path | None,
-    benchmark: bool,
-    profile: bool,
-    threads: int | None,
-    as_json: bool,
-) -> None:
-    from qcompiler import display
-    from qcompiler.bundle.staging import new_file
-    from qcompiler.bundle.tensors import random_inputs, read_npz, write_npz
-
-    bundle = opened()
-    threads = bundle.manifest.threads if threads is None else threads
-    arrays = (
-        random_inputs(bundle.inputs)
-        if inputs is None
-        else read_npz(inputs, bundle.inputs, any_batch=bundle.manifest.any_batch)
-    )
-    results = bundle.run(arrays, threads=threads)
-    if outputs is not None:
-        with new_file(outputs) as staged:
-            write_npz(staged, results)
-    timed = bundle.benchmark(arrays, threads=threads) if benchmark else None
-    profiled = bundle.profile(arrays, threads=threads) if profile else None
-    if as_json:
-        data: dict[str, Any] = {"outputs": display.outputs_data(results)}
-        data |= {"benchmark": display.benchmark_data(timed, bundle)} if timed else {}
-        data |= {"profile": display.profile_data(profiled)} if profiled else {}
-        print(json.dumps(data, indent=1, allow_nan=False))
-        return
-    console = terminal()
-    if inputs is None and not (timed or profiled):
-        console.print("random inputs: give arrays with --inputs IN.npz", highlight=False)
-    if not (timed or profiled):
-        console.print(display.outputs_table(results))
-    if timed:
-        console.print(display.benchmark_text(timed, bundle), markup=False, highlight=False, soft_wrap=True)
-    if profiled:
-        console.print(display.profile_table(profiled))

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from typing import Any, Protocol
 
 import numpy as np
@@ -17,6 +17,15 @@ Array = npt.NDArray[Any]
 # longer arrays are no scores of a classifier; chosen
 MAX_CLASSES = 100_000
 SHOWN_ROWS = 8
+
+
+@dataclass(frozen=True)
+class Guess:
+    """A class, its name if it has one, and its score."""
+
+    index: int
+    name: str
+    score: float
 
 
 class Timed(Protocol):
@@ -71,6 +80,28 @@ def outputs_table(outputs: Mapping[str, Array]) -> Table:
         more = ", ..." if classes and len(classes) > SHOWN_ROWS else ""
         row = (f"{array.dtype} {list(array.shape)}", *(f"{v:.6g}" for v in _statistics(values).values()))
         table.add_row(escape(name), *map(escape, row), shown + more)
+    return table
+
+
+def guesses_data(found: Mapping[str, Sequence[Sequence[Guess]]]) -> dict[str, Any]:
+    """Per output, per row, the likeliest classes."""
+    return {
+        output: [[{**asdict(guess), "score": _finite(guess.score)} for guess in row] for row in rows]
+        for output, rows in found.items()
+    }
+
+
+def guesses_table(found: Mapping[str, Sequence[Sequence[Guess]]]) -> Table:
+    """One line per class of the first rows of each output."""
+    table = Table(title="Likeliest classes", title_justify="left")
+    for column in ("output", "row", "class", "name", "score"):
+        table.add_column(column, overflow="fold", justify="right" if column in ("row", "class", "score") else "left")
+    for output, rows in found.items():
+        for number, row in enumerate(rows[:SHOWN_ROWS]):
+            for guess in row:
+                cells = (str(number), str(guess.index), escape(guess.name), f"{guess.score:.6g}")
+                table.add_row(escape(output), *cells)
+            table.add_section()
     return table
 
 

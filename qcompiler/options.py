@@ -1,4 +1,4 @@
-"""What a user asks of a compile, in one place."""
+"""What a user asks of a compile and of a run, in one place."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import numpy.typing as npt
+
+    from qcompiler.ir.pixels import Pixels
 
 
 @dataclass(frozen=True)
@@ -22,7 +24,8 @@ class Options:
     ones, under an emulator for another processor family. print_after: print the graph after this pass. save_ir: a
     directory for a runnable ONNX file after each pass. dump: a directory for groups, plans, steps and code.
     calibration: quantize real layers after training to `bits` (auto: 8) by these inputs (name -> array, like `inputs`);
-    labels: of its rows, integers, for the accuracy before and after.
+    labels: of its rows, integers, for the accuracy before and after. pixels: how a picture becomes the one input, for
+    the manifest.
     """
 
     target: str = "x86"
@@ -39,7 +42,41 @@ class Options:
     dump: Path | None = None
     calibration: Mapping[str, npt.NDArray[Any]] | None = None
     labels: npt.NDArray[Any] | None = None
+    pixels: Pixels | None = None
 
     def folder(self, model: Path) -> Path:
         """Where the bundle of a model goes."""
         return self.output if self.output is not None else Path(f"{model.stem}.qc")
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A file, and what the user says of pixels beyond what the bundle does; fit: resize and convert it as needed."""
+
+    path: Path
+    mean: tuple[float, ...] = ()
+    scale: tuple[float, ...] = ()
+    layout: str = ""
+    fit: bool = False
+
+
+@dataclass(frozen=True)
+class Run:
+    """Options of a run.
+
+    inputs: an .npz file, else random arrays are taken; outputs: where the results go. picture: a picture instead, and
+    how it becomes an input. labels: a file with the name of each class. top: how many classes are shown. benchmark,
+    profile: time whole runs, every step. report: where a page with the profile goes. threads: None for the bundle's own
+    number. as_json: print JSON.
+    """
+
+    inputs: Path | None = None
+    outputs: Path | None = None
+    picture: Picture | None = None
+    labels: Path | None = None
+    top: int | None = None
+    benchmark: bool = False
+    profile: bool = False
+    report: Path | None = None
+    threads: int | None = None
+    as_json: bool = False

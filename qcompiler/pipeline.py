@@ -17,11 +17,13 @@ import onnx_ir as ir
 
 from qcompiler import passes, targets
 from qcompiler import verify as verification
+from qcompiler.analysis.sizes import constants_of
 from qcompiler.border import border
 from qcompiler.bundle.isolated import IsolatedBundle
 from qcompiler.bundle.load import Bundle, describe
 from qcompiler.bundle.manifest import check_threads
 from qcompiler.bundle.staging import check_free, new_directory
+from qcompiler.bundle.tensors import describe as describe_tensor
 from qcompiler.bundle.toolchain import EMULATOR_PACKAGE, emulator_for
 from qcompiler.bundle.write import write_into
 from qcompiler.errors import UsageError
@@ -29,6 +31,7 @@ from qcompiler.frontend import canonicalize
 from qcompiler.independence import dependence
 from qcompiler.ir.batch_axis import batch_axis
 from qcompiler.ir.ops import attach_functions
+from qcompiler.ir.pixels import Pixels, fits
 from qcompiler.ir.program import Program
 from qcompiler.ir.samples import samples
 from qcompiler.ir.view import shape_of
@@ -40,7 +43,7 @@ from qcompiler.passes.result import PassResult
 from qcompiler.passes.runner import run_passes
 from qcompiler.posttraining import Cost, checked_labels, quantize
 from qcompiler.reference import Reference
-from qcompiler.report import report
+from qcompiler.report import Check, add_to, report
 from qcompiler.verify import Budget, Inputs, Verification
 from qcompiler.watch import GraphWatcher
 from qcompiler.widths import check_bits, parse_width
@@ -73,6 +76,7 @@ def compile(
     dump: str | Path | None = None,
     calibration: Inputs | None = None,
     labels: npt.NDArray[Any] | None = None,
+    pixels: Pixels | None = None,
     force: bool = False,
     progress: Progress | None = None,
     verified: Callable[[Verification], None] | None = None,
@@ -88,7 +92,7 @@ def compile(
     folder, saved, dumped = (None if path is None else Path(path) for path in (output, save_ir, dump))
     options = Options(
         target, mcpu, bits, folder, force, static, threads, verify, inputs, print_after, saved, dumped,
-        calibration=calibration, labels=labels,
+        calibration=calibration, labels=labels, pixels=pixels,
     )  # fmt: skip
     return run(Path(model), options, progress, verified)
 
@@ -119,30 +123,37 @@ def run(
     say("making kernels")
     program = lower(graph, options.target, variants, identifier(model.stem), dump)
     program = replace(program, any_batch=not dependent)
-    summary = report(program, "" if cost is None else str(cost))
+    summary = report(program, constants_of(source.graph), "" if cost is None else str(cost))
     with new_directory(folder, force=options.force) as staged:
         say("linking the libraries")
-        write_into(program, staged, report=summary.as_json(), report_text=summary.as_text(), threads=options.threads)
+        write_into(program, staged, threads=options.threads, pixels=options.pixels)
         bundle = describe(staged)
+        checks: list[Check] = []
         if options.verify:
             say("verifying against onnxruntime")
             with _meant(model, source, cost) as file:
                 reference = Reference(file, source)
-            for line, figures in _verified(bundle, program, graph, reference, options.inputs):
+            for where, figures in _verified(bundle, program, graph, reference, options.inputs):
                 if figures is None:
-                    (progress or warnings.warn)(line)
+                    (progress or warnings.warn)(where)
                     continue
-                say(line)
+                say(f"{where}: {figures.summary()}")
+                checks.append(_check(where, figures))
                 if verified:
                     verified(figures)
+        bundle = add_to(bundle, replace(summary, checks=tuple(checks)))
     return bundle.moved(folder)
 
 
 def _read(path: Path, options: Options) -> ir.Model:
     """The canonical graph of a file; the user's own inputs fit it."""
     graph = canonicalize(path, options.shapes)
+    tensors = [tensor_info(value) for value in graph.graph.inputs]
+    if options.pixels is not None and not (len(tensors) == 1 and fits(options.pixels, tensors[0])):
+        taken = ", ".join(map(describe_tensor, tensors))
+        raise UsageError(f"pixels: a picture does not become {taken}", remedy="state its layout and channels")
     if options.inputs is not None:
-        next(verification.samples(options.inputs, [tensor_info(value) for value in graph.graph.inputs]))
+        next(verification.samples(options.inputs, tensors))
     return graph
 
 
@@ -210,7 +221,7 @@ def _verified(
 ) -> Iterator[tuple[str, Verification | None]]:
     """Verify a bundle, under an emulator where its code is for another processor family.
 
-    One line per verification with its figures, or the reason why there is none.
+    The variant, and where it ran, with its figures; or the reason why there are none.
     """
     architecture = bundle.manifest.architecture
     emulator = "" if bundle.runs_here else emulator_for(architecture)
@@ -231,7 +242,11 @@ def _verified(
             verification.verify_on_samples(variants, program, graph, reference, given, budget),
             strict=True,
         ):
-            yield f"{program.variants[index].name}{where}: {figures.summary()}", figures
+            yield f"{program.variants[index].name}{where}", figures
+
+
+def _check(where: str, figures: Verification) -> Check:
+    return Check(where, figures.samples, figures.codes, figures.ties, figures.largest, figures.summary())
 
 
 def identifier(stem: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -12,7 +13,12 @@ from rich.console import Console
 from rich.table import Table
 
 from qcompiler.analysis.layers import Layer
-from qcompiler.ir.program import Program, StepInfo
+from qcompiler.analysis.sizes import Constants
+from qcompiler.bundle.load import Bundle
+from qcompiler.bundle.manifest import REPORT_JSON, REPORT_PAGE, REPORT_TEXT
+from qcompiler.bundle.write import add_reports
+from qcompiler.ir.program import Allocation, Program, StepInfo
+from qcompiler.page import page
 
 
 @dataclass(frozen=True)
@@ -20,6 +26,8 @@ class Row:
     """One step: the ONNX nodes it covers and the kernel of the most demanding variant.
 
     w_bits, a_bits: of a layer, 32 for real numbers, else 0. integers: whether the kernel multiplies integers.
+    bytes, read_bytes, constant_bytes: what it writes, reads at run time, and has as constants. reads_steps,
+    reads_inputs: see `StepInfo`. nanoseconds: what the kernel of each variant is expected to take, 0 if unknown.
     """
 
     nodes: tuple[str, ...]
@@ -31,6 +39,11 @@ class Row:
     bytes: int
     note: str
     integers: bool
+    reads_steps: tuple[int, ...] = ()
+    reads_inputs: tuple[int, ...] = ()
+    read_bytes: int = 0
+    constant_bytes: int = 0
+    nanoseconds: tuple[float, ...] = ()
 
     @property
     def is_layer(self) -> bool:
@@ -49,8 +62,23 @@ class Row:
 
 
 @dataclass(frozen=True)
+class Check:
+    """How verification of one variant came out; `largest` and `text`: see `qcompiler.verify.Verification`."""
+
+    variant: str
+    samples: int
+    codes: int
+    ties: int
+    largest: float
+    text: str
+
+
+@dataclass(frozen=True)
 class Report:
-    """All steps, and the totals people ask for first. Binary layers are layers on integers, too."""
+    """All steps, and the totals people ask for first. Binary layers are layers on integers, too.
+
+    constants: of the network as the file has it. allocations: of the workspace. checks: none if it was not verified.
+    """
 
     rows: tuple[Row, ...]
     layers: int
@@ -61,7 +89,10 @@ class Report:
     macs: int
     workspace_bytes: int
     constant_bytes: int
+    constants: Constants
+    allocations: tuple[Allocation, ...]
     after_training: str = ""
+    checks: tuple[Check, ...] = ()
 
     def as_json(self) -> dict[str, Any]:
         """Plain data for report.json."""
@@ -88,7 +119,7 @@ class Report:
         )
 
 
-def report(program: Program, after_training: str = "") -> Report:
+def report(program: Program, constants: Constants, after_training: str = "") -> Report:
     """The report of a program; after_training: what quantization after training cost, if there was any."""
     rows = tuple(_row(program, index, step) for index, step in enumerate(program.steps))
     layers = [row for row in rows if row.is_layer]
@@ -103,13 +134,41 @@ def report(program: Program, after_training: str = "") -> Report:
         macs=sum(row.macs for row in layers),
         workspace_bytes=program.workspace_bytes,
         constant_bytes=len(program.constants),
+        constants=constants,
+        allocations=program.allocations,
         after_training=after_training,
     )
 
 
+def add_to(bundle: Bundle, summary: Report) -> Bundle:
+    """Write the report into a bundle as data, as text and as a page; the bundle with it."""
+    data = json.dumps(summary.as_json(), indent=1, ensure_ascii=False) + "\n"
+    reports = {
+        REPORT_JSON: data.encode(),
+        REPORT_TEXT: (summary.as_text().rstrip("\n") + "\n").encode(),
+        REPORT_PAGE: page(bundle.manifest, json.loads(data)),
+    }
+    return bundle.with_reports(add_reports(bundle.directory, bundle.manifest, reports), reports)
+
+
 def _row(program: Program, index: int, step: StepInfo) -> Row:
-    kernel = program.variants[0].calls[index].kernel
-    return Row(step.nodes, step.op, kernel, step.w_bits, step.a_bits, step.macs, step.bytes, step.note, step.integers)
+    calls = [variant.calls[index] for variant in program.variants]
+    return Row(
+        nodes=step.nodes,
+        op=step.op,
+        kernel=calls[0].kernel,
+        w_bits=step.w_bits,
+        a_bits=step.a_bits,
+        macs=step.macs,
+        bytes=step.bytes,
+        note=step.note,
+        integers=step.integers,
+        reads_steps=step.reads_steps,
+        reads_inputs=step.reads_inputs,
+        read_bytes=step.read_bytes,
+        constant_bytes=calls[0].constant_bytes,
+        nanoseconds=tuple(call.nanoseconds for call in calls),
+    )
 
 
 def table(rows: Sequence[Row]) -> Table:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from qcompiler.bundle.write import write
 from qcompiler.cli import parse_bits, parse_shape
@@ -99,6 +100,11 @@ def test_usage_errors(out: Path, tmp_path: Path, in_npz: Path) -> None:
     assert_error(qrun(out, "--inputs", in_npz, "--outputs", tmp_path / "no" / "o.npz"), 2, "; choose a writable place")
     assert_error(qrun(out, "--remote", "board"), 2, "--remote board: expected HOST:PORT")
     assert_error(qrun(out, "--remote-key", "key"), 2, "--remote-key needs --remote")
+    assert_error(qrun(out, "--report", tmp_path / "page.html"), 2, "--report needs --profile; ")
+    there = ("--profile", "--report")
+    assert_error(qrun(out, *there, out / "report.html"), 2, "is inside of the bundle; its files are fixed")
+    assert_error(qrun(out, *there, tmp_path / "no" / "page.html"), 2, "; choose a writable place")
+    assert_error(qrun(out, *there, tmp_path / "page.html"), 4, "report.json has no 'rows'")
     assert_error(qrun(tmp_path / "none"), 2, "there is no directory")
     assert_error(qrun(tmp_path), 2, "is not a bundle")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["in.npz"]
@@ -255,6 +261,97 @@ def test_qcompile_then_qrun(model: Path, tmp_path: Path) -> None:
     again = command("qcompile", *arguments, cwd=tmp_path)
     assert_error(again, 2, "output 'tiny-net.qc' is a bundle already; replace it with --force")
     assert command("qcompile", *arguments, "--force", "--no-verify", cwd=tmp_path).returncode == 0
+
+
+def test_a_profile_becomes_a_page(model: Path, tmp_path: Path) -> None:
+    folder, path = tmp_path / "net", tmp_path / "page.html"
+    done = command("qcompile", model, "-o", folder, "--mcpu", "baseline", "--no-verify")
+    assert done.returncode == 0, done.stderr
+    before = (folder / "report.html").read_text()
+    done = qrun(folder, "--profile", "--report", path, "--threads", 2)
+    assert done.returncode == 0 and f"wrote {path}" in done.stdout and done.stderr == ""
+    assert '"measured":null' in before and '"measured":null' not in path.read_text()
+    assert '"measured":{"variant":"baseline","threads":2,"repeats":50,"seconds":[' in path.read_text()
+    data = json.loads(qrun(folder, "--profile", "--report", path, "--json").stdout)
+    assert len(data["profile"]["steps"]) > 1
+    assert sorted(each.name for each in tmp_path.iterdir() if each != model) == ["net", "page.html"]
+
+
+PICTURES = """
+<ir_version: 10, opset_import: ["" : 21]>
+net (float[1, 1, 4, 6] x) => (float[1, 24] scores)
+{
+    flat = Flatten (x)
+    scores = Neg (flat)
+}
+"""
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A bundle whose scores are its pixels below 0, and which says how they become numbers."""
+    import onnx.parser
+
+    import qcompiler
+    from qcompiler.ir.pixels import Pixels
+
+    folder = tmp_path_factory.mktemp("pictures")
+    onnx.save(onnx.parser.parse_model(PICTURES), folder / "net.onnx")
+    pixels = Pixels((128.0,), (1 / 128,), "nchw")
+    qcompiler.compile(folder / "net.onnx", mcpu=("baseline",), output=folder / "net", pixels=pixels, verify=False)
+    return folder / "net"
+
+
+def test_a_picture_in_and_names_out(pictures: Path, tmp_path: Path) -> None:
+    values = np.arange(24, dtype=np.uint8).reshape(4, 6)[::-1, ::-1] * 5
+    Image.fromarray(values).save(tmp_path / "digit.png")
+    (tmp_path / "names.txt").write_text("".join(f"[class] {index}\n" for index in range(24)))
+    arguments = (pictures, "--image", tmp_path / "digit.png")
+    done = qrun(*arguments, "--labels", tmp_path / "names.txt", "--top", 2, "--outputs", tmp_path / "o.npz")
+    assert done.returncode == 0 and done.stderr == ""
+    rows = [[cell.strip() for cell in line.split("│")[1:-1]] for line in done.stdout.splitlines() if "│" in line]
+    assert rows == [["scores", "0", "23", "[class] 23", "1"], ["scores", "0", "22", "[class] 22", "0.960938"]]
+    with np.load(tmp_path / "o.npz") as written:
+        np.testing.assert_array_equal(written["scores"][0], 1 - values.astype(np.float32).ravel() / 128)
+    data = json.loads(qrun(*arguments, "--json", "--mean", "0", "--scale", "1/2,").stdout or "{}")
+    assert data == {}, "a comma too many"
+    data = json.loads(qrun(*arguments, "--json", "--mean", "0", "--scale", "1/2").stdout)
+    assert [guess["index"] for guess in data["top"]["scores"][0]] == [23, 22, 21, 20, 19]
+    assert data["top"]["scores"][0][1] == {"index": 22, "name": "", "score": -2.5}
+
+
+def test_pictures_that_are_none(pictures: Path, tmp_path: Path, out: Path, in_npz: Path) -> None:
+    Image.new("RGB", (6, 4)).save(tmp_path / "rgb.png")
+    Image.new("L", (7, 4)).save(tmp_path / "wide.png")
+    Image.new("L", (6, 4)).save(tmp_path / "right.png")
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (4, 6), np.uint8)).save(tmp_path / "cut.png")
+    os.truncate(tmp_path / "cut.png", 50)
+    (tmp_path / "names.txt").write_text("zero\none\n")
+    image = ("--image", tmp_path / "right.png")
+    assert_error(qrun(pictures, "--image", tmp_path / "none.png"), 2, "none.png': No such file or directory")
+    assert_error(qrun(pictures, "--image", tmp_path / "rgb.png"), 2, "mode RGB, the network takes grey; let it be")
+    assert_error(qrun(pictures, "--image", tmp_path / "wide.png"), 2, "has 7x4 pixels, the network takes 6x4; let")
+    assert_error(qrun(pictures, "--image", tmp_path / "cut.png"), 4, "cut.png' is")
+    assert_error(
+        qrun(pictures, *image, "--labels", tmp_path / "names.txt"), 2, "2 labels, output 'scores' has 24 classes"
+    )
+    assert_error(qrun(pictures, *image, "--scale", "fast"), 2, "--scale fast: expected numbers such as 0.5 or 1/255")
+    assert_error(qrun(pictures, *image, "--scale", "1/0"), 2, "--scale 1/0: expected numbers")
+    assert_error(qrun(pictures, *image, "--scale", "1e999999999"), 2, "--scale 1e999999999: expected numbers")
+    assert_error(qrun(pictures, *image, "--layout", "chw"), 2, "--layout chw: expected nchw or nhwc")
+    assert_error(qrun(pictures, *image, "--top", 0), 2, "--top 0: expected at least 1")
+    assert_error(qrun(pictures, *image, "--inputs", in_npz), 2, "--inputs and --image both say what to run on")
+    assert_error(qrun(pictures, "--mean", 3), 2, "--mean needs --image; name the picture")
+    assert_error(qrun(out, *image), 2, "no picture becomes 'features/x:0' float32")
+    assert "right.png" not in qrun(pictures, "--image", tmp_path / "rgb.png", "--fit").stdout
+
+
+def test_pictures_need_pillow(pictures: Path, tmp_path: Path) -> None:
+    (tmp_path / "PIL").mkdir()
+    (tmp_path / "PIL" / "__init__.py").write_text("raise ImportError('not here')")
+    path = f"{tmp_path}{os.pathsep}{ROOT}"
+    done = command("qrun", pictures, "--image", tmp_path / "digit.png", PYTHONPATH=path)
+    assert_error(done, 1, "pictures need the package pillow; pip install 'qcompiler[images]'")
 
 
 def test_qcompile_refuses_what_is_no_model(tmp_path: Path) -> None:

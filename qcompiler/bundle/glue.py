@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from importlib import resources
@@ -9,6 +10,7 @@ from importlib import resources
 from qcompiler.bundle.contract import ALIGNMENT
 from qcompiler.bundle.manifest import DTYPES, MAX_NAME, tensor_bytes
 from qcompiler.errors import QCompilerError
+from qcompiler.ir.pixels import Pixels, size_of
 from qcompiler.ir.program import FAULT_TEXTS, Argument, Call, Program, TensorInfo, VariantCode
 from qcompiler.targets import architecture as architectures
 
@@ -37,6 +39,33 @@ def example(program: Program, template: str, compilers: Mapping[str, str]) -> st
     for language, command in compilers.items():
         text = text.replace(f"@{language}@", command)
     return text
+
+
+def picture_program(program: Program, pixels: Pixels, compilers: Mapping[str, str]) -> str:
+    """The text of a program that reads a picture, for a network that `classifies`; compilers: see `example`."""
+    (tensor,) = program.inputs
+    width, height = size_of(tensor, pixels.layout)
+    facts = {
+        "channels": len(pixels.mean),
+        "height": height,
+        "width": width,
+        "planar": int(pixels.layout == "nchw"),
+        "mean": ", ".join(map(repr, pixels.mean)),
+        "scale": ", ".join(map(repr, pixels.scale)),
+        "type": C_TYPES[tensor.dtype],
+        "classes": program.outputs[0].shape[-1],
+    }
+    text = example(program, "picture.c", compilers)
+    for key, value in facts.items():
+        text = text.replace(f"@{key}@", str(value))
+    return text
+
+
+def classifies(program: Program) -> bool:
+    """Whether the network gives scores of classes for one picture, and nothing else."""
+    output, *others = program.outputs
+    scores = output.dtype == "float32" and output.shape and math.prod(output.shape) == output.shape[-1] > 1
+    return bool(not others and scores and program.inputs[0].shape[0] == 1)
 
 
 def named(template: str, name: str) -> str:

@@ -18,7 +18,15 @@ import numpy.typing as npt
 from qcompiler.bundle import elf, stored_values
 from qcompiler.bundle import manifest as manifests
 from qcompiler.bundle.execution import Execution, Runs
-from qcompiler.bundle.manifest import FILE_NAME, Manifest, Step, VariantInfo, check_threads
+from qcompiler.bundle.manifest import (
+    FILE_NAME,
+    REPORT_JSON,
+    REPORT_TEXT,
+    Manifest,
+    Step,
+    VariantInfo,
+    check_threads,
+)
 from qcompiler.bundle.native import ALIGNMENT, Library, aligned_empty
 from qcompiler.bundle.stepping import Stepper
 from qcompiler.bundle.tensors import checked_inputs, in_file_dtype, new_outputs, part, runs_of
@@ -65,6 +73,10 @@ class Bundle:
         """The same where its files lie in another directory since it was opened; what was checked is not read again."""
         return Bundle(directory, self.manifest, self._loaded, self._texts)
 
+    def with_reports(self, manifest: Manifest, reports: Mapping[str, bytes]) -> Bundle:
+        """The same where reports, by file name, were added since it was opened."""
+        return Bundle(self.directory, manifest, self._loaded, reports)
+
     @property
     def name(self) -> str:
         """Name of the network, the prefix of its C functions."""
@@ -98,12 +110,12 @@ class Bundle:
     @property
     def report(self) -> Mapping[str, Any]:
         """The compiler's report, as in report.json; empty where the bundle has none."""
-        return dict(json.loads(self._texts.get("report.json", b"{}")))
+        return dict(json.loads(self._texts.get(REPORT_JSON, b"{}")))
 
     @property
     def report_text(self) -> str:
         """The compiler's report for people, as in report.txt; empty where the bundle has none."""
-        return self._texts.get("report.txt", b"").decode("utf-8", "replace")
+        return self._texts.get(REPORT_TEXT, b"").decode("utf-8", "replace")
 
     def run(self, inputs: Mapping[str, Array], threads: int = 1) -> dict[str, Array]:
         """Run the network.

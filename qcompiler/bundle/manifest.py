@@ -12,6 +12,8 @@ from typing import Any, TypeVar
 
 from qcompiler.errors import InvalidBundle, UsageError
 from qcompiler.ir.codes import BINARY, Codes
+from qcompiler.ir.pixels import CHANNELS, Pixels, fits
+from qcompiler.ir.pixels import LAYOUTS as PIXEL_LAYOUTS
 from qcompiler.ir.program import MAX_RANK, MAX_TENSORS, MAX_TEXT, Argument, StoredValue, TensorInfo
 from qcompiler.ir.storage import PACKED_LAYOUTS
 from qcompiler.targets.architecture import NAMES
@@ -20,6 +22,7 @@ REMEDY = "compile the model again"
 FORMAT = "qcompiler-bundle"
 VERSION = 1
 FILE_NAME = "manifest.json"
+REPORT_JSON, REPORT_TEXT, REPORT_PAGE = "report.json", "report.txt", "report.html"
 
 # what a manifest may claim; chosen, beyond what is written
 MAX_MANIFEST_BYTES = 64 * 2**20
@@ -88,7 +91,7 @@ class FileInfo:
 
 @dataclass(frozen=True)
 class Manifest:
-    """Everything that manifest.json says; any_batch: see `Program`."""
+    """Everything that manifest.json says; any_batch: see `Program`. pixels: how a picture becomes the one input."""
 
     name: str
     target: str
@@ -102,6 +105,7 @@ class Manifest:
     steps: tuple[Step, ...]
     files: Mapping[str, FileInfo]
     any_batch: bool = False
+    pixels: Pixels | None = None
 
     @property
     def library(self) -> str:
@@ -178,6 +182,11 @@ class _Entry:
             raise self._fail(f"an integer from {low} to {high}")
         return self.value
 
+    def number(self) -> float:
+        if not isinstance(self.value, int | float) or isinstance(self.value, bool) or not math.isfinite(self.value):
+            raise self._fail("a number")
+        return float(self.value)
+
     def boolean(self) -> bool:
         if not isinstance(self.value, bool):
             raise self._fail("true or false")
@@ -228,6 +237,7 @@ def _manifest(root: _Entry) -> Manifest:
         files=root.field("files").mapping(_file, _FILE, 64),
         # bundles that were made before it was written have none
         any_batch=root.field("any_batch").boolean() if "any_batch" in root.value else False,
+        pixels=None if root.value.get("pixels") is None else _pixels(root.field("pixels")),
     )
     _check_consistency(manifest)
     return manifest
@@ -236,11 +246,18 @@ def _manifest(root: _Entry) -> Manifest:
 def _check_consistency(manifest: Manifest) -> None:
     if manifest.library not in manifest.files:
         raise InvalidBundle(f"{FILE_NAME}: files does not list {manifest.library}", remedy=REMEDY)
+    if manifest.pixels is not None and not (len(manifest.inputs) == 1 and fits(manifest.pixels, manifest.inputs[0])):
+        raise InvalidBundle(f"{FILE_NAME}: pixels do not fit the input", remedy=REMEDY)
     for kind, tensors in (("inputs", manifest.inputs), ("outputs", manifest.outputs)):
         if len({tensor.name for tensor in tensors}) != len(tensors):
             raise InvalidBundle(f"{FILE_NAME}: two {kind} have the same name", remedy=REMEDY)
         if manifest.any_batch and not all(tensor.shape for tensor in tensors):
             raise InvalidBundle(f"{FILE_NAME}: any_batch is true, and one of the {kind} has no axes", remedy=REMEDY)
+
+
+def _pixels(entry: _Entry) -> Pixels:
+    mean, scale = (entry.field(name).items(_Entry.number, 1, max(CHANNELS)) for name in ("mean", "scale"))
+    return Pixels(mean, scale, entry.field("layout").one_of(PIXEL_LAYOUTS))
 
 
 def _variant(entry: _Entry) -> VariantInfo:

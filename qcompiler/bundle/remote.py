@@ -51,12 +51,13 @@ class RemoteBundle:
     def __init__(
         self, directory: str | os.PathLike[str], address: str, key: str = "", *, variant: str | None = None
     ) -> None:
+        self.directory = Path(directory)
         self.manifest = checked_manifest(directory)
         wanted = _index(self.manifest, variant)
         self._device = Device(address, key)
         _check_architecture(self.manifest, self._device)
         with tempfile.TemporaryDirectory() as folder:
-            self._device.load(_build(Path(directory), self.manifest, Path(folder)))
+            self._device.load(_build(self.directory, self.manifest, Path(folder)))
         self._variant = self._select(wanted)
         memory = self._device.memory
         self._inputs = [memory(tensor_bytes(tensor)) for tensor in self.inputs]

@@ -16,6 +16,7 @@ WARM_UP_SECONDS = 0.1
 WARM_UP_RUNS = 3
 MIN_RUNS = 10
 MAX_RUNS = 1_000_000
+COPIES = 5
 
 
 @dataclass(frozen=True)
@@ -81,6 +82,17 @@ def benchmark_of(times: npt.NDArray[np.float64], threads: int) -> Benchmark:
         p90=float(np.quantile(times, 0.9)),
         throughput=float(len(times) / times.sum()),
     )
+
+
+def copy_rate(nbytes: int) -> float:
+    """Bytes per second, read and written, of copying `nbytes` on one thread: the best of a few times."""
+    source, target = np.ones(nbytes, np.uint8), np.zeros(nbytes, np.uint8)
+    times = []
+    for _ in range(COPIES):
+        started = time.perf_counter_ns()
+        np.copyto(target, source)
+        times.append(time.perf_counter_ns() - started)
+    return 2e9 * nbytes / max(min(times), 1)
 
 
 def profile_of(nanoseconds: npt.NDArray[np.uint64], steps: Sequence[Step], variant: int, threads: int) -> Profile:

@@ -1,52 +1,40 @@
-"""Write a compiled network as a bundle: libraries, header, C programs, manifest and report."""
+"""Write a compiled network as a bundle: libraries, header, C programs, manifest and reports."""
 
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Mapping
+from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
-from typing import Any
 
 from qcompiler.bundle import contract, glue, manifest, toolchain
 from qcompiler.bundle.staging import check_free, new_directory
 from qcompiler.bundle.toolchain import Command, Merged, Toolchain
+from qcompiler.ir.pixels import Pixels
 from qcompiler.ir.program import Program
 
 VERSIONED = ("qcompiler", "apache-tvm", "apache-tvm-ffi", "onnx", "onnx-ir", "numpy")
-REPORT_JSON = "report.json"
-REPORT_TEXT = "report.txt"
 
 
 def write(
     program: Program,
     directory: Path,
     *,
-    report: Mapping[str, Any] | None = None,
-    report_text: str = "",
     threads: int = 1,
     force: bool = False,
 ) -> None:
     """Compile `program` into the new directory `directory`, which appears whole or not at all.
 
-    report: written as report.json; report_text: written as report.txt. threads: the default of qrun for this bundle.
-    force: replace a bundle that is there. Raises UsageError where the directory is taken or cannot be written, and
-    QCompilerError where there is no C compiler.
+    threads: the default of qrun for this bundle. force: replace a bundle that is there. Raises UsageError where the
+    directory is taken or cannot be written, and QCompilerError where there is no C compiler.
     """
     check_free(directory, force=force)
     with new_directory(directory, force=force) as staged:
-        write_into(program, staged, report=report, report_text=report_text, threads=threads)
+        write_into(program, staged, threads=threads)
 
 
-def write_into(
-    program: Program,
-    folder: Path,
-    *,
-    report: Mapping[str, Any] | None = None,
-    report_text: str = "",
-    threads: int = 1,
-) -> None:
+def write_into(program: Program, folder: Path, *, threads: int = 1, pixels: Pixels | None = None) -> None:
     """Write the files of the bundle into the existing empty directory `folder`, which is left as it is on failure."""
     manifest.check_threads(threads)
     contract.check(program)
@@ -64,10 +52,25 @@ def write_into(
     compilers = {"cc": chain.compiler, "c++": chain.cxx_compiler}
     for name in ("example.c", "example.cpp", "bench.c"):
         (folder / name).write_text(glue.example(program, name, compilers), encoding="utf-8")
+    if pixels is not None and glue.classifies(program):
+        (folder / "picture.c").write_text(glue.picture_program(program, pixels, compilers), encoding="utf-8")
     for template, name in (("package.cmake", f"{program.name}Config.cmake"), ("package.pc", f"{program.name}.pc")):
         (folder / name).write_text(glue.named(template, program.name), encoding="utf-8")
-    _write_report(folder, report, report_text)
-    described = manifest_of(program, architecture, threads, _file_infos(folder))
+    infos = {path.name: _file_info(path.read_bytes()) for path in sorted(folder.iterdir())}
+    _write_manifest(folder, replace(manifest_of(program, architecture, threads, infos), pixels=pixels))
+
+
+def add_reports(folder: Path, described: manifest.Manifest, reports: Mapping[str, bytes]) -> manifest.Manifest:
+    """Write reports, by file name, into a bundle, and their sizes and hashes into its manifest, which is returned."""
+    for name, content in reports.items():
+        (folder / name).write_bytes(content)
+    infos = {**described.files, **{name: _file_info(content) for name, content in reports.items()}}
+    complete = replace(described, files=dict(sorted(infos.items())))
+    _write_manifest(folder, complete)
+    return complete
+
+
+def _write_manifest(folder: Path, described: manifest.Manifest) -> None:
     (folder / manifest.FILE_NAME).write_bytes(described.encode())
 
 
@@ -102,20 +105,8 @@ def _kernel_objects(program: Program, chain: Toolchain, build: Path) -> list[str
     return list(renamings)
 
 
-def _write_report(folder: Path, report: Mapping[str, Any] | None, text: str) -> None:
-    if report is not None:
-        encoded = json.dumps(report, indent=1, ensure_ascii=False, default=str)
-        (folder / REPORT_JSON).write_text(encoded + "\n", encoding="utf-8")
-    if text:
-        (folder / REPORT_TEXT).write_text(text.rstrip("\n") + "\n", encoding="utf-8")
-
-
-def _file_infos(folder: Path) -> dict[str, manifest.FileInfo]:
-    infos = {}
-    for path in sorted(folder.iterdir()):
-        with path.open("rb") as file:
-            infos[path.name] = manifest.FileInfo(hashlib.file_digest(file, "sha256").hexdigest(), file.tell())
-    return infos
+def _file_info(content: bytes) -> manifest.FileInfo:
+    return manifest.FileInfo(hashlib.sha256(content).hexdigest(), len(content))
 
 
 def manifest_of(

@@ -92,12 +92,17 @@ Launch = Items | LaunchGrid | Copy
 
 @dataclass(frozen=True)
 class Call:
-    """One step of a variant: a kernel and how it is launched; a copy has no symbol."""
+    """One step of a variant: a kernel and how it is launched; a copy has no symbol.
+
+    constant_bytes: of the constants that it reads. nanoseconds: what it is expected to take, 0 where nothing says so.
+    """
 
     symbol: str
     kernel: str
     arguments: tuple[Argument, ...]
     launch: Launch
+    constant_bytes: int = 0
+    nanoseconds: float = 0.0
 
     @property
     def items(self) -> int:
@@ -147,7 +152,9 @@ class StepInfo:
     """What the user sees of a step: names of the ONNX nodes it covers and what they became.
 
     w_bits, a_bits: widths of the layer in it, 32 for real numbers, 0 where there is none. integers: whether it
-    multiplies integers. macs: multiply-adds of its layers. faults: how the data of a run can make it fail.
+    multiplies integers. macs: multiply-adds of its layers. bytes: what it writes. faults: how the data of a run can
+    make it fail. reads_steps, reads_inputs: numbers of the steps whose results, and of the network inputs, that it
+    reads; read_bytes: how much that is.
     """
 
     nodes: tuple[str, ...]
@@ -160,12 +167,26 @@ class StepInfo:
     values: tuple[StoredValue, ...] = ()
     faults: tuple[Fault, ...] = ()
     integers: bool = False
+    reads_steps: tuple[int, ...] = ()
+    reads_inputs: tuple[int, ...] = ()
+    read_bytes: int = 0
+
+
+@dataclass(frozen=True)
+class Allocation:
+    """A piece of the workspace: `nbytes` at byte `offset`, in use from step `first` to step `last`."""
+
+    offset: int
+    nbytes: int
+    first: int
+    last: int
 
 
 @dataclass(frozen=True)
 class Program:
     """A whole compiled network.
 
+    allocations: what the workspace holds when, by offset.
     any_batch: whether runs on parts of a batch, as large as the shapes say, give the parts of the network's results.
     """
 
@@ -178,3 +199,4 @@ class Program:
     steps: tuple[StepInfo, ...]
     variants: tuple[VariantCode, ...]
     any_batch: bool = False
+    allocations: tuple[Allocation, ...] = ()

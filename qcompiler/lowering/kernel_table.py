@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from qcompiler.errors import InternalError, UnsupportedModel
 from qcompiler.ir.program import ELF, Argument, Call, Copy, VariantCode
 from qcompiler.lowering.build import object_code
 from qcompiler.lowering.constant_blob import ConstantBlob
 from qcompiler.lowering.work import External, GenericWork, KernelWork, Location, Slot, Work, place_of
-from qcompiler.targets.choose import chosen
+from qcompiler.targets.choose import chosen, nanoseconds
 from qcompiler.targets.problem import Problem
 from qcompiler.targets.target import Kernel, Variant
 
+Array = npt.NDArray[Any]
 PART = 16
 """Functions that are compiled together. Chosen: starting a code generator costs less than one of them, and the parts of
 a small network keep two processors busy."""
@@ -84,10 +86,13 @@ class KernelTable:
             self.works[symbol] = work
             self._symbols[work.problem] = (symbol, kernel)
         symbol, kernel = self._symbols[work.problem]
-        constants = [Argument("constant", self._blob.add(array)) for array in kernel.pack(work.constants)]
+        packed = kernel.pack(work.constants)
+        constants = [Argument("constant", self._blob.add(array)) for array in packed]
         first, *tensors = (argument_of(read.location, self._offsets) for read in work.reads)
         writes = [argument_of(write.location, self._offsets) for write in work.writes]
-        return Call(symbol, kernel.name, (first, *constants, *tensors, *writes), kernel.launch)
+        arguments = (first, *constants, *tensors, *writes)
+        expected = nanoseconds(self.variant, work.problem, kernel)
+        return Call(symbol, kernel.name, arguments, kernel.launch, _bytes_of(packed), expected)
 
     def _generic(self, work: GenericWork) -> Call:
         symbol = self._symbol()
@@ -101,7 +106,12 @@ class KernelTable:
         ]
         arguments += [argument_of(place_of(item), self._offsets) for item in (*work.writes, *work.temporaries)]
         arguments += [Argument("fault", 0)] if work.call.faults else []
-        return Call(symbol, work.call.kernel, tuple(arguments), work.call.launch)
+        constants = _bytes_of(read for read in work.reads if isinstance(read, np.ndarray))
+        return Call(symbol, work.call.kernel, tuple(arguments), work.call.launch, constants)
+
+
+def _bytes_of(arrays: Iterable[Array]) -> int:
+    return sum(array.nbytes for array in arrays)
 
 
 def argument_of(place: Location, offsets: dict[Slot, int]) -> Argument:

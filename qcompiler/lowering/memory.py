@@ -7,6 +7,7 @@ from typing import Any
 
 import networkx as nx
 
+from qcompiler.ir.program import Allocation
 from qcompiler.lowering.work import Slot
 
 # bytes of a cache line, and of the widest vector
@@ -42,6 +43,12 @@ def plan(spans: Mapping[Slot, tuple[int, int]]) -> tuple[dict[Slot, int], int]:
         offsets[slot] = offset
         total = max(total, offset + _padded(slot))
     return offsets, total
+
+
+def allocations(spans: Mapping[Slot, tuple[int, int]], offsets: Mapping[Slot, int]) -> tuple[Allocation, ...]:
+    """The plan as data, by offset and time."""
+    found = (Allocation(offsets[slot], slot.nbytes, first, last) for slot, (first, last) in spans.items())
+    return tuple(sorted(found, key=lambda each: (each.offset, each.first)))
 
 
 def interference(spans: Mapping[Slot, tuple[int, int]]) -> nx.Graph[Any]:

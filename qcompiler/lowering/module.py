@@ -18,6 +18,7 @@ from qcompiler.lowering.common_storage import CommonStorage
 from qcompiler.lowering.constant_blob import ConstantBlob
 from qcompiler.lowering.delivery import deliver
 from qcompiler.lowering.dump import Dump
+from qcompiler.lowering.flow import flows
 from qcompiler.lowering.groups import partition
 from qcompiler.lowering.kernel_table import KernelTable
 from qcompiler.lowering.plan import Plan, Storage, plan
@@ -38,7 +39,8 @@ def lower(model: ir.Model, target: str, variants: Sequence[Variant], name: str, 
     graph = model.graph
     plans, works = planned(graph, CommonStorage(variants), _platform(variants))
     check_works(graph, works)
-    offsets, workspace = memory.plan(memory.lifetimes([slots_of(work) for work in works]))
+    spans = memory.lifetimes([slots_of(work) for work in works])
+    offsets, workspace = memory.plan(spans)
     check_offsets(works, offsets, workspace)
     blob = ConstantBlob()
     tables = [KernelTable(variant, works, offsets, blob) for variant in variants]
@@ -54,8 +56,9 @@ def lower(model: ir.Model, target: str, variants: Sequence[Variant], name: str, 
         outputs=tuple(tensor_info(value) for value in graph.outputs),
         workspace_bytes=workspace,
         constants=blob.content(),
-        steps=tuple(step_info(work, offsets) for work in works),
+        steps=tuple(step_info(work, offsets, flow) for work, flow in zip(works, flows(works), strict=True)),
         variants=codes,
+        allocations=memory.allocations(spans, offsets),
     )
 
 

@@ -13,8 +13,9 @@ from qcompiler.ir.program import StepInfo, StoredValue, TensorInfo
 from qcompiler.ir.provenance import NOTE, REASON, sources
 from qcompiler.ir.storage import PACKED_LAYOUTS
 from qcompiler.ir.view import dtype_of, shape_of
+from qcompiler.lowering.flow import Flow
 from qcompiler.lowering.kernel_table import argument_of
-from qcompiler.lowering.work import GenericWork, KernelWork, Slot, Stored, Work, written
+from qcompiler.lowering.work import GenericWork, KernelWork, Slot, Stored, Work, reads_of, size_of, written
 from qcompiler.targets.problem import Conv2d
 
 
@@ -28,8 +29,8 @@ def tensor_info(value: ir.Value) -> TensorInfo:
 _AS_FLOATS = "its codes are multiplied as floats, exactly: integers of these widths would be slower here"
 
 
-def step_info(work: Work, offsets: dict[Slot, int]) -> StepInfo:
-    """What the user is told of a step."""
+def step_info(work: Work, offsets: dict[Slot, int], flow: Flow) -> StepInfo:
+    """What the user is told of a step; flow: what it reads."""
     nodes = tuple(dict.fromkeys(name for node in work.nodes for name in _original_names(node)))
     values = tuple(_stored_value(item, offsets) for item in written(work))
     faults = work.call.faults if isinstance(work, GenericWork) else ()
@@ -40,7 +41,21 @@ def step_info(work: Work, offsets: dict[Slot, int]) -> StepInfo:
     notes = _notes(work.nodes)
     if layer is not None and not layer.reason and not integers:
         notes.append(_AS_FLOATS)
-    return StepInfo(nodes, work.op, w_bits, a_bits, macs, _traffic(work), "; ".join(notes), values, faults, integers)
+    return StepInfo(
+        nodes=nodes,
+        op=work.op,
+        w_bits=w_bits,
+        a_bits=a_bits,
+        macs=macs,
+        bytes=_traffic(work),
+        note="; ".join(notes),
+        values=values,
+        faults=faults,
+        integers=integers,
+        reads_steps=flow.steps,
+        reads_inputs=flow.inputs,
+        read_bytes=sum(map(size_of, reads_of(work))),
+    )
 
 
 def _original_names(node: ir.Node) -> list[str]:

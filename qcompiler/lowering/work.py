@@ -93,9 +93,19 @@ def written(work: Work) -> tuple[Stored, ...]:
     return tuple(item for item in work.writes if isinstance(item, Stored))
 
 
+def size_of(item: Stored | Slot) -> int:
+    """Bytes of something."""
+    return item.form.nbytes if isinstance(item, Stored) else item.nbytes
+
+
+def reads_of(work: Work) -> tuple[Stored | Slot, ...]:
+    """What a work reads at run time, without its constants."""
+    return tuple(item for item in work.reads if not isinstance(item, np.ndarray))
+
+
 def slots_of(work: Work) -> tuple[list[Slot], list[Slot]]:
     """The slots that a work reads, and those that it writes or scratches."""
-    read = [place_of(item) for item in work.reads if not isinstance(item, np.ndarray)]
+    read = [place_of(item) for item in reads_of(work)]
     touched = [place_of(item) for item in work.writes]
     if isinstance(work, GenericWork):
         touched += work.temporaries

@@ -24,7 +24,7 @@ from qcompiler.ir import oracle
 from qcompiler.ir.ops import INTEGER_LAYERS
 from qcompiler.nn.export import export_onnx
 from qcompiler.nn.freeze import freeze
-from qcompiler.train.data import Data, Split, to_input
+from qcompiler.train.data import Data, Split, pixels_of, to_input
 from qcompiler.train.evaluate import EVALUATION_BATCH, bundle_classes
 from qcompiler.train.workload import LayerWork, traced_work
 
@@ -136,7 +136,8 @@ def _compiled(path: Path, output: Path, images: torch.Tensor, mcpu: Sequence[str
     """The bundle, verified on `images`, uint8 [n, C, H, W]."""
     inputs = {INPUT: to_input(images).numpy()}
     shapes = {INPUT: (1, *images.shape[1:])}
-    return qcompiler.compile(path, mcpu=mcpu, output=output, shapes=shapes, inputs=inputs, force=True)
+    pixels = pixels_of(images.shape[1])
+    return qcompiler.compile(path, mcpu=mcpu, output=output, shapes=shapes, inputs=inputs, pixels=pixels, force=True)
 
 
 def _check_rounding(frozen: nn.Module, path: Path, images: torch.Tensor, mcpu: Sequence[str]) -> None:

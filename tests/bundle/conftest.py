@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from qcompiler.bundle.load import Bundle, load
-from qcompiler.bundle.write import write
+from qcompiler.bundle.load import Bundle, checked_manifest, load
+from qcompiler.bundle.write import add_reports, write
 from tests.bundle import programs
 
 
@@ -14,7 +14,8 @@ from tests.bundle import programs
 def pristine(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The bundle of `programs.tiny`, written once: not to be changed."""
     folder = tmp_path_factory.mktemp("bundles") / "tiny"
-    write(programs.tiny(), folder, report={"rows": [1]}, report_text="a table", threads=2)
+    write(programs.tiny(), folder, threads=2)
+    add_reports(folder, checked_manifest(folder), programs.REPORTS)
     return folder
 
 

@@ -28,6 +28,7 @@ SCALED_AT = -(-BITS_BYTES // 64) * 64
 WORKSPACE = SCALED_AT + C * PIXELS * 4
 SCALE_AT = 64
 SCALE = np.linspace(-2, 2, C).astype(np.float32)
+REPORTS = {"report.json": b'{"rows": [1]}', "report.txt": b"a table\n"}
 
 BITS = StoredValue(
     "bits/x", Argument("workspace", BITS_AT), (1, C, H, W), "bit-nhwc", "float32", halo=(1, 1, 1, 1), groups=GROUPS

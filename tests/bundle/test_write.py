@@ -14,9 +14,9 @@ from pathlib import Path
 import pytest
 
 from qcompiler.bundle import toolchain
-from qcompiler.bundle.load import load
+from qcompiler.bundle.load import checked_manifest, load
 from qcompiler.bundle.staging import new_directory, new_file
-from qcompiler.bundle.write import write
+from qcompiler.bundle.write import add_reports, write
 from qcompiler.errors import QCompilerError, UsageError
 from qcompiler.ir.program import Argument, Call, Copy, Items, LaunchGrid, Program
 from tests.bundle import programs
@@ -68,7 +68,8 @@ def test_the_library_is_small(pristine: Path) -> None:
 
 
 def test_the_libraries_carry_no_path_and_no_time(pristine: Path, tmp_path: Path) -> None:
-    write(programs.tiny(), tmp_path / "other", report={"rows": [1]}, report_text="a table", threads=2)
+    write(programs.tiny(), tmp_path / "other", threads=2)
+    add_reports(tmp_path / "other", checked_manifest(tmp_path / "other"), programs.REPORTS)
     for name in names(pristine):
         assert (pristine / name).read_bytes() == (tmp_path / "other" / name).read_bytes(), name
 

@@ -166,10 +166,15 @@ NETWORKS = {
 }
 
 
+def spelled(text: str) -> str:
+    """The text of a network with the attributes that its words stand for."""
+    return text.replace("CONV", CONV).replace("POOL", POOL).replace("WHOLE", WHOLE)
+
+
 @pytest.mark.parametrize("name", NETWORKS)
 def test_lowered_network_equals_the_graph(name: str) -> None:
     text, constants, generic = NETWORKS[name]
-    model = canonical(HEADER + text.replace("CONV", CONV).replace("POOL", POOL).replace("WHOLE", WHOLE), constants)
+    model = canonical(HEADER + spelled(text), constants)
     inputs = oracle.random_inputs(model, 3)
     expected = oracle.run(model, inputs)
     outputs, works = run(model, list(inputs.values()))

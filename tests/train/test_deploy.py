@@ -15,7 +15,7 @@ import qcompiler
 from qcompiler.ir import oracle
 from qcompiler.nn import QActivation, QConv2d, QLinear, input_quantizer
 from qcompiler.train import deploy as deploying
-from qcompiler.train.data import Data, Split, to_input
+from qcompiler.train.data import Data, Split, pixels_of, to_input
 from qcompiler.train.deploy import Deployment, deploy, deployment_lines, missing_widths
 from qcompiler.train.networks import NETWORKS, Network
 from qcompiler.train.workload import LayerWork
@@ -68,6 +68,7 @@ def test_a_binary_network(tmp_path: Path) -> None:
     assert result["us_per_image"] > 0 and result["onnxruntime_us_per_image"] > 0
     path = tmp_path / "run" / "model.onnx"
     bundle = qcompiler.load(tmp_path / "run" / "model.qc")
+    assert bundle.manifest.pixels == pixels_of(images.test.images.shape[1])
     assert result["onnx_bytes"] == path.stat().st_size
     assert result["library_bytes"] == next(bundle.directory.glob("*.so")).stat().st_size
     # 1-bit weights of the binary layers, float ones of the first, and thresholds

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from qcompiler.train.data.dataset import Data, Split, load_data, noise, to_input
+from qcompiler.train.data.dataset import Data, Split, load_data, noise, pixels_of, to_input
 
-__all__ = ["Data", "Split", "load_data", "noise", "to_input"]
+__all__ = ["Data", "Split", "load_data", "noise", "pixels_of", "to_input"]

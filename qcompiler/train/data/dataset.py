@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from qcompiler.errors import UsageError
+from qcompiler.ir.pixels import CHANNELS, Pixels
 from qcompiler.train.data import cifar10, digits, folder, mnist, svhn
 from qcompiler.train.data.arrays import Arrays
 
@@ -86,6 +87,11 @@ def to_input(images: torch.Tensor) -> torch.Tensor:
 def noise(shape: tuple[int, int, int]) -> torch.Tensor:
     """One image of random pixels, always the same: uint8 [1, *shape]."""
     return torch.randint(0, 256, (1, *shape), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+
+
+def pixels_of(channels: int) -> Pixels | None:
+    """What `to_input` does, for those who have no torch; None where pictures have other channels than files of them."""
+    return Pixels((128.0,) * channels, (1 / 128,) * channels, "nchw") if channels in CHANNELS else None
 
 
 def _digest(arrays: Arrays) -> str:
