@@ -17,7 +17,7 @@ import torch
 from benchmarks.networks import calibrated
 from benchmarks.zoo import ROWS, Row, resized
 from qcompiler.train import deploy as deploying
-from qcompiler.train.data import Data, Split
+from qcompiler.train.data import Data, Split, to_input
 from qcompiler.train.data.cifar10 import PACKS, read_pack
 from qcompiler.train.data.mnist import MNIST, read_idx
 from qcompiler.train.deploy import Deployment, deploy
@@ -92,12 +92,31 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(deploying, "SECONDS", 0.01)
 
 
-def check_classes(result: dict[str, Any], count: int) -> None:
-    """Every image has torch's class, but for those where `deploy` shows that float rounding errors decide."""
+def rounded_otherwise(label: str, count: int | None) -> int:
+    """How many images have another class in torch where it computes in float64."""
+    row = ROWS[label]
+    source = data(row, count)
+    network = calibrated(resized(row.network, WIDTHS), source).eval()
+    single, double = (classes(network.to(dtype), source.test, dtype) for dtype in (torch.float32, torch.float64))
+    return int((single != double).sum())
+
+
+@torch.no_grad()
+def classes(network: torch.nn.Module, images: Split, dtype: torch.dtype) -> torch.Tensor:
+    return torch.cat([network(to_input(part).to(dtype)).argmax(1) for part in images.images.split(500)])
+
+
+def check_classes(result: dict[str, Any], label: str, count: int | None) -> None:
+    """Every image has torch's class, but for those where `deploy` shows that float rounding errors decide.
+
+    They may be few; more only where torch itself differs as much between its own two precisions.
+    """
     assert list(result) == list(Deployment.__dataclass_fields__)
-    assert result["images"] == count
-    assert min(result["same_class_onnxruntime"], result["same_class_bundle"]) >= count - result["differing"]
-    assert result["differing"] <= count * DIFFERING
+    assert result["images"] == (count or len(images(ROWS[label].data)))
+    unlike = result["images"] - min(result["same_class_onnxruntime"], result["same_class_bundle"])
+    assert unlike <= result["differing"]
+    if result["differing"] > result["images"] * DIFFERING:
+        assert result["differing"] <= 2 * rounded_otherwise(label, count)
 
 
 def check_exact(result: dict[str, Any]) -> None:
@@ -113,7 +132,7 @@ def test_every_network_is_here() -> None:
 
 @pytest.mark.parametrize("label", SAMPLED)
 def test_the_same_classes(label: str, folder: Path) -> None:
-    check_classes(deployed(label, IMAGES, folder), IMAGES)
+    check_classes(deployed(label, IMAGES, folder), label, IMAGES)
 
 
 @pytest.mark.parametrize("label", quantized(SAMPLED))
@@ -124,7 +143,7 @@ def test_quantized_layers_are_exact(label: str, folder: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("label", ROWS)
 def test_the_same_classes_on_the_whole_test_set(label: str, folder: Path) -> None:
-    check_classes(deployed(label, None, folder), len(images(ROWS[label].data)))
+    check_classes(deployed(label, None, folder), label, None)
 
 
 @pytest.mark.slow
