@@ -24,7 +24,7 @@ from qcompiler.targets.problem import Conv2d, centres
 from qcompiler.targets.target import Array
 from qcompiler.targets.vector.blocks import Blocks
 from qcompiler.targets.vector.direct import Geometry, ReductionLoop, for_taps
-from qcompiler.targets.vector.emit import LANES, Expr, Parameter, i64, lanes, splat, split, temporary, write
+from qcompiler.targets.vector.emit import LANES, Expr, Parameter, i64, lanes, register, splat, split, write
 from qcompiler.targets.vector.frame import Frame
 from qcompiler.targets.vector.reduction import Reduction, Registers, weight_words
 from qcompiler.targets.vector.tile import Tile
@@ -129,7 +129,7 @@ class IndexSums(Reduction):
 
     def started(self, frame: Frame) -> list[Expr]:
         """The registers of a pixel before anything is added up."""
-        return [_register(0) for _ in range(frame.tiling.blocks)]
+        return [register(0) for _ in range(frame.tiling.blocks)]
 
     def finished(self, tile: Tile, row: list[Expr], b: int) -> Expr:
         """Sums of products of a pixel with block `b` of a tile, int32x16, from what was added up."""
@@ -194,7 +194,7 @@ class ByteSums(IndexSums):
     def started(self, frame: Frame) -> list[Expr]:
         """Registers of products, and of inputs without what fills up their words."""
         inputs = self.shift(codes_of(frame.problem)) * _filling(frame.problem)
-        return [*super().started(frame), *([_register(inputs)] if frame.problem.centred else [])]
+        return [*super().started(frame), *([register(inputs)] if frame.problem.centred else [])]
 
     def finished(self, tile: Tile, row: list[Expr], b: int) -> Expr:
         """Sums of products with the weights as they are."""
@@ -339,12 +339,6 @@ def fits_bytes(problem: Conv2d) -> bool:
 def _filling(problem: Conv2d) -> int:
     """Bytes of a window that fill up words."""
     return problem.kernel[0] * problem.kernel[1] * (-(problem.x.c // problem.groups) % WORD_BYTES)
-
-
-def _register(value: int) -> Expr:
-    found = temporary("int32")
-    write(found, splat(T.int32(value)), lanes(0))
-    return found
 
 
 def fits_sixteen_bits(largest_input: int, largest_weight: int) -> bool:

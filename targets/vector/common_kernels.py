@@ -76,9 +76,8 @@ def float_convolutions(machine: VectorMachine, problem: Problem) -> Iterator[Ker
 
 def plane_convolutions(machine: VectorMachine, problem: Problem) -> Iterator[Kernel]:
     """Convolutions of codes of any width in bit planes."""
-    blocks = convolution_blocks(problem)
-    planes = isinstance(problem, Conv2d) and problem.x.packed and not problem.x.in_bytes
-    if not isinstance(problem, Conv2d) or blocks is None or not planes or problem.binary or problem.centred:
+    blocks = plane_blocks(problem)
+    if not isinstance(problem, Conv2d) or blocks is None:
         return
     for r in word_tilings(problem, blocks, machine.counts):
         ns = compute_ns(machine, problem, blocks, machine.planes_rate, r)
@@ -131,6 +130,14 @@ def binary_blocks(problem: Problem) -> Blocks | None:
     """The channel blocks of a convolution of -1 and +1; None for other problems."""
     binary = isinstance(problem, Conv2d) and problem.x.packed and problem.binary
     return convolution_blocks(problem) if binary else None
+
+
+def plane_blocks(problem: Problem) -> Blocks | None:
+    """The channel blocks of a convolution of codes of several bits in bit planes; None for other problems."""
+    planes = isinstance(problem, Conv2d) and problem.x.packed and not problem.x.in_bytes
+    if not isinstance(problem, Conv2d) or not planes or problem.binary or problem.centred:
+        return None
+    return convolution_blocks(problem)
 
 
 @lru_cache(maxsize=16)

@@ -64,6 +64,13 @@ def temporary(dtype: str, count: int = LANES) -> Expr:
     return T.alloc_buffer((count,), dtype)
 
 
+def register(value: int) -> Expr:
+    """Sixteen int32 lanes that start from `value`."""
+    found = temporary("int32")
+    write(found, splat(T.int32(value)), lanes(0))
+    return found
+
+
 def write(target: Expr, value: Expr, index: Expr) -> None:
     """target[index] = value."""
     T.buffer_store(target, value, [index])

@@ -29,15 +29,8 @@ Pair = tuple[int, int]
 
 
 @dataclass(frozen=True)
-class PlaneSums(Reduction):
-    """Weights uint32 [blocks / U, steps, U, planes, 16]; see `Geometry.arrange`.
-
-    counts: most counts of sixteen lanes at a time.
-    """
-
-    counts: int
-
-    family: ClassVar[str] = "planes_conv2d"
+class PlaneReduction(Reduction):
+    """Sums of products of codes in bit planes, whatever counts them: what registers lack, and what they mean."""
 
     def label(self, frame: Frame) -> str:
         """Widths of weights and activations, and tiling."""
@@ -47,17 +40,6 @@ class PlaneSums(Reduction):
     def skips_rows(self, frame: Frame) -> bool:
         """Never: the pixels of the padding hold codes."""
         return False
-
-    def parameters(self, frame: Frame) -> list[Parameter]:
-        """Words of weights."""
-        return [weight_words(frame, len(weight_planes(frame.problem.weights).factors))]
-
-    def pack(self, frame: Frame, weights: npt.NDArray[np.float32]) -> list[Array]:
-        """Bits of all planes, side by side."""
-        codes = frame.problem.weights
-        bits = weight_planes(codes).bits(weights, codes)
-        planes = [frame.geometry.arrange(np.where(plane, np.float32(1), np.float32(-1))) for plane in bits]
-        return [np.ascontiguousarray(np.stack(planes, axis=3))]
 
     def bases(self, problem: Conv2d, weights: npt.NDArray[np.float32]) -> npt.NDArray[np.int64]:
         """What counts of bits leave out; see planes.py."""
@@ -76,6 +58,29 @@ class PlaneSums(Reduction):
                     both = ours.sum(1)[:, None] + theirs.sum(1)[None, :] - 2 * both
                 total += worth * factor * both
         return total
+
+
+@dataclass(frozen=True)
+class PlaneSums(PlaneReduction):
+    """Weights uint32 [blocks / U, steps, U, planes, 16]; see `Geometry.arrange`.
+
+    counts: most counts of sixteen lanes at a time.
+    """
+
+    counts: int
+
+    family: ClassVar[str] = "planes_conv2d"
+
+    def parameters(self, frame: Frame) -> list[Parameter]:
+        """Words of weights."""
+        return [weight_words(frame, len(weight_planes(frame.problem.weights).factors))]
+
+    def pack(self, frame: Frame, weights: npt.NDArray[np.float32]) -> list[Array]:
+        """Bits of all planes, side by side."""
+        codes = frame.problem.weights
+        bits = weight_planes(codes).bits(weights, codes)
+        planes = [frame.geometry.arrange(np.where(plane, np.float32(1), np.float32(-1))) for plane in bits]
+        return [np.ascontiguousarray(np.stack(planes, axis=3))]
 
     def _turns(self, frame: Frame) -> list[list[Pair]]:
         """Pairs of planes (activation, weight) that are counted at the same time."""

@@ -19,7 +19,7 @@ from qcompiler.ir.numerics import WORD_BYTES
 from qcompiler.targets.problem import Conv2d, neutral
 from qcompiler.targets.vector.byte_sums import ONES, ByteSums, codes_of
 from qcompiler.targets.vector.direct import for_taps
-from qcompiler.targets.vector.emit import LANES, Expr, i64, lanes, splat, split, temporary, write
+from qcompiler.targets.vector.emit import LANES, Expr, i64, lanes, register, splat, split, write
 from qcompiler.targets.vector.finish import Finish
 from qcompiler.targets.vector.reduction import Registers
 from qcompiler.targets.vector.tile import Tile
@@ -69,9 +69,9 @@ class _Sums:
         self.dot, self.tile, self.left, self.right = sums.dot, tile, left, right
         self.shift = sums.shift(codes_of(tile.frame.problem))
         tiling = tile.frame.tiling
-        self.products = [[_zeros() for _ in range(tiling.blocks)] for _ in range(tiling.pixels)]
-        self.weights = [_zeros() for _ in range(tiling.blocks)] if left else []
-        self.inputs = [_zeros() for _ in range(tiling.pixels)] if right else []
+        self.products = [[register(0) for _ in range(tiling.blocks)] for _ in range(tiling.pixels)]
+        self.weights = [register(0) for _ in range(tiling.blocks)] if left else []
+        self.inputs = [register(0) for _ in range(tiling.pixels)] if right else []
 
     def step(self, at: Expr, weight: Expr) -> None:
         """Four inputs of every row and block."""
@@ -121,9 +121,3 @@ class _Sums:
             value = value + splat(T.int32(constant))
         write(total, value, lanes(0))
         return total
-
-
-def _zeros() -> Expr:
-    found = temporary("int32")
-    write(found, splat(T.int32(0)), lanes(0))
-    return found

@@ -23,7 +23,7 @@ from qcompiler.targets.target import Array
 from qcompiler.targets.vector.direct import for_taps
 from qcompiler.targets.vector.emit import LANES, Expr, Parameter, i64, lanes, opaque, splat, split, temporary, write
 from qcompiler.targets.vector.frame import Frame
-from qcompiler.targets.vector.plane_sums import PlaneSums, activations
+from qcompiler.targets.vector.plane_sums import PlaneReduction, activations
 from qcompiler.targets.vector.planes import weight_planes
 from qcompiler.targets.vector.reduction import Registers
 from qcompiler.targets.vector.tile import Tile
@@ -68,7 +68,7 @@ def fits_sums(problem: Conv2d, steps: int) -> bool:
 
 
 @dataclass(frozen=True)
-class LookupSums(PlaneSums):
+class LookupSums(PlaneReduction):
     """Weights uint8 [groups, taps, lookups, planes, 64], those of six inputs in a byte; and the tables of `look`.
 
     Groups are four blocks each; where these do not share the blocks evenly, runs have groups of their own.

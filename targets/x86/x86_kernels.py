@@ -14,9 +14,9 @@ from qcompiler.targets.vector.common_kernels import (
     COMMON_KERNELS,
     binary_blocks,
     byte_convolutions,
-    convolution_blocks,
     counting,
     largest_weight,
+    plane_blocks,
 )
 from qcompiler.targets.vector.conv import DirectConv2d
 from qcompiler.targets.vector.direct import Geometry
@@ -56,16 +56,15 @@ def lookups(isa: Isa, problem: Problem) -> Iterator[Kernel]:
 
 def tables(isa: Isa, problem: Problem) -> Iterator[Kernel]:
     """Convolutions of codes of few bits in bit planes by lookups in tables of 64 entries."""
-    blocks = convolution_blocks(problem)
-    planes = isinstance(problem, Conv2d) and problem.x.packed and not problem.x.in_bytes
-    if not isinstance(problem, Conv2d) or blocks is None or not planes or problem.binary or problem.centred:
+    blocks = plane_blocks(problem)
+    if not isinstance(problem, Conv2d) or blocks is None:
         return
     if problem.x.planes not in PLANES or not fits_sums(problem, Geometry(problem, blocks).steps):
         return
     look = _table_lookup(isa, problem)
     for r in table_tilings(problem, blocks, look.width, isa.registers):
         ns = compute_ns(isa, problem, blocks, isa.table_rate * problem.x.planes, r)
-        yield DirectConv2d(Frame(problem, blocks, r.tiling), LookupSums(isa.counts, look), SumFinish(), ns)
+        yield DirectConv2d(Frame(problem, blocks, r.tiling), LookupSums(look), SumFinish(), ns)
 
 
 def dots(isa: Isa, problem: Problem) -> Iterator[Kernel]:
