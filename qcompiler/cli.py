@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 import typer
 from rich.console import Console
 
-from qcompiler.command import Debug, Task, Version, importing, main, terminal
+from qcompiler.command import Debug, Task, Version, importing, keep_freed_memory, main, terminal
 from qcompiler.errors import UsageError
 from qcompiler.options import Options, Picture, Run
 from qcompiler.place import check_file
@@ -267,6 +267,7 @@ class _Files:
 
 
 def _compile(model: Path, files: _Files, options: Options, explain: bool) -> None:
+    keep_freed_memory()
     _check_before_loading(model, options)
     if any((files.inputs, files.calibration, files.labels)):
         options = files.read(options)
