@@ -96,7 +96,7 @@ def _variants(program: Program, sizes: Mapping[str, int]) -> str:
         file = module_name(program.name, variant.name)
         facts = f'name: "{variant.name}", file: "{file}", bytes: {sizes[variant.name]}'
         vectors = json.dumps(bool(variant.features))
-        rows.append(f'  {{ {facts}, vectors: {vectors}, url: new URL("./{file}", import.meta.url) }},')
+        rows.append(f'  {{ {facts}, vectors: {vectors}, url: () => new URL("./{file}", import.meta.url) }},')
     return "\n".join(rows)
 
 

@@ -13,7 +13,7 @@ const NAME = "@name@";
 export const inputs = @inputs@;
 export const outputs = @outputs@;
 
-// the best variant first; each is the whole network
+// the best variant first; each is the whole network. A page that holds its modules has no place to look for files
 const VARIANTS = [
 @variants@
 ];
@@ -58,7 +58,7 @@ function choice(wanted) {
 }
 
 async function fetched({ file, url, bytes }) {
-  const content = await contentOf(url);
+  const content = await contentOf(url());
   if (content.byteLength !== bytes) {
     throw new Error(`${NAME}: ${file} has ${content.byteLength} bytes, expected ${bytes}; copy the whole file again`);
   }
