@@ -18,6 +18,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+
 import qcompiler
 from qcompiler.bundle.load import Bundle, checked_manifest
 from qcompiler.bundle.manifest import module_name
@@ -27,13 +30,16 @@ from qcompiler.ir.pixels import Pixels, size_of
 
 HERE = Path(__file__).parent
 MODEL, BUNDLE = "model.onnx", "model.qc"
+PICTURES = 8
 
 
 def embedded(run: Path) -> dict[str, Any]:
     """What the page is to know of the network of a run: its script, modules, size of pictures and their pixels."""
     pixels = _pixels(run)
     with tempfile.TemporaryDirectory() as folder:
-        bundle = qcompiler.compile(run / MODEL, "wasm", output=Path(folder) / "net")
+        bundle = qcompiler.compile(
+            run / MODEL, "wasm", output=Path(folder) / "net", inputs=_pictures(run, pixels), progress=print
+        )
         files = {each.name: Path(folder, "net", module_name(bundle.name, each.name)) for each in bundle.variants}
         modules = {name: path.read_bytes() for name, path in files.items()}
         code = Path(folder, "net", "index.js").read_text(encoding="utf-8")
@@ -72,6 +78,13 @@ def _pixels(run: Path) -> Pixels:
     if found is None or len(found.mean) != 1:
         raise UsageError(f"the network of '{run}' does not take grey pictures", remedy="train it on digits")
     return found
+
+
+def _pictures(run: Path, pixels: Pixels) -> dict[str, npt.NDArray[np.float32]]:
+    """Inputs to verify with, float32 [n, 1, H, W] or [n, H, W, 1]: pictures of noise, as dark as the page can be."""
+    (image,) = checked_manifest(run / BUNDLE).inputs
+    noise = np.random.default_rng(0).integers(0, 256, (PICTURES, *image.shape[1:]))
+    return {image.name: ((noise - pixels.mean[0]) * pixels.scale[0]).astype(np.float32)}
 
 
 def _title(bundle: Bundle) -> str:

@@ -36,10 +36,11 @@ IsaT = TypeVar("IsaT", bound=Level)
 
 @dataclass(frozen=True)
 class VectorVariant(Generic[IsaT]):
-    """One instruction-set level and the table of its kernels; see `qcompiler.targets.target.Variant`."""
+    """An instruction-set level, the table of its kernels, and what compiles them; see `targets.target.Variant`."""
 
     isa: IsaT
     table: tuple[Family[IsaT], ...]
+    platform: Host = HOST
 
     @property
     def name(self) -> str:
@@ -60,11 +61,6 @@ class VectorVariant(Generic[IsaT]):
     def tvm_target(self) -> Mapping[str, Any]:
         """The dict form of tvm.target.Target."""
         return self.isa.tvm_target
-
-    @property
-    def platform(self) -> Host:
-        """Processors."""
-        return HOST
 
     def operands(self, layer: Conv2d, codes: Codes | None) -> tuple[Buffer, ...]:
         """Bit planes or bytes where the codes are known, and floats as they lie; the halo serves the padding."""

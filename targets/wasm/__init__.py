@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from qcompiler.targets.vector.variant import VectorVariant
+from qcompiler.targets.wasm.engine import ENGINE
 from qcompiler.targets.wasm.machine import Isa, isas_for
 from qcompiler.targets.wasm.wasm_kernels import KERNELS
 
@@ -20,7 +21,7 @@ class WasmTarget:
 
     def variants(self, mcpu: Sequence[str]) -> tuple[WasmVariant, ...]:
         """Variants for these --mcpu names, most demanding first; with vectors and without for none."""
-        return tuple(VectorVariant(isa, KERNELS) for isa in isas_for(mcpu))
+        return tuple(VectorVariant(isa, KERNELS, ENGINE) for isa in isas_for(mcpu))
 
 
 TARGET = WasmTarget()

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from qcompiler.errors import UsageError
 from qcompiler.ir.codes import BINARY
-from qcompiler.targets.problem import Conv2d, Problem
+from qcompiler.ir.storage import Buffer
+from qcompiler.targets.problem import Conv2d, Map2d, Operation, Problem
 from qcompiler.targets.vector.kernel_runner import object_code
 from qcompiler.targets.wasm import TARGET, WasmVariant
 from tests.targets.in_node import NodeRunner, missing
@@ -101,3 +102,12 @@ def test_levels_by_name() -> None:
     assert [{feature.name for feature in variant.features} for variant in ALL] == [{"simd128"}, set()]
     with pytest.raises(UsageError, match="unknown WebAssembly level 'avx2', expected one of simd128, plain"):
         TARGET.variants(["avx2"])
+
+
+def test_masks_of_comparisons_are_instructions() -> None:
+    """LLVM does not come to an end with the code of the second without that."""
+    one = Buffer(1, 1, 1, 1, BINARY)
+    single = Map2d(Buffer(1, 1, 1, 1, "float32"), (Operation("store_bits", into=one),))
+    for problem in (binary(64, 64), single):
+        (kernel, *_) = ALL[0].kernels(problem)
+        assert "i32x4.bitmask" in ALL[0].platform.assembly({"kernel": kernel.build("kernel")}, ALL[0].tvm_target)

@@ -1,0 +1,58 @@
+"""The platform of WebAssembly: that of processors, with masks of comparisons made by i32x4.bitmask.
+
+LLVM 22 makes sixteen extractions of the sixteen bits of a comparison (`emit.mask_bits`), and does not come to an end
+where all lanes but one are constant.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import tvm_ffi
+from tvm import tirx
+from tvm.ir.expr import Call
+
+from qcompiler.targets.vector.emit import LANES
+from qcompiler.targets.vector.host import Host
+from qcompiler.targets.wasm.machine import SIMD
+
+_QUAD = 4
+
+
+class Engine(Host):
+    """See `qcompiler.targets.vector.host.Host`."""
+
+    def legal(self, function: Any, tvm_target: Mapping[str, Any]) -> Any:
+        """Masks by instructions, where there are vectors."""
+        if f"+{SIMD}" not in tvm_target["mattr"]:
+            return function
+        return function.with_body(tvm_ffi.structural_map(function.body, [(Call, _mask)], order="post"))
+
+
+def _mask(call: Any) -> Any:
+    """uint16 of a comparison's lanes, from four bits each of four registers."""
+    condition = _condition(call)
+    if condition is None:
+        return call
+    ones, zeros = (tirx.Broadcast(tirx.const(value, "int32"), LANES) for value in (-1, 0))
+    lanes = tirx.Select(condition, ones, zeros)
+    bits = tirx.const(0, "int32")
+    for first in range(0, LANES, _QUAD):
+        quad = tirx.Shuffle([lanes], [tirx.const(first + lane, "int32") for lane in range(_QUAD)])
+        found = tirx.call_llvm_pure_intrin("int32", "llvm.wasm.bitmask", quad)
+        bits = bits | (found << tirx.const(first, "int32"))
+    return tirx.Cast("uint16", bits)
+
+
+def _condition(call: Any) -> Any:
+    """The comparison of which a call makes a mask; None for other calls."""
+    if getattr(call.op, "name", "") != "tirx.reinterpret" or str(call.ty).removeprefix("T.") != "uint16":
+        return None
+    (operand,) = call.args
+    is_mask = isinstance(operand, tirx.Cast) and str(operand.ty).removeprefix("T.") == f"uint1x{LANES}"
+    return operand.value if is_mask else None
+
+
+ENGINE = Engine()
+"""The platform of all variants."""
