@@ -133,7 +133,7 @@ class Conv2d:
         """Whether codes and weights are -1 and +1, and those that thresholds give."""
         given = [each.into.element for each in self.epilogue if each.op == "threshold" and each.into is not None]
         elements = (self.x.element, self.weights, *given)
-        return not self.x.in_bytes and not self.centred and all(each == BINARY for each in elements)
+        return self.x.in_planes and not self.centred and all(each == BINARY for each in elements)
 
     @property
     def by_channel(self) -> bool:

@@ -183,7 +183,7 @@ class _Planner:
         """The form to convert from where nobody asks for one that the kernel can write."""
         if not signs:
             return plain(value, group.is_matrix)
-        return packed(value, group.is_matrix, self._codes(value), groups)
+        return packed(value, group.is_matrix, self._codes(value), groups, self.storage.code_packing)
 
     def _codes(self, value: ir.Value) -> Codes:
         codes = self.ranges.codes(value)

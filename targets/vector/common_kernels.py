@@ -33,7 +33,7 @@ from qcompiler.targets.vector.transpose_map import TransposeMap2d, can_transpose
 
 def code_pools(machine: VectorMachine, problem: Problem) -> Iterator[Kernel]:
     """Pools of packed codes."""
-    if isinstance(problem, Pool2d) and problem.kind == "codes":
+    if isinstance(problem, Pool2d) and problem.kind == "codes" and not problem.x.in_tables:
         yield (BytePool2d if problem.x.in_bytes else PlanePool2d)(problem, memory_ns(machine, problem))
 
 
@@ -134,7 +134,7 @@ def binary_blocks(problem: Problem) -> Blocks | None:
 
 def plane_blocks(problem: Problem) -> Blocks | None:
     """The channel blocks of a convolution of codes of several bits in bit planes; None for other problems."""
-    planes = isinstance(problem, Conv2d) and problem.x.packed and not problem.x.in_bytes
+    planes = isinstance(problem, Conv2d) and problem.x.in_planes
     if not isinstance(problem, Conv2d) or not planes or problem.binary or problem.centred:
         return None
     return convolution_blocks(problem)
@@ -160,7 +160,7 @@ def _fits_registers(geometry: Geometry) -> bool:
     problem = geometry.problem
     if problem.x.in_bytes:
         return fits_bytes(problem)
-    return not problem.x.packed or geometry.steps * WORD_BITS < MOST_PRODUCTS
+    return not problem.x.in_planes or geometry.steps * WORD_BITS < MOST_PRODUCTS
 
 
 def blocks_of(problem: Problem) -> Blocks | None:

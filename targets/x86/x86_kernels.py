@@ -14,6 +14,7 @@ from qcompiler.targets.vector.common_kernels import (
     COMMON_KERNELS,
     binary_blocks,
     byte_convolutions,
+    convolution_blocks,
     counting,
     largest_weight,
     plane_blocks,
@@ -27,11 +28,14 @@ from qcompiler.targets.vector.sum_finish import SumFinish
 from qcompiler.targets.vector.tilings import word_tilings
 from qcompiler.targets.vector.word_mismatches import WordMismatches
 from qcompiler.targets.x86.byte_dots import MultiplyBytes, MultiplyWords, Vnni
+from qcompiler.targets.x86.dotted_nibbles import DottedNibbles
 from qcompiler.targets.x86.lookup_mismatches import LookupMismatches
 from qcompiler.targets.x86.lookup_sums import PLANES, LookupSums, fits_sums
-from qcompiler.targets.x86.lookup_tilings import lookup_tilings, table_tilings
+from qcompiler.targets.x86.lookup_tilings import lookup_tilings, nibble_tilings, table_tilings
 from qcompiler.targets.x86.machine import Isa
+from qcompiler.targets.x86.nibble_sums import fits_nibbles
 from qcompiler.targets.x86.table_lookups import SelectedBits, SplitTables, TableLookup, WholeTables
+from qcompiler.targets.x86.widened_nibbles import WidenedNibbles
 
 
 def words(isa: Isa, problem: Problem) -> Iterator[Kernel]:
@@ -67,13 +71,27 @@ def tables(isa: Isa, problem: Problem) -> Iterator[Kernel]:
         yield DirectConv2d(Frame(problem, blocks, r.tiling), LookupSums(look), SumFinish(), ns)
 
 
+def nibbles(isa: Isa, problem: Problem) -> Iterator[Kernel]:
+    """Convolutions of codes in tables by lookups of four inputs."""
+    blocks = convolution_blocks(problem)
+    if not isinstance(problem, Conv2d) or blocks is None or not problem.x.in_tables:
+        return
+    dotted = isa.vbmi and isa.vnni
+    if problem.groups > 1 or problem.centred or not fits_nibbles(problem, 0 if dotted else isa.vector_bytes):
+        return
+    reduction = DottedNibbles() if dotted else WidenedNibbles(isa.vector_bytes)
+    for r in nibble_tilings(problem, blocks, isa.vector_bytes, dotted, isa.registers):
+        ns = compute_ns(isa, problem, blocks, isa.nibble_rate, r)
+        yield DirectConv2d(Frame(problem, blocks, r.tiling), reduction, SumFinish(), ns)
+
+
 def dots(isa: Isa, problem: Problem) -> Iterator[Kernel]:
     """Convolutions of codes in bytes."""
     if isinstance(problem, Conv2d) and problem.x.in_bytes:
         yield from byte_convolutions(isa, problem, _dot(isa, problem))
 
 
-KERNELS: tuple[Family[Isa], ...] = (*COMMON_KERNELS, words, lookups, tables, dots)
+KERNELS: tuple[Family[Isa], ...] = (*COMMON_KERNELS, words, lookups, tables, nibbles, dots)
 
 
 def _table_lookup(isa: Isa, problem: Conv2d) -> TableLookup:
