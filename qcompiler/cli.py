@@ -290,11 +290,15 @@ def _print_compiled(console: Console, bundle: Bundle, explain: bool) -> None:
     if bundle.report["after_training"]:
         say(bundle.report["after_training"])
     say(bundle.report_text.splitlines()[-1])
-    sizes = {name: info.bytes for name, info in bundle.manifest.files.items() if name.startswith("lib")}
-    files = ", ".join(f"{name} ({size / 1024:.1f} KiB)" for name, size in sizes.items())
-    say(f"wrote {bundle.directory}/: {files}, {bundle.name}.h, example.c, example.cpp, bench.c")
+    files, module = bundle.manifest.files, bundle.manifest.library.endswith(".wasm")
+    binaries = [name for name in files if name.startswith("lib") or name.endswith(".wasm")]
+    sizes = ", ".join(f"{name} ({files[name].bytes / 1024:.1f} KiB)" for name in binaries)
+    sources = "index.js, index.d.ts, package.json" if module else f"{bundle.name}.h, example.c, example.cpp, bench.c"
+    say(f"wrote {bundle.directory}/: {sizes}, {sources}")
     if bundle.runs_here:
         say(f"try: qrun {bundle.directory} --benchmark")
+    elif module:
+        say(f"try: node {bundle.directory}/example.mjs")
     else:
         say(f"for {bundle.manifest.architecture}: {bundle.directory}/example.c says how to build a program")
 

@@ -24,7 +24,7 @@ from qcompiler.bundle.load import Bundle, describe
 from qcompiler.bundle.manifest import check_threads
 from qcompiler.bundle.staging import check_free, new_directory
 from qcompiler.bundle.tensors import describe as describe_tensor
-from qcompiler.bundle.toolchain import EMULATOR_PACKAGE, emulator_for
+from qcompiler.bundle.toolchain import emulator_for
 from qcompiler.bundle.write import write_into
 from qcompiler.errors import UsageError
 from qcompiler.frontend import canonicalize
@@ -44,6 +44,7 @@ from qcompiler.passes.runner import run_passes
 from qcompiler.posttraining import Cost, checked_labels, quantize
 from qcompiler.reference import Reference
 from qcompiler.report import Check, add_to, report
+from qcompiler.targets.architecture import named
 from qcompiler.verify import Budget, Inputs, Verification
 from qcompiler.watch import GraphWatcher
 from qcompiler.widths import check_bits, parse_width
@@ -110,6 +111,8 @@ def run(
     check_free(folder, force=options.force)
     check_threads(options.threads, "--threads")
     variants = targets.get(options.target).variants(options.mcpu)
+    if options.threads > 1 and not variants[0].architecture.threads:
+        raise UsageError(f"--threads {options.threads}: modules for {options.target} run on one", remedy="leave it out")
     watcher = GraphWatcher.create(options.print_after, options.save_ir, [each.name for each in passes.DEFAULT])
     dump = None if options.dump is None else Dump(options.dump)
     say("reading the model")
@@ -226,7 +229,7 @@ def _verified(
     architecture = bundle.manifest.architecture
     emulator = "" if bundle.runs_here else emulator_for(architecture)
     if emulator is None:
-        remedy = f"install the package {EMULATOR_PACKAGE} to verify by emulation"
+        remedy = f"install the package {named(architecture).emulator_package} to verify by emulation"
         yield f"{UNVERIFIED}: it cannot run {architecture} code; {remedy}", None
         return
     if inputs is None:
@@ -234,12 +237,13 @@ def _verified(
     else:
         given, budget = verification.given(inputs, program.inputs), None
     where = f" under {Path(emulator).name}" if emulator else ""
+    threads = verification.THREADS if named(architecture).threads else 1
     with IsolatedBundle(bundle.directory, bundle.manifest, emulator) as isolated:
         usable = [index for index in range(len(program.variants)) if isolated.supports(index)]
         variants = [isolated.at(index) for index in usable]
         for index, figures in zip(
             usable,
-            verification.verify_on_samples(variants, program, graph, reference, given, budget),
+            verification.verify_on_samples(variants, program, graph, reference, given, budget, threads),
             strict=True,
         ):
             yield f"{program.variants[index].name}{where}", figures

@@ -1,6 +1,7 @@
 """Architectures of hosts: everything that is known of a processor family outside of its kernels, one record each.
 
-Code generation, linking, loading, verification by emulation and remote devices read the same record.
+Code generation, linking, loading, verification by emulation and remote devices read the same record. WebAssembly is one
+of them, whose processor is a JavaScript engine.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ import platform
 import struct
 from dataclasses import dataclass
 from fnmatch import fnmatch
+from typing import Literal
 
 from qcompiler.errors import QCompilerError
 
@@ -21,7 +23,8 @@ class Architecture:
     fnmatch. elf_machine: e_machine of its files. wide: whether pointers have 64 bits. cross_prefix: of GNU's tools for
     it on other machines. c_library: Debian's package of the C library for them. compile_flags: for C of the bundle.
     page_bytes: the largest page of its systems, for which a library must be laid out. cpu_source: the C file, without
-    its suffix, that finds out which features a CPU has.
+    its suffix, that finds out which features a CPU has. file_format: of its objects, which says by which tools they are
+    linked. emulator_package: Debian's package of its emulator. threads: whether its bundles run on several.
     """
 
     name: str
@@ -34,6 +37,9 @@ class Architecture:
     cpu_source: str
     page_bytes: int = 4096
     compile_flags: tuple[str, ...] = ()
+    file_format: Literal["elf", "wasm"] = "elf"
+    emulator_package: str = "qemu-user"
+    threads: bool = True
 
     @property
     def cross_package(self) -> str:
@@ -42,8 +48,8 @@ class Architecture:
 
     @property
     def emulator(self) -> str:
-        """The emulator of its user programs."""
-        return f"qemu-{self.name}"
+        """The emulator of its user programs, or the engine of its modules."""
+        return f"qemu-{self.name}" if self.file_format == "elf" else "node"
 
     def is_called(self, name: str) -> bool:
         """Whether `name` is one of its names."""
@@ -87,8 +93,22 @@ ARM = Architecture(
     # else 32-bit divisions are calls to helpers of GCC's own library
     compile_flags=("-mcpu=cortex-a7",),
 )
+# no ELF, no GNU tools, no pages and no CPU to ask: what an engine cannot run it does not load
+WASM32 = Architecture(
+    name="wasm32",
+    triple="wasm32-unknown-unknown",
+    aliases=("wasm",),
+    elf_machine=0,
+    wide=False,
+    cross_prefix="",
+    c_library="wasi-libc",
+    cpu_source="cpu_wasm",
+    file_format="wasm",
+    emulator_package="nodejs",
+    threads=False,
+)
 
-ARCHITECTURES = (X86_64, AARCH64, ARM)
+ARCHITECTURES = (X86_64, AARCH64, ARM, WASM32)
 NAMES = tuple(architecture.name for architecture in ARCHITECTURES)
 
 
@@ -102,7 +122,7 @@ def named(name: str) -> Architecture:
 
 def of_elf(machine: int) -> Architecture | None:
     """The architecture of ELF files with this e_machine."""
-    return next((each for each in ARCHITECTURES if each.elf_machine == machine), None)
+    return next((each for each in ARCHITECTURES if each.file_format == "elf" and each.elf_machine == machine), None)
 
 
 def family(name: str) -> str:

@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
+import http.server
 import re
 import shutil
 import subprocess
 import sys
+import threading
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
+from playwright.sync_api import Browser
 
 import qcompiler
 from qcompiler.bundle.elf import machine
 from tests.networks import binary_cnn
 from tests.targets.emulated import missing
+from tests.targets.in_node import missing as missing_for_web
 
 ROOT = Path(__file__).resolve().parents[1]
 APP = """#include "model.h"
@@ -83,6 +90,40 @@ def test_the_android_page(tmp_path: Path) -> None:
     assert set(re.findall(r"LOAD.* (0x\w+)$", headers, re.MULTILINE)) == {"0x4000"}
     symbols = subprocess.run(["aarch64-linux-gnu-nm", "-D", app], capture_output=True, text=True, check=True).stdout
     assert " T classify" in symbols and "U model_" not in symbols
+
+
+@pytest.mark.usefixtures("commands")
+@pytest.mark.skipif(bool(missing_for_web()), reason=missing_for_web())
+def test_the_web_page(browser: Browser, tmp_path: Path) -> None:
+    shutil.copytree(ROOT / "examples" / "digits", tmp_path / "examples" / "digits")
+    script = blocks("deploy_web.md", "web")
+    done = subprocess.run(["bash", "-euc", script], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count(" under node: verified") == 2 and " largest at 3\n" in done.stdout
+    (html,) = re.findall(r"```html\n(.*?)```", (ROOT / "docs" / "deploy_web.md").read_text(), re.DOTALL)
+    (tmp_path / "index.html").write_text(html)
+    with served(tmp_path) as address:
+        page = browser.new_page()
+        page.goto(address)
+        page.wait_for_function("document.body.textContent.startsWith('simd128: ')")
+        (scores,) = (
+            qcompiler.compile(tmp_path / "examples" / "digits" / "model.onnx", output=tmp_path / "x86")
+            .run({"image": np.zeros((1, 1, 8, 8), np.float32)})
+            .values()
+        )
+        shown = page.evaluate("document.body.textContent").removeprefix("simd128: ").split(",")
+        np.testing.assert_array_equal(np.array(shown, np.float32), scores.reshape(-1))
+        page.close()
+
+
+@contextlib.contextmanager
+def served(folder: Path) -> Iterator[str]:
+    """The address of a folder, as the page's last command serves it."""
+    handler = partial(http.server.SimpleHTTPRequestHandler, directory=str(folder))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}/"
+        server.shutdown()
 
 
 @pytest.mark.usefixtures("commands")

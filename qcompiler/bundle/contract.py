@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from qcompiler.bundle.manifest import DTYPES, MAX_NAME, tensor_bytes
 from qcompiler.errors import QCompilerError
-from qcompiler.ir.program import ELF, MAX_TENSORS, Argument, Call, Items, Program
+from qcompiler.ir.program import MAX_TENSORS, OBJECTS, Argument, Call, Items, Program
 
 ALIGNMENT = 64
 # items are counted in int32
@@ -57,7 +57,7 @@ def _variant_complaints(program: Program) -> Iterator[str]:
     if not names or len(set(names)) != len(names):
         yield f"variants {names}: expected at least one, and all different"
     for variant in program.variants:
-        if variant.code_format != ELF:
+        if variant.code_format != OBJECTS:
             yield f"variant {variant.name} is {variant.code_format} code for a device, which no library launches yet"
             continue
         if not is_identifier(variant.name):

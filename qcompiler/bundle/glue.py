@@ -91,7 +91,8 @@ def kernel_symbol(program: Program, variant: VariantCode, symbol: str) -> str:
 
 def sources(program: Program, architecture: str) -> dict[str, str]:
     """All files to compile, by name; constants.S includes the constants from constants.bin."""
-    cpu = architectures.named(architecture).cpu_source
+    known = architectures.named(architecture)
+    cpu, constants = known.cpu_source, "constants.S" if known.file_format == "elf" else "constants_wasm.S"
     return {
         f"{program.name}.h": public_header(program),
         "this-network.h": _network_header(program),
@@ -101,7 +102,7 @@ def sources(program: Program, architecture: str) -> dict[str, str]:
         "runtime.c": _template("runtime.c"),
         "threads.c": _template("threads.c"),
         "tables.c": _tables(program, architecture),
-        "constants.S": _filled(program, "constants.S"),
+        "constants.S": _filled(program, constants),
     }
 
 
@@ -128,11 +129,12 @@ def _filled(program: Program, template: str) -> str:
     text = _template(template)
     for key, number in numbers.items():
         text = text.replace(f"@{key}@", str(number))
-    text = text.replace("@summary@", _summary(program)).replace("@tensors@", _tensor_macros(program))
+    text = text.replace("@summary@", summary(program)).replace("@tensors@", _tensor_macros(program))
     return text.replace("@name@", program.name).replace("@NAME@", program.name.upper())
 
 
-def _summary(program: Program) -> str:
+def summary(program: Program) -> str:
+    """Steps and variants, for comments."""
     variants = " or ".join(variant.name for variant in program.variants)
     return f"{len(program.steps)} steps for {program.target} ({variants})"
 

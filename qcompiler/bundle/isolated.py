@@ -3,7 +3,7 @@
 A small C program around the library shares a file with this process that holds inputs, outputs and workspace, and runs
 steps when asked: all memory can be looked at and changed in between. Code that touches a byte outside of its buffers,
 writes to an input, dies or hangs ends in VerificationFailed with the name of the step, and hurts nobody. A bundle for
-another processor family runs the same way under a user-mode emulator.
+another processor family runs the same way under a user-mode emulator, and modules of WebAssembly in node.
 """
 
 from __future__ import annotations
@@ -20,14 +20,15 @@ from typing import Any
 
 import numpy.typing as npt
 
-from qcompiler.bundle import glue, toolchain
+from qcompiler.bundle import glue, javascript, toolchain, wasm_link
 from qcompiler.bundle.guarded import GuardedMemory, plan
-from qcompiler.bundle.manifest import DTYPES, Manifest, check_threads, tensor_bytes
+from qcompiler.bundle.manifest import DTYPES, Manifest, check_threads, module_name, tensor_bytes
 from qcompiler.bundle.native import ALIGNMENT
 from qcompiler.bundle.stepping import Stepper
 from qcompiler.bundle.tensors import checked_inputs
 from qcompiler.bundle.worker import Misbehaved, Worker
 from qcompiler.errors import QCompilerError, UsageError, VerificationFailed
+from qcompiler.targets.architecture import named
 
 Array = npt.NDArray[Any]
 
@@ -58,8 +59,7 @@ class IsolatedBundle:
             folder = Path(opened.enter_context(tempfile.TemporaryDirectory()))
             self._memory = _memory(manifest)
             opened.callback(self._memory.close)
-            program = str(_build(folder, directory, manifest, alone=bool(emulator)))
-            self._command = (emulator, "-cpu", "max", program) if emulator else (program,)
+            self._command = _program(folder, directory, manifest, emulator)
             self._worker = Worker(self._command, self._memory, seconds or _patience(manifest, emulator))
             opened.callback(self._worker.close)
             self._open = opened.pop_all()
@@ -176,6 +176,24 @@ class IsolatedExecution:
         status, text = self._worker.request(self._variant, threads, first, last)
         if status:
             raise QCompilerError(f"the compiled network failed: {text or f'status {status}'}")
+
+
+def _program(folder: Path, directory: Path, manifest: Manifest, emulator: str) -> tuple[str, ...]:
+    """The command that runs a bundle's code, made of copies in `folder`."""
+    if named(manifest.architecture).file_format == "wasm":
+        return (emulator, str(_script(folder, directory, manifest)))
+    program = str(_build(folder, directory, manifest, alone=bool(emulator)))
+    return (emulator, "-cpu", "max", program) if emulator else (program,)
+
+
+def _script(folder: Path, directory: Path, manifest: Manifest) -> Path:
+    """The program around the modules."""
+    files = [module_name(manifest.name, variant.name) for variant in manifest.variants]
+    for file in files:
+        shutil.copyfile(directory / file, folder / file)
+    path = folder / "isolated.mjs"
+    path.write_text(javascript.isolated(manifest, files, wasm_link.STACK_BYTES), encoding="utf-8")
+    return path
 
 
 def _build(folder: Path, directory: Path, manifest: Manifest, *, alone: bool) -> Path:

@@ -16,7 +16,7 @@ from qcompiler.ir.pixels import CHANNELS, Pixels, fits
 from qcompiler.ir.pixels import LAYOUTS as PIXEL_LAYOUTS
 from qcompiler.ir.program import MAX_RANK, MAX_TENSORS, MAX_TEXT, Argument, StoredValue, TensorInfo
 from qcompiler.ir.storage import PACKED_LAYOUTS
-from qcompiler.targets.architecture import NAMES
+from qcompiler.targets.architecture import NAMES, named
 
 REMEDY = "compile the model again"
 FORMAT = "qcompiler-bundle"
@@ -109,7 +109,9 @@ class Manifest:
 
     @property
     def library(self) -> str:
-        """File name of the shared library."""
+        """File name of the shared library, or of the best variant's module."""
+        if named(self.architecture).file_format == "wasm":
+            return module_name(self.name, self.variants[0].name)
         return f"lib{self.name}.so"
 
     def encode(self) -> bytes:
@@ -125,6 +127,11 @@ def check_threads(threads: object, option: str = "") -> None:
     if option:
         raise UsageError(f"{option} {threads}: expected a number from 1 to {MAX_THREADS}")
     raise UsageError(f"{threads} threads, expected 1 to {MAX_THREADS}")
+
+
+def module_name(name: str, variant: str) -> str:
+    """File name of the WebAssembly module of a variant."""
+    return f"{name}.{variant}.wasm"
 
 
 def tensor_bytes(tensor: TensorInfo) -> int:

@@ -9,13 +9,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from qcompiler.bundle import elf, symbols
+from qcompiler.bundle import elf, symbols, wasm_file
 from qcompiler.bundle.side_by_side import Done, run_all
 from qcompiler.bundle.symbols import Symbol
 from qcompiler.errors import QCompilerError
-from qcompiler.targets.architecture import Architecture, host, named
+from qcompiler.targets.architecture import WASM32, Architecture, host, named
 
-EMULATOR_PACKAGE = "qemu-user"
 C_FLAGS = (
     "-std=c11",
     "-O2",
@@ -84,7 +83,7 @@ class Toolchain:
         """Run tools side by side; see `run`."""
         names = [self.compiler if tool == "cc" else f"{self.prefix}{tool}" for tool, *_ in commands]
         found = [[self.found(name), *command[1:]] for name, command in zip(names, commands, strict=True)]
-        return [_printed(name, done) for name, done in zip(names, run_all(found, folder), strict=True)]
+        return [printed(name, done) for name, done in zip(names, run_all(found, folder), strict=True)]
 
     def compilation(self, source: str, target: str, *flags: str) -> Command:
         """Compiles one C or assembly file to an object."""
@@ -139,16 +138,18 @@ class Toolchain:
 
 
 def emulator_for(architecture: str) -> str | None:
-    """The path of an installed emulator of user programs; None where there is none."""
+    """The path of an installed emulator of user programs, or engine; None where there is none."""
     name = named(architecture).emulator
     return shutil.which(name) or shutil.which(f"{name}-static")
 
 
 def machine_of(object_code: bytes) -> str:
-    """The architecture of a relocatable ELF object."""
+    """The architecture of a relocatable object."""
+    if wasm_file.is_wasm(object_code):
+        return WASM32.name
     architecture = elf.machine(object_code)
     if architecture is None:
-        raise QCompilerError("internal error: the object code is not an ELF file of a known machine")
+        raise QCompilerError("internal error: the object code is not an ELF file of a known machine, nor WebAssembly")
     return architecture
 
 
@@ -195,7 +196,7 @@ def reject_dependencies(chain: Toolchain, path: str, folder: Path) -> None:
         raise QCompilerError(f"internal error: {path} has weak undefined symbols {', '.join(optional)}")
 
 
-def _printed(name: str, done: Done) -> str:
+def printed(name: str, done: Done) -> str:
     """What a tool printed. Raises QCompilerError with its message where it failed."""
     if done.returncode == 0:
         return done.stdout

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from qcompiler.bundle.guarded import GuardedMemory
 from qcompiler.errors import QCompilerError
 
-_ANSWER = re.compile(r"(status|fault) (-?\d+) (.*)\n")
+_ANSWER = re.compile(r"(status|fault|trap|wrote) (-?\d+) (.*)\n")
 # seconds for a worker that has answered to end; chosen
 _LAST_WORDS = 10.0
 
@@ -21,7 +21,7 @@ class Misbehaved(Exception):
 
 
 class Worker:
-    """The program of c/isolated.c on a guarded memory; it is started when it is needed, and again after its death.
+    """The program of c/isolated.c or js/isolated.mjs on a guarded memory; started when needed, and after its death.
 
     command: how to run it, to be followed by the file and its layout. seconds: how long a request may take.
     """
@@ -41,13 +41,22 @@ class Worker:
         answer = _ANSWER.fullmatch(line)
         if answer is None:
             raise Misbehaved(_death(self._end(_LAST_WORDS)))
-        if answer[1] == "fault":
+        if answer[1] != "status":
             self._end(_LAST_WORDS)
-            where = f", touching {self._memory.describe(int(answer[3]))}" if answer[3] != "-1" else ""
-            raise Misbehaved(f"dies of {signal.Signals(int(answer[2])).name}{where}")
+            raise Misbehaved(self._deed(answer))
         if touched := self._memory.touched():
             raise Misbehaved(f"writes {touched}")
         return int(answer[2]), answer[3]
+
+    def _deed(self, answer: re.Match[str]) -> str:
+        """What the code did, where it did not just end."""
+        kind, number, rest = answer.groups()
+        if kind == "trap":
+            return f"traps ({rest})"
+        if kind == "wrote":
+            return f"writes {self._memory.describe(int(rest))}"
+        where = f", touching {self._memory.describe(int(rest))}" if rest != "-1" else ""
+        return f"dies of {signal.Signals(int(number)).name}{where}"
 
     def close(self) -> None:
         """End the process."""

@@ -1,18 +1,20 @@
-"""Write a compiled network as a bundle: libraries, header, C programs, manifest and reports."""
+"""Write a compiled network as a bundle: libraries with their header, or modules with their script, and manifest."""
 
 from __future__ import annotations
 
 import hashlib
+import tempfile
 from collections.abc import Mapping
 from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
 
-from qcompiler.bundle import contract, glue, manifest, toolchain
+from qcompiler.bundle import contract, glue, javascript, manifest, toolchain, wasm_link
 from qcompiler.bundle.staging import check_free, new_directory
 from qcompiler.bundle.toolchain import Command, Merged, Toolchain
 from qcompiler.ir.pixels import Pixels
 from qcompiler.ir.program import Program
+from qcompiler.targets.architecture import named
 
 VERSIONED = ("qcompiler", "apache-tvm", "apache-tvm-ffi", "onnx", "onnx-ir", "numpy")
 
@@ -39,6 +41,27 @@ def write_into(program: Program, folder: Path, *, threads: int = 1, pixels: Pixe
     manifest.check_threads(threads)
     contract.check(program)
     architecture = toolchain.machine_of(program.variants[0].objects[0])
+    if named(architecture).file_format == "wasm":
+        _write_package(program, folder)
+    else:
+        _write_libraries(program, architecture, folder, pixels)
+    infos = {path.name: _file_info(path.read_bytes()) for path in sorted(folder.iterdir())}
+    _write_manifest(folder, replace(manifest_of(program, architecture, threads, infos), pixels=pixels))
+
+
+def _write_package(program: Program, folder: Path) -> None:
+    """WebAssembly modules, and the JavaScript that loads and runs them."""
+    with tempfile.TemporaryDirectory() as build:
+        modules = wasm_link.modules(program, Path(build))
+    for variant, content in modules.items():
+        (folder / manifest.module_name(program.name, variant)).write_bytes(content)
+    sizes = {variant: len(content) for variant, content in modules.items()}
+    for name, text in javascript.package(program, sizes).items():
+        (folder / name).write_text(text, encoding="utf-8")
+
+
+def _write_libraries(program: Program, architecture: str, folder: Path, pixels: Pixels | None) -> None:
+    """Libraries, header, C programs and files for other build systems."""
     chain = toolchain.toolchain_for(architecture)
     build = folder / "build"
     build.mkdir()
@@ -56,8 +79,6 @@ def write_into(program: Program, folder: Path, *, threads: int = 1, pixels: Pixe
         (folder / "picture.c").write_text(glue.picture_program(program, pixels, compilers), encoding="utf-8")
     for template, name in (("package.cmake", f"{program.name}Config.cmake"), ("package.pc", f"{program.name}.pc")):
         (folder / name).write_text(glue.named(template, program.name), encoding="utf-8")
-    infos = {path.name: _file_info(path.read_bytes()) for path in sorted(folder.iterdir())}
-    _write_manifest(folder, replace(manifest_of(program, architecture, threads, infos), pixels=pixels))
 
 
 def add_reports(folder: Path, described: manifest.Manifest, reports: Mapping[str, bytes]) -> manifest.Manifest:

@@ -111,21 +111,21 @@ class Call:
         return self.launch.count
 
 
-ELF = "elf"
+OBJECTS = "objects"
 
 
 @dataclass(frozen=True)
 class VariantCode:
     """The code of one instruction-set variant, and one call per step.
 
-    objects: relocatable objects for the host where `code_format` is ELF, else one module that a device loads.
+    objects: relocatable objects for a processor where `code_format` is OBJECTS, else one module that a device loads.
     """
 
     name: str
     features: tuple[str, ...]
     objects: tuple[bytes, ...]
     calls: tuple[Call, ...]
-    code_format: str = ELF
+    code_format: str = OBJECTS
 
 
 @dataclass(frozen=True)

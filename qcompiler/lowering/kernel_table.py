@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from qcompiler.errors import InternalError, UnsupportedModel
-from qcompiler.ir.program import ELF, Argument, Call, Copy, VariantCode
+from qcompiler.ir.program import OBJECTS, Argument, Call, Copy, VariantCode
 from qcompiler.lowering.build import object_code
 from qcompiler.lowering.constant_blob import ConstantBlob
 from qcompiler.lowering.work import External, GenericWork, KernelWork, Location, Slot, Work, place_of
@@ -40,7 +40,7 @@ class KernelTable:
 
     def parts(self) -> list[dict[str, Any]]:
         """The functions by symbol, in parts for `compiled`, which may run at the same time; devices load one module."""
-        count = -(-len(self.functions) // PART) if self.variant.platform.code_format == ELF else 1
+        count = -(-len(self.functions) // PART) if self.variant.platform.code_format == OBJECTS else 1
         functions = list(self.functions.items())
         return [dict(functions[first::count]) for first in range(count)]
 

@@ -6,7 +6,6 @@ from collections.abc import Iterator
 
 from qcompiler.targets.arm.arm_tilings import chunk_tilings, held_tilings, row_tilings, word_tilings
 from qcompiler.targets.arm.byte_dots import SignedDot, WidenedPairs
-from qcompiler.targets.arm.byte_mismatches import ByteMismatches, UnrolledMismatches
 from qcompiler.targets.arm.chunk_mismatches import ChunkMismatches
 from qcompiler.targets.arm.held_mismatches import HeldMismatches, holds
 from qcompiler.targets.arm.machine import Isa
@@ -16,6 +15,7 @@ from qcompiler.targets.offers import Family
 from qcompiler.targets.problem import Conv2d, Problem
 from qcompiler.targets.target import Kernel
 from qcompiler.targets.vector.blocks import Blocks
+from qcompiler.targets.vector.byte_mismatches import ByteMismatches, UnrolledMismatches
 from qcompiler.targets.vector.byte_sums import ByteDot, codes_of, fits_sixteen_bits, stored_bits, tile_blocks
 from qcompiler.targets.vector.common_kernels import (
     COMMON_KERNELS,

@@ -35,6 +35,7 @@ class Isa:
     vector_bytes: ClassVar[int] = 16
     counts: ClassVar[int] = 4
     fma: ClassVar[bool] = True
+    widen_counts: ClassVar[str] = ""
 
     @property
     def binary_rate(self) -> float:

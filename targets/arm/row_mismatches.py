@@ -17,12 +17,12 @@ import numpy.typing as npt
 from tvm.script.ir_builder import tirx as T
 
 from qcompiler.targets.arm.single_load import load_single, single_loads
-from qcompiler.targets.arm.unrolled_parts import for_parts, for_unrolled_taps
 from qcompiler.targets.target import Array
 from qcompiler.targets.vector.direct import Geometry, ReductionLoop
 from qcompiler.targets.vector.emit import LANES, Expr, i64, lanes, splat, temporary, write
 from qcompiler.targets.vector.frame import Frame
 from qcompiler.targets.vector.tile import Tile
+from qcompiler.targets.vector.unrolled_parts import for_parts, for_unrolled_taps
 from qcompiler.targets.vector.word_mismatches import WordMismatches
 
 # channels whose sums fill a register of 128 bits

@@ -29,6 +29,7 @@ from qcompiler.targets.vector.reduction import Reduction
 from qcompiler.targets.vector.sum_finish import SumFinish
 from qcompiler.targets.vector.tilings import byte_tilings, float_tilings, word_tilings
 from qcompiler.targets.vector.transpose_map import TransposeMap2d, can_transpose
+from qcompiler.targets.vector.word_mismatches import WordMismatches
 
 
 def code_pools(machine: VectorMachine, problem: Problem) -> Iterator[Kernel]:
@@ -81,7 +82,9 @@ def plane_convolutions(machine: VectorMachine, problem: Problem) -> Iterator[Ker
         return
     for r in word_tilings(problem, blocks, machine.counts):
         ns = compute_ns(machine, problem, blocks, machine.planes_rate, r)
-        yield DirectConv2d(Frame(problem, blocks, r.tiling), PlaneSums(machine.counts), SumFinish(), ns)
+        yield DirectConv2d(
+            Frame(problem, blocks, r.tiling), PlaneSums(machine.counts, machine.widen_counts), SumFinish(), ns
+        )
 
 
 def channel_convolutions(machine: VectorMachine, problem: Problem) -> Iterator[Kernel]:
@@ -95,6 +98,15 @@ def channel_convolutions(machine: VectorMachine, problem: Problem) -> Iterator[K
 
 
 COMMON_KERNELS = (code_pools, float_pools, maps, moves, float_convolutions, plane_convolutions, channel_convolutions)
+
+
+def word_convolutions(machine: VectorMachine, problem: Problem) -> Iterator[Kernel]:
+    """Binary convolutions that count bits of whole words."""
+    blocks = binary_blocks(problem)
+    if isinstance(problem, Conv2d) and blocks is not None:
+        for r in word_tilings(problem, blocks, machine.counts):
+            ns = compute_ns(machine, problem, blocks, machine.binary_rate, r)
+            yield counting(problem, blocks, r.tiling, ns, WordMismatches())
 
 
 def byte_convolutions(machine: VectorMachine, problem: Problem, dot: ByteDot) -> Iterator[Kernel]:

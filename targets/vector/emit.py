@@ -98,6 +98,15 @@ def fenced(value: Expr, count: int = LANES) -> Expr:
     return T.call_llvm_pure_intrin("float32" if count == 1 else f"float32x{count}", "llvm.arithmetic.fence", value)
 
 
+def four_added(counts: Expr, widen: str) -> Expr:
+    """int32x4: every four neighbours of uint8x16 added up.
+
+    widen: the LLVM intrinsic that adds up neighbouring lanes into lanes of twice the size.
+    """
+    pairs = T.call_llvm_pure_intrin("uint16x8", widen, counts)
+    return T.reinterpret("int32x4", T.call_llvm_pure_intrin("uint32x4", widen, pairs))
+
+
 def mask_bits(condition: Expr) -> Expr:
     """uint16 with bit i = lane i of a sixteen-lane comparison."""
     return T.reinterpret("uint16", T.Cast("uint1x16", condition))

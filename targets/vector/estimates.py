@@ -52,6 +52,11 @@ class VectorMachine(Protocol):
         ...
 
     @property
+    def widen_counts(self) -> str:
+        """The LLVM intrinsic that adds up neighbouring lanes, where LLVM counts bits of bytes alone; else empty."""
+        ...
+
+    @property
     def vector_bytes(self) -> int:
         """The widest vector."""
         ...

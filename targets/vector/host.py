@@ -9,7 +9,7 @@ from typing import Any
 
 import tvm
 
-from qcompiler.ir.program import ELF, Items
+from qcompiler.ir.program import OBJECTS, Items
 from qcompiler.targets.standard_op import ItemLoop, Scheduled, StandardOp
 from qcompiler.targets.vector.emit import prim_func
 from qcompiler.targets.vector.schedule import scheduled
@@ -30,7 +30,7 @@ class Host:
     """See `qcompiler.targets.target.Platform`."""
 
     own_memory = False
-    code_format = ELF
+    code_format = OBJECTS
 
     def schedule(self, op: StandardOp) -> Scheduled:
         """Items in a loop; vectors in TVM's loops."""

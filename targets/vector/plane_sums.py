@@ -19,7 +19,7 @@ from qcompiler.ir.codes import Codes
 from qcompiler.targets.problem import Conv2d
 from qcompiler.targets.target import Array
 from qcompiler.targets.vector.direct import for_taps
-from qcompiler.targets.vector.emit import LANES, Expr, Parameter, i64, lanes, splat, temporary, write
+from qcompiler.targets.vector.emit import LANES, Expr, Parameter, four_added, i64, lanes, splat, temporary, write
 from qcompiler.targets.vector.frame import Frame
 from qcompiler.targets.vector.planes import activation_factors, bases, weight_planes
 from qcompiler.targets.vector.reduction import Reduction, Registers, weight_words
@@ -64,10 +64,11 @@ class PlaneReduction(Reduction):
 class PlaneSums(PlaneReduction):
     """Weights uint32 [blocks / U, steps, U, planes, 16]; see `Geometry.arrange`.
 
-    counts: most counts of sixteen lanes at a time.
+    counts: most counts of sixteen lanes at a time. widen: see `VectorMachine.widen_counts`.
     """
 
     counts: int
+    widen: str = ""
 
     family: ClassVar[str] = "planes_conv2d"
 
@@ -130,7 +131,18 @@ class PlaneSums(PlaneReduction):
         for (p, b, (j, k)), count in counts.items():
             other = tile.weights[0][lanes(weight * planes + (b * per_block * planes + k * LANES))]
             both = words[p, j] ^ other if held.signs else words[p, j] & other
+            self._add(count, both)
+
+    def _add(self, count: Expr, both: Expr) -> None:
+        """Add the number of bits of each word to its lane."""
+        if not self.widen:
             write(count, count[lanes(0)] + T.reinterpret("int32x16", T.popcount(both)), lanes(0))
+            return
+        numbers = temporary("uint8", 4 * LANES)
+        write(numbers, T.popcount(T.reinterpret(f"uint8x{4 * LANES}", both)), lanes(0, 4 * LANES))
+        for quad in range(0, LANES, 4):
+            added = four_added(numbers[lanes(4 * quad, 16)], self.widen)
+            write(count, count[lanes(quad, 4)] + added, lanes(quad, 4))
 
 
 def activations(problem: Conv2d) -> Codes:

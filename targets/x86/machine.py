@@ -32,6 +32,7 @@ class Isa:
 
     # bytes per nanosecond out of the caches beyond the first
     stream: ClassVar[float] = 60
+    widen_counts: ClassVar[str] = ""
 
     @property
     def name(self) -> str:

@@ -18,6 +18,7 @@ from qcompiler.targets.vector.common_kernels import (
     counting,
     largest_weight,
     plane_blocks,
+    word_convolutions,
 )
 from qcompiler.targets.vector.conv import DirectConv2d
 from qcompiler.targets.vector.direct import Geometry
@@ -25,9 +26,7 @@ from qcompiler.targets.vector.estimates import compute_ns
 from qcompiler.targets.vector.frame import Frame
 from qcompiler.targets.vector.planes import weight_planes
 from qcompiler.targets.vector.sum_finish import SumFinish
-from qcompiler.targets.vector.tilings import word_tilings
-from qcompiler.targets.vector.word_mismatches import WordMismatches
-from qcompiler.targets.x86.byte_dots import MultiplyBytes, MultiplyWords, Vnni
+from qcompiler.targets.x86.byte_dots import MultiplyBytes, Vnni, multiply_words
 from qcompiler.targets.x86.dotted_nibbles import DottedNibbles
 from qcompiler.targets.x86.lookup_mismatches import LookupMismatches
 from qcompiler.targets.x86.lookup_sums import PLANES, LookupSums, fits_sums
@@ -36,15 +35,6 @@ from qcompiler.targets.x86.machine import Isa
 from qcompiler.targets.x86.nibble_sums import fits_nibbles
 from qcompiler.targets.x86.table_lookups import SelectedBits, SplitTables, TableLookup, WholeTables
 from qcompiler.targets.x86.widened_nibbles import WidenedNibbles
-
-
-def words(isa: Isa, problem: Problem) -> Iterator[Kernel]:
-    """Binary convolutions that count bits of whole words."""
-    blocks = binary_blocks(problem)
-    if isinstance(problem, Conv2d) and blocks is not None:
-        for r in word_tilings(problem, blocks, isa.counts):
-            ns = compute_ns(isa, problem, blocks, isa.binary_rate, r)
-            yield counting(problem, blocks, r.tiling, ns, WordMismatches())
 
 
 def lookups(isa: Isa, problem: Problem) -> Iterator[Kernel]:
@@ -91,7 +81,7 @@ def dots(isa: Isa, problem: Problem) -> Iterator[Kernel]:
         yield from byte_convolutions(isa, problem, _dot(isa, problem))
 
 
-KERNELS: tuple[Family[Isa], ...] = (*COMMON_KERNELS, words, lookups, tables, nibbles, dots)
+KERNELS: tuple[Family[Isa], ...] = (*COMMON_KERNELS, word_convolutions, lookups, tables, nibbles, dots)
 
 
 def _table_lookup(isa: Isa, problem: Conv2d) -> TableLookup:
@@ -110,7 +100,7 @@ def _dot(isa: Isa, problem: Conv2d) -> ByteDot:
     width = isa.vector_bytes // 4
     if width > 4 and fits_sixteen_bits(codes_of(problem).levels - 1, largest_weight(problem)):
         return MultiplyBytes(width)
-    return MultiplyWords(width)
+    return multiply_words(width)
 
 
 def _can_look_up(problem: Conv2d, blocks: Blocks) -> bool:

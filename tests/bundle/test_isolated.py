@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -24,7 +24,9 @@ ELEMENTS = 9
 ITEMS = 4
 
 
-def network(body: str, items: int = ITEMS) -> Program:
+def network(
+    body: str, items: int = ITEMS, compiled: Callable[..., bytes] = programs.compiled, constants: bytes = b""
+) -> Program:
     """Two steps: y = x in the workspace, then `body` with x, z (the output), w (y) and a range of `items`."""
     source = f"""
         #include <stdint.h>
@@ -45,7 +47,7 @@ def network(body: str, items: int = ITEMS) -> Program:
         }}"""
     x, w, z = Argument("input", 0), Argument("workspace", 64), Argument("output", 0)
     calls = (Call("copy", "copy_c", (x, w), Items(ELEMENTS)), Call("check", "check_c", (x, w, z), Items(items)))
-    code = VariantCode("plain", (), (programs.compiled(source, "-w", "-fno-builtin"),), calls)
+    code = VariantCode("plain", (), (compiled(source, "-w", "-fno-builtin"),), calls)
     tensor = TensorInfo("x", (1, ELEMENTS), "float32")
     return Program(
         name="suspect",
@@ -53,7 +55,7 @@ def network(body: str, items: int = ITEMS) -> Program:
         inputs=(tensor,),
         outputs=(replace(tensor, name="z"),),
         workspace_bytes=128,
-        constants=b"",
+        constants=constants,
         steps=(
             StepInfo(("/copy",), "Identity", 32, 32, 0, 0),
             StepInfo(

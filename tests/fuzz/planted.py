@@ -24,7 +24,7 @@ from qcompiler.ir.view import constant_of
 from qcompiler.lowering import groups
 from qcompiler.lowering.standard import recurrent
 from qcompiler.passes import fold_thresholds
-from qcompiler.targets.arm import byte_mismatches
+from qcompiler.targets.vector import byte_mismatches
 from tests.fuzz import judge, sweep
 from tests.fuzz.case import case_of
 from tests.fuzz.net import Network

@@ -152,3 +152,25 @@ def test_nan_and_negative_zero_pass_bounds(body: str) -> None:
     check(proto, {"x": x}, tolerance=1e-6)
     if body in ("y = Relu (x)", "y = Clip (x, low, high)"):
         assert np.signbit(Region(proto).run({"x": x})["y"][0, 1::6]).all()
+
+
+TANGENT = """<ir_version: 10, opset_import: ["" : 21]>
+g (float[3, 33] x) => (float[3, 33] y) { y = Tanh (x) }"""
+
+
+@pytest.fixture(scope="module")
+def tangent(tmp_path_factory: pytest.TempPathFactory) -> qcompiler.Bundle:
+    folder = tmp_path_factory.mktemp("tangent")
+    onnx.save(onnx.parser.parse_model(TANGENT), folder / "model.onnx")
+    return qcompiler.compile(folder / "model.onnx", mcpu=["x86-64"], output=folder / "out", verify=False)
+
+
+@settings(max_examples=50, deadline=None)
+@given(exponent=st.integers(-126, 7), seed=st.integers(0, 2**31))
+def test_tangents_of_small_numbers_keep_their_digits(tangent: qcompiler.Bundle, exponent: int, seed: int) -> None:
+    """Relative to each number, not to the largest: a network may hold nothing else."""
+    x = np.random.default_rng(seed).uniform(-1, 1, (3, 33)).astype(np.float32) * np.float32(2.0**exponent)
+    x[0, :4] = 0.0, -0.0, 1 / 16, -1 / 16
+    found, expected = tangent.run({"x": x})["y"], np.tanh(x.astype(np.float64))
+    np.testing.assert_allclose(found, expected, rtol=2e-6, atol=1e-44)
+    assert (np.signbit(found) == np.signbit(x)).all()

@@ -69,16 +69,18 @@ class EmulatedRunner:
         command = [cross_chain(self._architecture).compiler, "-O1", "-static", "main.c", "kernel.o", "-o", "main"]
         subprocess.run(command, cwd=self._path, check=True)
 
+    def _command(self) -> list[str]:
+        emulator = emulator_for(self._architecture)
+        assert emulator is not None
+        return [emulator, "-cpu", "max", str(self._path / "main")]
+
     def call(self, pointers: Sequence[tuple[Array, int]], begin: int, end: int) -> None:
         """Run the work items [begin, end)."""
         used = np.zeros(self._file.shape, bool)
         for array, offset in pointers:
             self._file[offset : offset + array.nbytes] = array.reshape(-1).view(np.uint8)
             used[offset : offset + array.nbytes] = True
-        emulator = emulator_for(self._architecture)
-        assert emulator is not None
-        command = [emulator, "-cpu", "max", str(self._path / "main"), str(self._path / "memory"), str(begin), str(end)]
-        subprocess.run(command, check=True)
+        subprocess.run([*self._command(), str(self._path / "memory"), str(begin), str(end)], check=True)
         assert (self._file[~used] == FENCE).all(), "wrote past a buffer"
         for array, offset in pointers:
             array.reshape(-1).view(np.uint8)[...] = self._file[offset : offset + array.nbytes]

@@ -1,9 +1,11 @@
 /* Runs the steps of a compiled network on one thread, or as one part of several. */
 #define _POSIX_C_SOURCE 200809L
 
-#include <time.h>
-
 #include "all-internals.h"
+
+#ifndef CPU_WITHOUT_CLOCK
+#include <time.h>
+#endif
 
 static int misaligned(const void *pointer, size_t alignment) {
     return (uintptr_t)pointer % alignment != 0;
@@ -76,9 +78,13 @@ int API(internal_prepare)(struct job *job, const void *const *inputs, void *cons
 }
 
 static uint64_t now(void) {
+#ifdef CPU_WITHOUT_CLOCK
+    return 0;
+#else
     struct timespec time;
     clock_gettime(CLOCK_MONOTONIC, &time);
     return (uint64_t)time.tv_sec * 1000000000u + (uint64_t)time.tv_nsec;
+#endif
 }
 
 /* The first of `items` items of a part: items * part / parts, without 64-bit division, which 32-bit processors lack. */

@@ -1,8 +1,8 @@
-"""Mismatching bits by words for ARM: a word of one pixel against one word of every channel of a block.
+"""Mismatching bits by words where vectors count bits by bytes: a word of one pixel against one of every channel.
 
-A vector holds four output channels: population counts of four bytes each. With udot a count is added to its 32-bit lane
-in one instruction. Elsewhere bytes are counted, and added up after at most 31 steps. Either way three instructions make
-128 products.
+A vector holds four output channels: population counts of four bytes each. With ARM's udot a count is added to its
+32-bit lane in one instruction. Elsewhere bytes are counted, and added up after at most 31 steps. Either way three
+instructions make 128 products.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ from typing import ClassVar
 
 from tvm.script.ir_builder import tirx as T
 
-from qcompiler.targets.arm.unrolled_parts import for_parts, for_unrolled_taps
 from qcompiler.targets.vector.direct import ReductionLoop
-from qcompiler.targets.vector.emit import LANES, Expr, lanes, splat, temporary, write
+from qcompiler.targets.vector.emit import LANES, Expr, four_added, lanes, splat, temporary, write
 from qcompiler.targets.vector.frame import Frame
 from qcompiler.targets.vector.tile import Tile
+from qcompiler.targets.vector.unrolled_parts import for_parts, for_unrolled_taps
 from qcompiler.targets.vector.word_mismatches import TapBody, WordMismatches
 
 _BYTES = 4 * LANES
@@ -83,9 +83,8 @@ class ByteMismatches(UnrolledMismatches):
         for row, narrow in zip(counts, sums, strict=True):
             for count, total in zip(row, narrow, strict=True):
                 for quad in range(0, LANES, 4):
-                    write(count, count[lanes(quad, 4)] + self._sum(total[lanes(4 * quad, 16)]), lanes(quad, 4))
-
-    def _sum(self, counts: Expr) -> Expr:
-        """int32x4: every four neighbours of uint8x16 added up."""
-        pairs = T.call_llvm_pure_intrin("uint16x8", self.widen, counts)
-        return T.reinterpret("int32x4", T.call_llvm_pure_intrin("uint32x4", self.widen, pairs))
+                    write(
+                        count,
+                        count[lanes(quad, 4)] + four_added(total[lanes(4 * quad, 16)], self.widen),
+                        lanes(quad, 4),
+                    )
