@@ -110,7 +110,7 @@ def byte_convolutions(machine: VectorMachine, problem: Problem, dot: ByteDot) ->
     bits = stored_bits(problem, blocks)
     shared = tile_blocks(bits)
     for r in byte_tilings(problem, blocks, machine.vector_bytes, machine.registers, shared, dot.parts):
-        ns = compute_ns(machine, problem, blocks, machine.byte_rate, r)
+        ns = compute_ns(machine, problem, blocks, machine.byte_rate, r, bits / 8)
         yield DirectConv2d(Frame(problem, blocks, r.tiling), ByteSums(dot, bits), SumFinish(), ns)
 
 

@@ -14,6 +14,7 @@ from qcompiler.targets.vector.common_kernels import (
     COMMON_KERNELS,
     binary_blocks,
     byte_convolutions,
+    convolution_blocks,
     counting,
     largest_weight,
     plane_blocks,
@@ -27,6 +28,7 @@ from qcompiler.targets.vector.sum_finish import SumFinish
 from qcompiler.targets.vector.tilings import word_tilings
 from qcompiler.targets.vector.word_mismatches import WordMismatches
 from qcompiler.targets.x86.byte_dots import MultiplyBytes, MultiplyWords, Vnni
+from qcompiler.targets.x86.field_sums import FieldSums, field_sums, field_tilings
 from qcompiler.targets.x86.lookup_mismatches import LookupMismatches
 from qcompiler.targets.x86.lookup_sums import PLANES, LookupSums, fits_sums
 from qcompiler.targets.x86.lookup_tilings import lookup_tilings, table_tilings
@@ -68,12 +70,22 @@ def tables(isa: Isa, problem: Problem) -> Iterator[Kernel]:
 
 
 def dots(isa: Isa, problem: Problem) -> Iterator[Kernel]:
-    """Convolutions of codes in bytes."""
-    if isinstance(problem, Conv2d) and problem.x.in_bytes:
+    """Convolutions of codes in bytes, but for those that `fields` does: all variants share one copy of the weights."""
+    if isinstance(problem, Conv2d) and problem.x.in_bytes and _field_sums(isa, problem) is None:
         yield from byte_convolutions(isa, problem, _dot(isa, problem))
 
 
-KERNELS: tuple[Family[Isa], ...] = (*COMMON_KERNELS, words, lookups, tables, dots)
+def fields(isa: Isa, problem: Problem) -> Iterator[Kernel]:
+    """Products of a few rows of bytes with weights of few bits."""
+    sums = _field_sums(isa, problem)
+    blocks = convolution_blocks(problem)
+    if isinstance(problem, Conv2d) and blocks is not None and sums is not None:
+        for r in field_tilings(problem, blocks, sums, isa.vector_bytes, isa.registers):
+            ns = compute_ns(isa, problem, blocks, isa.byte_rate, r, sums.bits / 8)
+            yield DirectConv2d(Frame(problem, blocks, r.tiling), sums, SumFinish(), ns)
+
+
+KERNELS: tuple[Family[Isa], ...] = (*COMMON_KERNELS, words, lookups, tables, dots, fields)
 
 
 def _table_lookup(isa: Isa, problem: Conv2d) -> TableLookup:
@@ -93,6 +105,18 @@ def _dot(isa: Isa, problem: Conv2d) -> ByteDot:
     if width > 4 and fits_sixteen_bits(codes_of(problem).levels - 1, largest_weight(problem)):
         return MultiplyBytes(width)
     return MultiplyWords(width)
+
+
+def _field_sums(isa: Isa, problem: Problem) -> FieldSums | None:
+    """Bytes times weights where they lie in their bytes, by the fastest instructions that are exact."""
+    blocks, width = convolution_blocks(problem), isa.vector_bytes // 4
+    if not isinstance(problem, Conv2d) or blocks is None:
+        return None
+    if isa.vnni:
+        return field_sums(problem, blocks, Vnni(), lowers=False)
+    if width > 4:
+        return field_sums(problem, blocks, MultiplyBytes(width), lowers=True)
+    return field_sums(problem, blocks, MultiplyWords(width), lowers=False)
 
 
 def _can_look_up(problem: Conv2d, blocks: Blocks) -> bool:

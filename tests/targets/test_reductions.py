@@ -83,6 +83,8 @@ LAYERS = {
     "7 x 4 bits in bytes": layer(18, 20, 3, 4, 2, Codes(-64, 63), Codes(-8, 7), "bytes"),
     "8 x 2 bits in bytes": layer(33, 60, 3, 4, 2, Codes(0, 255), Codes(-2, 1), "bytes"),
     "4 x 4 bits in bytes, one pixel": layer(70, 96, 1, 1, 1, Codes(0, 15), Codes(-8, 7), "bytes"),
+    "8 x 2 bits in bytes, one pixel": layer(70, 256, 1, 1, 1, Codes(-128, 127), Codes(-2, 1), "bytes"),
+    "8 x 1 bits in bytes, three rows": layer(33, 120, 1, 3, 1, Codes(0, 255), BINARY, "bytes"),
     "8 x 1 bits in bytes, two blocks": layer(12, 30, 3, 4, 2, Codes(-128, 127), BINARY, "bytes"),
     **{
         f"8 x {bits} bits in bytes, eight blocks": layer(
@@ -196,7 +198,7 @@ def logical(x: Buffer) -> tuple[int, ...]:
 def test_x86(variant: x86.X86Variant) -> None:
     expected = {"float_conv2d", "xnor_conv2d", "planes_conv2d", "bytes_conv2d", "bytes_depthwise", "few_bits_conv2d"}
     lookups = {"lookup_conv2d"} if variant.name in ("avx2", "avx512bw") else set()
-    assert check(variant, KernelRunner) == expected | lookups | {"lookup_sums_conv2d"}
+    assert check(variant, KernelRunner) == expected | lookups | {"lookup_sums_conv2d", "fields_conv2d"}
 
 
 @pytest.mark.parametrize("architecture", ARM)
