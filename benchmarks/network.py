@@ -59,12 +59,12 @@ class FewBitDense:
     @property
     def zero(self) -> int:
         """The code that stands for 0."""
-        return 1 << (self.bits - 1)
+        return 1 if self.bits == 1 else 2 << (self.bits - 2)
 
     @property
     def size(self) -> int:
         """Inputs of a block."""
-        return self.codes.shape[1] // self.scales.shape[1]
+        return int(self.codes.shape[1]) // int(self.scales.shape[1])
 
     @property
     def weights(self) -> FloatArray:

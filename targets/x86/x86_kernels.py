@@ -18,6 +18,7 @@ from qcompiler.targets.vector.common_kernels import (
     counting,
     largest_weight,
     plane_blocks,
+    rounded_products,
 )
 from qcompiler.targets.vector.conv import DirectConv2d
 from qcompiler.targets.vector.direct import Geometry
@@ -85,7 +86,19 @@ def fields(isa: Isa, problem: Problem) -> Iterator[Kernel]:
             yield DirectConv2d(Frame(problem, blocks, r.tiling), sums, SumFinish(), ns)
 
 
-KERNELS: tuple[Family[Isa], ...] = (*COMMON_KERNELS, words, lookups, tables, dots, fields)
+def rounded(isa: Isa, problem: Problem) -> Iterator[Kernel]:
+    """Products of floats that are rounded in blocks."""
+    width = isa.vector_bytes // 4
+    bits = problem.grid.bits if isinstance(problem, Conv2d) and problem.grid is not None else 8
+    if isa.vnni:
+        yield from rounded_products(isa, problem, Vnni(), 255)
+    elif width > 4 and bits < 8:
+        yield from rounded_products(isa, problem, MultiplyBytes(width), 127)
+    else:
+        yield from rounded_products(isa, problem, MultiplyWords(width), 255)
+
+
+KERNELS: tuple[Family[Isa], ...] = (*COMMON_KERNELS, words, lookups, tables, dots, fields, rounded)
 
 
 def _table_lookup(isa: Isa, problem: Conv2d) -> TableLookup:
