@@ -283,9 +283,12 @@ class _Rounded:
             return splat(T.float32(0))
         if count >= LANES:
             return T.bind(data[lanes(at)])
-        mask = lanes(0) < splat(T.int64(count))
-        # the other lanes of a masked load hold anything
-        return T.bind(T.Select(mask, T.masked_load("float32x16", data, lanes(at), mask), splat(T.float32(0))))
+        # one by one: of a masked load LLVM makes one of all lanes here, which reads beyond the end of the input
+        held = temporary("float32")
+        write(held, splat(T.float32(0)), lanes(0))
+        for i in range(count):
+            write(held, data[at + i], i64(i))
+        return T.bind(held[lanes(0)])
 
 
 def _nearest(x: Expr) -> Expr:
