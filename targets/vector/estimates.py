@@ -72,15 +72,20 @@ class VectorMachine(Protocol):
         ...
 
 
-def compute_ns(machine: VectorMachine, problem: Conv2d, blocks: Blocks, macs_per_ns: float, ranked: Ranked) -> float:
-    """Arithmetic or weight streaming, whichever is slower, and the traffic of the epilogue."""
+def compute_ns(
+    machine: VectorMachine, problem: Conv2d, blocks: Blocks, macs_per_ns: float, ranked: Ranked, share: float = 1
+) -> float:
+    """Arithmetic or weight streaming, whichever is slower, and the traffic of the epilogue.
+
+    share: of the bytes of the weights that is stored.
+    """
     oh, ow = problem.out_hw
     outputs = problem.x.n * oh * ow * blocks.count * LANES
     steps = Geometry(problem, blocks).steps
     arithmetic = outputs * steps * _products(problem) / macs_per_ns * ranked.slowdown
     if gathers(problem, blocks):
         arithmetic *= _GATHER_SLOWDOWN
-    streaming = blocks.count * LANES * steps * unit_weights(problem) / machine.stream
+    streaming = blocks.count * LANES * steps * unit_weights(problem) * share / machine.stream
     return max(arithmetic, streaming) + sum(b.nbytes for b in outputs_of(problem)) / machine.stream
 
 
