@@ -14,6 +14,7 @@ from benchmarks.network import (
     BatchNorm,
     Conv,
     Dense,
+    FewBitDense,
     FloatArray,
     GlobalAverage,
     Network,
@@ -46,7 +47,9 @@ class _Writer:
         x = helper.make_tensor_value_info("input", TensorProto.FLOAT, network.input_shape)
         y = helper.make_tensor_value_info(network.output, TensorProto.FLOAT, output_shape)
         graph = helper.make_graph(self.nodes, "network", [x], [y], self.constants)
-        return helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION)
+        domains = sorted({"", *(node.domain for node in self.nodes)})
+        opsets = [helper.make_opsetid(domain, 1 if domain else OPSET) for domain in domains]
+        return helper.make_model(graph, opset_imports=opsets, ir_version=IR_VERSION)
 
 
 def _activated(writer: _Writer, op: str, inputs: list[str], node: Conv | Add, **attributes: object) -> None:
@@ -89,6 +92,30 @@ def _write_unweighted(writer: _Writer, node: Node, source: str, output: str) -> 
             writer.node("Flatten", [f"{output}_map"], output)
 
 
+def _write_block_product(writer: _Writer, node: FewBitDense) -> None:
+    """As onnxruntime's quantizer writes it, with leave to round the inputs of each block to bytes."""
+    outputs, inputs = node.codes.shape
+    in_byte = 8 // node.bits
+    places = np.arange(in_byte, dtype=np.uint8) * np.uint8(node.bits)
+    packed = np.bitwise_or.reduce(node.codes.reshape(outputs, -1, node.size // in_byte, in_byte) << places, axis=-1)
+    names = [writer.constant(f"{node.output}_codes", packed), writer.constant(f"{node.output}_scales", node.scales)]
+    writer.node("MatMulNBits", [node.source, *names], node.output, domain="com.microsoft", K=inputs, N=outputs,
+                bits=node.bits, block_size=node.size, accuracy_level=4)  # fmt: skip
+
+
+def _write_byte_product(writer: _Writer, node: FewBitDense) -> None:
+    """As onnxruntime's dynamic quantization writes it; one block, weights in bytes."""
+    name = node.output
+    weights = writer.constant(f"{name}_w", (node.codes.astype(np.int16) - node.zero).astype(np.int8).T)
+    outputs = [f"{name}_x", f"{name}_scale", f"{name}_zero"]
+    writer.nodes.append(helper.make_node("DynamicQuantizeLinear", [node.source], outputs, name=outputs[0]))
+    writer.node("MatMulInteger", [outputs[0], weights, outputs[2]], f"{name}_sums")
+    writer.node("Cast", [f"{name}_sums"], f"{name}_numbers", to=TensorProto.FLOAT)
+    scales = writer.constant(f"{name}_ws", node.scales[:, 0])
+    writer.node("Mul", [outputs[1], scales], f"{name}_scales")
+    writer.node("Mul", [f"{name}_numbers", f"{name}_scales"], name)
+
+
 def float_model(network: Network, x: FloatArray) -> onnx.ModelProto:
     """The network in float32, as a training framework would export it."""
     writer = _Writer()
@@ -102,6 +129,8 @@ def float_model(network: Network, x: FloatArray) -> onnx.ModelProto:
                 _activated(writer, "Conv", inputs, node, **_conv_attributes(node))
             else:
                 writer.node("MatMul", inputs, node.output)
+        elif isinstance(node, FewBitDense):
+            (_write_byte_product if node.in_bytes else _write_block_product)(writer, node)
         elif isinstance(node, Add):
             _activated(writer, "Add", [node.left, node.right], node)
         else:

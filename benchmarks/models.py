@@ -16,6 +16,7 @@ from benchmarks.network import (
     BatchNorm,
     Conv,
     Dense,
+    FewBitDense,
     FloatArray,
     GlobalAverage,
     Network,
@@ -26,6 +27,8 @@ from benchmarks.network import (
     evaluate_node,
 )
 
+# inputs that share a scale, as onnxruntime's quantizer has it
+BLOCK = 32
 STAGES = ((64, 1), (128, 2), (256, 2), (512, 2))
 
 
@@ -148,6 +151,20 @@ def product(rows: int, inner: int, columns: int, binary: bool, seed: int = 1) ->
         sketch.dense("input", columns)
     name = f"FC {inner}x{columns}" if rows == 1 else f"matrix product {rows}x{inner}x{columns}"
     return Workload(name, sketch.finish(name), sketch.values["input"], 1, rows * inner * columns)
+
+
+def few_bit_product(rows: int, size: int, bits: int, in_bytes: bool, seed: int = 1) -> Workload:
+    """[rows, size] times [size, size] of few bits: in blocks of 32, or on bytes, in one block."""
+    random = np.random.default_rng(seed)
+    sketch = _Sketch(random.standard_normal((rows, size)).astype(np.float32), seed)
+    codes = random.integers(0, 2**bits, (size, size), np.uint8)
+    if bits == 1:
+        # -1 and +1 of one bit, not -1 and 0
+        codes *= 2
+    scales = random.uniform(0.5, 1.0, (size, 1 if in_bytes else size // BLOCK)) / (2**bits * np.sqrt(size))
+    sketch.add(FewBitDense("input", "y", codes, scales.astype(np.float32), bits, in_bytes))
+    name = f"FC {size}x{size}, {rows} rows, w{bits}"
+    return Workload(name, sketch.finish(name), sketch.values["input"], 1, rows * size * size)
 
 
 def _resnet_block(sketch: _Sketch, source: str, channels: int, stride: int) -> str:

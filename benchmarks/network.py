@@ -42,6 +42,37 @@ class Dense:
     binary: bool = False
 
 
+@dataclass(frozen=True, eq=False)
+class FewBitDense:
+    """[M, K] times weights of few bits, (codes - zero) * scales: uint8 [O, K], float32 [O, blocks of K].
+
+    `in_bytes` says that the inputs are rounded to bytes first, as DynamicQuantizeLinear does.
+    """
+
+    source: str
+    output: str
+    codes: npt.NDArray[np.uint8]
+    scales: FloatArray
+    bits: int
+    in_bytes: bool = False
+
+    @property
+    def zero(self) -> int:
+        """The code that stands for 0."""
+        return 1 if self.bits == 1 else 2 << (self.bits - 2)
+
+    @property
+    def size(self) -> int:
+        """Inputs of a block."""
+        return int(self.codes.shape[1]) // int(self.scales.shape[1])
+
+    @property
+    def weights(self) -> FloatArray:
+        """float32 [O, K]."""
+        found: FloatArray = (self.codes.astype(np.float32) - self.zero) * np.repeat(self.scales, self.size, axis=1)
+        return found
+
+
 @dataclass(frozen=True)
 class Sign:
     """+1 where x >= 0, else -1."""
@@ -114,7 +145,7 @@ class GlobalAverage:
     output: str
 
 
-Node = Conv | Dense | Sign | Quantize | BatchNorm | Add | Pool | GlobalAverage
+Node = Conv | Dense | FewBitDense | Sign | Quantize | BatchNorm | Add | Pool | GlobalAverage
 
 
 @dataclass(frozen=True)
@@ -158,6 +189,15 @@ def _pool(node: Pool, x: FloatArray) -> FloatArray:
     return y
 
 
+def rounded_to_bytes(x: FloatArray) -> FloatArray:
+    """The numbers that DynamicQuantizeLinear makes of x."""
+    low, high = min(np.float32(0), x.min()), max(np.float32(0), x.max())
+    scale = (high - low) / np.float32(255)
+    zero = np.clip(np.rint(-low / scale), 0, 255)
+    y: FloatArray = (np.clip(np.rint(x / scale) + zero, 0, 255) - zero) * scale
+    return y
+
+
 def evaluate_node(node: Node, values: dict[str, FloatArray]) -> FloatArray:
     """The output of `node` given the values of the tensors before it."""
     y: FloatArray
@@ -166,6 +206,9 @@ def evaluate_node(node: Node, values: dict[str, FloatArray]) -> FloatArray:
             return _conv(node, values[node.source])
         case Dense():
             return values[node.source] @ node.weights.T
+        case FewBitDense():
+            x = values[node.source]
+            return (rounded_to_bytes(x) if node.in_bytes else x) @ node.weights.T
         case Sign():
             return np.where(values[node.source] >= 0, np.float32(1), np.float32(-1))
         case Quantize():

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Literal
 
-from benchmarks.models import Workload, birealnet18, conv_chain, product, quantized_chain, resnet18
+from benchmarks.models import Workload, birealnet18, conv_chain, few_bit_product, product, quantized_chain, resnet18
 
-Precision = Literal["binary", "few bits", "int8", "float32"]
+Precision = Literal["binary", "few bits", "int8", "float32", "blocks", "bytes"]
+"""Of weights alone: "blocks" of floats times few bits, which allow rounding, and "bytes" made at run time."""
 
 # layers are measured in chains, so that calls and changes of layout at the ends count an eighth, and alone
 CHAIN = 8
@@ -40,8 +41,17 @@ FEW_BITS: Mapping[str, tuple[int, int, int, int]] = {
 }
 """Channels, size and widths of layers that only qcompiler computes in these."""
 
+PRODUCTS: Mapping[str, tuple[int, int]] = {
+    f"fc4096{'' if rows == 1 else f'x{rows}'}-w{bits}": (rows, bits) for rows in (1, 8) for bits in range(1, 9)
+}
+"""Rows and widths of products with weights of few bits and inputs of any numbers."""
+
+BLOCK_WIDTHS = (2, 4, 8)
+"""Bits of weights that MatMulNBits has."""
+
 TITLES: Mapping[str, str] = {
     **{key: f"conv 3x3, C{c}, {s}x{s}, w{w}a{a}" for key, (c, s, w, a) in FEW_BITS.items()},
+    **{key: f"FC 4096x4096, batch {rows}, weights of {bits} bits" for key, (rows, bits) in PRODUCTS.items()},
     "conv64": "conv 3x3, C64, 56x56",
     "conv128": "conv 3x3, C128, 28x28",
     "conv256": "conv 3x3, C256, 14x14",
@@ -59,11 +69,16 @@ TITLES: Mapping[str, str] = {
 
 def measures(key: str, precision: Precision) -> bool:
     """Whether a row has a contestant of this arithmetic."""
-    return precision != ("binary" if key in FEW_BITS else "few bits")
+    if key in PRODUCTS:
+        return precision == "bytes" or (precision == "blocks" and PRODUCTS[key][1] in BLOCK_WIDTHS)
+    return precision not in ("blocks", "bytes", "binary" if key in FEW_BITS else "few bits")
 
 
 def workload(key: str, precision: Precision) -> Workload:
     """The workload of a row in the arithmetic of a contestant."""
+    if key in PRODUCTS:
+        rows, bits = PRODUCTS[key]
+        return few_bit_product(rows, 4096, bits, in_bytes=precision == "bytes")
     if key not in FEW_BITS:
         return {**LAYERS, **NETWORKS}[key](precision == "binary")
     channels, size, w, a = FEW_BITS[key]

@@ -18,10 +18,10 @@ from qcompiler.analysis.macs import macs_of
 from qcompiler.analysis.ranges import IntegerRanges
 from qcompiler.analysis.reasons import remark, why_real, wide_lows
 from qcompiler.analysis.weights import WIDEST, weight_bits
-from qcompiler.ir.ops import DOMAIN, wide_attributes
+from qcompiler.ir.ops import DOMAIN, ROUNDED, wide_attributes
 from qcompiler.ir.provenance import NOTE
 from qcompiler.ir.traits import Trait, channel_axis, has
-from qcompiler.ir.view import constant_of, integer, ints, static_shape
+from qcompiler.ir.view import constant_of, integer, ints, is_quantized_op, static_shape
 from qcompiler.passes.editing import insert, remove_dead, replace
 from qcompiler.passes.result import PassResult, Refusal
 
@@ -57,6 +57,8 @@ class FuseIntegerLayers:
             else:
                 _fuse(node, wide_attributes(*_lows(node, ranges)) if self.wide else {})
                 rewrites += 1
+        for node in (node for node in model.graph if is_quantized_op(node, ROUNDED)):
+            record(node, Layer(integer(node, "bits", WIDEST), WIDEST))
         remove_dead(model.graph)
         return PassResult(self.name, rewrites, tuple(refusals))
 

@@ -18,6 +18,7 @@ import onnx_ir as ir
 from qcompiler.errors import QCompilerError, VerificationFailed
 from qcompiler.frontend.float32 import HALVES, holds_halves, to_float32
 from qcompiler.frontend.reference import drop_allowances
+from qcompiler.frontend.rounded_products import spell_out_rounding
 from qcompiler.ir import oracle
 from qcompiler.ir.cutting import computed_names
 from qcompiler.ir.file_types import file_types, from_file_type, to_file_type
@@ -92,10 +93,11 @@ class _Original:
     def __init__(self, path: Path, types: Mapping[str, str], *, in_halves: bool = False) -> None:
         self._types = types
         self._file = onnx.load(path)
-        drop_allowances(self._file)
         self.holds_halves = holds_halves(self._file)
         if not in_halves:
             to_float32(self._file, HALVES)
+            spell_out_rounding(self._file)
+        drop_allowances(self._file)
         self._sessions: dict[tuple[str, ...] | None, oracle.Session | None] = {}
 
     @property

@@ -104,6 +104,7 @@ class Conv2d:
     Codes are packed in the groups of the convolution, save where it is `by_channel`.
     centred: `weights` are what weights beyond a byte become once each output channel gives up its `centres`.
     grid: of the float weights of a matrix product, which are stored as indices into it; None to store floats.
+    rounded: the input is `rounded_in_blocks` of the grid before it is multiplied.
     second: the right operand of a batch of matrix products, given at run time instead of weights: codes in bytes of
     (batch, blocks, words, 64), in which byte 4 * l + j of pixel (b, w) is input 4 * w + j of output 16 * b + l. x has
     the rows of all products. Beyond the last input lies the code number `neutral(codes)`.
@@ -126,6 +127,7 @@ class Conv2d:
     centred: bool = False
     padding: Literal["halo", "kernel"] = "halo"
     grid: WeightGrid | None = None
+    rounded: bool = False
     second: Buffer | None = None
 
     @property
@@ -133,7 +135,7 @@ class Conv2d:
         """Whether codes and weights are -1 and +1, and those that thresholds give."""
         given = [each.into.element for each in self.epilogue if each.op == "threshold" and each.into is not None]
         elements = (self.x.element, self.weights, *given)
-        return not self.x.in_bytes and not self.centred and all(each == BINARY for each in elements)
+        return self.x.in_planes and not self.centred and all(each == BINARY for each in elements)
 
     @property
     def by_channel(self) -> bool:

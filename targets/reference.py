@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from qcompiler.ir.block_rounding import rounded_in_blocks
 from qcompiler.ir.storage import Buffer, load, store
 from qcompiler.targets.problem import (
     Channel,
@@ -74,6 +75,8 @@ def _moved(problem: Move2d, sources: Sequence[Array]) -> Array:
 
 def _convolution(problem: Conv2d, x: Array, constants: Constants) -> Array:
     """Accumulators, float64 [n, o, oh, ow]; exact for codes."""
+    if problem.rounded and problem.grid is not None:
+        x = rounded_in_blocks(x.astype(np.float32).transpose(0, 2, 3, 1), problem.grid.size).transpose(0, 3, 1, 2)
     weights = np.asarray(constants.weights, np.float64)
     top, left, bottom, right = problem.pads
     padded = np.pad(

@@ -61,12 +61,24 @@ def _peer(engine: str, precision: Precision, tolerance: float, distribution: str
     return Contestant(f"{engine} {precision}", precision, opener, distribution, False, tolerance, max(tolerance, 1e-4))
 
 
+def _few_bits(name: str, precision: Precision, opener: str, distribution: str, tolerance: float) -> Contestant:
+    return Contestant(name, precision, f"benchmarks.contestants.{opener}", distribution, False, tolerance)
+
+
 # 8 bits cost up to 3 % on these random networks
 _INT8, _FLOAT = 0.05, 1e-4
+# inputs rounded to 8 bits in blocks
+_ROUNDED = 0.01
 
 CONTESTANTS: tuple[Contestant, ...] = (
     Contestant("qcompiler binary", "binary", "benchmarks.contestants.own:open_binary", "qcompiler", ours=True),
     Contestant("qcompiler few bits", "few bits", "benchmarks.contestants.own:open_binary", "qcompiler", ours=True),
+    Contestant("qcompiler blocks", "blocks", "benchmarks.contestants.own:open_binary", "qcompiler", True, _ROUNDED),
+    Contestant("qcompiler bytes", "bytes", "benchmarks.contestants.own:open_binary", "qcompiler", True, _FLOAT),
+    _few_bits("onnxruntime blocks", "blocks", "onnxruntime_peer:open_float32", "onnxruntime", _ROUNDED),
+    _few_bits("onnxruntime blocks, lookup", "blocks", "onnxruntime_peer:open_lookup", "onnxruntime", _ROUNDED),
+    _few_bits("onnxruntime bytes", "bytes", "onnxruntime_peer:open_float32", "onnxruntime", _FLOAT),
+    _few_bits("OpenVINO blocks", "blocks", "openvino_peer:open_float32", "openvino", _ROUNDED),
     _peer("OpenVINO", "binary", 0.0, "openvino"),
     _peer("OpenVINO", "int8", _INT8, "openvino"),
     _peer("OpenVINO", "float32", _FLOAT, "openvino"),

@@ -1,4 +1,4 @@
-"""OpenVINO on the CPU: binary through opset1 IntegerConvolution, float32 and int8 from ONNX.
+"""OpenVINO on the CPU: binary through opset1 IntegerConvolution, float32, int8 and weights of few bits from ONNX.
 
 IntegerConvolution wants activations of 0 and 1 from a FakeQuantize with two levels, and u1 weights, row-major OIHW,
 least significant bit first, 1 for +1. FakeQuantize gives 1 where x > threshold: between integers -0.5 makes sign(0)
@@ -13,7 +13,7 @@ import openvino.opset1 as ops
 from openvino import Shape, Tensor, Type
 
 from benchmarks.graphs import float_model, qdq_model
-from benchmarks.models import Workload
+from benchmarks.models import BLOCK, Workload
 from benchmarks.network import Add, BatchNorm, Conv, Dense, FloatArray, GlobalAverage, Network, Node, Pool, Sign
 from benchmarks.timing import Round, measure, median_sample
 
@@ -108,6 +108,8 @@ class OpenVinoSession:
         settings = {
             "INFERENCE_NUM_THREADS": threads, "NUM_STREAMS": 1, "PERFORMANCE_HINT": "LATENCY",
             "INFERENCE_PRECISION_HINT": "f32", "PERF_COUNT": profile,
+            # only products with weights of few bits read it
+            "DYNAMIC_QUANTIZATION_GROUP_SIZE": BLOCK,
         }  # fmt: skip
         self._request = openvino.Core().compile_model(self._model, "CPU", settings).create_infer_request()
         self._request.set_input_tensor(Tensor(x))

@@ -7,6 +7,7 @@ from math import prod
 
 import onnx_ir as ir
 
+from qcompiler.ir.ops import ROUNDED
 from qcompiler.ir.traits import Trait, has
 from qcompiler.ir.view import integer, is_op, is_quantized_op, static_shape
 
@@ -16,7 +17,7 @@ Shape = tuple[int, ...]
 def macs_of(node: ir.Node) -> int:
     """Multiply-adds of one run of a layer; 0 for other ops and where a shape is not known."""
     count = _COUNTS.get(node.op_type)
-    ours = is_quantized_op(node, "IntegerProduct") or has(node, Trait.CONVOLVES, Trait.MULTIPLIES)
+    ours = is_quantized_op(node, "IntegerProduct", ROUNDED) or has(node, Trait.CONVOLVES, Trait.MULTIPLIES)
     if count is None or not (is_op(node, node.op_type) or ours):
         return 0
     shapes = [static_shape(value) for value in (*node.inputs[:2], node.outputs[0])]
@@ -54,6 +55,7 @@ _COUNTS: Mapping[str, Callable[[ir.Node, Shape, Shape, Shape], int]] = {
     "MatMul": _matmul,
     "IntegerMatMul": _matmul,
     "IntegerProduct": _matmul,
+    ROUNDED: _matmul,
     "Gemm": _gemm,
     "RNN": _recurrent,
     "GRU": _recurrent,

@@ -53,9 +53,10 @@ _UNTYPED = ("GroupNormalization",)
 _STAND_INS = dict.fromkeys(("Binarize", "Quantize", "RoundTo", "Threshold", *_UNTYPED), "Identity") | {
     "IntegerConv": "Conv",
     "IntegerMatMul": "MatMul",
+    "RoundedMatMul": "MatMul",
     "IntegerMaxPool": "MaxPool",
 }
-_STAND_IN_INPUTS = {"IntegerConv": 2, "IntegerMatMul": 2}
+_STAND_IN_INPUTS = {"IntegerConv": 2, "IntegerMatMul": 2, "RoundedMatMul": 2}
 
 
 def output_types(

@@ -30,6 +30,10 @@ Threshold<low = -1, step = 2>(acc, thresholds, direction) -> y
 IntegerMaxPool<kernel_shape, strides, pads, dilations, ceil_mode>(x, flip) -> y
     flip * MaxPool(flip * x) of codes x: the largest where flip is +1, the smallest where it is -1; flip [C, 1, 1] of
     -1/+1.
+RoundedMatMul<size, bits>(x, w) -> y
+    x [..., K] times w [K, O], where x went through 8 bits in blocks of `size` elements of a row, the last one filled
+    with zeros: half_even(x * (127 / m)) * (m / 127), m the largest magnitude of the block; 0 if m is at most 2**-100.
+    bits: of the integers that w is in each block of rows, but for scale and offset.
 RoundTo<to>(x) -> y
     x rounded to the 16-bit floating-point type `to` (onnx.TensorProto.FLOAT16 or BFLOAT16), half to even, in float32;
     infinite where it is too large for the type.
@@ -46,6 +50,7 @@ from qcompiler.ir.quantizing import ORDERS, ROUNDINGS, SHIFT_ROUND, Quantizer, p
 DOMAIN = "qcompiler"
 OPSET = 21
 IR_VERSION = 10
+ROUNDED = "RoundedMatMul"
 INTEGER_LAYERS = ("IntegerConv", "IntegerMatMul")
 """Layers on codes, whose sums are exact whatever the kernel multiplies."""
 
@@ -119,6 +124,37 @@ IntegerProduct <inner, blocks> (a, b) => (acc) {
     exact_right = Cast <to = 11> (right)
     sums = MatMul (exact_a, exact_right)
     acc = Cast <to = 1> (sums)
+}""",
+    ROUNDED: """
+RoundedMatMul <size, bits> (x, w) => (y) {
+    block = Constant <value_ints: ints = @size> ()
+    last = Constant <value_ints = [-1]> ()
+    nought = Constant <value_ints = [0]> ()
+    inputs = Shape <start = -1> (x)
+    over = Mod (inputs, block)
+    short = Sub (block, over)
+    missing = Mod (short, block)
+    ends = Concat <axis = 0> (nought, missing)
+    fill = Constant <value_float = 0.0> ()
+    whole = Pad (x, ends, fill, last)
+    rows = Shape <end = -1> (x)
+    apart = Concat <axis = 0> (rows, last, block)
+    blocks = Reshape (whole, apart)
+    magnitudes = Abs (blocks)
+    largest = ReduceMax <keepdims = 1> (magnitudes, last)
+    most = Constant <value_float = 127.0> ()
+    least = Constant <value_float = 7.888609052210118e-31> ()
+    some = Greater (largest, least)
+    inverse = Div (most, largest)
+    factor = Where (some, inverse, fill)
+    scaled = Mul (blocks, factor)
+    codes = Round (scaled)
+    step = Div (largest, most)
+    numbers = Mul (codes, step)
+    full = Shape (whole)
+    joined = Reshape (numbers, full)
+    rounded = Slice (joined, nought, inputs, last)
+    y = MatMul (rounded, w)
 }""",
     "Threshold": """
 Threshold <low: float = -1.0, step: float = 2.0> (acc, thresholds, direction) => (y) {

@@ -6,8 +6,10 @@ channels starts at a word. Words are little-endian: the bytes are the same for e
 - In bit planes, bit c % 32 of word c // 32 of plane p is bit p of channel c of a group, and the planes of one word lie
   next to each other. For -1 and +1 there is one plane, in which 1 is +1.
 - In bytes, byte c % 4 of word c // 4 is channel c of a group.
+- In tables, sixteen words belong to sixteen channels of a group: byte 16 * j + m of them is the sum over k = 0 to 3 of
+  channel 4 * j + k, or of the largest number less that channel where bit k of m is set. Numbers take 6 bits at most.
 
-What lies beyond the last channel of a group is 0.
+What lies beyond the last channel of a group is 0; in tables such channels are 0.
 """
 
 from __future__ import annotations
@@ -28,9 +30,12 @@ FloatArray = npt.NDArray[np.float32]
 
 Element = Codes | Literal["float32"]
 Order = Literal["nhwc", "nchw"]
-Packing = Literal["planes", "bytes"]
-PACKED_LAYOUTS: Mapping[str, Packing] = {"bit-nhwc": "planes", "byte-nhwc": "bytes"}
+Packing = Literal["planes", "bytes", "tables"]
+PACKED_LAYOUTS: Mapping[str, Packing] = {"bit-nhwc": "planes", "byte-nhwc": "bytes", "table-nhwc": "tables"}
 """How manifests call the layouts of packed codes."""
+
+TABLE_CHANNELS, TABLE_INPUTS = 16, 4
+"""Channels of a group whose tables lie side by side, and channels of each table."""
 
 
 @dataclass(frozen=True)
@@ -49,8 +54,8 @@ class Buffer:
 
     element "float32": order "nhwc" stores [n, height, width, c], "nchw" [n, c, height, width], with height = top + h +
     bottom and width = left + w + right. element `Codes`: always "nhwc", stored as uint32 [n, height, width, words],
-    packed in bit planes or bytes. halo_value: what the halo holds, a float or one of the codes. Whoever writes the
-    buffer writes its halo.
+    packed in bit planes, bytes or tables. halo_value: what the halo holds, a float or one of the codes. Whoever writes
+    the buffer writes its halo.
     """
 
     n: int
@@ -80,20 +85,33 @@ class Buffer:
         return self.packed and self.packing == "bytes"
 
     @property
+    def in_tables(self) -> bool:
+        """Whether the buffer holds codes in tables."""
+        return self.packed and self.packing == "tables"
+
+    @property
+    def in_planes(self) -> bool:
+        """Whether the buffer holds codes in bit planes."""
+        return self.packed and self.packing == "planes"
+
+    @property
     def planes(self) -> int:
         """Words of a packed buffer that hold the same channels: its bit planes, or one."""
         assert isinstance(self.element, Codes)
-        return 1 if self.in_bytes else self.element.bits
+        return self.element.bits if self.in_planes else 1
 
     @property
     def word_channels(self) -> int:
-        """Channels in a word of a packed buffer."""
-        return WORD_BYTES if self.in_bytes else WORD_BITS
+        """Channels in a word of a packed buffer; a table takes as many words as it has channels."""
+        return {"planes": WORD_BITS, "bytes": WORD_BYTES, "tables": 1}[self.packing]
 
     @property
     def group_words(self) -> int:
         """Words of a group of channels of a packed buffer, of each plane."""
-        return -(-(self.c // self.groups) // self.word_channels)
+        channels = self.c // self.groups
+        if self.in_tables:
+            return -(-channels // TABLE_CHANNELS) * TABLE_CHANNELS
+        return -(-channels // self.word_channels)
 
     @property
     def height(self) -> int:
@@ -169,6 +187,30 @@ def unpack_bytes(words: npt.NDArray[np.uint32], channels: int, groups: int = 1) 
     return grouped[..., : channels // groups].reshape(*words.shape[:-1], channels)
 
 
+def pack_tables(index: npt.NDArray[np.integer], largest: int, groups: int = 1) -> npt.NDArray[np.uint32]:
+    """Integers from 0 to `largest` in tables along the last axis.
+
+    index: [..., C]; C divisible by `groups`. result: uint32 [..., groups * words], each group starts at a table.
+    """
+    *lead, channels = index.shape
+    grouped = index.reshape(*lead, groups, channels // groups)
+    padded = np.pad(grouped, [*[(0, 0)] * (len(lead) + 1), (0, -grouped.shape[-1] % TABLE_CHANNELS)])
+    inputs = padded.reshape(*lead, -1, 1, TABLE_INPUTS)
+    entries = np.arange(1 << TABLE_INPUTS)[:, None] >> np.arange(TABLE_INPUTS) & 1
+    sums = np.where(entries, largest - inputs, inputs).sum(axis=-1).astype(np.uint8)
+    words: npt.NDArray[np.uint32] = np.ascontiguousarray(sums.reshape(*lead, -1)).view("<u4").astype(np.uint32)
+    return words
+
+
+def unpack_tables(words: npt.NDArray[np.uint32], largest: int, channels: int, groups: int = 1) -> npt.NDArray[np.uint8]:
+    """Inverse of `pack_tables`: uint8 [..., channels]."""
+    sums = np.ascontiguousarray(words).astype("<u4").view(np.uint8).reshape(*words.shape[:-1], -1, 1 << TABLE_INPUTS)
+    flipped = sums[..., 1 << np.arange(TABLE_INPUTS)].astype(np.int64)
+    index = (sums[..., :1] - flipped + largest) // 2
+    grouped = index.reshape(*words.shape[:-1], groups, -1)[..., : channels // groups]
+    return grouped.reshape(*words.shape[:-1], channels).astype(np.uint8)
+
+
 def _index(numbers: npt.NDArray[np.floating], codes: Codes) -> npt.NDArray[np.int64]:
     """The numbers i of codes low + i * step."""
     return np.rint((numbers - codes.low) / codes.step).astype(np.int64)
@@ -221,6 +263,8 @@ def _encoded(buffer: Buffer, logical: Array) -> Array:
         numbers = logical.transpose(0, 2, 3, 1)
         if buffer.in_bytes:
             return pack_bytes(_index(numbers, buffer.element), buffer.groups)
+        if buffer.in_tables:
+            return pack_tables(_index(numbers, buffer.element), buffer.element.levels - 1, buffer.groups)
         return pack(numbers, buffer.element, buffer.groups)
     return np.ascontiguousarray(logical if buffer.order == "nchw" else logical.transpose(0, 2, 3, 1))
 
@@ -229,4 +273,6 @@ def _decoded(buffer: Buffer, codes: Codes, words: npt.NDArray[np.uint32]) -> Flo
     """Codes [n, h, w, c] from their words."""
     if buffer.in_bytes:
         return _numbers(unpack_bytes(words, buffer.c, buffer.groups), codes)
+    if buffer.in_tables:
+        return _numbers(unpack_tables(words, codes.levels - 1, buffer.c, buffer.groups), codes)
     return unpack(words, codes, buffer.c, buffer.groups)

@@ -88,6 +88,7 @@ _OWN = {
     "IntegerConv": Trait.CONVOLVES | Trait.SLIDES,
     "IntegerMatMul": Trait.MULTIPLIES,
     "IntegerProduct": _NONE,
+    "RoundedMatMul": Trait.JUMPS,
     "IntegerMaxPool": Trait.MOVES | Trait.SLIDES,
 }
 

@@ -20,7 +20,8 @@ WIDTHS = (1, 2, 4, 8)
 # weights for which it is worth the search, a difference that rounding explains, and steps to the nearest level; chosen
 _FEWEST = 2**12
 _ROUNDING = 2.0**-21
-_MOST_STEPS = 64
+_MOST_STEPS = 255
+_BETWEEN = 2.0**-10
 _SMALLEST_BLOCK, _LARGEST_BLOCK = 16, 1024
 # rows that are tried first
 _SAMPLE = 8
@@ -28,10 +29,14 @@ _SAMPLE = 8
 
 @dataclass(frozen=True)
 class WeightGrid:
-    """Bits of an index, one of WIDTHS, and the inputs of a block."""
+    """Bits of an index, one of WIDTHS, and the inputs of a block.
+
+    zero: the index that stands for 0 in all blocks, so that low = -zero * step; None where there is none, or unknown.
+    """
 
     bits: int
     size: int
+    zero: int | None = None
 
 
 @dataclass(frozen=True)
@@ -57,6 +62,38 @@ def on_grid(weights: FloatArray) -> GridWeights | None:
         if found is not None:
             return found if _bytes(found) <= 2 * weights.size else None
     return None
+
+
+def in_blocks(weights: FloatArray, size: int) -> GridWeights | None:
+    """Weights [O, K] on a grid per block of `size`, with one index for 0 if there is one; None if some has no grid."""
+    found = _fitted(weights, size) if np.isfinite(weights).all() else None
+    return None if found is None else _around_zero(found) or found
+
+
+def _around_zero(found: GridWeights) -> GridWeights | None:
+    """The same with one index for 0; None where that takes more bits, or 0 is between two indices.
+
+    A block of few of the levels may have a step that is several of those that lead to 0.
+    """
+    levels = 2**found.grid.bits
+    step = np.where(found.step > 0, found.step, np.abs(found.low))
+    lowest = found.low / np.where(step > 0, step, 1)
+    parts = np.ones(step.shape, np.int64)
+    for finer in range(2, levels):
+        between = np.abs(lowest * parts - np.rint(lowest * parts)) > _BETWEEN
+        if not between.any():
+            break
+        parts[between] = finer
+    if (np.abs(lowest * parts - np.rint(lowest * parts)) > _BETWEEN).any():
+        return None
+    block = np.arange(found.index.shape[1]) // found.grid.size
+    step = (step / parts).astype(np.float32)
+    whole = found.index * parts[:, block] + np.rint(lowest * parts).astype(np.int64)[:, block]
+    zero = min(max(levels // 2, -int(whole.min())), levels - 1 - int(whole.max()))
+    if zero < -int(whole.min()) or zero < 0:
+        return None
+    grid = WeightGrid(found.grid.bits, found.grid.size, zero)
+    return GridWeights(grid, (whole + zero).astype(np.uint8), -zero * step, step)
 
 
 def _bytes(found: GridWeights) -> int:

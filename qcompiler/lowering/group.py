@@ -9,7 +9,7 @@ import onnx_ir as ir
 
 from qcompiler.ir import ops
 from qcompiler.ir.traits import Trait, has
-from qcompiler.ir.view import constant_of, ints, shape_of
+from qcompiler.ir.view import constant_of, ints, is_quantized_op, shape_of
 from qcompiler.lowering.code_moves import Moved
 from qcompiler.lowering.code_source import CodeSource
 from qcompiler.lowering.links import Link
@@ -58,7 +58,7 @@ class Group:
         if self.kind == "product":
             return True
         if self.kind == "conv":
-            return has(self.anchor, Trait.MULTIPLIES)
+            return has(self.anchor, Trait.MULTIPLIES) or is_quantized_op(self.anchor, ops.ROUNDED)
         return self.kind == "map" and (self.rows or len(shape_of(self.start)) != 4)
 
     @property

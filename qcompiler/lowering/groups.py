@@ -306,6 +306,7 @@ _ANCHORS: dict[str, GroupKind] = {
     "IntegerConv": "conv",
     "IntegerMatMul": "conv",
     "IntegerProduct": "product",
+    ops.ROUNDED: "conv",
     "IntegerMaxPool": "pool",
 }
 

@@ -21,7 +21,7 @@ from qcompiler.ir import ops
 from qcompiler.ir.axis_order import is_marked
 from qcompiler.ir.codes import Codes
 from qcompiler.ir.storage import Packing
-from qcompiler.ir.view import constant_of, dtype_of, shape_of
+from qcompiler.ir.view import constant_of, dtype_of, is_quantized_op, shape_of
 from qcompiler.lowering.code_moves import can_write, stored
 from qcompiler.lowering.code_source import is_storable
 from qcompiler.lowering.forms import Form, Read, as_view, merge, natural, natural_view, packed, plain, serves
@@ -183,7 +183,7 @@ class _Planner:
         """The form to convert from where nobody asks for one that the kernel can write."""
         if not signs:
             return plain(value, group.is_matrix)
-        return packed(value, group.is_matrix, self._codes(value), groups)
+        return packed(value, group.is_matrix, self._codes(value), groups, self.storage.code_packing)
 
     def _codes(self, value: ir.Value) -> Codes:
         codes = self.ranges.codes(value)
@@ -212,7 +212,7 @@ class _Planner:
             assert written.buffer is not None
             return Read(value, packed(value, matrix, codes, written.buffer.groups, written.buffer.packing))
         floats = natural(value) if value in self.inputs and not matrix else plain(value, matrix)
-        known = self._codes(value) if node.domain == ops.DOMAIN else None
+        known = self._codes(value) if is_quantized_op(node, *ops.INTEGER_LAYERS) else None
         return Read(value, self.storage.operand(node, floats, known))
 
     def _second(self, group: Group) -> Read:

@@ -17,8 +17,8 @@ from qcompiler.ir.matrices import transposed
 from qcompiler.ir.ops import is_wide
 from qcompiler.ir.storage import Buffer, Halo
 from qcompiler.ir.traits import Trait, has
-from qcompiler.ir.view import constant_of, integer, ints, number, shape_of, window_of
-from qcompiler.ir.weight_grids import WeightGrid, on_grid
+from qcompiler.ir.view import constant_of, integer, ints, is_quantized_op, number, shape_of, window_of
+from qcompiler.ir.weight_grids import WeightGrid, in_blocks, on_grid
 from qcompiler.lowering.epilogue_builder import EpilogueBuilder
 from qcompiler.lowering.group import Group
 from qcompiler.lowering.plan import weights_of
@@ -55,6 +55,9 @@ def layer_problem(node: ir.Node, x: Buffer, operations: tuple[Operation, ...]) -
     """
     weight = weights_of(node)
     codes, centred = _weight_codes(node, weight) if x.packed else (None, False)
+    if is_quantized_op(node, ops.ROUNDED):
+        found = _blocks_of(node.inputs[1], ints(node, "size", ())[0])
+        return Conv2d(x, weight.shape[1], (1, 1), epilogue=operations, grid=found, rounded=True)
     if has(node, Trait.MULTIPLIES):
         grid = None if x.packed else _grid(node)
         columns = weight.shape[1]
@@ -98,6 +101,15 @@ def _grid_of(weights: ir.Value) -> WeightGrid | None:
     constant = constant_of(weights)
     assert constant is not None
     found = on_grid(transposed(constant.astype(np.float32, copy=False)))
+    return None if found is None else found.grid
+
+
+@lru_cache(maxsize=64)
+def _blocks_of(weights: ir.Value, size: int) -> WeightGrid | None:
+    """The grid of a constant [K, O] in blocks of `size`."""
+    constant = constant_of(weights)
+    assert constant is not None
+    found = in_blocks(transposed(constant.astype(np.float32, copy=False)), size)
     return None if found is None else found.grid
 
 

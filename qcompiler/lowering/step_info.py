@@ -37,7 +37,8 @@ def step_info(work: Work, offsets: dict[Slot, int], flow: Flow) -> StepInfo:
     layer = next((layer for node in work.nodes if (layer := recorded(node)) is not None), None)
     w_bits, a_bits = (0, 0) if layer is None else (layer.weights or 32, layer.activations or 32)
     macs = sum(map(macs_of, work.nodes))
-    integers = isinstance(work, KernelWork) and isinstance(work.problem, Conv2d) and work.problem.x.packed
+    problem = work.problem if isinstance(work, KernelWork) else None
+    integers = isinstance(problem, Conv2d) and (problem.x.packed or problem.rounded)
     notes = _notes(work.nodes)
     if layer is not None and not layer.reason and not integers:
         notes.append(_AS_FLOATS)

@@ -24,6 +24,7 @@ from qcompiler.targets.vector.common_kernels import (
     convolution_blocks,
     counting,
     largest_weight,
+    rounded_products,
 )
 from qcompiler.targets.vector.conv import DirectConv2d
 from qcompiler.targets.vector.direct import Geometry
@@ -106,8 +107,15 @@ def matrices(isa: Isa, problem: Problem) -> Iterator[Kernel]:
             yield DirectConv2d(Frame(problem, blocks, r.tiling), MatrixSums(SignedDot(), bits), SumFinish(), ns)
 
 
+def rounded(isa: Isa, problem: Problem) -> Iterator[Kernel]:
+    """Products of floats that are rounded in blocks."""
+    bits = problem.grid.bits if isinstance(problem, Conv2d) and problem.grid is not None else 8
+    dot = SignedDot() if isa.dotprod else WidenedPairs(fits_sixteen_bits(127, 2**bits - 1), isa.wide)
+    yield from rounded_products(isa, problem, dot, 2**bits - 1)
+
+
 # chunks first, since all kernels wait for the same memory if there are many weights
-KERNELS: tuple[Family[Isa], ...] = (*COMMON_KERNELS, chunks, rows, held, words, dots, matrices)
+KERNELS: tuple[Family[Isa], ...] = (*COMMON_KERNELS, chunks, rows, held, words, dots, matrices, rounded)
 
 
 def _dot(isa: Isa, problem: Conv2d) -> ByteDot:

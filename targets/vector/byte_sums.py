@@ -75,8 +75,8 @@ class ByteDot(Protocol):
 
 
 @dataclass(frozen=True)
-class IndexSums(Reduction):
-    """Sums of products of the numbers i of codes, which the step of the codes is still to multiply."""
+class IndexReduction(Reduction):
+    """Sums of products of the numbers i of codes, times the step of the codes."""
 
     def skips_rows(self, frame: Frame) -> bool:
         """Never: the pixels of the padding hold codes."""
@@ -97,6 +97,11 @@ class IndexSums(Reduction):
         codes = codes_of(problem)
         index = np.rint((patches - codes.low) / codes.step) - self.shift(codes)
         return np.asarray(codes.step * (index @ weights.T.astype(np.float64)))
+
+
+@dataclass(frozen=True)
+class IndexSums(IndexReduction):
+    """Those that are added up in a register for every pixel and block, unit by unit of input."""
 
     def fill(self, tile: Tile) -> Registers:
         """Sum all pixels and blocks."""

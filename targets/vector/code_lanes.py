@@ -1,14 +1,15 @@
-"""Sixteen codes of a block of channels as numbers, from bit planes or bytes."""
+"""Sixteen codes of a block of channels as numbers, in bit planes, bytes or tables."""
 
 from __future__ import annotations
 
 from tvm.script.ir_builder import tirx as T
 
 from qcompiler.ir.numerics import WORD_BYTES
-from qcompiler.ir.storage import Buffer
+from qcompiler.ir.storage import TABLE_INPUTS, Buffer
 from qcompiler.targets.vector.blocks import Blocks
-from qcompiler.targets.vector.byte_lanes import load_bytes
+from qcompiler.targets.vector.byte_lanes import load_bytes, store_bytes
 from qcompiler.targets.vector.emit import LANES, Expr, View, i64, lanes, splat, split, temporary, write
+from qcompiler.targets.vector.table_lanes import load_tables, store_tables
 
 Pixel = tuple[Expr, Expr, Expr]
 
@@ -19,12 +20,19 @@ def load_codes(view: View, blocks: Blocks, pixel: Pixel, block: Expr) -> Expr:
     assert codes is not None
     if not _aligned(view.buffer, blocks):
         return _gathered(view, blocks, pixel, block)
-    index = (load_bytes if view.buffer.in_bytes else _from_planes)(view, blocks, pixel, block)
+    load = {"planes": _from_planes, "bytes": load_bytes, "tables": load_tables}[view.buffer.packing]
+    index = load(view, blocks, pixel, block)
     return T.Cast("float32x16", index * splat(T.int32(codes.step)) + splat(T.int32(codes.low)))
 
 
+def store_numbers(target: View, blocks: Blocks, pixel: Pixel, block: Expr, index: Expr) -> None:
+    """Write the numbers of sixteen codes, int32x16, in bytes or tables."""
+    store = store_tables if target.buffer.in_tables else store_bytes
+    store(target, blocks, pixel, block, index)
+
+
 def _aligned(buffer: Buffer, blocks: Blocks) -> bool:
-    """Whether every block is one half of a word of planes, or whole words of bytes."""
+    """Whether every block is one half of a word of planes, whole words of bytes, or four tables."""
     return buffer.groups == blocks.groups or (blocks.groups == 1 and (buffer.c // buffer.groups) % LANES == 0)
 
 
@@ -54,6 +62,8 @@ def _gathered(view: View, blocks: Blocks, pixel: Pixel, block: Expr) -> Expr:
             word, position = split(channel, WORD_BYTES)
             held = view.data[view.offset(*pixel, group * buffer.group_words + word)]
             index = T.Cast("int32", T.shift_right(held, T.Cast("uint32", position * 8)) & T.uint32(0xFF))
+        elif buffer.in_tables:
+            index = _from_table(view, pixel, group * buffer.group_words, channel)
         else:
             half, position = split(channel, 16)
             for plane in range(buffer.planes):
@@ -62,3 +72,17 @@ def _gathered(view: View, blocks: Blocks, pixel: Pixel, block: Expr) -> Expr:
                 index = index + bit * (1 << plane)
         write(codes, T.Cast("float32", index * buffer.codes.step + buffer.codes.low), lane)
     return codes[lanes(0)]
+
+
+def _from_table(view: View, pixel: Pixel, first: Expr, channel: Expr) -> Expr:
+    """The number of the code of one channel of the group whose tables begin at word `first`, int32."""
+    codes = view.buffer.codes
+    assert codes is not None
+    table, k = split(channel, TABLE_INPUTS)
+    word, position = split(T.shift_left(T.int64(1), k), WORD_BYTES)
+    sums = [view.data[view.offset(*pixel, first + table * TABLE_INPUTS + at)] for at in (i64(0), word)]
+    shifts = [T.uint32(0), T.Cast("uint32", position * 8)]
+    whole, flipped = (
+        T.Cast("int32", T.shift_right(held, shift) & T.uint32(0xFF)) for held, shift in zip(sums, shifts, strict=True)
+    )
+    return T.shift_right(whole - flipped + (codes.levels - 1), T.int32(1))

@@ -26,6 +26,7 @@ from qcompiler.targets.vector.plane_sums import PlaneSums
 from qcompiler.targets.vector.pool import FloatPool2d
 from qcompiler.targets.vector.product_sums import ProductFinish, ProductSums
 from qcompiler.targets.vector.reduction import Reduction
+from qcompiler.targets.vector.rounded_sums import RoundedSums, blocks_together, rounded_tilings
 from qcompiler.targets.vector.sum_finish import SumFinish
 from qcompiler.targets.vector.tilings import byte_tilings, float_tilings, word_tilings
 from qcompiler.targets.vector.transpose_map import TransposeMap2d, can_transpose
@@ -34,7 +35,7 @@ from qcompiler.targets.vector.word_mismatches import WordMismatches
 
 def code_pools(machine: VectorMachine, problem: Problem) -> Iterator[Kernel]:
     """Pools of packed codes."""
-    if isinstance(problem, Pool2d) and problem.kind == "codes":
+    if isinstance(problem, Pool2d) and problem.kind == "codes" and not problem.x.in_tables:
         yield (BytePool2d if problem.x.in_bytes else PlanePool2d)(problem, memory_ns(machine, problem))
 
 
@@ -67,7 +68,7 @@ def moves(machine: VectorMachine, problem: Problem) -> Iterator[Kernel]:
 def float_convolutions(machine: VectorMachine, problem: Problem) -> Iterator[Kernel]:
     """Convolutions of floats, with weights that are floats or few bits."""
     blocks = convolution_blocks(problem)
-    if not isinstance(problem, Conv2d) or blocks is None or problem.x.packed:
+    if not isinstance(problem, Conv2d) or blocks is None or problem.x.packed or problem.rounded:
         return
     for r in float_tilings(problem, blocks, machine.vector_bytes, machine.registers):
         ns = compute_ns(machine, problem, blocks, machine.float_rate, r)
@@ -122,8 +123,20 @@ def byte_convolutions(machine: VectorMachine, problem: Problem, dot: ByteDot) ->
     bits = stored_bits(problem, blocks)
     shared = tile_blocks(bits)
     for r in byte_tilings(problem, blocks, machine.vector_bytes, machine.registers, shared, dot.parts):
-        ns = compute_ns(machine, problem, blocks, machine.byte_rate, r)
+        ns = compute_ns(machine, problem, blocks, machine.byte_rate, r, bits / 8)
         yield DirectConv2d(Frame(problem, blocks, r.tiling), ByteSums(dot, bits), SumFinish(), ns)
+
+
+def rounded_products(machine: VectorMachine, problem: Problem, dot: ByteDot, most: int) -> Iterator[Kernel]:
+    """Products of floats that are rounded in blocks, by sums of four products of at most `most` and 127."""
+    blocks = convolution_blocks(problem)
+    if not isinstance(problem, Conv2d) or blocks is None or not problem.rounded or problem.grid is None:
+        return
+    held = (machine.registers // 2) * machine.vector_bytes // 64
+    sums = RoundedSums(problem.grid, dot, blocks_together(problem.grid.bits, blocks.count), most, held)
+    for r in rounded_tilings(problem, blocks, sums):
+        ns = compute_ns(machine, problem, blocks, machine.byte_rate, r, problem.grid.bits / 32)
+        yield DirectConv2d(Frame(problem, blocks, r.tiling), sums, FloatFinish(), ns)
 
 
 def largest_weight(problem: Conv2d) -> int:
@@ -146,7 +159,7 @@ def binary_blocks(problem: Problem) -> Blocks | None:
 
 def plane_blocks(problem: Problem) -> Blocks | None:
     """The channel blocks of a convolution of codes of several bits in bit planes; None for other problems."""
-    planes = isinstance(problem, Conv2d) and problem.x.packed and not problem.x.in_bytes
+    planes = isinstance(problem, Conv2d) and problem.x.in_planes
     if not isinstance(problem, Conv2d) or not planes or problem.binary or problem.centred:
         return None
     return convolution_blocks(problem)
@@ -172,7 +185,7 @@ def _fits_registers(geometry: Geometry) -> bool:
     problem = geometry.problem
     if problem.x.in_bytes:
         return fits_bytes(problem)
-    return not problem.x.packed or geometry.steps * WORD_BITS < MOST_PRODUCTS
+    return not problem.x.in_planes or geometry.steps * WORD_BITS < MOST_PRODUCTS
 
 
 def blocks_of(problem: Problem) -> Blocks | None:

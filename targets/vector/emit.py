@@ -168,17 +168,17 @@ def half_view(buffer: Buffer, data: Expr) -> View:
 
 
 def block_view(buffer: Buffer, data: Expr) -> View:
-    """View in what a block of channels is read and written in: floats, halves of words of planes, or words of bytes."""
+    """View in what a block of channels is read and written in: floats, halves of words of planes, or other words."""
     if not buffer.packed:
         return float_view(buffer, data)
-    return word_view(buffer, data) if buffer.in_bytes else half_view(buffer, data)
+    return half_view(buffer, data) if buffer.in_planes else word_view(buffer, data)
 
 
 def block_parameter(name: str, buffer: Buffer) -> Parameter:
     """The pointer to the data of a `block_view`; inputs and outputs of networks are only aligned to their elements."""
     if not buffer.packed:
         return Parameter(name, "float32", buffer.nbytes // 4, 4)
-    dtype, size = ("uint32", 4) if buffer.in_bytes else ("uint16", 2)
+    dtype, size = ("uint16", 2) if buffer.in_planes else ("uint32", 4)
     return Parameter(name, dtype, buffer.nbytes // size, 4)
 
 

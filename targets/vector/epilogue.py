@@ -26,8 +26,7 @@ from qcompiler.targets.problem import (
 )
 from qcompiler.targets.target import Constants
 from qcompiler.targets.vector.blocks import Blocks
-from qcompiler.targets.vector.byte_lanes import store_bytes
-from qcompiler.targets.vector.code_lanes import load_codes
+from qcompiler.targets.vector.code_lanes import load_codes, store_numbers
 from qcompiler.targets.vector.emit import (
     LANES,
     Expr,
@@ -115,7 +114,7 @@ class BoundEpilogue:
                 self._store_counts(pixel, block, v)
             elif operation.op == "store_codes":
                 self._store_codes(target, pixel, block, v)
-            elif target.buffer.in_bytes:
+            elif not target.buffer.in_planes:
                 self.store_signs(target, pixel, block, _positive(v, operation.zero_is_positive))
             else:
                 if operation.zero_is_positive not in signs:
@@ -133,8 +132,8 @@ class BoundEpilogue:
         target = self.targets[0]
         assert target is not None and target.buffer.codes is not None
         levels = target.buffer.codes.levels
-        if target.buffer.in_bytes:
-            store_bytes(target, self.blocks, pixel, block, compared.counts(levels))
+        if not target.buffer.in_planes:
+            store_numbers(target, self.blocks, pixel, block, compared.counts(levels))
             return
         for plane, mask in enumerate(compared.planes(levels)):
             self.store_mask(target, pixel, block, mask, plane=plane)
@@ -149,8 +148,8 @@ class BoundEpilogue:
         distance = fenced(T.Select(inside[lanes(0)] < high, inside[lanes(0)], high) - low)
         indices = distance if codes.step == 1 else distance / splat(T.float32(codes.step))
         write(index, T.Cast("int32x16", indices), lanes(0))
-        if target.buffer.in_bytes:
-            store_bytes(target, self.blocks, pixel, block, index[lanes(0)])
+        if not target.buffer.in_planes:
+            store_numbers(target, self.blocks, pixel, block, index[lanes(0)])
             return
         for plane in range(codes.bits):
             bit = index[lanes(0)] & splat(T.int32(1 << plane))
@@ -162,9 +161,9 @@ class BoundEpilogue:
         self, target: View, pixel: Pixel, block: Expr, positive: Expr, *, padding_clear: bool = False
     ) -> None:
         """Write the codes of sixteen signs: +1 where `positive`."""
-        if target.buffer.in_bytes:
+        if not target.buffer.in_planes:
             index = T.Select(positive, splat(T.int32(1)), splat(T.int32(0)))
-            store_bytes(target, self.blocks, pixel, block, index)
+            store_numbers(target, self.blocks, pixel, block, index)
         else:
             self.store_mask(target, pixel, block, mask_bits(positive), padding_clear=padding_clear)
 

@@ -9,8 +9,8 @@ from qcompiler.targets.problem import Conv2d, Map2d, Move2d, Pool2d, outputs_of
 from qcompiler.targets.vector.blocks import Blocks
 from qcompiler.targets.vector.direct import Geometry
 from qcompiler.targets.vector.emit import LANES
-from qcompiler.targets.vector.planes import plane_pairs
-from qcompiler.targets.vector.tilings import Ranked
+from qcompiler.targets.vector.planes import plane_pairs, weight_planes
+from qcompiler.targets.vector.tilings import Ranked, unit_weights
 
 # one lane after the other instead of a broadcast
 _GATHER_SLOWDOWN = 10
@@ -72,15 +72,20 @@ class VectorMachine(Protocol):
         ...
 
 
-def compute_ns(machine: VectorMachine, problem: Conv2d, blocks: Blocks, macs_per_ns: float, ranked: Ranked) -> float:
-    """Arithmetic or weight streaming, whichever is slower, and the traffic of the epilogue."""
+def compute_ns(
+    machine: VectorMachine, problem: Conv2d, blocks: Blocks, macs_per_ns: float, ranked: Ranked, share: float = 1
+) -> float:
+    """Arithmetic or weight streaming, whichever is slower, and the traffic of the epilogue.
+
+    share: of the bytes of the weights that is stored.
+    """
     oh, ow = problem.out_hw
     outputs = problem.x.n * oh * ow * blocks.count * LANES
     steps = Geometry(problem, blocks).steps
     arithmetic = outputs * steps * _products(problem) / macs_per_ns * ranked.slowdown
     if gathers(problem, blocks):
         arithmetic *= _GATHER_SLOWDOWN
-    streaming = blocks.count * LANES * steps * (1 if problem.by_channel else 4) / machine.stream
+    streaming = blocks.count * LANES * steps * unit_weights(problem) * share / machine.stream
     return max(arithmetic, streaming) + sum(b.nbytes for b in outputs_of(problem)) / machine.stream
 
 
@@ -88,6 +93,8 @@ def _products(problem: Conv2d) -> int:
     """Multiply-adds, of one bit by one where codes are in planes, of a unit of input and one of weights."""
     if not problem.x.packed or problem.by_channel:
         return 1
+    if problem.x.in_tables:
+        return len(weight_planes(problem.weights).factors)
     return WORD_BYTES if problem.x.in_bytes else WORD_BITS * plane_pairs(problem)
 
 

@@ -10,7 +10,7 @@ from tvm.script.ir_builder import tirx as T
 
 from qcompiler.ir.storage import Buffer
 from qcompiler.targets.vector.blocks import Blocks
-from qcompiler.targets.vector.byte_lanes import store_bytes
+from qcompiler.targets.vector.code_lanes import store_numbers
 from qcompiler.targets.vector.emit import LANES, Expr, View, fenced, i64, lanes, splat, write
 
 
@@ -33,9 +33,9 @@ def _fill(target: View, blocks: Blocks, n: Expr, y: Expr, rows: int, x: int, col
         return
     with T.serial(i64(0), i64(rows)) as row, T.serial(i64(0), i64(columns)) as column:
         pixel = (n, y + row, column + x)
-        if target.buffer.in_bytes:
+        if target.buffer.in_bytes or target.buffer.in_tables:
             index = fenced(splat(T.float32(_index(target.buffer))))
-            store_bytes(target, blocks, pixel, block, T.Cast("int32x16", index))
+            store_numbers(target, blocks, pixel, block, T.Cast("int32x16", index))
         elif target.buffer.packed:
             _fill_codes(target, blocks, pixel, block)
         else:

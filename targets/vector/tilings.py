@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from qcompiler.ir.numerics import WORD_BYTES
 from qcompiler.targets.problem import Conv2d
 from qcompiler.targets.vector.blocks import Blocks
 from qcompiler.targets.vector.direct import Geometry, Tiling
 from qcompiler.targets.vector.emit import LANES
-from qcompiler.targets.vector.planes import plane_pairs
+from qcompiler.targets.vector.planes import plane_pairs, weight_planes
 
 # three quarters of a first-level cache of 32 KiB; chosen
 _L1_WEIGHTS = 24 * 1024
@@ -120,9 +121,16 @@ def best_first(found: list[Ranked]) -> list[Ranked]:
     return sorted(found, key=lambda one: one.slowdown)[:_KEPT]
 
 
+def unit_weights(problem: Conv2d) -> float:
+    """Bytes of weights of a channel for a unit of input."""
+    if problem.x.in_tables:
+        return len(weight_planes(problem.weights).factors) / 8
+    return 1 if problem.by_channel else WORD_BYTES
+
+
 def _tiling(problem: Conv2d, blocks: Blocks, pixels: int, run: int) -> Tiling:
     """Order and size of the work items around a register tile."""
-    weights = Geometry(problem, blocks).steps * blocks.count * LANES * 4
+    weights = Geometry(problem, blocks).steps * blocks.count * LANES * unit_weights(problem)
     rows, tiles = problem.x.n * problem.out_hw[0], -(-problem.out_hw[1] // pixels)
     rereads_rows = problem.x.nbytes * -(-blocks.count // run)
     channel_major = weights > _L1_WEIGHTS and rereads_rows < weights * rows

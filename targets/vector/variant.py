@@ -63,14 +63,17 @@ class VectorVariant(Generic[IsaT]):
         return self.isa.tvm_target
 
     def operands(self, layer: Conv2d, codes: Codes | None) -> tuple[Buffer, ...]:
-        """Bit planes or bytes where the codes are known, and floats as they lie; the halo serves the padding."""
+        """Planes, bytes or tables where the codes are known, and floats as they lie; the halo serves the padding."""
         floats = _padded(layer, layer.x, layer.pad_value)
         if codes is None:
             return (floats,)
         fill = layer.pad_value if codes.index(layer.pad_value) is not None else float(codes.low)
         planes = _padded(layer, replace(layer.x, element=codes, order="nhwc", groups=layer.groups), fill)
-        signs = codes.binary and layer.weights.binary
-        return (planes, floats) if signs else (planes, _in_bytes(layer, planes), floats)
+        if codes.binary and layer.weights.binary:
+            return planes, floats
+        tables = replace(planes, packing="tables")
+        looked_up = (tables,) if self.kernels(replace(layer, x=tables, padding="halo")) else ()
+        return planes, _in_bytes(layer, planes), *looked_up, floats
 
     @property
     def code_packing(self) -> Packing:
@@ -78,8 +81,8 @@ class VectorVariant(Generic[IsaT]):
         return "bytes"
 
     def writes(self, kind: str, buffer: Buffer) -> bool:
-        """Every storage."""
-        return True
+        """Every storage but tables, which convolutions alone write."""
+        return not buffer.in_tables or kind == "conv"
 
     def kernels(self, problem: Problem) -> Sequence[Kernel]:
         """Every kernel that computes the problem, cheapest estimate first."""

@@ -23,6 +23,11 @@ _MOST_BITS = 8
 # and widening sums, shared by the lookups of a unit, as measured
 _PER_WEIGHT, _PER_ROW, _PER_UNIT = 0.5, 0.6, 1.0
 
+# what taking weights apart, shared by the pixels, and loading tables, shared by the blocks, add to a lookup of four
+# inputs, and inputs themselves where they are added up, as measured
+_NIBBLE_COSTS = {16: (3.0, 3.0), 32: (0.3, 0.1), 64: (0.5, 0.1)}
+_PER_INPUTS = 0.5
+
 
 def lookup_tilings(isa: Isa, problem: Conv2d, blocks: Blocks) -> list[Ranked]:
     """Tiles of the lookup kernels, with the shuffle width each uses."""
@@ -56,5 +61,23 @@ def table_tilings(problem: Conv2d, blocks: Blocks, width: int, registers: int) -
         for p, b in tiles_within(problem, blocks, registers // 2 * per_vector, 4 * BLOCKS)
         if b % (per_vector if evenly else BLOCKS) == 0 and (b % BLOCKS == 0 or BLOCKS % b == 0)
         if p * (b // per_vector) * planes <= registers // 2 and 1 < p <= _MOST_BITS // given
+    ]
+    return ranked(problem, blocks, tiles)
+
+
+def nibble_tilings(problem: Conv2d, blocks: Blocks, width: int, dotted: bool, registers: int) -> list[Ranked]:
+    """Tiles of lookups of four inputs: sums stay in registers.
+
+    width: bytes of a vector. dotted: sums are one register each, else two of each plane of weights; those of inputs
+    come on top where weights are bits.
+    """
+    planes = weight_planes(problem.weights)
+    inputs, each = int(not planes.signs), 1 if dotted else 2 * len(planes.factors)
+    per_pixel, per_block = _NIBBLE_COSTS[width]
+    most = registers * 3 // 4 if width > LANES else registers * len(planes.factors) * 2
+    tiles = [
+        (p, b, 1 + per_pixel / p + (per_block + _PER_INPUTS * inputs / len(planes.factors)) / b)
+        for p, b in tiles_within(problem, blocks, 16)
+        if p * (b * each + inputs * min(each, 2)) <= most or (p, b) == (1, 1)
     ]
     return ranked(problem, blocks, tiles)

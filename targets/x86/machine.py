@@ -70,6 +70,11 @@ class Isa:
         return _LIMITS.tables[self.level] * _LIMITS.ghz
 
     @property
+    def nibble_rate(self) -> float:
+        """Multiply-adds with weights of one bit per nanosecond by lookups of four inputs."""
+        return _LIMITS.nibbles[self.level] * _LIMITS.ghz
+
+    @property
     def vnni(self) -> bool:
         """Whether one instruction adds four products of bytes to a lane."""
         return "avx512_vnni" in self.cpuinfo
@@ -123,11 +128,13 @@ class PortLimits:
 
     word: 1-bit multiply-adds by words; lookup: by lookups in byte lanes, as reached; tables: by lookups in tables of 64
     entries, of activations of one bit (without shuffles, as many as it takes to read the weights of the others);
-    bytes: multiply-adds of bytes, by vpmaddwd where there is no VNNI; fma: float32 multiply-adds.
+    nibbles: with weights of one bit by lookups of four inputs; bytes: multiply-adds of bytes, by vpmaddwd where there
+    is no VNNI; fma: float32 multiply-adds.
     """
 
     ghz: float
     tables: Mapping[Level, float]
+    nibbles: Mapping[Level, float]
     word: Mapping[Level, float]
     lookup: Mapping[Level, float]
     bytes: Mapping[Level, float]
@@ -138,6 +145,7 @@ PORT_LIMITS: Mapping[str, PortLimits] = {
     "znver4": PortLimits(
         3.7,
         {"avx512vpopcntdq": 394, "avx512bw": 125, "avx2": 157, "baseline": 30},
+        {"avx512vpopcntdq": 182, "avx512bw": 120, "avx2": 135, "baseline": 14},
         {"avx512vpopcntdq": 341, "avx512bw": 68, "avx2": 66, "baseline": 24},
         {"avx512vpopcntdq": 188, "avx512bw": 188, "avx2": 145, "baseline": 0},
         {"avx512vpopcntdq": 64, "avx512bw": 21, "avx2": 21, "baseline": 11},
@@ -146,6 +154,7 @@ PORT_LIMITS: Mapping[str, PortLimits] = {
     "znver5": PortLimits(
         4.1,
         {"avx512vpopcntdq": 788, "avx512bw": 250, "avx2": 190, "baseline": 30},
+        {"avx512vpopcntdq": 364, "avx512bw": 240, "avx2": 170, "baseline": 14},
         {"avx512vpopcntdq": 683, "avx512bw": 202, "avx2": 100, "baseline": 24},
         {"avx512vpopcntdq": 359, "avx512bw": 359, "avx2": 172, "baseline": 0},
         {"avx512vpopcntdq": 128, "avx512bw": 43, "avx2": 21, "baseline": 11},

@@ -14,9 +14,11 @@ from qcompiler.targets.vector.common_kernels import (
     COMMON_KERNELS,
     binary_blocks,
     byte_convolutions,
+    convolution_blocks,
     counting,
     largest_weight,
     plane_blocks,
+    rounded_products,
     word_convolutions,
 )
 from qcompiler.targets.vector.conv import DirectConv2d
@@ -26,11 +28,15 @@ from qcompiler.targets.vector.frame import Frame
 from qcompiler.targets.vector.planes import weight_planes
 from qcompiler.targets.vector.sum_finish import SumFinish
 from qcompiler.targets.x86.byte_dots import MultiplyBytes, Vnni, multiply_words
+from qcompiler.targets.x86.dotted_nibbles import DottedNibbles
+from qcompiler.targets.x86.field_sums import FieldSums, field_sums, field_tilings
 from qcompiler.targets.x86.lookup_mismatches import LookupMismatches
 from qcompiler.targets.x86.lookup_sums import PLANES, LookupSums, fits_sums
-from qcompiler.targets.x86.lookup_tilings import lookup_tilings, table_tilings
+from qcompiler.targets.x86.lookup_tilings import lookup_tilings, nibble_tilings, table_tilings
 from qcompiler.targets.x86.machine import Isa
+from qcompiler.targets.x86.nibble_sums import fits_nibbles
 from qcompiler.targets.x86.table_lookups import SelectedBits, SplitTables, TableLookup, WholeTables
+from qcompiler.targets.x86.widened_nibbles import WidenedNibbles
 
 
 def lookups(isa: Isa, problem: Problem) -> Iterator[Kernel]:
@@ -57,13 +63,58 @@ def tables(isa: Isa, problem: Problem) -> Iterator[Kernel]:
         yield DirectConv2d(Frame(problem, blocks, r.tiling), LookupSums(look), SumFinish(), ns)
 
 
+def nibbles(isa: Isa, problem: Problem) -> Iterator[Kernel]:
+    """Convolutions of codes in tables by lookups of four inputs."""
+    blocks = convolution_blocks(problem)
+    if not isinstance(problem, Conv2d) or blocks is None or not problem.x.in_tables:
+        return
+    dotted = isa.vbmi and isa.vnni
+    if problem.groups > 1 or problem.centred or not fits_nibbles(problem, 0 if dotted else isa.vector_bytes):
+        return
+    reduction = DottedNibbles() if dotted else WidenedNibbles(isa.vector_bytes)
+    for r in nibble_tilings(problem, blocks, isa.vector_bytes, dotted, isa.registers):
+        ns = compute_ns(isa, problem, blocks, isa.nibble_rate, r)
+        yield DirectConv2d(Frame(problem, blocks, r.tiling), reduction, SumFinish(), ns)
+
+
 def dots(isa: Isa, problem: Problem) -> Iterator[Kernel]:
-    """Convolutions of codes in bytes."""
-    if isinstance(problem, Conv2d) and problem.x.in_bytes:
+    """Convolutions of codes in bytes, but for those that `fields` does: all variants share one copy of the weights."""
+    if isinstance(problem, Conv2d) and problem.x.in_bytes and _field_sums(isa, problem) is None:
         yield from byte_convolutions(isa, problem, _dot(isa, problem))
 
 
-KERNELS: tuple[Family[Isa], ...] = (*COMMON_KERNELS, word_convolutions, lookups, tables, dots)
+def fields(isa: Isa, problem: Problem) -> Iterator[Kernel]:
+    """Products of a few rows of bytes with weights of few bits."""
+    sums = _field_sums(isa, problem)
+    blocks = convolution_blocks(problem)
+    if isinstance(problem, Conv2d) and blocks is not None and sums is not None:
+        for r in field_tilings(problem, blocks, sums, isa.vector_bytes, isa.registers):
+            ns = compute_ns(isa, problem, blocks, isa.byte_rate, r, sums.bits / 8)
+            yield DirectConv2d(Frame(problem, blocks, r.tiling), sums, SumFinish(), ns)
+
+
+def rounded(isa: Isa, problem: Problem) -> Iterator[Kernel]:
+    """Products of floats that are rounded in blocks."""
+    width = isa.vector_bytes // 4
+    bits = problem.grid.bits if isinstance(problem, Conv2d) and problem.grid is not None else 8
+    if isa.vnni:
+        yield from rounded_products(isa, problem, Vnni(), 255)
+    elif width > 4 and bits < 8:
+        yield from rounded_products(isa, problem, MultiplyBytes(width), 127)
+    else:
+        yield from rounded_products(isa, problem, multiply_words(width), 255)
+
+
+KERNELS: tuple[Family[Isa], ...] = (
+    *COMMON_KERNELS,
+    word_convolutions,
+    lookups,
+    tables,
+    nibbles,
+    dots,
+    fields,
+    rounded,
+)
 
 
 def _table_lookup(isa: Isa, problem: Conv2d) -> TableLookup:
@@ -83,6 +134,18 @@ def _dot(isa: Isa, problem: Conv2d) -> ByteDot:
     if width > 4 and fits_sixteen_bits(codes_of(problem).levels - 1, largest_weight(problem)):
         return MultiplyBytes(width)
     return multiply_words(width)
+
+
+def _field_sums(isa: Isa, problem: Problem) -> FieldSums | None:
+    """Bytes times weights where they lie in their bytes, by the fastest instructions that are exact."""
+    blocks, width = convolution_blocks(problem), isa.vector_bytes // 4
+    if not isinstance(problem, Conv2d) or blocks is None:
+        return None
+    if isa.vnni:
+        return field_sums(problem, blocks, Vnni(), lowers=False)
+    if width > 4:
+        return field_sums(problem, blocks, MultiplyBytes(width), lowers=True)
+    return field_sums(problem, blocks, multiply_words(width), lowers=False)
 
 
 def _can_look_up(problem: Conv2d, blocks: Blocks) -> bool:

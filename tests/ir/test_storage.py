@@ -30,7 +30,8 @@ def buffers(draw: st.DrawFn) -> Buffer:
     order = draw(st.sampled_from(["nhwc", "nchw"])) if element == "float32" else "nhwc"
     value = 0.5 if element == "float32" else element.low + element.step * draw(st.integers(0, element.levels - 1))
     shape = [draw(st.integers(1, 3)) for _ in range(3)]
-    packing = draw(st.sampled_from(["planes", "bytes"]))
+    tables = element != "float32" and element.levels <= 64
+    packing = draw(st.sampled_from(["planes", "bytes", "tables"] if tables else ["planes", "bytes"]))
     return Buffer(*shape, groups * draw(st.integers(1, 70)), element, order, halo, value, groups, packing)
 
 
@@ -69,6 +70,20 @@ def test_planes_bit_by_bit(codes: Codes, channels: int, seed: int) -> None:
         for plane in range(codes.bits):
             expected[channel // 32, plane] |= np.uint32((int(number) >> plane & 1) << channel % 32)
     np.testing.assert_array_equal(words, expected.reshape(-1), strict=True)
+
+
+@given(levels=st.integers(2, 64), channels=st.integers(1, 70), seed=st.integers(0, 99))
+def test_tables_entry_by_entry(levels: int, channels: int, seed: int) -> None:
+    index = np.random.default_rng(seed).integers(0, levels, channels)
+    sums = storage.pack_tables(index, levels - 1).view(np.uint8).reshape(-1, 16)
+    inputs = np.zeros(-(-channels // 16) * 16, np.int64)
+    inputs[:channels] = index
+    assert len(sums) == len(inputs) // 4
+    for table, four in zip(sums, inputs.reshape(-1, 4), strict=True):
+        for entry, total in enumerate(table):
+            assert total == sum(levels - 1 - i if entry >> k & 1 else i for k, i in enumerate(four))
+    found = storage.unpack_tables(storage.pack_tables(index, levels - 1), levels - 1, channels)
+    np.testing.assert_array_equal(found, index)
 
 
 def test_signs_are_one_plane() -> None:

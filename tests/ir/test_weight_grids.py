@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from qcompiler.ir.weight_grids import WeightGrid, on_grid
+from qcompiler.ir.weight_grids import WeightGrid, in_blocks, on_grid
 
 
 def restored(found) -> np.ndarray:
@@ -64,3 +64,33 @@ def test_the_fewest_bytes_are_taken() -> None:
     weights = index * np.tile(np.repeat([1.0, 2.0], 32), 4).astype(np.float32)
     found = on_grid(weights)
     assert found is not None and found.grid == WeightGrid(4, 32)
+
+
+@given(
+    bits=st.sampled_from([2, 4, 8]), size=st.sampled_from([16, 32, 128]), inputs=st.integers(1, 300),
+    zero=st.integers(0, 255), used=st.integers(1, 256), seed=st.integers(0, 2**31),
+)  # fmt: skip
+def test_blocks_of_known_size_have_the_index_of_zero(
+    bits: int, size: int, inputs: int, zero: int, used: int, seed: int
+) -> None:
+    """Whichever of the levels a block holds, be it one of them."""
+    rng = np.random.default_rng(seed)
+    levels, block = 2**bits, np.arange(inputs) // size
+    zero %= levels
+    held = rng.choice(levels, size=min(used, levels), replace=False)
+    codes = rng.choice(held, size=(5, inputs))
+    scales = rng.uniform(0.001, 1, (5, block[-1] + 1)).astype(np.float32)
+    weights = (codes - zero).astype(np.float32) * scales[:, block]
+    found = in_blocks(weights, size)
+    assert found is not None and found.grid.bits <= bits and found.grid.size == size
+    back = found.low[:, block] + found.index * found.step[:, block]
+    np.testing.assert_allclose(back, weights, rtol=0, atol=2.0**-20 * np.abs(weights).max())
+    if found.grid.bits == bits:
+        assert found.grid.zero is not None
+        np.testing.assert_array_equal(found.low, -np.float32(found.grid.zero) * found.step)
+
+
+def test_no_index_stands_for_zero_where_it_lies_between_two() -> None:
+    weights = (np.arange(64, dtype=np.float32).reshape(2, 32) % 4 + np.float32(0.4142)).astype(np.float32)
+    found = in_blocks(weights, 32)
+    assert found is not None and found.grid == WeightGrid(2, 32, None)

@@ -10,7 +10,7 @@ import numpy as np
 from hypothesis import strategies as st
 
 from qcompiler.ir.codes import BINARY, Codes
-from qcompiler.ir.storage import Buffer, Element, Halo
+from qcompiler.ir.storage import Buffer, Element, Halo, Packing
 from qcompiler.targets import reference
 from qcompiler.targets.problem import (
     Channel,
@@ -32,6 +32,11 @@ RUNNABLE = [variant for variant in TARGET.variants(()) if supports(variant.isa, 
 
 small = st.integers(1, 3)
 packings = st.sampled_from(["planes", "bytes"])
+
+
+def any_packing(held: Codes) -> st.SearchStrategy[Packing]:
+    """Tables hold sums of four numbers in bytes."""
+    return st.sampled_from(["planes", "bytes", "tables"]) if held.levels <= 64 else packings
 
 
 @st.composite
@@ -61,17 +66,21 @@ WIDE = [Codes(0, 255), Codes(-128, 127), Codes(-127, 127), Codes(0, 15), Codes(-
 
 
 @st.composite
-def packed(draw: st.DrawFn, n: int, h: int, w: int, c: int, groups: int = 1, counts: bool = False) -> Buffer:
-    """Codes in planes or bytes; counts: only few, which thresholds can give."""
+def packed(
+    draw: st.DrawFn, n: int, h: int, w: int, c: int, groups: int = 1, counts: bool = False, pooled: bool = False
+) -> Buffer:
+    """Codes in any packing; counts: only few, which thresholds can give; pooled: not in tables."""
     held = draw(codes() if counts else st.one_of(codes(), codes(), st.sampled_from(WIDE)))
     value = float(held.low + held.step * draw(st.integers(0, held.levels - 1)))
-    return Buffer(n, h, w, c, held, "nhwc", draw(halos()), value, groups, draw(packings))
+    return Buffer(
+        n, h, w, c, held, "nhwc", draw(halos()), value, groups, draw(packings if pooled else any_packing(held))
+    )
 
 
 @st.composite
 def bits(draw: st.DrawFn, n: int, h: int, w: int, c: int, groups: int = 1) -> Buffer:
     fill = draw(st.sampled_from([-1.0, 1.0]))
-    return Buffer(n, h, w, c, BINARY, "nhwc", draw(halos()), fill, groups, draw(packings))
+    return Buffer(n, h, w, c, BINARY, "nhwc", draw(halos()), fill, groups, draw(any_packing(BINARY)))
 
 
 @st.composite
@@ -175,7 +184,7 @@ def pools(draw: st.DrawFn) -> Pool2d:
     oh, ow = ((span + (s - 1 if ceil else 0)) // s + 1 for span, s in zip(spans, strides, strict=True))
     if kind == "codes":
         groups = draw(st.sampled_from(divisors(c)))
-        x = draw(packed(n, h, w, c, groups))
+        x = draw(packed(n, h, w, c, groups, pooled=True))
         into = Buffer(n, oh, ow, c, x.element, "nhwc", draw(halos()), x.halo_value, groups, x.packing)
         return Pool2d(x, kind, kernel, strides, pads, (oh, ow), dilations, (), into)
     operations = draw(epilogues(n, oh, ow, c, threshold=False))

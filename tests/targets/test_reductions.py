@@ -52,6 +52,10 @@ def on_grid(c: int, o: int, rows: int, bits: int, size: int) -> Conv2d:
     return dataclasses.replace(layer(c, o, 1, rows, 1, "float32", BINARY), grid=WeightGrid(bits, size))
 
 
+def rounded(c: int, o: int, rows: int, grid: WeightGrid) -> Conv2d:
+    return dataclasses.replace(layer(c, o, 1, rows, 1, "float32", BINARY), grid=grid, rounded=True)
+
+
 def centred(problem: Conv2d) -> Conv2d:
     return dataclasses.replace(problem, centred=True)
 
@@ -66,6 +70,9 @@ LAYERS = {
     "float by 2 bits, one row": on_grid(96, 128, 1, 2, 16),
     "float by 8 bits": on_grid(257, 20, 3, 8, 257),
     "float by 1 bit": on_grid(67, 70, 2, 1, 67),
+    "rounded floats by 4 bits": rounded(96, 64, 3, WeightGrid(4, 32)),
+    "rounded floats by 2 bits, 0 among them": rounded(70, 130, 1, WeightGrid(2, 32, 1)),
+    "rounded floats by 8 bits": rounded(64, 48, 2, WeightGrid(8, 64)),
     "binary": layer(70, 41, 5, 9, 3, BINARY, BINARY),
     "binary, runs of 128 channels": layer(256, 20, 3, 5, 3, BINARY, BINARY),
     "binary, one pixel": layer(1152, 32, 1, 1, 1, BINARY, BINARY),
@@ -78,11 +85,19 @@ LAYERS = {
     "3 x 3 bits, 128 channels": layer(96, 128, 3, 4, 1, Codes(0, 7), Codes(-4, 3)),
     "3 x 1 bits, 64 channels": layer(130, 60, 3, 3, 2, Codes(-4, 3), BINARY),
     "8 x 4 bits": layer(33, 16, 2, 4, 1, Codes(0, 255), Codes(-8, 7)),
+    "4 x 1 bits in tables": layer(70, 41, 5, 9, 3, Codes(0, 15), BINARY, "tables"),
+    "2 x 2 bits in tables": layer(33, 24, 4, 6, 2, Codes(-1, 2), Codes(-2, 1), "tables"),
+    "5 x 2 bits of odd numbers in tables": layer(16, 40, 3, 5, 3, Codes(-31, 31, 2), Codes(-3, 3, 2), "tables"),
+    "6 x 2 bits in tables": layer(128, 64, 3, 4, 1, Codes(-32, 31), Codes(-1, 1), "tables"),
+    "3 x 1 bits in tables, one pixel": layer(530, 33, 1, 1, 1, Codes(0, 7), Codes(0, 1), "tables"),
+    "21 levels x 1 bit in tables": layer(48, 50, 3, 4, 2, Codes(-10, 10), BINARY, "tables"),
     "8 x 8 bits in bytes": layer(33, 40, 3, 5, 3, Codes(0, 255), Codes(-128, 127), "bytes"),
     "8 x 8 bits in bytes, one pixel": layer(130, 48, 1, 1, 1, Codes(-128, 127), Codes(-127, 127), "bytes"),
     "7 x 4 bits in bytes": layer(18, 20, 3, 4, 2, Codes(-64, 63), Codes(-8, 7), "bytes"),
     "8 x 2 bits in bytes": layer(33, 60, 3, 4, 2, Codes(0, 255), Codes(-2, 1), "bytes"),
     "4 x 4 bits in bytes, one pixel": layer(70, 96, 1, 1, 1, Codes(0, 15), Codes(-8, 7), "bytes"),
+    "8 x 2 bits in bytes, one pixel": layer(70, 256, 1, 1, 1, Codes(-128, 127), Codes(-2, 1), "bytes"),
+    "8 x 1 bits in bytes, three rows": layer(33, 120, 1, 3, 1, Codes(0, 255), BINARY, "bytes"),
     "8 x 1 bits in bytes, two blocks": layer(12, 30, 3, 4, 2, Codes(-128, 127), BINARY, "bytes"),
     **{
         f"8 x {bits} bits in bytes, eight blocks": layer(
@@ -130,6 +145,9 @@ def check(variant: Variant, make_runner: type[KernelRunner] | type[EmulatedRunne
         if problem.centred:
             weights += rng.integers(-127, 128, (len(weights), 1, 1, 1)).astype(np.float32)
         x, outputs = aligned(values(rng, problem.x, whole=True)), empty_outputs(problem)
+        if problem.rounded and problem.grid is not None:
+            # integers that rounding leaves alone
+            x.reshape(-1, problem.x.c)[:, :: problem.grid.size] = 127
         runner = make_runner(dataclasses.replace(kernel, finish=Raw()), variant, Constants(weights=weights))
         runner.call(runner.bind(x, [], outputs), 0, kernel.items)
         held = outputs[0].reshape(-1, problem.out_channels)
@@ -148,7 +166,8 @@ def levels(rng: np.random.Generator, grid: WeightGrid, shape: tuple[int, ...]) -
     block = np.arange(shape[1]) // grid.size
     # by powers of two far apart, so that no grid serves two blocks
     steps = 4.0 ** rng.permuted(np.tile(np.arange(block[-1] + 1), (shape[0], 1)), axis=1)
-    lows = rng.integers(1, 4, steps.shape) * steps
+    # without an index for 0, unless the grid has one
+    lows = (rng.integers(1, 4, steps.shape) + 0.5 if grid.zero is None else grid.zero) * steps
     return (index * steps[:, block] - lows[:, block]).astype(np.float32).reshape(shape)
 
 
@@ -170,18 +189,20 @@ def patches(problem: Conv2d, image: Array) -> Array:
 @pytest.mark.parametrize("variant", RUNNABLE, ids=lambda variant: variant.name)
 def test_sums_in_bytes_hold_the_largest(variant: x86.X86Variant) -> None:
     """The largest activations against weights that differ from them in all bits, and against equal ones."""
-    found = [kernel for _, kernel in reductions(variant) if kernel.reduction.family == "lookup_sums_conv2d"]
-    assert {kernel.problem.x.planes for kernel in found} == {2, 3}
+    families = {"lookup_sums_conv2d", "nibbles_conv2d"}
+    found = [kernel for _, kernel in reductions(variant) if kernel.reduction.family in families]
+    assert {kernel.reduction.family for kernel in found} == families
+    assert {kernel.problem.x.planes for kernel in found if not kernel.problem.x.in_tables} == {2, 3}
     for kernel in found:
         problem = kernel.problem
         assert problem.x.codes is not None
-        x = reference.store(problem.x, np.full(logical(problem.x), problem.x.codes.high, np.float32))
+        x = aligned(reference.store(problem.x, np.full(logical(problem.x), problem.x.codes.high, np.float32)))
         shape = (problem.out_channels, problem.x.c // problem.groups, *problem.kernel)
         weights = np.full(shape, problem.weights.low, np.float32)
         weights[::2] = problem.weights.high
         outputs = empty_outputs(problem)
         runner = KernelRunner(dataclasses.replace(kernel, finish=Raw()), variant, Constants(weights=weights))
-        runner.call(runner.bind(aligned(x), [], outputs), 0, kernel.items)
+        runner.call(runner.bind(x, [], outputs), 0, kernel.items)
         expected = kernel.reduction.meaning(
             problem, patches(problem, load(problem.x, x)), weights.reshape(len(weights), -1)
         )
@@ -196,7 +217,8 @@ def logical(x: Buffer) -> tuple[int, ...]:
 def test_x86(variant: x86.X86Variant) -> None:
     expected = {"float_conv2d", "xnor_conv2d", "planes_conv2d", "bytes_conv2d", "bytes_depthwise", "few_bits_conv2d"}
     lookups = {"lookup_conv2d"} if variant.name in ("avx2", "avx512bw") else set()
-    assert check(variant, KernelRunner) == expected | lookups | {"lookup_sums_conv2d"}
+    lookups |= {"lookup_sums_conv2d", "nibbles_conv2d"}
+    assert check(variant, KernelRunner) == expected | lookups | {"fields_conv2d", "rounded_conv2d"}
 
 
 @pytest.mark.parametrize("architecture", ARM)
@@ -211,4 +233,4 @@ def test_arm(architecture: str) -> None:
         else set()
     )
     common = {"float_conv2d", "few_bits_conv2d", "planes_conv2d", "byte_conv2d", "bytes_conv2d", "bytes_depthwise"}
-    assert found == common | wide
+    assert found == common | wide | {"rounded_conv2d"}

@@ -5,8 +5,9 @@ zero_points, g_idx, bias [N]) -> y [..., N]:
     y = a * w + bias, w[k, n] = (q[n, k] - zero_points[n, g]) * scales[n, g], the block g = k / block_size or g_idx[k]
 
 Codes q lie in bytes, the first in the lowest bits, K of them in ceil(K / block_size) blocks. Zero points are packed
-like them, row by row, or numbers [N, blocks]; 2 ** (bits - 1) where there are none. The attribute accuracy_level allows
-a kernel to round a; this is no part of the meaning, and products here are of float32.
+like them, row by row, or numbers [N, blocks]; 2 ** (bits - 1) where there are none. With accuracy_level = 4, a is
+rounded to 8 bits in the blocks of a row before it is multiplied (`frontend/rounded_products.py`); other levels mean
+nothing.
 """
 
 from __future__ import annotations
@@ -22,8 +23,10 @@ from qcompiler.frontend import attributes
 from qcompiler.frontend.dialects.integer_operands import is_given
 from qcompiler.frontend.dialects.parameters import FloatArray, floats
 from qcompiler.frontend.emitter import Array, Emitter
+from qcompiler.frontend.rounded_products import rounds
 from qcompiler.frontend.structure import label
 from qcompiler.ir.matrices import transposed
+from qcompiler.ir.ops import DOMAIN, ROUNDED
 from qcompiler.ir.plausible import REMEDY, not_finite
 
 _T = onnx.TensorProto
@@ -42,11 +45,22 @@ def matmul_nbits(emitter: Emitter, node: onnx.NodeProto) -> None:
             remedy="export it again",
         )
     weights = emitter.constant(_weights(emitter, node, layout), "weights")
-    if not is_given(node, 5):
-        emitter.op("MatMul", [a, weights], node.output)
+    biased = is_given(node, 5)
+    outputs = [] if biased else node.output
+    if _rounds(emitter, node, layout):
+        product = emitter.op(ROUNDED, [a, weights], outputs, DOMAIN, size=[layout.size], bits=layout.bits)
+    else:
+        product = emitter.op("MatMul", [a, weights], outputs)
+    if not biased:
         return
     bias = _array(emitter, node, 5, "a bias", [(layout.n,)], _NUMBERS).astype(np.float32)
-    emitter.op("Add", [emitter.op("MatMul", [a, weights]), emitter.constant(bias, "bias")], node.output)
+    emitter.op("Add", [product, emitter.constant(bias, "bias")], node.output)
+
+
+def _rounds(emitter: Emitter, node: onnx.NodeProto, layout: _Layout) -> bool:
+    """Whether the left operand is rounded, as onnxruntime's kernels do that have leave to."""
+    numbers = is_given(node, 3) and emitter.element_type(node.input[3]) in _NUMBERS
+    return not numbers and rounds(node, layout.bits, layout.size)
 
 
 @dataclass(frozen=True)

@@ -68,7 +68,9 @@ def without_halo(problem: Conv2d) -> Conv2d:
 
 
 def in_planes(problem: Problem) -> bool:
-    return not any(buffer.in_bytes for buffer in (problem.x, *tensors_of(problem), *outputs_of(problem)))
+    return all(
+        buffer.in_planes or not buffer.packed for buffer in (problem.x, *tensors_of(problem), *outputs_of(problem))
+    )
 
 
 @quick

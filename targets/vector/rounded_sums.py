@@ -1,0 +1,315 @@
+"""Products of floats that are rounded to 8 bits in blocks with weights of few bits on a grid in the same blocks.
+
+Within a block an input is s * q, q an integer of at most 127 in magnitude, and a weight low + step * j. With integer
+sums of four products at a time,
+
+    sum x * w = s * (step * sum q * j + low * sum q),
+
+which is s * step * (sum q * j - zero * sum q) where 0 has one index in all blocks. A byte holds the indices j of
+8 / bits channel blocks side by side, and a mask makes a factor of one: at place p it gives sums that are 2**(p * bits)
+times as large. Factors beyond `most` are shifted down instead, as all are where tiles do not hold whole bytes.
+"""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+import numpy.typing as npt
+from tvm.script.ir_builder import tirx as T
+
+from qcompiler.ir.block_rounding import SMALLEST, rounded_in_blocks
+from qcompiler.ir.numerics import WORD_BYTES
+from qcompiler.ir.weight_grids import GridWeights, WeightGrid, in_blocks
+from qcompiler.targets.problem import Conv2d
+from qcompiler.targets.target import Array
+from qcompiler.targets.vector.blocks import Blocks
+from qcompiler.targets.vector.byte_sums import ONES, ByteDot
+from qcompiler.targets.vector.emit import (
+    LANES,
+    Expr,
+    Parameter,
+    fenced,
+    i64,
+    lanes,
+    register,
+    splat,
+    split,
+    temporary,
+    write,
+)
+from qcompiler.targets.vector.frame import Frame
+from qcompiler.targets.vector.reduction import Reduction, Registers
+from qcompiler.targets.vector.tile import Tile
+from qcompiler.targets.vector.tilings import Ranked, ranked
+
+_SIGN = 0x80
+_LARGEST = 127
+_MIDDLE = 1.5 * 2.0**23
+# rows of a tile, and blocks side by side; chosen
+_MOST_ROWS, _TOGETHER = 2, 16
+# inputs that are rounded together: what a stack array may hold
+_CHUNK = 512
+
+
+@dataclass(frozen=True)
+class RoundedSums(Reduction):
+    """codes: uint32 [blocks / together, steps, together * bits / 8, 16], blocks rounded up; a step is four inputs.
+
+    grids: float32 [blocks / together, groups, together, 16] of steps, or [..., together, 2, 16] of steps and lows where
+    0 has no index.
+    most: the largest factor that `dot` takes. held: sums of sixteen lanes that registers have room for.
+    """
+
+    grid: WeightGrid
+    dot: ByteDot
+    together: int
+    most: int
+    held: int
+
+    family: ClassVar[str] = "rounded_conv2d"
+    element: ClassVar[str] = "float32"
+
+    def label(self, frame: Frame) -> str:
+        """Instruction, bits of weights and tiling."""
+        return f"{self.family}_{self.dot.name}_w{self.grid.bits}_{frame.tiling.label}"
+
+    @property
+    def _in_byte(self) -> int:
+        return 8 // self.grid.bits
+
+    @property
+    def _flips(self) -> bool:
+        """Whether indices that fill a byte are stored less 128."""
+        return self.grid.bits == 8 and self.dot.signed
+
+    @property
+    def _sides(self) -> int:
+        return 2 if self.grid.zero is None else 1
+
+    def _groups(self, frame: Frame) -> int:
+        return -(-frame.problem.x.c // self.grid.size)
+
+    def _group_steps(self) -> int:
+        return self.grid.size // WORD_BYTES
+
+    def parameters(self, frame: Frame) -> list[Parameter]:
+        """Indices and grids."""
+        bytes_of_lane = self._groups(frame) * self._group_steps() * self._runs(frame) * self.together // self._in_byte
+        grids = self._runs(frame) * self.together * self._groups(frame) * self._sides
+        return [
+            Parameter("codes", "uint32", bytes_of_lane * LANES, 64),
+            Parameter("grids", "float32", grids * LANES, 64),
+        ]
+
+    def _runs(self, frame: Frame) -> int:
+        return -(-frame.blocks.count // self.together)
+
+    def _in_place(self, frame: Frame) -> bool:
+        """Whether it is known beforehand where in a byte the blocks of a tile lie."""
+        return frame.tiling.blocks % self._in_byte == 0 and frame.blocks.count % frame.tiling.blocks == 0
+
+    def pack(self, frame: Frame, weights: npt.NDArray[np.float32]) -> list[Array]:
+        """Indices and grids in the order of the loops."""
+        found = in_blocks(weights.reshape(len(weights), -1), self.grid.size)
+        assert found is not None and found.grid == self.grid
+        return [self._codes(frame, found), self._grids(frame, found)]
+
+    def _codes(self, frame: Frame, found: GridWeights) -> Array:
+        inputs = self._groups(frame) * self.grid.size
+        index = np.pad(found.index, [(0, 0), (0, inputs - found.index.shape[1])])
+        index = index ^ np.uint8(_SIGN) if self._flips else index
+        words = frame.blocks.spread(np.ascontiguousarray(index).view(np.uint32).T)
+        words = np.pad(words, [(0, 0), (0, self._runs(frame) * self.together * LANES - words.shape[1])])
+        held = words.reshape(len(words), self._runs(frame), -1, self._in_byte, LANES)
+        places = (np.arange(self._in_byte, dtype=np.uint32) * np.uint32(self.grid.bits)).reshape(-1, 1)
+        joined = np.bitwise_or.reduce(held << places, axis=3)
+        return np.ascontiguousarray(joined.swapaxes(0, 1)).reshape(-1)
+
+    def _grids(self, frame: Frame, found: GridWeights) -> Array:
+        low = found.low + found.step * np.float32(_SIGN) if self._flips else found.low
+        sides = np.stack([frame.blocks.spread(side.T) for side in (found.step, low)][: self._sides], axis=1)
+        held = np.pad(sides, [(0, 0), (0, 0), (0, self._runs(frame) * self.together * LANES - sides.shape[2])])
+        apart = held.reshape(*held.shape[:2], self._runs(frame), self.together, LANES)
+        return np.ascontiguousarray(apart.transpose(2, 0, 3, 1, 4)).astype(np.float32)
+
+    def meaning(self, problem: Conv2d, patches: Array, weights: Array) -> Array:
+        """Sums of products of the rounded inputs with the weights on their grids."""
+        rounded = rounded_in_blocks(patches.astype(np.float32), self.grid.size)
+        return np.asarray(rounded.astype(np.float64) @ weights.T)
+
+    def fill(self, tile: Tile) -> Registers:
+        """Sum all rows and blocks, chunk by chunk of groups whose inputs are rounded together."""
+        frame = tile.frame
+        totals = [[temporary("float32") for _ in range(frame.tiling.blocks)] for _ in range(frame.tiling.pixels)]
+        for total in (total for row in totals for total in row):
+            write(total, splat(T.float32(0)), lanes(0))
+        whole, rest = divmod(frame.problem.x.c, self.grid.size)
+        most = max(1, min(whole, _CHUNK // self.grid.size))
+        rows = [_Rounded(self.grid.size, most) for _ in range(frame.tiling.pixels)]
+        if whole:
+            with T.serial(i64(0), i64(-(-whole // most))) as chunk:
+                first = T.bind(chunk * most)
+                count = i64(most) if whole % most == 0 else T.bind(T.min(i64(most), whole - first))
+                self._chunk(tile, totals, rows, first, count, self.grid.size)
+        if rest:
+            self._chunk(tile, totals, rows, i64(whole), i64(1), rest)
+        return totals
+
+    def _chunk(
+        self, tile: Tile, totals: Registers, rows: list[_Rounded], first: Expr, count: Expr, inputs: int
+    ) -> None:
+        """`count` blocks of the grid from `first` on, of `inputs` inputs each."""
+        start = tile.source.start(tile.pixel)
+        with T.serial(i64(0), count) as place:
+            for p, row in enumerate(rows):
+                at = T.bind(start + p * tile.source.pixel_step() + (first + place) * self.grid.size)
+                row.round(tile.source.data, at, place, inputs)
+        with T.serial(i64(0), count) as place:
+            self._group(tile, totals, rows, place, T.bind(first + place))
+
+    def _group(self, tile: Tile, totals: Registers, rows: list[_Rounded], place: Expr, group: Expr) -> None:
+        """One block of the grid, for as many channel blocks at a time as registers hold."""
+        frame, totals_of = tile.frame, range(tile.frame.tiling.blocks)
+        together = self._at_once(frame)
+        for first in totals_of[::together]:
+            blocks = totals_of[first : first + together]
+            sums = [[register(0) for _ in blocks] for _ in rows]
+            for row, registers in zip(rows, sums, strict=True):
+                total = T.bind(row.sums[place])
+                for b, found in zip(blocks, registers, strict=True):
+                    write(found, splat(self._started(frame, total, b)), lanes(0))
+            with T.serial(i64(0), i64(self._group_steps())) as step:
+                words = [row.words[place * self._group_steps() + step] for row in rows]
+                self._step(tile, words, sums, T.bind(group * self._group_steps() + step), first)
+            for i, b in enumerate(blocks):
+                pairs = [(found[i], total[b]) for found, total in zip(sums, totals, strict=True)]
+                self._add(tile, rows, pairs, place, group, b)
+
+    def _at_once(self, frame: Frame) -> int:
+        """Blocks of a tile whose sums are in registers at the same time."""
+        return max(self._in_byte if self._in_place(frame) else 1, self.held // frame.tiling.pixels)
+
+    def _started(self, frame: Frame, total: Expr, b: int) -> Expr:
+        """What a register starts from: the products with the index of 0, taken away."""
+        if self.grid.zero is None:
+            return T.int32(0)
+        zero = self.grid.zero - (_SIGN if self._flips else 0)
+        return total * T.int32(-zero * 2 ** self._scale(frame, b))
+
+    def _scale(self, frame: Frame, b: int) -> int:
+        """By which power of two the sums of a block are too large."""
+        shift = b % self._in_byte * self.grid.bits
+        return 0 if self._is_lowered(shift) or not self._in_place(frame) else shift
+
+    def _is_lowered(self, shift: int) -> bool:
+        return shift > 0 and (2**self.grid.bits - 1) << shift > self.most
+
+    def _step(self, tile: Tile, words: list[Expr], sums: Registers, step: Expr, block: int) -> None:
+        """Four products in every lane."""
+        width = self.dot.width
+        inputs = [tuple(T.bind(each) for each in self.dot.weights(splat(word, width))) for word in words]
+        for first in range(0, LANES, width):
+            here = lanes(first, width)
+            for i in range(len(sums[0])):
+                factors = tuple(T.bind(each) for each in self.dot.inputs(self._factor(tile, step, first, block + i)))
+                for p, row in enumerate(sums):
+                    write(row[i], self.dot.add(row[i][here], factors, inputs[p]), here)
+
+    def _factor(self, tile: Tile, step: Expr, first: int, b: int) -> Expr:
+        """Words with the indices of a block of a tile alone."""
+        width, mask, shift = self.dot.width, 2**self.grid.bits - 1, b % self._in_byte * self.grid.bits
+        in_place = self._in_place(tile.frame)
+        run, within = split(tile.block if in_place else tile.block + b, self.together)
+        group, place = split(within, self._in_byte)
+        group = group + b // self._in_byte if in_place else group
+        steps = self._groups(tile.frame) * self._group_steps()
+        at = ((run * steps + step) * (self.together // self._in_byte) + group) * LANES + first
+        words = tile.weights[0][lanes(at, width)]
+        if self.grid.bits == 8:
+            return words
+        if in_place and not self._is_lowered(shift):
+            return words & splat(T.uint32((mask << shift) * ONES), width)
+        down = T.uint32(shift) if in_place else T.Cast("uint32", place * self.grid.bits)
+        return T.shift_right(words, splat(down, width)) & splat(T.uint32(mask * ONES), width)
+
+    def _add(
+        self, tile: Tile, rows: list[_Rounded], pairs: list[tuple[Expr, Expr]], place: Expr, group: Expr, b: int
+    ) -> None:
+        """Scale the sums of one block of channels and add them to the totals."""
+        frame = tile.frame
+        run, within = split(tile.block + b, self.together)
+        at = T.bind(((run * self._groups(frame) + group) * self.together + within) * (self._sides * LANES))
+        step = T.bind(tile.weights[1][lanes(at)])
+        for row, (found, total) in zip(rows, pairs, strict=True):
+            factor = step * splat(row.steps[place] * T.float32(2.0 ** -self._scale(frame, b)))
+            value = total[lanes(0)] + T.Cast("float32x16", found[lanes(0)]) * factor
+            if self.grid.zero is None:
+                low = tile.weights[1][lanes(at + LANES)]
+                value = value + low * splat(row.steps[place] * T.Cast("float32", row.sums[place]))
+            write(total, value, lanes(0))
+
+
+class _Rounded:
+    """Some blocks of one row: `words` of four integers, `sums` of them, and `steps` between the numbers they are."""
+
+    def __init__(self, size: int, count: int) -> None:
+        self._size = size
+        self.words = temporary("uint32", size // WORD_BYTES * count)
+        self.sums, self.steps = temporary("int32", count), temporary("float32", count)
+
+    def round(self, data: Expr, first: Expr, place: Expr, inputs: int) -> None:
+        """Fill the block at `place` with the inputs from `first` on, and with zeros."""
+        vectors = [self._loaded(data, first + at, inputs - at) for at in range(0, self._size, LANES)]
+        bits = [T.reinterpret("uint32x16", each) & splat(T.uint32(2**31 - 1)) for each in vectors]
+        most = functools.reduce(T.max, bits)
+        largest = T.bind(T.reinterpret("float32", T.call_llvm_pure_intrin("uint32", "llvm.vector.reduce.umax", most)))
+        some = largest > T.float32(SMALLEST)
+        factor = T.bind(T.Select(some, T.float32(_LARGEST) / largest, T.float32(0)))
+        total = splat(T.int32(0))
+        for i, each in enumerate(vectors):
+            whole = T.bind(_nearest(fenced(each * splat(factor))))
+            total = total + whole
+            at = place * (self._size // WORD_BYTES) + i * (LANES // WORD_BYTES)
+            write(self.words, T.reinterpret("uint32x4", T.Cast("int8x16", whole)), lanes(at, LANES // WORD_BYTES))
+        write(self.sums, T.call_llvm_pure_intrin("int32", "llvm.vector.reduce.add", total), place)
+        write(self.steps, largest / T.float32(_LARGEST), place)
+
+    def _loaded(self, data: Expr, at: Expr, count: int) -> Expr:
+        """Sixteen inputs, of which `count` are there."""
+        if count <= 0:
+            return splat(T.float32(0))
+        if count >= LANES:
+            return T.bind(data[lanes(at)])
+        # one by one: of a masked load LLVM makes one of all lanes here, which reads beyond the end of the input
+        held = temporary("float32")
+        write(held, splat(T.float32(0)), lanes(0))
+        for i in range(count):
+            write(held, data[at + i], i64(i))
+        return T.bind(held[lanes(0)])
+
+
+def _nearest(x: Expr) -> Expr:
+    """int32x16 next to float32x16 of small numbers, halves to even: beyond 2^23 floats are integers."""
+    raised = fenced(x + splat(T.float32(_MIDDLE)))
+    return T.reinterpret("int32x16", raised) - splat(T.int32(int(np.float32(_MIDDLE).view(np.int32))))
+
+
+def blocks_together(bits: int, count: int) -> int:
+    """Blocks whose indices lie side by side."""
+    in_byte, together = 8 // bits, _TOGETHER
+    while together > in_byte and count % together:
+        together //= 2
+    return together
+
+
+def rounded_tilings(problem: Conv2d, blocks: Blocks, sums: RoundedSums) -> list[Ranked]:
+    """Tiles that hold whole bytes where the blocks divide evenly; the more blocks, the fewer times a row is rounded."""
+    in_byte = 8 // sums.grid.bits
+    sizes = [b for b in (16, 8, 4, 2, 1) if b <= blocks.count]
+    whole = [b for b in sizes if b % in_byte == sums.together % b == blocks.count % b == 0]
+    rows = range(1, min(problem.out_hw[1], _MOST_ROWS) + 1)
+    tiles = [(p, b, 1.3 + 0.3 / p + 2.0 / b) for p in rows if p <= sums.held for b in whole or sizes]
+    return ranked(problem, blocks, tiles)

@@ -1,0 +1,60 @@
+"""Sixteen codes of a block of channels in tables: sixteen words of a pixel, four tables of sixteen bytes."""
+
+from __future__ import annotations
+
+from tvm.script.ir_builder import tirx as T
+
+from qcompiler.ir.storage import TABLE_INPUTS, Buffer
+from qcompiler.targets.vector.blocks import Blocks
+from qcompiler.targets.vector.emit import LANES, Expr, View, lanes, splat, split, write
+
+_ENTRIES = 1 << TABLE_INPUTS
+_BYTES = LANES // TABLE_INPUTS * _ENTRIES
+Pixel = tuple[Expr, Expr, Expr]
+
+
+def store_tables(target: View, blocks: Blocks, pixel: Pixel, block: Expr, index: Expr) -> None:
+    """Write the tables of the numbers of sixteen codes, int32x16; channels behind the last of a group count as 0."""
+    codes = target.buffer.codes
+    assert codes is not None
+    if blocks.ragged:
+        index = T.Select(blocks.lane_mask(block), index, splat(T.int32(0)))
+    inputs = T.bind(T.Cast("uint8x16", index))
+    flipped = T.bind(splat(T.uint8(codes.levels - 1)) - inputs)
+    sums = _sums_of(inputs, flipped, 0) + _sums_of(inputs, flipped, 1)
+    at = lanes(target.offset(*pixel, _first(blocks, block, target.buffer)))
+    write(target.data, T.reinterpret("uint32x16", sums), at)
+
+
+def load_tables(view: View, blocks: Blocks, pixel: Pixel, block: Expr) -> Expr:
+    """The numbers of sixteen codes, int32x16."""
+    codes = view.buffer.codes
+    assert codes is not None
+    at = lanes(view.offset(*pixel, _first(blocks, block, view.buffer)))
+    sums = T.bind(T.reinterpret(f"uint8x{_BYTES}", view.data[at]))
+    tables = [channel // TABLE_INPUTS * _ENTRIES for channel in range(LANES)]
+    whole = T.Shuffle([sums], tables)
+    flipped = T.Shuffle([sums], [first + (1 << channel % TABLE_INPUTS) for channel, first in enumerate(tables)])
+    twice = T.Cast("int32x16", whole) - T.Cast("int32x16", flipped) + splat(T.int32(codes.levels - 1))
+    return T.shift_right(twice, splat(T.int32(1)))
+
+
+def _sums_of(inputs: Expr, flipped: Expr, half: int) -> Expr:
+    """uint8x64: of every entry of four tables, what two of its four inputs add."""
+    mine = [_operand(byte, 2 * half) for byte in range(_BYTES)]
+    others = [_operand(byte, 2 * half + 1) for byte in range(_BYTES)]
+    # a shuffle gives no more lanes than it is given
+    given = [inputs, flipped] * (_BYTES // (2 * LANES))
+    return T.Shuffle(given, mine) + T.Shuffle(given, others)
+
+
+def _operand(byte: int, k: int) -> int:
+    """Where input k of a table lies, or that input flipped, among sixteen inputs and the same flipped."""
+    table, entry = divmod(byte, _ENTRIES)
+    return table * TABLE_INPUTS + k + (LANES if entry >> k & 1 else 0)
+
+
+def _first(blocks: Blocks, block: Expr, buffer: Buffer) -> Expr:
+    """The first word of a block in a pixel."""
+    group, within = split(block, -(-(blocks.channels // buffer.groups) // LANES))
+    return group * buffer.group_words + within * LANES

@@ -1,0 +1,64 @@
+"""Lookups of four inputs in four tables at once, added up by products of bytes (AVX-512 VBMI and VNNI)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from tvm.script.ir_builder import tirx as T
+
+from qcompiler.ir.storage import TABLE_INPUTS
+from qcompiler.targets.problem import Conv2d
+from qcompiler.targets.vector.emit import LANES, Expr, i64, lanes, register, splat, write
+from qcompiler.targets.x86.nibble_sums import BYTES, ENTRIES, NibbleSums, planes_of
+
+
+@dataclass(frozen=True)
+class DottedNibbles(NibbleSums):
+    """AVX-512 VBMI and VNNI: four tables in one register, what is found is added up in words of four bytes."""
+
+    def total(self, problem: Conv2d) -> Expr:
+        """int32x16."""
+        return register(0)
+
+    def inputs_total(self) -> Expr:
+        """int32x16."""
+        return register(0)
+
+    def index(self, weights: Expr, at: Expr, half: int) -> Expr:
+        """int8x64: the places of four bytes for every channel."""
+        words = T.bind(T.reinterpret("uint32x16", weights[lanes(at, BYTES)]))
+        if half:
+            words = T.shift_right(words, splat(T.uint32(TABLE_INPUTS)))
+        held = T.reinterpret(f"uint8x{BYTES}", words & splat(T.uint32(0x0F0F0F0F)))
+        turned = T.Shuffle([held], [table * LANES + channel for channel in range(LANES) for table in range(4)])
+        places = T.reinterpret("uint32x16", turned) | splat(T.uint32(0x30201000))
+        return T.bind(T.reinterpret(f"int8x{BYTES}", places))
+
+    def table(self, data: Expr, at: Expr) -> Expr:
+        """int8x64."""
+        return T.bind(T.reinterpret(f"int8x{BYTES}", data[lanes(at)]))
+
+    def add(self, total: Expr, table: Expr, index: Expr, plane: int, problem: Conv2d) -> None:
+        """Two instructions."""
+        found = T.call_llvm_pure_intrin(f"int8x{BYTES}", "llvm.x86.avx512.permvar.qi.512", table, index)
+        self._dot(total, found, splat(T.uint32((planes_of(problem).factors[plane] & 0xFF) * 0x01010101)))
+
+    def add_inputs(self, total: Expr, table: Expr, problem: Conv2d) -> None:
+        """The first entry of every table, into the first of its four words."""
+        one, zero = splat(T.uint32(1)), splat(T.uint32(0))
+        self._dot(total, table, T.Shuffle([one, zero], [LANES if word % 4 else 0 for word in range(LANES)]))
+
+    def _dot(self, total: Expr, found: Expr, worth: Expr) -> None:
+        """Add the bytes of every word, times those of `worth`."""
+        bytes_of = [T.reinterpret(f"uint8x{BYTES}", operand) for operand in (found, worth)]
+        name = "llvm.x86.avx512.vpdpbusd.512"
+        write(total, T.call_llvm_pure_intrin("int32x16", name, total[lanes(0)], *bytes_of), lanes(0))
+
+    def channels(self, total: Expr, problem: Conv2d) -> Expr:
+        """As they are."""
+        return total[lanes(0)]
+
+    def inputs_sum(self, total: Expr) -> Expr:
+        """Of the words that hold any."""
+        parts = [total[i64(first)] for first in range(0, LANES, ENTRIES // 4)]
+        return parts[0] + parts[1] + parts[2] + parts[3]

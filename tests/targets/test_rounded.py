@@ -1,0 +1,131 @@
+"""Products of floats rounded in blocks against numpy, on every variant that runs here, and on ARM under emulation."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import strategies as st
+
+from qcompiler.ir.block_rounding import SMALLEST, rounded_in_blocks
+from qcompiler.ir.storage import Buffer
+from qcompiler.ir.weight_grids import WeightGrid, in_blocks
+from qcompiler.targets.problem import Channel, Conv2d, Operation
+from qcompiler.targets.target import Array, Constants, Kernel, Variant
+from qcompiler.targets.vector.kernel_runner import KernelRunner, aligned, empty_outputs
+from tests.targets.emulated import EmulatedRunner
+from tests.targets.problems import RUNNABLE
+from tests.targets.test_arm import per_variant
+
+slow_data = settings(max_examples=20, deadline=None, suppress_health_check=list(HealthCheck))
+
+
+@dataclasses.dataclass(frozen=True)
+class Case:
+    """A product as MatMulNBits has it; zeros: whether blocks have zero points of their own."""
+
+    rows: int
+    inputs: int
+    outputs: int
+    bits: int
+    size: int
+    zeros: bool
+
+
+cases = st.builds(
+    Case, st.integers(1, 9), st.one_of(st.integers(1, 200), st.sampled_from([512, 1040])), st.integers(1, 300),
+    st.sampled_from([2, 4, 8]), st.sampled_from([16, 32, 64, 128, 256]), st.booleans(),
+)  # fmt: skip
+
+
+def weights_of(case: Case, rng: np.random.Generator) -> Array:
+    """Float32 [O, K], as the front end computes them."""
+    block = np.arange(case.inputs) // case.size
+    shape = (case.outputs, block[-1] + 1)
+    codes = rng.integers(0, 2**case.bits, (case.outputs, case.inputs))
+    zeros = rng.integers(0, 2**case.bits, shape) if case.zeros else np.full(shape, 2 ** (case.bits - 1))
+    scales = rng.uniform(0.001, 0.01, shape).astype(np.float32)
+    return ((codes - zeros[:, block]).astype(np.float32) * scales[:, block]).astype(np.float32)
+
+
+def check(case: Case, variant: Variant, seed: int, runner: type[KernelRunner] | type[EmulatedRunner]) -> None:
+    rng = np.random.default_rng(seed)
+    weights = weights_of(case, rng)
+    found = in_blocks(weights, case.size)
+    assert found is not None, "weights of integers and a scale lie on a grid"
+    into = Buffer(1, 1, case.rows, case.outputs, "float32")
+    chain = (Operation("add", Channel()), Operation("store", into=into))
+    x = Buffer(1, 1, case.rows, case.inputs, "float32")
+    problem = Conv2d(x, case.outputs, (1, 1), epilogue=chain, grid=found.grid, rounded=True)
+    kernels = variant.kernels(problem)
+    assert kernels, "every such product has a kernel"
+    values = inputs(rng, case)
+    bias = rng.normal(size=case.outputs).astype(np.float32)
+    made = Constants(weights.reshape(*weights.shape, 1, 1), channels=(bias,))
+    got = computed(kernels[seed % len(kernels)], variant, values, made, runner, seed)
+    rounded = rounded_in_blocks(values, case.size).astype(np.float64)
+    # what terms of all signs add up to at most, which rounding is relative to
+    bound = np.abs(rounded) @ np.abs(weights.T).astype(np.float64) + np.abs(bias)
+    assert (np.abs(got - (rounded @ weights.T.astype(np.float64) + bias)) <= 2e-5 * bound + 1e-30).all()
+
+
+def inputs(rng: np.random.Generator, case: Case) -> Array:
+    """Numbers of all magnitudes, halves of a step among them, and a block of nothing."""
+    values = rng.normal(size=(case.rows, case.inputs)) * 10.0 ** rng.integers(-3, 4, (case.rows, 1))
+    values[0, : case.size] = (rng.integers(-253, 254, min(case.size, case.inputs)) / 2.0) if rng.random() < 0.5 else 0
+    values[0, 0] = 127 if values[0].any() else 0
+    if rng.random() < 0.3:
+        values[-1] *= SMALLEST / 1000
+    return values.astype(np.float32)
+
+
+def computed(
+    kernel: Kernel,
+    variant: Variant,
+    values: Array,
+    made: Constants,
+    runner: type[KernelRunner] | type[EmulatedRunner],
+    seed: int,
+) -> Array:
+    (out,) = empty_outputs(kernel.problem)  # type: ignore[attr-defined]
+    out[...] = np.nan
+    x = aligned(values.reshape(1, 1, *values.shape), offset=4)
+    run = runner(kernel, variant, made)
+    pointers, middle = run.bind(x, [], [out]), seed % (kernel.items + 1)
+    for begin, end in ((middle, kernel.items), (0, middle)):
+        run.call(pointers, begin, end)
+    return np.asarray(out.reshape(len(values), -1), np.float64)
+
+
+@slow_data
+@given(case=cases, variant=st.sampled_from(RUNNABLE), seed=st.integers(0, 2**31))
+def test_products(case: Case, variant: Variant, seed: int) -> None:
+    check(case, variant, seed, KernelRunner)
+
+
+@per_variant
+@settings(max_examples=1, deadline=None, suppress_health_check=list(HealthCheck))
+@given(case=cases, seed=st.integers(0, 2**31))
+def test_products_on_arm(variant: Variant, case: Case, seed: int) -> None:
+    assume(case.inputs * case.outputs < 2**14)
+    check(case, variant, seed, EmulatedRunner)
+
+
+@pytest.mark.parametrize("bits", [2, 4, 8])
+@pytest.mark.parametrize("variant", RUNNABLE, ids=lambda variant: variant.name)
+def test_the_largest_products(variant: Variant, bits: int) -> None:
+    """The largest integers of either sign against the largest indices, where 16 bits would overflow, if anywhere."""
+    index = np.full((256, 512), 2**bits - 1)
+    index[:, ::256], index[:, 1::256] = 0, 1
+    weights = (index - 2 ** (bits - 1)).astype(np.float32)
+    problem = Conv2d(
+        Buffer(1, 1, 3, 512, "float32"), 256, (1, 1), grid=WeightGrid(bits, 256, 2 ** (bits - 1)), rounded=True
+    )
+    problem = dataclasses.replace(problem, epilogue=(Operation("store", into=Buffer(1, 1, 3, 256, "float32")),))
+    values = np.array([127, -127, 64], np.float32)[:, None] * np.ones((1, 512), np.float32)
+    made = Constants(weights.reshape(256, 512, 1, 1))
+    for kernel in variant.kernels(problem)[::3]:
+        got = computed(kernel, variant, values, made, KernelRunner, 1)
+        np.testing.assert_allclose(got, values.astype(np.float64) @ weights.T, rtol=1e-6, err_msg=kernel.name)
