@@ -15,6 +15,7 @@ import re
 import sys
 import tempfile
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -37,9 +38,8 @@ def embedded(run: Path) -> dict[str, Any]:
     """What the page is to know of the network of a run: its script, modules, size of pictures and their pixels."""
     pixels = _pixels(run)
     with tempfile.TemporaryDirectory() as folder:
-        bundle = qcompiler.compile(
-            run / MODEL, "wasm", output=Path(folder) / "net", inputs=_pictures(run, pixels), progress=print
-        )
+        say, pictures = partial(print, file=sys.stderr), _pictures(run, pixels)
+        bundle = qcompiler.compile(run / MODEL, "wasm", output=Path(folder) / "net", inputs=pictures, progress=say)
         files = {each.name: Path(folder, "net", module_name(bundle.name, each.name)) for each in bundle.variants}
         modules = {name: path.read_bytes() for name, path in files.items()}
         code = Path(folder, "net", "index.js").read_text(encoding="utf-8")

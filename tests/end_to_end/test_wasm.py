@@ -24,8 +24,8 @@ from tests.targets.in_node import missing
 
 pytestmark = pytest.mark.skipif(bool(missing()), reason=missing())
 
-# binary, 2 by 2 bits, and bytes
-SAMPLE = ("qonnx_zoo.TFC_1W1A", "qonnx_zoo.TFC_2W2A", "qdq.mlp_qdq_u8act_s4w")
+# binary, and 2 by 2 bits
+SAMPLE = ("qonnx_zoo.TFC_1W1A", "qonnx_zoo.TFC_2W2A")
 VARIANTS = ("simd128", "plain")
 _VERIFIED = re.compile(r"(simd128|plain) under node: verified: \d+ codes of \d+ steps equal")
 _RUN = """
