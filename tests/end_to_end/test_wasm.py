@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
+import onnx.parser
 import pytest
 
 import qcompiler
@@ -113,6 +115,56 @@ def test_it_is_installed_as_an_npm_package(package: Path, tmp_path: Path) -> Non
     (tmp_path / "node_modules" / "cnn").symlink_to(package)
     script = 'import { load } from "cnn"; console.log((await load()).variant);'
     assert in_node(tmp_path, script).stdout == "simd128\n"
+
+
+OPEN = """<ir_version: 10, opset_import: ["" : 21]>
+g (float[n, 6] x) => (float[n, 6] y) { y = Relu (x) }"""
+
+
+def test_a_batch_lies_one_behind_the_other(tmp_path: Path) -> None:
+    path = tmp_path / "open.onnx"
+    onnx.save(onnx.parser.parse_model(OPEN), path)
+    bundle = qcompiler.compile(path, "wasm", mcpu=("plain",), output=tmp_path / "wasm", verify=False)
+    x = np.arange(18, dtype=np.float32).reshape(3, 6) - 8
+    found = run_in_node(tmp_path / "wasm", bundle, {"x": x}, "plain")["y"]
+    np.testing.assert_array_equal(found, np.maximum(x, 0))
+    script = """
+        import { load } from "./index.js";
+        const network = await load();
+        try { network.run({ x: new Float32Array(13) }); } catch (error) { console.log(error.message); }"""
+    assert (
+        "'x' has 13 elements, expected Float32Array of 6 elements, or a multiple,"
+        in in_node(tmp_path / "wasm", script).stdout
+    )
+
+
+EMBEDDING = """<ir_version: 10, opset_import: ["" : 21]>
+g (int64[4] token, bool[4] known) => (float[4, 3] y, int64[4] next, bool[4] other)
+<float[5, 3] table = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14}, int64 one = {1}> {
+    y = Gather (table, token)
+    next = Add (token, one)
+    other = Not (known)
+}"""
+
+
+def test_integers_booleans_and_faults_of_data(tmp_path: Path) -> None:
+    onnx.save(onnx.parser.parse_model(EMBEDDING), tmp_path / "embedding.onnx")
+    qcompiler.compile(tmp_path / "embedding.onnx", "wasm", output=tmp_path / "out")
+    script = """
+        import { load } from "./index.js";
+        const network = await load(), known = Uint8Array.of(0, 1, 1, 0);
+        const { y, next, other } = network.run({ token: BigInt64Array.of(4n, 0n, -1n, 2n), known });
+        console.log(`${y} | ${next} | ${other}`);
+        try {
+          network.run({ token: BigInt64Array.of(0n, 0n, 5n, 0n), known });
+        } catch (error) {
+          console.log(error.message);
+        }
+        console.log(`${network.run({ token: BigInt64Array.of(0n, 0n, 0n, 0n), known }).y}`);"""
+    computed, fault, after = in_node(tmp_path / "out", script).stdout.splitlines()
+    assert computed == "12,13,14,0,1,2,12,13,14,6,7,8 | 5,1,0,3 | 1,0,0,1"
+    assert re.fullmatch(r"embedding: Gather .*: an index lies outside of its axis", fault)
+    assert after == "0,1,2,0,1,2,0,1,2,0,1,2"
 
 
 MISTAKES: dict[str, str] = {
