@@ -22,6 +22,8 @@ _FEWEST = 2**12
 _ROUNDING = 2.0**-21
 _MOST_STEPS = 255
 _BETWEEN = 2.0**-10
+# weights whose float64 a second-level cache holds; chosen
+_CACHED = 2**16
 _SMALLEST_BLOCK, _LARGEST_BLOCK = 16, 1024
 # rows that are tried first
 _SAMPLE = 8
@@ -110,7 +112,23 @@ def _sizes(inputs: int) -> Iterator[int]:
 
 
 def _fitted(weights: FloatArray, size: int) -> GridWeights | None:
-    """The weights on a grid per block of `size`; None if some block has none."""
+    """The weights on a grid per block of `size`; None if some block has none.
+
+    Some rows at a time, whose numbers stay in the cache.
+    """
+    together = max(1, _CACHED // weights.shape[1])
+    parts = []
+    for first in range(0, len(weights), together):
+        found = _fitted_rows(weights[first : first + together], size)
+        if found is None:
+            return None
+        parts.append(found)
+    grid = WeightGrid(max(part.grid.bits for part in parts), size)
+    low, step = np.concatenate([part.low for part in parts]), np.concatenate([part.step for part in parts])
+    return GridWeights(grid, np.concatenate([part.index for part in parts]), low, step)
+
+
+def _fitted_rows(weights: FloatArray, size: int) -> GridWeights | None:
     rows, inputs = weights.shape
     padded = np.pad(weights, [(0, 0), (0, -inputs % size)], mode="edge").astype(np.float64)
     blocks = padded.reshape(-1, size)

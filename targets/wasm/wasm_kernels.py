@@ -13,6 +13,7 @@ from qcompiler.targets.vector.common_kernels import (
     binary_blocks,
     byte_convolutions,
     counting,
+    rounded_products,
     word_convolutions,
 )
 from qcompiler.targets.vector.direct import Geometry
@@ -47,4 +48,9 @@ def dots(isa: Isa, problem: Problem) -> Iterator[Kernel]:
         yield from byte_convolutions(isa, problem, DOT if isa.simd else SingleBytes())
 
 
-KERNELS: tuple[Family[Isa], ...] = (*COMMON_KERNELS, byte_counts, words, dots)
+def rounded(isa: Isa, problem: Problem) -> Iterator[Kernel]:
+    """Products of floats that are rounded in blocks."""
+    yield from rounded_products(isa, problem, DOT if isa.simd else SingleBytes(), 255)
+
+
+KERNELS: tuple[Family[Isa], ...] = (*COMMON_KERNELS, byte_counts, words, dots, rounded)

@@ -114,3 +114,28 @@ def test_a_level_of_accuracy_of_4_rounds_the_left_operand(bits: int, level: int,
 @pytest.mark.parametrize("name", ["qlinear_pc_zp", "qlinear_sat", "nbits2_floatzp", "nbits4"])
 def test_files_that_others_refuse(name: str, tmp_path: Path) -> None:
     qcompiler.compile(FAULTS / f"{name}.onnx", output=tmp_path / "out")
+
+
+@pytest.mark.parametrize("low", [-1, -8])
+def test_dynamic_quantizers_and_weights_of_few_bits(low: int, tmp_path: Path) -> None:
+    """Exact on all variants, by the kernels for them."""
+    rng = np.random.default_rng(0)
+    weights = rng.integers(low, 2 if low == -1 else 8, (132, 256)).astype(np.int8)
+    weights[0, :2] = low, 1 if low == -1 else 7
+    settings = {"opset_imports": [helper.make_opsetid("", 21)], "ir_version": 10}
+    nodes = [
+        helper.make_node("DynamicQuantizeLinear", ["x"], ["q", "scale", "zero"]),
+        helper.make_node("MatMulInteger", ["q", "w", "zero"], ["sums"]),
+        helper.make_node("Cast", ["sums"], ["numbers"], to=onnx.TensorProto.FLOAT),
+        helper.make_node("Mul", ["numbers", "scale"], ["y"]),
+    ]
+    shapes = [("x", [3, 132]), ("y", [3, 256])]
+    x, y = (helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, shape) for name, shape in shapes)
+    graph = helper.make_graph(nodes, "g", [x], [y], [onnx.numpy_helper.from_array(weights, "w")])
+    proto = helper.make_model(graph, **settings)
+    onnx.save(proto, tmp_path / "model.onnx")
+    bundle = qcompiler.compile(tmp_path / "model.onnx", output=tmp_path / "out")
+    (step,) = [step for step in bundle.steps if step.op == "IntegerMatMul"]
+    assert all(name.startswith("fields_conv2d") for name in step.kernels)
+    values = {"x": rng.normal(size=(3, 132)).astype(np.float32)}
+    np.testing.assert_array_equal(bundle.run(values)["y"], oracle.run(proto, values)["y"])
