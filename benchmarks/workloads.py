@@ -31,7 +31,7 @@ NETWORKS: Mapping[str, Callable[[bool], Workload]] = {
     "network-body": lambda binary: birealnet18(stem=False) if binary else resnet18(stem=False),
 }
 
-WIDTHS = ((1, 2), (1, 3), (2, 2), (3, 3), (4, 4), (8, 8))
+WIDTHS = ((1, 2), (1, 3), (1, 4), (2, 2), (2, 4), (3, 3), (4, 4), (8, 8))
 """Bits of weights and activations."""
 
 FEW_BITS: Mapping[str, tuple[int, int, int, int]] = {
