@@ -33,7 +33,7 @@ from qcompiler.bundle.tensors import checked_inputs, in_file_dtype, new_outputs,
 from qcompiler.bundle.timing import Benchmark, Profile, measure, profile_of
 from qcompiler.errors import InvalidBundle, UnsupportedCpu, UsageError
 from qcompiler.ir.program import TensorInfo
-from qcompiler.targets.architecture import host
+from qcompiler.targets.architecture import host, named
 
 Array = npt.NDArray[Any]
 # kept for later runs; chosen
@@ -265,9 +265,10 @@ def _is_native(manifest: Manifest) -> bool:
 
 
 def _foreign(manifest: Manifest) -> UnsupportedCpu:
+    module = named(manifest.architecture).file_format == "wasm"
     return UnsupportedCpu(
         f"the bundle is for {manifest.architecture}, this machine is {host()}",
-        remedy="compile the model for this machine with --target",
+        remedy="run its example.mjs in node" if module else "compile the model for this machine with --target",
     )
 
 
