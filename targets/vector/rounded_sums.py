@@ -12,7 +12,6 @@ times as large. Factors beyond `most` are shifted down instead, as all are where
 
 from __future__ import annotations
 
-import functools
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -20,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 from tvm.script.ir_builder import tirx as T
 
-from qcompiler.ir.block_rounding import SMALLEST, rounded_in_blocks
+from qcompiler.ir.block_rounding import rounded_in_blocks
 from qcompiler.ir.numerics import WORD_BYTES
 from qcompiler.ir.weight_grids import GridWeights, WeightGrid, in_blocks
 from qcompiler.targets.problem import Conv2d
@@ -31,7 +30,6 @@ from qcompiler.targets.vector.emit import (
     LANES,
     Expr,
     Parameter,
-    fenced,
     i64,
     lanes,
     register,
@@ -42,12 +40,11 @@ from qcompiler.targets.vector.emit import (
 )
 from qcompiler.targets.vector.frame import Frame
 from qcompiler.targets.vector.reduction import Reduction, Registers
+from qcompiler.targets.vector.rounded_blocks import RoundedBlocks
 from qcompiler.targets.vector.tile import Tile
 from qcompiler.targets.vector.tilings import Ranked, ranked
 
 _SIGN = 0x80
-_LARGEST = 127
-_MIDDLE = 1.5 * 2.0**23
 # rows of a tile, and blocks side by side; chosen
 _MOST_ROWS, _TOGETHER = 2, 16
 # inputs that are rounded together: what a stack array may hold
@@ -148,7 +145,7 @@ class RoundedSums(Reduction):
             write(total, splat(T.float32(0)), lanes(0))
         whole, rest = divmod(frame.problem.x.c, self.grid.size)
         most = max(1, min(whole, _CHUNK // self.grid.size))
-        rows = [_Rounded(self.grid.size, most) for _ in range(frame.tiling.pixels)]
+        rows = [RoundedBlocks(self.grid.size, most) for _ in range(frame.tiling.pixels)]
         if whole:
             with T.serial(i64(0), i64(-(-whole // most))) as chunk:
                 first = T.bind(chunk * most)
@@ -159,7 +156,7 @@ class RoundedSums(Reduction):
         return totals
 
     def _chunk(
-        self, tile: Tile, totals: Registers, rows: list[_Rounded], first: Expr, count: Expr, inputs: int
+        self, tile: Tile, totals: Registers, rows: list[RoundedBlocks], first: Expr, count: Expr, inputs: int
     ) -> None:
         """`count` blocks of the grid from `first` on, of `inputs` inputs each."""
         start = tile.source.start(tile.pixel)
@@ -170,7 +167,7 @@ class RoundedSums(Reduction):
         with T.serial(i64(0), count) as place:
             self._group(tile, totals, rows, place, T.bind(first + place))
 
-    def _group(self, tile: Tile, totals: Registers, rows: list[_Rounded], place: Expr, group: Expr) -> None:
+    def _group(self, tile: Tile, totals: Registers, rows: list[RoundedBlocks], place: Expr, group: Expr) -> None:
         """One block of the grid, for as many channel blocks at a time as registers hold."""
         frame, totals_of = tile.frame, range(tile.frame.tiling.blocks)
         together = self._at_once(frame)
@@ -236,7 +233,7 @@ class RoundedSums(Reduction):
         return T.shift_right(words, splat(down, width)) & splat(T.uint32(mask * ONES), width)
 
     def _add(
-        self, tile: Tile, rows: list[_Rounded], pairs: list[tuple[Expr, Expr]], place: Expr, group: Expr, b: int
+        self, tile: Tile, rows: list[RoundedBlocks], pairs: list[tuple[Expr, Expr]], place: Expr, group: Expr, b: int
     ) -> None:
         """Scale the sums of one block of channels and add them to the totals."""
         frame = tile.frame
@@ -250,51 +247,6 @@ class RoundedSums(Reduction):
                 low = tile.weights[1][lanes(at + LANES)]
                 value = value + low * splat(row.steps[place] * T.Cast("float32", row.sums[place]))
             write(total, value, lanes(0))
-
-
-class _Rounded:
-    """Some blocks of one row: `words` of four integers, `sums` of them, and `steps` between the numbers they are."""
-
-    def __init__(self, size: int, count: int) -> None:
-        self._size = size
-        self.words = temporary("uint32", size // WORD_BYTES * count)
-        self.sums, self.steps = temporary("int32", count), temporary("float32", count)
-
-    def round(self, data: Expr, first: Expr, place: Expr, inputs: int) -> None:
-        """Fill the block at `place` with the inputs from `first` on, and with zeros."""
-        vectors = [self._loaded(data, first + at, inputs - at) for at in range(0, self._size, LANES)]
-        bits = [T.reinterpret("uint32x16", each) & splat(T.uint32(2**31 - 1)) for each in vectors]
-        most = functools.reduce(T.max, bits)
-        largest = T.bind(T.reinterpret("float32", T.call_llvm_pure_intrin("uint32", "llvm.vector.reduce.umax", most)))
-        some = largest > T.float32(SMALLEST)
-        factor = T.bind(T.Select(some, T.float32(_LARGEST) / largest, T.float32(0)))
-        total = splat(T.int32(0))
-        for i, each in enumerate(vectors):
-            whole = T.bind(_nearest(fenced(each * splat(factor))))
-            total = total + whole
-            at = place * (self._size // WORD_BYTES) + i * (LANES // WORD_BYTES)
-            write(self.words, T.reinterpret("uint32x4", T.Cast("int8x16", whole)), lanes(at, LANES // WORD_BYTES))
-        write(self.sums, T.call_llvm_pure_intrin("int32", "llvm.vector.reduce.add", total), place)
-        write(self.steps, largest / T.float32(_LARGEST), place)
-
-    def _loaded(self, data: Expr, at: Expr, count: int) -> Expr:
-        """Sixteen inputs, of which `count` are there."""
-        if count <= 0:
-            return splat(T.float32(0))
-        if count >= LANES:
-            return T.bind(data[lanes(at)])
-        # one by one: of a masked load LLVM makes one of all lanes here, which reads beyond the end of the input
-        held = temporary("float32")
-        write(held, splat(T.float32(0)), lanes(0))
-        for i in range(count):
-            write(held, data[at + i], i64(i))
-        return T.bind(held[lanes(0)])
-
-
-def _nearest(x: Expr) -> Expr:
-    """int32x16 next to float32x16 of small numbers, halves to even: beyond 2^23 floats are integers."""
-    raised = fenced(x + splat(T.float32(_MIDDLE)))
-    return T.reinterpret("int32x16", raised) - splat(T.int32(int(np.float32(_MIDDLE).view(np.int32))))
 
 
 def blocks_together(bits: int, count: int) -> int:
