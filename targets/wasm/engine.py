@@ -1,7 +1,8 @@
 """The platform of WebAssembly: that of processors, with masks of comparisons made by i32x4.bitmask.
 
-LLVM 22 makes sixteen extractions of the sixteen bits of a comparison (`emit.mask_bits`), and does not come to an end
-where all lanes but one are constant.
+LLVM 22 makes sixteen extractions of the sixteen bits of a comparison (`emit.mask_bits`). It also does not come to an
+end with some comparisons of which it knows some lanes, as of blocks of fewer than sixteen channels: where these end is
+a number that it does not know.
 """
 
 from __future__ import annotations
@@ -27,7 +28,9 @@ class Engine(Host):
         """Masks by instructions, where there are vectors."""
         if f"+{SIMD}" not in tvm_target["mattr"]:
             return function
-        return function.with_body(tvm_ffi.structural_map(function.body, [(Call, _mask)], order="post"))
+        return function.with_body(
+            tvm_ffi.structural_map(function.body, [(Call, _mask), (tirx.Select, _select)], order="post")
+        )
 
 
 def _mask(call: Any) -> Any:
@@ -43,6 +46,20 @@ def _mask(call: Any) -> Any:
         found = tirx.call_llvm_pure_intrin("int32", "llvm.wasm.bitmask", quad)
         bits = bits | (found << tirx.const(first, "int32"))
     return tirx.Cast("uint16", bits)
+
+
+def _select(select: Any) -> Any:
+    """A choice of the first lanes, by a number that LLVM does not know."""
+    test = select.condition
+    if not (isinstance(test, tirx.LT) and isinstance(test.a, tirx.Ramp) and isinstance(test.b, tirx.Broadcast)):
+        return select
+    first, stride, count = test.a.base, test.a.stride, test.b.value
+    if not all(isinstance(each, tirx.IntImm) for each in (first, stride, count)) or int(test.a.lanes) != LANES:
+        return select
+    lanes = tirx.Ramp(tirx.const(first.value, "int32"), tirx.const(stride.value, "int32"), LANES)
+    hidden = tirx.call_llvm_pure_intrin("float32", "llvm.arithmetic.fence", tirx.const(float(count.value), "float32"))
+    test = tirx.LT(lanes, tirx.Broadcast(tirx.Cast("int32", hidden), LANES))
+    return tirx.Select(test, select.true_value, select.false_value)
 
 
 def _condition(call: Any) -> Any:

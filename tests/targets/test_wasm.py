@@ -11,8 +11,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from qcompiler.errors import UsageError
-from qcompiler.ir.codes import BINARY
-from qcompiler.ir.storage import Buffer
+from qcompiler.ir.codes import BINARY, Codes
+from qcompiler.ir.storage import Buffer, Packing
 from qcompiler.targets.problem import Conv2d, Map2d, Operation, Problem
 from qcompiler.targets.vector.kernel_runner import object_code
 from qcompiler.targets.wasm import TARGET, WasmVariant
@@ -103,6 +103,20 @@ def test_levels_by_name() -> None:
     assert [{feature.name for feature in variant.features} for variant in ALL] == [{"simd128"}, set()]
     with pytest.raises(UsageError, match="unknown WebAssembly level 'avx2', expected one of simd128, plain"):
         TARGET.variants(["avx2"])
+
+
+@pytest.mark.parametrize(("packing", "codes"), [("planes", BINARY), ("planes", Codes(0, 3)), ("bytes", BINARY)])
+def test_code_for_blocks_of_any_size_is_made(packing: Packing, codes: Codes) -> None:
+    """LLVM would not come to an end with some of them."""
+    functions = {}
+    for channels in range(1, 18):
+        x, into = Buffer(1, 1, 3, channels, "float32"), Buffer(1, 1, 3, channels, codes, packing=packing)
+        kind = "store_bits" if codes == BINARY else "store_codes"
+        problem = Map2d(x, (Operation("round"), Operation(kind, into=into)))
+        for kernel in ALL[0].kernels(problem)[:1]:
+            functions[f"k{channels}"] = kernel.build(f"k{channels}")
+    assert len(functions) == 17
+    assert ALL[0].platform.assembly(functions, ALL[0].tvm_target).count("end_function") >= 17
 
 
 def test_masks_of_comparisons_are_instructions() -> None:
