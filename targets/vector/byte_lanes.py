@@ -17,6 +17,9 @@ def store_bytes(target: View, blocks: Blocks, pixel: Pixel, block: Expr, index: 
     """Write the numbers of sixteen codes, int32x16; what lies behind the last channel of a group becomes 0."""
     if blocks.ragged:
         index = T.Select(blocks.lane_mask(block), index, splat(T.int32(0)))
+    if target.buffer.group_words < _WORDS:
+        _store_few(target, blocks, pixel, block, index)
+        return
     words = T.reinterpret(f"uint32x{_WORDS}", T.Cast("uint8x16", index))
     first, held = _words(blocks, block, target.buffer)
     at = lanes(target.offset(*pixel, first), _WORDS)
@@ -24,6 +27,20 @@ def store_bytes(target: View, blocks: Blocks, pixel: Pixel, block: Expr, index: 
         write(target.data, words, at)
     else:
         T.evaluate(T.masked_store(target.data, words, at, held))
+
+
+def _store_few(target: View, blocks: Blocks, pixel: Pixel, block: Expr, index: Expr) -> None:
+    """Write all words of a group, fewer than a block has.
+
+    They are put together by shifts: LLVM does not come to an end with bytes of which it uses some, for WebAssembly.
+    """
+    numbers, count = T.bind(T.Cast("uint32x16", index)), target.buffer.group_words
+    places = [T.Shuffle([numbers], list(range(k, WORD_BYTES * count, WORD_BYTES))) for k in range(WORD_BYTES)]
+    words = places[0]
+    for k, place in enumerate(places[1:], 1):
+        words = words | T.shift_left(place, splat(T.uint32(8 * k), count))
+    first, _ = _words(blocks, block, target.buffer)
+    write(target.data, words, lanes(target.offset(*pixel, first), count))
 
 
 def load_bytes(view: View, blocks: Blocks, pixel: Pixel, block: Expr) -> Expr:

@@ -105,7 +105,9 @@ def test_levels_by_name() -> None:
         TARGET.variants(["avx2"])
 
 
-@pytest.mark.parametrize(("packing", "codes"), [("planes", BINARY), ("planes", Codes(0, 3)), ("bytes", BINARY)])
+@pytest.mark.parametrize(
+    ("packing", "codes"), [("planes", BINARY), ("planes", Codes(0, 3)), ("bytes", BINARY), ("bytes", Codes(0, 3))]
+)
 def test_code_for_blocks_of_any_size_is_made(packing: Packing, codes: Codes) -> None:
     """LLVM would not come to an end with some of them."""
     functions = {}
