@@ -14,9 +14,7 @@ Pixel = tuple[Expr, Expr, Expr]
 
 
 def store_bytes(target: View, blocks: Blocks, pixel: Pixel, block: Expr, index: Expr) -> None:
-    """Write the numbers of sixteen codes, int32x16; what lies behind the last channel of a group becomes 0."""
-    if blocks.ragged:
-        index = T.Select(blocks.lane_mask(block), index, splat(T.int32(0)))
+    """Write the numbers of sixteen codes, int32x16, 0 behind the last channel of a group."""
     if target.buffer.group_words < _WORDS:
         _store_few(target, blocks, pixel, block, index)
         return

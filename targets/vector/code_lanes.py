@@ -26,7 +26,9 @@ def load_codes(view: View, blocks: Blocks, pixel: Pixel, block: Expr) -> Expr:
 
 
 def store_numbers(target: View, blocks: Blocks, pixel: Pixel, block: Expr, index: Expr) -> None:
-    """Write the numbers of sixteen codes, int32x16, in bytes or tables."""
+    """Write the numbers of sixteen codes, int32x16, in bytes or tables; behind the last channel of a group as 0."""
+    if blocks.ragged:
+        index = T.Select(blocks.lane_mask(block), index, splat(T.int32(0)))
     store = store_tables if target.buffer.in_tables else store_bytes
     store(target, blocks, pixel, block, index)
 

@@ -33,11 +33,11 @@ def _fill(target: View, blocks: Blocks, n: Expr, y: Expr, rows: int, x: int, col
         return
     with T.serial(i64(0), i64(rows)) as row, T.serial(i64(0), i64(columns)) as column:
         pixel = (n, y + row, column + x)
-        if target.buffer.in_bytes or target.buffer.in_tables:
+        if target.buffer.in_planes:
+            _fill_codes(target, blocks, pixel, block)
+        elif target.buffer.packed:
             index = fenced(splat(T.float32(_index(target.buffer))))
             store_numbers(target, blocks, pixel, block, T.Cast("int32x16", index))
-        elif target.buffer.packed:
-            _fill_codes(target, blocks, pixel, block)
         else:
             _fill_floats(target, blocks, pixel, block)
 

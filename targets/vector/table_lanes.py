@@ -14,11 +14,9 @@ Pixel = tuple[Expr, Expr, Expr]
 
 
 def store_tables(target: View, blocks: Blocks, pixel: Pixel, block: Expr, index: Expr) -> None:
-    """Write the tables of the numbers of sixteen codes, int32x16; channels behind the last of a group count as 0."""
+    """Write the tables of the numbers of sixteen codes, int32x16, 0 behind the last channel of a group."""
     codes = target.buffer.codes
     assert codes is not None
-    if blocks.ragged:
-        index = T.Select(blocks.lane_mask(block), index, splat(T.int32(0)))
     inputs = T.bind(T.Cast("uint8x16", index))
     flipped = T.bind(splat(T.uint8(codes.levels - 1)) - inputs)
     sums = _sums_of(inputs, flipped, 0) + _sums_of(inputs, flipped, 1)

@@ -9,7 +9,9 @@ from tvm.script.ir_builder import tirx as T
 from qcompiler.ir.storage import TABLE_INPUTS
 from qcompiler.targets.problem import Conv2d
 from qcompiler.targets.vector.emit import LANES, Expr, i64, lanes, register, splat, write
+from qcompiler.targets.x86.byte_dots import Vnni
 from qcompiler.targets.x86.nibble_sums import BYTES, ENTRIES, NibbleSums, planes_of
+from qcompiler.targets.x86.table_lookups import PERMUTATION, looked_up
 
 
 @dataclass(frozen=True)
@@ -40,7 +42,7 @@ class DottedNibbles(NibbleSums):
 
     def add(self, total: Expr, table: Expr, index: Expr, plane: int, problem: Conv2d) -> None:
         """Two instructions."""
-        found = T.call_llvm_pure_intrin(f"int8x{BYTES}", "llvm.x86.avx512.permvar.qi.512", table, index)
+        found = looked_up(PERMUTATION, BYTES, table, index)
         self._dot(total, found, splat(T.uint32((planes_of(problem).factors[plane] & 0xFF) * 0x01010101)))
 
     def add_inputs(self, total: Expr, table: Expr, problem: Conv2d) -> None:
@@ -50,9 +52,8 @@ class DottedNibbles(NibbleSums):
 
     def _dot(self, total: Expr, found: Expr, worth: Expr) -> None:
         """Add the bytes of every word, times those of `worth`."""
-        bytes_of = [T.reinterpret(f"uint8x{BYTES}", operand) for operand in (found, worth)]
-        name = "llvm.x86.avx512.vpdpbusd.512"
-        write(total, T.call_llvm_pure_intrin("int32x16", name, total[lanes(0)], *bytes_of), lanes(0))
+        dot = Vnni()
+        write(total, dot.add(total[lanes(0)], dot.inputs(found), dot.weights(worth)), lanes(0))
 
     def channels(self, total: Expr, problem: Conv2d) -> Expr:
         """As they are."""

@@ -21,7 +21,11 @@ INPUTS = 6
 _LOW = 4
 """Of its bits that choose one of the sixteen bytes that a shuffle knows."""
 
-_SHUFFLES = {32: "llvm.x86.avx2.pshuf.b", 64: "llvm.x86.avx512.pshuf.b.512"}
+SHUFFLES = {32: "llvm.x86.avx2.pshuf.b", 64: "llvm.x86.avx512.pshuf.b.512"}
+"""Tables of sixteen bytes side by side, by bytes of a vector."""
+
+PERMUTATION = "llvm.x86.avx512.permvar.qi.512"
+"""A table of 64 bytes."""
 
 
 class TableLookup(Protocol):
@@ -75,7 +79,7 @@ class WholeTables:
 
     def found(self, rows: tuple[Expr, ...], indices: tuple[Expr, ...]) -> Expr:
         """One permutation."""
-        return _called("llvm.x86.avx512.permvar.qi.512", self.width, *rows, *indices)
+        return looked_up(PERMUTATION, self.width, *rows, *indices)
 
 
 @dataclass(frozen=True)
@@ -107,7 +111,7 @@ class SplitTables:
 
     def found(self, rows: tuple[Expr, ...], indices: tuple[Expr, ...]) -> Expr:
         """Two shuffles and their sum."""
-        low, high = (_called(_SHUFFLES[self.width], self.width, *each) for each in zip(rows, indices, strict=True))
+        low, high = (looked_up(SHUFFLES[self.width], self.width, *each) for each in zip(rows, indices, strict=True))
         return low + high
 
 
@@ -177,7 +181,8 @@ def _row(tables: Expr, planes: list[Expr], bits: int, base: int, width: int, siz
     return found
 
 
-def _called(name: str, width: int, *operands: Expr) -> Expr:
+def looked_up(name: str, width: int, *operands: Expr) -> Expr:
+    """uint8 lanes by an instruction of signed bytes: of a table and indices."""
     signed = f"int8x{width}"
     found = T.call_llvm_pure_intrin(signed, name, *(T.reinterpret(signed, operand) for operand in operands))
     return T.reinterpret(f"uint8x{width}", found)

@@ -12,8 +12,7 @@ from qcompiler.targets.problem import Conv2d
 from qcompiler.targets.vector.byte_sums import codes_of
 from qcompiler.targets.vector.emit import LANES, Expr, i64, lanes, splat, temporary, write
 from qcompiler.targets.x86.nibble_sums import BYTES, ENTRIES, NibbleSums, planes_of
-
-_SHUFFLES = {32: "llvm.x86.avx2.pshuf.b", 64: "llvm.x86.avx512.pshuf.b.512"}
+from qcompiler.targets.x86.table_lookups import SHUFFLES, looked_up
 
 
 @dataclass
@@ -95,7 +94,7 @@ class WidenedNibbles(NibbleSums):
         return found
 
     def _kept(self, index: Expr) -> Any:
-        if self.width in _SHUFFLES:
+        if self.width in SHUFFLES:
             return index
         ones = [T.shift_right(index, splat(T.uint8(k), self.width)) & splat(T.uint8(1), self.width) for k in range(4)]
         return [T.bind(splat(T.uint8(0), self.width) - one) for one in ones]
@@ -107,26 +106,23 @@ class WidenedNibbles(NibbleSums):
 
     def _held(self, data: Expr, at: Expr) -> Any:
         table = T.bind(T.reinterpret(f"uint8x{self.width}", data[lanes(at, self.width // 4)]))
-        if self.width in _SHUFFLES:
+        if self.width in SHUFFLES:
             return table
         entries = [T.bind(T.Shuffle([table], [entry] * self.width)) for entry in (0, 1, 2, 4, 8)]
         return [entries[0], *(T.bind(entry - entries[0]) for entry in entries[1:])]
 
     def add(self, total: _Bytes, table: list[Any], index: list[Any], plane: int, problem: Conv2d) -> None:
         """A shuffle and an addition for every vector."""
-        most = 255 // (TABLE_INPUTS * (codes_of(problem).levels - 1))
         for held, bits in zip(table, index, strict=True):
-            total.add(T.bind(self._found(held, bits)), plane, most)
+            total.add(T.bind(self._found(held, bits)), plane, _most(problem))
 
     def _found(self, table: Any, index: Any) -> Expr:
-        if self.width not in _SHUFFLES:
+        if self.width not in SHUFFLES:
             first, *others = table
             for other, mask in zip(others, index, strict=True):
                 first = first + (other & mask)
             return first
-        signed = f"int8x{self.width}"
-        operands = [T.reinterpret(signed, operand) for operand in (table, index)]
-        return T.reinterpret(f"uint8x{self.width}", T.call_llvm_pure_intrin(signed, _SHUFFLES[self.width], *operands))
+        return looked_up(SHUFFLES[self.width], self.width, table, index)
 
     def settle(self, total: _Bytes) -> None:
         """Widen what waits."""
@@ -135,10 +131,9 @@ class WidenedNibbles(NibbleSums):
 
     def add_inputs(self, total: _Bytes, table: list[Any], problem: Conv2d) -> None:
         """The first entry of every table."""
-        most = 255 // (TABLE_INPUTS * (codes_of(problem).levels - 1))
         for held in table:
-            first = held if self.width in _SHUFFLES else held[0]
-            total.add(T.bind(first & self._first()), 0, most)
+            first = held if self.width in SHUFFLES else held[0]
+            total.add(T.bind(first & self._first()), 0, _most(problem))
 
     def _first(self) -> Expr:
         """All bits of the first byte of every table."""
@@ -158,3 +153,8 @@ class WidenedNibbles(NibbleSums):
         made = temporary("int32")
         write(made, total.channels(0), lanes(0))
         return made[i64(0)]
+
+
+def _most(problem: Conv2d) -> int:
+    """Found bytes whose sum a byte holds."""
+    return 255 // (TABLE_INPUTS * (codes_of(problem).levels - 1))

@@ -13,7 +13,8 @@ from qcompiler.ir.block_rounding import SMALLEST, rounded_in_blocks
 from qcompiler.ir.storage import Buffer
 from qcompiler.ir.weight_grids import WeightGrid, in_blocks
 from qcompiler.targets.problem import Channel, Conv2d, Operation
-from qcompiler.targets.target import Array, Constants, Kernel, Variant
+from qcompiler.targets.target import Array, Constants, Variant
+from qcompiler.targets.vector.conv import DirectConv2d
 from qcompiler.targets.vector.kernel_runner import KernelRunner, aligned, empty_outputs
 from tests.targets.emulated import EmulatedRunner
 from tests.targets.problems import RUNNABLE
@@ -82,14 +83,14 @@ def inputs(rng: np.random.Generator, case: Case) -> Array:
 
 
 def computed(
-    kernel: Kernel,
+    kernel: DirectConv2d,
     variant: Variant,
     values: Array,
     made: Constants,
     runner: type[KernelRunner] | type[EmulatedRunner],
     seed: int,
 ) -> Array:
-    (out,) = empty_outputs(kernel.problem)  # type: ignore[attr-defined]
+    (out,) = empty_outputs(kernel.problem)
     out[...] = np.nan
     x = aligned(values.reshape(1, 1, *values.shape), offset=4)
     run = runner(kernel, variant, made)
