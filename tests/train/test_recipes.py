@@ -112,24 +112,15 @@ LARGE = [
 ]
 
 
-@pytest.mark.parametrize(("recipe", "shared", "wide", "binary"), FAST)
+@pytest.mark.parametrize(
+    ("recipe", "shared", "wide", "binary", "seeds", "large"),
+    [
+        *(pytest.param(*each, 1, False) for each in FAST),
+        *(pytest.param(*each, 2, False, marks=pytest.mark.slow) for each in SWEEP),
+        *(pytest.param(*each, 2, True, marks=pytest.mark.slow) for each in LARGE),
+    ],
+)
 def test_wider_layers_reach_at_least_their_binary_twin(
-    tmp_path: Path, recipe: str, shared: str, wide: str, binary: str
+    tmp_path: Path, recipe: str, shared: str, wide: str, binary: str, seeds: int, large: bool
 ) -> None:
-    assert_at_least(tmp_path, recipe, shared, wide, binary, seeds=1, large=False)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(("recipe", "shared", "wide", "binary"), SWEEP)
-def test_every_recipe_reaches_at_least_its_binary_twin(
-    tmp_path: Path, recipe: str, shared: str, wide: str, binary: str
-) -> None:
-    assert_at_least(tmp_path, recipe, shared, wide, binary, seeds=2, large=False)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(("recipe", "shared", "wide", "binary"), LARGE)
-def test_networks_of_larger_images_reach_at_least_their_binary_twin(
-    tmp_path: Path, recipe: str, shared: str, wide: str, binary: str
-) -> None:
-    assert_at_least(tmp_path, recipe, shared, wide, binary, seeds=2, large=True)
+    assert_at_least(tmp_path, recipe, shared, wide, binary, seeds=seeds, large=large)
