@@ -110,15 +110,13 @@ class _Sketch:
         depthwise: bool = False,
     ) -> str:  # fmt: skip
         """A layer of weights of few bits on codes, whose sums are exact: all scales are powers of two."""
-        shape = (out, 1 if depthwise else self.channels(codes), kernel, kernel)
-        integers = self.integers(width, *shape)
-        unit = 2.0 ** -np.ceil(np.log2(max(1.0, np.abs(integers).max()) * np.sqrt(np.prod(shape[1:]))))
-        plain = Conv(codes, self.fresh(), (integers * unit).astype(np.float32), None, stride, kernel // 2,
-                     groups=out if depthwise else 1)  # fmt: skip
+        weights = self.integers(width, out, 1 if depthwise else self.channels(codes), kernel, kernel)
+        plain = Conv(codes, self.fresh(), weights, None, stride, kernel // 2, groups=out if depthwise else 1)
+        sums = evaluate_node(plain, self.values)
+        unit = np.float32(2.0 ** -np.rint(np.log2(sums.std())))
         # so that about half of the sums are positive
-        step = self._scale(codes) * unit
-        middle = evaluate_node(plain, self.values).mean((0, 2, 3)) / step
-        return self.add(replace(plain, bias=(-np.rint(middle) * step).astype(np.float32), relu=relu))
+        middle = np.rint(sums.mean((0, 2, 3)) / self._scale(codes)) * self._scale(codes)
+        return self.add(replace(plain, weights=weights * unit, bias=(-middle * unit).astype(np.float32), relu=relu))
 
     def quantized_dense(self, codes: str, out: int, width: Width) -> str:
         integers = self.integers(width, out, self.channels(codes))

@@ -15,10 +15,10 @@ from qcompiler.targets.problem import Conv2d, Map2d, Operation
 (NATIVE,) = x86.TARGET.variants(["znver4"])
 
 
-def layer(size: int = 8, kernel: int = 1, weights: Codes = Codes(-4, 3)) -> Conv2d:
+def layer(size: int = 8, kernel: int = 1) -> Conv2d:
     x = Buffer(1, size, size, 64, Codes(0, 7), packing="bytes")
     out = Buffer(1, size - kernel + 1, size - kernel + 1, 64, "float32")
-    return Conv2d(x, 64, (kernel, kernel), epilogue=(Operation("store", into=out),), weights=weights)
+    return Conv2d(x, 64, (kernel, kernel), epilogue=(Operation("store", into=out),), weights=Codes(-4, 3))
 
 
 def test_kinds_of_problems() -> None:
