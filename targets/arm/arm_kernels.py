@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from qcompiler.targets.arm.arm_tilings import chunk_tilings, held_tilings, row_tilings, word_tilings
+from qcompiler.targets.arm.arm_tilings import chunk_tilings, held_tilings, nibble_tilings, row_tilings, word_tilings
 from qcompiler.targets.arm.byte_dots import SignedDot, WidenedPairs
 from qcompiler.targets.arm.chunk_mismatches import ChunkMismatches
 from qcompiler.targets.arm.held_mismatches import HeldMismatches, holds
 from qcompiler.targets.arm.machine import Isa
 from qcompiler.targets.arm.matrix_sums import MatrixSums, multiplies_pairs
+from qcompiler.targets.arm.nibble_findings import fits_halves
+from qcompiler.targets.arm.nibble_lookups import NibbleLookups, pixels_ahead
 from qcompiler.targets.arm.row_mismatches import RowMismatches, reads_rows
 from qcompiler.targets.offers import Family
 from qcompiler.targets.problem import Conv2d, Problem
@@ -30,6 +32,7 @@ from qcompiler.targets.vector.conv import DirectConv2d
 from qcompiler.targets.vector.direct import Geometry
 from qcompiler.targets.vector.estimates import compute_ns
 from qcompiler.targets.vector.frame import Frame
+from qcompiler.targets.vector.nibble_reduction import fits_nibbles
 from qcompiler.targets.vector.sum_finish import SumFinish
 from qcompiler.targets.vector.tilings import Ranked, byte_tilings
 from qcompiler.targets.vector.word_mismatches import WordMismatches
@@ -87,6 +90,19 @@ def words(isa: Isa, problem: Problem) -> Iterator[Kernel]:
         yield counting(problem, blocks, r.tiling, _ns(isa, problem, blocks, r), reduction)
 
 
+def nibbles(isa: Isa, problem: Problem) -> Iterator[Kernel]:
+    """Convolutions of codes in tables by lookups of four inputs."""
+    blocks = convolution_blocks(problem)
+    if not isinstance(problem, Conv2d) or blocks is None or not problem.x.in_tables or not isa.wide:
+        return
+    if problem.groups > 1 or problem.centred or not fits_nibbles(problem, 0) or not fits_halves(problem):
+        return
+    for r in nibble_tilings(isa, problem, blocks):
+        reduction = NibbleLookups(pixels_ahead(problem, r.tiling.pixels, r.tiling.blocks))
+        ns = compute_ns(isa, problem, blocks, isa.nibble_rate, r)
+        yield DirectConv2d(Frame(problem, blocks, r.tiling), reduction, SumFinish(), ns)
+
+
 def dots(isa: Isa, problem: Problem) -> Iterator[Kernel]:
     """Convolutions of codes in bytes."""
     if isinstance(problem, Conv2d) and problem.x.in_bytes:
@@ -115,7 +131,7 @@ def rounded(isa: Isa, problem: Problem) -> Iterator[Kernel]:
 
 
 # chunks first, since all kernels wait for the same memory if there are many weights
-KERNELS: tuple[Family[Isa], ...] = (*COMMON_KERNELS, chunks, rows, held, words, dots, matrices, rounded)
+KERNELS: tuple[Family[Isa], ...] = (*COMMON_KERNELS, chunks, rows, held, words, nibbles, dots, matrices, rounded)
 
 
 def _dot(isa: Isa, problem: Conv2d) -> ByteDot:

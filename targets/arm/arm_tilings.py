@@ -9,11 +9,14 @@ from __future__ import annotations
 from qcompiler.targets.arm.chunk_mismatches import chunk_of
 from qcompiler.targets.arm.held_mismatches import holds
 from qcompiler.targets.arm.machine import Isa
+from qcompiler.targets.arm.nibble_findings import tables_in_bytes
+from qcompiler.targets.arm.nibble_lookups import pixels_ahead
 from qcompiler.targets.problem import Conv2d
 from qcompiler.targets.vector.blocks import Blocks
 from qcompiler.targets.vector.border_classes import borders_of
 from qcompiler.targets.vector.direct import Geometry
-from qcompiler.targets.vector.tilings import Ranked, ranked, streams
+from qcompiler.targets.vector.nibble_reduction import planes_of
+from qcompiler.targets.vector.tilings import Ranked, ranked, streams, tiles_within
 
 Slowdowns = dict[tuple[int, int], float]
 
@@ -30,6 +33,9 @@ _ROW: Slowdowns = {(2, 1): 1.0, (3, 1): 1.01, (4, 1): 1.02, (1, 1): 1.17}
 # one pixel reads all weights once for 16 channels
 _HELD: Slowdowns = {(2, 1): 1.0, (3, 1): 1.0, (4, 1): 1.0, (1, 1): 1.25}
 _CHUNK: Slowdowns = {(1, 1): 1.06}
+# of lookups, in slots of vector pipes: what a load of a table takes from the dispatch of Neoverse N1, and what
+# Cortex-A53 waits for a lookup that nothing else fills the time of
+_LOAD, _WAIT = 0.4, 4
 
 
 def word_tilings(isa: Isa, problem: Conv2d, blocks: Blocks) -> list[Ranked]:
@@ -61,6 +67,26 @@ def held_tilings(problem: Conv2d, blocks: Blocks) -> list[Ranked]:
     visited = borders.row_taps[borders.row_class]
     waste = visited.size / max(visited.sum(), 1) if geometry.skips_rows else 1.0
     return _offered(problem, blocks, {tile: s * waste for tile, s in _HELD.items() if holds(geometry, tile[0])})
+
+
+def nibble_tilings(isa: Isa, problem: Conv2d, blocks: Blocks) -> list[Ranked]:
+    """Tiles of `NibbleLookups`."""
+    tiles = [(p, b) for p, b in tiles_within(problem, blocks, 8, 2) if pixels_ahead(problem, p, b)]
+    return ranked(problem, blocks, [(p, b, _lookup_slowdown(isa, problem, p, b)) for p, b in tiles])
+
+
+def _lookup_slowdown(isa: Isa, problem: Conv2d, pixels: int, blocks: int) -> float:
+    """Slots of vector pipes per lookup, and what loads and latency add, relative to a tbl and an addition."""
+    planes, widened = planes_of(problem), 1 / tables_in_bytes(problem)
+    columns = blocks * len(planes.factors)
+    slots = isa.lookup_slots + 1 + 2 * widened + 1 / pixels
+    if not planes.signs:
+        slots += (1 + widened) / columns
+    if isa.in_order:
+        slots += 1 / columns + 1 / (2 * pixels) + _WAIT / (columns * pixels_ahead(problem, pixels, blocks)) ** 2
+    elif isa.dotprod:
+        slots += _LOAD / columns
+    return slots / (isa.lookup_slots + 1)
 
 
 def _offered(problem: Conv2d, blocks: Blocks, slowdowns: Slowdowns) -> list[Ranked]:

@@ -58,6 +58,21 @@ class Isa:
         return 32 * self.pipes * self.ghz
 
     @property
+    def lookup_slots(self) -> int:
+        """Slots of vector pipes that a tbl takes: three on Cortex-A72 and its likes."""
+        return 3 if self.pipes > 1 and not self.dotprod else 1
+
+    @property
+    def nibble_rate(self) -> float:
+        """Multiply-adds of a plane of weights per nanosecond: 64 by a tbl and an addition."""
+        return 64 / (self.lookup_slots + 1) * self.pipes * self.ghz
+
+    @property
+    def in_order(self) -> bool:
+        """Whether instructions wait for those before them, as those of single pipes do."""
+        return self.pipes == 1
+
+    @property
     def float_rate(self) -> float:
         """Float32 multiply-adds per nanosecond: four an instruction."""
         return 4 * self.pipes * self.ghz

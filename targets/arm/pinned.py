@@ -88,3 +88,8 @@ def load_four(address: Expr) -> list[Register]:
     """Four registers that lie side by side, by one instruction."""
     words = T.bind(T.call_pure_extern("uint32x16", "load_four", address))
     return [Register(T.Shuffle([words], list(range(i, i + _WORDS)))) for i in range(0, 4 * _WORDS, _WORDS)]
+
+
+def pinned(dtype: str, value: Expr) -> Expr:
+    """A value of 128 bits that is computed before what follows, if it is stored: other values are made where used."""
+    return T.reinterpret(dtype, T.call_pure_extern("uint32x4", "pin_register", T.reinterpret("uint32x4", value)))

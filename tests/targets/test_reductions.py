@@ -188,25 +188,31 @@ def patches(problem: Conv2d, image: Array) -> Array:
 
 @pytest.mark.parametrize("variant", RUNNABLE, ids=lambda variant: variant.name)
 def test_sums_in_bytes_hold_the_largest(variant: x86.X86Variant) -> None:
-    """The largest activations against weights that differ from them in all bits, and against equal ones."""
     families = {"lookup_sums_conv2d", "nibbles_conv2d"}
     found = [kernel for _, kernel in reductions(variant) if kernel.reduction.family in families]
     assert {kernel.reduction.family for kernel in found} == families
     assert {kernel.problem.x.planes for kernel in found if not kernel.problem.x.in_tables} == {2, 3}
     for kernel in found:
-        problem = kernel.problem
-        assert problem.x.codes is not None
-        x = aligned(reference.store(problem.x, np.full(logical(problem.x), problem.x.codes.high, np.float32)))
-        shape = (problem.out_channels, problem.x.c // problem.groups, *problem.kernel)
-        weights = np.full(shape, problem.weights.low, np.float32)
-        weights[::2] = problem.weights.high
-        outputs = empty_outputs(problem)
-        runner = KernelRunner(dataclasses.replace(kernel, finish=Raw()), variant, Constants(weights=weights))
-        runner.call(runner.bind(x, [], outputs), 0, kernel.items)
-        expected = kernel.reduction.meaning(
-            problem, patches(problem, load(problem.x, x)), weights.reshape(len(weights), -1)
-        )
-        np.testing.assert_array_equal(outputs[0].reshape(-1, problem.out_channels), expected, err_msg=kernel.name)
+        check_largest(kernel, variant, KernelRunner)
+
+
+def check_largest(
+    kernel: DirectConv2d, variant: Variant, make_runner: type[KernelRunner] | type[EmulatedRunner]
+) -> None:
+    """The largest activations against weights that differ from them in all bits, and against equal ones."""
+    problem = kernel.problem
+    assert problem.x.codes is not None
+    x = aligned(reference.store(problem.x, np.full(logical(problem.x), problem.x.codes.high, np.float32)))
+    shape = (problem.out_channels, problem.x.c // problem.groups, *problem.kernel)
+    weights = np.full(shape, problem.weights.low, np.float32)
+    weights[::2] = problem.weights.high
+    outputs = empty_outputs(problem)
+    runner = make_runner(dataclasses.replace(kernel, finish=Raw()), variant, Constants(weights=weights))
+    runner.call(runner.bind(x, [], outputs), 0, kernel.items)
+    expected = kernel.reduction.meaning(
+        problem, patches(problem, load(problem.x, x)), weights.reshape(len(weights), -1)
+    )
+    np.testing.assert_array_equal(outputs[0].reshape(-1, problem.out_channels), expected, err_msg=kernel.name)
 
 
 def logical(x: Buffer) -> tuple[int, ...]:
@@ -228,7 +234,7 @@ def test_arm(architecture: str) -> None:
         pytest.skip(f"missing Debian packages: {packages}")
     found = set().union(*(check(variant, EmulatedRunner) for variant in ARM[architecture]))
     wide = (
-        {"row_conv2d", "held_conv2d", "chunk_conv2d", "word_conv2d", "bytes_matrix_conv2d"}
+        {"row_conv2d", "held_conv2d", "chunk_conv2d", "word_conv2d", "bytes_matrix_conv2d", "nibbles_conv2d"}
         if architecture == "aarch64"
         else set()
     )
