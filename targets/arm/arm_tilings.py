@@ -16,6 +16,7 @@ from qcompiler.targets.vector.blocks import Blocks
 from qcompiler.targets.vector.border_classes import borders_of
 from qcompiler.targets.vector.direct import Geometry
 from qcompiler.targets.vector.nibble_reduction import planes_of
+from qcompiler.targets.vector.planes import plane_pairs, weight_planes
 from qcompiler.targets.vector.tilings import Ranked, ranked, streams, tiles_within
 
 Slowdowns = dict[tuple[int, int], float]
@@ -33,6 +34,8 @@ _ROW: Slowdowns = {(2, 1): 1.0, (3, 1): 1.01, (4, 1): 1.02, (1, 1): 1.17}
 # one pixel reads all weights once for 16 channels
 _HELD: Slowdowns = {(2, 1): 1.0, (3, 1): 1.0, (4, 1): 1.0, (1, 1): 1.25}
 _CHUNK: Slowdowns = {(1, 1): 1.06}
+# vector registers of 64-bit code
+_REGISTERS = 32
 # of lookups, in slots of vector pipes: what a load of a table takes from the dispatch of Neoverse N1, and what
 # Cortex-A53 waits for a lookup that nothing else fills the time of
 _LOAD, _WAIT = 0.4, 4
@@ -67,6 +70,20 @@ def held_tilings(problem: Conv2d, blocks: Blocks) -> list[Ranked]:
     visited = borders.row_taps[borders.row_class]
     waste = visited.size / max(visited.sum(), 1) if geometry.skips_rows else 1.0
     return _offered(problem, blocks, {tile: s * waste for tile, s in _HELD.items() if holds(geometry, tile[0])})
+
+
+def plane_tilings(isa: Isa, problem: Conv2d, blocks: Blocks) -> list[Ranked]:
+    """Tiles of `BytePlanes`: of one block, so that registers are left for the words of all planes of a pixel."""
+    pairs, planes = plane_pairs(problem), len(weight_planes(problem.weights).factors)
+    tiles = [(p, b) for p, b in tiles_within(problem, blocks, max(1, isa.counts // pairs), 1)]
+    # a word is broadcast for all planes of weights, and weights are loaded for all pixels and planes of activations
+    return ranked(problem, blocks, [(p, b, 1 + 0.08 / planes + 0.1 / (p * problem.x.planes)) for p, b in tiles])
+
+
+def element_tilings(problem: Conv2d, blocks: Blocks) -> list[Ranked]:
+    """Tiles of `ElementDots`: sums, inputs and a few weights in registers."""
+    tiles = [(p, b) for p, b in streams(problem, blocks, 6) if 4 * p * b + p <= _REGISTERS - 2]
+    return ranked(problem, blocks, [(p, b, max(1.0, 2 / (p * b)) * (1 + 0.4 / p)) for p, b in tiles])
 
 
 def nibble_tilings(isa: Isa, problem: Conv2d, blocks: Blocks) -> list[Ranked]:

@@ -44,8 +44,8 @@ class Isa:
 
     @property
     def planes_rate(self) -> float:
-        """The same for codes of several bits, whose counts of 32 bits take five instructions."""
-        return 128 / 5 * self.pipes * self.ghz
+        """The same for codes of several bits."""
+        return self.binary_rate
 
     @property
     def byte_rate(self) -> float:

@@ -14,14 +14,16 @@ from hypothesis import strategies as st
 
 from benchmarks.inner_loops import InnerLoop, assembly, inner_loops
 from qcompiler.errors import UsageError
-from qcompiler.ir.codes import BINARY
+from qcompiler.ir.codes import BINARY, Codes
 from qcompiler.ir.storage import Buffer, Halo
 from qcompiler.targets import reference
 from qcompiler.targets.arm import TARGET, ArmVariant
 from qcompiler.targets.arm.machine import ISAS
 from qcompiler.targets.problem import Conv2d, Operation, Problem
 from qcompiler.targets.target import Constants
+from qcompiler.targets.vector.conv import DirectConv2d
 from qcompiler.targets.vector.kernel_runner import aligned, empty_outputs, object_code
+from tests.targets import test_reductions as reductions
 from tests.targets.emulated import EmulatedRunner, missing
 from tests.targets.problems import convolutions, maps, pools, results
 from tests.targets.test_properties import PROBLEMS, binary, residual
@@ -108,6 +110,15 @@ def test_variants_with_and_without_dotprod_share_the_weights_of_a_matrix_row() -
     assert [k.name.split("_")[0] for k in chosen] == ["row", "chunk"]
     for one, other in zip(*(kernel.pack(constants) for kernel in chosen), strict=True):
         assert one.tobytes() == other.tobytes()
+
+
+@per_variant
+@pytest.mark.parametrize("words", [30, 31, 32, 62, 63])
+def test_counts_of_planes_do_not_overflow(words: int, variant: ArmVariant) -> None:
+    problem = reductions.layer(32 * words, 16, 1, 2, 1, Codes(0, 3), Codes(-2, 1))
+    kernel = variant.kernels(problem)[0]
+    assert isinstance(kernel, DirectConv2d) and kernel.reduction.family == "byte_planes_conv2d"
+    reductions.check_largest(kernel, variant, EmulatedRunner)
 
 
 def check_all_mismatches(channels: int, pixels: int, variant: ArmVariant) -> set[str]:

@@ -109,6 +109,8 @@ LAYERS = {
     "3 bits of odd numbers in bytes": layer(9, 16, 2, 4, 1, Codes(-7, 7, 2), Codes(-3, 3), "bytes"),
     "7 x 8 bits in bytes, runs of eight": layer(40, 33, 4, 7, 2, Codes(0, 127), Codes(-127, 127), "bytes"),
     "8 x 8 bits in bytes, runs of eight, two blocks": layer(24, 32, 3, 6, 1, Codes(0, 255), Codes(-128, 127), "bytes"),
+    "8 x 8 bits in bytes, runs of sixteen": layer(48, 33, 3, 6, 2, Codes(-128, 127), Codes(-128, 127), "bytes"),
+    "4 x 4 bits in bytes, runs of sixteen": layer(16, 60, 3, 5, 2, Codes(-1, 14), Codes(-8, 7), "bytes"),
     "8 x 3 bits in bytes, runs of eight": layer(16, 64, 1, 4, 1, Codes(-128, 127), Codes(-4, 3), "bytes"),
     "8 x 8 bits in bytes, centred": centred(layer(33, 40, 3, 5, 3, Codes(0, 255), Codes(-128, 127), "bytes")),
     "5 x 4 bits in bytes, centred": centred(layer(40, 64, 3, 4, 2, Codes(-3, 28), Codes(-8, 7), "bytes")),
@@ -233,10 +235,7 @@ def test_arm(architecture: str) -> None:
     if packages:
         pytest.skip(f"missing Debian packages: {packages}")
     found = set().union(*(check(variant, EmulatedRunner) for variant in ARM[architecture]))
-    wide = (
-        {"row_conv2d", "held_conv2d", "chunk_conv2d", "word_conv2d", "bytes_matrix_conv2d", "nibbles_conv2d"}
-        if architecture == "aarch64"
-        else set()
-    )
-    common = {"float_conv2d", "few_bits_conv2d", "planes_conv2d", "byte_conv2d", "bytes_conv2d", "bytes_depthwise"}
-    assert found == common | wide | {"rounded_conv2d"}
+    wide = {"row_conv2d", "held_conv2d", "chunk_conv2d", "word_conv2d", "nibbles_conv2d"}
+    wide |= {"bytes_matrix_conv2d", "bytes_element_conv2d"}
+    common = {"float_conv2d", "few_bits_conv2d", "byte_planes_conv2d", "byte_conv2d", "bytes_conv2d", "bytes_depthwise"}
+    assert found == common | (wide if architecture == "aarch64" else set()) | {"rounded_conv2d"}
