@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from qcompiler.targets.arm.arm_tilings import (
+    byte_row_tilings,
     chunk_tilings,
+    counts_of_planes,
     element_tilings,
     held_tilings,
     nibble_tilings,
@@ -13,8 +15,9 @@ from qcompiler.targets.arm.arm_tilings import (
     row_tilings,
     word_tilings,
 )
-from qcompiler.targets.arm.byte_dots import SignedDot, WidenedPairs
+from qcompiler.targets.arm.byte_dots import SignedDot, WidenedPairs, largest_input
 from qcompiler.targets.arm.byte_planes import BytePlanes
+from qcompiler.targets.arm.byte_rows import ByteRows
 from qcompiler.targets.arm.chunk_mismatches import ChunkMismatches
 from qcompiler.targets.arm.element_dots import ElementDots, reads_registers
 from qcompiler.targets.arm.held_mismatches import HeldMismatches, holds
@@ -28,7 +31,7 @@ from qcompiler.targets.problem import Conv2d, Problem
 from qcompiler.targets.target import Kernel
 from qcompiler.targets.vector.blocks import Blocks
 from qcompiler.targets.vector.byte_mismatches import ByteMismatches, UnrolledMismatches
-from qcompiler.targets.vector.byte_sums import ByteDot, codes_of, fits_sixteen_bits, stored_bits, tile_blocks
+from qcompiler.targets.vector.byte_sums import ByteDot, fits_sixteen_bits, stored_bits, tile_blocks
 from qcompiler.targets.vector.common_kernels import (
     COMMON_BUT_PLANES,
     binary_blocks,
@@ -112,7 +115,8 @@ def planes(isa: Isa, problem: Problem) -> Iterator[Kernel]:
         return
     for r in plane_tilings(isa, problem, blocks):
         ns = compute_ns(isa, problem, blocks, isa.planes_rate, r)
-        yield DirectConv2d(Frame(problem, blocks, r.tiling), BytePlanes(isa.counts, isa.widen), SumFinish(), ns)
+        sums = BytePlanes(counts_of_planes(isa, problem), isa.widen)
+        yield DirectConv2d(Frame(problem, blocks, r.tiling), sums, SumFinish(), ns)
 
 
 def nibbles(isa: Isa, problem: Problem) -> Iterator[Kernel]:
@@ -146,9 +150,10 @@ def elements(isa: Isa, problem: Problem) -> Iterator[Kernel]:
     blocks = convolution_blocks(problem)
     if not isinstance(problem, Conv2d) or blocks is None or not _elements(isa, problem, blocks):
         return
-    for r in element_tilings(problem, blocks):
+    sums = ElementDots(SignedDot(), 8) if isa.dotprod else ByteRows(_dot(isa, problem, 8), 8)
+    for r in element_tilings(problem, blocks) if isa.dotprod else byte_row_tilings(problem, blocks):
         ns = compute_ns(isa, problem, blocks, isa.byte_rate, r)
-        yield DirectConv2d(Frame(problem, blocks, r.tiling), ElementDots(SignedDot(), 8), SumFinish(), ns)
+        yield DirectConv2d(Frame(problem, blocks, r.tiling), sums, SumFinish(), ns)
 
 
 def matrices(isa: Isa, problem: Problem) -> Iterator[Kernel]:
@@ -195,9 +200,7 @@ def _dot(isa: Isa, problem: Conv2d, bits: int) -> ByteDot:
     """The fastest instructions that are exact; bits: of weights as they are stored."""
     if isa.dotprod:
         return SignedDot()
-    levels = codes_of(problem).levels
-    largest_input = levels - 1 if levels <= 128 else 128
-    return WidenedPairs(fits_sixteen_bits(largest_input, largest_weight(problem, bits)), isa.wide)
+    return WidenedPairs(fits_sixteen_bits(largest_input(problem), largest_weight(problem, bits)), isa.wide)
 
 
 def _stored_bits(problem: Conv2d, blocks: Blocks) -> int:
@@ -209,7 +212,7 @@ def _stored_bits(problem: Conv2d, blocks: Blocks) -> int:
 def _elements(isa: Isa, problem: Conv2d, blocks: Blocks) -> bool:
     """Whether sixteen inputs can be read at once, and meet weights in whole bytes."""
     reads = problem.x.in_bytes and reads_registers(problem, blocks)
-    return isa.dotprod and reads and _stored_bits(problem, blocks) == 8
+    return isa.wide and reads and _stored_bits(problem, blocks) == 8
 
 
 def _can_hold(isa: Isa, problem: Conv2d, blocks: Blocks) -> bool:

@@ -6,6 +6,7 @@ instructions for 128 products (`python -m benchmarks.arm`).
 
 from __future__ import annotations
 
+from qcompiler.targets.arm.byte_rows import in_halves
 from qcompiler.targets.arm.chunk_mismatches import chunk_of
 from qcompiler.targets.arm.held_mismatches import holds
 from qcompiler.targets.arm.machine import Isa
@@ -72,10 +73,17 @@ def held_tilings(problem: Conv2d, blocks: Blocks) -> list[Ranked]:
     return _offered(problem, blocks, {tile: s * waste for tile, s in _HELD.items() if holds(geometry, tile[0])})
 
 
+def counts_of_planes(isa: Isa, problem: Conv2d) -> int:
+    """Pairs of planes of a pixel that are counted at once: fewer where words of more than two planes are held."""
+    if isa.registers == 16:
+        return 2
+    return 4 if problem.x.planes <= 2 else 3
+
+
 def plane_tilings(isa: Isa, problem: Conv2d, blocks: Blocks) -> list[Ranked]:
     """Tiles of `BytePlanes`: of one block, so that registers are left for the words of all planes of a pixel."""
     pairs, planes = plane_pairs(problem), len(weight_planes(problem.weights).factors)
-    tiles = [(p, b) for p, b in tiles_within(problem, blocks, max(1, isa.counts // pairs), 1)]
+    tiles = [(p, b) for p, b in tiles_within(problem, blocks, max(1, counts_of_planes(isa, problem) // pairs), 1)]
     # a word is broadcast for all planes of weights, and weights are loaded for all pixels and planes of activations
     return ranked(problem, blocks, [(p, b, 1 + 0.08 / planes + 0.1 / (p * problem.x.planes)) for p, b in tiles])
 
@@ -84,6 +92,12 @@ def element_tilings(problem: Conv2d, blocks: Blocks) -> list[Ranked]:
     """Tiles of `ElementDots`: sums, inputs and a few weights in registers."""
     tiles = [(p, b) for p, b in streams(problem, blocks, 6) if 4 * p * b + p <= _REGISTERS - 2]
     return ranked(problem, blocks, [(p, b, max(1.0, 2 / (p * b)) * (1 + 0.4 / p)) for p, b in tiles])
+
+
+def byte_row_tilings(problem: Conv2d, blocks: Blocks) -> list[Ranked]:
+    """Tiles of `ByteRows`."""
+    tiles = tiles_within(problem, blocks, 4 if in_halves(problem) else 3, 1)
+    return ranked(problem, blocks, [(p, b, 1 + 0.4 / p) for p, b in tiles])
 
 
 def nibble_tilings(isa: Isa, problem: Conv2d, blocks: Blocks) -> list[Ranked]:

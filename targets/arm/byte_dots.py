@@ -7,6 +7,8 @@ from typing import ClassVar
 
 from tvm.script.ir_builder import tirx as T
 
+from qcompiler.targets.problem import Conv2d
+from qcompiler.targets.vector.byte_sums import codes_of
 from qcompiler.targets.vector.emit import Expr
 
 
@@ -77,3 +79,9 @@ class WidenedPairs:
         if self.wide:
             return total + T.call_llvm_pure_intrin("int32x4", "llvm.aarch64.neon.saddlp", products)
         return T.call_llvm_pure_intrin("int32x4", "llvm.arm.neon.vpadals", total, products)
+
+
+def largest_input(problem: Conv2d) -> int:
+    """The largest absolute value of inputs as signed bytes."""
+    levels = codes_of(problem).levels
+    return levels - 1 if levels <= 128 else 128

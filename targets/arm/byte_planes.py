@@ -6,15 +6,17 @@ A byte holds the counts of 31 words; then the four bytes of every channel are ad
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import ClassVar
 
 from tvm.script.ir_builder import tirx as T
 
-from qcompiler.targets.vector.direct import ReductionLoop, for_taps
+from qcompiler.targets.arm.pinned import pinned, pinned_order
+from qcompiler.targets.vector.direct import ReductionLoop
 from qcompiler.targets.vector.emit import LANES, Expr, four_added, i64, lanes, splat, temporary, write
 from qcompiler.targets.vector.plane_sums import Counts, Pair, PlaneSums, places, worth_of
 from qcompiler.targets.vector.tile import Tile
-from qcompiler.targets.vector.unrolled_parts import for_parts
+from qcompiler.targets.vector.unrolled_parts import for_hidden_taps, for_parts
 
 _BYTES = 4 * LANES
 _QUAD = 4
@@ -35,15 +37,20 @@ class BytePlanes(PlaneSums):
             counts = {place: temporary("uint8", _BYTES) for place in places(tile.frame.tiling, pairs)}
             for count in counts.values():
                 write(count, splat(T.uint8(0), _BYTES), lanes(0, _BYTES))
-            for_taps(loops, every_row, at, weight, geometry.step_weights, lambda x, w: self.step(tile, counts, x, w))
+            with pinned_order():
+                step = partial(self.step, tile, counts)
+                for_hidden_taps(loops, every_row, at, weight, geometry.step_weights, step)
             self._widen(tile, sums, counts)
 
         for_parts(geometry.loops(), every_row, at, weight, geometry.step_weights, part)
 
     def add(self, count: Expr, both: Expr) -> None:
         """Add the number of bits of each byte to its lane."""
-        every = lanes(0, _BYTES)
-        write(count, count[every] + T.popcount(T.reinterpret(f"uint8x{_BYTES}", both)), every)
+        words = T.bind(both)
+        for first in range(0, LANES, _QUAD):
+            here = lanes(4 * first, 4 * _QUAD)
+            few = T.reinterpret("uint8x16", T.Shuffle([words], list(range(first, first + _QUAD))))
+            write(count, pinned("uint8x16", count[here] + T.popcount(few)), here)
 
     def _widen(self, tile: Tile, sums: list[list[Expr]], counts: Counts) -> None:
         """Add up the four bytes of every channel."""

@@ -49,7 +49,7 @@ class ElementDots(ByteSums):
 
     def step(self, tile: Tile, sums: Registers, at: Expr, weight: Expr) -> None:
         """Sixteen products in every lane."""
-        inputs = [self._inputs(tile, at, p) for p in range(len(sums))]
+        inputs = [self.inputs(tile, at, p) for p in range(len(sums))]
         _, size = super().weight_steps(tile.frame, tile.block)
         for word in range(_WORDS):
             ours = [self.dot.inputs(T.Shuffle([words], [word] * _WORDS)) for words in inputs]
@@ -60,7 +60,7 @@ class ElementDots(ByteSums):
                     for row, x in zip(sums, ours, strict=True):
                         write(row[b], self.dot.add(row[b][here], weights, x), here)
 
-    def _inputs(self, tile: Tile, at: Expr, p: int) -> Expr:
+    def inputs(self, tile: Tile, at: Expr, p: int) -> Expr:
         """uint32x4: sixteen inputs of a pixel."""
         shift = self.shift(codes_of(tile.frame.problem))
         words = tile.source.data[lanes(at + p * tile.source.pixel_step(), _WORDS)]

@@ -39,7 +39,7 @@ from qcompiler.targets.vector.nibble_reduction import (
 )
 from qcompiler.targets.vector.reduction import Registers
 from qcompiler.targets.vector.tile import Tile
-from qcompiler.targets.vector.unrolled_parts import for_parts
+from qcompiler.targets.vector.unrolled_parts import for_hidden_taps, for_parts
 
 # of a register of 128 bits
 _WORDS = 4
@@ -117,7 +117,7 @@ class NibbleLookups(NibbleReduction):
             few = Sums.from_zero(narrow(problem), tile)
             findings = Findings(few, planes_of(problem).factors, tables_in_bytes(problem))
             step = partial(steps.step, findings)
-            for_taps(loops, _rows(tile), at, weight, steps.size, lambda x, w: step(T.bind(x), T.bind(w)))
+            for_hidden_taps(loops, _rows(tile), at, weight, steps.size, lambda x, w: step(T.bind(x), T.bind(w)))
             sums.add(few)
 
         for_parts(steps.loops, _rows(tile), at, weight, steps.size, part, steps.most)
@@ -136,8 +136,8 @@ class NibbleLookups(NibbleReduction):
 
         def step(findings: Findings, x: Expr, w: Expr) -> None:
             if pairs:
-                with T.serial(i64(0), i64(pairs)) as pair:
-                    self._look_up(tile, 2, findings, T.bind(x + pair * (2 * LANES)), T.bind(w + pair * size))
+                run, look_up = ReductionLoop(pairs, 2 * LANES), partial(self._look_up, tile, 2, findings)
+                for_hidden_taps([run], _rows(tile), x, w, size, lambda x, w: look_up(T.bind(x), T.bind(w)))
             self._look_up(tile, 1, findings, x + pairs * (2 * LANES), w + pairs * size)
 
         return _Steps(taps, self.tap_bytes(problem), tables_in_halves(problem) // tables, step)

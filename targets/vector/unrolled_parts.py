@@ -83,3 +83,21 @@ def for_unrolled_taps(
             several(at + i * (inner.stride * times), weight + i * (w_step * times))
 
     for_taps(outer, rows, x, w, w_step * inner.extent, innermost)
+
+
+def for_hidden_taps(
+    loops: list[ReductionLoop],
+    rows: tuple[Expr, Expr],
+    x: Expr,
+    w: Expr,
+    w_step: int,
+    body: Callable[[Expr, Expr], None],
+) -> None:
+    """`for_taps` whose innermost loop LLVM does not unroll, nor merge with what follows where it has a single trip."""
+    *outer, inner = loops or [ReductionLoop(1, 0)]
+
+    def innermost(at: Expr, weight: Expr) -> None:
+        with T.serial(i64(0), opaque(inner.extent)) as i:
+            body(at + i * inner.stride, weight + i * w_step)
+
+    for_taps(outer, rows, x, w, w_step * inner.extent, innermost)

@@ -121,6 +121,25 @@ def test_counts_of_planes_do_not_overflow(words: int, variant: ArmVariant) -> No
     reductions.check_largest(kernel, variant, EmulatedRunner)
 
 
+@pytest.mark.skipif(bool(missing("aarch64")), reason=f"missing Debian packages: {missing('aarch64')}")
+@pytest.mark.parametrize("steps", [0, 1])
+@pytest.mark.parametrize(
+    ("x", "weights"),
+    [(Codes(0, 15), Codes(-8, 7)), (Codes(0, 255), Codes(-1, 1)), (Codes(0, 127), Codes(-128, 127)),
+     (Codes(0, 255), Codes(-128, 127))],
+    ids=str,
+)  # fmt: skip
+def test_sums_of_products_of_bytes_do_not_overflow(x: Codes, weights: Codes, steps: int) -> None:
+    """In 16 bits, where that many products of the largest numbers fit, and one step more."""
+    (variant,) = TARGET.variants(["generic"])
+    largest = (x.high if x.high < 128 else 128) * -weights.low
+    channels = max(32, (2**15 - 1) // largest // 2 * 16) + 16 * steps
+    kernel = variant.kernels(reductions.layer(channels, 16, 1, 7, 1, x, weights, "bytes"))[0]
+    assert isinstance(kernel, DirectConv2d) and kernel.reduction.family == "bytes_row_conv2d"
+    for lowest in (False, True):
+        reductions.check_largest(kernel, variant, EmulatedRunner, lowest)
+
+
 def check_all_mismatches(channels: int, pixels: int, variant: ArmVariant) -> set[str]:
     """Run a kernel of every family on bits that all differ; the families."""
     x, y = (Buffer(1, 1, pixels, c, element) for c, element in ((channels, BINARY), (16, "float32")))

@@ -199,12 +199,19 @@ def test_sums_in_bytes_hold_the_largest(variant: x86.X86Variant) -> None:
 
 
 def check_largest(
-    kernel: DirectConv2d, variant: Variant, make_runner: type[KernelRunner] | type[EmulatedRunner]
+    kernel: DirectConv2d,
+    variant: Variant,
+    make_runner: type[KernelRunner] | type[EmulatedRunner],
+    lowest: bool = False,
 ) -> None:
-    """The largest activations against weights that differ from them in all bits, and against equal ones."""
+    """The largest activations against weights that differ from them in all bits, and against equal ones.
+
+    lowest: the smallest activations instead.
+    """
     problem = kernel.problem
     assert problem.x.codes is not None
-    x = aligned(reference.store(problem.x, np.full(logical(problem.x), problem.x.codes.high, np.float32)))
+    code = problem.x.codes.low if lowest else problem.x.codes.high
+    x = aligned(reference.store(problem.x, np.full(logical(problem.x), code, np.float32)))
     shape = (problem.out_channels, problem.x.c // problem.groups, *problem.kernel)
     weights = np.full(shape, problem.weights.low, np.float32)
     weights[::2] = problem.weights.high
@@ -236,6 +243,6 @@ def test_arm(architecture: str) -> None:
         pytest.skip(f"missing Debian packages: {packages}")
     found = set().union(*(check(variant, EmulatedRunner) for variant in ARM[architecture]))
     wide = {"row_conv2d", "held_conv2d", "chunk_conv2d", "word_conv2d", "nibbles_conv2d"}
-    wide |= {"bytes_matrix_conv2d", "bytes_element_conv2d"}
+    wide |= {"bytes_matrix_conv2d", "bytes_element_conv2d", "bytes_row_conv2d"}
     common = {"float_conv2d", "few_bits_conv2d", "byte_planes_conv2d", "byte_conv2d", "bytes_conv2d", "bytes_depthwise"}
     assert found == common | (wide if architecture == "aarch64" else set()) | {"rounded_conv2d"}
