@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 from qcompiler.targets.arm.arm_tilings import (
     byte_row_tilings,
@@ -15,7 +16,7 @@ from qcompiler.targets.arm.arm_tilings import (
     row_tilings,
     word_tilings,
 )
-from qcompiler.targets.arm.byte_dots import SignedDot, WidenedPairs, largest_input
+from qcompiler.targets.arm.byte_dots import OrderedSums, SignedDot, WidenedPairs, largest_input
 from qcompiler.targets.arm.byte_planes import BytePlanes
 from qcompiler.targets.arm.byte_rows import ByteRows
 from qcompiler.targets.arm.chunk_mismatches import ChunkMismatches
@@ -135,14 +136,14 @@ def nibbles(isa: Isa, problem: Problem) -> Iterator[Kernel]:
 def dots(isa: Isa, problem: Problem) -> Iterator[Kernel]:
     """Convolutions of codes in bytes."""
     blocks = convolution_blocks(problem)
-    if (
-        isinstance(problem, Conv2d)
-        and blocks is not None
-        and problem.x.in_bytes
-        and not _elements(isa, problem, blocks)
-    ):
-        bits = _stored_bits(problem, blocks)
-        yield from byte_convolutions(isa, problem, _dot(isa, problem, bits), bits)
+    if not isinstance(problem, Conv2d) or blocks is None or not problem.x.in_bytes or _elements(isa, problem, blocks):
+        return
+    bits = _stored_bits(problem, blocks)
+    dot = _dot(isa, problem, bits)
+    for kernel in byte_convolutions(isa, problem, dot, bits):
+        if isinstance(dot, WidenedPairs) and problem.second is None:
+            kernel = replace(kernel, reduction=OrderedSums(replace(dot, ordered=True), bits))
+        yield kernel
 
 
 def elements(isa: Isa, problem: Problem) -> Iterator[Kernel]:

@@ -115,7 +115,7 @@ def word_convolutions(machine: VectorMachine, problem: Problem) -> Iterator[Kern
 
 def byte_convolutions(
     machine: VectorMachine, problem: Problem, dot: ByteDot, bits: int | None = None
-) -> Iterator[Kernel]:
+) -> Iterator[DirectConv2d]:
     """Convolutions of codes in bytes by sums of four products; bits: of stored weights, if not the fewest."""
     blocks = convolution_blocks(problem)
     if not isinstance(problem, Conv2d) or blocks is None or not problem.x.in_bytes or problem.by_channel:
