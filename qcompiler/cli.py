@@ -54,6 +54,9 @@ open: numpy.savez("in.npz", **{"input": array}). Exit status: 0 done, 2 usage, 3
 bundle or picture.
 """
 
+# files of bundles for which people look
+_SHOWN = ("index.js", "index.d.ts", "package.json", "example.c", "example.cpp", "bench.c", "Makefile")
+
 _compile_app = typer.Typer(add_completion=False, rich_markup_mode=None)
 _run_app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
@@ -290,15 +293,17 @@ def _print_compiled(console: Console, bundle: Bundle, explain: bool) -> None:
     if bundle.report["after_training"]:
         say(bundle.report["after_training"])
     say(bundle.report_text.splitlines()[-1])
-    files, module = bundle.manifest.files, bundle.manifest.library.endswith(".wasm")
-    binaries = [name for name in files if name.startswith("lib") or name.endswith(".wasm")]
-    sizes = ", ".join(f"{name} ({files[name].bytes / 1024:.1f} KiB)" for name in binaries)
-    sources = "index.js, index.d.ts, package.json" if module else f"{bundle.name}.h, example.c, example.cpp, bench.c"
+    files = bundle.manifest.files
+    binaries = [file for file in files if file.startswith("lib") or file.endswith(".wasm")]
+    sizes = ", ".join(f"{file} ({files[file].bytes / 1024:.1f} KiB)" for file in binaries)
+    sources = ", ".join(file for file in (f"{bundle.name}.h", *_SHOWN) if file in files)
     say(f"wrote {bundle.directory}/: {sizes}, {sources}")
     if bundle.runs_here:
         say(f"try: qrun {bundle.directory} --benchmark")
-    elif module:
+    elif "index.js" in files:
         say(f"try: node {bundle.directory}/example.mjs")
+    elif "Makefile" in files:
+        say(f"try: make -C {bundle.directory} run")
     else:
         say(f"for {bundle.manifest.architecture}: {bundle.directory}/example.c says how to build a program")
 
