@@ -54,6 +54,7 @@ open: numpy.savez("in.npz", **{"input": array}). Exit status: 0 done, 2 usage, 3
 bundle or picture.
 """
 
+_UNITS = {"K": 2**10, "M": 2**20}
 # files of bundles for which people look
 _SHOWN = ("index.js", "index.d.ts", "package.json", "example.c", "example.cpp", "bench.c", "Makefile")
 
@@ -95,6 +96,10 @@ def _compile_command(
     labels: Annotated[
         Path | None, typer.Option(metavar="LABELS.npz", help="Of the calibration data: report the accuracy too.")
     ] = None,
+    flash: Annotated[
+        str, typer.Option(metavar="SIZE", help="Of a microcontroller, such as 256K: refuse what does not fit.")
+    ] = "",
+    ram: Annotated[str, typer.Option(metavar="SIZE", help="Of a microcontroller, such as 64K.")] = "",
     print_after: Annotated[str | None, typer.Option(metavar="PASS", help="Print the graph after a pass.")] = None,
     save_ir: Annotated[Path | None, typer.Option(metavar="DIR", help="Save the graph after each pass.")] = None,
     dump: Annotated[
@@ -118,6 +123,8 @@ def _compile_command(
         print_after=print_after,
         save_ir=save_ir,
         dump=dump,
+        flash=parse_size("--flash", flash),
+        ram=parse_size("--ram", ram),
     )
     return lambda: _compile(model, _Files(inputs, calibrate, labels), options, explain)
 
@@ -222,6 +229,16 @@ def parse_bits(text: str) -> str | int:
     raise UsageError(f"--bits {text}: expected auto or a number from 1 to 8")
 
 
+def parse_size(option: str, text: str) -> int | None:
+    """Bytes, such as 65536, 64K or 2M; None where there is no text."""
+    digits, unit = (text[:-1], text[-1:].upper()) if text[-1:].upper() in _UNITS else (text, "")
+    if not text:
+        return None
+    if not (digits.isdecimal() and digits.isascii() and len(digits) < 12 and int(digits)):
+        raise UsageError(f"{option} {text}: expected a size such as 65536, 64K or 2M")
+    return int(digits) * _UNITS.get(unit, 1)
+
+
 def parse_shape(text: str) -> tuple[str, tuple[int, ...]]:
     """NAME=1x3x224x224 as (name, shape); the name may contain further equal signs."""
     name, _, sizes = text.rpartition("=")
@@ -284,10 +301,12 @@ def _compile(model: Path, files: _Files, options: Options, explain: bool) -> Non
 
 def _print_compiled(console: Console, bundle: Bundle, explain: bool) -> None:
     """The report in the width of the terminal, and where the files are."""
-    from qcompiler.report import Row, table
+    from qcompiler.report import Row, memory_table, table
 
     say = partial(console.print, markup=False, highlight=False, soft_wrap=True)
     console.print(table([Row(**row) for row in bundle.report["rows"]]))
+    if bundle.report["footprints"]:
+        console.print(memory_table(bundle.report["footprints"]))
     for line in _explanations(bundle) if explain else ():
         say(line)
     if bundle.report["after_training"]:

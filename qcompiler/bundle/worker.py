@@ -59,7 +59,8 @@ class Worker:
         if kind == "wrote":
             return f"writes {self._memory.describe(int(rest))}"
         where = f", touching {self._memory.describe(int(rest))}" if rest != "-1" else ""
-        return f"dies of {signal.Signals(int(number)).name}{where}"
+        # a board knows no signals
+        return f"{f'dies of {signal.Signals(int(number)).name}' if number != '0' else 'faults'}{where}"
 
     def close(self) -> None:
         """End the process."""

@@ -4,10 +4,11 @@
  *     FILE GUARD PAGES SLACK ...
  *
  * As isolated.c, whose requests and answers these are. A board has no such memory: before a request the buffers are copied
- * from the file into RAM, and back behind it, in whole pages between guards of SPACE bytes, which must not change.
- * Answers of its own are "wrote 0 OFFSET", with the address of a changed byte of a guard or an input, as if there were
- * GUARD bytes between buffers, or -1 for a byte of the flash; "trap 0 TEXT"; and "late 0 " where time is up. A request of
- * no threads is answered by the bytes of the stack that runs have used.
+ * from the file into RAM, and back behind it, in whole pages between guards of SPACE bytes, which must not change. Where
+ * the core can protect memory, code that touches them faults, as do writes to the flash.
+ * Answers of its own are "fault 0 OFFSET" and "wrote 0 OFFSET", with the address that was touched, or of a changed byte of
+ * a guard or an input, as if there were GUARD bytes between buffers; "trap 0 TEXT" for other faults; and "late 0 " where
+ * time is up. A request of no threads is answered by the bytes of the stack that runs have used.
  */
 #include "semihosting.h"
 
@@ -21,8 +22,8 @@ struct buffer {
     unsigned char *start;
 };
 
-extern unsigned char board_bss_end[], board_ram_end[], board_stack_start[];
-extern const unsigned char board_flash_start[], board_flash_end[];
+extern unsigned char board_ram_start[], board_bss_end[], board_ram_end[], board_stack_start[];
+extern const unsigned char board_flash_start[], board_flash_limit[];
 static struct buffer buffers[BUFFERS];
 static char line[LINE];
 static size_t guard;
@@ -65,12 +66,26 @@ static void answer(const char *kind, long long number, const char *text) {
     host_transfer(HOST_WRITE, answers, said, (size_t)(at - said));
 }
 
-/* The fault's registers: which fault, and the address of an access to memory where it is known. */
+/* Where an address lies, as if there were `guard` bytes between buffers; -1 where none is near. */
+static long long place(uintptr_t address) {
+    size_t at = guard;
+    for (int i = 0; i < BUFFERS; i++) {
+        uintptr_t start = (uintptr_t)buffers[i].start, end = start + buffers[i].pages;
+        if (address >= start - SPACE / 2 && address < end + SPACE / 2) return (long long)at + (long long)address - (long long)start;
+        at += buffers[i].pages + guard;
+    }
+    return -1;
+}
+
+/* The address of an access that faulted is known where bit 7 or bit 15 of the first register is set. */
 void board_fault(void) {
     char text[96], *at = put_hex(put_text(text, "fault "), faults[0]);
-    if (faults[0] & 0x8080) at = put_hex(put_text(at, " at "), faults[faults[0] & 0x80 ? 3 : 4]);
+    uint32_t address = faults[0] & 0x80 ? faults[3] : faults[4];
+    int known = (faults[0] & 0x8080) != 0;
+    if (known) at = put_hex(put_text(at, " at "), address);
     *at = 0;
-    answer("trap ", 0, text);
+    if (known && place(address) >= 0) answer("fault 0 ", place(address), "");
+    else answer("trap ", 0, text);
     host_exit(1);
 }
 
@@ -105,11 +120,11 @@ static int layout(const char *text) {
     return 1;
 }
 
-/* The words from `start` to `end`, in sums that change with any one of them. */
-static uint32_t sum(const unsigned char *start, const unsigned char *end) {
-    const uint32_t *word = (const uint32_t *)(const void *)start, *last = (const uint32_t *)(const void *)end;
+/* Of all words of a buffer's pages, one that changes with any of them. */
+static uint32_t sum(const struct buffer *buffer) {
+    const uint32_t *word = (const uint32_t *)(const void *)buffer->start;
     uint32_t total = 0;
-    for (; word < last; word++) total = (total << 5 | total >> 27) + *word;
+    for (size_t i = 0; i < buffer->pages / sizeof *word; i++) total = (total << 5 | total >> 27) + word[i];
     return total;
 }
 
@@ -143,16 +158,87 @@ static long long touched_guard(void) {
 /* How much of the stack runs have used: what no run has written still holds the pattern. */
 static size_t deepest;
 
+static inline volatile unsigned char *stack_pointer(void) {
+    volatile unsigned char *pointer;
+    __asm__ volatile("mov %0, sp" : "=r"(pointer));
+    return pointer;
+}
+
 static void paint_stack(void) {
-    volatile unsigned char *here = __builtin_frame_address(0);
-    for (volatile unsigned char *at = board_stack_start; at < here - SPACE / 4; at++) *at = PATTERN;
+    for (volatile unsigned char *at = board_stack_start, *end = stack_pointer(); at < end; at++) *at = PATTERN;
 }
 
 static void measure_stack(void) {
-    const volatile unsigned char *at = board_stack_start, *here = __builtin_frame_address(0);
-    while (at < here && *at == PATTERN) at++;
-    if ((size_t)(here - at) > deepest) deepest = (size_t)(here - at);
+    volatile unsigned char *at = board_stack_start, *end = stack_pointer();
+    while (at < end && *at == PATTERN) at++;
+    if ((size_t)(end - at) > deepest) deepest = (size_t)(end - at);
 }
+
+enum { READS, WRITES, NOTHING };
+
+#ifdef __ARM_ARCH_6M__
+static void protect(void) {
+}
+
+static void unprotect(void) {
+}
+#else
+static volatile uint32_t *const mpu = (volatile uint32_t *)0xe000ed90;
+enum { TYPE, CONTROL, NUMBER, BASE, SIZE, LIMIT = SIZE, ATTRIBUTES = 12 };
+
+static int regions(void) {
+    return (int)(mpu[TYPE] >> 8 & 0xff);
+}
+
+#if __ARM_ARCH >= 8
+static void region(int number, const unsigned char *start, const unsigned char *end, int what) {
+    mpu[NUMBER] = (uint32_t)number;
+    mpu[BASE] = (uint32_t)(uintptr_t)start | (what == READS ? 3u << 1 : 1u << 1);
+    mpu[LIMIT] = (((uint32_t)(uintptr_t)end - 1) & ~31u) | 1;
+}
+
+/* Nothing may be touched but the flash, the memory of this program, and the buffers, if there are enough regions. */
+static void describe_memory(void) {
+    int enough = BUFFERS + 2 <= regions();
+    mpu[ATTRIBUTES] = 0xff;
+    region(1, board_ram_start, enough ? buffers[0].start - SPACE : board_ram_end, WRITES);
+    for (int i = 0; enough && i < BUFFERS; i++)
+        region(2 + i, buffers[i].start, buffers[i].start + buffers[i].pages, i < @NAME@_INPUTS ? READS : WRITES);
+    region(0, board_flash_start, board_flash_limit, READS);
+}
+#else
+/* Of a power of two of bytes, at a multiple of them. */
+static void region(int number, const unsigned char *start, const unsigned char *end, int what) {
+    uint32_t access = what == READS ? 6 : what == WRITES ? 3 : 0, bits = 31 - (uint32_t)__builtin_clz((uint32_t)(end - start));
+    mpu[NUMBER] = (uint32_t)number;
+    mpu[BASE] = (uint32_t)(uintptr_t)start;
+    mpu[SIZE] = access << 24 | 3u << 16 | (bits - 1) << 1 | 1;
+}
+
+/* Nothing may be touched but the flash and the RAM, and of it no guard for which there is a region. */
+static void describe_memory(void) {
+    region(0, board_flash_start, board_flash_limit, READS);
+    region(1, board_ram_start, board_ram_end, WRITES);
+    for (int i = 0; i <= BUFFERS && i + 2 < regions(); i++) {
+        unsigned char *end = i < BUFFERS ? buffers[i].start : buffers[i - 1].start + buffers[i - 1].pages + SPACE;
+        region(2 + i, end - SPACE, end, NOTHING);
+    }
+}
+#endif
+
+static void protect(void) {
+    if (!regions()) return;
+    describe_memory();
+    mpu[CONTROL] = 1;
+    __asm__ volatile("dsb\n isb" ::: "memory");
+}
+
+static void unprotect(void) {
+    if (!regions()) return;
+    mpu[CONTROL] = 0;
+    __asm__ volatile("dsb\n isb" ::: "memory");
+}
+#endif
 
 static int run(const size_t *asked) {
     unsigned char *at[BUFFERS];
@@ -162,32 +248,33 @@ static int run(const size_t *asked) {
 }
 
 /* An answer for a run in which a byte changed that may not; 0 where none did. */
-static int misdeed(uint32_t flash, const uint32_t *inputs) {
+static int misdeed(const uint32_t *inputs) {
     size_t address = guard;
     for (int i = 0; i < @NAME@_INPUTS; i++) {
-        if (sum(buffers[i].start, buffers[i].start + buffers[i].pages) != inputs[i]) {
-            answer("wrote ", (long long)address, "");
+        if (sum(&buffers[i]) != inputs[i]) {
+            answer("wrote 0 ", (long long)address, "");
             return 1;
         }
         address += buffers[i].pages + guard;
     }
     long long guarded = touched_guard();
-    if (guarded || sum(board_flash_start, board_flash_end) != flash) answer("wrote ", guarded ? guarded : -1, "");
-    return guarded || sum(board_flash_start, board_flash_end) != flash;
+    if (guarded) answer("wrote 0 ", guarded, "");
+    return guarded != 0;
 }
 
 static void serve(const size_t *asked) {
     static uint32_t inputs[@NAME@_INPUTS];
     for (int i = 0; i < BUFFERS; i++) transfer(HOST_READ, &buffers[i]);
-    for (int i = 0; i < @NAME@_INPUTS; i++) inputs[i] = sum(buffers[i].start, buffers[i].start + buffers[i].pages);
+    for (int i = 0; i < @NAME@_INPUTS; i++) inputs[i] = sum(&buffers[i]);
     guard_all();
-    uint32_t flash = sum(board_flash_start, board_flash_end);
     deadline = asked[SECONDS] ? host_time() + (uint32_t)asked[SECONDS] : 0;
     paint_stack();
+    protect();
     int status = run(asked);
+    unprotect();
     measure_stack();
     deadline = 0;
-    if (misdeed(flash, inputs)) host_exit(1);
+    if (misdeed(inputs)) host_exit(1);
     for (int i = @NAME@_INPUTS; i < BUFFERS; i++) transfer(HOST_WRITE, &buffers[i]);
     const char *text = @name@_status_text(status);
     answer("status ", status, text ? text : "");
