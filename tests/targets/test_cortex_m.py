@@ -29,7 +29,10 @@ seeds = st.integers(0, 2**31)
 
 
 @on_board
-@per_form
+@pytest.mark.parametrize(
+    "variant",
+    [pytest.param(each, marks=[] if each.isa.vectors else [pytest.mark.slow], id=each.name) for each in FORMS],
+)
 @pytest.mark.parametrize("problem", PROBLEMS.values(), ids=PROBLEMS)
 def test_fixed_problems(problem: Problem, variant: CortexMVariant) -> None:
     kernels = variant.kernels(problem)
@@ -57,7 +60,7 @@ def test_random_problems(variant: CortexMVariant, problem: Problem, seed: int) -
 @on_board
 @per_form
 def test_reductions(variant: CortexMVariant) -> None:
-    families = {"float_conv2d", "planes_conv2d", "bytes_conv2d", "bytes_depthwise", "few_bits_conv2d", "xnor_conv2d"}
+    families = {"float_conv2d", "planes_conv2d", "bytes_conv2d", "bytes_depthwise", "few_bits_conv2d", "few_conv2d"}
     assert check(variant, BoardRunner) == families | {"rounded_conv2d"}
 
 
@@ -67,10 +70,18 @@ def assembly(variant: CortexMVariant, problem: Conv2d, family: str) -> str:
 
 
 def test_vectors_are_used_where_there_are_some() -> None:
-    code = {variant.name: assembly(variant, binary(64, 64), "xnor_conv2d") for variant in ALL}
+    code = {variant.name: assembly(variant, binary(64, 64), "few_conv2d") for variant in ALL}
     assert re.search(r"veor\s+q\d", code["cortex_m55"]) and re.search(r"vadd.i32\s+q\d", code["cortex_m55"])
     for name in ("cortex_m4", "cortex_m7", "cortex_m33"):
         assert not re.search(r"\bq\d\b", code[name])
+
+
+def test_bytes_are_multiplied_by_pairs_where_there_are_no_vectors() -> None:
+    for variant in ALL:
+        code = assembly(variant, LAYERS["8 x 8 bits in bytes"], "bytes_conv2d")
+        assert ("smlad" in code) == (variant.name != "cortex_m55")
+        # a rotation is part of the extension
+        assert ("sxtb16" in code) == bool(re.search(r"sxtb16\s+\w+, \w+, ror #8", code)) == ("smlad" in code)
 
 
 @pytest.mark.parametrize("variant", ALL, ids=lambda variant: variant.name)
