@@ -13,7 +13,7 @@ from rich.table import Table
 
 from benchmarks.arena import Result, Settings
 from benchmarks.machine import Machine
-from benchmarks.workloads import NETWORKS, TITLES
+from benchmarks.workloads import is_network, title
 
 # nothing is cut off when the output goes to a file
 TABLE_WIDTH = 100
@@ -51,8 +51,8 @@ def _ratio(result: Result, ours: Result | None) -> str:
 def row_table(results: Sequence[Result], machine: Machine) -> Table:
     """All contestants of one row."""
     first = results[0]
-    title = f"{TITLES[first.row]}, {first.threads} thread{'s' if first.threads > 1 else ''}"
-    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    heading = f"{title(first.row)}, {first.threads} thread{'s' if first.threads > 1 else ''}"
+    table = Table(title=heading, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
     for column in ("engine", "median µs", "spread", "kernel µs", "of limit", "ratio", "error"):
         table.add_column(column, justify="left" if column == "engine" else "right", no_wrap=True)
     ours = next((result for result in results if result.contestant.startswith("qcompiler")), None)
@@ -62,7 +62,7 @@ def row_table(results: Sequence[Result], machine: Machine) -> Table:
             table.caption = f"{table.caption or ''}{result.contestant}: {result.failure}\n"
             continue
         spread = f"{micros(result.low)} .. {micros(result.high)}"
-        limit = "-" if first.row in NETWORKS else _of_limit(result, machine)
+        limit = "-" if is_network(first.row) else _of_limit(result, machine)
         table.add_row(
             result.contestant, micros(result.median), spread, micros(result.kernel), limit,
             _ratio(result, ours), f"{result.error:.1g}",
