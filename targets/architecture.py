@@ -24,7 +24,8 @@ class Architecture:
     it on other machines. c_library: Debian's package of the C library for them. compile_flags: for C of the bundle.
     page_bytes: the largest page of its systems, for which a library must be laid out. cpu_source: the C file, without
     its suffix, that finds out which features a CPU has. file_format: of its objects, which says by which tools they are
-    linked. emulator_package: Debian's package of its emulator. threads: whether its bundles run on several.
+    linked. emulator_package: Debian's package of its emulator. threads: whether its bundles run on several. bare:
+    whether its code runs without an operating system, as whole machines of the emulator do.
     """
 
     name: str
@@ -40,6 +41,7 @@ class Architecture:
     file_format: Literal["elf", "wasm"] = "elf"
     emulator_package: str = "qemu-user"
     threads: bool = True
+    bare: bool = False
 
     @property
     def cross_package(self) -> str:
@@ -48,7 +50,9 @@ class Architecture:
 
     @property
     def emulator(self) -> str:
-        """The emulator of its user programs, or the engine of its modules."""
+        """The emulator of its user programs or machines, or the engine of its modules."""
+        if self.bare:
+            return "qemu-system-arm"
         return f"qemu-{self.name}" if self.file_format == "elf" else "node"
 
     def is_called(self, name: str) -> bool:
@@ -84,7 +88,7 @@ AARCH64 = Architecture(
 ARM = Architecture(
     name="arm",
     triple="armv7a-linux-gnueabihf",
-    aliases=("armv*", "thumbv*"),
+    aliases=("armv*", "thumbv7", "thumbv7a*", "thumbv8a*"),
     elf_machine=40,
     wide=False,
     cross_prefix="arm-linux-gnueabihf-",
@@ -107,8 +111,22 @@ WASM32 = Architecture(
     emulator_package="nodejs",
     threads=False,
 )
+# microcontrollers; every core has a triple and flags of its own
+CORTEX_M = Architecture(
+    name="cortex-m",
+    triple="thumbv7em-none-eabihf",
+    aliases=("thumbv*m", "thumbv*m.base", "thumbv*m.main"),
+    elf_machine=40,
+    wide=False,
+    cross_prefix="arm-none-eabi-",
+    c_library="libnewlib-arm-none-eabi",
+    cpu_source="cpu_cortex_m",
+    emulator_package="qemu-system-arm",
+    threads=False,
+    bare=True,
+)
 
-ARCHITECTURES = (X86_64, AARCH64, ARM, WASM32)
+ARCHITECTURES = (X86_64, AARCH64, ARM, WASM32, CORTEX_M)
 NAMES = tuple(architecture.name for architecture in ARCHITECTURES)
 
 
@@ -120,9 +138,10 @@ def named(name: str) -> Architecture:
     raise QCompilerError(f"unknown architecture '{name}'", remedy=f"known: {', '.join(NAMES)}")
 
 
-def of_elf(machine: int) -> Architecture | None:
-    """The architecture of ELF files with this e_machine."""
-    return next((each for each in ARCHITECTURES if each.file_format == "elf" and each.elf_machine == machine), None)
+def of_elf(machine: int, *, bare: bool = False) -> Architecture | None:
+    """The architecture of ELF files with this e_machine; bare: whether they are for microcontrollers."""
+    known = (each for each in ARCHITECTURES if each.file_format == "elf" and each.bare == bare)
+    return next((each for each in known if each.elf_machine == machine), None)
 
 
 def family(name: str) -> str:
