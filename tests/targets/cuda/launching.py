@@ -1,0 +1,118 @@
+"""Kernels of CUDA on the processor: one launch, in memory that is watched."""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from qcompiler.bundle import cuda_shim, cuda_sources
+from qcompiler.ir.program import Argument, Call, LaunchGrid, Program, StepInfo, VariantCode
+from qcompiler.lowering.constant_blob import ConstantBlob
+from qcompiler.targets import reference
+from qcompiler.targets.cuda import TARGET, CudaVariant
+from qcompiler.targets.problem import Conv2d, Problem, tensors_of
+from qcompiler.targets.target import Array, Constants, Kernel
+from qcompiler.targets.vector.kernel_runner import aligned
+from tests.targets.problems import constants, values
+
+GARBAGE = 0xA5
+# the orders of threads that the shim has
+LAUNCHES = 4
+(AMPERE,) = TARGET.variants(("sm_80",))
+Edit = Callable[[str], str]
+
+
+def program_of(
+    kernels: Sequence[Kernel], made: Constants, variant: CudaVariant, places: Sequence[int], end: int
+) -> Program:
+    """A network of a step for each kernel, all on the same operands at places of the workspace."""
+    blob, calls = ConstantBlob(), []
+    first, *others = [Argument("workspace", place) for place in places]
+    for number, kernel in enumerate(kernels):
+        packed = [Argument("constant", blob.add(array)) for array in kernel.pack(made)]
+        assert isinstance(kernel.launch, LaunchGrid)
+        calls.append(Call(f"k{number}_{variant.name}", kernel.name, (first, *packed, *others), kernel.launch))
+    functions = {call.symbol: kernel.build(call.symbol) for call, kernel in zip(calls, kernels, strict=True)}
+    code = variant.platform.compile(functions, variant.tvm_target)
+    coded = VariantCode(variant.name, (variant.name,), (code,), tuple(calls), variant.platform.code_format)
+    steps = tuple(StepInfo((), kernel.name, 0, 0, 0, 0) for kernel in kernels)
+    return Program("one", "cuda", (), (), end, blob.content(), steps, (coded,))
+
+
+@functools.cache
+def _shim() -> bytes:
+    """The object that stands for the device."""
+    with tempfile.TemporaryDirectory() as name:
+        folder, empty = Path(name), Program("none", "cuda", (), (), 64, b"", (), ())
+        for file, text in cuda_sources.shipped(empty).items():
+            (folder / file).write_text(text)
+        (folder / "constants.bin").write_bytes(b"\0")
+        cuda_shim.link(folder, "none", [])
+        return (folder / cuda_shim.SHIM_OBJECT).read_bytes()
+
+
+def launched(
+    kernels: Sequence[Kernel],
+    made: Constants,
+    x: Array,
+    tensors: Sequence[Array],
+    *,
+    variant: CudaVariant = AMPERE,
+    edit: Edit = str,
+) -> Iterator[tuple[str, list[Array]]]:
+    """The outputs of several launches of each kernel, each in an order of threads of its own, with the kernel's name.
+
+    Nothing but outputs may be written. edit: changes the source of the kernels.
+    """
+    places, end = [], 0
+    for nbytes in [x.nbytes, *(t.nbytes for t in tensors), *(b.nbytes for b in kernels[0].writes)]:
+        places.append(end)
+        end += -(-nbytes // 64) * 64 + 64
+    program = cuda_sources.with_faults(program_of(kernels, made, variant, places, end))
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        for file, text in cuda_sources.shipped(program).items():
+            (folder / file).write_text(edit(text) if file.endswith(".cu") else text)
+        (folder / "constants.bin").write_bytes(program.constants or b"\0")
+        (folder / cuda_shim.SHIM_OBJECT).write_bytes(_shim())
+        cuda_shim.link(folder, "one", [cuda_sources.kernel_file("one", variant.name)])
+        library = ctypes.CDLL(str(folder / "libone.so"))
+    for step, kernel in enumerate(kernels):
+        for _ in range(LAUNCHES):
+            yield kernel.name, _launch(library, step, kernel, [x, *tensors], places, end)
+
+
+def _launch(
+    library: ctypes.CDLL, step: int, kernel: Kernel, inputs: Sequence[Array], places: Sequence[int], end: int
+) -> list[Array]:
+    workspace = aligned(np.full(end, GARBAGE, np.uint8))
+    for place, array in zip(places, inputs, strict=False):
+        workspace[place : place + array.nbytes] = array.reshape(-1).view(np.uint8)
+    before, pointer = workspace.copy(), ctypes.c_void_p(workspace.ctypes.data)
+    assert library.one_run_steps(pointer, pointer, pointer, ctypes.c_size_t(end), step, step + 1) == 0
+    outputs = []
+    for place, buffer in zip(places[len(inputs) :], kernel.writes, strict=True):
+        written = workspace[place : place + buffer.nbytes]
+        outputs.append(written.copy().view(buffer.dtype).reshape(buffer.storage_shape))
+        written[...] = GARBAGE
+    assert np.array_equal(workspace, before), "wrote past its outputs"
+    return outputs
+
+
+def check(
+    problem: Problem, seed: int, kernels: Sequence[Kernel], *, variant: CudaVariant = AMPERE, edit: Edit = str
+) -> None:
+    """Hold all launches of kernels against the reference, on random data."""
+    rng = np.random.default_rng(seed)
+    made, x = constants(rng, problem), values(rng, problem.x, whole=isinstance(problem, Conv2d))
+    tensors = [values(rng, buffer) for buffer in tensors_of(problem)]
+    with np.errstate(all="ignore"):
+        expected = reference.run(problem, x, made, tensors)
+    for name, outputs in launched(kernels, made, x, tensors, variant=variant, edit=edit):
+        for got, right in zip(outputs, expected, strict=True):
+            np.testing.assert_array_equal(got, right, err_msg=name)

@@ -1,0 +1,86 @@
+"""The kernels of CUDA on random problems, run by the processor in several orders of threads, against the reference."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
+
+from qcompiler.ir.codes import BINARY
+from qcompiler.ir.storage import Buffer, Halo
+from qcompiler.targets.problem import Conv2d, Map2d, Operation, Pool2d, Problem, Tensor, outputs_of, tensors_of
+from tests.targets.cuda.launching import AMPERE, check
+from tests.targets.problems import convolutions, maps, pools
+
+# each example is compiled: shrinking one takes minutes
+PHASES = (Phase.explicit, Phase.reuse, Phase.generate)
+quick = settings(max_examples=5, deadline=None, phases=PHASES, suppress_health_check=list(HealthCheck))
+seeds = st.integers(0, 2**31)
+
+
+def bare(buffer: Buffer) -> Buffer:
+    """The buffer without its halo: kernels of devices make up the padding."""
+    return dataclasses.replace(buffer, halo=Halo(), halo_value=0.0)
+
+
+def _bare_operation(operation: Operation) -> Operation:
+    operand, into = operation.operand, operation.into
+    if isinstance(operand, Tensor):
+        operand = dataclasses.replace(operand, buffer=bare(operand.buffer))
+    return dataclasses.replace(operation, operand=operand, into=None if into is None else bare(into))
+
+
+def on_device(problem: Problem) -> Problem:
+    """The problem as lowering gives it to a device."""
+    made = dataclasses.replace(problem, x=bare(problem.x), epilogue=tuple(map(_bare_operation, problem.epilogue)))
+    if isinstance(made, Conv2d):
+        return dataclasses.replace(made, padding="kernel")
+    if isinstance(made, Pool2d) and made.into is not None:
+        return dataclasses.replace(made, into=bare(made.into))
+    return made
+
+
+def without_tables(problem: Problem) -> bool:
+    return not any(b.in_tables for b in (problem.x, *tensors_of(problem), *outputs_of(problem)))
+
+
+def in_own_groups(problem: Conv2d) -> bool:
+    """Whether the input lies in bit planes, packed in the groups of the convolution, as the target asks for it."""
+    return without_tables(problem) and problem.x.in_planes and problem.x.groups == problem.groups
+
+
+def check_all(problem: Problem, seed: int) -> None:
+    kernels = AMPERE.kernels(problem)
+    assert kernels
+    check(problem, seed, kernels)
+
+
+@quick
+@given(problem=convolutions(BINARY).filter(in_own_groups).map(on_device), seed=seeds)
+def test_binary_convolution(problem: Conv2d, seed: int) -> None:
+    check_all(problem, seed)
+
+
+@quick
+@given(problem=convolutions(None).filter(in_own_groups).map(on_device), seed=seeds)
+def test_convolution_of_codes(problem: Conv2d, seed: int) -> None:
+    check_all(problem, seed)
+
+
+@quick
+@given(problem=convolutions("float32").filter(without_tables).map(on_device), seed=seeds)
+def test_float_convolution(problem: Conv2d, seed: int) -> None:
+    check_all(problem, seed)
+
+
+@quick
+@given(problem=pools().filter(without_tables).map(on_device), seed=seeds)
+def test_pool(problem: Pool2d, seed: int) -> None:
+    check_all(problem, seed)
+
+
+@quick
+@given(problem=maps().filter(without_tables).map(on_device), seed=seeds)
+def test_map(problem: Map2d, seed: int) -> None:
+    check_all(problem, seed)
