@@ -7,13 +7,14 @@ from collections.abc import Sequence
 from qcompiler.ir.storage import Halo
 from qcompiler.targets.cuda.float_conv import float_convolutions
 from qcompiler.targets.cuda.machine import Gpu
+from qcompiler.targets.cuda.mma_conv import mma_convolutions
 from qcompiler.targets.cuda.pool_map import maps, pools
 from qcompiler.targets.cuda.popc_conv import popc_convolutions
 from qcompiler.targets.offers import Family, offered
 from qcompiler.targets.problem import Problem, outputs_of, tensors_of
 from qcompiler.targets.target import Kernel
 
-KERNELS: tuple[Family[Gpu], ...] = (popc_convolutions, float_convolutions, pools, maps)
+KERNELS: tuple[Family[Gpu], ...] = (mma_convolutions, popc_convolutions, float_convolutions, pools, maps)
 
 
 def offers(gpu: Gpu, problem: Problem) -> Sequence[Kernel]:

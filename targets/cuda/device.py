@@ -24,7 +24,7 @@ from qcompiler.targets.standard_op import ItemLoop, Scheduled, StandardOp
 
 FORMAT = "cuda"
 _KERNEL = re.compile(r'extern "C" __global__ void ')
-_SHARED = re.compile(r"extern __shared__ __align__\(\d+\) \w+ (\w+)\[\];")
+_SHARED = re.compile(r"extern __shared__ __align__\(\d+\) int (\w+)\[\];")
 # LLVM's intrinsics that bodies of standard operators use, and what they are in C++
 _FUNCTIONS = {
     "llvm.arithmetic.fence": "qc_fence",
@@ -135,6 +135,6 @@ def _with_shared_memory(kernel: str) -> str:
     """A kernel's source, in which the memory of the block has the name that all of them share."""
     found = _SHARED.search(kernel)
     if found is not None:
-        kernel = _SHARED.sub("extern __shared__ __align__(64) unsigned char qc_shared[];", kernel)
+        kernel = _SHARED.sub("extern __shared__ __align__(64) int qc_shared[];", kernel)
         kernel = re.sub(rf"\b{found.group(1)}\b", "qc_shared", kernel)
     return f'extern "C" __global__ void {kernel}'

@@ -69,7 +69,7 @@ def write(target: Expr, value: Expr, index: Expr) -> None:
 
 def barrier() -> None:
     """All threads of the block wait for one another, and see what the others wrote."""
-    T.evaluate(T.call_extern("void", "qc_barrier"))
+    instruction("qc_barrier")
 
 
 def ballot(condition: Expr) -> Expr:
@@ -90,3 +90,13 @@ def popcount(word: Expr) -> Expr:
 def fma(a: Expr, b: Expr, c: Expr) -> Expr:
     """float32: a * b + c, rounded once."""
     return T.call_pure_extern("float32", "fmaf", a, b, c)
+
+
+def instruction(name: str, *operands: Expr) -> None:
+    """An instruction without a result."""
+    T.evaluate(T.call_extern("void", name, *operands))
+
+
+def exchange(value: Expr, mask: int) -> Expr:
+    """int32: what the thread of the warp holds whose number differs in the bits of `mask`."""
+    return T.bind(T.call_extern("int32", "qc_exchange", value, T.int32(mask)))

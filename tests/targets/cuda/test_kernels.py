@@ -7,8 +7,9 @@ import dataclasses
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from qcompiler.ir.codes import BINARY
+from qcompiler.ir.codes import BINARY, Codes
 from qcompiler.ir.storage import Buffer, Halo
+from qcompiler.targets.cuda.mma_conv import MmaConv2d
 from qcompiler.targets.problem import Conv2d, Map2d, Operation, Pool2d, Problem, Tensor, outputs_of, tensors_of
 from tests.targets.cuda.launching import AMPERE, check
 from tests.targets.problems import convolutions, maps, pools
@@ -84,3 +85,25 @@ def test_pool(problem: Pool2d, seed: int) -> None:
 @given(problem=maps().filter(without_tables).map(on_device), seed=seeds)
 def test_map(problem: Map2d, seed: int) -> None:
     check_all(problem, seed)
+
+
+FEW = st.sampled_from([BINARY, Codes(0, 1), Codes(0, 3), Codes(-2, 1), Codes(-3, 3, 2)])
+"""Codes of one and two bits."""
+
+
+@st.composite
+def few_bits(draw: st.DrawFn) -> Conv2d:
+    """Convolutions that tensor cores multiply bit by bit."""
+    problem = draw(convolutions(BINARY).map(on_device))
+    held = draw(FEW)
+    x = dataclasses.replace(problem.x, element=held, groups=1, packing="planes")
+    epilogue = tuple(operation for operation in problem.epilogue)
+    return dataclasses.replace(problem, x=x, groups=1, weights=draw(FEW), epilogue=epilogue)
+
+
+@quick
+@given(problem=few_bits().filter(without_tables), seed=seeds)
+def test_convolution_by_tensor_cores(problem: Conv2d, seed: int) -> None:
+    kernels = [kernel for kernel in AMPERE.kernels(problem) if isinstance(kernel, MmaConv2d)]
+    assert {kernel.blocks for kernel in kernels} == {1, 2}
+    check(problem, seed, kernels)

@@ -26,7 +26,10 @@ struct shim_index {
     unsigned x, y, z;
 };
 extern struct shim_index threadIdx, blockIdx;
-extern unsigned char qc_shared[];
+extern int qc_shared[];
+
+/* The number of the next launch, which says in what order things happen; launches count it up. */
+extern "C" void shim_order(unsigned number);
 
 void shim_run(unsigned blocks, unsigned threads, size_t shared, void (*kernel)(const void *), const void *given);
 
