@@ -18,7 +18,8 @@ PACKAGES = ("nvidia-cuda-nvcc", "nvidia-nvvm", "nvidia-cuda-crt", "nvidia-cuda-r
 """PyPI's packages that hold nvcc and what it needs."""
 
 # multiply and add are fused where kernels say so, and nowhere else
-_FLAGS = ("-std=c++17", "-O3", "-fmad=false", "-Xcompiler", "-fPIC,-fvisibility=hidden,-O2")
+KERNEL_FLAGS = ("-std=c++17", "-O3", "-fmad=false")
+_FLAGS = (*KERNEL_FLAGS, "-Xcompiler", "-fPIC,-fvisibility=hidden,-O2")
 _LINK_FLAGS = ("-shared", "-cudart", "static", "-Xlinker", "--as-needed,-z,defs,-z,noexecstack,--build-id=none,-s")
 
 

@@ -26,8 +26,17 @@ from qcompiler.ir.program import LaunchGrid
 from qcompiler.ir.storage import Buffer
 from qcompiler.targets.cuda.code_sums import CodeSums
 from qcompiler.targets.cuda.elements import Elements, Pixel, parameter
-from qcompiler.targets.cuda.emit import WARP, Place, barrier, exchange, instruction, kernel_function, popcount
-from qcompiler.targets.cuda.emit import registers, write
+from qcompiler.targets.cuda.emit import (
+    WARP,
+    Place,
+    barrier,
+    exchange,
+    instruction,
+    kernel_function,
+    popcount,
+    registers,
+    write,
+)
 from qcompiler.targets.cuda.epilogue import Epilogue
 from qcompiler.targets.cuda.lanes import Lanes, lanes_of
 from qcompiler.targets.cuda.machine import Gpu

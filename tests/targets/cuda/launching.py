@@ -22,8 +22,8 @@ from qcompiler.targets.target import Array, Constants, Kernel
 from tests.targets.problems import constants, values
 
 GARBAGE = 0xA5
-# the orders of threads that the shim has
-LAUNCHES = 4
+# four orders of threads, in which copies arrive early or late
+LAUNCHES = 8
 (AMPERE,) = TARGET.variants(("sm_80",))
 Edit = Callable[[str], str]
 

@@ -16,7 +16,7 @@ from tests.targets.problems import convolutions, maps, pools
 
 # each example is compiled: shrinking one takes minutes
 PHASES = (Phase.explicit, Phase.reuse, Phase.generate)
-quick = settings(max_examples=5, deadline=None, phases=PHASES, suppress_health_check=list(HealthCheck))
+quick = settings(max_examples=3, deadline=None, phases=PHASES, suppress_health_check=list(HealthCheck))
 seeds = st.integers(0, 2**31)
 
 

@@ -26,6 +26,9 @@ struct copy {
     int bytes, given;
 };
 
+/* The first threads run ahead of the others, in one of three orders; or all take turns, in another order each time. */
+enum kind { ASCENDING, DESCENDING, ANYHOW, TURNS, KINDS };
+
 enum state { READY, AT_BARRIER, IN_WARP, DONE };
 
 struct fiber {
@@ -123,11 +126,22 @@ void start_copy(const copy &each) {
     else arrive(each);
 }
 
-/* Ascending, descending, or anyhow. */
 void put_in_order(std::vector<unsigned> &order, unsigned kind, std::mt19937 &random) {
     std::iota(order.begin(), order.end(), 0u);
-    if (kind == 1) std::reverse(order.begin(), order.end());
-    if (kind > 1) std::shuffle(order.begin(), order.end(), random);
+    if (kind == DESCENDING) std::reverse(order.begin(), order.end());
+    if (kind == ANYHOW || kind == TURNS) std::shuffle(order.begin(), order.end(), random);
+}
+
+/* The first threads that can go on do so, as far as they get, before the others start. */
+void go_ahead(const std::vector<unsigned> &order) {
+    for (size_t next = 0; next < order.size();) {
+        if (fibers[order[next]].now != READY) {
+            next++;
+            continue;
+        }
+        go_on(order[next]);
+        next = 0;
+    }
 }
 
 }  // namespace
@@ -138,8 +152,8 @@ extern "C" __attribute__((visibility("default"))) void shim_order(unsigned numbe
 
 void shim_run(unsigned blocks, unsigned threads, size_t shared, void (*kernel)(const void *), const void *given) {
     std::mt19937 random(launches);
-    unsigned kind = launches % 4;
-    late = launches++ / 2 % 2;
+    unsigned kind = launches % KINDS;
+    late = launches++ / KINDS % 2;
     if (shared > SHARED || threads > 1024 || !threads) die("launches what no device can run");
     while (fibers.size() < threads) fibers.emplace_back();
     running = kernel;
@@ -155,9 +169,13 @@ void shim_run(unsigned blocks, unsigned threads, size_t shared, void (*kernel)(c
         memset(end, MARK, GUARD);
         for (unsigned i = 0; i < threads; i++) fibers[i].now = READY;
         do {
-            if (kind == 3) std::shuffle(order.begin(), order.end(), random);
-            for (unsigned thread : order)
-                if (fibers[thread].now == READY) go_on(thread);
+            if (kind == TURNS) {
+                std::shuffle(order.begin(), order.end(), random);
+                for (unsigned thread : order)
+                    if (fibers[thread].now == READY) go_on(thread);
+            } else {
+                go_ahead(order);
+            }
         } while (any_left());
         for (size_t i = 0; i < GUARD; i++)
             if (end[i] != MARK) die("the block wrote beyond its memory");
