@@ -293,7 +293,10 @@ def _print_compiled(console: Console, bundle: Bundle, explain: bool) -> None:
     files, module = bundle.manifest.files, bundle.manifest.library.endswith(".wasm")
     binaries = [name for name in files if name.startswith("lib") or name.endswith(".wasm")]
     sizes = ", ".join(f"{name} ({files[name].bytes / 1024:.1f} KiB)" for name in binaries)
-    sources = "index.js, index.d.ts, package.json" if module else f"{bundle.name}.h, example.c, example.cpp, bench.c"
+    sources = "index.js, index.d.ts, package.json" if module else f"{bundle.name}.h"
+    if not module:
+        programs = ("example.c", "example.cpp", "bench.c")
+        sources = ", ".join([sources, *(name for name in programs if name in files)])
     say(f"wrote {bundle.directory}/: {sizes}, {sources}")
     if bundle.runs_here:
         say(f"try: qrun {bundle.directory} --benchmark")

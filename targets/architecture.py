@@ -44,6 +44,11 @@ class Architecture:
     host_name: str = ""
 
     @property
+    def processor(self) -> str:
+        """The architecture of its libraries: its own, or that of the host that drives it."""
+        return self.host_name or self.name
+
+    @property
     def cross_package(self) -> str:
         """Debian's package of its cross compiler."""
         return f"gcc-{self.cross_prefix.removesuffix('-')}"

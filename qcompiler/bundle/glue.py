@@ -22,6 +22,21 @@ C_TYPES = {
     "float64": "double",
 }
 
+_EXAMPLE = {
+    "linked": "-static example.c lib@name@.a -lm",
+    "workspace": "    void *workspace = take(&next, @NAME@_WORKSPACE_SIZE);",
+}
+_DEVICE_EXAMPLE = {
+    "linked": "example.c lib@name@.so -Wl,-rpath,.",
+    "workspace": """\
+    void *workspace = NULL;
+    int allocated = @name@_allocate(@NAME@_WORKSPACE_SIZE, &workspace);
+    if (allocated != @NAME@_OK) {
+        fprintf(stderr, "error: %s\\n", @name@_status_text(allocated));
+        return 1;
+    }""",
+}
+
 
 def workspace_size(program: Program) -> int:
     """Bytes of the workspace that a caller provides: never none, for C has no empty arrays."""
@@ -33,12 +48,12 @@ def public_header(program: Program) -> str:
     return filled(program, "header.h")
 
 
-def example(program: Program, template: str, compilers: Mapping[str, str]) -> str:
+def example(program: Program, template: str, compilers: Mapping[str, str], *, on_device: bool = False) -> str:
     """The text of an example program; compilers: the commands that its first comment names, by language."""
-    text = filled(program, template)
-    for language, command in compilers.items():
-        text = text.replace(f"@{language}@", command)
-    return text
+    text = template_text(template)
+    for key, said in {**compilers, **(_DEVICE_EXAMPLE if on_device else _EXAMPLE)}.items():
+        text = text.replace(f"@{key}@", said)
+    return filled_text(program, text)
 
 
 def picture_program(program: Program, pixels: Pixels, compilers: Mapping[str, str]) -> str:
@@ -120,6 +135,11 @@ def template_text(name: str) -> str:
 
 def filled(program: Program, template: str) -> str:
     """The text of a file of c/ for a network."""
+    return filled_text(program, template_text(template))
+
+
+def filled_text(program: Program, text: str) -> str:
+    """A text for a network: sizes, tensors and its name."""
     numbers = {
         "workspace_size": workspace_size(program),
         "inputs": len(program.inputs),
@@ -128,7 +148,6 @@ def filled(program: Program, template: str) -> str:
         "variants": len(program.variants),
         "any_batch": int(program.any_batch),
     }
-    text = template_text(template)
     for key, number in numbers.items():
         text = text.replace(f"@{key}@", str(number))
     text = text.replace("@summary@", summary(program)).replace("@tensors@", _tensor_macros(program))

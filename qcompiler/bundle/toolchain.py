@@ -156,7 +156,7 @@ def machine_of(object_code: bytes) -> str:
 def toolchain_for(architecture: str) -> Toolchain:
     """The chain that makes code for `architecture` on this machine. Raises QCompilerError where a part is missing."""
     machine = named(architecture)
-    chain = Toolchain(machine, host() != (machine.host_name or architecture))
+    chain = Toolchain(machine, host() != machine.processor)
     for tool in (chain.compiler, *(f"{chain.prefix}{name}" for name in ("ar", "objcopy", "readelf"))):
         chain.found(tool)
     if package := missing_c_library(chain):

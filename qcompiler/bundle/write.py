@@ -64,6 +64,7 @@ def _write_device_library(program: Program, folder: Path) -> None:
     with tempfile.TemporaryDirectory() as build:
         library = cuda_link.library(program, sources, Path(build))
     (folder / f"lib{program.name}.so").write_bytes(library)
+    sources["example.c"] = glue.example(program, "example.c", {"cc": "cc"}, on_device=True)
     for name, text in sources.items():
         (folder / name).write_text(text, encoding="utf-8")
 

@@ -81,6 +81,7 @@ def float_convolutions(gpu: Gpu, problem: Problem) -> Iterator[FloatConv2d]:
         return
     for tile in TILES:
         kernel = FloatConv2d(problem, tile)
+        products = problem.macs * kernel.computed / kernel.pixels
         busy = min(1.0, kernel.warps / (gpu.processors * BUSY))
         rate = gpu.processors * gpu.ghz * busy
-        yield FloatConv2d(problem, tile, (problem.macs / gpu.fma_rate + problem.macs / (tile * 32)) / rate)
+        yield FloatConv2d(problem, tile, (products / gpu.fma_rate + products / (tile * 32)) / rate)

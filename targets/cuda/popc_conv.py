@@ -147,8 +147,9 @@ def popc_convolutions(gpu: Gpu, problem: Problem) -> Iterator[PopcConv2d]:
         if tile > 1 and tile * pairs > MOST_UNROLLED:
             continue
         kernel = PopcConv2d(problem, tile)
+        counted = counts * kernel.computed / kernel.pixels
         busy = min(1.0, kernel.warps / (gpu.processors * BUSY))
         # weights are read once per tile, by 32 lanes of a load port
-        words = counts / tile
+        words = counted / tile
         rate = gpu.processors * gpu.ghz
-        yield PopcConv2d(problem, tile, (counts / gpu.popc_rate + words / 32) / (rate * busy))
+        yield PopcConv2d(problem, tile, (counted / gpu.popc_rate + words / 32) / (rate * busy))

@@ -84,6 +84,11 @@ class WarpKernel(ABC):
         return self.problem.x.n * self.out_hw[0] * self.out_hw[1]
 
     @property
+    def computed(self) -> int:
+        """Pixels that tiles cover."""
+        return -(-self.pixels // self.tile) * self.tile
+
+    @property
     def warps(self) -> int:
         """Warps that have something to do."""
         return -(-self.pixels // self.tile) * self.lanes.blocks
