@@ -20,16 +20,8 @@ from qcompiler.bundle.isolated import IsolatedBundle
 from qcompiler.bundle.load import checked_manifest, describe
 from qcompiler.errors import QCompilerError, UnsupportedCpu, UsageError, VerificationFailed
 from tests.networks import binary_cnn, float_mlp, lenet
+from tests.targets.cuda.launching import missing
 from tests.targets.toy.test_networks import codes, standard
-
-
-def missing() -> str:
-    try:
-        cuda_link.compiler()
-    except QCompilerError as error:
-        return str(error)
-    return ""
-
 
 needs_nvcc = pytest.mark.skipif(bool(missing()), reason=missing())
 

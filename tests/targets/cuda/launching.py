@@ -12,7 +12,8 @@ from pathlib import Path
 
 import numpy as np
 
-from qcompiler.bundle import cuda_shim, cuda_sources
+from qcompiler.bundle import cuda_link, cuda_shim, cuda_sources
+from qcompiler.errors import QCompilerError
 from qcompiler.ir.program import Argument, Call, LaunchGrid, Program, StepInfo, VariantCode
 from qcompiler.lowering.constant_blob import ConstantBlob
 from qcompiler.targets import reference
@@ -26,6 +27,16 @@ GARBAGE = 0xA5
 LAUNCHES = 8
 (AMPERE,) = TARGET.variants(("sm_80",))
 Edit = Callable[[str], str]
+
+
+def missing(*tools: str) -> str:
+    """Why tools of CUDA, by default its compiler, cannot be used here; "" where they can."""
+    for name in tools or ("nvcc",):
+        try:
+            cuda_link.tool(name, (f"nvidia-cuda-{name}",))
+        except QCompilerError as error:
+            return str(error)
+    return ""
 
 
 def program_of(

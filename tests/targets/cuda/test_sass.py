@@ -11,13 +11,13 @@ from pathlib import Path
 import pytest
 
 from qcompiler.bundle import cuda_link, glue
-from qcompiler.errors import QCompilerError
 from qcompiler.ir.codes import BINARY, Codes
 from qcompiler.ir.program import LaunchGrid
 from qcompiler.ir.storage import Buffer
 from qcompiler.targets.cuda import TARGET, CudaVariant
 from qcompiler.targets.problem import Conv2d, Map2d, Operation, Problem
 from qcompiler.targets.target import Kernel
+from tests.targets.cuda.launching import missing
 
 TOOLS = ("nvcc", "cuobjdump", "nvdisasm")
 # what an idle thread of a block of 128 leaves to the others on every architecture
@@ -30,17 +30,7 @@ ARCHITECTURES = [
 ]
 
 
-def missing() -> str:
-    """Which tool is not installed."""
-    for name in TOOLS:
-        try:
-            cuda_link.tool(name, (f"nvidia-cuda-{name}",))
-        except QCompilerError as error:
-            return str(error)
-    return ""
-
-
-pytestmark = pytest.mark.skipif(bool(missing()), reason=missing())
+pytestmark = pytest.mark.skipif(bool(missing(*TOOLS)), reason=missing(*TOOLS))
 
 
 def layer(weights: Codes, inputs: Codes) -> Conv2d:
