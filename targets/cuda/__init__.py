@@ -44,11 +44,12 @@ class CudaVariant:
         return self.gpu.tvm_target
 
     def operands(self, layer: Conv2d, codes: Codes | None) -> tuple[Buffer, ...]:
-        """Bit planes where the codes are known, else floats as they lie; kernels make up the padding."""
+        """Bit planes or bytes where the codes are known, else floats as they lie; kernels make up the padding."""
         if codes is None:
             return (layer.x,)
         floats = replace(layer.x, order="nhwc")
-        return (replace(floats, element=codes, groups=layer.groups), floats)
+        planes = replace(floats, element=codes, groups=layer.groups)
+        return planes, replace(planes, packing="bytes"), floats
 
     @property
     def code_packing(self) -> Packing:

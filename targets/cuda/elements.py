@@ -17,9 +17,9 @@ Pixel = tuple[Expr, Expr, Expr]
 """Image, row and column, int32."""
 
 
-def parameter(name: str, buffer: Buffer) -> Parameter:
-    """The pointer to a buffer: floats, words of bit planes, or bytes."""
-    if buffer.in_bytes:
+def parameter(name: str, buffer: Buffer, *, words: bool = False) -> Parameter:
+    """The pointer to a buffer: floats, words of bit planes, or bytes; words: those of bytes, too."""
+    if buffer.in_bytes and not words:
         return Parameter(name, "uint8", buffer.nbytes, WORD_BYTES)
     return Parameter(name, "uint32" if buffer.packed else "float32", buffer.nbytes // 4, 4)
 
@@ -30,6 +30,11 @@ class Elements:
 
     buffer: Buffer
     data: Expr
+
+    def first_word(self, pixel: Pixel) -> Expr:
+        """Index of the first word of a pixel of codes, where words are read."""
+        n, y, x = pixel
+        return ((n * self.buffer.h + y) * self.buffer.w + x) * self.buffer.words
 
     def start(self, pixel: Pixel) -> Expr:
         """Index of the first float, word or byte of a pixel whose channels lie side by side."""

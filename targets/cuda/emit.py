@@ -87,6 +87,11 @@ def popcount(word: Expr) -> Expr:
     return T.Cast("int32", T.popcount(word))
 
 
+def dot(inputs: Expr, weights: Expr) -> Expr:
+    """int32: the sum of products of the four bytes of two uint32, all without a sign."""
+    return T.Cast("int32", T.call_pure_extern("uint32", "__dp4a", inputs, weights, T.uint32(0)))
+
+
 def fma(a: Expr, b: Expr, c: Expr) -> Expr:
     """float32: a * b + c, rounded once."""
     return T.call_pure_extern("float32", "fmaf", a, b, c)

@@ -120,7 +120,8 @@ class WarpKernel(ABC):
     def build(self, name: str) -> Any:
         """A kernel over a row of blocks."""
         own, epilogue = self.operands(), self.epilogue
-        parameters = [parameter("x", self.problem.x), *own, *epilogue.constants(), *epilogue.memory()]
+        x = parameter("x", self.problem.x, words=isinstance(self.problem, Conv2d))
+        parameters = [x, *own, *epilogue.constants(), *epilogue.memory()]
 
         def body(buffers: list[Expr], place: Place) -> None:
             x, operands, rest = buffers[0], buffers[1 : 1 + len(own)], buffers[1 + len(own) :]

@@ -47,8 +47,8 @@ def without_tables(problem: Problem) -> bool:
 
 
 def in_own_groups(problem: Conv2d) -> bool:
-    """Whether the input lies in bit planes, packed in the groups of the convolution, as the target asks for it."""
-    return without_tables(problem) and problem.x.in_planes and problem.x.groups == problem.groups
+    """Whether the input is packed in the groups of the convolution, as the target asks for it."""
+    return without_tables(problem) and not problem.centred and problem.x.groups == problem.groups
 
 
 def check_all(problem: Problem, seed: int) -> None:

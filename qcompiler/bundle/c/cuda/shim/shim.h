@@ -60,6 +60,10 @@ static inline float min(float a, float b) { return fminf(a, b); }
 static inline float max(float a, float b) { return fmaxf(a, b); }
 template <typename T> static inline T min(T a, T b) { return b < a ? b : a; }
 template <typename T> static inline T max(T a, T b) { return a < b ? b : a; }
+static inline unsigned __dp4a(unsigned a, unsigned b, unsigned c) {
+    for (int byte = 0; byte < 32; byte += 8) c += (a >> byte & 255) * (b >> byte & 255);
+    return c;
+}
 static inline int __popc(unsigned word) { return __builtin_popcount(word); }
 
 #endif

@@ -1,8 +1,8 @@
-"""Convolutions and matrix products of codes in bit planes by population counts: on every device, for every width.
+"""Convolutions and matrix products of codes word by word: on every device, for every width.
 
-The numbers of codes multiply plane by plane: sum(i * j) is the sum over planes p and q of 2^(p + q) times the number of
-bits that are set in both. A thread has a channel; its weights are in memory beside those of its neighbours, and the
-words of the input are the same for all threads of the warp.
+A thread has a channel; its weights are in memory beside those of its neighbours, and the words of the input are the
+same for all threads of the warp. Bit planes multiply by population counts: sum(i * j) is the sum over planes p and q of
+2^(p + q) times the number of bits that are set in both. Bytes multiply four at a time (`__dp4a`).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from tvm.script.ir_builder import tirx as T
 from qcompiler.ir.numerics import WORD_BITS
 from qcompiler.targets.cuda.code_sums import CodeSums
 from qcompiler.targets.cuda.elements import Elements
-from qcompiler.targets.cuda.emit import popcount, registers, write
+from qcompiler.targets.cuda.emit import dot, popcount, registers, write
 from qcompiler.targets.cuda.machine import Gpu
 from qcompiler.targets.cuda.warp_kernel import Spot, WarpKernel
 from qcompiler.targets.cuda.windows import read_by
@@ -25,6 +25,8 @@ from qcompiler.targets.standard_op import Expr, Parameter
 from qcompiler.targets.target import Array, Constants
 
 TILES = (1, 4, 8)
+# of weights: their numbers fit bytes
+MOST_BITS = 8
 # pairs of planes times pixels that are unrolled; chosen
 MOST_UNROLLED = 128
 # warps that keep a multiprocessor busy
@@ -32,7 +34,7 @@ BUSY = 16
 
 
 @dataclass(frozen=True)
-class PopcConv2d(WarpKernel):
+class WordConv2d(WarpKernel):
     """See `WarpKernel`."""
 
     problem: Conv2d
@@ -40,7 +42,12 @@ class PopcConv2d(WarpKernel):
     @property
     def family(self) -> str:
         """Widths of weights and inputs are in the report."""
-        return "popc_conv2d"
+        return "dot_conv2d" if self.problem.x.in_bytes else "popc_conv2d"
+
+    @property
+    def planes(self) -> int:
+        """Words of weights for the same inputs."""
+        return 1 if self.problem.x.in_bytes else self.problem.weights.bits
 
     @property
     def sums(self) -> CodeSums:
@@ -55,20 +62,23 @@ class PopcConv2d(WarpKernel):
     @property
     def weight_shape(self) -> tuple[int, int, int, int]:
         """Taps, words, planes, threads."""
-        return (self.sums.taps, self.group_words, self.problem.weights.bits, self.lanes.size)
+        return (self.sums.taps, self.group_words, self.planes, self.lanes.size)
 
     def operands(self) -> list[Parameter]:
         """Weights, then what `CodeSums` adds."""
         return [Parameter("weights", "uint32", int(np.prod(self.weight_shape)), 64), *self.sums.constants()]
 
     def packed(self, constants: Constants) -> tuple[Array, ...]:
-        """uint32 [taps, words, planes, threads]; bits beyond the last input are 0."""
+        """uint32 [taps, words, planes, threads]; what lies beyond the last input is 0."""
         weights = np.asarray(constants.weights)
         numbers = self.sums.numbers(weights).transpose(2, 3, 1, 0).reshape(self.sums.taps, -1, len(weights))
-        padded = np.pad(numbers, [(0, 0), (0, self.group_words * WORD_BITS - numbers.shape[1]), (0, 0)])
-        bits = padded.reshape(self.sums.taps, self.group_words, 1, WORD_BITS, -1)
-        planes = bits >> np.arange(self.problem.weights.bits)[:, None, None] & 1
-        words = (planes.astype(np.uint64) << np.arange(WORD_BITS, dtype=np.uint64)[:, None]).sum(axis=3)
+        each = self.problem.x.word_channels
+        padded = np.pad(numbers, [(0, 0), (0, self.group_words * each - numbers.shape[1]), (0, 0)])
+        held = padded.reshape(self.sums.taps, self.group_words, 1, each, -1)
+        if not self.problem.x.in_bytes:
+            held = held >> np.arange(self.planes)[:, None, None] & 1
+        shifts = np.arange(each, dtype=np.uint64) * np.uint64(WORD_BITS // each)
+        words = (held.astype(np.uint64) << shifts[:, None]).sum(axis=3)
         return self.lanes.spread(words.astype(np.uint32)), *self.sums.pack(constants)
 
     def values(self, x: Expr, operands: Sequence[Expr], spot: Spot) -> list[Expr]:
@@ -83,7 +93,7 @@ class PopcConv2d(WarpKernel):
 class _Counts:
     """Registers of a warp's pixels."""
 
-    def __init__(self, kernel: PopcConv2d, x: Expr, operands: Sequence[Expr], spot: Spot) -> None:
+    def __init__(self, kernel: WordConv2d, x: Expr, operands: Sequence[Expr], spot: Spot) -> None:
         self.kernel, self.problem, self.sums = kernel, kernel.problem, kernel.sums
         self.weights, offsets, *self.tap_sums = operands
         self.x, zero = Elements(self.problem.x, x), T.int32(0)
@@ -103,7 +113,7 @@ class _Counts:
         starts = registers("int32", self.kernel.tile)
         for index, pixel in enumerate(self.pixels):
             read, inside = read_by(self.problem, pixel, (i, j))
-            write(starts, T.if_then_else(inside, self.x.start(read) + self.first, T.int32(-1)), index)
+            write(starts, T.if_then_else(inside, self.x.first_word(read) + self.first, T.int32(-1)), index)
         with T.serial(0, self.kernel.group_words) as word:
             self._words(tap, word, starts)
         for array in self.tap_sums:
@@ -113,18 +123,27 @@ class _Counts:
                     write(self.offsets, self.offsets[index] + wrong_by, index)
 
     def _words(self, tap: Expr, word: Expr, starts: Expr) -> None:
-        """Add what 32 inputs give."""
+        """Add what the inputs of a word give."""
         _, words, planes, size = self.kernel.weight_shape
         at = T.bind((tap * words + word) * planes)
         weights = [T.bind(self.weights[(at + q) * size + self.thread]) for q in range(planes)]
         for index in range(self.kernel.tile):
             for p in range(self.problem.x.planes):
                 held = self.x.data[starts[index] + word * self.problem.x.planes + p]
-                bits = T.bind(T.if_then_else(starts[index] >= 0, held, T.uint32(0)))
+                inputs = T.bind(T.if_then_else(starts[index] >= 0, held, T.uint32(0)))
                 for q, weight in enumerate(weights):
-                    self._add(self.products, index, popcount(bits & weight), p + q)
+                    self._add(self.products, index, self._product(inputs, weight), p + q)
                 if self.sums.needs_totals:
-                    self._add(self.totals, index, popcount(bits), p)
+                    self._add(self.totals, index, self._product(inputs, self._ones), p)
+
+    @property
+    def _ones(self) -> Expr:
+        """Weights of 1."""
+        return T.uint32(0x01010101 if self.problem.x.in_bytes else 0xFFFFFFFF)
+
+    def _product(self, inputs: Expr, weights: Expr) -> Expr:
+        """int32: what a word of inputs and one of weights give."""
+        return dot(inputs, weights) if self.problem.x.in_bytes else popcount(inputs & weights)
 
     def _add(self, sums: Expr, index: int, count: Expr, shift: int) -> None:
         write(sums, sums[index] + (T.shift_left(count, T.int32(shift)) if shift else count), index)
@@ -135,21 +154,21 @@ class _Counts:
         return self.sums.value(self.products[index], total, self.offsets[index])
 
 
-def popc_convolutions(gpu: Gpu, problem: Problem) -> Iterator[PopcConv2d]:
-    """Convolutions of codes in planes."""
-    if not isinstance(problem, Conv2d) or not problem.x.in_planes or problem.centred or problem.second is not None:
+def word_convolutions(gpu: Gpu, problem: Problem) -> Iterator[WordConv2d]:
+    """Convolutions of codes in planes or bytes, packed in the groups of the convolution."""
+    if not isinstance(problem, Conv2d) or not problem.x.packed or problem.centred or problem.second is not None:
         return
-    if problem.x.groups != problem.groups:
+    if problem.x.groups != problem.groups or problem.weights.bits > MOST_BITS:
         return
-    pairs = problem.x.planes * (problem.weights.bits + (problem.weights.low != 0))
-    counts = problem.macs / WORD_BITS * pairs
+    in_bytes = problem.x.in_bytes
+    pairs = problem.x.planes * ((1 if in_bytes else problem.weights.bits) + (problem.weights.low != 0))
+    words = problem.macs / problem.x.word_channels * pairs
     for tile in TILES:
         if tile > 1 and tile * pairs > MOST_UNROLLED:
             continue
-        kernel = PopcConv2d(problem, tile)
-        counted = counts * kernel.computed / kernel.pixels
+        kernel = WordConv2d(problem, tile)
+        counted = words * kernel.computed / kernel.pixels
         busy = min(1.0, kernel.warps / (gpu.processors * BUSY))
         # weights are read once per tile, by 32 lanes of a load port
-        words = counted / tile
-        rate = gpu.processors * gpu.ghz
-        yield PopcConv2d(problem, tile, (counted / gpu.popc_rate + words / 32) / (rate * busy))
+        clocks = counted / (gpu.dot_rate if in_bytes else gpu.popc_rate) + counted / tile / 32
+        yield WordConv2d(problem, tile, clocks / (gpu.processors * gpu.ghz * busy))
