@@ -9,12 +9,13 @@ from qcompiler.targets.cuda.float_conv import float_convolutions
 from qcompiler.targets.cuda.machine import Gpu
 from qcompiler.targets.cuda.mma_conv import mma_convolutions
 from qcompiler.targets.cuda.pool_map import maps, pools
+from qcompiler.targets.cuda.product import products
 from qcompiler.targets.cuda.word_conv import word_convolutions
 from qcompiler.targets.offers import Family, offered
 from qcompiler.targets.problem import Problem, outputs_of, tensors_of
 from qcompiler.targets.target import Kernel
 
-KERNELS: tuple[Family[Gpu], ...] = (mma_convolutions, word_convolutions, float_convolutions, pools, maps)
+KERNELS: tuple[Family[Gpu], ...] = (mma_convolutions, word_convolutions, products, float_convolutions, pools, maps)
 
 
 def offers(gpu: Gpu, problem: Problem) -> Sequence[Kernel]:

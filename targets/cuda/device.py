@@ -25,6 +25,8 @@ from qcompiler.targets.standard_op import ItemLoop, Scheduled, StandardOp
 FORMAT = "cuda"
 _KERNEL = re.compile(r'extern "C" __global__ void ')
 _SHARED = re.compile(r"extern __shared__ __align__\(\d+\) int (\w+)\[\];")
+# TVM takes less exact functions of CUDA for these
+_FAST = re.compile(r"\b__(exp|exp10|log|log2|log10|pow|sin|cos|tan)f\b")
 # LLVM's intrinsics that bodies of standard operators use, and what they are in C++
 _FUNCTIONS = {
     "llvm.arithmetic.fence": "qc_fence",
@@ -94,7 +96,7 @@ def _source(kernels: Mapping[str, Any], tvm_target: Mapping[str, Any]) -> str:
     with target:
         module = _lowering()(tirx.transform.BindTarget(target)(module))
         text = tvm.get_global_func("target.build.cuda")(module, target).inspect_source("cuda")
-    return "".join(map(_with_shared_memory, _KERNEL.split(text)[1:]))
+    return "".join(map(_with_shared_memory, _KERNEL.split(_FAST.sub(r"\1f", text))[1:]))
 
 
 def _lowering() -> Any:

@@ -14,6 +14,7 @@ from qcompiler.targets.cuda.emit import fenced, registers, write
 from qcompiler.targets.cuda.lanes import Lanes
 from qcompiler.targets.problem import (
     Channel,
+    Conv2d,
     Operation,
     Problem,
     Scalar,
@@ -67,8 +68,12 @@ class Epilogue:
         return found + [Parameter(f"channel{index}", "float32", size, 64) for index in range(used)]
 
     def memory(self) -> list[Parameter]:
-        """The pointers to run-time tensors and outputs."""
-        tensors = [parameter(f"tensor{i}", buffer) for i, buffer in enumerate(tensors_of(self.problem))]
+        """The pointers to run-time tensors, first the right operand of a product, and outputs."""
+        second = self.problem.second if isinstance(self.problem, Conv2d) else None
+        tensors = [
+            parameter(f"tensor{i}", buffer, words=i == 0 and second is not None)
+            for i, buffer in enumerate(tensors_of(self.problem))
+        ]
         return tensors + [parameter(f"out{i}", buffer) for i, buffer in enumerate(outputs_of(self.problem))]
 
     def emit(self, buffers: Sequence[Expr], pixel: Pixel, block: Expr, lane: Expr, value: Expr) -> None:
@@ -114,6 +119,8 @@ class _Emission:
         held = [*tensors, *outputs_of(epilogue.problem)]
         memory = [Elements(buffer, data) for buffer, data in zip(held, buffers[count:], strict=True)]
         self.tensors, self.outputs = iter(memory[: len(tensors)]), iter(memory[len(tensors) :])
+        if isinstance(epilogue.problem, Conv2d) and epilogue.problem.second is not None:
+            next(self.tensors)
 
     def run(self, v: Expr) -> None:
         """All operations, then nothing is left of the value."""

@@ -125,6 +125,8 @@ class WarpKernel(ABC):
 
         def body(buffers: list[Expr], place: Place) -> None:
             x, operands, rest = buffers[0], buffers[1 : 1 + len(own)], buffers[1 + len(own) :]
+            if isinstance(self.problem, Conv2d) and self.problem.second is not None:
+                operands = [*operands, rest[len(epilogue.constants())]]
             warp = T.bind(place.block * WARPS + T.truncdiv(place.thread, WARP))
             lane = T.bind(T.truncmod(place.thread, WARP))
             with T.If(warp < self.warps), T.Then():

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import dataclasses
 
+import numpy as np
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from qcompiler.ir.codes import BINARY, Codes
 from qcompiler.ir.storage import Buffer, Halo
+from qcompiler.targets import reference
 from qcompiler.targets.cuda.mma_conv import MmaConv2d
 from qcompiler.targets.problem import Conv2d, Map2d, Operation, Pool2d, Problem, Tensor, outputs_of, tensors_of
-from tests.targets.cuda.launching import AMPERE, check
+from tests.targets.cuda.launching import AMPERE, check, launched
 from tests.targets.problems import convolutions, maps, pools
+from tests.targets.test_products import data, products
 
 # each example is compiled: shrinking one takes minutes
 PHASES = (Phase.explicit, Phase.reuse, Phase.generate)
@@ -85,6 +88,15 @@ def test_pool(problem: Pool2d, seed: int) -> None:
 @given(problem=maps().filter(without_tables).map(on_device), seed=seeds)
 def test_map(problem: Map2d, seed: int) -> None:
     check_all(problem, seed)
+
+
+@quick
+@given(problem=products().map(on_device), seed=seeds)
+def test_product_of_two_run_time_matrices(problem: Conv2d, seed: int) -> None:
+    made, x, right = data(problem, seed)
+    (expected,) = reference.run(problem, x, made, [right])
+    for name, (found,) in launched(AMPERE.kernels(problem), made, x, [right]):
+        np.testing.assert_array_equal(found, expected, err_msg=name)
 
 
 FEW = st.sampled_from([BINARY, Codes(0, 1), Codes(0, 3), Codes(-2, 1), Codes(-3, 3, 2)])

@@ -56,6 +56,7 @@ void qc_wait_0();
 void qc_wait_1();
 
 static inline float qc_fence(float x) { return x; }
+static inline float rsqrtf(float x) { return 1 / sqrtf(x); }
 static inline float min(float a, float b) { return fminf(a, b); }
 static inline float max(float a, float b) { return fmaxf(a, b); }
 template <typename T> static inline T min(T a, T b) { return b < a ? b : a; }
