@@ -14,7 +14,7 @@ import tvm
 import tvm_ffi
 from tvm import s_tir, tirx
 from tvm.backend import loader
-from tvm.ir.expr import Call
+from tvm.ir.expr import Call, Var
 from tvm.script.ir_builder import tirx as T
 
 from qcompiler.ir.program import LaunchGrid
@@ -119,8 +119,17 @@ def _lowering() -> Any:
 
 
 def _legal(kernel: Any) -> Any:
-    """A kernel without LLVM's intrinsics."""
-    return kernel.with_body(tvm_ffi.structural_map(kernel.body, [(Call, _renamed)], order="post"))
+    """A kernel without LLVM's intrinsics, whose variables belong to a thread."""
+    local: dict[Any, Any] = {}
+
+    def allocated(statement: Any) -> None:
+        buffer = statement.buffer
+        if buffer.scope() == "global":
+            local[buffer] = tirx.decl_buffer(buffer.shape, str(buffer.dtype), buffer.name, scope="local")
+
+    tvm_ffi.structural_walk(kernel.body, [(tirx.AllocBuffer, allocated)])
+    changes = [(Call, _renamed), (Var, lambda variable: local.get(variable, variable))]
+    return kernel.with_body(tvm_ffi.structural_map(kernel.body, changes, order="post"))
 
 
 def _renamed(call: Any) -> Any:

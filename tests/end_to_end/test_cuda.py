@@ -47,15 +47,37 @@ def product(path: Path) -> Path:
     return path
 
 
+OPERATORS = """<ir_version: 10, opset_import: ["" : 20]>
+g (float[1,4,6,6] x, float[6] s, float[6] b, float[1,4,6,4] v) =>
+  (float[1,4,6,6] y, float[1,4,6,6] q, float[1,4,6,3] t, float[1,4,9,9] z, float[1,4,6,4] p)
+<int64[1] three = {3}, int64 axis = {1}, float[4] scales = {1, 1, 1.5, 1.5}> {
+    y = LayerNormalization (x, s, b)
+    e = Exp (x)
+    q = CumSum (e, axis)
+    t, i = TopK (x, three)
+    z = Resize <mode = "linear"> (x,, scales)
+    a = Sign (x)
+    c = Sign (v)
+    p = MatMul (a, c)
+}"""
+
+
+def operators(path: Path) -> Path:
+    """Operators with variables, with reductions, of several stages, and a product of two run-time matrices."""
+    onnx.save(onnx.parser.parse_model(OPERATORS), path)
+    return path
+
+
 NETWORKS: dict[str, Callable[[Path], Path]] = {
     "cnn": binary_cnn,
     "product": product,
     "codes": codes,
     "standard": standard,
+    "operators": operators,
     "lenet": lenet,
     "mlp": float_mlp,
 }
-ON_INTEGERS = {"cnn", "product", "codes"}
+ON_INTEGERS = {"cnn", "product", "codes", "operators"}
 
 
 @needs_nvcc
@@ -67,7 +89,7 @@ def test_every_step_is_what_onnxruntime_gives(name: str, tmp_path: Path) -> None
     assert any(line.startswith("sm_80 on the processor: verified") for line in said), said
     assert bundle.manifest.target == "cuda" and not bundle.runs_here
     multiplied = [kernel for step in bundle.steps for kernel in step.kernels if step.integers]
-    assert all(kernel.startswith(("mma_", "popc_")) for kernel in multiplied)
+    assert all(kernel.startswith(("mma_", "popc_", "dot_")) for kernel in multiplied)
     assert bool(multiplied) == (name in ON_INTEGERS)
 
 

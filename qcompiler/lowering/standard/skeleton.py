@@ -140,7 +140,7 @@ def loop(extent: int) -> Any:
 
 def variable(dtype: str, value: Expr) -> Expr:
     """A variable of the kernel, as a buffer of one element that holds `value`."""
-    found = T.alloc_buffer((1,), dtype, scope="local")
+    found = T.alloc_buffer((1,), dtype)
     write(found, value, i64(0))
     return found
 
