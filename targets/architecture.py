@@ -25,7 +25,8 @@ class Architecture:
     page_bytes: the largest page of its systems, for which a library must be laid out. cpu_source: the C file, without
     its suffix, that finds out which features a CPU has. file_format: of its objects, which says by which tools they are
     linked; CUDA's are sources. emulator_package: Debian's package of its emulator. threads: whether its bundles run on
-    several. host_name: the processor family that drives it, where it is a device.
+    several. bare: whether its code runs without an operating system, as whole machines of the emulator do. host_name:
+    the processor family that drives it, where it is a device.
     """
 
     name: str
@@ -41,6 +42,7 @@ class Architecture:
     file_format: Literal["elf", "wasm", "cuda"] = "elf"
     emulator_package: str = "qemu-user"
     threads: bool = True
+    bare: bool = False
     host_name: str = ""
 
     @property
@@ -55,7 +57,9 @@ class Architecture:
 
     @property
     def emulator(self) -> str:
-        """The emulator of its programs, the engine of its modules, or the compiler of what stands for the device."""
+        """The emulator of its programs or machines, the engine of its modules, or a compiler for what stands in."""
+        if self.bare:
+            return "qemu-system-arm"
         return {"elf": f"qemu-{self.name}", "wasm": "node", "cuda": "c++"}[self.file_format]
 
     def is_called(self, name: str) -> bool:
@@ -91,7 +95,7 @@ AARCH64 = Architecture(
 ARM = Architecture(
     name="arm",
     triple="armv7a-linux-gnueabihf",
-    aliases=("armv*", "thumbv*"),
+    aliases=("armv*", "thumbv7", "thumbv7a*", "thumbv8a*"),
     elf_machine=40,
     wide=False,
     cross_prefix="arm-linux-gnueabihf-",
@@ -114,6 +118,21 @@ WASM32 = Architecture(
     emulator_package="nodejs",
     threads=False,
 )
+# microcontrollers; every core has a triple and flags of its own
+CORTEX_M = Architecture(
+    name="cortex-m",
+    triple="thumbv7em-none-eabihf",
+    aliases=("thumbv*m", "thumbv*m.base", "thumbv*m.main"),
+    elf_machine=40,
+    wide=False,
+    cross_prefix="arm-none-eabi-",
+    c_library="libnewlib-arm-none-eabi",
+    cpu_source="cpu_cortex_m",
+    emulator_package="qemu-system-arm",
+    threads=False,
+    bare=True,
+)
+
 # NVIDIA's devices behind a host; bundles are libraries of the host that hold code of the device
 X86_64_CUDA = Architecture(
     name="x86_64-cuda",
@@ -130,7 +149,7 @@ X86_64_CUDA = Architecture(
     host_name=X86_64.name,
 )
 
-ARCHITECTURES = (X86_64, AARCH64, ARM, WASM32, X86_64_CUDA)
+ARCHITECTURES = (X86_64, AARCH64, ARM, WASM32, CORTEX_M, X86_64_CUDA)
 NAMES = tuple(architecture.name for architecture in ARCHITECTURES)
 
 
@@ -142,9 +161,10 @@ def named(name: str) -> Architecture:
     raise QCompilerError(f"unknown architecture '{name}'", remedy=f"known: {', '.join(NAMES)}")
 
 
-def of_elf(machine: int) -> Architecture | None:
-    """The architecture of ELF files with this e_machine."""
-    return next((each for each in ARCHITECTURES if each.file_format == "elf" and each.elf_machine == machine), None)
+def of_elf(machine: int, *, bare: bool = False) -> Architecture | None:
+    """The architecture of ELF files with this e_machine; bare: whether they are for microcontrollers."""
+    known = (each for each in ARCHITECTURES if each.file_format == "elf" and each.bare == bare)
+    return next((each for each in known if each.elf_machine == machine), None)
 
 
 def family(name: str) -> str:

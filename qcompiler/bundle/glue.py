@@ -38,14 +38,25 @@ _DEVICE_EXAMPLE = {
 }
 
 
+_LIBRARIES = {
+    False: "; no call\n * raises a signal, whatever CPU it runs on.\n *\n"
+    " * Link with lib@name@.a or lib@name@.so, and with -lm.",
+    True: ".\n *\n * Link with the library of the CPU, lib@name@_CPU.a, and with -lm.",
+}
+"""What the header says of libraries, with an operating system and without."""
+
+
 def workspace_size(program: Program) -> int:
     """Bytes of the workspace that a caller provides: never none, for C has no empty arrays."""
     return max(-(-program.workspace_bytes // ALIGNMENT), 1) * ALIGNMENT
 
 
-def public_header(program: Program) -> str:
+def public_header(program: Program, architecture: str) -> str:
     """The text of <name>.h."""
-    return filled(program, "header.h")
+    known = architectures.named(architecture)
+    text = template_text("header.h").replace("@library@", _LIBRARIES[known.bare])
+    text = text.replace("@threads@\n", template_text("header_threads.h") if known.threads else "")
+    return filled_text(program, text)
 
 
 def example(program: Program, template: str, compilers: Mapping[str, str], *, on_device: bool = False) -> str:
@@ -76,6 +87,19 @@ def picture_program(program: Program, pixels: Pixels, compilers: Mapping[str, st
     return text
 
 
+def board_example(program: Program) -> str:
+    """The text of an example program for boards, whose arrays are static."""
+    arrays, names = [], {}
+    for kind, tensors in (("input", program.inputs), ("output", program.outputs)):
+        names[kind] = [f"{kind}{index}" for index in range(len(tensors))]
+        rows = zip(names[kind], tensors, strict=True)
+        arrays += [f"static _Alignas(8) unsigned char {name}[{tensor_bytes(tensor)}];" for name, tensor in rows]
+    text = filled(program, "board_example.c").replace("@arrays@", "\n".join(arrays))
+    for kind, all_names in names.items():
+        text = text.replace(f"@{kind}_arrays@", ", ".join(all_names))
+    return text
+
+
 def classifies(program: Program) -> bool:
     """Whether the network gives scores of classes for one picture, and nothing else."""
     output, *others = program.outputs
@@ -93,10 +117,10 @@ def internal_symbols(program: Program) -> tuple[str, ...]:
     return tuple(f"{program.name}_internal_{part}" for part in ("prepare", "execute", "failed", "batch"))
 
 
-def public_symbols(program: Program) -> tuple[str, ...]:
+def public_symbols(program: Program, architecture: str) -> tuple[str, ...]:
     """Every function of the public header."""
     pattern = rf"\b({re.escape(program.name)}_[a-z_]+)\("
-    return tuple(sorted(set(re.findall(pattern, public_header(program)))))
+    return tuple(sorted(set(re.findall(pattern, public_header(program, architecture)))))
 
 
 def kernel_symbol(program: Program, variant: VariantCode, symbol: str) -> str:
@@ -109,7 +133,7 @@ def sources(program: Program, architecture: str) -> dict[str, str]:
     known = architectures.named(architecture)
     cpu, constants = known.cpu_source, "constants.S" if known.file_format == "elf" else "constants_wasm.S"
     return {
-        f"{program.name}.h": public_header(program),
+        f"{program.name}.h": public_header(program, architecture),
         "this-network.h": network_header(program.name),
         "all-internals.h": template_text("internal.h"),
         "this-cpu.h": template_text(f"{cpu}.h"),

@@ -283,11 +283,13 @@ def _is_native(manifest: Manifest) -> bool:
 
 
 def _foreign(manifest: Manifest) -> UnsupportedCpu:
-    module = named(manifest.architecture).file_format == "wasm"
-    return UnsupportedCpu(
-        f"the bundle is for {manifest.architecture}, this machine is {host()}",
-        remedy="run its example.mjs in node" if module else "compile the model for this machine with --target",
-    )
+    architecture = named(manifest.architecture)
+    remedy = "compile the model for this machine with --target"
+    if architecture.file_format == "wasm":
+        remedy = "run its example.mjs in node"
+    if architecture.bare:
+        remedy = "run it on an emulated board: make run, in its directory"
+    return UnsupportedCpu(f"the bundle is for {manifest.architecture}, this machine is {host()}", remedy=remedy)
 
 
 def _check_library(manifest: Manifest, library: Library) -> None:

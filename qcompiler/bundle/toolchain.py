@@ -161,7 +161,7 @@ def toolchain_for(architecture: str) -> Toolchain:
         chain.found(tool)
     if package := missing_c_library(chain):
         raise QCompilerError(
-            f"{chain.compiler} is installed, but not its C library: it finds no crt1.o",
+            f"{chain.compiler} is installed, but not its C library: it finds no {_part_of_libc(chain)}",
             remedy=f"install the package {package} (Debian, Ubuntu: sudo apt install {package})",
         )
     return chain
@@ -169,12 +169,17 @@ def toolchain_for(architecture: str) -> Toolchain:
 
 def missing_c_library(chain: Toolchain) -> str:
     """The Debian package of the C library that an installed compiler has not; empty if it has."""
-    command = [chain.found(chain.compiler), "-print-file-name=crt1.o"]
+    part = _part_of_libc(chain)
+    command = [chain.found(chain.compiler), f"-print-file-name={part}"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     # a file that is not found is printed as it was asked for
-    if done.stdout.strip() != "crt1.o":
+    if done.stdout.strip() != part:
         return ""
     return chain.architecture.c_library if chain.cross else "libc6-dev"
+
+
+def _part_of_libc(chain: Toolchain) -> str:
+    return "libc.a" if chain.architecture.bare else "crt1.o"
 
 
 def reject_runtime_calls(symbols: Iterable[Symbol], variant: str) -> None:

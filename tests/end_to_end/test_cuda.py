@@ -77,7 +77,7 @@ NETWORKS: dict[str, Callable[[Path], Path]] = {
     "lenet": lenet,
     "mlp": float_mlp,
 }
-ON_INTEGERS = {"cnn", "product", "codes", "operators"}
+ON_INTEGERS = {"cnn", "product", "codes", "operators", "lenet"}
 
 
 @needs_nvcc

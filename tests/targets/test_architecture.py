@@ -17,7 +17,7 @@ from qcompiler.targets.problem import Map2d, Operation
 from qcompiler.targets.target import Variant
 from qcompiler.targets.vector.kernel_runner import object_code
 
-SELECTIONS = [("x86", ()), ("arm", ()), ("arm", ("armv7",)), ("wasm", ())]
+SELECTIONS = [("x86", ()), ("arm", ()), ("arm", ("armv7",)), ("wasm", ()), ("cortex-m", ())]
 VARIANTS = [variant for name, mcpu in SELECTIONS for variant in targets.get(name).variants(mcpu)]
 FLOATS = Buffer(1, 2, 3, 4, "float32")
 
@@ -40,8 +40,8 @@ def test_every_architecture_has_code() -> None:
 @pytest.mark.parametrize(
     ("system", "name"),
     [("x86_64", "x86_64"), ("amd64", "x86_64"), ("arm64", "aarch64"), ("aarch64", "aarch64"),
-     ("armv7l", "arm"), ("armv8l", "arm"), ("thumbv7em", "arm"), ("arm", "arm"), ("riscv64", "riscv64"),
-     ("wasm32", "wasm32")],
+     ("armv7l", "arm"), ("armv8l", "arm"), ("thumbv7a", "arm"), ("arm", "arm"), ("riscv64", "riscv64"),
+     ("wasm32", "wasm32"), ("thumbv6m", "cortex-m"), ("thumbv7em", "cortex-m"), ("thumbv8.1m.main", "cortex-m")],
 )  # fmt: skip
 def test_names_of_systems_and_compilers(system: str, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     assert family(system) == name
@@ -60,7 +60,7 @@ def test_no_name_stands_for_two() -> None:
         names = [one.name, *(alias.replace("*", "7") for alias in one.aliases)]
         assert {other.name for other in ARCHITECTURES for name in names if other.is_called(name)} == {one.name}
     processors = [one for one in ARCHITECTURES if not one.host_name]
-    assert len({one.elf_machine for one in processors}) == len(processors)
+    assert len({(one.elf_machine, one.bare) for one in processors}) == len(processors)
     assert all(named(one.host_name).elf_machine == one.elf_machine for one in ARCHITECTURES if one.host_name)
 
 
