@@ -59,4 +59,4 @@ KERNELS: tuple[Family[Isa], ...] = (*COMMON_KERNELS, few, words, dots, rounded)
 
 
 def _dot(isa: Isa) -> ByteDot:
-    return SingleBytes() if isa.vectors else DualProducts()
+    return DualProducts() if isa.signals and not isa.vectors else SingleBytes()

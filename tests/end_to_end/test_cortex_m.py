@@ -8,6 +8,8 @@ import subprocess
 from pathlib import Path
 
 import numpy as np
+import onnx
+import onnx.parser
 import pytest
 
 import qcompiler
@@ -25,6 +27,16 @@ pytestmark = pytest.mark.skipif(bool(missing()), reason=missing())
 SAMPLE = ("qonnx_zoo.TFC_1W1A", "qonnx_zoo.TFC_2W2A")
 CORES = ("cortex_m55", "cortex_m7", "cortex_m33", "cortex_m4")
 TOOLS = tuple(f"arm-none-eabi-{tool}" for tool in ("gcc", "ar", "objcopy", "readelf", "size", "ld", "as"))
+# all that a network without exponentials and the like may ask for, and what ARM's ABI calls it
+MEMORY = {
+    "memcpy",
+    "memset",
+    "__aeabi_memclr",
+    "__aeabi_memclr4",
+    "__aeabi_memcpy",
+    "__aeabi_memcpy4",
+    "__aeabi_memset",
+}
 _VERIFIED = re.compile(r"(cortex_m\d+) under qemu-system-arm: verified: \d+ codes of \d+ steps equal")
 
 
@@ -47,6 +59,27 @@ def test_shared_models(name: str, tmp_path: Path) -> None:
 def test_lenet(tmp_path: Path) -> None:
     bundle = check_model(lenet(tmp_path / "lenet.onnx"), tmp_path)
     assert [(step.w_bits, step.a_bits) for step in bundle.steps if step.integers] == [(1, 1)] * 3
+
+
+def test_the_smallest_core(tmp_path: Path) -> None:
+    """Neither floats nor atomic operations in hardware."""
+    said: list[str] = []
+    path = binary_cnn(tmp_path / "cnn.onnx")
+    bundle = qcompiler.compile(path, "cortex-m", mcpu=("m0+",), output=tmp_path / "out", progress=said.append)
+    assert [match[1] for match in map(_VERIFIED.match, said) if match] == ["cortex_m0"]
+    listing = ["arm-none-eabi-nm", "-u", bundle.directory / bundle.manifest.library]
+    needed = subprocess.run(listing, capture_output=True, text=True, check=True).stdout
+    assert {name for name in re.findall(r"U (\w+)", needed) if not name.startswith("__aeabi_")} <= MEMORY
+
+
+def test_a_network_beyond_the_board_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "wide.onnx"
+    tensor = "float[1, 64, 32, 32]"
+    text = f'<ir_version: 8, opset_import: ["": 17]> wide ({tensor} x) => ({tensor} y) {{ y = Relu(x) }}'
+    onnx.save(onnx.parser.parse_model(text), path)
+    with pytest.raises(UnsupportedModel, match="too large for netduinoplus2, on which cortex-m0 is verified") as raised:
+        qcompiler.compile(path, "cortex-m", mcpu=("m0",), output=tmp_path / "out")
+    assert raised.value.exit_code == 3 and "compile with --no-verify" in str(raised.value)
 
 
 @pytest.fixture(scope="module")
@@ -106,7 +139,7 @@ def test_libraries_ask_for_nothing_but_memory_functions(cnn: Path) -> None:
     listing = subprocess.run(
         ["arm-none-eabi-nm", "-u", "libcnn_cortex_m4.a"], cwd=cnn, capture_output=True, text=True, check=True
     ).stdout
-    assert set(re.findall(r"U (\w+)", listing)) <= {"memcpy", "memset"}
+    assert set(re.findall(r"U (\w+)", listing)) <= MEMORY
     headers = subprocess.run(
         ["arm-none-eabi-objdump", "-h", "libcnn_cortex_m4.a"], cwd=cnn, capture_output=True, text=True, check=True
     ).stdout

@@ -75,7 +75,7 @@ class BoardRunner(EmulatedRunner):
         (self._path / "main.c").write_text(text)
         (self._path / board_files.STARTUP).write_text(board_files.template("board_startup.c"))
         (self._path / board_files.SEMIHOSTING).write_text(board_files.template("semihosting.h"))
-        board_files.add_script(self._path, self._variant, 2**18)
+        board_files.add_script(self._path, self._variant, board_files.deep_stack(self._variant))
         chain = toolchain_for_boards()
         # as libraries are made, for the tables of an unwinder would link it
         unwinding = [f"--remove-section={name}*" for name in (".ARM.exidx", ".ARM.extab", ".note.GNU-stack")]

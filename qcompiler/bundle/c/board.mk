@@ -15,7 +15,7 @@ FLAGS = -std=c11 -O2 -mthumb -ffreestanding -Wall $(FLAGS_$(CPU))
 LIBRARY = lib@name@_$(VARIANT).a
 SCRIPT = @name@_$(VARIANT).ld
 PROGRAM = @name@_$(VARIANT).elf
-EMULATOR = qemu-system-arm -machine $(MACHINE_$(CPU)) -display none -monitor none -serial none \
+EMULATOR = qemu-system-arm $(MACHINE_$(CPU)) -display none -monitor none -serial none \
 	-chardev stdio,id=console -semihosting-config enable=on,target=native,chardev=console
 
 .PHONY: all run clean
