@@ -95,6 +95,11 @@ TITLES: Mapping[str, str] = {
 }
 
 
+def label_of(key: str) -> str:
+    """The widths of a row's layers, as "w2a4"; empty where it says none."""
+    return _label(*FEW_BITS[key][1:]) if key in FEW_BITS else ""
+
+
 def title(key: str) -> str:
     """What a row is called."""
     if key in FEW_BITS:

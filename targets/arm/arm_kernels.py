@@ -3,33 +3,52 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
-from qcompiler.targets.arm.arm_tilings import chunk_tilings, held_tilings, row_tilings, word_tilings
-from qcompiler.targets.arm.byte_dots import SignedDot, WidenedPairs
+from qcompiler.targets.arm.arm_tilings import (
+    byte_row_tilings,
+    chunk_tilings,
+    counts_of_planes,
+    element_tilings,
+    held_tilings,
+    nibble_tilings,
+    plane_tilings,
+    row_tilings,
+    word_tilings,
+)
+from qcompiler.targets.arm.byte_dots import OrderedSums, SignedDot, WidenedPairs, largest_input
+from qcompiler.targets.arm.byte_planes import BytePlanes
+from qcompiler.targets.arm.byte_rows import ByteRows
 from qcompiler.targets.arm.chunk_mismatches import ChunkMismatches
+from qcompiler.targets.arm.element_dots import ElementDots, reads_registers
 from qcompiler.targets.arm.held_mismatches import HeldMismatches, holds
 from qcompiler.targets.arm.machine import Isa
 from qcompiler.targets.arm.matrix_sums import MatrixSums, multiplies_pairs
+from qcompiler.targets.arm.nibble_findings import fits_halves
+from qcompiler.targets.arm.nibble_lookups import NibbleLookups, pixels_ahead
 from qcompiler.targets.arm.row_mismatches import RowMismatches, reads_rows
 from qcompiler.targets.offers import Family
 from qcompiler.targets.problem import Conv2d, Problem
 from qcompiler.targets.target import Kernel
 from qcompiler.targets.vector.blocks import Blocks
 from qcompiler.targets.vector.byte_mismatches import ByteMismatches, UnrolledMismatches
-from qcompiler.targets.vector.byte_sums import ByteDot, codes_of, fits_sixteen_bits, stored_bits, tile_blocks
+from qcompiler.targets.vector.byte_sums import ByteDot, fits_sixteen_bits, stored_bits, tile_blocks
 from qcompiler.targets.vector.common_kernels import (
-    COMMON_KERNELS,
+    COMMON_BUT_PLANES,
     binary_blocks,
     byte_convolutions,
     convolution_blocks,
     counting,
     largest_weight,
+    plane_blocks,
+    plane_convolutions,
     rounded_products,
 )
 from qcompiler.targets.vector.conv import DirectConv2d
 from qcompiler.targets.vector.direct import Geometry
 from qcompiler.targets.vector.estimates import compute_ns
 from qcompiler.targets.vector.frame import Frame
+from qcompiler.targets.vector.nibble_reduction import fits_nibbles
 from qcompiler.targets.vector.sum_finish import SumFinish
 from qcompiler.targets.vector.tilings import Ranked, byte_tilings
 from qcompiler.targets.vector.word_mismatches import WordMismatches
@@ -87,10 +106,55 @@ def words(isa: Isa, problem: Problem) -> Iterator[Kernel]:
         yield counting(problem, blocks, r.tiling, _ns(isa, problem, blocks, r), reduction)
 
 
+def planes(isa: Isa, problem: Problem) -> Iterator[Kernel]:
+    """Convolutions of codes of any width in bit planes: in bytes, where one word serves all channels."""
+    blocks = plane_blocks(problem)
+    if not isinstance(problem, Conv2d) or blocks is None:
+        return
+    if not Geometry(problem, blocks).uniform(1):
+        yield from plane_convolutions(isa, problem)
+        return
+    for r in plane_tilings(isa, problem, blocks):
+        ns = compute_ns(isa, problem, blocks, isa.planes_rate, r)
+        sums = BytePlanes(counts_of_planes(isa, problem), isa.widen)
+        yield DirectConv2d(Frame(problem, blocks, r.tiling), sums, SumFinish(), ns)
+
+
+def nibbles(isa: Isa, problem: Problem) -> Iterator[Kernel]:
+    """Convolutions of codes in tables by lookups of four inputs."""
+    blocks = convolution_blocks(problem)
+    if not isinstance(problem, Conv2d) or blocks is None or not problem.x.in_tables or not isa.wide:
+        return
+    if problem.groups > 1 or problem.centred or not fits_nibbles(problem, 0) or not fits_halves(problem):
+        return
+    for r in nibble_tilings(isa, problem, blocks):
+        reduction = NibbleLookups(pixels_ahead(problem, r.tiling.pixels, r.tiling.blocks))
+        ns = compute_ns(isa, problem, blocks, isa.nibble_rate, r)
+        yield DirectConv2d(Frame(problem, blocks, r.tiling), reduction, SumFinish(), ns)
+
+
 def dots(isa: Isa, problem: Problem) -> Iterator[Kernel]:
     """Convolutions of codes in bytes."""
-    if isinstance(problem, Conv2d) and problem.x.in_bytes:
-        yield from byte_convolutions(isa, problem, _dot(isa, problem))
+    blocks = convolution_blocks(problem)
+    if not isinstance(problem, Conv2d) or blocks is None or not problem.x.in_bytes or _elements(isa, problem, blocks):
+        return
+    bits = _stored_bits(problem, blocks)
+    dot = _dot(isa, problem, bits)
+    for kernel in byte_convolutions(isa, problem, dot, bits):
+        if isinstance(dot, WidenedPairs) and problem.second is None:
+            kernel = replace(kernel, reduction=OrderedSums(replace(dot, ordered=True), bits))
+        yield kernel
+
+
+def elements(isa: Isa, problem: Problem) -> Iterator[Kernel]:
+    """Convolutions of codes in bytes, sixteen inputs at once."""
+    blocks = convolution_blocks(problem)
+    if not isinstance(problem, Conv2d) or blocks is None or not _elements(isa, problem, blocks):
+        return
+    sums = ElementDots(SignedDot(), 8) if isa.dotprod else ByteRows(_dot(isa, problem, 8), 8)
+    for r in element_tilings(problem, blocks) if isa.dotprod else byte_row_tilings(problem, blocks):
+        ns = compute_ns(isa, problem, blocks, isa.byte_rate, r)
+        yield DirectConv2d(Frame(problem, blocks, r.tiling), sums, SumFinish(), ns)
 
 
 def matrices(isa: Isa, problem: Problem) -> Iterator[Kernel]:
@@ -100,7 +164,7 @@ def matrices(isa: Isa, problem: Problem) -> Iterator[Kernel]:
         return
     if not problem.x.in_bytes or problem.by_channel or not multiplies_pairs(problem, blocks):
         return
-    bits = stored_bits(problem, blocks)
+    bits = _stored_bits(problem, blocks)
     for r in byte_tilings(problem, blocks, isa.vector_bytes, isa.registers, shared=tile_blocks(bits)):
         if r.tiling.pixels % 2 == 0:
             ns = compute_ns(isa, problem, blocks, isa.matrix_rate, r)
@@ -114,17 +178,42 @@ def rounded(isa: Isa, problem: Problem) -> Iterator[Kernel]:
     yield from rounded_products(isa, problem, dot, 2**bits - 1)
 
 
+# that do not pay for whole bytes of weights; chosen
+_FEW_PIXELS = 4
+
 # chunks first, since all kernels wait for the same memory if there are many weights
-KERNELS: tuple[Family[Isa], ...] = (*COMMON_KERNELS, chunks, rows, held, words, dots, matrices, rounded)
+KERNELS: tuple[Family[Isa], ...] = (
+    *COMMON_BUT_PLANES,
+    planes,
+    chunks,
+    rows,
+    held,
+    words,
+    nibbles,
+    dots,
+    elements,
+    matrices,
+    rounded,
+)
 
 
-def _dot(isa: Isa, problem: Conv2d) -> ByteDot:
-    """The fastest instructions that are exact."""
+def _dot(isa: Isa, problem: Conv2d, bits: int) -> ByteDot:
+    """The fastest instructions that are exact; bits: of weights as they are stored."""
     if isa.dotprod:
         return SignedDot()
-    levels = codes_of(problem).levels
-    largest_input = levels - 1 if levels <= 128 else 128
-    return WidenedPairs(fits_sixteen_bits(largest_input, largest_weight(problem)), isa.wide)
+    return WidenedPairs(fits_sixteen_bits(largest_input(problem), largest_weight(problem, bits)), isa.wide)
+
+
+def _stored_bits(problem: Conv2d, blocks: Blocks) -> int:
+    """Of weights in the library: whole bytes where they are read for many pixels, since to unpack them costs more."""
+    pixels = problem.x.n * problem.out_hw[0] * problem.out_hw[1]
+    return 8 if pixels > _FEW_PIXELS else stored_bits(problem, blocks)
+
+
+def _elements(isa: Isa, problem: Conv2d, blocks: Blocks) -> bool:
+    """Whether sixteen inputs can be read at once, and meet weights in whole bytes."""
+    reads = problem.x.in_bytes and reads_registers(problem, blocks)
+    return isa.wide and reads and _stored_bits(problem, blocks) == 8
 
 
 def _can_hold(isa: Isa, problem: Conv2d, blocks: Blocks) -> bool:

@@ -6,14 +6,19 @@ instructions for 128 products (`python -m benchmarks.arm`).
 
 from __future__ import annotations
 
+from qcompiler.targets.arm.byte_rows import in_halves
 from qcompiler.targets.arm.chunk_mismatches import chunk_of
 from qcompiler.targets.arm.held_mismatches import holds
 from qcompiler.targets.arm.machine import Isa
+from qcompiler.targets.arm.nibble_findings import tables_in_bytes
+from qcompiler.targets.arm.nibble_lookups import pixels_ahead
 from qcompiler.targets.problem import Conv2d
 from qcompiler.targets.vector.blocks import Blocks
 from qcompiler.targets.vector.border_classes import borders_of
 from qcompiler.targets.vector.direct import Geometry
-from qcompiler.targets.vector.tilings import Ranked, ranked, streams
+from qcompiler.targets.vector.nibble_reduction import planes_of
+from qcompiler.targets.vector.planes import plane_pairs, weight_planes
+from qcompiler.targets.vector.tilings import Ranked, ranked, streams, tiles_within
 
 Slowdowns = dict[tuple[int, int], float]
 
@@ -30,6 +35,11 @@ _ROW: Slowdowns = {(2, 1): 1.0, (3, 1): 1.01, (4, 1): 1.02, (1, 1): 1.17}
 # one pixel reads all weights once for 16 channels
 _HELD: Slowdowns = {(2, 1): 1.0, (3, 1): 1.0, (4, 1): 1.0, (1, 1): 1.25}
 _CHUNK: Slowdowns = {(1, 1): 1.06}
+# vector registers of 64-bit code
+_REGISTERS = 32
+# of lookups, in slots of vector pipes: what a load of a table takes from the dispatch of Neoverse N1, and what
+# Cortex-A53 waits for a lookup that nothing else fills the time of
+_LOAD, _WAIT = 0.4, 4
 
 
 def word_tilings(isa: Isa, problem: Conv2d, blocks: Blocks) -> list[Ranked]:
@@ -61,6 +71,53 @@ def held_tilings(problem: Conv2d, blocks: Blocks) -> list[Ranked]:
     visited = borders.row_taps[borders.row_class]
     waste = visited.size / max(visited.sum(), 1) if geometry.skips_rows else 1.0
     return _offered(problem, blocks, {tile: s * waste for tile, s in _HELD.items() if holds(geometry, tile[0])})
+
+
+def counts_of_planes(isa: Isa, problem: Conv2d) -> int:
+    """Pairs of planes of a pixel that are counted at once: fewer where words of more than two planes are held."""
+    if isa.registers == 16:
+        return 2
+    return 4 if problem.x.planes <= 2 else 3
+
+
+def plane_tilings(isa: Isa, problem: Conv2d, blocks: Blocks) -> list[Ranked]:
+    """Tiles of `BytePlanes`: of one block, so that registers are left for the words of all planes of a pixel."""
+    pairs, planes = plane_pairs(problem), len(weight_planes(problem.weights).factors)
+    tiles = [(p, b) for p, b in tiles_within(problem, blocks, max(1, counts_of_planes(isa, problem) // pairs), 1)]
+    # a word is broadcast for all planes of weights, and weights are loaded for all pixels and planes of activations
+    return ranked(problem, blocks, [(p, b, 1 + 0.08 / planes + 0.1 / (p * problem.x.planes)) for p, b in tiles])
+
+
+def element_tilings(problem: Conv2d, blocks: Blocks) -> list[Ranked]:
+    """Tiles of `ElementDots`: sums, inputs and a few weights in registers."""
+    tiles = [(p, b) for p, b in streams(problem, blocks, 6) if 4 * p * b + p <= _REGISTERS - 2]
+    return ranked(problem, blocks, [(p, b, max(1.0, 2 / (p * b)) * (1 + 0.4 / p)) for p, b in tiles])
+
+
+def byte_row_tilings(problem: Conv2d, blocks: Blocks) -> list[Ranked]:
+    """Tiles of `ByteRows`."""
+    tiles = tiles_within(problem, blocks, 4 if in_halves(problem) else 3, 1)
+    return ranked(problem, blocks, [(p, b, 1 + 0.4 / p) for p, b in tiles])
+
+
+def nibble_tilings(isa: Isa, problem: Conv2d, blocks: Blocks) -> list[Ranked]:
+    """Tiles of `NibbleLookups`."""
+    tiles = [(p, b) for p, b in tiles_within(problem, blocks, 8, 2) if pixels_ahead(problem, p, b)]
+    return ranked(problem, blocks, [(p, b, _lookup_slowdown(isa, problem, p, b)) for p, b in tiles])
+
+
+def _lookup_slowdown(isa: Isa, problem: Conv2d, pixels: int, blocks: int) -> float:
+    """Slots of vector pipes per lookup, and what loads and latency add, relative to a tbl and an addition."""
+    planes, widened = planes_of(problem), 1 / tables_in_bytes(problem)
+    columns = blocks * len(planes.factors)
+    slots = isa.lookup_slots + 1 + 2 * widened + 1 / pixels
+    if not planes.signs:
+        slots += (1 + widened) / columns
+    if isa.in_order:
+        slots += 1 / columns + 1 / (2 * pixels) + _WAIT / (columns * pixels_ahead(problem, pixels, blocks)) ** 2
+    elif isa.dotprod:
+        slots += _LOAD / columns
+    return slots / (isa.lookup_slots + 1)
 
 
 def _offered(problem: Conv2d, blocks: Blocks, slowdowns: Slowdowns) -> list[Ranked]:

@@ -7,7 +7,12 @@ from typing import ClassVar
 
 from tvm.script.ir_builder import tirx as T
 
+from qcompiler.targets.arm.pinned import pinned, pinned_order
+from qcompiler.targets.problem import Conv2d
+from qcompiler.targets.vector.byte_sums import ByteSums, codes_of
 from qcompiler.targets.vector.emit import Expr
+from qcompiler.targets.vector.reduction import Registers
+from qcompiler.targets.vector.tile import Tile
 
 
 @dataclass(frozen=True)
@@ -38,11 +43,12 @@ class WidenedPairs:
     """Products of 16 bits, and sums of two neighbours in 32: bytes 0 and 1 of four words, then bytes 2 and 3.
 
     together: whether 16 bits hold the sum of two products, so that those of both halves are added up there. wide:
-    whether this is 64-bit code.
+    whether this is 64-bit code. ordered: whether sums are made one after the other, within `pinned_order`.
     """
 
     together: bool
     wide: bool
+    ordered: bool = False
 
     width: ClassVar[int] = 4
     parts: ClassVar[int] = 2
@@ -66,7 +72,7 @@ class WidenedPairs:
         low, high = (x * w for x, w in zip(inputs, weights, strict=True))
         for products in [low + high] if self.together else [low, high]:
             total = self._added(total, products)
-        return total
+        return pinned("int32x4", total) if self.ordered else total
 
     def _halves(self, words: Expr) -> tuple[Expr, ...]:
         pairs = T.bind(T.reinterpret(f"int16x{2 * self.width}", words))
@@ -77,3 +83,19 @@ class WidenedPairs:
         if self.wide:
             return total + T.call_llvm_pure_intrin("int32x4", "llvm.aarch64.neon.saddlp", products)
         return T.call_llvm_pure_intrin("int32x4", "llvm.arm.neon.vpadals", total, products)
+
+
+@dataclass(frozen=True)
+class OrderedSums(ByteSums):
+    """`ByteSums` by `WidenedPairs` that are ordered: LLVM would unpack more weights ahead than there are registers."""
+
+    def step(self, tile: Tile, sums: Registers, at: Expr, weight: Expr) -> None:
+        """Four products in every lane."""
+        with pinned_order():
+            super().step(tile, sums, at, weight)
+
+
+def largest_input(problem: Conv2d) -> int:
+    """The largest absolute value of inputs as signed bytes."""
+    levels = codes_of(problem).levels
+    return levels - 1 if levels <= 128 else 128

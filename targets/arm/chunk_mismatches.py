@@ -15,7 +15,7 @@ from typing import ClassVar
 
 from tvm.script.ir_builder import tirx as T
 
-from qcompiler.targets.arm.pinned import Register, load_four, pin, pinned_address, pinned_order
+from qcompiler.targets.arm.pinned import Register, fourfold_loads, load_four, pin, pinned_address, pinned_order
 from qcompiler.targets.arm.row_mismatches import RowMismatches, pairwise, reads_rows, side_by_side
 from qcompiler.targets.vector.direct import Geometry
 from qcompiler.targets.vector.emit import LANES, Expr, i64, lanes, opaque, splat, temporary, write
@@ -54,7 +54,7 @@ class ChunkMismatches(RowMismatches):
         start, ((count,),) = T.bind(tile.source.start(tile.pixel)), counts
         sums = temporary("uint16", LANES)
         write(sums, splat(T.uint16(0)), lanes(0))
-        with pinned_order(), T.serial(i64(0), i64(chunks)) as chunk:
+        with pinned_order(), fourfold_loads(), T.serial(i64(0), i64(chunks)) as chunk:
             at = T.bind(start + chunk * (size * _WORDS))
             held = [T.bind(tile.source.data[lanes(at + i * _WORDS, _WORDS)]) for i in range(size)]
             first = T.bind((tile.block * chunks + chunk) * (size * _WORDS * LANES))

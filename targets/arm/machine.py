@@ -44,8 +44,8 @@ class Isa:
 
     @property
     def planes_rate(self) -> float:
-        """The same for codes of several bits, whose counts of 32 bits take five instructions."""
-        return 128 / 5 * self.pipes * self.ghz
+        """The same for codes of several bits."""
+        return self.binary_rate
 
     @property
     def byte_rate(self) -> float:
@@ -56,6 +56,21 @@ class Isa:
     def matrix_rate(self) -> float:
         """The same by smmla: 32 an instruction."""
         return 32 * self.pipes * self.ghz
+
+    @property
+    def lookup_slots(self) -> int:
+        """Slots of vector pipes that a tbl takes: three on Cortex-A72 and its likes."""
+        return 3 if self.pipes > 1 and not self.dotprod else 1
+
+    @property
+    def nibble_rate(self) -> float:
+        """Multiply-adds of a plane of weights per nanosecond: 64 by a tbl and an addition."""
+        return 64 / (self.lookup_slots + 1) * self.pipes * self.ghz
+
+    @property
+    def in_order(self) -> bool:
+        """Whether instructions wait for those before them, as those of single pipes do."""
+        return self.pipes == 1
 
     @property
     def float_rate(self) -> float:

@@ -16,7 +16,7 @@ from qcompiler.targets.vector.emit import Expr, lanes, temporary, write
 # of a register of 128 bits
 _WORDS = 4
 _FOUR = ", ".join(["<4 x i32>"] * 4)
-_DEFINITIONS = f"""
+_LOAD = f"""
 declare {{{_FOUR}}} @llvm.aarch64.neon.ld1x4.v4i32.p0(ptr)
 
 define linkonce_odr hidden <16 x i32> @load_four(ptr %at) alwaysinline nounwind {{
@@ -31,22 +31,29 @@ define linkonce_odr hidden <16 x i32> @load_four(ptr %at) alwaysinline nounwind 
     i32 7, i32 8, i32 9, i32 10, i32 11, i32 12, i32 13, i32 14, i32 15>
   ret <16 x i32> %abcd
 }}
-
-define linkonce_odr hidden <4 x i32> @pin_register(<4 x i32> %words) alwaysinline nounwind {{
+"""
+_PINS = """
+define linkonce_odr hidden <4 x i32> @pin_register(<4 x i32> %words) alwaysinline nounwind {
   %same = call <4 x i32> asm sideeffect "", "=w,0"(<4 x i32> %words)
   ret <4 x i32> %same
-}}
+}
 
-define linkonce_odr hidden ptr @pin_address(ptr %at) alwaysinline nounwind {{
+define linkonce_odr hidden ptr @pin_address(ptr %at) alwaysinline nounwind {
   %same = call ptr asm sideeffect "", "=r,0"(ptr %at)
   ret ptr %same
-}}
+}
 """
 
 
 def pinned_order() -> AbstractContextManager[None]:
-    """The statements within may use the rest of this module."""
-    frame: AbstractContextManager[None] = T.attr(T.int32(0), "pragma_import_llvm", _DEFINITIONS)
+    """The statements within may pin values."""
+    frame: AbstractContextManager[None] = T.attr(T.int32(0), "pragma_import_llvm", _PINS)
+    return frame
+
+
+def fourfold_loads() -> AbstractContextManager[None]:
+    """The statements within may use `load_four`."""
+    frame: AbstractContextManager[None] = T.attr(T.int32(0), "pragma_import_llvm", _LOAD)
     return frame
 
 
@@ -88,3 +95,8 @@ def load_four(address: Expr) -> list[Register]:
     """Four registers that lie side by side, by one instruction."""
     words = T.bind(T.call_pure_extern("uint32x16", "load_four", address))
     return [Register(T.Shuffle([words], list(range(i, i + _WORDS)))) for i in range(0, 4 * _WORDS, _WORDS)]
+
+
+def pinned(dtype: str, value: Expr) -> Expr:
+    """A value of 128 bits that is computed before what follows, if it is stored: other values are made where used."""
+    return T.reinterpret(dtype, T.call_pure_extern("uint32x4", "pin_register", T.reinterpret("uint32x4", value)))

@@ -106,7 +106,10 @@ def channel_convolutions(machine: VectorMachine, problem: Problem) -> Iterator[K
         yield DirectConv2d(Frame(problem, blocks, r.tiling), ChannelSums(), SumFinish(), ns)
 
 
-COMMON_KERNELS = (code_pools, float_pools, maps, moves, float_convolutions, plane_convolutions, channel_convolutions)
+COMMON_BUT_PLANES = (code_pools, float_pools, maps, moves, float_convolutions, channel_convolutions)
+"""For processors that count bits of planes in ways of their own."""
+
+COMMON_KERNELS = (*COMMON_BUT_PLANES, plane_convolutions)
 
 
 def word_convolutions(machine: VectorMachine, problem: Problem) -> Iterator[Kernel]:
@@ -118,8 +121,10 @@ def word_convolutions(machine: VectorMachine, problem: Problem) -> Iterator[Kern
             yield counting(problem, blocks, r.tiling, ns, WordMismatches())
 
 
-def byte_convolutions(machine: VectorMachine, problem: Problem, dot: ByteDot) -> Iterator[Kernel]:
-    """Convolutions of codes in bytes by sums of four products."""
+def byte_convolutions(
+    machine: VectorMachine, problem: Problem, dot: ByteDot, bits: int | None = None
+) -> Iterator[DirectConv2d]:
+    """Convolutions of codes in bytes by sums of four products; bits: of stored weights, if not the fewest."""
     blocks = convolution_blocks(problem)
     if not isinstance(problem, Conv2d) or blocks is None or not problem.x.in_bytes or problem.by_channel:
         return
@@ -128,7 +133,7 @@ def byte_convolutions(machine: VectorMachine, problem: Problem, dot: ByteDot) ->
             ns = compute_ns(machine, problem, blocks, machine.byte_rate, r)
             yield DirectConv2d(Frame(problem, blocks, r.tiling), ProductSums(dot), ProductFinish(), ns)
         return
-    bits = stored_bits(problem, blocks)
+    bits = bits or stored_bits(problem, blocks)
     shared = tile_blocks(bits)
     joins = len(parts_of(bits)) - 1
     for r in byte_tilings(problem, blocks, machine.vector_bytes, machine.registers, shared, dot.parts, joins):
@@ -148,10 +153,10 @@ def rounded_products(machine: VectorMachine, problem: Problem, dot: ByteDot, mos
         yield DirectConv2d(Frame(problem, blocks, r.tiling), sums, FloatFinish(), ns)
 
 
-def largest_weight(problem: Conv2d) -> int:
+def largest_weight(problem: Conv2d, bits: int | None = None) -> int:
     """The largest absolute value of weights as `ByteSums` multiplies them: those of few bits lie highest in a byte."""
     blocks, weights = convolution_blocks(problem), problem.weights
-    whole = blocks is None or stored_bits(problem, blocks) == 8
+    whole = blocks is None or (bits or stored_bits(problem, blocks)) == 8
     return max(abs(weights.low), abs(weights.high)) if whole else 128
 
 

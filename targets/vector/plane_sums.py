@@ -18,14 +18,29 @@ from tvm.script.ir_builder import tirx as T
 from qcompiler.ir.codes import Codes
 from qcompiler.targets.problem import Conv2d
 from qcompiler.targets.target import Array
-from qcompiler.targets.vector.direct import for_taps
-from qcompiler.targets.vector.emit import LANES, Expr, Parameter, four_added, i64, lanes, splat, temporary, write
+from qcompiler.targets.vector.direct import Tiling, for_taps
+from qcompiler.targets.vector.emit import (
+    LANES,
+    Expr,
+    Parameter,
+    four_added,
+    i64,
+    lanes,
+    register,
+    splat,
+    temporary,
+    write,
+)
 from qcompiler.targets.vector.frame import Frame
 from qcompiler.targets.vector.planes import activation_factors, bases, weight_planes
 from qcompiler.targets.vector.reduction import Reduction, Registers, weight_words
 from qcompiler.targets.vector.tile import Tile
 
 Pair = tuple[int, int]
+"""A plane of activations and one of weights."""
+
+Counts = dict[tuple[int, int, Pair], Expr]
+"""Counts by pixel, block and pair of planes."""
 
 
 @dataclass(frozen=True)
@@ -92,35 +107,27 @@ class PlaneSums(PlaneReduction):
     def fill(self, tile: Tile) -> Registers:
         """Count all pairs of planes for each pixel and block."""
         tiling = tile.frame.tiling
-        sums = [[temporary("int32") for _ in range(tiling.blocks)] for _ in range(tiling.pixels)]
-        for total in (total for row in sums for total in row):
-            write(total, splat(T.int32(0)), lanes(0))
+        sums = [[register(0) for _ in range(tiling.blocks)] for _ in range(tiling.pixels)]
         at, weight = tile.source.start(tile.pixel), T.bind(tile.frame.geometry.first_weight(tile.block))
         for pairs in self._turns(tile.frame):
-            self._count(tile, sums, pairs, at, weight)
+            self.count(tile, sums, pairs, at, weight)
         return sums
 
-    def _count(self, tile: Tile, sums: list[list[Expr]], pairs: list[Pair], at: Expr, weight: Expr) -> None:
+    def count(self, tile: Tile, sums: list[list[Expr]], pairs: list[Pair], at: Expr, weight: Expr) -> None:
         """Add what `pairs` of planes are worth to the sums of every pixel and block."""
         problem, tiling, geometry = tile.frame.problem, tile.frame.tiling, tile.frame.geometry
-        counts = {
-            (p, b, pair): temporary("int32")
-            for p, b, pair in product(range(tiling.pixels), range(tiling.blocks), pairs)
-        }
-        for count in counts.values():
-            write(count, splat(T.int32(0)), lanes(0))
+        counts = {place: register(0) for place in places(tiling, pairs)}
         all_rows = (i64(0), i64(problem.kernel[0]))
 
         def step(x: Expr, w: Expr) -> None:
-            self._step(tile, counts, x, w)
+            self.step(tile, counts, x, w)
 
         for_taps(geometry.loops(), all_rows, at, weight, geometry.step_weights, step)
-        worth, factors = activation_factors(activations(problem)), weight_planes(problem.weights).factors
-        for (p, b, (j, k)), count in counts.items():
-            factor = splat(T.int32(worth[j] * factors[k]))
+        for (p, b, pair), count in counts.items():
+            factor = splat(T.int32(worth_of(problem, pair)))
             write(sums[p][b], sums[p][b][lanes(0)] + count[lanes(0)] * factor, lanes(0))
 
-    def _step(self, tile: Tile, counts: dict[tuple[int, int, Pair], Expr], at: Expr, weight: Expr) -> None:
+    def step(self, tile: Tile, counts: Counts, at: Expr, weight: Expr) -> None:
         """Count the bits of one word per pixel and plane against one word per block and plane."""
         held, per_block = weight_planes(tile.frame.problem.weights), tile.frame.geometry.block_weights
         planes = len(held.factors)
@@ -131,9 +138,9 @@ class PlaneSums(PlaneReduction):
         for (p, b, (j, k)), count in counts.items():
             other = tile.weights[0][lanes(weight * planes + (b * per_block * planes + k * LANES))]
             both = words[p, j] ^ other if held.signs else words[p, j] & other
-            self._add(count, both)
+            self.add(count, both)
 
-    def _add(self, count: Expr, both: Expr) -> None:
+    def add(self, count: Expr, both: Expr) -> None:
         """Add the number of bits of each word to its lane."""
         if not self.widen:
             write(count, count[lanes(0)] + T.reinterpret("int32x16", T.popcount(both)), lanes(0))
@@ -143,6 +150,16 @@ class PlaneSums(PlaneReduction):
         for quad in range(0, LANES, 4):
             added = four_added(numbers[lanes(4 * quad, 16)], self.widen)
             write(count, count[lanes(quad, 4)] + added, lanes(quad, 4))
+
+
+def places(tiling: Tiling, pairs: list[Pair]) -> list[tuple[int, int, Pair]]:
+    """Where `Counts` of pairs of planes stand."""
+    return list(product(range(tiling.pixels), range(tiling.blocks), pairs))
+
+
+def worth_of(problem: Conv2d, pair: Pair) -> int:
+    """What a bit that a pair of planes counts is worth."""
+    return activation_factors(activations(problem))[pair[0]] * weight_planes(problem.weights).factors[pair[1]]
 
 
 def activations(problem: Conv2d) -> Codes:

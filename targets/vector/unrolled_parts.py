@@ -1,4 +1,4 @@
-"""The reduction of binary convolutions: cut into parts that bytes can count, its innermost loop unrolled.
+"""Reductions cut into parts that narrow sums can hold, and their innermost loops unrolled.
 
 A byte holds the counts of 31 steps of eight bits.
 """
@@ -24,26 +24,27 @@ def for_parts(
     w: Expr,
     w_step: int,
     body: Callable[[list[ReductionLoop], Expr, Expr], None],
+    most: int = MOST_STEPS,
 ) -> None:
-    """Run `body(loops, x offset, w offset)` for pieces of the reduction `loops` of at most 31 steps each.
+    """Run `body(loops, x offset, w offset)` for pieces of the reduction `loops` of at most so many steps each.
 
     The other arguments are those of `for_taps`, and of the loops that `body` is to run with it.
     """
     count = 1
     for loop in loops:
         count *= loop.extent
-    if count <= MOST_STEPS:
+    if count <= most:
         body(loops, x, w)
         return
     first, *inner = loops
     if inner:
 
         def piece(at: Expr, weight: Expr) -> None:
-            for_parts(inner, rows, T.bind(at), T.bind(weight), w_step, body)
+            for_parts(inner, rows, T.bind(at), T.bind(weight), w_step, body, most)
 
         for_taps([first], rows, x, w, w_step * (count // first.extent), piece)
         return
-    trips = -(-first.extent // -(-first.extent // MOST_STEPS))
+    trips = -(-first.extent // -(-first.extent // most))
     whole, rest = divmod(first.extent, trips)
     with T.serial(i64(0), i64(whole)) as i:
         at, weight = T.bind(x + i * (trips * first.stride)), T.bind(w + i * (trips * w_step))
@@ -80,5 +81,23 @@ def for_unrolled_taps(
             return
         with T.serial(i64(0), opaque(inner.extent // times)) as i:
             several(at + i * (inner.stride * times), weight + i * (w_step * times))
+
+    for_taps(outer, rows, x, w, w_step * inner.extent, innermost)
+
+
+def for_hidden_taps(
+    loops: list[ReductionLoop],
+    rows: tuple[Expr, Expr],
+    x: Expr,
+    w: Expr,
+    w_step: int,
+    body: Callable[[Expr, Expr], None],
+) -> None:
+    """`for_taps` whose innermost loop LLVM does not unroll, nor merge with what follows where it has a single trip."""
+    *outer, inner = loops or [ReductionLoop(1, 0)]
+
+    def innermost(at: Expr, weight: Expr) -> None:
+        with T.serial(i64(0), opaque(inner.extent)) as i:
+            body(at + i * inner.stride, weight + i * w_step)
 
     for_taps(outer, rows, x, w, w_step * inner.extent, innermost)

@@ -11,8 +11,9 @@ from tvm.script.ir_builder import tirx as T
 from qcompiler.ir.storage import TABLE_INPUTS
 from qcompiler.targets.problem import Conv2d
 from qcompiler.targets.vector.emit import LANES, Expr, i64, lanes, register, splat, write
+from qcompiler.targets.vector.nibble_reduction import BYTES, ENTRIES, planes_of
 from qcompiler.targets.x86.byte_dots import Vnni
-from qcompiler.targets.x86.nibble_sums import BYTES, ENTRIES, NibbleSums, planes_of
+from qcompiler.targets.x86.nibble_sums import NibbleSums
 from qcompiler.targets.x86.table_lookups import PERMUTATION, looked_up
 
 

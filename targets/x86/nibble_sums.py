@@ -1,134 +1,28 @@
-"""Sums of products of codes in tables: one lookup for every four inputs, whatever their width.
-
-Weights are planes V of -1 and +1; N is 1 where V is -1. With inputs i from 0 to M the table of four inputs holds, for
-every four bits n of N, sum(n ? M - i : i) = sum(i * V) + M * popcount(n) (see `ir/storage.py`). Weights that are planes
-W of bits are 2 * W - 1, so that with f_k the worth of plane k
-
-    2 * sum(i * w) = sum(f_k * sum(i * V_k)) + sum(f_k) * sum(i),
-
-and sum(i) is what the tables hold for the bits 0.
-
-An index has bits for sixteen channels of each of four tables, table by table where shuffles read it; those of two times
-four tables lie in one byte, the first in its low bits. No tiling shows in the weights.
-"""
+"""Sums of products of codes in tables: a lookup for every four inputs of each pixel, block and plane of weights."""
 
 from __future__ import annotations
 
 from abc import abstractmethod
 from dataclasses import dataclass
-from math import prod
-from typing import Any, ClassVar
+from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 from tvm.script.ir_builder import tirx as T
 
-from qcompiler.ir.codes import BYTE
-from qcompiler.ir.storage import TABLE_CHANNELS, TABLE_INPUTS
 from qcompiler.targets.problem import Conv2d
-from qcompiler.targets.target import Array
-from qcompiler.targets.vector.byte_sums import IndexReduction, codes_of
+from qcompiler.targets.vector.byte_sums import codes_of
 from qcompiler.targets.vector.direct import for_taps
-from qcompiler.targets.vector.emit import LANES, Expr, Parameter, i64, lanes, splat, temporary, write
-from qcompiler.targets.vector.frame import Frame
-from qcompiler.targets.vector.planes import WeightPlanes, weight_planes
+from qcompiler.targets.vector.emit import LANES, Expr, i64, lanes, splat, temporary, write
+from qcompiler.targets.vector.nibble_reduction import BYTES, NibbleReduction, halves_sums, planes_of, vectors_of
 from qcompiler.targets.vector.reduction import Registers
 from qcompiler.targets.vector.tile import Tile
-
-ENTRIES = 1 << TABLE_INPUTS
-BYTES = TABLE_CHANNELS // TABLE_INPUTS * ENTRIES
-"""Of the tables of sixteen channels, and of an index."""
-LARGEST = 255 // TABLE_INPUTS
-"""Number of a code, so that bytes hold sums of four."""
-
-_MOST_PLANES = 2
-"""Of weights; with more, products of bytes are faster."""
 
 Total = Any
 """What is added up for one pixel and one block of channels."""
 
 
-def planes_of(problem: Conv2d) -> WeightPlanes:
-    """Of the weights."""
-    return weight_planes(problem.weights)
-
-
-def vectors_of(problem: Conv2d) -> int:
-    """Sixteen channels each, of a pixel."""
-    return -(-problem.x.c // TABLE_CHANNELS)
-
-
-def halves_sums(planes: WeightPlanes) -> int:
-    """What a sum of inputs is worth, and sums are twice as large, where weights are bits; 0 where they are signs."""
-    return 0 if planes.signs else sum(planes.factors)
-
-
-def fits_nibbles(problem: Conv2d, width: int) -> bool:
-    """Whether bytes hold the sums of four inputs, and 32 bits those of all, or 16 bits by vectors of `width` bytes."""
-    most, planes = codes_of(problem).levels - 1, planes_of(problem)
-    lookups = prod(problem.kernel) * vectors_of(problem)
-    largest = lookups * TABLE_CHANNELS * most * sum(abs(factor) for factor in planes.factors)
-    narrow = lookups * (BYTES // width) * TABLE_INPUTS * most if width else 0
-    few = 1 < most <= LARGEST and len(planes.factors) <= _MOST_PLANES and max(map(abs, planes.factors)) <= BYTE.high
-    return few and 4 * largest < 2**31 and narrow < 2**16
-
-
 @dataclass(frozen=True)
-class NibbleSums(IndexReduction):
-    """Weights uint8 [blocks, taps, pairs of sixteen inputs, planes, 64]: a byte holds bits of four inputs of each."""
-
-    family: ClassVar[str] = "nibbles_conv2d"
-
-    def label(self, frame: Frame) -> str:
-        """Widths of weights and activations, and tiling."""
-        bits = codes_of(frame.problem).bits
-        return f"{self.family}_w{frame.problem.weights.bits}a{bits}_{frame.tiling.label}"
-
-    def parameters(self, frame: Frame) -> list[Parameter]:
-        """Weights."""
-        return [Parameter("weights", "uint8", frame.blocks.count * self._block_bytes(frame.problem), 64)]
-
-    def pack(self, frame: Frame, weights: npt.NDArray[np.float32]) -> list[Array]:
-        """Indices in the order of the loops."""
-        planes, inputs = planes_of(frame.problem), frame.problem.x.c
-        bits = planes.bits(weights, frame.problem.weights)
-        less = (bits if planes.signs else ~bits).transpose(0, 3, 4, 2, 1).astype(np.uint8)
-        padded = np.pad(less, [(0, 0)] * 3 + [(0, -inputs % (2 * TABLE_CHANNELS)), (0, 0)])
-        spread = frame.blocks.spread(padded).reshape(len(less), -1, padded.shape[3], frame.blocks.count, LANES)
-        fours = spread.reshape(len(less), spread.shape[1], -1, 2, BYTES // ENTRIES, TABLE_INPUTS, *spread.shape[3:])
-        index = (fours << np.arange(TABLE_INPUTS, dtype=np.uint8)[:, None, None]).sum(axis=5, dtype=np.uint8)
-        both = index[:, :, :, 0] | index[:, :, :, 1] << np.uint8(TABLE_INPUTS)
-        return [np.ascontiguousarray(self.in_order(both.transpose(4, 1, 2, 0, 3, 5)))]
-
-    def in_order(self, indices: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
-        """Bytes [..., 4, 16] of every four tables and sixteen channels as they are read."""
-        return indices
-
-    def bases(self, problem: Conv2d, weights: npt.NDArray[np.float32]) -> npt.NDArray[np.int64]:
-        """What the lowest code leaves out, and what bits add."""
-        return super().bases(problem, weights) - codes_of(problem).step * self._added(problem, weights)
-
-    def meaning(self, problem: Conv2d, patches: Array, weights: Array) -> Array:
-        """Sums of products of the numbers of codes, times the step, and what bits add to them."""
-        added = self._added(problem, weights.reshape(*weights.shape, 1, 1))
-        return np.asarray(super().meaning(problem, patches, weights) + codes_of(problem).step * added)
-
-    def _added(self, problem: Conv2d, weights: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
-        """What bits of weights add to sums of products, int64 [O]; weights: OIHW."""
-        planes, most = planes_of(problem), codes_of(problem).levels - 1
-        bits = planes.bits(weights, problem.weights)
-        less = (bits if planes.signs else ~bits).sum(axis=(2, 3, 4))
-        total = most * (np.array(planes.factors)[:, None] * less).sum(axis=0)
-        return np.asarray(total if planes.signs else total >> 1, np.int64)
-
-    def _block_bytes(self, problem: Conv2d) -> int:
-        return prod(problem.kernel) * self._tap_bytes(problem)
-
-    def _tap_bytes(self, problem: Conv2d) -> int:
-        return -(-vectors_of(problem) // 2) * self._pair_bytes(problem)
-
-    def _pair_bytes(self, problem: Conv2d) -> int:
-        return len(planes_of(problem).factors) * BYTES
+class NibbleSums(NibbleReduction):
+    """What all ways to look up share: the loops, and the sums of inputs."""
 
     def fill(self, tile: Tile) -> Registers:
         """Look up all inputs of every pixel."""
@@ -141,8 +35,8 @@ class NibbleSums(IndexReduction):
         def tap(at: Expr, weight: Expr) -> None:
             self._tap(tile, sums, inputs, at, weight)
 
-        first = T.bind(tile.block * self._block_bytes(problem))
-        for_taps(frame.geometry.taps(), every_row, start, first, self._tap_bytes(problem), tap)
+        first = T.bind(tile.block * self.block_bytes(problem))
+        for_taps(frame.geometry.taps(), every_row, start, first, self.tap_bytes(problem), tap)
         found = []
         for p, row in enumerate(sums):
             rest = splat(T.bind(self.inputs_sum(inputs[p]) * worth)) if worth else None
@@ -159,7 +53,7 @@ class NibbleSums(IndexReduction):
 
     def _tap(self, tile: Tile, sums: list[list[Total]], inputs: list[Total], at: Expr, weight: Expr) -> None:
         """Look up the inputs of one tap, two times sixteen of them at once."""
-        vectors, size = vectors_of(tile.frame.problem), self._pair_bytes(tile.frame.problem)
+        vectors, size = vectors_of(tile.frame.problem), self.pair_bytes(tile.frame.problem)
         if vectors > 1:
             with T.serial(i64(0), i64(vectors // 2)) as pair:
                 self._pair(tile, sums, inputs, T.bind(at + pair * (2 * LANES)), T.bind(weight + pair * size), 2)
@@ -174,7 +68,7 @@ class NibbleSums(IndexReduction):
         planes = len(planes_of(problem).factors)
         for half in range(halves):
             for plane in range(planes):
-                places = [weight + (b * self._block_bytes(problem) + plane * BYTES) for b in range(len(sums[0]))]
+                places = [weight + (b * self.block_bytes(problem) + plane * BYTES) for b in range(len(sums[0]))]
                 indices = [self.index(tile.weights[0], place, half) for place in places]
                 for p, row in enumerate(sums):
                     table = self.table(source.data, at + (p * source.pixel_step() + half * LANES))

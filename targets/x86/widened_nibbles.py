@@ -11,7 +11,8 @@ from qcompiler.ir.storage import TABLE_INPUTS
 from qcompiler.targets.problem import Conv2d
 from qcompiler.targets.vector.byte_sums import codes_of
 from qcompiler.targets.vector.emit import LANES, Expr, i64, lanes, splat, temporary, write
-from qcompiler.targets.x86.nibble_sums import BYTES, ENTRIES, NibbleSums, planes_of
+from qcompiler.targets.vector.nibble_reduction import BYTES, ENTRIES, planes_of
+from qcompiler.targets.x86.nibble_sums import NibbleSums
 from qcompiler.targets.x86.table_lookups import SHUFFLES, looked_up
 
 

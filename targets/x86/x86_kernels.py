@@ -25,6 +25,7 @@ from qcompiler.targets.vector.conv import DirectConv2d
 from qcompiler.targets.vector.direct import Geometry
 from qcompiler.targets.vector.estimates import compute_ns
 from qcompiler.targets.vector.frame import Frame
+from qcompiler.targets.vector.nibble_reduction import fits_nibbles
 from qcompiler.targets.vector.planes import weight_planes
 from qcompiler.targets.vector.sum_finish import SumFinish
 from qcompiler.targets.x86.byte_dots import MultiplyBytes, Vnni, multiply_words
@@ -34,7 +35,6 @@ from qcompiler.targets.x86.lookup_mismatches import LookupMismatches
 from qcompiler.targets.x86.lookup_sums import PLANES, LookupSums, fits_sums
 from qcompiler.targets.x86.lookup_tilings import lookup_tilings, nibble_tilings, table_tilings
 from qcompiler.targets.x86.machine import Isa
-from qcompiler.targets.x86.nibble_sums import fits_nibbles
 from qcompiler.targets.x86.table_lookups import SelectedBits, SplitTables, TableLookup, WholeTables
 from qcompiler.targets.x86.widened_nibbles import WidenedNibbles
 

@@ -14,14 +14,16 @@ from hypothesis import strategies as st
 
 from benchmarks.inner_loops import InnerLoop, assembly, inner_loops
 from qcompiler.errors import UsageError
-from qcompiler.ir.codes import BINARY
+from qcompiler.ir.codes import BINARY, Codes
 from qcompiler.ir.storage import Buffer, Halo
 from qcompiler.targets import reference
 from qcompiler.targets.arm import TARGET, ArmVariant
 from qcompiler.targets.arm.machine import ISAS
 from qcompiler.targets.problem import Conv2d, Operation, Problem
 from qcompiler.targets.target import Constants
+from qcompiler.targets.vector.conv import DirectConv2d
 from qcompiler.targets.vector.kernel_runner import aligned, empty_outputs, object_code
+from tests.targets import test_reductions as reductions
 from tests.targets.emulated import EmulatedRunner, missing
 from tests.targets.problems import convolutions, maps, pools, results
 from tests.targets.test_properties import PROBLEMS, binary, residual
@@ -108,6 +110,34 @@ def test_variants_with_and_without_dotprod_share_the_weights_of_a_matrix_row() -
     assert [k.name.split("_")[0] for k in chosen] == ["row", "chunk"]
     for one, other in zip(*(kernel.pack(constants) for kernel in chosen), strict=True):
         assert one.tobytes() == other.tobytes()
+
+
+@per_variant
+@pytest.mark.parametrize("words", [30, 31, 32, 62, 63])
+def test_counts_of_planes_do_not_overflow(words: int, variant: ArmVariant) -> None:
+    problem = reductions.layer(32 * words, 16, 1, 2, 1, Codes(0, 3), Codes(-2, 1))
+    kernel = variant.kernels(problem)[0]
+    assert isinstance(kernel, DirectConv2d) and kernel.reduction.family == "byte_planes_conv2d"
+    reductions.check_largest(kernel, variant, EmulatedRunner)
+
+
+@pytest.mark.skipif(bool(missing("aarch64")), reason=f"missing Debian packages: {missing('aarch64')}")
+@pytest.mark.parametrize("steps", [0, 1])
+@pytest.mark.parametrize(
+    ("x", "weights"),
+    [(Codes(0, 15), Codes(-8, 7)), (Codes(0, 255), Codes(-1, 1)), (Codes(0, 127), Codes(-128, 127)),
+     (Codes(0, 255), Codes(-128, 127))],
+    ids=str,
+)  # fmt: skip
+def test_sums_of_products_of_bytes_do_not_overflow(x: Codes, weights: Codes, steps: int) -> None:
+    """In 16 bits, where that many products of the largest numbers fit, and one step more."""
+    (variant,) = TARGET.variants(["generic"])
+    largest = (x.high if x.high < 128 else 128) * -weights.low
+    channels = max(32, (2**15 - 1) // largest // 2 * 16) + 16 * steps
+    kernel = variant.kernels(reductions.layer(channels, 16, 1, 7, 1, x, weights, "bytes"))[0]
+    assert isinstance(kernel, DirectConv2d) and kernel.reduction.family == "bytes_row_conv2d"
+    for lowest in (False, True):
+        reductions.check_largest(kernel, variant, EmulatedRunner, lowest)
 
 
 def check_all_mismatches(channels: int, pixels: int, variant: ArmVariant) -> set[str]:

@@ -109,6 +109,8 @@ LAYERS = {
     "3 bits of odd numbers in bytes": layer(9, 16, 2, 4, 1, Codes(-7, 7, 2), Codes(-3, 3), "bytes"),
     "7 x 8 bits in bytes, runs of eight": layer(40, 33, 4, 7, 2, Codes(0, 127), Codes(-127, 127), "bytes"),
     "8 x 8 bits in bytes, runs of eight, two blocks": layer(24, 32, 3, 6, 1, Codes(0, 255), Codes(-128, 127), "bytes"),
+    "8 x 8 bits in bytes, runs of sixteen": layer(48, 33, 3, 6, 2, Codes(-128, 127), Codes(-128, 127), "bytes"),
+    "4 x 4 bits in bytes, runs of sixteen": layer(16, 60, 3, 5, 2, Codes(-1, 14), Codes(-8, 7), "bytes"),
     "8 x 3 bits in bytes, runs of eight": layer(16, 64, 1, 4, 1, Codes(-128, 127), Codes(-4, 3), "bytes"),
     "8 x 8 bits in bytes, centred": centred(layer(33, 40, 3, 5, 3, Codes(0, 255), Codes(-128, 127), "bytes")),
     "5 x 4 bits in bytes, centred": centred(layer(40, 64, 3, 4, 2, Codes(-3, 28), Codes(-8, 7), "bytes")),
@@ -188,25 +190,38 @@ def patches(problem: Conv2d, image: Array) -> Array:
 
 @pytest.mark.parametrize("variant", RUNNABLE, ids=lambda variant: variant.name)
 def test_sums_in_bytes_hold_the_largest(variant: x86.X86Variant) -> None:
-    """The largest activations against weights that differ from them in all bits, and against equal ones."""
     families = {"lookup_sums_conv2d", "nibbles_conv2d"}
     found = [kernel for _, kernel in reductions(variant) if kernel.reduction.family in families]
     assert {kernel.reduction.family for kernel in found} == families
     assert {kernel.problem.x.planes for kernel in found if not kernel.problem.x.in_tables} == {2, 3}
     for kernel in found:
-        problem = kernel.problem
-        assert problem.x.codes is not None
-        x = aligned(reference.store(problem.x, np.full(logical(problem.x), problem.x.codes.high, np.float32)))
-        shape = (problem.out_channels, problem.x.c // problem.groups, *problem.kernel)
-        weights = np.full(shape, problem.weights.low, np.float32)
-        weights[::2] = problem.weights.high
-        outputs = empty_outputs(problem)
-        runner = KernelRunner(dataclasses.replace(kernel, finish=Raw()), variant, Constants(weights=weights))
-        runner.call(runner.bind(x, [], outputs), 0, kernel.items)
-        expected = kernel.reduction.meaning(
-            problem, patches(problem, load(problem.x, x)), weights.reshape(len(weights), -1)
-        )
-        np.testing.assert_array_equal(outputs[0].reshape(-1, problem.out_channels), expected, err_msg=kernel.name)
+        check_largest(kernel, variant, KernelRunner)
+
+
+def check_largest(
+    kernel: DirectConv2d,
+    variant: Variant,
+    make_runner: type[KernelRunner] | type[EmulatedRunner],
+    lowest: bool = False,
+) -> None:
+    """The largest activations against weights that differ from them in all bits, and against equal ones.
+
+    lowest: the smallest activations instead.
+    """
+    problem = kernel.problem
+    assert problem.x.codes is not None
+    code = problem.x.codes.low if lowest else problem.x.codes.high
+    x = aligned(reference.store(problem.x, np.full(logical(problem.x), code, np.float32)))
+    shape = (problem.out_channels, problem.x.c // problem.groups, *problem.kernel)
+    weights = np.full(shape, problem.weights.low, np.float32)
+    weights[::2] = problem.weights.high
+    outputs = empty_outputs(problem)
+    runner = make_runner(dataclasses.replace(kernel, finish=Raw()), variant, Constants(weights=weights))
+    runner.call(runner.bind(x, [], outputs), 0, kernel.items)
+    expected = kernel.reduction.meaning(
+        problem, patches(problem, load(problem.x, x)), weights.reshape(len(weights), -1)
+    )
+    np.testing.assert_array_equal(outputs[0].reshape(-1, problem.out_channels), expected, err_msg=kernel.name)
 
 
 def logical(x: Buffer) -> tuple[int, ...]:
@@ -227,10 +242,7 @@ def test_arm(architecture: str) -> None:
     if packages:
         pytest.skip(f"missing Debian packages: {packages}")
     found = set().union(*(check(variant, EmulatedRunner) for variant in ARM[architecture]))
-    wide = (
-        {"row_conv2d", "held_conv2d", "chunk_conv2d", "word_conv2d", "bytes_matrix_conv2d"}
-        if architecture == "aarch64"
-        else set()
-    )
-    common = {"float_conv2d", "few_bits_conv2d", "planes_conv2d", "byte_conv2d", "bytes_conv2d", "bytes_depthwise"}
-    assert found == common | wide | {"rounded_conv2d"}
+    wide = {"row_conv2d", "held_conv2d", "chunk_conv2d", "word_conv2d", "nibbles_conv2d"}
+    wide |= {"bytes_matrix_conv2d", "bytes_element_conv2d", "bytes_row_conv2d"}
+    common = {"float_conv2d", "few_bits_conv2d", "byte_planes_conv2d", "byte_conv2d", "bytes_conv2d", "bytes_depthwise"}
+    assert found == common | (wide if architecture == "aarch64" else set()) | {"rounded_conv2d"}

@@ -1,0 +1,119 @@
+"""Sums of what tables of sixteen bytes give: in bytes, then in 16 bits, then in 32.
+
+Bytes hold the findings of up to eight tables, and are widened then. All planes of weights share the sums of 16 bits:
+plane k is added times what it is worth. Before 16 bits could overflow, they are added to 32 bits.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from tvm.script.ir_builder import tirx as T
+
+from qcompiler.ir.storage import TABLE_CHANNELS, TABLE_INPUTS
+from qcompiler.targets.arm.pinned import Register, pin, pinned
+from qcompiler.targets.problem import Conv2d
+from qcompiler.targets.vector.byte_sums import codes_of
+from qcompiler.targets.vector.emit import LANES, Expr, lanes, splat, temporary, write
+from qcompiler.targets.vector.nibble_reduction import halves_sums, planes_of
+from qcompiler.targets.vector.tile import Tile
+
+_HALF = LANES // 2
+TABLES = TABLE_CHANNELS // TABLE_INPUTS
+PAIR = 2 * TABLES
+"""Tables of sixteen inputs, and of the two times sixteen whose bits share bytes of weights."""
+
+INPUTS = -1
+"""The block under which inputs are added up."""
+
+
+def tables_in_bytes(problem: Conv2d) -> int:
+    """Tables whose findings are added up in bytes: 8, 4, 2 or 1."""
+    fit: int = (2**8 - 1) // (TABLE_INPUTS * (codes_of(problem).levels - 1))
+    return next(count for count in (PAIR, TABLES, 2, 1) if count <= fit)
+
+
+def tables_in_halves(problem: Conv2d) -> int:
+    """Tables whose findings 16 bits hold the sum of, times what planes are worth."""
+    worth = sum(map(abs, planes_of(problem).factors))
+    limit = 2**16 if narrow(problem) == "uint16" else 2**15
+    return (limit - 1) // (TABLE_INPUTS * (codes_of(problem).levels - 1) * worth)
+
+
+def fits_halves(problem: Conv2d) -> bool:
+    """Whether 16 bits hold the sums of 32 inputs."""
+    return tables_in_halves(problem) >= PAIR
+
+
+def narrow(problem: Conv2d) -> str:
+    """The integers of 16 bits that hold sums."""
+    return "int16" if min(planes_of(problem).factors) < 0 else "uint16"
+
+
+@dataclass(frozen=True)
+class Sums:
+    """Sums of a tile, `dtype` [16] per pixel and block, and where inputs count [16] per pixel, the first of them."""
+
+    dtype: str
+    registers: dict[tuple[int, int], Expr]
+
+    @classmethod
+    def from_zero(cls, dtype: str, tile: Tile) -> Sums:
+        """Nothing is added yet."""
+        tiling = tile.frame.tiling
+        counted = [INPUTS] if halves_sums(planes_of(tile.frame.problem)) else []
+        made = {(p, b): temporary(dtype) for p in range(tiling.pixels) for b in [*range(tiling.blocks), *counted]}
+        for each in made.values():
+            write(each, splat(T.Cast(dtype, T.int32(0))), lanes(0))
+        return cls(dtype, made)
+
+    def add(self, others: Sums) -> None:
+        """Add sums of fewer bits."""
+        for place, ours in self.registers.items():
+            wide = T.Cast(f"{self.dtype}x{LANES}", others.registers[place][lanes(0)])
+            write(ours, ours[lanes(0)] + wide, lanes(0))
+
+
+@dataclass(frozen=True)
+class Findings:
+    """Bytes that wait to be added to sums of 16 bits, `most` of a kind together; factors: what planes are worth."""
+
+    sums: Sums
+    factors: tuple[int, ...]
+    most: int
+    waiting: dict[tuple[int, int, int], tuple[int, Register]] = field(default_factory=dict)
+
+    def add(self, found: Expr, pixel: int, block: int, plane: int) -> None:
+        """Add uint8x16 for a pixel: of a block and a plane of its weights, or of inputs."""
+        place = pixel, block, plane
+        count, total = self.waiting.pop(place, (0, None))
+        self.waiting[place] = count + 1, Register(found if total is None else total.bytes + found)
+        if count + 1 == self.most:
+            self._widen(*place)
+
+    def pin(self) -> None:
+        """Compute what waits before what follows."""
+        pin([total for _, total in self.waiting.values()])
+
+    def widen(self) -> None:
+        """Add what waits to the sums."""
+        for place in list(self.waiting):
+            self._widen(*place)
+
+    def _widen(self, pixel: int, block: int, plane: int) -> None:
+        """Add a kind of findings to the sums; of inputs the first of them counts."""
+        (_, total), register = self.waiting.pop((pixel, block, plane)), self.sums.registers[pixel, block]
+        factor = 1 if block == INPUTS else self.factors[plane]
+        dtype = f"{self.sums.dtype}x{_HALF}"
+        for first in range(0, _HALF if block == INPUTS else LANES, _HALF):
+            here = lanes(first, _HALF)
+            worth = self._times(T.Shuffle([total.bytes], list(range(first, first + _HALF))), abs(factor))
+            write(register, pinned(dtype, register[here] + worth if factor > 0 else register[here] - worth), here)
+
+    def _times(self, half: Expr, factor: int) -> Expr:
+        """The product of eight bytes and a factor, in 16 bits; LLVM would make shifts and additions of it."""
+        dtype = f"{self.sums.dtype}x{_HALF}"
+        if factor == 1:
+            return T.Cast(dtype, half)
+        worth = splat(T.uint8(factor), _HALF)
+        return T.reinterpret(dtype, T.call_llvm_pure_intrin(f"uint16x{_HALF}", "llvm.aarch64.neon.umull", half, worth))
