@@ -25,7 +25,8 @@ class Architecture:
     page_bytes: the largest page of its systems, for which a library must be laid out. cpu_source: the C file, without
     its suffix, that finds out which features a CPU has. file_format: of its objects, which says by which tools they are
     linked. emulator_package: Debian's package of its emulator. threads: whether its bundles run on several. bare:
-    whether its code runs without an operating system, as whole machines of the emulator do.
+    whether its code runs without an operating system, as whole machines of the emulator do. emulator_cpu: the CPU of
+    user programs that has most.
     """
 
     name: str
@@ -42,6 +43,7 @@ class Architecture:
     emulator_package: str = "qemu-user"
     threads: bool = True
     bare: bool = False
+    emulator_cpu: str = "max"
 
     @property
     def cross_package(self) -> str:
@@ -126,7 +128,19 @@ CORTEX_M = Architecture(
     bare=True,
 )
 
-ARCHITECTURES = (X86_64, AARCH64, ARM, WASM32, CORTEX_M)
+RISCV64 = Architecture(
+    name="riscv64",
+    triple="riscv64-unknown-linux-gnu",
+    aliases=("rv64",),
+    elf_machine=243,
+    wide=True,
+    cross_prefix="riscv64-linux-gnu-",
+    c_library="libc6-dev-riscv64-cross",
+    cpu_source="cpu_riscv",
+    emulator_cpu="rv64,v=true,vext_spec=v1.0",
+)
+
+ARCHITECTURES = (X86_64, AARCH64, ARM, WASM32, CORTEX_M, RISCV64)
 NAMES = tuple(architecture.name for architecture in ARCHITECTURES)
 
 

@@ -239,7 +239,7 @@ def _launches(folder: Path, directory: Path, manifest: Manifest, emulator: str) 
     if named(manifest.architecture).bare:
         return [_on_board(folder, directory, manifest, each.name, emulator) for each in manifest.variants]
     program = str(_build(folder, directory, manifest, alone=bool(emulator)))
-    return [_Launch((emulator, "-cpu", "max") if emulator else (), program)]
+    return [_Launch((emulator, "-cpu", named(manifest.architecture).emulator_cpu) if emulator else (), program)]
 
 
 def _on_board(folder: Path, directory: Path, manifest: Manifest, variant: str, emulator: str) -> _Launch:
