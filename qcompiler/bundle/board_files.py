@@ -18,7 +18,7 @@ from qcompiler.targets.boards import BOARDS, Board
 # of the programs that are made here; kernels keep a few kilobytes there
 STACK_BYTES = 16 * 1024
 _DEEP_STACK_BYTES = 256 * 1024
-STARTUP, SEMIHOSTING = "startup.c", "semihosting.h"
+STARTUP, SEMIHOSTING = "startup.c", "board-semihosting.h"
 _SCRIPT = "board.ld"
 # what a firmware may use besides the network
 LIBRARIES = ("-lm", "-lc", "-lgcc")

@@ -56,6 +56,7 @@ def test_shared_models(name: str, tmp_path: Path) -> None:
     check_model(MODELS / manifest()[name]["file"], tmp_path)
 
 
+@pytest.mark.slow
 def test_lenet(tmp_path: Path) -> None:
     bundle = check_model(lenet(tmp_path / "lenet.onnx"), tmp_path)
     assert [(step.w_bits, step.a_bits) for step in bundle.steps if step.integers] == [(1, 1)] * 3
@@ -102,7 +103,7 @@ def make(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 def test_files(cnn: Path) -> None:
     core = {"libcnn_cortex_m4.a", "cnn_cortex_m4_constants.c", "cnn_cortex_m4.ld"}
-    shared = {"cnn.h", "example.c", "startup.c", "semihosting.h", "Makefile"}
+    shared = {"cnn.h", "example.c", "startup.c", "board-semihosting.h", "Makefile"}
     reports = {"manifest.json", "report.json", "report.txt", "report.html"}
     assert {path.name for path in cnn.iterdir()} == core | shared | reports
     header = (cnn / "cnn.h").read_text()
@@ -227,3 +228,11 @@ def test_without_an_emulator_the_user_is_told(tmp_path: Path, monkeypatch: pytes
     remedy = "install the package qemu-system-arm to verify by emulation"
     assert said[-1] == f"{UNVERIFIED}: it cannot run cortex-m code; {remedy}"
     assert bundle.report["footprints"][0]["stack"] == 0
+
+
+@pytest.mark.skipif(shutil.which("make") is None, reason="missing Debian package: make")
+@pytest.mark.parametrize("name", ["startup", "semihosting", "example", "main"])
+def test_names_of_networks_do_not_meet_those_of_files(name: str, tmp_path: Path) -> None:
+    path = binary_cnn(tmp_path / f"{name}.onnx")
+    qcompiler.compile(path, "cortex-m", mcpu=("m4",), output=tmp_path / "out", verify=False)
+    assert make(tmp_path / "out", "run").stdout.count(" largest at ") == 1

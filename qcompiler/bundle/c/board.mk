@@ -21,7 +21,7 @@ EMULATOR = qemu-system-arm $(MACHINE_$(CPU)) -display none -monitor none -serial
 .PHONY: all run clean
 all: $(PROGRAM)
 
-$(PROGRAM): example.c startup.c semihosting.h @name@.h $(LIBRARY) $(SCRIPT)
+$(PROGRAM): example.c startup.c board-semihosting.h @name@.h $(LIBRARY) $(SCRIPT)
 	$(COMPILER) $(FLAGS) example.c startup.c $(LIBRARY) -nostartfiles -Wl,--gc-sections -T $(SCRIPT) @libraries@ -o $@
 
 run: $(PROGRAM)
