@@ -248,7 +248,8 @@ def _verified(
         given, budget = samples(graph, SEED), Budget(*(EMULATED_BUDGET if emulator else NATIVE_BUDGET))
     else:
         given, budget = verification.given(inputs, program.inputs), None
-    where = f" under {Path(emulator).name}" if emulator else ""
+    stands_in = " on the processor" if named(architecture).host_name else f" under {Path(emulator).name}"
+    where = stands_in if emulator else ""
     threads = verification.THREADS if named(architecture).threads else 1
     with IsolatedBundle(bundle.directory, bundle.manifest, emulator) as isolated:
         usable = [index for index in range(len(program.variants)) if isolated.supports(index)]

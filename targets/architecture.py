@@ -24,9 +24,10 @@ class Architecture:
     it on other machines. c_library: Debian's package of the C library for them. compile_flags: for C of the bundle.
     page_bytes: the largest page of its systems, for which a library must be laid out. cpu_source: the C file, without
     its suffix, that finds out which features a CPU has. file_format: of its objects, which says by which tools they are
-    linked. emulator_package: Debian's package of its emulator. threads: whether its bundles run on several. bare:
-    whether its code runs without an operating system, as whole machines of the emulator do. emulator_cpu: the CPU of
-    user programs that has most.
+    linked; CUDA's are sources. emulator_package: Debian's package of its emulator. threads: whether its bundles run on
+    several. bare: whether its code runs without an operating system, as whole machines of the emulator do.
+    emulator_cpu: the CPU of user programs that has most. host_name: the processor family that drives it, where it is a
+    device.
     """
 
     name: str
@@ -39,11 +40,17 @@ class Architecture:
     cpu_source: str
     page_bytes: int = 4096
     compile_flags: tuple[str, ...] = ()
-    file_format: Literal["elf", "wasm"] = "elf"
+    file_format: Literal["elf", "wasm", "cuda"] = "elf"
     emulator_package: str = "qemu-user"
     threads: bool = True
     bare: bool = False
     emulator_cpu: str = "max"
+    host_name: str = ""
+
+    @property
+    def processor(self) -> str:
+        """The architecture of its libraries: its own, or that of the host that drives it."""
+        return self.host_name or self.name
 
     @property
     def cross_package(self) -> str:
@@ -52,10 +59,10 @@ class Architecture:
 
     @property
     def emulator(self) -> str:
-        """The emulator of its user programs or machines, or the engine of its modules."""
+        """The emulator of its programs or machines, the engine of its modules, or a compiler for what stands in."""
         if self.bare:
             return "qemu-system-arm"
-        return f"qemu-{self.name}" if self.file_format == "elf" else "node"
+        return {"elf": f"qemu-{self.name}", "wasm": "node", "cuda": "c++"}[self.file_format]
 
     def is_called(self, name: str) -> bool:
         """Whether `name` is one of its names."""
@@ -140,7 +147,23 @@ RISCV64 = Architecture(
     emulator_cpu="rv64,v=true,vext_spec=v1.0",
 )
 
-ARCHITECTURES = (X86_64, AARCH64, ARM, WASM32, CORTEX_M, RISCV64)
+# NVIDIA's devices behind a host; bundles are libraries of the host that hold code of the device
+X86_64_CUDA = Architecture(
+    name="x86_64-cuda",
+    triple=X86_64.triple,
+    aliases=(),
+    elf_machine=X86_64.elf_machine,
+    wide=True,
+    cross_prefix="",
+    c_library="libc6-dev",
+    cpu_source="",
+    file_format="cuda",
+    emulator_package="g++",
+    threads=False,
+    host_name=X86_64.name,
+)
+
+ARCHITECTURES = (X86_64, AARCH64, ARM, WASM32, CORTEX_M, RISCV64, X86_64_CUDA)
 NAMES = tuple(architecture.name for architecture in ARCHITECTURES)
 
 

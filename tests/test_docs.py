@@ -20,6 +20,7 @@ from playwright.sync_api import Browser
 import qcompiler
 from qcompiler.bundle.elf import machine
 from tests.networks import binary_cnn
+from tests.targets.cuda.launching import missing as missing_for_cuda
 from tests.targets.emulated import missing
 from tests.targets.in_node import missing as missing_for_web
 from tests.targets.on_board import missing as missing_for_boards
@@ -142,6 +143,20 @@ def test_the_riscv_page(tmp_path: Path) -> None:
     done = subprocess.run(["bash", "-euc", script], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stderr.count(" under qemu-riscv64: verified") == 2 and " largest at 3\n" in done.stdout
+
+
+@pytest.mark.usefixtures("commands")
+@pytest.mark.skipif(bool(missing_for_cuda()), reason=missing_for_cuda())
+def test_the_cuda_page(tmp_path: Path) -> None:
+    shutil.copytree(ROOT / "examples" / "digits", tmp_path / "examples" / "digits")
+    script = blocks("deploy_cuda.md", "cuda")
+    done = subprocess.run(["bash", "-euc", script], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count(" on the processor: verified") == 2
+    started = ["./classify", "examples/digits/three.bin"]
+    ran = subprocess.run(started, cwd=tmp_path, capture_output=True, text=True, check=False)
+    no_device = ran.returncode == 1 and ran.stderr == "error: there is no CUDA device here, or no driver for it\n"
+    assert no_device or " largest at 3\n" in ran.stdout
 
 
 @contextlib.contextmanager

@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy.typing as npt
 
-from qcompiler.bundle import board_files, glue, javascript, toolchain, wasm_link
+from qcompiler.bundle import board_files, cuda_shim, glue, javascript, toolchain, wasm_link
 from qcompiler.bundle.guarded import GuardedMemory, plan
 from qcompiler.bundle.manifest import (
     DTYPES,
@@ -236,6 +236,8 @@ def _launches(folder: Path, directory: Path, manifest: Manifest, emulator: str) 
     """The program that runs a bundle's code, made of copies in `folder`; one for each variant where they need that."""
     if named(manifest.architecture).file_format == "wasm":
         return [_Launch((emulator,), str(_script(folder, directory, manifest)))]
+    if named(manifest.architecture).file_format == "cuda":
+        return [_Launch((), str(_stand_in(folder, directory, manifest)))]
     if named(manifest.architecture).bare:
         return [_on_board(folder, directory, manifest, each.name, emulator) for each in manifest.variants]
     program = str(_build(folder, directory, manifest, alone=bool(emulator)))
@@ -266,14 +268,24 @@ def _script(folder: Path, directory: Path, manifest: Manifest) -> Path:
     return path
 
 
+def _stand_in(folder: Path, directory: Path, manifest: Manifest) -> Path:
+    """The program around the sources of a device's kernels, which the processor runs."""
+    cuda_shim.build(folder, directory, manifest)
+    return _compiled(folder, manifest, "-Wl,-rpath,$ORIGIN", f"lib{manifest.name}.so")
+
+
 def _build(folder: Path, directory: Path, manifest: Manifest, *, alone: bool) -> Path:
     """The program around the shared library, which most users load, or around the static one where it stands alone."""
     name = manifest.name
     library = f"lib{name}.a" if alone else f"lib{name}.so"
-    (folder / _PROGRAM).write_text(glue.named(_PROGRAM, name), encoding="utf-8")
     for file in (library, f"{name}.h"):
         shutil.copyfile(directory / file, folder / file)
-    linked = "-static" if alone else "-Wl,-rpath,$ORIGIN"
+    return _compiled(folder, manifest, "-static" if alone else "-Wl,-rpath,$ORIGIN", library)
+
+
+def _compiled(folder: Path, manifest: Manifest, linked: str, library: str) -> Path:
+    """The program, linked with a library in `folder`."""
+    (folder / _PROGRAM).write_text(glue.named(_PROGRAM, manifest.name), encoding="utf-8")
     chain = toolchain.toolchain_for(manifest.architecture)
     chain.run("cc", "-O1", linked, _PROGRAM, library, "-lm", "-pthread", "-o", "isolated", folder=folder)
     return folder / "isolated"

@@ -138,7 +138,7 @@ class Toolchain:
 
 
 def emulator_for(architecture: str) -> str | None:
-    """The path of an installed emulator of user programs, or engine; None where there is none."""
+    """The path of an installed emulator, engine, or compiler of what stands for a device; None where there is none."""
     name = named(architecture).emulator
     return shutil.which(name) or shutil.which(f"{name}-static")
 
@@ -155,7 +155,8 @@ def machine_of(object_code: bytes) -> str:
 
 def toolchain_for(architecture: str) -> Toolchain:
     """The chain that makes code for `architecture` on this machine. Raises QCompilerError where a part is missing."""
-    chain = Toolchain(named(architecture), host() != architecture)
+    machine = named(architecture)
+    chain = Toolchain(machine, host() != machine.processor)
     for tool in (chain.compiler, *(f"{chain.prefix}{name}" for name in ("ar", "objcopy", "readelf"))):
         chain.found(tool)
     if package := missing_c_library(chain):

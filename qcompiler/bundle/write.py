@@ -9,13 +9,23 @@ from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
 
-from qcompiler.bundle import board_files, contract, glue, javascript, manifest, toolchain, wasm_link
+from qcompiler.bundle import (
+    board_files,
+    contract,
+    cuda_link,
+    cuda_sources,
+    glue,
+    javascript,
+    manifest,
+    toolchain,
+    wasm_link,
+)
 from qcompiler.bundle.kernel_objects import kernel_objects
 from qcompiler.bundle.staging import check_free, new_directory
 from qcompiler.bundle.toolchain import Merged, Toolchain
 from qcompiler.ir.pixels import Pixels
 from qcompiler.ir.program import Program
-from qcompiler.targets.architecture import named
+from qcompiler.targets.architecture import X86_64_CUDA, named
 
 VERSIONED = ("qcompiler", "apache-tvm", "apache-tvm-ffi", "onnx", "onnx-ir", "numpy")
 
@@ -41,15 +51,35 @@ def write_into(program: Program, folder: Path, *, threads: int = 1, pixels: Pixe
     """Write the files of the bundle into the existing empty directory `folder`, which is left as it is on failure."""
     manifest.check_threads(threads)
     contract.check(program)
-    architecture = toolchain.machine_of(program.variants[0].objects[0])
+    architecture = _architecture(program)
     if named(architecture).file_format == "wasm":
         _write_package(program, folder)
+    elif named(architecture).file_format == "cuda":
+        program = cuda_sources.with_faults(program)
+        _write_device_library(program, folder)
     elif named(architecture).bare:
         board_files.write(program, folder)
     else:
         _write_libraries(program, architecture, folder, pixels)
     infos = {path.name: _file_info(path.read_bytes()) for path in sorted(folder.iterdir())}
     _write_manifest(folder, replace(manifest_of(program, architecture, threads, infos), pixels=pixels))
+
+
+def _architecture(program: Program) -> str:
+    """What the code of a program is for."""
+    first = program.variants[0]
+    return X86_64_CUDA.name if first.code_format == contract.CUDA else toolchain.machine_of(first.objects[0])
+
+
+def _write_device_library(program: Program, folder: Path) -> None:
+    """A library with code for devices, its header, and the sources that belong to the network."""
+    sources = cuda_sources.shipped(program)
+    with tempfile.TemporaryDirectory() as build:
+        library = cuda_link.library(program, sources, Path(build))
+    (folder / f"lib{program.name}.so").write_bytes(library)
+    sources["example.c"] = glue.example(program, "example.c", {"cc": "cc"}, on_device=True)
+    for name, text in sources.items():
+        (folder / name).write_text(text, encoding="utf-8")
 
 
 def _write_package(program: Program, folder: Path) -> None:
