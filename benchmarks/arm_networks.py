@@ -23,7 +23,7 @@ from benchmarks.instructions import count
 from benchmarks.models import resnet18
 from qcompiler.nn import export_onnx, freeze, recalibrate_batchnorm
 from qcompiler.nn.updates import BATCH_NORMS
-from qcompiler.train.networks import NETWORKS
+from qcompiler.train.networks.bmxnet import ResNet18
 
 Counts = dict[str, dict[str, int]]
 """Instructions by network and level, and under "M MACs" the multiply-adds in millions."""
@@ -37,7 +37,7 @@ _STATISTICS = 16
 def few_bits(bits: int, folder: Path) -> Path:
     """ResNet-18 for images of 32x32 with weights and activations of so many bits."""
     random = torch.manual_seed(0)
-    model = NETWORKS["resnet18"](w_bits=bits, a_bits=bits).build(_IMAGE, 10)
+    model = ResNet18(w_bits=bits, a_bits=bits).build(_IMAGE, 10)
     for layer in model.modules():
         if isinstance(layer, BATCH_NORMS) and layer.affine:
             with torch.no_grad():

@@ -98,12 +98,13 @@ def tool() -> str:
 
 
 def layer(width: Width, packing: Packing) -> Conv2d:
-    """A 3x3 convolution of 128 to 128 channels of 28x28 whose result is stored like its input."""
+    """A 3x3 convolution of 128 to 128 channels of 28x28, whose results are the next signs or floats."""
     weights, codes = width
     halo = Halo(1, 1, 1, 1)
     binary = codes.binary and weights.binary
     x = Buffer(1, 28, 28, 128, codes, halo=halo, halo_value=-1.0 if binary else 0.0, packing=packing)
-    operation = Operation("threshold" if binary else "quantize", into=x)
+    floats = Buffer(1, 28, 28, 128, "float32")
+    operation = Operation("threshold", into=x) if binary else Operation("store", into=floats)
     return Conv2d(x, 128, (3, 3), pads=(1,) * 4, weights=weights, epilogue=(operation,))
 
 
