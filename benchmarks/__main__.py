@@ -19,11 +19,11 @@ from benchmarks.arena import Result, Settings, compete
 from benchmarks.contestants import CONTESTANTS
 from benchmarks.machine import inspect
 from benchmarks.table import TABLE_WIDTH, row_table, show_machine, show_versions, write_json
-from benchmarks.workloads import FEW_BITS, LAYERS, NETWORKS, PRODUCTS
+from benchmarks.workloads import FEW_BIT_NETWORKS, FEW_BITS, LAYERS, NETWORKS, PRODUCTS
 
 
 def _options() -> argparse.Namespace:
-    rows = [*LAYERS, *NETWORKS, *FEW_BITS, *PRODUCTS]
+    rows = [*LAYERS, *NETWORKS, *FEW_BITS, *FEW_BIT_NETWORKS, *PRODUCTS]
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description="Measure qcompiler beside other engines.")
     parser.add_argument("--rows", nargs="+", choices=rows, default=rows, metavar="ROW", help=f"of {', '.join(rows)}")
     parser.add_argument("--threads", nargs="+", type=int, default=[1, 2])

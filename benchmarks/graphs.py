@@ -61,7 +61,8 @@ def _activated(writer: _Writer, op: str, inputs: list[str], node: Conv | Add, **
 
 def _conv_attributes(node: Conv) -> dict[str, object]:
     kernel = node.weights.shape[2]
-    return {"kernel_shape": [kernel] * 2, "strides": [node.stride] * 2, "pads": [node.pad] * 4}
+    return {"kernel_shape": [kernel] * 2, "strides": [node.stride] * 2, "pads": [node.pad] * 4,
+            "group": node.groups}  # fmt: skip
 
 
 def _write_unweighted(writer: _Writer, node: Node, source: str, output: str) -> None:

@@ -1,6 +1,7 @@
-"""Executed instructions of a bundle for ARM, whole and step by step, counted by a plugin of the emulator.
+"""Executed instructions of a bundle for ARM or Cortex-M, step by step, counted by a plugin of the emulator.
 
     qcompile model.onnx --target arm -o net && python -m benchmarks.instructions net
+    qcompile model.onnx --target cortex-m -o net && python -m benchmarks.instructions net
 
 Instruction counts do not see latency or caches; read them beside `python -m benchmarks.arm`.
 """
@@ -19,6 +20,7 @@ from rich.table import Table
 from qcompiler.bundle.isolated import IsolatedBundle
 from qcompiler.bundle.load import Bundle, describe
 from qcompiler.bundle.toolchain import emulator_for
+from qcompiler.targets.architecture import named
 
 PLUGIN = Path(__file__).with_name("count_instructions.c")
 REPEATS = 2
@@ -32,9 +34,9 @@ class Counter:
     variant: int
 
     def steps(self, first: int, last: int) -> int:
-        """Instructions of one run of the steps first .. last - 1: of more runs less those of one."""
-        one, more = (self._executed(f"{self.variant} 1 {first} {last} 0 0\n" * runs) for runs in (1, 1 + REPEATS))
-        return (more - one) // REPEATS
+        """Instructions of the steps first .. last - 1: of runs less those of as many runs of no step."""
+        ran, idle = (self._executed(f"{self.variant} 1 {first} {end} 0 0\n" * REPEATS) for end in (last, first))
+        return (ran - idle) // REPEATS
 
     def _executed(self, requests: str) -> int:
         done = subprocess.run(self.command, input=requests, capture_output=True, text=True, check=True)
@@ -46,14 +48,17 @@ def count(bundle: Bundle, folder: Path) -> list[list[int]]:
     """Instructions of every step, by variant; `folder` is for files that are made on the way."""
     emulator = emulator_for(bundle.manifest.architecture)
     if emulator is None:
-        raise SystemExit(f"error: no emulator for {bundle.manifest.architecture}; install the package qemu-user")
+        package = named(bundle.manifest.architecture).emulator_package
+        raise SystemExit(f"error: no emulator for {bundle.manifest.architecture}; install the package {package}")
     plugin, memory = folder / "count.so", folder / "memory"
     subprocess.run(["cc", "-O1", "-shared", "-fPIC", "-o", str(plugin), str(PLUGIN)], check=True)
     steps = range(len(bundle.steps))
     with IsolatedBundle(bundle.directory, bundle.manifest, emulator) as emulated:
         memory.write_bytes(bytes(emulated.memory_bytes))
-        command = tuple(emulated.command(memory, "-plugin", str(plugin)))
-        counters = [Counter(command, variant) for variant in range(len(bundle.variants))]
+        counters = [
+            Counter(tuple(emulated.command(memory, "-plugin", str(plugin), variant=variant)), variant)
+            for variant in range(len(bundle.variants))
+        ]
         return [[counter.steps(index, index + 1) for index in steps] for counter in counters]
 
 

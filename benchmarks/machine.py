@@ -1,4 +1,4 @@
-"""The machine under test: its name, its clock as measured, and the port limit of its binary kernels."""
+"""The machine under test: its name, its clock as measured, and what its instructions can reach at each width."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import os
 import platform
 import subprocess
 import tempfile
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,12 +32,12 @@ double seconds_for(int64_t adds) {
 
 @dataclass(frozen=True)
 class Machine:
-    """macs_per_cycle: port limit of xor + popcount + add on one core, None where it is not known."""
+    """macs_per_cycle: limits of one core by widths as in "w2a4", for the best form of each; empty if not known."""
 
     cpu: str
     processors: int
     ghz: float
-    macs_per_cycle: float | None
+    macs_per_cycle: Mapping[str, float]
 
 
 def clock_ghz() -> float:
@@ -55,18 +56,24 @@ def _cpu_name() -> str:
     return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "unknown")
 
 
-def _port_limit() -> float | None:
+# by instruction timings: xor and population count, lookups of six inputs, of four times four, products of bytes
+_ZEN4 = {"w1a1": 341, "w1a2": 265, "w1a3": 227, "w1a4": 186, "w2a2": 132, "w2a4": 93, "w3a3": 76, "w4a4": 64,
+         "w8a8": 64, "ta8": 64}  # fmt: skip
+CEILINGS: Mapping[str, Mapping[str, float]] = {
+    "znver4": _ZEN4,
+    "znver5": {widths: 2 * limit for widths, limit in _ZEN4.items()},
+}
+
+
+def ceilings() -> Mapping[str, float]:
+    """Multiply-adds per cycle that this machine can reach by widths; none where that is not known."""
     from tvm.target import codegen
 
-    from qcompiler.targets.x86.machine import ISAS, PORT_LIMITS, host_features, supports
-
-    limits = PORT_LIMITS.get(codegen.llvm_get_system_cpu())
-    level = next(isa.level for isa in ISAS if supports(isa, host_features()))
-    return limits.word[level] if limits else None
+    return CEILINGS.get(codegen.llvm_get_system_cpu(), {})
 
 
 def inspect() -> Machine:
     """Measure and describe this machine; x86 only."""
     if platform.machine() != "x86_64":
         raise SystemExit(f"the benchmarks run on x86_64, this machine is {platform.machine()}")
-    return Machine(_cpu_name(), len(os.sched_getaffinity(0)), clock_ghz(), _port_limit())
+    return Machine(_cpu_name(), len(os.sched_getaffinity(0)), clock_ghz(), ceilings())

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import numpy as np
 
@@ -30,6 +31,9 @@ from benchmarks.network import (
 # inputs that share a scale, as onnxruntime's quantizer has it
 BLOCK = 32
 STAGES = ((64, 1), (128, 2), (256, 2), (512, 2))
+
+Width = int | Literal["ternary"]
+"""Of weights: bits, or -1, 0 and +1."""
 
 
 @dataclass(frozen=True)
@@ -76,28 +80,56 @@ class _Sketch:
         weights: FloatArray = self.random.standard_normal(shape).astype(np.float32)
         return weights * np.float32(np.sqrt(2 / fan_in))
 
-    def conv(self, source: str, out: int, kernel: int, stride: int = 1, relu: bool = False) -> str:
-        weights = self.normal(out, self.channels(source), kernel, kernel)
+    def conv(
+        self, source: str, out: int, kernel: int, stride: int = 1, relu: bool = False, depthwise: bool = False
+    ) -> str:
+        weights = self.normal(out, 1 if depthwise else self.channels(source), kernel, kernel)
         bias = (self.random.standard_normal(out) * 0.1).astype(np.float32)
-        return self.add(Conv(source, self.fresh(), weights, bias, stride, kernel // 2, relu))
+        groups = out if depthwise else 1
+        return self.add(Conv(source, self.fresh(), weights, bias, stride, kernel // 2, relu, groups=groups))
 
-    def binary_conv(self, source: str, out: int, stride: int = 1) -> str:
+    def binary_conv(self, source: str, out: int, stride: int = 1, kernel: int = 3) -> str:
         bits = self.add(Sign(source, self.fresh()))
-        weights = self.signs(out, self.channels(bits), 3, 3)
-        return self.add(Conv(bits, self.fresh(), weights, None, stride, 1, binary=True))
+        weights = self.signs(out, self.channels(bits), kernel, kernel)
+        return self.add(Conv(bits, self.fresh(), weights, None, stride, kernel // 2, binary=True))
 
-    def quantized_conv(self, source: str, out: int, w: int, a: int) -> str:
-        """A layer of w-bit weights on a-bit activations of no sign, whose sums are exact: all are by powers of two."""
-        largest, high = float(np.quantile(self.values[source], 0.99)), 2 ** (w - 1)
-        scale = 2.0 ** np.ceil(np.log2(largest / (2**a - 1)))
-        codes = self.add(Quantize(source, self.fresh(), scale, 2**a))
-        shape = (out, self.channels(codes), 3, 3)
-        integers = self.signs(*shape) if w == 1 else self.random.integers(-high, high, shape)
-        unit = 2.0 ** -np.ceil(np.log2(high * np.sqrt(9 * out)))
-        plain = Conv(codes, self.fresh(), (integers * unit).astype(np.float32), None, 1, 1)
+    def quantized(self, source: str, bits: int) -> str:
+        """Codes of no sign, times a power of two."""
+        largest = float(np.quantile(self.values[source], 0.99))
+        return self.add(Quantize(source, self.fresh(), 2.0 ** np.ceil(np.log2(largest / (2**bits - 1))), 2**bits))
+
+    def integers(self, width: Width, *shape: int) -> FloatArray:
+        """Weights of few bits [O, ...] as integers, and what makes sums of them as large as their inputs."""
+        if width == 1:
+            return self.signs(*shape)
+        high = 2 if width == "ternary" else 2 ** (width - 1)
+        return self.random.integers(1 - high if width == "ternary" else -high, high, shape).astype(np.float32)
+
+    def quantized_conv(
+        self, codes: str, out: int, width: Width, kernel: int = 3, stride: int = 1, relu: bool = True,
+        depthwise: bool = False,
+    ) -> str:  # fmt: skip
+        """A layer of weights of few bits on codes, whose sums are exact: all scales are powers of two."""
+        weights = self.integers(width, out, 1 if depthwise else self.channels(codes), kernel, kernel)
+        plain = Conv(codes, self.fresh(), weights, None, stride, kernel // 2, groups=out if depthwise else 1)
+        sums = evaluate_node(plain, self.values)
+        unit = np.float32(2.0 ** -np.rint(np.log2(sums.std())))
         # so that about half of the sums are positive
-        middle = evaluate_node(plain, self.values).mean((0, 2, 3)) / (scale * unit)
-        return self.add(replace(plain, bias=(-np.rint(middle) * scale * unit).astype(np.float32), relu=True))
+        middle = np.rint(sums.mean((0, 2, 3)) / self._scale(codes)) * self._scale(codes)
+        return self.add(replace(plain, weights=weights * unit, bias=(-middle * unit).astype(np.float32), relu=relu))
+
+    def quantized_dense(self, codes: str, out: int, width: Width) -> str:
+        integers = self.integers(width, out, self.channels(codes))
+        unit = 2.0 ** -np.ceil(np.log2(max(1.0, np.abs(integers).max()) * np.sqrt(self.channels(codes))))
+        return self.add(Dense(codes, self.fresh(), (integers * unit).astype(np.float32)))
+
+    def _scale(self, codes: str) -> float:
+        """That of what a `Quantize` made, or a pool of it."""
+        node = next(node for node in self.nodes if node.output == codes)
+        if isinstance(node, Pool | GlobalAverage):
+            return self._scale(node.source)
+        assert isinstance(node, Quantize)
+        return node.scale
 
     def batch_norm(self, source: str) -> str:
         """Calibrated statistics, a fifth of the gammas negative."""
@@ -115,28 +147,62 @@ class _Sketch:
         return Network(name, self.values["input"].shape, tuple(self.nodes))
 
 
-def conv_chain(channels: int, size: int, repeats: int, binary: bool, seed: int = 1) -> Workload:
-    """`repeats` 3x3 convolutions of equal channels; the input is -1/+1 if `binary`, else non-negative."""
-    random = np.random.default_rng(seed)
-    x = random.standard_normal((1, channels, size, size)).astype(np.float32)
+@dataclass(frozen=True)
+class Layer:
+    """Equal layers behind each other: channels of an image of size x size; kernel; depthwise or not."""
+
+    channels: int
+    size: int
+    kernel: int = 3
+    depthwise: bool = False
+
+    @property
+    def macs(self) -> int:
+        """Multiply-adds."""
+        inputs = 1 if self.depthwise else self.channels
+        return self.kernel**2 * inputs * self.channels * self.size**2
+
+    @property
+    def title(self) -> str:
+        """For tables."""
+        kind = "depthwise" if self.depthwise else "conv"
+        return f"{kind} {self.kernel}x{self.kernel}, C{self.channels}, {self.size}x{self.size}"
+
+    def start(self, seed: int) -> FloatArray:
+        """The input, as normally distributed numbers."""
+        shape = (1, self.channels, self.size, self.size)
+        return np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
+
+
+def conv_chain(layer: Layer, repeats: int, binary: bool, seed: int = 1) -> Workload:
+    """`repeats` equal convolutions; the input is -1/+1 if `binary`, else non-negative."""
+    x = layer.start(seed)
     sketch = _Sketch(np.where(x >= 0, np.float32(1), np.float32(-1)) if binary else np.abs(x), seed)
     for _ in range(repeats):
         if binary:
-            sketch.binary_conv(sketch.last, channels)
+            sketch.binary_conv(sketch.last, layer.channels, kernel=layer.kernel)
         else:
-            sketch.conv(sketch.last, channels, 3, relu=True)
-    name = f"conv 3x3 C{channels} {size}x{size}"
-    return Workload(name, sketch.finish(name), sketch.values["input"], repeats, 9 * (channels * size) ** 2)
+            sketch.conv(sketch.last, layer.channels, layer.kernel, relu=True, depthwise=layer.depthwise)
+    return Workload(layer.title, sketch.finish(layer.title), sketch.values["input"], repeats, layer.macs)
 
 
-def quantized_chain(channels: int, size: int, repeats: int, w: int, a: int, seed: int = 1) -> Workload:
-    """`repeats` 3x3 convolutions of w-bit weights on a-bit activations, each with a ReLU behind it."""
-    random = np.random.default_rng(seed)
-    sketch = _Sketch(np.abs(random.standard_normal((1, channels, size, size)).astype(np.float32)), seed)
+def quantized_chain(layer: Layer, repeats: int, w: Width, a: int, seed: int = 1) -> Workload:
+    """`repeats` convolutions of w-bit weights on a-bit activations, each with a ReLU behind it."""
+    sketch = _Sketch(np.abs(layer.start(seed)), seed)
     for _ in range(repeats):
-        sketch.quantized_conv(sketch.last, channels, w, a)
-    name = f"conv 3x3 C{channels} {size}x{size} w{w}a{a}"
-    return Workload(name, sketch.finish(name), sketch.values["input"], repeats, 9 * (channels * size) ** 2)
+        codes = sketch.quantized(sketch.last, a)
+        sketch.quantized_conv(codes, layer.channels, w, layer.kernel, depthwise=layer.depthwise)
+    name = f"{layer.title} w{w}a{a}"
+    return Workload(name, sketch.finish(name), sketch.values["input"], repeats, layer.macs)
+
+
+def quantized_product(rows: int, inner: int, columns: int, w: Width, a: int, seed: int = 1) -> Workload:
+    """[rows, inner] of a-bit codes times [inner, columns] of w bits."""
+    x = np.abs(np.random.default_rng(seed).standard_normal((rows, inner)).astype(np.float32))
+    sketch = _Sketch(x, seed)
+    sketch.quantized_dense(sketch.quantized("input", a), columns, w)
+    name = f"product {rows}x{inner}x{columns} w{w}a{a}"
+    return Workload(name, sketch.finish(name), x, 1, rows * inner * columns)
 
 
 def product(rows: int, inner: int, columns: int, binary: bool, seed: int = 1) -> Workload:
@@ -218,3 +284,76 @@ def resnet18(size: int = 224, stem: bool = True, seed: int = 1) -> Workload:
 def birealnet18(size: int = 224, stem: bool = True, seed: int = 1) -> Workload:
     """Bi-Real-Net-18: float stem and shortcuts, a float stream with a residual around every binary convolution."""
     return _eighteen_layers("Bi-Real-Net-18", size, stem, binary=True, seed=seed)
+
+
+def quantized_resnet18(w: int, a: int, size: int = 224, seed: int = 1) -> Workload:
+    """ResNet-18 of w-bit weights on a-bit activations; stem and last layer in 8 bits."""
+    random = np.random.default_rng(seed)
+    sketch = _Sketch(random.random((1, 3, size, size)).astype(np.float32), seed)
+    stem = sketch.quantized_conv(sketch.quantized("input", 8), 64, 8, 7, 2)
+    codes = sketch.add(Pool("max", sketch.quantized(stem, a), sketch.fresh(), 3, 2, 1))
+    for channels, stride in STAGES:
+        codes = _quantized_block(sketch, codes, channels, stride, w, a)
+        codes = _quantized_block(sketch, codes, channels, 1, w, a)
+    pooled = sketch.add(GlobalAverage(codes, sketch.fresh()))
+    sketch.quantized_dense(sketch.quantized(pooled, 8), 1000, 8)
+    return Workload("ResNet-18", sketch.finish("ResNet-18"), sketch.values["input"], 1, 0)
+
+
+def _quantized_block(sketch: _Sketch, source: str, channels: int, stride: int, w: int, a: int) -> str:
+    inner = sketch.quantized(sketch.quantized_conv(source, channels, w, 3, stride), a)
+    outer = sketch.quantized_conv(inner, channels, w, relu=False)
+    shortcut = source if stride == 1 else sketch.quantized_conv(source, channels, w, 1, stride, relu=False)
+    return sketch.quantized(sketch.add(Add(outer, shortcut, sketch.fresh(), relu=True)), a)
+
+
+# output channels and stride of MobileNet's separable layers
+_SEPARABLE = ((64, 1), (128, 2), (128, 1), (256, 2), (256, 1), (512, 2), *[(512, 1)] * 5, (1024, 2), (1024, 1))
+
+
+def mobilenet_v1(size: int = 224, seed: int = 1) -> Workload:
+    """MobileNet-V1 with BatchNorm folded into biases."""
+    sketch = _Sketch(np.random.default_rng(seed).random((1, 3, size, size)).astype(np.float32), seed)
+    last = sketch.conv("input", 32, 3, 2, relu=True)
+    for channels, stride in _SEPARABLE:
+        last = sketch.conv(last, sketch.channels(last), 3, stride, relu=True, depthwise=True)
+        last = sketch.conv(last, channels, 1, relu=True)
+    sketch.dense(sketch.add(GlobalAverage(last, sketch.fresh())), 1000)
+    return Workload("MobileNet-V1", sketch.finish("MobileNet-V1"), sketch.values["input"], 1, 0)
+
+
+def quantized_mobilenet_v1(w: int, a: int, size: int = 224, seed: int = 1) -> Workload:
+    """MobileNet-V1 of w-bit weights on a-bit activations; first and last layer in 8 bits."""
+    sketch = _Sketch(np.random.default_rng(seed).random((1, 3, size, size)).astype(np.float32), seed)
+    last = sketch.quantized(sketch.quantized_conv(sketch.quantized("input", 8), 32, 8, 3, 2), a)
+    for channels, stride in _SEPARABLE:
+        wide = sketch.channels(last)
+        last = sketch.quantized(sketch.quantized_conv(last, wide, w, 3, stride, depthwise=True), a)
+        last = sketch.quantized(sketch.quantized_conv(last, channels, w, 1), a)
+    pooled = sketch.add(GlobalAverage(last, sketch.fresh()))
+    sketch.quantized_dense(sketch.quantized(pooled, 8), 1000, 8)
+    return Workload("MobileNet-V1", sketch.finish("MobileNet-V1"), sketch.values["input"], 1, 0)
+
+
+# expansion, output channels, repeats and first stride of MobileNet-V2's blocks
+_INVERTED = ((1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 1), (6, 160, 3, 2), (6, 320, 1, 1))
+
+
+def mobilenet_v2(size: int = 224, seed: int = 1) -> Workload:
+    """MobileNet-V2 with BatchNorm folded into biases, and ReLU for ReLU6."""
+    sketch = _Sketch(np.random.default_rng(seed).random((1, 3, size, size)).astype(np.float32), seed)
+    last = sketch.conv("input", 32, 3, 2, relu=True)
+    for expansion, channels, repeats, first in _INVERTED:
+        for stride in (first, *[1] * (repeats - 1)):
+            last = _inverted(sketch, last, expansion, channels, stride)
+    last = sketch.conv(last, 1280, 1, relu=True)
+    sketch.dense(sketch.add(GlobalAverage(last, sketch.fresh())), 1000)
+    return Workload("MobileNet-V2", sketch.finish("MobileNet-V2"), sketch.values["input"], 1, 0)
+
+
+def _inverted(sketch: _Sketch, source: str, expansion: int, channels: int, stride: int) -> str:
+    given = sketch.channels(source)
+    wide = source if expansion == 1 else sketch.conv(source, given * expansion, 1, relu=True)
+    wide = sketch.conv(wide, given * expansion, 3, stride, relu=True, depthwise=True)
+    narrow = sketch.conv(wide, channels, 1)
+    return sketch.add(Add(narrow, source, sketch.fresh())) if (given, stride) == (channels, 1) else narrow

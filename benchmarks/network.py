@@ -17,9 +17,9 @@ FloatArray = npt.NDArray[np.float32]
 
 @dataclass(frozen=True, eq=False)
 class Conv:
-    """Square convolution, zero padded; weights [O, C, k, k], bias [O] or none, then ReLU if `relu`.
+    """Square convolution, zero padded; weights [O, C / groups, k, k], bias [O] or none, then ReLU if `relu`.
 
-    `binary` says that weights and inputs are -1 and +1.
+    groups: 1, or as many as channels. `binary` says that weights and inputs are -1 and +1.
     """
 
     source: str
@@ -30,6 +30,7 @@ class Conv:
     pad: int = 0
     relu: bool = False
     binary: bool = False
+    groups: int = 1
 
 
 @dataclass(frozen=True, eq=False)
@@ -173,8 +174,12 @@ def _conv(node: Conv, x: FloatArray) -> FloatArray:
     kernel = node.weights.shape[2]
     view = windows(x, kernel, node.stride, node.pad, 0.0)
     height, width = view.shape[2:4]
-    columns = view[0].transpose(0, 3, 4, 1, 2).reshape(-1, height * width)
-    y: FloatArray = (node.weights.reshape(len(node.weights), -1) @ columns).reshape(1, -1, height, width)
+    y: FloatArray
+    if node.groups > 1:
+        y = np.einsum("chwij,cij->chw", view[0], node.weights[:, 0], optimize=True)[None].astype(np.float32)
+    else:
+        columns = view[0].transpose(0, 3, 4, 1, 2).reshape(-1, height * width)
+        y = (node.weights.reshape(len(node.weights), -1) @ columns).reshape(1, -1, height, width)
     if node.bias is not None:
         y = y + node.bias[:, None, None]
     return np.maximum(y, 0) if node.relu else y

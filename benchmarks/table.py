@@ -13,7 +13,7 @@ from rich.table import Table
 
 from benchmarks.arena import Result, Settings
 from benchmarks.machine import Machine
-from benchmarks.workloads import NETWORKS, TITLES
+from benchmarks.workloads import is_network, label_of, title
 
 # nothing is cut off when the output goes to a file
 TABLE_WIDTH = 100
@@ -21,8 +21,8 @@ TABLE_WIDTH = 100
 LEGEND = (
     "Layers: µs per layer of a chain of eight (products: one), signs and changes of layout included; 'kernel' is the"
     " time in binary kernels by the engine's own clock. Spread: extremes of the rounds' medians."
-    " 'of limit': multiply-adds per cycle against the port limit, padded taps counted as work, so that an engine that"
-    " skips them can pass 100 %. 'ratio': time over that of qcompiler."
+    " 'MAC/cycle': multiply-adds per cycle, and their share of what the instructions can reach, padded taps counted as"
+    " work, so that an engine that skips them can pass 100 %. 'ratio': time over that of qcompiler."
 )
 
 
@@ -34,12 +34,30 @@ def micros(seconds: float | None) -> str:
     return f"{value:.1f}" if value < 1000 else f"{value:,.0f}"
 
 
-def _of_limit(result: Result, machine: Machine) -> str:
+def widths(result: Result) -> str:
+    """In what a contestant computes, as "w2a4"; empty for floats."""
+    if result.precision == "few bits":
+        return label_of(result.row)
+    return {"binary": "w1a1", "int8": "w8a8"}.get(result.precision, "")
+
+
+def per_cycle(result: Result, machine: Machine) -> float | None:
+    """Multiply-adds per cycle of a thread, inside the engine's kernels where it tells."""
     seconds = result.kernel or result.median
-    if machine.macs_per_cycle is None or result.precision != "binary" or not seconds or not result.macs:
-        return "-"
-    reached = result.macs / (seconds * machine.ghz * 1e9 * result.threads)
-    return f"{reached / machine.macs_per_cycle:.0%}"
+    if not seconds or not result.macs:
+        return None
+    return result.macs / (seconds * machine.ghz * 1e9 * result.threads)
+
+
+def share(result: Result, machine: Machine) -> float | None:
+    """Of what the instructions can reach."""
+    reached, limit = per_cycle(result, machine), machine.macs_per_cycle.get(widths(result))
+    return None if reached is None or limit is None else reached / limit
+
+
+def _of_limit(result: Result, machine: Machine) -> str:
+    reached, part = per_cycle(result, machine), share(result, machine)
+    return "-" if reached is None or part is None else f"{reached:.0f} {part:4.0%}"
 
 
 def _ratio(result: Result, ours: Result | None) -> str:
@@ -51,9 +69,9 @@ def _ratio(result: Result, ours: Result | None) -> str:
 def row_table(results: Sequence[Result], machine: Machine) -> Table:
     """All contestants of one row."""
     first = results[0]
-    title = f"{TITLES[first.row]}, {first.threads} thread{'s' if first.threads > 1 else ''}"
-    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
-    for column in ("engine", "median µs", "spread", "kernel µs", "of limit", "ratio", "error"):
+    heading = f"{title(first.row)}, {first.threads} thread{'s' if first.threads > 1 else ''}"
+    table = Table(title=heading, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    for column in ("engine", "median µs", "spread", "kernel µs", "MAC/cycle", "ratio", "error"):
         table.add_column(column, justify="left" if column == "engine" else "right", no_wrap=True)
     ours = next((result for result in results if result.contestant.startswith("qcompiler")), None)
     for result in results:
@@ -62,7 +80,7 @@ def row_table(results: Sequence[Result], machine: Machine) -> Table:
             table.caption = f"{table.caption or ''}{result.contestant}: {result.failure}\n"
             continue
         spread = f"{micros(result.low)} .. {micros(result.high)}"
-        limit = "-" if first.row in NETWORKS else _of_limit(result, machine)
+        limit = "-" if is_network(first.row) else _of_limit(result, machine)
         table.add_row(
             result.contestant, micros(result.median), spread, micros(result.kernel), limit,
             _ratio(result, ours), f"{result.error:.1g}",
@@ -78,8 +96,7 @@ def show_versions(console: Console, results: Sequence[Result]) -> None:
 
 def show_machine(console: Console, machine: Machine) -> None:
     """What the numbers were measured on."""
-    limit = "unknown" if machine.macs_per_cycle is None else f"{machine.macs_per_cycle:.0f} binary MAC per cycle"
-    console.print(f"{machine.cpu}, {machine.processors} processors at {machine.ghz:.2f} GHz, port limit {limit}")
+    console.print(f"{machine.cpu}, {machine.processors} processors at {machine.ghz:.2f} GHz")
     console.print(LEGEND)
 
 

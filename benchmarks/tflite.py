@@ -93,21 +93,29 @@ class _Writer:
         return result
 
     def weights(self, node: Conv | Dense) -> list[int]:
-        """Indices of weights (OHWI or [O, K]) and bias."""
+        """Indices of weights (OHWI, 1HWO where they are depthwise, or [O, K]) and bias."""
         codes, scales = quantized_weights(node.weights)
         if isinstance(node, Dense):
             scales = np.full(1, scales.max(), np.float32)
             codes = np.round(node.weights / scales[0]).astype(np.int8)
         codes = channels_last(codes)
-        weights = self.tensor(f"{node.output}_w", codes.shape, "int8", scales, data=codes)
-        scale = np.broadcast_to(scales * np.float32(self.ranges[node.source].scale), len(codes))
-        real = node.bias if isinstance(node, Conv) and node.bias is not None else np.zeros(len(codes), np.float32)
+        depthwise = isinstance(node, Conv) and node.groups > 1
+        if depthwise:
+            codes = codes.transpose(3, 1, 2, 0)
+        axis = 3 if depthwise else 0
+        weights = self.tensor(f"{node.output}_w", codes.shape, "int8", scales, axis=axis, data=codes)
+        outputs = len(node.weights)
+        scale = np.broadcast_to(scales * np.float32(self.ranges[node.source].scale), outputs)
+        real = node.bias if isinstance(node, Conv) and node.bias is not None else np.zeros(outputs, np.float32)
         bias = np.round(real / scale).astype(np.int32)
         stated = scale if len(scales) > 1 else scale[:1]
         return [weights, self.tensor(f"{node.output}_b", bias.shape, "int32", stated, data=bias)]
 
     def conv(self, node: Conv) -> None:
-        options = schema.Conv2DOptionsT()
+        depthwise = node.groups > 1
+        options = schema.DepthwiseConv2DOptionsT() if depthwise else schema.Conv2DOptionsT()
+        if depthwise:
+            options.depthMultiplier = 1
         options.strideW = options.strideH = node.stride
         options.dilationWFactor = options.dilationHFactor = 1
         options.fusedActivationFunction = _RELU if node.relu else 0
@@ -115,7 +123,8 @@ class _Writer:
         options.padding = schema.Padding.SAME if same else schema.Padding.VALID
         explicit = node.pad > 0 and not same
         x = self.padded(node.source, node.pad, node.output) if explicit else self.index[node.source]
-        self.operator(_OPS.CONV_2D, [x, *self.weights(node)], self.node_output(node), options)
+        op = _OPS.DEPTHWISE_CONV_2D if depthwise else _OPS.CONV_2D
+        self.operator(op, [x, *self.weights(node)], self.node_output(node), options)
 
     def max_pool(self, node: Pool) -> None:
         options = schema.Pool2DOptionsT()

@@ -20,7 +20,7 @@ import numpy as np
 
 from benchmarks.contestants import CONTESTANTS, Contestant, Session
 from benchmarks.network import FloatArray, evaluate
-from benchmarks.workloads import NETWORKS, workload
+from benchmarks.workloads import is_network, workload
 
 
 def relative_error(found: FloatArray, expected: FloatArray) -> float:
@@ -46,7 +46,7 @@ class Worker:
         self._session = self._contestant.open(work, self._threads)
         self._session.run()
         error = relative_error(self._session.output(), expected)
-        allowed = self._contestant.network_tolerance if key in NETWORKS else self._contestant.tolerance
+        allowed = self._contestant.network_tolerance if is_network(key) else self._contestant.tolerance
         return {"error": error, "allowed": allowed, "repeats": work.repeats, "macs": work.macs}
 
     def answer(self, command: dict[str, Any]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Integer accumulator -> monotone per-channel chain -> sign or quantizer becomes one integer Threshold.
+"""Integer accumulator -> monotone per-channel chain -> sign or quantizer becomes one integer Threshold, or one scale.
 
 The chain (scale, batch norm, bias, clip, relu) is emulated in float32 exactly as the reference runs it and searched
 over the integers that the accumulator can reach, so the rewrite is exact; gamma < 0 gives direction -1, gamma = 0 a
@@ -14,11 +14,28 @@ import onnx_ir as ir
 
 from qcompiler.analysis.chains import Chain, chain_to_codes
 from qcompiler.analysis.ranges import IntegerRanges, Lattice
-from qcompiler.analysis.thresholds import Thresholds, find_levels, find_sign_change, finite_at_ends, turning_points
+from qcompiler.analysis.requantization import Requantization, requantization
+from qcompiler.analysis.thresholds import (
+    Thresholds,
+    between_integers,
+    find_levels,
+    find_sign_change,
+    finite_at_ends,
+    turning_points,
+)
 from qcompiler.ir.traits import LAYER, Trait, channel_axis, has
 from qcompiler.ir.view import constant_of, static_shape
 from qcompiler.passes.editing import insert, remove_dead, replace
 from qcompiler.passes.result import PassResult, Refusal
+
+MOST_COMPARED = 4
+"""Codes of more levels are rounded to where a scale and an offset give them: fewer operations than comparisons."""
+
+MOST_THRESHOLDS = 16
+"""Beyond that many levels any rounding in floats costs less than comparing with every threshold."""
+
+REQUANTIZED = ("Mul", "Add", "Round", "Clip")
+"""The chain of a scale and an offset."""
 
 
 @dataclass(frozen=True)
@@ -60,17 +77,44 @@ def _fold(node: ir.Node, ranges: IntegerRanges) -> int | str:
         return "its sums are not integers below 2**24"
     if not finite_at_ends(chain.ops, lattice):
         return "its epilogue overflows"
-    _insert_threshold(node, chain, _thresholds(chain, lattice), len(lattice.low))
+    return _fold_levels(node, chain, lattice) if chain.sign is None else _fold_sign(node, chain, lattice)
+
+
+def _fold_sign(node: ir.Node, chain: Chain, lattice: Lattice) -> int:
+    assert chain.sign is not None
+    change = find_sign_change(chain.ops, lattice, chain.sign)
+    threshold, direction = (np.broadcast_to(a, lattice.low.shape) for a in (change.threshold, change.direction))
+    turning = turning_points(chain.ops, lattice, threshold, direction)[None]
+    _insert_threshold(node, chain, Thresholds(turning, direction), len(lattice.low))
     return 1
 
 
-def _thresholds(chain: Chain, lattice: Lattice) -> Thresholds:
-    """The thresholds of all levels on the integers of a lattice."""
-    if chain.sign is None:
-        return find_levels(chain.ops, lattice, chain.codes)
-    change = find_sign_change(chain.ops, lattice, chain.sign)
-    threshold, direction = (np.broadcast_to(a, lattice.low.shape) for a in (change.threshold, change.direction))
-    return Thresholds(turning_points(chain.ops, lattice, threshold, direction)[None], direction)
+def _fold_levels(node: ir.Node, chain: Chain, lattice: Lattice) -> int | str:
+    if chain.codes.levels > MOST_COMPARED and tuple(op.op for op in chain.ops) == REQUANTIZED:
+        return 0
+    found = find_levels(chain.ops, lattice, chain.codes)
+    if chain.codes.levels > MOST_COMPARED:
+        line = requantization(found, lattice, chain.codes)
+        if line is not None:
+            _insert_requantization(node, chain, line)
+            return 1
+        if chain.codes.levels > MOST_THRESHOLDS:
+            return "no scale and offset give its codes (a float epilogue keeps it)"
+    _insert_threshold(node, chain, between_integers(found, chain.ops, lattice, chain.codes), len(lattice.low))
+    return 1
+
+
+def _insert_requantization(node: ir.Node, chain: Chain, line: Requantization) -> None:
+    shape = static_shape(chain.end.outputs[0]) or ()
+    layout = [1] * len(shape)
+    layout[channel_axis(node, len(shape))] = -1
+    origins = (*(op.node for op in chain.ops), chain.end)
+    value = node.outputs[0]
+    limits = np.float32(chain.codes.low), np.float32(chain.codes.high)
+    operands = ((line.scale.reshape(layout),), (line.offset.reshape(layout),), (), limits)
+    for op, others in zip(REQUANTIZED, operands, strict=True):
+        value = insert(chain.end, op, [value, *others], shape, origins=origins)
+    replace(chain.end.outputs[0], value)
 
 
 def _insert_threshold(node: ir.Node, chain: Chain, found: Thresholds, channels: int) -> None:

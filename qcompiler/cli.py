@@ -54,6 +54,10 @@ open: numpy.savez("in.npz", **{"input": array}). Exit status: 0 done, 2 usage, 3
 bundle or picture.
 """
 
+_UNITS = {"K": 2**10, "M": 2**20}
+# files of bundles for which people look
+_SHOWN = ("index.js", "index.d.ts", "package.json", "example.c", "example.cpp", "bench.c", "Makefile")
+
 _compile_app = typer.Typer(add_completion=False, rich_markup_mode=None)
 _run_app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
@@ -92,6 +96,10 @@ def _compile_command(
     labels: Annotated[
         Path | None, typer.Option(metavar="LABELS.npz", help="Of the calibration data: report the accuracy too.")
     ] = None,
+    flash: Annotated[
+        str, typer.Option(metavar="SIZE", help="Of a microcontroller, such as 256K: refuse what does not fit.")
+    ] = "",
+    ram: Annotated[str, typer.Option(metavar="SIZE", help="Of a microcontroller, such as 64K.")] = "",
     print_after: Annotated[str | None, typer.Option(metavar="PASS", help="Print the graph after a pass.")] = None,
     save_ir: Annotated[Path | None, typer.Option(metavar="DIR", help="Save the graph after each pass.")] = None,
     dump: Annotated[
@@ -115,6 +123,8 @@ def _compile_command(
         print_after=print_after,
         save_ir=save_ir,
         dump=dump,
+        flash=parse_size("--flash", flash),
+        ram=parse_size("--ram", ram),
     )
     return lambda: _compile(model, _Files(inputs, calibrate, labels), options, explain)
 
@@ -219,6 +229,16 @@ def parse_bits(text: str) -> str | int:
     raise UsageError(f"--bits {text}: expected auto or a number from 1 to 8")
 
 
+def parse_size(option: str, text: str) -> int | None:
+    """Bytes, such as 65536, 64K or 2M; None where there is no text."""
+    digits, unit = (text[:-1], text[-1:].upper()) if text[-1:].upper() in _UNITS else (text, "")
+    if not text:
+        return None
+    if not (digits.isdecimal() and digits.isascii() and len(digits) < 12 and int(digits)):
+        raise UsageError(f"{option} {text}: expected a size such as 65536, 64K or 2M")
+    return int(digits) * _UNITS.get(unit, 1)
+
+
 def parse_shape(text: str) -> tuple[str, tuple[int, ...]]:
     """NAME=1x3x224x224 as (name, shape); the name may contain further equal signs."""
     name, _, sizes = text.rpartition("=")
@@ -281,24 +301,28 @@ def _compile(model: Path, files: _Files, options: Options, explain: bool) -> Non
 
 def _print_compiled(console: Console, bundle: Bundle, explain: bool) -> None:
     """The report in the width of the terminal, and where the files are."""
-    from qcompiler.report import Row, table
+    from qcompiler.report import Row, memory_table, table
 
     say = partial(console.print, markup=False, highlight=False, soft_wrap=True)
     console.print(table([Row(**row) for row in bundle.report["rows"]]))
+    if bundle.report["footprints"]:
+        console.print(memory_table(bundle.report["footprints"]))
     for line in _explanations(bundle) if explain else ():
         say(line)
     if bundle.report["after_training"]:
         say(bundle.report["after_training"])
     say(bundle.report_text.splitlines()[-1])
-    files, module = bundle.manifest.files, bundle.manifest.library.endswith(".wasm")
-    binaries = [name for name in files if name.startswith("lib") or name.endswith(".wasm")]
-    sizes = ", ".join(f"{name} ({files[name].bytes / 1024:.1f} KiB)" for name in binaries)
-    sources = "index.js, index.d.ts, package.json" if module else f"{bundle.name}.h, example.c, example.cpp, bench.c"
+    files = bundle.manifest.files
+    binaries = [file for file in files if file.startswith("lib") or file.endswith(".wasm")]
+    sizes = ", ".join(f"{file} ({files[file].bytes / 1024:.1f} KiB)" for file in binaries)
+    sources = ", ".join(file for file in (f"{bundle.name}.h", *_SHOWN) if file in files)
     say(f"wrote {bundle.directory}/: {sizes}, {sources}")
     if bundle.runs_here:
         say(f"try: qrun {bundle.directory} --benchmark")
-    elif module:
+    elif "index.js" in files:
         say(f"try: node {bundle.directory}/example.mjs")
+    elif "Makefile" in files:
+        say(f"try: make -C {bundle.directory} run")
     else:
         say(f"for {bundle.manifest.architecture}: {bundle.directory}/example.c says how to build a program")
 

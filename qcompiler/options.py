@@ -25,7 +25,7 @@ class Options:
     directory for a runnable ONNX file after each pass. dump: a directory for groups, plans, steps and code.
     calibration: quantize real layers after training to `bits` (auto: 8) by these inputs (name -> array, like `inputs`);
     labels: of its rows, integers, for the accuracy before and after. pixels: how a picture becomes the one input, for
-    the manifest.
+    the manifest. flash, ram: bytes that a microcontroller has, beyond which the model is refused.
     """
 
     target: str = "x86"
@@ -43,6 +43,8 @@ class Options:
     calibration: Mapping[str, npt.NDArray[Any]] | None = None
     labels: npt.NDArray[Any] | None = None
     pixels: Pixels | None = None
+    flash: int | None = None
+    ram: int | None = None
 
     def folder(self, model: Path) -> Path:
         """Where the bundle of a model goes."""

@@ -19,6 +19,7 @@ from qcompiler import passes, targets
 from qcompiler import verify as verification
 from qcompiler.analysis.sizes import constants_of
 from qcompiler.border import border
+from qcompiler.bundle.footprint import Footprint, footprints
 from qcompiler.bundle.isolated import IsolatedBundle
 from qcompiler.bundle.load import Bundle, describe
 from qcompiler.bundle.manifest import check_threads
@@ -27,6 +28,7 @@ from qcompiler.bundle.tensors import describe as describe_tensor
 from qcompiler.bundle.toolchain import emulator_for
 from qcompiler.bundle.write import write_into
 from qcompiler.errors import UsageError
+from qcompiler.fitting import Memory, check_fits
 from qcompiler.frontend import canonicalize
 from qcompiler.independence import dependence
 from qcompiler.ir.batch_axis import batch_axis
@@ -78,6 +80,8 @@ def compile(
     calibration: Inputs | None = None,
     labels: npt.NDArray[Any] | None = None,
     pixels: Pixels | None = None,
+    flash: int | None = None,
+    ram: int | None = None,
     force: bool = False,
     progress: Progress | None = None,
     verified: Callable[[Verification], None] | None = None,
@@ -93,7 +97,7 @@ def compile(
     folder, saved, dumped = (None if path is None else Path(path) for path in (output, save_ir, dump))
     options = Options(
         target, mcpu, bits, folder, force, static, threads, verify, inputs, print_after, saved, dumped,
-        calibration=calibration, labels=labels, pixels=pixels,
+        calibration=calibration, labels=labels, pixels=pixels, flash=flash, ram=ram,
     )  # fmt: skip
     return run(Path(model), options, progress, verified)
 
@@ -113,6 +117,9 @@ def run(
     variants = targets.get(options.target).variants(options.mcpu)
     if options.threads > 1 and not variants[0].architecture.threads:
         raise UsageError(f"--threads {options.threads}: modules for {options.target} run on one", remedy="leave it out")
+    memory = Memory(options.flash, options.ram)
+    if memory.matters and not variants[0].architecture.bare:
+        raise UsageError(f"--flash and --ram are those of microcontrollers, not of {options.target}")
     watcher = GraphWatcher.create(options.print_after, options.save_ir, [each.name for each in passes.DEFAULT])
     dump = None if options.dump is None else Dump(options.dump)
     say("reading the model")
@@ -131,20 +138,24 @@ def run(
         say("linking the libraries")
         write_into(program, staged, threads=options.threads, pixels=options.pixels)
         bundle = describe(staged)
+        needed = footprints(staged, bundle.manifest) if variants[0].architecture.bare else ()
+        check_fits(memory, needed, program)
         checks: list[Check] = []
         if options.verify:
             say("verifying against onnxruntime")
             with _meant(model, source, cost) as file:
                 reference = Reference(file, source)
-            for where, figures in _verified(bundle, program, graph, reference, options.inputs):
+            for where, figures, stack in _verified(bundle, program, graph, reference, options.inputs):
                 if figures is None:
                     (progress or warnings.warn)(where)
                     continue
                 say(f"{where}: {figures.summary()}")
+                needed = _with_stack(needed, len(checks), stack)
                 checks.append(_check(where, figures))
                 if verified:
                     verified(figures)
-        bundle = add_to(bundle, replace(summary, checks=tuple(checks)))
+            check_fits(memory, needed, program)
+        bundle = add_to(bundle, replace(summary, checks=tuple(checks), footprints=needed))
     return bundle.moved(folder)
 
 
@@ -221,22 +232,24 @@ def _rewrite(graph: ir.Model, options: Options, watcher: GraphWatcher) -> None:
 
 def _verified(
     bundle: Bundle, program: Program, graph: ir.Model, reference: Reference, inputs: Inputs | None
-) -> Iterator[tuple[str, Verification | None]]:
+) -> Iterator[tuple[str, Verification | None, int]]:
     """Verify a bundle, under an emulator where its code is for another processor family.
 
-    The variant, and where it ran, with its figures; or the reason why there are none.
+    The variant, and where it ran, with its figures, and how deep its stack was, if that was asked; or the reason why
+    there are none.
     """
     architecture = bundle.manifest.architecture
     emulator = "" if bundle.runs_here else emulator_for(architecture)
     if emulator is None:
         remedy = f"install the package {named(architecture).emulator_package} to verify by emulation"
-        yield f"{UNVERIFIED}: it cannot run {architecture} code; {remedy}", None
+        yield f"{UNVERIFIED}: it cannot run {architecture} code; {remedy}", None, 0
         return
     if inputs is None:
         given, budget = samples(graph, SEED), Budget(*(EMULATED_BUDGET if emulator else NATIVE_BUDGET))
     else:
         given, budget = verification.given(inputs, program.inputs), None
-    where = f" under {Path(emulator).name}" if emulator else ""
+    stands_in = " on the processor" if named(architecture).host_name else f" under {Path(emulator).name}"
+    where = stands_in if emulator else ""
     threads = verification.THREADS if named(architecture).threads else 1
     with IsolatedBundle(bundle.directory, bundle.manifest, emulator) as isolated:
         usable = [index for index in range(len(program.variants)) if isolated.supports(index)]
@@ -246,7 +259,13 @@ def _verified(
             verification.verify_on_samples(variants, program, graph, reference, given, budget, threads),
             strict=True,
         ):
-            yield f"{program.variants[index].name}{where}", figures
+            depth = isolated.stack_bytes(index) if named(architecture).bare else 0
+            yield f"{program.variants[index].name}{where}", figures, depth
+
+
+def _with_stack(needed: tuple[Footprint, ...], index: int, stack: int) -> tuple[Footprint, ...]:
+    """Footprints, if there are any, of which one has a measured stack."""
+    return tuple(each.measured(stack) if place == index else each for place, each in enumerate(needed))
 
 
 def _check(where: str, figures: Verification) -> Check:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -14,6 +14,7 @@ from rich.table import Table
 
 from qcompiler.analysis.layers import Layer
 from qcompiler.analysis.sizes import Constants
+from qcompiler.bundle.footprint import Footprint
 from qcompiler.bundle.load import Bundle
 from qcompiler.bundle.manifest import REPORT_JSON, REPORT_PAGE, REPORT_TEXT
 from qcompiler.bundle.write import add_reports
@@ -78,6 +79,7 @@ class Report:
     """All steps, and the totals people ask for first. Binary layers are layers on integers, too.
 
     constants: of the network as the file has it. allocations: of the workspace. checks: none if it was not verified.
+    footprints: on microcontrollers, of every variant.
     """
 
     rows: tuple[Row, ...]
@@ -93,10 +95,11 @@ class Report:
     allocations: tuple[Allocation, ...]
     after_training: str = ""
     checks: tuple[Check, ...] = ()
+    footprints: tuple[Footprint, ...] = ()
 
     def as_json(self) -> dict[str, Any]:
         """Plain data for report.json."""
-        return asdict(self)
+        return {**asdict(self), "footprints": [each.as_json() for each in self.footprints]}
 
     def as_text(self) -> str:
         """The table as plain text, for report.txt."""
@@ -104,6 +107,8 @@ class Report:
         console.print(table(self.rows))
         if self.after_training:
             console.print(self.after_training)
+        if self.footprints:
+            console.print(memory_table([each.as_json() for each in self.footprints]))
         console.print(self.summary())
         return console.export_text()
 
@@ -189,4 +194,18 @@ def table(rows: Sequence[Row]) -> Table:
             f"{row.bytes / 1024:.1f}",
             row.note,
         )
+    return result
+
+
+def memory_table(footprints: Sequence[Mapping[str, Any]]) -> Table:
+    """Flash and RAM of each variant, in KiB, from what report.json says; `Footprint` says what the columns mean."""
+    result = Table(title="Flash and RAM in KiB", title_justify="left")
+    result.add_column("core", no_wrap=True)
+    columns = ("flash", "code", "constants", "ram", "static", "workspace", "inputs", "outputs", "stack")
+    for column in columns:
+        result.add_column(column, justify="right", no_wrap=True)
+    for row in footprints:
+        unknown = {"stack": "?"} if not row["stack"] else {}
+        cells = (unknown.get(column, f"{row[column] / 1024:.1f}") for column in columns)
+        result.add_row(row["variant"].replace("_", "-"), *cells)
     return result

@@ -7,7 +7,7 @@ from importlib import import_module
 from qcompiler.errors import UsageError
 from qcompiler.targets.target import Target
 
-TARGETS = ("x86", "arm", "wasm")
+TARGETS = ("x86", "arm", "wasm", "cortex-m", "cuda")
 
 
 def check_name(name: str) -> None:
@@ -19,5 +19,5 @@ def check_name(name: str) -> None:
 def get(name: str) -> Target:
     """The target that `--target` names. Raises UsageError for an unknown one."""
     check_name(name)
-    target: Target = import_module(f"qcompiler.targets.{name}").TARGET
+    target: Target = import_module(f"qcompiler.targets.{name.replace('-', '_')}").TARGET
     return target

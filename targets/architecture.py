@@ -24,7 +24,9 @@ class Architecture:
     it on other machines. c_library: Debian's package of the C library for them. compile_flags: for C of the bundle.
     page_bytes: the largest page of its systems, for which a library must be laid out. cpu_source: the C file, without
     its suffix, that finds out which features a CPU has. file_format: of its objects, which says by which tools they are
-    linked. emulator_package: Debian's package of its emulator. threads: whether its bundles run on several.
+    linked; CUDA's are sources. emulator_package: Debian's package of its emulator. threads: whether its bundles run on
+    several. bare: whether its code runs without an operating system, as whole machines of the emulator do. host_name:
+    the processor family that drives it, where it is a device.
     """
 
     name: str
@@ -37,9 +39,16 @@ class Architecture:
     cpu_source: str
     page_bytes: int = 4096
     compile_flags: tuple[str, ...] = ()
-    file_format: Literal["elf", "wasm"] = "elf"
+    file_format: Literal["elf", "wasm", "cuda"] = "elf"
     emulator_package: str = "qemu-user"
     threads: bool = True
+    bare: bool = False
+    host_name: str = ""
+
+    @property
+    def processor(self) -> str:
+        """The architecture of its libraries: its own, or that of the host that drives it."""
+        return self.host_name or self.name
 
     @property
     def cross_package(self) -> str:
@@ -48,8 +57,10 @@ class Architecture:
 
     @property
     def emulator(self) -> str:
-        """The emulator of its user programs, or the engine of its modules."""
-        return f"qemu-{self.name}" if self.file_format == "elf" else "node"
+        """The emulator of its programs or machines, the engine of its modules, or a compiler for what stands in."""
+        if self.bare:
+            return "qemu-system-arm"
+        return {"elf": f"qemu-{self.name}", "wasm": "node", "cuda": "c++"}[self.file_format]
 
     def is_called(self, name: str) -> bool:
         """Whether `name` is one of its names."""
@@ -84,7 +95,7 @@ AARCH64 = Architecture(
 ARM = Architecture(
     name="arm",
     triple="armv7a-linux-gnueabihf",
-    aliases=("armv*", "thumbv*"),
+    aliases=("armv*", "thumbv7", "thumbv7a*", "thumbv8a*"),
     elf_machine=40,
     wide=False,
     cross_prefix="arm-linux-gnueabihf-",
@@ -107,8 +118,38 @@ WASM32 = Architecture(
     emulator_package="nodejs",
     threads=False,
 )
+# microcontrollers; every core has a triple and flags of its own
+CORTEX_M = Architecture(
+    name="cortex-m",
+    triple="thumbv7em-none-eabihf",
+    aliases=("thumbv*m", "thumbv*m.base", "thumbv*m.main"),
+    elf_machine=40,
+    wide=False,
+    cross_prefix="arm-none-eabi-",
+    c_library="libnewlib-arm-none-eabi",
+    cpu_source="cpu_cortex_m",
+    emulator_package="qemu-system-arm",
+    threads=False,
+    bare=True,
+)
 
-ARCHITECTURES = (X86_64, AARCH64, ARM, WASM32)
+# NVIDIA's devices behind a host; bundles are libraries of the host that hold code of the device
+X86_64_CUDA = Architecture(
+    name="x86_64-cuda",
+    triple=X86_64.triple,
+    aliases=(),
+    elf_machine=X86_64.elf_machine,
+    wide=True,
+    cross_prefix="",
+    c_library="libc6-dev",
+    cpu_source="",
+    file_format="cuda",
+    emulator_package="g++",
+    threads=False,
+    host_name=X86_64.name,
+)
+
+ARCHITECTURES = (X86_64, AARCH64, ARM, WASM32, CORTEX_M, X86_64_CUDA)
 NAMES = tuple(architecture.name for architecture in ARCHITECTURES)
 
 
@@ -120,9 +161,10 @@ def named(name: str) -> Architecture:
     raise QCompilerError(f"unknown architecture '{name}'", remedy=f"known: {', '.join(NAMES)}")
 
 
-def of_elf(machine: int) -> Architecture | None:
-    """The architecture of ELF files with this e_machine."""
-    return next((each for each in ARCHITECTURES if each.file_format == "elf" and each.elf_machine == machine), None)
+def of_elf(machine: int, *, bare: bool = False) -> Architecture | None:
+    """The architecture of ELF files with this e_machine; bare: whether they are for microcontrollers."""
+    known = (each for each in ARCHITECTURES if each.file_format == "elf" and each.bare == bare)
+    return next((each for each in known if each.elf_machine == machine), None)
 
 
 def family(name: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from qcompiler.targets.measured import ratio, shipped
 from qcompiler.targets.problem import Problem
 from qcompiler.targets.target import Kernel, Variant
 
@@ -17,8 +18,8 @@ class Choice:
 
 
 def nanoseconds(variant: Variant, problem: Problem, kernel: Kernel) -> float:
-    """What a kernel takes on a machine of the variant: the one place that says so, today by the kernel's estimate."""
-    return kernel.cost
+    """What a kernel takes on a machine of the variant: its estimate, and what was measured of kernels like it."""
+    return kernel.cost * ratio(shipped(), variant.name, problem, kernel.name)
 
 
 def chosen(variant: Variant, problem: Problem) -> Choice | None:

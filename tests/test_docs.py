@@ -20,8 +20,10 @@ from playwright.sync_api import Browser
 import qcompiler
 from qcompiler.bundle.elf import machine
 from tests.networks import binary_cnn
+from tests.targets.cuda.launching import missing as missing_for_cuda
 from tests.targets.emulated import missing
 from tests.targets.in_node import missing as missing_for_web
+from tests.targets.on_board import missing as missing_for_boards
 
 ROOT = Path(__file__).resolve().parents[1]
 APP = """#include "model.h"
@@ -114,6 +116,36 @@ def test_the_web_page(browser: Browser, tmp_path: Path) -> None:
         shown = page.evaluate("document.body.textContent").removeprefix("simd128: ").split(",")
         np.testing.assert_array_equal(np.array(shown, np.float32), scores.reshape(-1))
         page.close()
+
+
+@pytest.mark.usefixtures("commands")
+@pytest.mark.skipif(bool(missing_for_boards()), reason=missing_for_boards())
+@pytest.mark.skipif(shutil.which("make") is None, reason="missing Debian package: make")
+def test_the_microcontroller_page(tmp_path: Path) -> None:
+    shutil.copytree(ROOT / "examples" / "digits", tmp_path / "examples" / "digits")
+    script = blocks("deploy_microcontroller.md", "board")
+    done = subprocess.run(["bash", "-euc", script], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count(" under qemu-system-arm: verified") == 3
+    assert done.stdout.count("\n largest at 3\n") == 2
+    (firmware,) = re.findall(r"```c\n(.*?)```", (ROOT / "docs" / "deploy_microcontroller.md").read_text(), re.DOTALL)
+    (tmp_path / "net" / "firmware.c").write_text(firmware)
+    command = ["arm-none-eabi-gcc", "-std=c11", "-Wall", "-Wextra", "-Werror", "-mthumb", "-mcpu=cortex-m4"]
+    subprocess.run([*command, "-mfloat-abi=hard", "-c", "firmware.c"], cwd=tmp_path / "net", check=True)
+
+
+@pytest.mark.usefixtures("commands")
+@pytest.mark.skipif(bool(missing_for_cuda()), reason=missing_for_cuda())
+def test_the_cuda_page(tmp_path: Path) -> None:
+    shutil.copytree(ROOT / "examples" / "digits", tmp_path / "examples" / "digits")
+    script = blocks("deploy_cuda.md", "cuda")
+    done = subprocess.run(["bash", "-euc", script], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count(" on the processor: verified") == 2
+    started = ["./classify", "examples/digits/three.bin"]
+    ran = subprocess.run(started, cwd=tmp_path, capture_output=True, text=True, check=False)
+    no_device = ran.returncode == 1 and ran.stderr == "error: there is no CUDA device here, or no driver for it\n"
+    assert no_device or " largest at 3\n" in ran.stdout
 
 
 @contextlib.contextmanager

@@ -73,6 +73,8 @@ _ROUNDED = 0.01
 CONTESTANTS: tuple[Contestant, ...] = (
     Contestant("qcompiler binary", "binary", "benchmarks.contestants.own:open_binary", "qcompiler", ours=True),
     Contestant("qcompiler few bits", "few bits", "benchmarks.contestants.own:open_binary", "qcompiler", ours=True),
+    Contestant("qcompiler int8", "int8", "benchmarks.contestants.own:open_int8", "qcompiler", True, _INT8, _INT8),
+    Contestant("qcompiler float32", "float32", "benchmarks.contestants.own:open_binary", "qcompiler", True, _FLOAT),
     Contestant("qcompiler blocks", "blocks", "benchmarks.contestants.own:open_binary", "qcompiler", True, _ROUNDED),
     Contestant("qcompiler bytes", "bytes", "benchmarks.contestants.own:open_binary", "qcompiler", True, _FLOAT),
     _few_bits("onnxruntime blocks", "blocks", "onnxruntime_peer:open_float32", "onnxruntime", _ROUNDED),
@@ -85,4 +87,5 @@ CONTESTANTS: tuple[Contestant, ...] = (
     _peer("onnxruntime", "int8", _INT8, "onnxruntime"),
     _peer("onnxruntime", "float32", _FLOAT, "onnxruntime"),
     _peer("LiteRT", "int8", _INT8, "ai-edge-litert"),
+    _peer("torch", "int8", _INT8, "torch"),
 )

@@ -1,4 +1,4 @@
-"""qcompiler: the binary network exported to ONNX, compiled for this machine, run from its bundle."""
+"""qcompiler: the network exported to ONNX, compiled for this machine, run from its bundle."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 import onnx
 
 import qcompiler
-from benchmarks.graphs import float_model
+from benchmarks.graphs import float_model, qdq_model
 from benchmarks.models import Workload
 from benchmarks.network import FloatArray
 from benchmarks.timing import Round, median_sample
@@ -19,10 +19,11 @@ PROFILED_RUNS = 5
 class BundleSession:
     """A loaded bundle and the inputs of one run."""
 
-    def __init__(self, workload: Workload, threads: int) -> None:
+    def __init__(self, workload: Workload, threads: int, int8: bool = False) -> None:
         self._folder = tempfile.TemporaryDirectory()
         model = Path(self._folder.name) / "model.onnx"
-        onnx.save(float_model(workload.network, workload.x), model)
+        write = qdq_model if int8 else float_model
+        onnx.save(write(workload.network, workload.x), model)
         self._bundle = qcompiler.compile(model, target="x86", output=Path(self._folder.name) / "out")
         self._inputs = {"input": workload.x}
         self._threads = threads
@@ -54,3 +55,8 @@ class BundleSession:
 def open_binary(workload: Workload, threads: int) -> BundleSession:
     """A session on `threads` threads."""
     return BundleSession(workload, threads)
+
+
+def open_int8(workload: Workload, threads: int) -> BundleSession:
+    """The same file of 8 bits as the other engines read, on `threads` threads."""
+    return BundleSession(workload, threads, int8=True)

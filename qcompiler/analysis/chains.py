@@ -13,8 +13,8 @@ from qcompiler.ir.codes import BINARY, Codes
 from qcompiler.ir.provenance import label
 from qcompiler.ir.view import is_quantized_op, number, only_consumer
 
-MOST_LEVELS = 16
-"""Beyond that many levels rounding in floats costs less than comparing with every threshold."""
+MOST_LEVELS = 256
+"""Of codes that layers on integers read."""
 
 
 @dataclass(frozen=True)

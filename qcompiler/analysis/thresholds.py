@@ -94,17 +94,27 @@ def _above(integers: IntArray) -> FloatArray:
 
 
 def find_levels(ops: tuple[MonotoneOp, ...], lattice: Lattice, codes: Codes) -> Thresholds:
-    """The thresholds of a chain that gives `codes` at every integer of the lattice; see `turning_points`."""
-    halves = (codes.low + codes.step * (np.arange(codes.levels - 1) + 0.5)).astype(np.float32)
-    level, every = (*ops, ops[-1].minus(halves[:, None])), lattice.over((len(halves), *lattice.low.shape))
+    """The thresholds of a chain that gives `codes` at every integer of the lattice: the integers that reach them."""
+    level, every = _levels(ops, lattice, codes)
     change = find_sign_change(level, every, -1.0)
     thresholds, directions = change.threshold, change.direction
     falling = (directions < 0).any(axis=0)
     # what all or none of the integers reach is the same for either direction, but for the threshold that says so
     other = np.where(thresholds <= lattice.low, lattice.high, -_above(-lattice.low))
     thresholds = np.where(falling & (directions > 0), other, thresholds).astype(np.float32)
-    direction = np.where(falling, -1, 1).astype(np.float32)
-    return Thresholds(turning_points(level, every, thresholds, direction), direction)
+    return Thresholds(thresholds, np.where(falling, -1, 1).astype(np.float32))
+
+
+def between_integers(found: Thresholds, ops: tuple[MonotoneOp, ...], lattice: Lattice, codes: Codes) -> Thresholds:
+    """What `find_levels` found, moved to where the chain turns; see `turning_points`."""
+    level, every = _levels(ops, lattice, codes)
+    return Thresholds(turning_points(level, every, found.thresholds, found.direction), found.direction)
+
+
+def _levels(ops: tuple[MonotoneOp, ...], lattice: Lattice, codes: Codes) -> tuple[tuple[MonotoneOp, ...], Lattice]:
+    """For every level but the lowest, a chain that is positive from it on, and the integers once for each."""
+    halves = (codes.low + codes.step * (np.arange(codes.levels - 1) + 0.5)).astype(np.float32)
+    return (*ops, ops[-1].minus(halves[:, None])), lattice.over((len(halves), *lattice.low.shape))
 
 
 def turning_points(
@@ -116,7 +126,7 @@ def turning_points(
     to this number as rounding errors are large, on either side. result: float32 [C]; thresholds that all or none of the
     integers reach stay.
     """
-    reached = _last_reached(lattice, threshold, direction).astype(np.float64)
+    reached = next_to(lattice, threshold, direction).astype(np.float64)
     missed = reached - direction * lattice.step
     between = (np.minimum(reached, missed) >= lattice.low) & (np.maximum(reached, missed) <= lattice.high)
     near, far = reached, missed
@@ -134,7 +144,7 @@ def turning_points(
     return np.where(between, inside, threshold).astype(np.float32)
 
 
-def _last_reached(lattice: Lattice, threshold: FloatArray, direction: FloatArray) -> IntArray:
+def next_to(lattice: Lattice, threshold: FloatArray, direction: FloatArray) -> IntArray:
     """The integers next to a threshold that reach it, where the next float32 of an integer counts; int64 [C]."""
     rising, falling = least_integer(threshold), least_integer(threshold, beyond=True) - 1
     index = np.where(

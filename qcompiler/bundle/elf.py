@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterator
 
 from qcompiler.targets import architecture
 
 SHARED = 3
 LOAD = 1
+_ARM_ATTRIBUTES = 0x70000003
+# tags of the public section of build attributes, and those of them whose values are texts
+_PROFILE, _TEXTS, _MICROCONTROLLER = 7, (4, 5, 67), ord("M")
 
 
 def machine(content: bytes) -> str | None:
     """The architecture of an object, executable or library; None where it is no ELF file of a known one."""
     if content[:4] != b"\x7fELF" or len(content) < 20:
         return None
-    found = architecture.of_elf(int.from_bytes(content[18:20], "little"))
+    found = architecture.of_elf(int.from_bytes(content[18:20], "little"), bare=_is_microcontroller(content))
     return None if found is None else found.name
 
 
@@ -45,3 +49,40 @@ def _segments(content: bytes) -> list[tuple[int, int]]:
         if kind == LOAD:
             found.append((offset, size))
     return found
+
+
+def _is_microcontroller(content: bytes) -> bool:
+    """Whether the build attributes of an object for ARM name the profile M; false for damaged files."""
+    try:
+        return any(_profile(attributes) == _MICROCONTROLLER for attributes in _arm_attributes(content))
+    except (struct.error, IndexError, ValueError):
+        return False
+
+
+def _arm_attributes(content: bytes) -> Iterator[bytes]:
+    """The build attributes of a file of 32 bits: pairs of tag and value, behind the names of their section."""
+    if content[4] != 1:
+        return
+    (start,) = struct.unpack_from("<I", content, 32)
+    entry, count = struct.unpack_from("<HH", content, 46)
+    for at in range(start, start + entry * count, entry):
+        kind, offset, size = struct.unpack_from("<4xI8xII", content, at)
+        if kind == _ARM_ATTRIBUTES:
+            # a version, a length, the name "aeabi", the tag of a file and a length
+            yield content[offset + 1 + 4 + 6 + 1 + 4 : offset + size]
+
+
+def _profile(attributes: bytes) -> int:
+    """The architecture profile among build attributes; 0 where they name none before a tag of unknown form."""
+    at = 0
+    while at < len(attributes):
+        tag, at = attributes[at], at + 1
+        if tag in _TEXTS:
+            at = attributes.index(0, at) + 1
+        elif tag == _PROFILE:
+            return attributes[at]
+        else:
+            while attributes[at] & 0x80:
+                at += 1
+            at += 1
+    return 0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -11,6 +11,24 @@ import numpy.typing as npt
 from qcompiler.bundle.native import Library, addresses
 
 Array = npt.NDArray[Any]
+
+
+class Placed(Protocol):
+    """Memory that is no array."""
+
+    @property
+    def address(self) -> int: ...  # noqa: D102
+
+    @property
+    def nbytes(self) -> int: ...  # noqa: D102
+
+
+Workspace = Array | Placed
+
+
+def address_of(workspace: Workspace) -> int:
+    """Where it begins."""
+    return int(workspace.ctypes.data) if isinstance(workspace, np.ndarray) else workspace.address
 
 
 class Runs:
@@ -32,17 +50,25 @@ class Runs:
 class Execution:
     """Runs a network on fixed arrays; not to be used by two threads at a time.
 
-    inputs, outputs: C-contiguous arrays in the network's order. workspace: uint8, 64-byte aligned.
+    inputs, outputs: C-contiguous arrays in the network's order. workspace: uint8, 64-byte aligned, or of a device.
     pool: address of a pool from `Library.pool`, or 0 for one thread.
     """
 
     def __init__(
-        self, library: Library, inputs: Sequence[Array], outputs: Sequence[Array], workspace: Array, pool: int = 0
+        self,
+        library: Library,
+        inputs: Sequence[Array],
+        outputs: Sequence[Array],
+        workspace: Workspace,
+        pool: int = 0,
     ) -> None:
-        self.inputs, self.outputs, self.workspace = inputs, outputs, workspace
+        self.inputs, self.outputs = inputs, outputs
+        # of memory of a device there is nothing to be seen
+        self.workspace: Array = workspace if isinstance(workspace, np.ndarray) else np.empty(0, np.uint8)
+        self._held = workspace
         self._library = library
         self._pool = (pool,) if pool else ()
-        self._pointers = (addresses(inputs), addresses(outputs), workspace.ctypes.data, workspace.nbytes)
+        self._pointers = (addresses(inputs), addresses(outputs), address_of(workspace), workspace.nbytes)
 
     def run(self) -> None:
         """Run all steps."""

@@ -22,23 +22,49 @@ C_TYPES = {
     "float64": "double",
 }
 
+_EXAMPLE = {
+    "linked": "-static example.c lib@name@.a -lm",
+    "workspace": "    void *workspace = take(&next, @NAME@_WORKSPACE_SIZE);",
+}
+_DEVICE_EXAMPLE = {
+    "linked": "example.c lib@name@.so -Wl,-rpath,.",
+    "workspace": """\
+    void *workspace = NULL;
+    int allocated = @name@_allocate(@NAME@_WORKSPACE_SIZE, &workspace);
+    if (allocated != @NAME@_OK) {
+        fprintf(stderr, "error: %s\\n", @name@_status_text(allocated));
+        return 1;
+    }""",
+}
+
+
+_LIBRARIES = {
+    False: "; no call\n * raises a signal, whatever CPU it runs on.\n *\n"
+    " * Link with lib@name@.a or lib@name@.so, and with -lm.",
+    True: ".\n *\n * Link with the library of the CPU, lib@name@_CPU.a, and with -lm.",
+}
+"""What the header says of libraries, with an operating system and without."""
+
 
 def workspace_size(program: Program) -> int:
     """Bytes of the workspace that a caller provides: never none, for C has no empty arrays."""
     return max(-(-program.workspace_bytes // ALIGNMENT), 1) * ALIGNMENT
 
 
-def public_header(program: Program) -> str:
+def public_header(program: Program, architecture: str) -> str:
     """The text of <name>.h."""
-    return _filled(program, "header.h")
+    known = architectures.named(architecture)
+    text = template_text("header.h").replace("@library@", _LIBRARIES[known.bare])
+    text = text.replace("@threads@\n", template_text("header_threads.h") if known.threads else "")
+    return filled_text(program, text)
 
 
-def example(program: Program, template: str, compilers: Mapping[str, str]) -> str:
+def example(program: Program, template: str, compilers: Mapping[str, str], *, on_device: bool = False) -> str:
     """The text of an example program; compilers: the commands that its first comment names, by language."""
-    text = _filled(program, template)
-    for language, command in compilers.items():
-        text = text.replace(f"@{language}@", command)
-    return text
+    text = template_text(template)
+    for key, said in {**compilers, **(_DEVICE_EXAMPLE if on_device else _EXAMPLE)}.items():
+        text = text.replace(f"@{key}@", said)
+    return filled_text(program, text)
 
 
 def picture_program(program: Program, pixels: Pixels, compilers: Mapping[str, str]) -> str:
@@ -61,6 +87,19 @@ def picture_program(program: Program, pixels: Pixels, compilers: Mapping[str, st
     return text
 
 
+def board_example(program: Program) -> str:
+    """The text of an example program for boards, whose arrays are static."""
+    arrays, names = [], {}
+    for kind, tensors in (("input", program.inputs), ("output", program.outputs)):
+        names[kind] = [f"{kind}{index}" for index in range(len(tensors))]
+        rows = zip(names[kind], tensors, strict=True)
+        arrays += [f"static _Alignas(8) unsigned char {name}[{tensor_bytes(tensor)}];" for name, tensor in rows]
+    text = filled(program, "board_example.c").replace("@arrays@", "\n".join(arrays))
+    for kind, all_names in names.items():
+        text = text.replace(f"@{kind}_arrays@", ", ".join(all_names))
+    return text
+
+
 def classifies(program: Program) -> bool:
     """Whether the network gives scores of classes for one picture, and nothing else."""
     output, *others = program.outputs
@@ -70,7 +109,7 @@ def classifies(program: Program) -> bool:
 
 def named(template: str, name: str) -> str:
     """The text of a C file that depends on the network's name alone."""
-    return _template(template).replace("@name@", name).replace("@NAME@", name.upper())
+    return template_text(template).replace("@name@", name).replace("@NAME@", name.upper())
 
 
 def internal_symbols(program: Program) -> tuple[str, ...]:
@@ -78,10 +117,10 @@ def internal_symbols(program: Program) -> tuple[str, ...]:
     return tuple(f"{program.name}_internal_{part}" for part in ("prepare", "execute", "failed", "batch"))
 
 
-def public_symbols(program: Program) -> tuple[str, ...]:
+def public_symbols(program: Program, architecture: str) -> tuple[str, ...]:
     """Every function of the public header."""
     pattern = rf"\b({re.escape(program.name)}_[a-z_]+)\("
-    return tuple(sorted(set(re.findall(pattern, public_header(program)))))
+    return tuple(sorted(set(re.findall(pattern, public_header(program, architecture)))))
 
 
 def kernel_symbol(program: Program, variant: VariantCode, symbol: str) -> str:
@@ -94,30 +133,37 @@ def sources(program: Program, architecture: str) -> dict[str, str]:
     known = architectures.named(architecture)
     cpu, constants = known.cpu_source, "constants.S" if known.file_format == "elf" else "constants_wasm.S"
     return {
-        f"{program.name}.h": public_header(program),
-        "this-network.h": _network_header(program),
-        "all-internals.h": _template("internal.h"),
-        "this-cpu.h": _template(f"{cpu}.h"),
-        "cpu.c": _template(f"{cpu}.c"),
-        "runtime.c": _template("runtime.c"),
-        "threads.c": _template("threads.c"),
+        f"{program.name}.h": public_header(program, architecture),
+        "this-network.h": network_header(program.name),
+        "all-internals.h": template_text("internal.h"),
+        "this-cpu.h": template_text(f"{cpu}.h"),
+        "cpu.c": template_text(f"{cpu}.c"),
+        "runtime.c": template_text("runtime.c"),
+        "threads.c": template_text("threads.c"),
         "tables.c": _tables(program, architecture),
-        "constants.S": _filled(program, constants),
+        "constants.S": filled(program, constants),
     }
 
 
 def known_features(architecture: str) -> frozenset[str]:
     """The CPU features that the dispatcher can test."""
     return frozenset(
-        re.findall(r"^ {4}F\((\w+),", _template(f"{architectures.named(architecture).cpu_source}.h"), re.MULTILINE)
+        re.findall(r"^ {4}F\((\w+),", template_text(f"{architectures.named(architecture).cpu_source}.h"), re.MULTILINE)
     )
 
 
-def _template(name: str) -> str:
+def template_text(name: str) -> str:
+    """A file of c/."""
     return (resources.files("qcompiler.bundle") / "c" / name).read_text(encoding="utf-8")
 
 
-def _filled(program: Program, template: str) -> str:
+def filled(program: Program, template: str) -> str:
+    """The text of a file of c/ for a network."""
+    return filled_text(program, template_text(template))
+
+
+def filled_text(program: Program, text: str) -> str:
+    """A text for a network: sizes, tensors and its name."""
     numbers = {
         "workspace_size": workspace_size(program),
         "inputs": len(program.inputs),
@@ -126,7 +172,6 @@ def _filled(program: Program, template: str) -> str:
         "variants": len(program.variants),
         "any_batch": int(program.any_batch),
     }
-    text = _template(template)
     for key, number in numbers.items():
         text = text.replace(f"@{key}@", str(number))
     text = text.replace("@summary@", summary(program)).replace("@tensors@", _tensor_macros(program))
@@ -158,7 +203,7 @@ def _comment(text: str) -> str:
     return plain[:MAX_NAME]
 
 
-def _c_string(text: str) -> str:
+def c_string(text: str) -> str:
     """A C string literal of the UTF-8 bytes of `text`, safe for any content."""
     plain = [
         chr(byte) if 32 <= byte < 127 and chr(byte) not in '"\\?' else f"\\{byte:03o}" for byte in text.encode("utf-8")
@@ -166,8 +211,8 @@ def _c_string(text: str) -> str:
     return '"' + "".join(plain) + '"'
 
 
-def _network_header(program: Program) -> str:
-    name = program.name
+def network_header(name: str) -> str:
+    """What the fixed sources call their network's public names."""
     return f"""\
 #include "{name}.h"
 
@@ -179,15 +224,15 @@ def _network_header(program: Program) -> str:
 
 
 def _tables(program: Program, architecture: str) -> str:
-    names = [_step_name(step.op, step.nodes) for step in program.steps]
+    names = [step_name(step.op, step.nodes) for step in program.steps]
     parts = [
         '#include "all-internals.h"\n',
-        *_tensor_table("inputs", program.inputs),
-        *_tensor_table("outputs", program.outputs),
+        *tensor_table("inputs", program.inputs),
+        *tensor_table("outputs", program.outputs),
         "const char *const API(internal_step_names)[LIMIT(STEPS)] = {",
-        *(f"    {_c_string(name)}," for name in names),
+        *(f"    {c_string(name)}," for name in names),
         "};\n",
-        *_fault_function(program),
+        *fault_function(program),
         *(line for variant in program.variants for line in _variant_table(program, variant)),
         "const struct variant API(internal_variants)[LIMIT(VARIANTS)] = {",
         *(_variant_row(variant, architecture) for variant in program.variants),
@@ -196,30 +241,32 @@ def _tables(program: Program, architecture: str) -> str:
     return "\n".join(parts) + "\n"
 
 
-def _step_name(op: str, nodes: Sequence[str]) -> str:
+def step_name(op: str, nodes: Sequence[str]) -> str:
+    """What a step is called: its operator and nodes."""
     more = f" and {len(nodes) - 1} more" if len(nodes) > 1 else ""
     return f"{op} {nodes[0]}{more}" if nodes else op
 
 
-def _fault_function(program: Program) -> Iterator[str]:
+def fault_function(program: Program) -> Iterator[str]:
     """The function that names the nodes of a step that the data of a run made fail."""
     yield "const char *API(internal_fault_text)(int status) {"
     yield "    switch (status) {"
     for index, step in enumerate(program.steps):
         for fault in step.faults:
-            text = f"{_step_name(step.op, step.nodes)}: {FAULT_TEXTS[fault]}"
-            yield f"    case STEP_STATUS({index}, {fault.value}): return {_c_string(text)};"
+            text = f"{step_name(step.op, step.nodes)}: {FAULT_TEXTS[fault]}"
+            yield f"    case STEP_STATUS({index}, {fault.value}): return {c_string(text)};"
     yield "    default: return NULL;"
     yield "    }\n}\n"
 
 
-def _tensor_table(kind: str, tensors: Sequence[TensorInfo]) -> Iterator[str]:
+def tensor_table(kind: str, tensors: Sequence[TensorInfo]) -> Iterator[str]:
+    """The tables of "inputs" or "outputs"."""
     for index, tensor in enumerate(tensors):
         sizes = ", ".join(map(str, tensor.shape)) or "1"
         yield f"static const int64_t {kind}_{index}_shape[] = {{{sizes}}};"
     yield f"const TENSOR API(internal_{kind})[LIMIT({kind.upper()})] = {{"
     for index, tensor in enumerate(tensors):
-        row = f"{_c_string(tensor.name)}, {_c_string(tensor.dtype)}, {kind}_{index}_shape"
+        row = f"{c_string(tensor.name)}, {c_string(tensor.dtype)}, {kind}_{index}_shape"
         yield f"    {{{row}, {len(tensor.shape)}, {tensor_bytes(tensor)}}},"
     yield "};"
     element_bytes = ", ".join(str(DTYPES[tensor.dtype]) for tensor in tensors)
@@ -266,4 +313,4 @@ def _variant_row(variant: VariantCode, architecture: str) -> str:
     if unknown:
         raise QCompilerError(f"internal error: variant {variant.name} needs unknown CPU features {', '.join(unknown)}")
     features = " | ".join(f"CPU_FEATURE({feature})" for feature in variant.features) or "0"
-    return f"    {{{_c_string(variant.name)}, {features}, {variant.name}_steps}},"
+    return f"    {{{c_string(variant.name)}, {features}, {variant.name}_steps}},"

@@ -3,7 +3,8 @@
 A small C program around the library shares a file with this process that holds inputs, outputs and workspace, and runs
 steps when asked: all memory can be looked at and changed in between. Code that touches a byte outside of its buffers,
 writes to an input, dies or hangs ends in VerificationFailed with the name of the step, and hurts nobody. A bundle for
-another processor family runs the same way under a user-mode emulator, and modules of WebAssembly in node.
+another processor family runs the same way under a user-mode emulator, modules of WebAssembly in node, and libraries for
+microcontrollers on emulated boards, of which every variant has its own.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import contextlib
 import itertools
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -20,9 +21,16 @@ from typing import Any
 
 import numpy.typing as npt
 
-from qcompiler.bundle import glue, javascript, toolchain, wasm_link
+from qcompiler.bundle import board_files, cuda_shim, glue, javascript, toolchain, wasm_link
 from qcompiler.bundle.guarded import GuardedMemory, plan
-from qcompiler.bundle.manifest import DTYPES, Manifest, check_threads, module_name, tensor_bytes
+from qcompiler.bundle.manifest import (
+    DTYPES,
+    Manifest,
+    bare_library_name,
+    check_threads,
+    module_name,
+    tensor_bytes,
+)
 from qcompiler.bundle.native import ALIGNMENT
 from qcompiler.bundle.stepping import Stepper
 from qcompiler.bundle.tensors import checked_inputs
@@ -33,11 +41,15 @@ from qcompiler.targets.architecture import named
 Array = npt.NDArray[Any]
 
 BEST = -1
+# a request that asks how deep the stack was
+NO_THREADS = 0
 REMEDY = "please report the model"
 # far slower than any machine or emulator: only code that hangs takes longer
 _LEAST_SECONDS = 120
 _NATIVE_MACS_PER_SECOND, _EMULATED_MACS_PER_SECOND = 50_000_000, 2_000_000
 _PROGRAM = "isolated.c"
+# far more than kernels need; chosen
+_BOARD_STACK_BYTES = 256 * 1024
 
 
 class IsolatedBundle:
@@ -59,9 +71,13 @@ class IsolatedBundle:
             folder = Path(opened.enter_context(tempfile.TemporaryDirectory()))
             self._memory = _memory(manifest)
             opened.callback(self._memory.close)
-            self._command = _program(folder, directory, manifest, emulator)
-            self._worker = Worker(self._command, self._memory, seconds or _patience(manifest, emulator))
-            opened.callback(self._worker.close)
+            self._launches = _launches(folder, directory, manifest, emulator)
+            patience = seconds or _patience(manifest, emulator)
+            shared = f"/proc/self/fd/{self._memory.descriptor}"
+            commands = [launch.command(shared, self._memory) for launch in self._launches]
+            self._workers = [Worker(command, self._memory, patience) for command in commands]
+            for worker in self._workers:
+                opened.callback(worker.close)
             self._open = opened.pop_all()
 
     def __enter__(self) -> IsolatedBundle:
@@ -95,11 +111,22 @@ class IsolatedBundle:
 
     def supports(self, variant: int) -> bool:
         """Whether the processor that runs the code has all that a variant needs."""
-        return self._worker.request(variant, 1, 0, 0)[0] == 0
+        return self._worker(variant).request(variant, 1, 0, 0)[0] == 0
 
-    def command(self, file: Path, *options: str) -> list[str]:
-        """The program on a file of `memory_bytes`, with more options for the emulator; see c/isolated.c."""
-        return [*self._command[:-1], *options, self._command[-1], str(file), *self._memory.arguments()]
+    def stack_bytes(self, variant: int) -> int:
+        """How much of the stack the runs so far have used, on an emulated board."""
+        return self._worker(variant).request(variant, NO_THREADS, 0, 0)[0]
+
+    def command(self, file: Path, *options: str, variant: int = BEST) -> list[str]:
+        """The program of a variant on a file of `memory_bytes`, with more options for the emulator."""
+        return self._launches[self._place(variant)].command(str(file), self._memory, options)
+
+    def _worker(self, variant: int) -> Worker:
+        return self._workers[self._place(variant)]
+
+    def _place(self, variant: int) -> int:
+        """Which of the programs runs a variant."""
+        return max(variant, 0) if len(self._launches) > 1 else 0
 
     @property
     def memory_bytes(self) -> int:
@@ -112,7 +139,7 @@ class IsolatedBundle:
         if self._current is not None:
             self._current.over = True
         self._memory.fill(number, at_start=number % 2 == 1)
-        self._current = IsolatedExecution(self.manifest, self._memory, self._worker, self.variant)
+        self._current = IsolatedExecution(self.manifest, self._memory, self._worker(self.variant), self.variant)
         for array, source in zip(self._current.inputs, given, strict=True):
             array[...] = source
         return self._current
@@ -178,12 +205,46 @@ class IsolatedExecution:
             raise QCompilerError(f"the compiled network failed: {text or f'status {status}'}")
 
 
-def _program(folder: Path, directory: Path, manifest: Manifest, emulator: str) -> tuple[str, ...]:
-    """The command that runs a bundle's code, made of copies in `folder`."""
+@dataclass(frozen=True)
+class _Launch:
+    """How a program is run: words before it, and whether its arguments are one word behind "-append"."""
+
+    words: tuple[str, ...]
+    program: str
+    on_board: bool = False
+
+    def command(self, file: str, memory: GuardedMemory, options: Sequence[str] = ()) -> list[str]:
+        """The program on a file that is laid out as a memory is, with more options for the emulator."""
+        arguments = [file, *memory.arguments()]
+        if self.on_board:
+            return [*self.words, *options, "-kernel", self.program, "-append", " ".join(arguments)]
+        return [*self.words, *options, self.program, *arguments]
+
+
+def _launches(folder: Path, directory: Path, manifest: Manifest, emulator: str) -> list[_Launch]:
+    """The program that runs a bundle's code, made of copies in `folder`; one for each variant where they need that."""
     if named(manifest.architecture).file_format == "wasm":
-        return (emulator, str(_script(folder, directory, manifest)))
+        return [_Launch((emulator,), str(_script(folder, directory, manifest)))]
+    if named(manifest.architecture).file_format == "cuda":
+        return [_Launch((), str(_stand_in(folder, directory, manifest)))]
+    if named(manifest.architecture).bare:
+        return [_on_board(folder, directory, manifest, each.name, emulator) for each in manifest.variants]
     program = str(_build(folder, directory, manifest, alone=bool(emulator)))
-    return (emulator, "-cpu", "max", program) if emulator else (program,)
+    return [_Launch((emulator, "-cpu", "max") if emulator else (), program)]
+
+
+def _on_board(folder: Path, directory: Path, manifest: Manifest, variant: str, emulator: str) -> _Launch:
+    """The program around the library of a variant, on its board."""
+    place, name = folder / variant, manifest.name
+    place.mkdir()
+    library = bare_library_name(name, variant)
+    for file in (library, f"{name}.h", board_files.STARTUP, board_files.SEMIHOSTING):
+        shutil.copyfile(directory / file, place / file)
+    (place / _PROGRAM).write_text(glue.named("board_isolated.c", name), encoding="utf-8")
+    board_files.add_script(place, variant, _BOARD_STACK_BYTES)
+    chain = toolchain.toolchain_for(manifest.architecture)
+    program = board_files.program(chain, variant, [_PROGRAM, board_files.STARTUP], library, place)
+    return _Launch(board_files.emulation(emulator, variant), str(program), on_board=True)
 
 
 def _script(folder: Path, directory: Path, manifest: Manifest) -> Path:
@@ -196,14 +257,24 @@ def _script(folder: Path, directory: Path, manifest: Manifest) -> Path:
     return path
 
 
+def _stand_in(folder: Path, directory: Path, manifest: Manifest) -> Path:
+    """The program around the sources of a device's kernels, which the processor runs."""
+    cuda_shim.build(folder, directory, manifest)
+    return _compiled(folder, manifest, "-Wl,-rpath,$ORIGIN", f"lib{manifest.name}.so")
+
+
 def _build(folder: Path, directory: Path, manifest: Manifest, *, alone: bool) -> Path:
     """The program around the shared library, which most users load, or around the static one where it stands alone."""
     name = manifest.name
     library = f"lib{name}.a" if alone else f"lib{name}.so"
-    (folder / _PROGRAM).write_text(glue.named(_PROGRAM, name), encoding="utf-8")
     for file in (library, f"{name}.h"):
         shutil.copyfile(directory / file, folder / file)
-    linked = "-static" if alone else "-Wl,-rpath,$ORIGIN"
+    return _compiled(folder, manifest, "-static" if alone else "-Wl,-rpath,$ORIGIN", library)
+
+
+def _compiled(folder: Path, manifest: Manifest, linked: str, library: str) -> Path:
+    """The program, linked with a library in `folder`."""
+    (folder / _PROGRAM).write_text(glue.named(_PROGRAM, manifest.name), encoding="utf-8")
     chain = toolchain.toolchain_for(manifest.architecture)
     chain.run("cc", "-O1", linked, _PROGRAM, library, "-lm", "-pthread", "-o", "isolated", folder=folder)
     return folder / "isolated"

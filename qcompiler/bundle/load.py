@@ -17,7 +17,8 @@ import numpy.typing as npt
 
 from qcompiler.bundle import elf, stored_values
 from qcompiler.bundle import manifest as manifests
-from qcompiler.bundle.execution import Execution, Runs
+from qcompiler.bundle.cuda_library import DeviceLibrary, DeviceMemory, DeviceStepping
+from qcompiler.bundle.execution import Execution, Runs, Workspace
 from qcompiler.bundle.manifest import (
     FILE_NAME,
     REPORT_JSON,
@@ -55,7 +56,7 @@ class Bundle:
         self.manifest = manifest
         self._loaded = library
         self._texts = texts
-        self._idle: list[Array] = []
+        self._idle: list[Workspace] = []
         self._lock = threading.Lock()
 
     @property
@@ -147,9 +148,14 @@ class Bundle:
     def stepper(self, inputs: Mapping[str, Array]) -> Stepper:
         """A run on one thread that can be stopped between steps, with memory of its own."""
         given = [array.copy() for array in checked_inputs(inputs, self.inputs)]
-        workspace = aligned_empty((self.manifest.workspace_bytes,), "uint8")
-        workspace[...] = 0
-        execution = Execution(self._library, given, new_outputs(self.outputs, 1), workspace)
+        outputs = new_outputs(self.outputs, 1)
+        execution: Execution
+        if isinstance(self._library, DeviceLibrary):
+            execution = DeviceStepping(self._library, given, outputs, self.manifest.workspace_bytes)
+        else:
+            workspace = aligned_empty((self.manifest.workspace_bytes,), "uint8")
+            workspace[...] = 0
+            execution = Execution(self._library, given, outputs, workspace)
         return Stepper(execution, self.steps, self.outputs)
 
     @contextlib.contextmanager
@@ -157,6 +163,8 @@ class Bundle:
         """The runs that inputs ask for, and the outputs that they write."""
         given = checked_inputs(inputs, self.inputs, any_batch=self.manifest.any_batch)
         check_threads(threads)
+        if threads > 1 and not named(self.manifest.architecture).threads:
+            raise UsageError(f"{threads} threads: bundles for {self.manifest.target} are run by one", remedy="give 1")
         count = runs_of(given[0], self.inputs[0])
         outputs = new_outputs(self.outputs, count)
         pooled = contextlib.nullcontext(0) if threads == 1 else self._library.pool(int(threads))
@@ -164,7 +172,7 @@ class Bundle:
             yield Runs([self._part(given, outputs, index, workspace, pool) for index in range(count)]), outputs
 
     def _part(
-        self, inputs: Sequence[Array], outputs: Sequence[Array], index: int, workspace: Array, pool: int
+        self, inputs: Sequence[Array], outputs: Sequence[Array], index: int, workspace: Workspace, pool: int
     ) -> Execution:
         """Run `index` on a batch."""
         taken = [part(array, tensor, index) for array, tensor in zip(inputs, self.inputs, strict=True)]
@@ -172,17 +180,23 @@ class Bundle:
         return Execution(self._library, taken, written, workspace, pool)
 
     @contextlib.contextmanager
-    def _workspace(self) -> Iterator[Array]:
+    def _workspace(self) -> Iterator[Workspace]:
         with self._lock:
             workspace = self._idle.pop() if self._idle else None
         if workspace is None:
-            workspace = aligned_empty((self.manifest.workspace_bytes,), "uint8")
+            workspace = self._new_workspace()
         try:
             yield workspace
         finally:
             with self._lock:
                 if len(self._idle) < MAX_IDLE_WORKSPACES:
                     self._idle.append(workspace)
+
+    def _new_workspace(self) -> Workspace:
+        nbytes, library = self.manifest.workspace_bytes, self._library
+        return (
+            DeviceMemory(library, nbytes) if isinstance(library, DeviceLibrary) else aligned_empty((nbytes,), "uint8")
+        )
 
     def _variant_index(self) -> int:
         return int(self._library.call("variant"))
@@ -201,19 +215,22 @@ def load(directory: str | os.PathLike[str], *, variant: str | None = None) -> Bu
 
 
 def describe(directory: str | os.PathLike[str]) -> Bundle:
-    """Open a bundle as `load` does, and one for another processor family without its library."""
+    """Open a bundle as `load` does, and one for another processor family, or for a device, without its library."""
     folder, manifest, contents = _read(directory)
-    if not _is_native(manifest):
+    if not _is_native(manifest) or named(manifest.architecture).host_name:
         return Bundle(folder, manifest, None, _texts(contents))
     return _opened(folder, manifest, contents)
 
 
 def _opened(folder: Path, manifest: Manifest, contents: Mapping[str, bytes], variant: str | None = None) -> Bundle:
     """A bundle for this processor family whose files were checked against its manifest."""
-    if not elf.is_whole_library(contents[manifest.library], manifest.architecture):
+    if not elf.is_whole_library(contents[manifest.library], named(manifest.architecture).processor):
         raise InvalidBundle(f"{manifest.library} is not a whole library for {manifest.architecture}", remedy=REMEDY)
-    library = Library(manifest.name, contents[manifest.library])
+    kind = DeviceLibrary if named(manifest.architecture).host_name else Library
+    library = kind(manifest.name, contents[manifest.library])
     _check_library(manifest, library)
+    if isinstance(library, DeviceLibrary):
+        library.prepare()
     _select(manifest, library, variant)
     return Bundle(folder, manifest, library, _texts(contents))
 
@@ -261,15 +278,18 @@ def _checked_file(folder: Path, name: str, info: manifests.FileInfo) -> bytes:
 
 
 def _is_native(manifest: Manifest) -> bool:
-    return manifest.architecture == host()
+    """Whether the library is for this machine's processor family, which may drive a device with it."""
+    return named(manifest.architecture).processor == host()
 
 
 def _foreign(manifest: Manifest) -> UnsupportedCpu:
-    module = named(manifest.architecture).file_format == "wasm"
-    return UnsupportedCpu(
-        f"the bundle is for {manifest.architecture}, this machine is {host()}",
-        remedy="run its example.mjs in node" if module else "compile the model for this machine with --target",
-    )
+    architecture = named(manifest.architecture)
+    remedy = "compile the model for this machine with --target"
+    if architecture.file_format == "wasm":
+        remedy = "run its example.mjs in node"
+    if architecture.bare:
+        remedy = "run it on an emulated board: make run, in its directory"
+    return UnsupportedCpu(f"the bundle is for {manifest.architecture}, this machine is {host()}", remedy=remedy)
 
 
 def _check_library(manifest: Manifest, library: Library) -> None:

@@ -109,9 +109,11 @@ class Manifest:
 
     @property
     def library(self) -> str:
-        """File name of the shared library, or of the best variant's module."""
+        """File name of the shared library, or of the best variant's module or static library."""
         if named(self.architecture).file_format == "wasm":
             return module_name(self.name, self.variants[0].name)
+        if named(self.architecture).bare:
+            return bare_library_name(self.name, self.variants[0].name)
         return f"lib{self.name}.so"
 
     def encode(self) -> bytes:
@@ -132,6 +134,11 @@ def check_threads(threads: object, option: str = "") -> None:
 def module_name(name: str, variant: str) -> str:
     """File name of the WebAssembly module of a variant."""
     return f"{name}.{variant}.wasm"
+
+
+def bare_library_name(name: str, variant: str) -> str:
+    """File name of the static library of a variant, without an operating system."""
+    return f"lib{name}_{variant}.a"
 
 
 def tensor_bytes(tensor: TensorInfo) -> int:

@@ -11,7 +11,7 @@ import weakref
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -42,14 +42,10 @@ class _Tensor(ctypes.Structure):
 
 
 _POINTERS = (ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t)
-_SIGNATURES: dict[str, tuple[tuple[Any, ...], Any]] = {
+COMMON_SIGNATURES: dict[str, tuple[tuple[Any, ...], Any]] = {
     "run": (_POINTERS, ctypes.c_int),
     "run_steps": ((*_POINTERS, ctypes.c_int, ctypes.c_int), ctypes.c_int),
     "run_profile": ((*_POINTERS, ctypes.c_void_p), ctypes.c_int),
-    "run_pool": ((ctypes.c_void_p, *_POINTERS), ctypes.c_int),
-    "run_pool_profile": ((ctypes.c_void_p, *_POINTERS, ctypes.c_void_p), ctypes.c_int),
-    "pool_start": ((ctypes.c_void_p, ctypes.c_int), ctypes.c_int),
-    "pool_stop": ((ctypes.c_void_p,), ctypes.c_int),
     "variant": ((), ctypes.c_int),
     "select_variant": ((ctypes.c_int,), ctypes.c_int),
     "variant_name": ((ctypes.c_int,), ctypes.c_char_p),
@@ -58,6 +54,15 @@ _SIGNATURES: dict[str, tuple[tuple[Any, ...], Any]] = {
     "status_text": ((ctypes.c_int,), ctypes.c_char_p),
     "workspace_size": ((), ctypes.c_size_t),
     "steps": ((), ctypes.c_int),
+}
+"""Functions of every library: parameters and result."""
+
+_SIGNATURES: dict[str, tuple[tuple[Any, ...], Any]] = {
+    **COMMON_SIGNATURES,
+    "run_pool": ((ctypes.c_void_p, *_POINTERS), ctypes.c_int),
+    "run_pool_profile": ((ctypes.c_void_p, *_POINTERS, ctypes.c_void_p), ctypes.c_int),
+    "pool_start": ((ctypes.c_void_p, ctypes.c_int), ctypes.c_int),
+    "pool_stop": ((ctypes.c_void_p,), ctypes.c_int),
 }
 
 
@@ -81,6 +86,8 @@ class Library:
     happens to the file, and every `Library` has its own selected variant.
     """
 
+    signatures: ClassVar = _SIGNATURES
+
     def __init__(self, name: str, content: bytes) -> None:
         descriptor, path = _private_copy(name, content)
         try:
@@ -91,7 +98,7 @@ class Library:
         self._functions: dict[str, Any] = {}
         self._pools = _Pools(self)
         self.close = weakref.finalize(self, _unload, self._pools.started, self._functions, loaded._handle, descriptor)
-        for function, (parameters, result) in _SIGNATURES.items():
+        for function, (parameters, result) in self.signatures.items():
             self._functions[function] = _bind(loaded, f"{name}_{function}", parameters, result)
 
     def call(self, function: str, *arguments: Any) -> Any:

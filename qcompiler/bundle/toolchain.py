@@ -138,7 +138,7 @@ class Toolchain:
 
 
 def emulator_for(architecture: str) -> str | None:
-    """The path of an installed emulator of user programs, or engine; None where there is none."""
+    """The path of an installed emulator, engine, or compiler of what stands for a device; None where there is none."""
     name = named(architecture).emulator
     return shutil.which(name) or shutil.which(f"{name}-static")
 
@@ -155,12 +155,13 @@ def machine_of(object_code: bytes) -> str:
 
 def toolchain_for(architecture: str) -> Toolchain:
     """The chain that makes code for `architecture` on this machine. Raises QCompilerError where a part is missing."""
-    chain = Toolchain(named(architecture), host() != architecture)
+    machine = named(architecture)
+    chain = Toolchain(machine, host() != machine.processor)
     for tool in (chain.compiler, *(f"{chain.prefix}{name}" for name in ("ar", "objcopy", "readelf"))):
         chain.found(tool)
     if package := missing_c_library(chain):
         raise QCompilerError(
-            f"{chain.compiler} is installed, but not its C library: it finds no crt1.o",
+            f"{chain.compiler} is installed, but not its C library: it finds no {_part_of_libc(chain)}",
             remedy=f"install the package {package} (Debian, Ubuntu: sudo apt install {package})",
         )
     return chain
@@ -168,12 +169,17 @@ def toolchain_for(architecture: str) -> Toolchain:
 
 def missing_c_library(chain: Toolchain) -> str:
     """The Debian package of the C library that an installed compiler has not; empty if it has."""
-    command = [chain.found(chain.compiler), "-print-file-name=crt1.o"]
+    part = _part_of_libc(chain)
+    command = [chain.found(chain.compiler), f"-print-file-name={part}"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     # a file that is not found is printed as it was asked for
-    if done.stdout.strip() != "crt1.o":
+    if done.stdout.strip() != part:
         return ""
     return chain.architecture.c_library if chain.cross else "libc6-dev"
+
+
+def _part_of_libc(chain: Toolchain) -> str:
+    return "libc.a" if chain.architecture.bare else "crt1.o"
 
 
 def reject_runtime_calls(symbols: Iterable[Symbol], variant: str) -> None:

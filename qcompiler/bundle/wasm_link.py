@@ -10,15 +10,14 @@ import re
 import shutil
 import subprocess
 from collections.abc import Sequence
-from dataclasses import replace
-from itertools import pairwise
 from pathlib import Path
 
 from qcompiler.bundle import glue, wasm_file
+from qcompiler.bundle.alone import alone
 from qcompiler.bundle.side_by_side import run_all
 from qcompiler.bundle.toolchain import printed
 from qcompiler.errors import QCompilerError
-from qcompiler.ir.program import Argument, Call, Program, VariantCode
+from qcompiler.ir.program import Program, VariantCode
 from qcompiler.targets.architecture import WASM32
 
 # tools by the Debian package that holds them
@@ -32,7 +31,6 @@ _EXPORTS = ("run", "run_steps", "status_text")
 _UNITS = ("runtime.c", "tables.c", "cpu.c", "constants.S")
 _NAMES = "kernel-names.h"
 _RUNTIME = re.compile(rb"_*TVM[A-Z]\w{5,}")
-_ALIGNMENT = 64
 
 
 def modules(program: Program, folder: Path) -> dict[str, bytes]:
@@ -69,32 +67,6 @@ def link(objects: Sequence[str], exports: Sequence[str], libc: str) -> list[str]
     """The command that makes module.wasm."""
     exported = [f"--export={symbol}" for symbol in (*exports, "__heap_base")]
     return ["wasm-ld", *_LINK_FLAGS, *exported, *objects, libc, "-o", "module.wasm"]
-
-
-def alone(program: Program, variant: VariantCode) -> Program:
-    """A program of one variant, with the constants that its calls read."""
-    starts = sorted({argument.position for each in program.variants for argument in _constants(each)})
-    ends = dict(pairwise([*starts, len(program.constants)]))
-    content, places = bytearray(), {}
-    for start in sorted({argument.position for argument in _constants(variant)}):
-        places[start] = len(content)
-        content += program.constants[start : ends[start]]
-        content += bytes(-len(content) % _ALIGNMENT)
-    calls = tuple(_moved(call, places) for call in variant.calls)
-    return replace(program, constants=bytes(content), variants=(replace(variant, calls=calls),))
-
-
-def _constants(variant: VariantCode) -> list[Argument]:
-    return [argument for call in variant.calls for argument in call.arguments if argument.kind == "constant"]
-
-
-def _moved(call: Call, places: dict[int, int]) -> Call:
-    """The call, with its constants where they lie now."""
-    arguments = tuple(
-        replace(argument, position=places[argument.position]) if argument.kind == "constant" else argument
-        for argument in call.arguments
-    )
-    return replace(call, arguments=arguments)
 
 
 def _module(program: Program, folder: Path, libc: str) -> bytes:

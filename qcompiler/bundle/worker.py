@@ -11,7 +11,8 @@ from collections.abc import Sequence
 from qcompiler.bundle.guarded import GuardedMemory
 from qcompiler.errors import QCompilerError
 
-_ANSWER = re.compile(r"(status|fault|trap|wrote) (-?\d+) (.*)\n")
+_ANSWER = re.compile(r"(status|fault|trap|wrote|late) (-?\d+) (.*)\n")
+DOES_NOT_END = "does not end"
 # seconds for a worker that has answered to end; chosen
 _LAST_WORDS = 10.0
 
@@ -21,13 +22,13 @@ class Misbehaved(Exception):
 
 
 class Worker:
-    """The program of c/isolated.c or js/isolated.mjs on a guarded memory; started when needed, and after its death.
+    """A program such as that of c/isolated.c on a guarded memory; started when needed, and after its death.
 
-    command: how to run it, to be followed by the file and its layout. seconds: how long a request may take.
+    command: how to run it, with the file and its layout. seconds: how long a request may take.
     """
 
     def __init__(self, command: Sequence[str], memory: GuardedMemory, seconds: int) -> None:
-        self._command = (*command, f"/proc/self/fd/{memory.descriptor}", *memory.arguments())
+        self._command = tuple(command)
         self._memory = memory
         self._seconds = seconds
         self._process: subprocess.Popen[str] | None = None
@@ -51,12 +52,15 @@ class Worker:
     def _deed(self, answer: re.Match[str]) -> str:
         """What the code did, where it did not just end."""
         kind, number, rest = answer.groups()
+        if kind == "late":
+            return DOES_NOT_END
         if kind == "trap":
             return f"traps ({rest})"
         if kind == "wrote":
             return f"writes {self._memory.describe(int(rest))}"
         where = f", touching {self._memory.describe(int(rest))}" if rest != "-1" else ""
-        return f"dies of {signal.Signals(int(number)).name}{where}"
+        # a board knows no signals
+        return f"{f'dies of {signal.Signals(int(number)).name}' if number != '0' else 'faults'}{where}"
 
     def close(self) -> None:
         """End the process."""
@@ -98,5 +102,5 @@ class Worker:
 
 def _death(status: int) -> str:
     if status == -signal.SIGALRM:
-        return "does not end"
+        return DOES_NOT_END
     return f"dies of {signal.Signals(-status).name}" if status < 0 else f"ends its process with status {status}"

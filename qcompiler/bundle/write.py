@@ -9,12 +9,23 @@ from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
 
-from qcompiler.bundle import contract, glue, javascript, manifest, toolchain, wasm_link
+from qcompiler.bundle import (
+    board_files,
+    contract,
+    cuda_link,
+    cuda_sources,
+    glue,
+    javascript,
+    manifest,
+    toolchain,
+    wasm_link,
+)
+from qcompiler.bundle.kernel_objects import kernel_objects
 from qcompiler.bundle.staging import check_free, new_directory
-from qcompiler.bundle.toolchain import Command, Merged, Toolchain
+from qcompiler.bundle.toolchain import Merged, Toolchain
 from qcompiler.ir.pixels import Pixels
 from qcompiler.ir.program import Program
-from qcompiler.targets.architecture import named
+from qcompiler.targets.architecture import X86_64_CUDA, named
 
 VERSIONED = ("qcompiler", "apache-tvm", "apache-tvm-ffi", "onnx", "onnx-ir", "numpy")
 
@@ -40,13 +51,35 @@ def write_into(program: Program, folder: Path, *, threads: int = 1, pixels: Pixe
     """Write the files of the bundle into the existing empty directory `folder`, which is left as it is on failure."""
     manifest.check_threads(threads)
     contract.check(program)
-    architecture = toolchain.machine_of(program.variants[0].objects[0])
+    architecture = _architecture(program)
     if named(architecture).file_format == "wasm":
         _write_package(program, folder)
+    elif named(architecture).file_format == "cuda":
+        program = cuda_sources.with_faults(program)
+        _write_device_library(program, folder)
+    elif named(architecture).bare:
+        board_files.write(program, folder)
     else:
         _write_libraries(program, architecture, folder, pixels)
     infos = {path.name: _file_info(path.read_bytes()) for path in sorted(folder.iterdir())}
     _write_manifest(folder, replace(manifest_of(program, architecture, threads, infos), pixels=pixels))
+
+
+def _architecture(program: Program) -> str:
+    """What the code of a program is for."""
+    first = program.variants[0]
+    return X86_64_CUDA.name if first.code_format == contract.CUDA else toolchain.machine_of(first.objects[0])
+
+
+def _write_device_library(program: Program, folder: Path) -> None:
+    """A library with code for devices, its header, and the sources that belong to the network."""
+    sources = cuda_sources.shipped(program)
+    with tempfile.TemporaryDirectory() as build:
+        library = cuda_link.library(program, sources, Path(build))
+    (folder / f"lib{program.name}.so").write_bytes(library)
+    sources["example.c"] = glue.example(program, "example.c", {"cc": "cc"}, on_device=True)
+    for name, text in sources.items():
+        (folder / name).write_text(text, encoding="utf-8")
 
 
 def _write_package(program: Program, folder: Path) -> None:
@@ -71,7 +104,7 @@ def _write_libraries(program: Program, architecture: str, folder: Path, pixels: 
     for path in build.iterdir():
         path.unlink()
     build.rmdir()
-    (folder / f"{program.name}.h").write_text(glue.public_header(program), encoding="utf-8")
+    (folder / f"{program.name}.h").write_text(glue.public_header(program, architecture), encoding="utf-8")
     compilers = {"cc": chain.compiler, "c++": chain.cxx_compiler}
     for name in ("example.c", "example.cpp", "bench.c"):
         (folder / name).write_text(glue.example(program, name, compilers), encoding="utf-8")
@@ -101,29 +134,14 @@ def _build_libraries(program: Program, architecture: str, chain: Toolchain, buil
     (build / "constants.bin").write_bytes(program.constants or b"\0")
     units = ("runtime.c", "tables.c", "cpu.c", "constants.S")
     chain.run_all([chain.compilation(source, f"{source}.o") for source in (*units, "threads.c")], build)
-    kernels = _kernel_objects(program, chain, build)
+    kernels = kernel_objects(program, chain, build)
     core, threads = objects = (f"{program.name}.o", f"{program.name}_threads.o")
-    public = glue.public_symbols(program)
+    public = glue.public_symbols(program, architecture)
     parts = Merged([*(f"{source}.o" for source in units), *kernels], [*public, *glue.internal_symbols(program)])
     chain.merge({core: parts, threads: Merged(["threads.c.o"], public)}, build)
     shared, static = f"lib{program.name}.so", f"lib{program.name}.a"
     chain.run_all([chain.shared_link(objects, shared), chain.archiving(objects, static)], build)
     toolchain.reject_dependencies(chain, shared, build)
-
-
-def _kernel_objects(program: Program, chain: Toolchain, build: Path) -> list[str]:
-    """The objects of the variants, in files."""
-    renamings: dict[str, Command] = {}
-    for variant in program.variants:
-        prefix = glue.kernel_symbol(program, variant, "")
-        for code in variant.objects:
-            path = f"kernels{len(renamings)}.o"
-            (build / path).write_bytes(code)
-            symbols = chain.symbols(path, build)
-            toolchain.reject_runtime_calls(symbols, variant.name)
-            renamings[path] = chain.renaming(path, symbols, prefix, build)
-    chain.run_all(list(renamings.values()), build)
-    return list(renamings)
 
 
 def _file_info(content: bytes) -> manifest.FileInfo:

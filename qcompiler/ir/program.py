@@ -72,12 +72,13 @@ class Items:
 class LaunchGrid:
     """A launch on a device: symbol(*arguments) by a grid of blocks of threads, each extent along x, y and z.
 
-    shared_bytes: memory that the threads of a block share.
+    shared_bytes: memory that the threads of a block share. phases: kernels that are launched one behind the other.
     """
 
     blocks: tuple[int, int, int]
     threads: tuple[int, int, int]
     shared_bytes: int = 0
+    phases: int = 1
 
 
 @dataclass(frozen=True)

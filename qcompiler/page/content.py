@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from qcompiler.bundle.manifest import MAX_COUNT, REPORT_JSON, Manifest, Step
+from qcompiler.bundle.manifest import MAX_COUNT, MAX_VARIANTS, REPORT_JSON, Manifest, Step
 from qcompiler.errors import InvalidBundle
 from qcompiler.ir.program import StoredValue, TensorInfo
 from qcompiler.page.measured import Measured
@@ -27,6 +27,7 @@ _FORMS = {
     "float-nchw": "{1}, as in ONNX",
     "dense": "{1}, as in ONNX",
 }
+_MEMORY = ("flash", "code", "constants", "ram", "static", "workspace", "inputs", "outputs", "stack")
 _TOTALS = ("layers", "integer_layers", "macs", "integer_macs", "workspace_bytes", "constant_bytes")
 
 
@@ -52,6 +53,10 @@ def content(manifest: Manifest, report: Mapping[str, Any], measured: Measured | 
         "allocations": _allocations(told, len(steps)),
         "after_training": _short(told.text("after_training"), _NOTE),
         "checks": [_check(check) for check in told.items("checks", 0, MAX_COUNT)[:_CHECKS]],
+        # bundles that were made before it was written have none
+        "footprints": [_footprint(each) for each in told.items("footprints", 0, MAX_VARIANTS)]
+        if "footprints" in report
+        else [],
         "measured": None if measured is None else {**asdict(measured), "seconds": measured.seconds[: len(steps)]},
     }
 
@@ -117,6 +122,10 @@ def _check(check: _Told) -> dict[str, Any]:
         "largest": check.number("largest"),
         "text": _short(check.text("text"), _NOTE),
     }
+
+
+def _footprint(told: _Told) -> dict[str, Any]:
+    return {"variant": _short(told.text("variant"), _NAME), **{name: told.integer(name) for name in _MEMORY}}
 
 
 def _short(text: str, limit: int) -> str:

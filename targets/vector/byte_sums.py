@@ -31,6 +31,9 @@ from qcompiler.targets.vector.tile import Tile
 
 ONES = 0x01010101
 _HALF = 128
+# pixels from which on arithmetic outweighs reading weights; chosen
+_MANY_PIXELS = 16
+_IN_FEWER_PARTS = {3: 4, 7: 8}
 # blocks of a tile that leave room for pixels; chosen
 _MOST_TOGETHER = 4
 
@@ -323,8 +326,14 @@ def codes_of(problem: Conv2d) -> Codes:
 
 
 def stored_bits(problem: Conv2d, blocks: Blocks) -> int:
-    """Of weights in the library: the fewest that hold them and whose parts are those of whole bytes."""
+    """Of weights in the library: the fewest that hold them and whose parts are those of whole bytes.
+
+    Three are stored as four, and seven as eight, where many pixels take them apart: a part costs more than its bytes.
+    """
     held = max(problem.weights.high.bit_length(), (-problem.weights.low - 1).bit_length()) + 1
+    oh, ow = problem.out_hw
+    if problem.x.n * oh * ow >= _MANY_PIXELS:
+        held = _IN_FEWER_PARTS.get(held, held)
     whole = [bits for bits in range(held, 8) if all(blocks.count * part % 8 == 0 for part in parts_of(bits))]
     geometry = Geometry(problem, blocks)
     return next((bits for bits in whole if geometry.uniform(tile_blocks(bits))), 8)

@@ -9,7 +9,15 @@ from qcompiler.ir.numerics import WORD_BITS
 from qcompiler.targets.problem import Conv2d, Map2d, Move2d, Pool2d, Problem, outputs_of
 from qcompiler.targets.target import Kernel
 from qcompiler.targets.vector.blocks import Blocks, blocks_for
-from qcompiler.targets.vector.byte_sums import ByteDot, ByteSums, ChannelSums, fits_bytes, stored_bits, tile_blocks
+from qcompiler.targets.vector.byte_sums import (
+    ByteDot,
+    ByteSums,
+    ChannelSums,
+    fits_bytes,
+    parts_of,
+    stored_bits,
+    tile_blocks,
+)
 from qcompiler.targets.vector.code_pool import BytePool2d, PlanePool2d
 from qcompiler.targets.vector.conv import DirectConv2d
 from qcompiler.targets.vector.count_finish import MOST_PRODUCTS, CountFinish
@@ -127,7 +135,8 @@ def byte_convolutions(
         return
     bits = bits or stored_bits(problem, blocks)
     shared = tile_blocks(bits)
-    for r in byte_tilings(problem, blocks, machine.vector_bytes, machine.registers, shared, dot.parts):
+    joins = len(parts_of(bits)) - 1
+    for r in byte_tilings(problem, blocks, machine.vector_bytes, machine.registers, shared, dot.parts, joins):
         ns = compute_ns(machine, problem, blocks, machine.byte_rate, r, bits / 8)
         yield DirectConv2d(Frame(problem, blocks, r.tiling), ByteSums(dot, bits), SumFinish(), ns)
 

@@ -43,6 +43,7 @@ from qcompiler.targets.vector.emit import (
     write,
 )
 from qcompiler.targets.vector.halo import emit_halo
+from qcompiler.targets.vector.landing import landing
 from qcompiler.targets.vector.threshold import Compared, pack_thresholds, threshold_parameters
 
 Pixel = tuple[Expr, Expr, Expr]
@@ -104,7 +105,11 @@ class BoundEpilogue:
         """Run all operations on `value`, float32x16, the channels of `block` at output pixel (n, y, x)."""
         v = T.bind(value)
         signs: dict[bool, Expr] = {}
-        for operation, operand, target in zip(self.operations, self.operands, self.targets, strict=True):
+        end = landing(self.operations)
+        taken = len(self.operations if end is None else end.before)
+        for operation, operand, target in zip(
+            self.operations[:taken], self.operands[:taken], self.targets[:taken], strict=True
+        ):
             if target is None:
                 given = self._operand(operation, operand, pixel, block)
                 v, signs = T.bind(apply_operation(operation.op, v, given)), {}
@@ -120,6 +125,10 @@ class BoundEpilogue:
                 if operation.zero_is_positive not in signs:
                     signs[operation.zero_is_positive] = _signs(v, operation.zero_is_positive)
                 self.store_mask(target, pixel, block, signs[operation.zero_is_positive])
+        if end is not None:
+            target = self.targets[-1]
+            assert target is not None
+            self._store_indices(target, pixel, block, end.indices(v))
 
     def _store_counts(self, pixel: Pixel, block: Expr, v: Expr) -> None:
         """Compare v with the thresholds, and write the codes that count them."""
@@ -143,15 +152,20 @@ class BoundEpilogue:
         codes = target.buffer.codes
         assert codes is not None
         low, high = splat(T.float32(codes.low)), splat(T.float32(codes.high))
-        inside, index = temporary("float32"), temporary("int32")
+        inside = temporary("float32")
         write(inside, T.Select(v > low, v, low), lanes(0))
         distance = fenced(T.Select(inside[lanes(0)] < high, inside[lanes(0)], high) - low)
         indices = distance if codes.step == 1 else distance / splat(T.float32(codes.step))
-        write(index, T.Cast("int32x16", indices), lanes(0))
+        self._store_indices(target, pixel, block, T.Cast("int32x16", indices))
+
+    def _store_indices(self, target: View, pixel: Pixel, block: Expr, numbers: Expr) -> None:
+        """Write the codes of sixteen numbers, int32x16."""
+        index = temporary("int32")
+        write(index, numbers, lanes(0))
         if not target.buffer.in_planes:
             store_numbers(target, self.blocks, pixel, block, index[lanes(0)])
             return
-        for plane in range(codes.bits):
+        for plane in range(target.buffer.planes):
             bit = index[lanes(0)] & splat(T.int32(1 << plane))
             mask = temporary("uint16", 1)
             write(mask, mask_bits(bit != splat(T.int32(0))), i64(0))

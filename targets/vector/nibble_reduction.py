@@ -8,8 +8,8 @@ W of bits are 2 * W - 1, so that with f_k the worth of plane k
 
 and sum(i) is what the tables hold for the bits 0.
 
-An index has bits for sixteen channels of each of four tables, table by table; those of two times four tables lie in one
-byte, the first in its low bits. No tiling shows in the weights, and all variants read the same.
+An index has bits for sixteen channels of each of four tables, table by table where shuffles read it; those of two times
+four tables lie in one byte, the first in its low bits. No tiling shows in the weights.
 """
 
 from __future__ import annotations
@@ -93,7 +93,11 @@ class NibbleReduction(IndexReduction):
         fours = spread.reshape(len(less), spread.shape[1], -1, 2, BYTES // ENTRIES, TABLE_INPUTS, *spread.shape[3:])
         index = (fours << np.arange(TABLE_INPUTS, dtype=np.uint8)[:, None, None]).sum(axis=5, dtype=np.uint8)
         both = index[:, :, :, 0] | index[:, :, :, 1] << np.uint8(TABLE_INPUTS)
-        return [np.ascontiguousarray(both.transpose(4, 1, 2, 0, 3, 5))]
+        return [np.ascontiguousarray(self.in_order(both.transpose(4, 1, 2, 0, 3, 5)))]
+
+    def in_order(self, indices: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+        """Bytes [..., 4, 16] of every four tables and sixteen channels as they are read."""
+        return indices
 
     def bases(self, problem: Conv2d, weights: npt.NDArray[np.float32]) -> npt.NDArray[np.int64]:
         """What the lowest code leaves out, and what bits add."""

@@ -17,6 +17,8 @@ from qcompiler.targets.vector.planes import plane_pairs, weight_planes
 
 # three quarters of a first-level cache of 32 KiB; chosen
 _L1_WEIGHTS = 24 * 1024
+# putting a part of weights to another, in products of a register, as measured on x86
+_JOINING = 1.1
 # tilings that are offered of each family; chosen
 _KEPT = 16
 
@@ -54,12 +56,12 @@ def float_tilings(problem: Conv2d, blocks: Blocks, vector_bytes: int, registers:
 
 
 def byte_tilings(
-    problem: Conv2d, blocks: Blocks, vector_bytes: int, registers: int, shared: int = 1, parts: int = 1
+    problem: Conv2d, blocks: Blocks, vector_bytes: int, registers: int, shared: int = 1, parts: int = 1, joins: int = 0
 ) -> list[Ranked]:
     """Tiles of convolutions of bytes: accumulators, one side of a step and one operand of the other in registers.
 
     shared: blocks whose weights lie in the same bytes; tiles hold all of them. parts: registers of an operand; where
-    there are several, those of all pixels are held.
+    there are several, those of all pixels are held. joins: parts of stored weights that are put to a first one.
     """
     per_block, limit = 64 // vector_bytes, 24
     inputs = int(problem.centred and not problem.by_channel)
@@ -67,7 +69,7 @@ def byte_tilings(
     if shared > 1:
         found = [(p, b) for p, b in tiles_within(problem, blocks, limit) if b % shared == blocks.count % b == 0]
     tiles = [
-        (p, b, _vector_slowdown(p, b, 8 / per_block))
+        (p, b, _vector_slowdown(p, b, 8 / per_block) * (1 + _JOINING * joins / p))
         for p, b in found
         if per_block * p * (b + inputs) + _held(p, b, parts) <= registers or (p, b) == (1, shared)
     ]

@@ -28,6 +28,9 @@ from qcompiler.targets.vector.emit import (
 from qcompiler.targets.vector.epilogue import BoundEpilogue
 from qcompiler.targets.vector.rows import RowKernel
 
+# of an image, that one work item reads; chosen
+_ROWS = 8
+
 
 def can_transpose(problem: Map2d, blocks: Blocks) -> bool:
     """Whether whole tiles cover the image, and planes lie on one side only: read, or written by a plain copy."""
@@ -51,22 +54,30 @@ class TransposeMap2d(RowKernel):
         return "map2d_transpose"
 
     @property
+    def _bands(self) -> int:
+        """Of rows, in an image."""
+        return -(-self.problem.x.h // _ROWS)
+
+    @property
     def items(self) -> int:
-        """Rows of all images."""
-        return self.problem.x.n * self.problem.x.h
+        """Bands of rows of all images."""
+        return self.problem.x.n * self._bands
 
     def emit_item(self, x: Expr, epilogue: BoundEpilogue, item: Expr) -> None:
-        """Transpose the tiles of a row."""
-        self._row(float_view(self.problem.x, x), epilogue, item)
+        """Transpose the tiles of some rows, block by block: processors read ahead where they read on."""
+        view, height = float_view(self.problem.x, x), self.problem.x.h
+        n, band = (T.bind(part) for part in split(item, self._bands))
+        first = T.bind(band * _ROWS)
+        rows = T.min(i64(height) - first, i64(_ROWS)) if height % _ROWS else i64(_ROWS)
+        with T.serial(i64(0), i64(self.blocks.count)) as block, T.serial(i64(0), rows) as row:
+            self._row(view, epilogue, n, T.bind(first + row), block)
 
-    def _row(self, view: View, epilogue: BoundEpilogue, item: Expr) -> None:
-        """One row with its share of the halos."""
+    def _row(self, view: View, epilogue: BoundEpilogue, n: Expr, y: Expr, block: Expr) -> None:
+        """One row of a block with its share of the halos."""
         x = self.problem.x
-        n, y = (T.bind(part) for part in split(item, x.h))
-        with T.serial(i64(0), i64(self.blocks.count)) as block:
-            epilogue.emit_halos(n, y, block, x.h)
-            with T.serial(i64(0), i64(-(-x.w // LANES))) as tile:
-                self._tile(view, epilogue, (n, y, T.bind(T.min(tile * LANES, i64(x.w - LANES)))), block)
+        epilogue.emit_halos(n, y, block, x.h)
+        with T.serial(i64(0), i64(-(-x.w // LANES))) as tile:
+            self._tile(view, epilogue, (n, y, T.bind(T.min(tile * LANES, i64(x.w - LANES)))), block)
 
     def _tile(self, view: View, epilogue: BoundEpilogue, pixel: tuple[Expr, Expr, Expr], block: Expr) -> None:
         """Sixteen pixels of a block."""

@@ -81,8 +81,8 @@ class VectorVariant(Generic[IsaT]):
         return "bytes"
 
     def writes(self, kind: str, buffer: Buffer) -> bool:
-        """Every storage but tables, which convolutions alone write."""
-        return not buffer.in_tables or kind == "conv"
+        """Every storage but tables, which pools do not write."""
+        return not buffer.in_tables or kind != "pool"
 
     def kernels(self, problem: Problem) -> Sequence[Kernel]:
         """Every kernel that computes the problem, cheapest estimate first."""

@@ -18,8 +18,9 @@ from qcompiler.targets.vector.common_kernels import (
 )
 from qcompiler.targets.vector.direct import Geometry
 from qcompiler.targets.vector.estimates import compute_ns
+from qcompiler.targets.vector.single_bytes import SingleBytes
 from qcompiler.targets.vector.tilings import word_tilings
-from qcompiler.targets.wasm.byte_dots import DOT, SingleBytes
+from qcompiler.targets.wasm.byte_dots import DOT
 from qcompiler.targets.wasm.machine import Isa
 
 # steps per jump, which leave an engine's sixteen registers for the operands

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
+import numpy.typing as npt
 from tvm.script.ir_builder import tirx as T
 
 from qcompiler.ir.storage import TABLE_INPUTS
@@ -27,14 +29,16 @@ class DottedNibbles(NibbleSums):
         """int32x16."""
         return register(0)
 
+    def in_order(self, indices: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+        """Channel by channel."""
+        return indices.swapaxes(-1, -2)
+
     def index(self, weights: Expr, at: Expr, half: int) -> Expr:
         """int8x64: the places of four bytes for every channel."""
         words = T.bind(T.reinterpret("uint32x16", weights[lanes(at, BYTES)]))
         if half:
             words = T.shift_right(words, splat(T.uint32(TABLE_INPUTS)))
-        held = T.reinterpret(f"uint8x{BYTES}", words & splat(T.uint32(0x0F0F0F0F)))
-        turned = T.Shuffle([held], [table * LANES + channel for channel in range(LANES) for table in range(4)])
-        places = T.reinterpret("uint32x16", turned) | splat(T.uint32(0x30201000))
+        places = words & splat(T.uint32(0x0F0F0F0F)) | splat(T.uint32(0x30201000))
         return T.bind(T.reinterpret(f"int8x{BYTES}", places))
 
     def table(self, data: Expr, at: Expr) -> Expr:

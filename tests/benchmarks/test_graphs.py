@@ -13,7 +13,20 @@ import pytest
 
 import qcompiler
 from benchmarks.graphs import float_model, qdq_model
-from benchmarks.models import Workload, birealnet18, conv_chain, product, quantized_chain, resnet18
+from benchmarks.models import (
+    Layer,
+    Workload,
+    birealnet18,
+    conv_chain,
+    mobilenet_v1,
+    mobilenet_v2,
+    product,
+    quantized_chain,
+    quantized_mobilenet_v1,
+    quantized_product,
+    quantized_resnet18,
+    resnet18,
+)
 from benchmarks.network import FloatArray, evaluate
 from benchmarks.timing import measure, median_sample
 from benchmarks.worker import relative_error
@@ -33,13 +46,16 @@ def in_onnxruntime(model: onnx.ModelProto, x: FloatArray) -> FloatArray:
 @pytest.mark.parametrize(
     "make",
     [
-        lambda: conv_chain(32, 6, 3, binary=True),
+        lambda: conv_chain(Layer(32, 6), 3, binary=True),
         lambda: product(4, 64, 48, binary=True),
-        lambda: quantized_chain(24, 6, 3, 1, 2),
-        lambda: quantized_chain(24, 6, 3, 2, 2),
-        lambda: quantized_chain(24, 6, 3, 8, 8),
+        lambda: quantized_chain(Layer(24, 6), 3, 1, 2),
+        lambda: quantized_chain(Layer(24, 6), 3, 2, 2),
+        lambda: quantized_chain(Layer(24, 6), 3, 8, 8),
+        lambda: quantized_chain(Layer(24, 6, kernel=1), 3, "ternary", 8),
+        lambda: quantized_chain(Layer(24, 6, depthwise=True), 3, 4, 4),
+        lambda: quantized_product(5, 40, 24, 3, 3),
     ],
-    ids=["conv-chain", "product", "w1a2", "w2a2", "w8a8"],
+    ids=["conv-chain", "product", "w1a2", "w2a2", "w8a8", "1x1-ternary", "depthwise", "w3a3-product"],
 )
 def test_layers_of_few_bits_are_exact_in_onnx(make: Callable[[], Workload]) -> None:
     work = make()
@@ -57,7 +73,24 @@ def test_networks_agree_with_onnxruntime(make: Callable[..., Workload], stem: bo
 
 @pytest.mark.parametrize(
     "make",
-    [lambda: conv_chain(16, 6, 3, False), lambda: product(4, 64, 48, False), lambda: resnet18(64)],
+    [
+        lambda: quantized_resnet18(2, 2, size=64),
+        lambda: quantized_mobilenet_v1(4, 4, size=64),
+        lambda: mobilenet_v1(64),
+        lambda: mobilenet_v2(64),
+    ],
+    ids=["resnet18-w2a2", "mobilenet1-w4a4", "mobilenet1", "mobilenet2"],
+)
+def test_networks_of_few_bits_and_light_ones_agree_with_onnxruntime(make: Callable[[], Workload]) -> None:
+    work = make()
+    found = in_onnxruntime(float_model(work.network, work.x), work.x)
+    assert relative_error(found, expected(work)) < 1e-5
+    assert np.ptp(found) > 0
+
+
+@pytest.mark.parametrize(
+    "make",
+    [lambda: conv_chain(Layer(16, 6), 3, False), lambda: product(4, 64, 48, False), lambda: resnet18(64)],
     ids=["conv-chain", "product", "resnet18"],
 )
 def test_eight_bits_cost_a_few_percent(make: Callable[[], Workload]) -> None:
@@ -67,7 +100,7 @@ def test_eight_bits_cost_a_few_percent(make: Callable[[], Workload]) -> None:
 
 
 def test_binary_chain_compiles_to_exact_results(tmp_path: Path) -> None:
-    work = conv_chain(64, 7, 2, binary=True)
+    work = conv_chain(Layer(64, 7), 2, binary=True)
     onnx.save(float_model(work.network, work.x), tmp_path / "chain.onnx")
     bundle = qcompiler.compile(tmp_path / "chain.onnx", output=tmp_path / "out", verify=False)
     (found,) = bundle.run({"input": work.x}).values()

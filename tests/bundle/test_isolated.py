@@ -223,7 +223,7 @@ def test_nothing_is_left_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "tmp"))
     with opened("", tmp_path) as bundle:
         bundle.run(numbers())
-        process = bundle._worker._process
+        process = bundle._workers[0]._process
         assert process is not None and process.poll() is None
     assert process.poll() is not None
     assert not list((tmp_path / "tmp").iterdir())

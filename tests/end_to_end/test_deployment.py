@@ -26,8 +26,8 @@ LIBC = {"clock_gettime", "getauxval", "memcpy", "memset"}
 LINKER = {"arm": {"_GLOBAL_OFFSET_TABLE_"}}
 THREADS = re.compile(r"pthread_(create|join|sigmask|(mutex|cond)_\w+)|sched_yield|sigfillset")
 LIMIT = 64 * 1024
-# those of WebAssembly are no libraries in C
-LIBRARIES = [each.name for each in ARCHITECTURES if each.file_format == "elf"]
+# WebAssembly has no libraries in C, and microcontrollers none that are shared
+LIBRARIES = [each.name for each in ARCHITECTURES if each.file_format == "elf" and not each.bare]
 CXX = ("-std=c++17", "-O2", "-Wall", "-Wextra", "-Wpedantic", "-Werror")
 
 

@@ -111,7 +111,7 @@ def epilogues(
             operations.append(Operation("store", into=draw(floats(n, h, w, c))))
     if draw(st.integers(0, 2)) == 0:
         into = draw(packed(n, h, w, c, groups))
-        operations += to_codes(into)
+        operations += draw(landings(into))
     if draw(st.booleans()):
         zero = draw(st.booleans())
         operations.append(Operation("store_bits", into=draw(bits(n, h, w, c, groups)), zero_is_positive=zero))
@@ -120,20 +120,40 @@ def epilogues(
     return tuple(operations)
 
 
-def to_codes(into: Buffer) -> list[Operation]:
-    """Steps that make codes of any value and store them, as a quantizer does."""
+@st.composite
+def landings(draw: st.DrawFn, into: Buffer) -> list[Operation]:
+    """Steps that make codes of any value and store them: clipped before or behind rounding and a sum, or twice."""
     held = into.codes
     assert held is not None
-    scaling = (
+    if held.step != 1:
+        scaling = [Operation("add", Scalar(-held.low)), Operation("div", Scalar(held.step)), Operation("round")]
+        back = [Operation("mul", Scalar(held.step)), Operation("add", Scalar(held.low))]
+        return [*scaling, *back, *clipping(held.low, held.high), Operation("store_codes", into=into)]
+    shift, wider = draw(st.integers(-3, 3)), draw(st.sampled_from([0.0, 0.25, 7.0]))
+    ahead = clipping(held.low - shift - wider, held.high - shift + wider)
+    exact = clipping(held.low - shift, held.high - shift)
+    sums = (
         []
-        if held.step == 1
-        else [Operation("add", Scalar(-held.low)), Operation("div", Scalar(held.step)), Operation("round")]
+        if shift == 0
+        else [draw(st.sampled_from([Operation("add", Scalar(shift)), Operation("sub", Scalar(-shift))]))]
     )
-    back = (
-        [Operation("mul", Scalar(held.step)), Operation("add", Scalar(held.low))] if scaling else [Operation("round")]
+    behind = [*clipping(held.low - wider, held.high + wider), *clipping(held.low, held.high)]
+    steps = draw(
+        st.sampled_from(
+            [
+                [Operation("round"), *sums, *behind],
+                [*exact, Operation("round"), *sums],
+                [*ahead, Operation("round"), *exact, *sums],
+                [*ahead, *exact, Operation("round"), *sums],
+            ]
+        )
     )
-    bounds = [Operation("max", Scalar(held.low)), Operation("min", Scalar(held.high))]
-    return [*scaling, *back, *bounds, Operation("store_codes", into=into)]
+    return [*steps, Operation("store_codes", into=into)]
+
+
+def clipping(low: float, high: float) -> list[Operation]:
+    """Two steps between which numbers lie."""
+    return [Operation("max", Scalar(low)), Operation("min", Scalar(high))]
 
 
 @st.composite

@@ -12,12 +12,12 @@ from qcompiler.bundle.glue import known_features
 from qcompiler.bundle.toolchain import machine_of
 from qcompiler.errors import QCompilerError
 from qcompiler.ir.storage import Buffer
-from qcompiler.targets.architecture import ARCHITECTURES, family, host, named
+from qcompiler.targets.architecture import ARCHITECTURES, X86_64_CUDA, family, host, named
 from qcompiler.targets.problem import Map2d, Operation
 from qcompiler.targets.target import Variant
 from qcompiler.targets.vector.kernel_runner import object_code
 
-SELECTIONS = [("x86", ()), ("arm", ()), ("arm", ("armv7",)), ("wasm", ())]
+SELECTIONS = [("x86", ()), ("arm", ()), ("arm", ("armv7",)), ("wasm", ()), ("cortex-m", ())]
 VARIANTS = [variant for name, mcpu in SELECTIONS for variant in targets.get(name).variants(mcpu)]
 FLOATS = Buffer(1, 2, 3, 4, "float32")
 
@@ -33,14 +33,15 @@ def test_code_of_a_variant_is_what_its_architecture_says(variant: Variant, tmp_p
 
 
 def test_every_architecture_has_code() -> None:
-    assert {variant.architecture for variant in VARIANTS} == set(ARCHITECTURES)
+    assert {variant.architecture for variant in VARIANTS} == {each for each in ARCHITECTURES if not each.host_name}
+    assert {variant.architecture for variant in targets.get("cuda").variants(())} == {X86_64_CUDA}
 
 
 @pytest.mark.parametrize(
     ("system", "name"),
     [("x86_64", "x86_64"), ("amd64", "x86_64"), ("arm64", "aarch64"), ("aarch64", "aarch64"),
-     ("armv7l", "arm"), ("armv8l", "arm"), ("thumbv7em", "arm"), ("arm", "arm"), ("riscv64", "riscv64"),
-     ("wasm32", "wasm32")],
+     ("armv7l", "arm"), ("armv8l", "arm"), ("thumbv7a", "arm"), ("arm", "arm"), ("riscv64", "riscv64"),
+     ("wasm32", "wasm32"), ("thumbv6m", "cortex-m"), ("thumbv7em", "cortex-m"), ("thumbv8.1m.main", "cortex-m")],
 )  # fmt: skip
 def test_names_of_systems_and_compilers(system: str, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     assert family(system) == name
@@ -58,7 +59,9 @@ def test_no_name_stands_for_two() -> None:
     for one in ARCHITECTURES:
         names = [one.name, *(alias.replace("*", "7") for alias in one.aliases)]
         assert {other.name for other in ARCHITECTURES for name in names if other.is_called(name)} == {one.name}
-    assert len({one.elf_machine for one in ARCHITECTURES}) == len(ARCHITECTURES)
+    processors = [one for one in ARCHITECTURES if not one.host_name]
+    assert len({(one.elf_machine, one.bare) for one in processors}) == len(processors)
+    assert all(named(one.host_name).elf_machine == one.elf_machine for one in ARCHITECTURES if one.host_name)
 
 
 def test_unknown_architectures_are_named() -> None:

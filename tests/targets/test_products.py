@@ -10,7 +10,7 @@ from qcompiler.ir.codes import BYTE, Codes
 from qcompiler.ir.storage import Buffer
 from qcompiler.targets import reference
 from qcompiler.targets.problem import Channel, Conv2d, Operation, Scalar, neutral
-from qcompiler.targets.target import Constants
+from qcompiler.targets.target import Array, Constants
 from qcompiler.targets.vector.kernel_runner import KernelRunner, aligned, empty_outputs
 from tests.targets.emulated import EmulatedRunner
 from tests.targets.problems import RUNNABLE, drawn, values
@@ -35,7 +35,8 @@ def products(draw: st.DrawFn) -> Conv2d:
     return Conv2d(x, outputs, (1, 1), epilogue=(*scale, *store), weights=BYTE, second=second)
 
 
-def check(problem: Conv2d, variant, seed: int, runner=KernelRunner) -> None:
+def data(problem: Conv2d, seed: int) -> tuple[Constants, Array, Array]:
+    """Constants and both operands."""
     rng = np.random.default_rng(seed)
     second = problem.second
     assert second is not None and second.codes is not None
@@ -46,6 +47,11 @@ def check(problem: Conv2d, variant, seed: int, runner=KernelRunner) -> None:
     x = aligned(values(rng, problem.x), offset=4)
     channels = sum(isinstance(operation.operand, Channel) for operation in problem.epilogue)
     made = Constants(channels=tuple(rng.normal(size=problem.out_channels).astype(np.float32) for _ in range(channels)))
+    return made, x, held
+
+
+def check(problem: Conv2d, variant, seed: int, runner=KernelRunner) -> None:
+    made, x, held = data(problem, seed)
     kernels = variant.kernels(problem)
     kernel = kernels[seed % len(kernels)]
     (out,) = empty_outputs(problem)

@@ -1,7 +1,7 @@
 /*
  * Runs the network @name@ once, on raw input files or on random input, and prints the outputs.
  *
- *     @cc@ -O2 -static example.c lib@name@.a -lm -o example
+ *     @cc@ -O2 @linked@ -o example
  *     ./example [input0.bin [input1.bin ...]]
  *
  * An input file holds the elements in C order, in the byte order of the machine: numpy's array.tofile(path).
@@ -103,7 +103,8 @@ static int run(unsigned char *next, char **paths) {
         inputs[i] = data;
     }
     for (int o = 0; o < @NAME@_OUTPUTS; o++) outputs[o] = take(&next, @name@_output(o)->bytes);
-    int status = @name@_run(inputs, outputs, take(&next, @NAME@_WORKSPACE_SIZE), @NAME@_WORKSPACE_SIZE);
+@workspace@
+    int status = @name@_run(inputs, outputs, workspace, @NAME@_WORKSPACE_SIZE);
     if (status != @NAME@_OK) {
         fprintf(stderr, "error: %s\n", @name@_status_text(status));
         return 1;

@@ -2,10 +2,7 @@
  * The compiled network @name@: @summary@.
  *
  * Nothing is allocated and nothing is kept between calls: inputs, outputs and the workspace belong to the caller, and
- * calls with different workspaces and outputs may run at the same time. Every function returns a status; no call
- * raises a signal, whatever CPU it runs on.
- *
- * Link with lib@name@.a or lib@name@.so, and with -lm.
+ * calls with different workspaces and outputs may run at the same time. Every function returns a status@library@
  */
 #ifndef QCOMPILER_@NAME@_H
 #define QCOMPILER_@NAME@_H
@@ -25,7 +22,6 @@ extern "C" {
 #define @NAME@_OUTPUTS @outputs@
 #define @NAME@_STEPS @steps@
 #define @NAME@_VARIANTS @variants@
-#define @NAME@_MAX_THREADS 128
 
 /* Whether a batch of `count` times as many rows as the shapes say is what @name@_run_batch computes. */
 #define @NAME@_ANY_BATCH @any_batch@
@@ -60,12 +56,6 @@ typedef struct {
     size_t bytes;
 } @name@_tensor;
 
-/* Threads that wait for work; storage of the caller, to be left where it is between start and stop. */
-typedef union {
-    uint64_t alignment;
-    unsigned char bytes[4096];
-} @name@_pool;
-
 /* Run the network on one thread. inputs[@NAME@_INPUTS] and outputs[@NAME@_OUTPUTS] are in the order above. */
 int @name@_run(const void *const *inputs, void *const *outputs, void *workspace, size_t workspace_size);
 
@@ -82,21 +72,7 @@ int @name@_run_steps(const void *const *inputs, void *const *outputs, void *work
 int @name@_run_profile(const void *const *inputs, void *const *outputs, void *workspace, size_t workspace_size,
                        uint64_t *nanoseconds);
 
-/* Start a pool of `threads` threads, the caller of the runs being one of them (1 .. @NAME@_MAX_THREADS). */
-int @name@_pool_start(@name@_pool *pool, int threads);
-
-/* Stop the threads of a pool, after which the storage is free. No run may be under way. */
-int @name@_pool_stop(@name@_pool *pool);
-
-/* As @name@_run, @name@_run_batch and @name@_run_profile, on all threads of the pool. Runs on one pool wait for each
- * other. */
-int @name@_run_pool(@name@_pool *pool, const void *const *inputs, void *const *outputs, void *workspace,
-                    size_t workspace_size);
-int @name@_run_batch_pool(@name@_pool *pool, const void *const *inputs, void *const *outputs, void *workspace,
-                          size_t workspace_size, size_t count);
-int @name@_run_pool_profile(@name@_pool *pool, const void *const *inputs, void *const *outputs, void *workspace,
-                            size_t workspace_size, uint64_t *nanoseconds);
-
+@threads@
 /* The instruction-set variant that runs use: 0 .. @NAME@_VARIANTS - 1, or -1 where the CPU supports none. */
 int @name@_variant(void);
 

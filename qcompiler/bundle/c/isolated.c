@@ -28,8 +28,10 @@ static size_t sizes[BUFFERS][NUMBERS];
 static unsigned char *pages[BUFFERS];
 static unsigned char *reserved;
 static size_t guard, reserved_bytes;
+#ifdef @NAME@_MAX_THREADS
 static @name@_pool pool;
 static int pool_threads;
+#endif
 
 static void report(int signal, siginfo_t *info, void *context) {
     char line[64];
@@ -72,12 +74,14 @@ static int map(const char *path) {
     return 1;
 }
 
+#ifdef @NAME@_MAX_THREADS
 static int use_pool(int threads) {
     if (pool_threads == threads) return @NAME@_OK;
     if (pool_threads > 0) @name@_pool_stop(&pool);
     pool_threads = threads;
     return @name@_pool_start(&pool, threads);
 }
+#endif
 
 /* All steps where there are several threads: a pool runs nothing less. */
 static int run(int threads, int first, int last, int at_start) {
@@ -86,10 +90,14 @@ static int run(int threads, int first, int last, int at_start) {
     const void *const *inputs = (const void *const *)at;
     void *const *outputs = (void *const *)(at + @NAME@_INPUTS);
     void *workspace = at[BUFFERS - 1];
-    if (threads == 1) return @name@_run_steps(inputs, outputs, workspace, @NAME@_WORKSPACE_SIZE, first, last);
-    int status = use_pool(threads);
+#ifdef @NAME@_MAX_THREADS
+    int status = threads == 1 ? @NAME@_OK : use_pool(threads);
     if (status != @NAME@_OK) return status;
-    return @name@_run_pool(&pool, inputs, outputs, workspace, @NAME@_WORKSPACE_SIZE);
+    if (threads > 1) return @name@_run_pool(&pool, inputs, outputs, workspace, @NAME@_WORKSPACE_SIZE);
+#else
+    if (threads > 1) return @NAME@_ERROR_RANGE;
+#endif
+    return @name@_run_steps(inputs, outputs, workspace, @NAME@_WORKSPACE_SIZE, first, last);
 }
 
 int main(int argc, char **argv) {

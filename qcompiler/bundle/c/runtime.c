@@ -100,7 +100,11 @@ int API(internal_failed)(struct job *job) {
 static void fail(struct job *job, int step, int32_t error) {
     int none = LIMIT(OK), known = error == LIMIT(ERROR_INDEX) || error == LIMIT(ERROR_DIVISION);
     int status = STEP_STATUS(step, known ? error : LIMIT(ERROR_KERNEL));
+#ifdef CPU_WITHOUT_THREADS
+    if (API(internal_failed)(job) == none) atomic_store_explicit(&job->failed, status, memory_order_relaxed);
+#else
     atomic_compare_exchange_strong_explicit(&job->failed, &none, status, memory_order_relaxed, memory_order_relaxed);
+#endif
 }
 
 static void execute_step(struct job *job, int index, int part) {

@@ -21,12 +21,26 @@ function amount(share, colour, estimated = false) {
   return element("div", { class: estimated ? "amount estimated" : "amount", style });
 }
 
+// Flash and RAM of microcontrollers, where the network is for some.
+function memories(data) {
+  if (!data.footprints.length) return [];
+  const parts = (each, ...names) => names.map((name) => `${bytes(each[name])} ${name}`).join(", ");
+  const rows = data.footprints.map((each) => [
+    each.variant.replaceAll("_", "-"),
+    bytes(each.flash),
+    parts(each, "code", "constants"),
+    bytes(each.ram),
+    parts(each, "workspace", "inputs", "outputs", "static") + (each.stack ? `, ${bytes(each.stack)} stack` : ", and a stack"),
+  ]);
+  return [table([["core"], ["flash", "number"], ["of it"], ["RAM", "number"], ["of it"]], rows, { id: "footprints" })];
+}
+
 function drawSizes(place, data) {
   const sizes = [
     ["all constants in float32", 4 * (data.weights + data.other_constants), KINDS.float.colour],
     ["weights in int8, the rest in float32", data.weights + 4 * data.other_constants, KINDS.wide.colour],
     ["constants in this library", data.totals.constant_bytes, KINDS.binary.colour],
-    ["the whole shared library", data.library_bytes, "#9fb8dd"],
+    [data.footprints.length ? "the whole library of one core" : "the whole shared library", data.library_bytes, "#9fb8dd"],
     ["workspace", data.totals.workspace_bytes, KINDS.none.colour],
   ];
   const most = Math.max(...sizes.map(([, size]) => size), 1);
@@ -34,6 +48,7 @@ function drawSizes(place, data) {
   const variants = data.variants.length;
   place.replaceChildren(
     table([["what"], ["", "bars"], ["size", "number"]], rows),
+    ...memories(data),
     hint(
       `${(data.weights + data.other_constants).toLocaleString("en")} numbers in the file. The library has code for ` +
         `${variants} instruction set${variants > 1 ? "s" : ""}: ${data.variants.join(", ")}.`,

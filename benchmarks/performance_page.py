@@ -1,0 +1,125 @@
+"""The page of speeds, in Markdown, from what `python -m benchmarks --json` wrote.
+
+python -m benchmarks.performance_page results.json [more.json ...] -o docs/performance.md
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from benchmarks.arena import Result
+from benchmarks.machine import Machine
+from benchmarks.markdown import table
+from benchmarks.table import micros, per_cycle, share, widths
+from benchmarks.workloads import is_network, title
+
+HEAD = """# Speed
+
+{machine}, {ghz:.2f} GHz. Made by `python -m benchmarks --json results.json` and
+`python -m benchmarks.performance_page`; [benchmarks/README.md](../benchmarks/README.md) says how. Every output is held
+against numpy before anything is timed, and all engines take turns in one run. Layers are in chains of eight: µs per
+layer, with signs, quantizers and changes of layout. MAC/cycle is by the engine's own clock of its kernels; "of limit"
+is the share of what the best known form of the width can reach by instruction timings. "best peer" is the fastest other
+engine, in 8 bits where the row is in few bits, which no other engine computes in.
+
+Engines: {engines}.
+"""
+
+PEERS = {"binary": ("binary", "int8"), "few bits": ("int8",)}
+"""In what peers compute beside ours, where it is not the same."""
+
+
+@dataclass(frozen=True)
+class Line:
+    """A row of a run: ours, and the fastest peer."""
+
+    ours: Result
+    peer: Result | None
+    machine: Machine
+
+    @property
+    def times(self) -> str:
+        """How many times faster."""
+        if self.peer is None or not self.peer.median or not self.ours.median:
+            return "-"
+        return f"{self.peer.median / self.ours.median:.2f}"
+
+
+def lines(results: Sequence[Result], machine: Machine) -> list[Line]:
+    """One for each arithmetic of ours in each row."""
+    found = []
+    for ours in results:
+        if not ours.contestant.startswith("qcompiler") or ours.failure or not ours.median:
+            continue
+        alike = PEERS.get(ours.precision, (ours.precision,))
+        peers = [
+            other for other in results
+            if (other.row, other.threads) == (ours.row, ours.threads) and other.precision in alike
+            and not other.contestant.startswith("qcompiler") and other.median and not other.failure
+        ]  # fmt: skip
+        found.append(Line(ours, min(peers, key=lambda peer: peer.median or 0, default=None), machine))
+    return found
+
+
+def page(results: Sequence[Result], machine: Machine) -> str:
+    """The whole page."""
+    versions = {result.contestant.split()[0]: result.version for result in results if result.version}
+    engines = ", ".join(f"{name} {version}" for name, version in versions.items())
+    parts = [HEAD.format(machine=machine.cpu, ghz=machine.ghz, engines=engines)]
+    for threads in sorted({result.threads for result in results}):
+        for networks in (False, True):
+            chosen = [r for r in results if r.threads == threads and is_network(r.row) == networks]
+            if chosen:
+                what = "Networks" if networks else "Layers"
+                parts.append(f"\n## {what}, {threads} thread{'s' if threads > 1 else ''}\n\n")
+                parts.append(_table(lines(chosen, machine)))
+    return "".join(parts)
+
+
+def _table(found: Sequence[Line]) -> str:
+    def reached(line: Line) -> str:
+        value = per_cycle(line.ours, line.machine)
+        return "-" if value is None or not widths(line.ours) else f"{value:.0f}"
+
+    def part(line: Line) -> str:
+        value = share(line.ours, line.machine)
+        return "-" if value is None else f"{value:.0%}"
+
+    columns = {
+        "row": lambda line: title(line.ours.row),
+        "in": lambda line: line.ours.precision,
+        "µs": lambda line: micros(line.ours.median),
+        "MAC/cycle": reached,
+        "of limit": part,
+        "best peer": lambda line: "-" if line.peer is None else line.peer.contestant,
+        "its µs": lambda line: "-" if line.peer is None else micros(line.peer.median),
+        "times faster": lambda line: line.times,
+    }
+    return table(columns, found)
+
+
+def read(path: Path) -> tuple[list[Result], Machine]:
+    """What a run wrote."""
+    content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return [Result(**each) for each in content["results"]], Machine(**content["machine"])
+
+
+def main() -> int:
+    """Write the page."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.performance_page", description=__doc__)
+    parser.add_argument("results", nargs="+", type=Path, metavar="RESULTS.json")
+    parser.add_argument("-o", "--output", type=Path, required=True, metavar="PAGE.md")
+    options = parser.parse_args()
+    runs = [read(path) for path in options.results]
+    options.output.write_text(page([r for results, _ in runs for r in results], runs[0][1]), encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

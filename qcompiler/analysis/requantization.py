@@ -1,0 +1,129 @@
+"""One product and one sum in place of many thresholds: the count of them as round(v * scale + offset), clipped.
+
+A line through the steps of a quantizer is bounded from two sides: at the integer that reaches level k it must round to
+k at least, at the one before it to less. Given a scale, every bound is one of the offset. What is found is tried in
+float32 on both sides of every step, which proves it for all integers, because every rounding keeps order.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from qcompiler.analysis.ranges import Lattice
+from qcompiler.analysis.thresholds import Thresholds, next_to
+from qcompiler.ir.codes import Codes
+
+FloatArray = npt.NDArray[np.float32]
+DoubleArray = npt.NDArray[np.float64]
+
+_TRIES = 64
+"""Scales tried at most; each leaves half of the others or less."""
+
+
+@dataclass(frozen=True)
+class Requantization:
+    """Per channel, the code clip(round(v * scale + offset)) of a sum v. Both float32 [C]."""
+
+    scale: FloatArray
+    offset: FloatArray
+
+    def __call__(self, v: npt.NDArray[np.floating], codes: Codes) -> FloatArray:
+        """float32 [..., C], every operation rounded to float32."""
+        product = np.asarray(v, np.float32) * self.scale
+        return np.asarray(np.clip(np.rint(product + self.offset), np.float32(codes.low), np.float32(codes.high)))
+
+
+@dataclass(frozen=True)
+class _Steps:
+    """Where the levels 1, 2, ... begin, for channels that rise; each float64 [levels - 1, C].
+
+    reached: the least attained number of a level or one above it, missed: the largest of one below it; infinite where
+    there is none.
+    """
+
+    reached: DoubleArray
+    missed: DoubleArray
+
+
+def requantization(found: Thresholds, lattice: Lattice, codes: Codes) -> Requantization | None:
+    """The line that counts the thresholds of every channel on the integers of the lattice; None if there is none."""
+    if codes.step != 1:
+        return None
+    steps = _steps(found, lattice)
+    fitted = _fitted(steps)
+    if fitted is None:
+        return None
+    scale, offset = fitted
+    # a level is rounded to from half below it
+    lifted = (offset + codes.low - 0.5).astype(np.float32)
+    line = Requantization((scale * found.direction).astype(np.float32), lifted)
+    return line if _counts(line, steps, found.direction, codes) else None
+
+
+def _steps(found: Thresholds, lattice: Lattice) -> _Steps:
+    """The steps of rising channels; those of falling ones with the signs of their numbers changed."""
+    every = lattice.over(found.thresholds.shape)
+    direction = found.direction.astype(np.float64)
+    reached = next_to(every, found.thresholds, found.direction) * direction
+    missed = reached - every.step
+    least, most = (np.minimum(every.low * direction, every.high * direction),
+                   np.maximum(every.low * direction, every.high * direction))  # fmt: skip
+    return _Steps(
+        np.where(reached <= most, np.maximum(reached, least), np.inf),
+        np.where(missed >= least, np.minimum(missed, most), -np.inf),
+    )
+
+
+def _fitted(steps: _Steps) -> tuple[DoubleArray, DoubleArray] | None:
+    """A scale of at least 0 and an offset of every channel, float64 [C] each, within all bounds, if there are any.
+
+    Where two bounds of the offset exclude each other, the same two bound the scale on one side of the one tried.
+    """
+    channels = steps.reached.shape[1]
+    least, most = np.zeros(channels), np.full(channels, np.inf)
+    for _ in range(_TRIES):
+        scale = _between(least, most)
+        low, high, first, second = _offset_bounds(steps, scale)
+        # a single scale is left where numbers between two codes are rounded to the even one
+        excluded = (low >= high) & (least < most)
+        if not excluded.any():
+            return scale, _between(low, high)
+        rise = second - first
+        run = steps.missed[second, np.arange(channels)] - steps.reached[first, np.arange(channels)]
+        slope = rise / np.where(run == 0, 1.0, run)
+        most = np.where(excluded & (run > 0), np.minimum(most, slope), most)
+        least = np.where(excluded & (run < 0), np.maximum(least, slope), least)
+        if (least > most).any() or (excluded & (run == 0)).any():
+            return None
+    return None
+
+
+def _offset_bounds(
+    steps: _Steps, scale: DoubleArray
+) -> tuple[DoubleArray, DoubleArray, npt.NDArray[np.intp], npt.NDArray[np.intp]]:
+    """Between what the line, without its offset, must be lifted by, and whose levels say so; [C] each."""
+    levels = np.arange(1.0, len(steps.reached) + 1)[:, None]
+    at_least, below = levels - scale * steps.reached, levels - scale * steps.missed
+    at_least[np.isinf(steps.reached)], below[np.isinf(steps.missed)] = -np.inf, np.inf
+    first, second = at_least.argmax(axis=0), below.argmin(axis=0)
+    return at_least.max(axis=0), below.min(axis=0), first, second
+
+
+def _between(low: DoubleArray, high: DoubleArray) -> DoubleArray:
+    """The middle, or a little inside the only bound."""
+    with np.errstate(invalid="ignore"):
+        middle = (low + high) / 2
+    return np.where(np.isinf(low), high - 0.5, np.where(np.isinf(high), low + 0.5, middle))
+
+
+def _counts(line: Requantization, steps: _Steps, direction: FloatArray, codes: Codes) -> bool:
+    """Whether the line is in every level that is reached, and below every level that is missed."""
+    levels = np.arange(1, codes.levels)[:, None] + codes.low
+    with np.errstate(all="ignore"):
+        at, before = (line(v * direction, codes) for v in (steps.reached, steps.missed))
+    reached = (at >= levels) | np.isinf(steps.reached)
+    missed = (before < levels) | np.isinf(steps.missed)
+    return bool((reached & missed).all())

@@ -1,0 +1,93 @@
+/* What kernels call: one instruction of the device each, where C++ has no operator for it.
+ *
+ * Registers of tensor cores are spread over a warp as the PTX manual says; d, a and b point to those of one thread.
+ * Under a compiler of the host, shim/shim.h defines the same functions on all threads of a warp. */
+#ifndef INSTRUCTIONS_OF_QCOMPILER
+#define INSTRUCTIONS_OF_QCOMPILER
+
+#ifdef __CUDACC__
+
+#include <math_constants.h>
+#include <stdint.h>
+
+typedef unsigned char uchar;
+
+#define QC_DEVICE static __device__ __forceinline__
+#define QC_ALL 0xffffffffu
+
+#define QC_LAUNCH(kernel, blocks, threads, shared, stream, ...) \
+    kernel<<<dim3(blocks), dim3(threads), shared, stream>>>(__VA_ARGS__)
+
+/* All threads of the block wait for one another. */
+QC_DEVICE void qc_barrier() {
+    __syncthreads();
+}
+
+/* A number that the compiler of kernels cannot see through; that of the device may, and rounds as it should. */
+QC_DEVICE float qc_fence(float x) {
+    return x;
+}
+
+/* Bit i: the condition in thread i of the warp. */
+QC_DEVICE uint32_t qc_ballot(int condition) {
+    return __ballot_sync(QC_ALL, condition);
+}
+
+/* The value that the thread holds whose number differs in the bits of `mask`. */
+QC_DEVICE int qc_exchange(int value, int mask) {
+    return __shfl_xor_sync(QC_ALL, value, mask);
+}
+
+/* d[16, 8] += number of bits that are set in row i of a[16, 256] and in column j of b[256, 8]. */
+QC_DEVICE void qc_and_16x8x256(int *d, const uint32_t *a, const uint32_t *b) {
+#if __CUDA_ARCH__ >= 800
+    asm volatile("mma.sync.aligned.m16n8k256.row.col.s32.b1.b1.s32.and.popc "
+                 "{%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
+                 : "+r"(d[0]), "+r"(d[1]), "+r"(d[2]), "+r"(d[3])
+                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
+#endif
+}
+
+/* Start to copy `given` bytes from memory of the device to memory of the block, and zeros up to `bytes`: 4, 8 or 16. */
+template <int bytes> QC_DEVICE void qc_copy(void *to, const void *from, int given) {
+#if __CUDA_ARCH__ >= 800
+    unsigned at = (unsigned)__cvta_generic_to_shared(to);
+    asm volatile("cp.async.ca.shared.global [%0], [%1], %2, %3;" ::"r"(at), "l"(from), "n"(bytes), "r"(given) : "memory");
+#endif
+}
+
+QC_DEVICE void qc_copy_4(void *to, const void *from, int given) {
+    qc_copy<4>(to, from, given);
+}
+
+QC_DEVICE void qc_copy_8(void *to, const void *from, int given) {
+    qc_copy<8>(to, from, given);
+}
+
+QC_DEVICE void qc_copy_16(void *to, const void *from, int given) {
+    qc_copy<16>(to, from, given);
+}
+
+/* What this thread has started to copy since the last call is a group. */
+QC_DEVICE void qc_commit() {
+#if __CUDA_ARCH__ >= 800
+    asm volatile("cp.async.commit_group;" ::: "memory");
+#endif
+}
+
+/* Wait until at most one group, or none, of this thread is under way. */
+QC_DEVICE void qc_wait_1() {
+#if __CUDA_ARCH__ >= 800
+    asm volatile("cp.async.wait_group 1;" ::: "memory");
+#endif
+}
+
+QC_DEVICE void qc_wait_0() {
+#if __CUDA_ARCH__ >= 800
+    asm volatile("cp.async.wait_group 0;" ::: "memory");
+#endif
+}
+
+#endif
+
+#endif

@@ -1,0 +1,290 @@
+/* Runs the steps of a compiled network on the current device, one behind the other on a stream. */
+#include "all-internals.h"
+
+#include <pthread.h>
+
+enum { DEVICES = 64, BITS = 8 };
+
+/* The weights on every device; null where they are not. */
+static unsigned char *held[DEVICES];
+static pthread_mutex_t holding = PTHREAD_MUTEX_INITIALIZER;
+
+static int status_of(cudaError_t error) {
+    switch (error) {
+    case cudaSuccess: return LIMIT(OK);
+    case cudaErrorMemoryAllocation: return LIMIT(ERROR_MEMORY);
+    case cudaErrorNoDevice:
+    case cudaErrorInsufficientDriver: return LIMIT(ERROR_DEVICE);
+    case cudaErrorNoKernelImageForDevice: return LIMIT(ERROR_ARCHITECTURE);
+    default: return LIMIT(ERROR_KERNEL);
+    }
+}
+
+/* The status of an error, which later calls of the runtime do not give again. */
+static int cleared(cudaError_t error) {
+    if (error != cudaSuccess) cudaGetLastError();
+    return status_of(error);
+}
+
+static int device_of(int *device) {
+    int status = cleared(cudaGetDevice(device));
+    return status == LIMIT(OK) && (*device < 0 || *device >= DEVICES) ? LIMIT(ERROR_DEVICE) : status;
+}
+
+static int supported(int device, const struct variant *variant) {
+    int major = 0, minor = 0;
+    if (cleared(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device))) return 0;
+    if (cleared(cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, device))) return 0;
+    if (ANY_DEVICE) return 1;
+    if (major != variant->major) return 0;
+    return variant->exact ? minor == variant->minor : minor >= variant->minor;
+}
+
+/* The variant that the user selected, plus one; 0 leaves the choice to the device. */
+static int selected;
+
+static int chosen(int device) {
+    int choice = __atomic_load_n(&selected, __ATOMIC_RELAXED);
+    if (choice > 0) return choice - 1;
+    for (int variant = 0; variant < LIMIT(VARIANTS); variant++)
+        if (supported(device, &API(internal_variants)[variant])) return variant;
+    return -1;
+}
+
+static int hold(int device, const unsigned char **constants) {
+    size_t bytes = (size_t)(API(internal_constants_end) - API(internal_constants));
+    int status = LIMIT(OK);
+    pthread_mutex_lock(&holding);
+    if (!held[device]) {
+        void *memory = nullptr;
+        status = cleared(cudaMalloc(&memory, bytes));
+        if (status == LIMIT(OK)) status = cleared(cudaMemcpy(memory, API(internal_constants), bytes, cudaMemcpyDefault));
+        if (status == LIMIT(OK)) held[device] = (unsigned char *)memory;
+        else if (memory) cudaFree(memory);
+    }
+    *constants = held[device];
+    pthread_mutex_unlock(&holding);
+    return status;
+}
+
+/* Whether a pointer is memory of the device, or, where that will do, of the host. */
+static int reachable(const void *pointer, int device, int host_too) {
+    struct cudaPointerAttributes found;
+    if (cleared(cudaPointerGetAttributes(&found, pointer))) return 0;
+    if (found.type == cudaMemoryTypeDevice) return found.device == device;
+    return found.type == cudaMemoryTypeManaged || host_too;
+}
+
+static int misaligned(const void *pointer, size_t alignment) {
+    return (uintptr_t)pointer % alignment != 0;
+}
+
+static int check(const void *const *inputs, void *const *outputs, const void *workspace, size_t size, int device) {
+    if (!inputs || !outputs || !workspace) return LIMIT(ERROR_NULL);
+    for (int i = 0; i < LIMIT(INPUTS); i++)
+        if (!inputs[i]) return LIMIT(ERROR_NULL);
+    for (int o = 0; o < LIMIT(OUTPUTS); o++)
+        if (!outputs[o]) return LIMIT(ERROR_NULL);
+    for (int i = 0; i < LIMIT(INPUTS); i++)
+        if (misaligned(inputs[i], API(internal_input_sizes)[i])) return LIMIT(ERROR_ALIGNMENT);
+    for (int o = 0; o < LIMIT(OUTPUTS); o++)
+        if (misaligned(outputs[o], API(internal_output_sizes)[o])) return LIMIT(ERROR_ALIGNMENT);
+    if (misaligned(workspace, LIMIT(ALIGNMENT))) return LIMIT(ERROR_ALIGNMENT);
+    if (size < LIMIT(WORKSPACE_SIZE)) return LIMIT(ERROR_WORKSPACE);
+    if (!reachable(workspace, device, 0)) return LIMIT(ERROR_PLACE);
+    for (int i = 0; i < LIMIT(INPUTS); i++)
+        if (!reachable(inputs[i], device, 1)) return LIMIT(ERROR_PLACE);
+    for (int o = 0; o < LIMIT(OUTPUTS); o++)
+        if (!reachable(outputs[o], device, 1)) return LIMIT(ERROR_PLACE);
+    return LIMIT(OK);
+}
+
+/* One run: where everything is, and the steps of its variant. */
+struct run {
+    struct memory memory;
+    step_function *const *steps;
+};
+
+static int begin(struct run *run, const void *const *inputs, void *const *outputs, void *workspace, size_t size) {
+    int device = 0, status = device_of(&device);
+    if (status != LIMIT(OK)) return status;
+    status = check(inputs, outputs, workspace, size, device);
+    if (status != LIMIT(OK)) return status;
+    int variant = chosen(device);
+    if (variant < 0) return LIMIT(ERROR_ARCHITECTURE);
+    const unsigned char *constants = nullptr;
+    status = hold(device, &constants);
+    unsigned char *bytes = (unsigned char *)workspace;
+    int32_t *faults = (int32_t *)(bytes + API(internal_faults_at));
+    run->memory = {inputs, outputs, bytes, constants, faults};
+    run->steps = API(internal_variants)[variant].steps;
+    return status;
+}
+
+static int start(const struct run *run, int first, int last, cudaStream_t stream) {
+    size_t faults = (size_t)API(internal_fault_count) * sizeof *run->memory.faults;
+    if (faults && cleared(cudaMemsetAsync(run->memory.faults, 0, faults, stream))) return LIMIT(ERROR_KERNEL);
+    for (int step = first; step < last; step++) {
+        int status = cleared(run->steps[step](&run->memory, stream));
+        if (status != LIMIT(OK)) return STEP_STATUS(step, status);
+    }
+    return LIMIT(OK);
+}
+
+static int finish(const int32_t *faults, cudaStream_t stream) {
+    int status = cleared(cudaStreamSynchronize(stream));
+    for (int i = 0; status == LIMIT(OK) && i < API(internal_fault_count); i++) {
+        int32_t fault = 0;
+        status = cleared(cudaMemcpy(&fault, faults + i, sizeof fault, cudaMemcpyDefault));
+        if (status == LIMIT(OK) && fault) return STEP_STATUS(API(internal_fault_steps)[i], fault);
+    }
+    return status;
+}
+
+static int run_all(const void *const *inputs, void *const *outputs, void *workspace, size_t size, int first, int last) {
+    struct run run;
+    int status = begin(&run, inputs, outputs, workspace, size);
+    if (status == LIMIT(OK)) status = start(&run, first, last, nullptr);
+    int finished = status == LIMIT(OK) ? finish(run.memory.faults, nullptr) : status;
+    return finished;
+}
+
+int API(prepare)(void) {
+    int device = 0, status = device_of(&device);
+    const unsigned char *constants;
+    if (status != LIMIT(OK)) return status;
+    return chosen(device) < 0 ? LIMIT(ERROR_ARCHITECTURE) : hold(device, &constants);
+}
+
+int API(release)(void) {
+    int device = 0, status = device_of(&device);
+    if (status != LIMIT(OK)) return status;
+    pthread_mutex_lock(&holding);
+    status = cleared(cudaFree(held[device]));
+    held[device] = nullptr;
+    pthread_mutex_unlock(&holding);
+    return status;
+}
+
+int API(run)(const void *const *inputs, void *const *outputs, void *workspace, size_t workspace_size) {
+    return run_all(inputs, outputs, workspace, workspace_size, 0, LIMIT(STEPS));
+}
+
+int API(run_steps)(const void *const *inputs, void *const *outputs, void *workspace, size_t workspace_size, int first,
+                   int last) {
+    if (first < 0 || last < first || last > LIMIT(STEPS)) return LIMIT(ERROR_RANGE);
+    return run_all(inputs, outputs, workspace, workspace_size, first, last);
+}
+
+int API(enqueue)(const void *const *inputs, void *const *outputs, void *workspace, size_t workspace_size, void *stream) {
+    struct run run;
+    int status = begin(&run, inputs, outputs, workspace, workspace_size);
+    return status == LIMIT(OK) ? start(&run, 0, LIMIT(STEPS), (cudaStream_t)stream) : status;
+}
+
+int API(wait)(const void *workspace, void *stream) {
+    if (!workspace) return LIMIT(ERROR_NULL);
+    const unsigned char *bytes = (const unsigned char *)workspace;
+    return finish((const int32_t *)(bytes + API(internal_faults_at)), (cudaStream_t)stream);
+}
+
+int API(run_profile)(const void *const *inputs, void *const *outputs, void *workspace, size_t workspace_size,
+                     uint64_t *nanoseconds) {
+    struct run run;
+    cudaEvent_t before, after;
+    if (!nanoseconds) return LIMIT(ERROR_NULL);
+    int status = begin(&run, inputs, outputs, workspace, workspace_size);
+    if (status != LIMIT(OK)) return status;
+    status = cleared(cudaEventCreate(&before));
+    if (status != LIMIT(OK)) return status;
+    status = cleared(cudaEventCreate(&after));
+    if (status != LIMIT(OK)) {
+        cudaEventDestroy(before);
+        return status;
+    }
+    for (int step = 0; step < LIMIT(STEPS) && status == LIMIT(OK); step++) {
+        float milliseconds = 0;
+        cudaEventRecord(before, nullptr);
+        status = start(&run, step, step + 1, nullptr);
+        cudaEventRecord(after, nullptr);
+        if (status == LIMIT(OK)) status = finish(run.memory.faults, nullptr);
+        if (status == LIMIT(OK)) status = cleared(cudaEventElapsedTime(&milliseconds, before, after));
+        nanoseconds[step] = (uint64_t)(milliseconds * 1e6f);
+    }
+    cudaEventDestroy(before);
+    cudaEventDestroy(after);
+    return status;
+}
+
+int API(allocate)(size_t bytes, void **memory) {
+    return memory ? cleared(cudaMalloc(memory, bytes)) : LIMIT(ERROR_NULL);
+}
+
+int API(free)(void *memory) {
+    return cleared(cudaFree(memory));
+}
+
+int API(copy)(void *to, const void *from, size_t bytes) {
+    return to && from ? cleared(cudaMemcpy(to, from, bytes, cudaMemcpyDefault)) : LIMIT(ERROR_NULL);
+}
+
+int API(variant)(void) {
+    int device = 0;
+    return device_of(&device) == LIMIT(OK) ? chosen(device) : -1;
+}
+
+int API(select_variant)(int variant) {
+    int device = 0;
+    if (variant < -1 || variant >= LIMIT(VARIANTS)) return LIMIT(ERROR_RANGE);
+    int status = variant < 0 ? LIMIT(OK) : device_of(&device);
+    if (status != LIMIT(OK)) return status;
+    if (variant >= 0 && !supported(device, &API(internal_variants)[variant])) return LIMIT(ERROR_ARCHITECTURE);
+    __atomic_store_n(&selected, variant + 1, __ATOMIC_RELAXED);
+    return LIMIT(OK);
+}
+
+const char *API(variant_name)(int variant) {
+    return variant >= 0 && variant < LIMIT(VARIANTS) ? API(internal_variants)[variant].name : nullptr;
+}
+
+const TENSOR *API(input)(int index) {
+    return index >= 0 && index < LIMIT(INPUTS) ? &API(internal_inputs)[index] : nullptr;
+}
+
+const TENSOR *API(output)(int index) {
+    return index >= 0 && index < LIMIT(OUTPUTS) ? &API(internal_outputs)[index] : nullptr;
+}
+
+const char *API(step_name)(int index) {
+    return index >= 0 && index < LIMIT(STEPS) ? API(internal_step_names)[index] : nullptr;
+}
+
+size_t API(workspace_size)(void) {
+    return LIMIT(WORKSPACE_SIZE);
+}
+
+int API(steps)(void) {
+    return LIMIT(STEPS);
+}
+
+const char *API(status_text)(int status) {
+    static const char *const texts[] = {
+        "ok",
+        "a pointer is null",
+        "the workspace is not aligned to 64 bytes, or an array not to its elements",
+        "the workspace is too small",
+        "the workspace, or an array of a device, is not memory of the current device",
+        "the library holds no code for this device",
+        "a step or variant is out of range",
+        "the device has not enough memory",
+        "there is no CUDA device here, or no driver for it",
+        "a kernel failed",
+        "an index lies outside of its axis",
+        "an integer is divided by zero",
+    };
+    const char *named = API(internal_fault_text)(status);
+    if (named) return named;
+    int error = LIMIT(STATUS_ERROR)(status);
+    if (status < 0 || LIMIT(STATUS_STEP)(status) >= LIMIT(STEPS)) return nullptr;
+    return error < (int)(sizeof texts / sizeof *texts) ? texts[error] : nullptr;
+}

@@ -1,0 +1,286 @@
+#include "shim.h"
+
+#include <setjmp.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <ucontext.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <deque>
+#include <numeric>
+#include <random>
+#include <vector>
+
+enum { WARP = 32, STACK = 64 * 1024, SHARED = 256 * 1024, GUARD = 64, GARBAGE = 0xA5, MARK = 0x5A };
+
+struct shim_index threadIdx, blockIdx;
+alignas(64) int qc_shared[(SHARED + GUARD) / sizeof(int)];
+
+namespace {
+
+struct copy {
+    void *to;
+    const void *from;
+    int bytes, given;
+};
+
+/* The first threads run ahead of the others, in one of three orders; or all take turns, in another order each time. */
+enum kind { ASCENDING, DESCENDING, ANYHOW, TURNS, KINDS };
+
+enum state { READY, AT_BARRIER, IN_WARP, DONE };
+
+struct fiber {
+    std::vector<unsigned char> stack;
+    ucontext_t context;
+    jmp_buf at;
+    bool begun = false;
+    state now = DONE;
+    const char *what = nullptr;
+    void *given = nullptr;
+    std::vector<copy> open;
+    std::deque<std::vector<copy>> groups;
+};
+
+std::deque<fiber> fibers;
+void (*running)(const void *);
+const void *given_to_all;
+jmp_buf scheduler;
+unsigned current, count;
+bool late;
+unsigned launches;
+
+[[noreturn]] void die(const char *what) {
+    printf("trap 0 block %u, thread %u: %s\n", blockIdx.x, current, what);
+    fflush(stdout);
+    _exit(1);
+}
+
+/* From a thread back to the scheduler, until the scheduler comes back. */
+__attribute__((noinline)) void leave() {
+    if (!_setjmp(fibers[current].at)) _longjmp(scheduler, 1);
+}
+
+void arrive(const copy &each) {
+    memcpy(each.to, each.from, (size_t)each.given);
+    memset((unsigned char *)each.to + each.given, 0, (size_t)(each.bytes - each.given));
+}
+
+void arrive_all_but(size_t left) {
+    fiber &self = fibers[current];
+    while (self.groups.size() > left) {
+        for (const copy &each : self.groups.front()) arrive(each);
+        self.groups.pop_front();
+    }
+}
+
+/* A fiber is a thread of one block after the other. */
+void life() {
+    for (;;) {
+        running(given_to_all);
+        fibers[current].open.clear();
+        arrive_all_but(0);
+        fibers[current].now = DONE;
+        leave();
+    }
+}
+
+__attribute__((noinline)) void go_on(unsigned thread) {
+    fiber &next = fibers[thread];
+    current = thread;
+    threadIdx = {thread, 0, 0};
+    if (_setjmp(scheduler)) return;
+    if (next.begun) _longjmp(next.at, 1);
+    next.begun = true;
+    next.stack.resize(STACK);
+    getcontext(&next.context);
+    next.context.uc_stack.ss_sp = next.stack.data();
+    next.context.uc_stack.ss_size = STACK;
+    next.context.uc_link = nullptr;
+    makecontext(&next.context, life, 0);
+    setcontext(&next.context);
+}
+
+/* Whether any thread of the block is left; those that all wait at the barrier go on. */
+bool any_left() {
+    unsigned waiting = 0, ready = 0, done = 0;
+    for (unsigned i = 0; i < count; i++) {
+        waiting += fibers[i].now == AT_BARRIER;
+        ready += fibers[i].now == READY;
+        done += fibers[i].now == DONE;
+    }
+    if (done == count) return false;
+    if (ready) return true;
+    if (waiting + done < count) die("waits for threads of its warp that do not come");
+    for (unsigned i = 0; i < count; i++)
+        if (fibers[i].now == AT_BARRIER) fibers[i].now = READY;
+    return true;
+}
+
+void start_copy(const copy &each) {
+    if (each.given < 0 || each.given > each.bytes) die("copies a number of bytes that is none");
+    if ((uintptr_t)each.to % (uintptr_t)each.bytes || (each.given && (uintptr_t)each.from % (uintptr_t)each.bytes))
+        die("copies from or to an address that is not aligned");
+    if (late) fibers[current].open.push_back(each);
+    else arrive(each);
+}
+
+void put_in_order(std::vector<unsigned> &order, unsigned kind, std::mt19937 &random) {
+    std::iota(order.begin(), order.end(), 0u);
+    if (kind == DESCENDING) std::reverse(order.begin(), order.end());
+    if (kind == ANYHOW || kind == TURNS) std::shuffle(order.begin(), order.end(), random);
+}
+
+/* The first threads that can go on do so, as far as they get, before the others start. */
+void go_ahead(const std::vector<unsigned> &order) {
+    for (size_t next = 0; next < order.size();) {
+        if (fibers[order[next]].now != READY) {
+            next++;
+            continue;
+        }
+        go_on(order[next]);
+        next = 0;
+    }
+}
+
+}  // namespace
+
+extern "C" __attribute__((visibility("default"))) void shim_order(unsigned number) {
+    launches = number;
+}
+
+void shim_run(unsigned blocks, unsigned threads, size_t shared, void (*kernel)(const void *), const void *given) {
+    std::mt19937 random(launches);
+    unsigned kind = launches % KINDS;
+    late = launches++ / KINDS % 2;
+    if (shared > SHARED || threads > 1024 || !threads) die("launches what no device can run");
+    while (fibers.size() < threads) fibers.emplace_back();
+    running = kernel;
+    given_to_all = given;
+    count = threads;
+    std::vector<unsigned> turn(blocks), order(threads);
+    put_in_order(turn, kind, random);
+    put_in_order(order, kind, random);
+    for (unsigned block : turn) {
+        blockIdx = {block, 0, 0};
+        unsigned char *end = (unsigned char *)qc_shared + shared;
+        memset(qc_shared, GARBAGE, shared);
+        memset(end, MARK, GUARD);
+        for (unsigned i = 0; i < threads; i++) fibers[i].now = READY;
+        do {
+            if (kind == TURNS) {
+                std::shuffle(order.begin(), order.end(), random);
+                for (unsigned thread : order)
+                    if (fibers[thread].now == READY) go_on(thread);
+            } else {
+                go_ahead(order);
+            }
+        } while (any_left());
+        for (size_t i = 0; i < GUARD; i++)
+            if (end[i] != MARK) die("the block wrote beyond its memory");
+    }
+}
+
+void shim_meet(const char *what, void *mine, void (*act)(void **lanes)) {
+    unsigned first = current / WARP * WARP, arrived = 1;
+    void *lanes[WARP];
+    if (first + WARP > count) die("is of a warp that is not whole");
+    fibers[current].what = what;
+    fibers[current].given = mine;
+    for (unsigned i = 0; i < WARP; i++) {
+        fiber &other = fibers[first + i];
+        lanes[i] = other.given;
+        if (first + i == current) continue;
+        if (other.now == DONE) die("waits for threads of its warp that are gone");
+        if (other.now == IN_WARP && strcmp(other.what, what)) die("meets others of its warp in another instruction");
+        arrived += other.now == IN_WARP;
+    }
+    if (arrived < WARP) {
+        fibers[current].now = IN_WARP;
+        leave();
+        return;
+    }
+    act(lanes);
+    for (unsigned i = 0; i < WARP; i++) fibers[first + i].now = READY;
+}
+
+void qc_barrier() {
+    fibers[current].now = AT_BARRIER;
+    leave();
+}
+
+namespace {
+
+struct vote {
+    int condition;
+    uint32_t all;
+};
+
+void cast(void **lanes) {
+    uint32_t all = 0;
+    for (unsigned i = 0; i < WARP; i++) all |= (uint32_t)(((vote *)lanes[i])->condition != 0) << i;
+    for (unsigned i = 0; i < WARP; i++) ((vote *)lanes[i])->all = all;
+}
+
+struct swap {
+    int value, mask, found;
+};
+
+void exchange(void **lanes) {
+    for (unsigned i = 0; i < WARP; i++) {
+        swap *mine = (swap *)lanes[i];
+        mine->found = ((swap *)lanes[i ^ (unsigned)mine->mask])->value;
+    }
+}
+
+struct product {
+    int *d;
+    const uint32_t *a, *b;
+};
+
+/* Where the PTX manual puts word `k` of row `i` of a, of column `j` of b, and element (i, j) of d. */
+void multiply(void **lanes) {
+    product *of[WARP];
+    for (unsigned i = 0; i < WARP; i++) of[i] = (product *)lanes[i];
+    for (unsigned i = 0; i < 16; i++)
+        for (unsigned j = 0; j < 8; j++) {
+            int sum = 0;
+            for (unsigned k = 0; k < 8; k++) {
+                uint32_t a = of[i % 8 * 4 + k % 4]->a[k / 4 * 2 + i / 8];
+                sum += __builtin_popcount(a & of[j * 4 + k % 4]->b[k / 4]);
+            }
+            of[i % 8 * 4 + j / 2]->d[i / 8 * 2 + j % 2] += sum;
+        }
+}
+
+}  // namespace
+
+uint32_t qc_ballot(int condition) {
+    vote mine = {condition, 0};
+    shim_meet("ballot", &mine, cast);
+    return mine.all;
+}
+
+int qc_exchange(int value, int mask) {
+    swap mine = {value, mask, 0};
+    shim_meet("exchange", &mine, exchange);
+    return mine.found;
+}
+
+void qc_and_16x8x256(int *d, const uint32_t *a, const uint32_t *b) {
+    product mine = {d, a, b};
+    shim_meet("and of bits", &mine, multiply);
+}
+
+void qc_copy_4(void *to, const void *from, int given) { start_copy({to, from, 4, given}); }
+void qc_copy_8(void *to, const void *from, int given) { start_copy({to, from, 8, given}); }
+void qc_copy_16(void *to, const void *from, int given) { start_copy({to, from, 16, given}); }
+
+void qc_commit() {
+    fibers[current].groups.push_back(std::move(fibers[current].open));
+    fibers[current].open.clear();
+}
+
+void qc_wait_0() { arrive_all_but(0); }
+void qc_wait_1() { arrive_all_but(1); }

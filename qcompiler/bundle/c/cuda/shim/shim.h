@@ -1,0 +1,70 @@
+/* CUDA C++ on a processor: a thread of the device is a fiber, and one block runs at a time.
+ *
+ * What a device may do in any order happens in an order that changes with every launch: which block and which thread
+ * goes on next, and whether a copy that was started arrives at once or when it is waited for. Memory of a block holds
+ * garbage when the block starts. Threads of a warp meet in its instructions, and in nothing else. */
+#ifndef SHIM_OF_CUDA
+#define SHIM_OF_CUDA
+
+#include <math.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#define ANY_DEVICE 1
+#define __global__
+#define __device__
+#define __shared__
+#define __forceinline__ inline
+#define __launch_bounds__(...)
+#define __align__(n) __attribute__((aligned(n)))
+#define CUDART_INF_F INFINITY
+#define CUDART_NAN_F NAN
+
+typedef unsigned char uchar;
+
+struct shim_index {
+    unsigned x, y, z;
+};
+extern struct shim_index threadIdx, blockIdx;
+extern int qc_shared[];
+
+/* The number of the next launch, which says in what order things happen; launches count it up. */
+extern "C" void shim_order(unsigned number);
+
+void shim_run(unsigned blocks, unsigned threads, size_t shared, void (*kernel)(const void *), const void *given);
+
+template <typename F> static void shim_launch(unsigned blocks, unsigned threads, size_t shared, const F &kernel) {
+    shim_run(blocks, threads, shared, [](const void *given) { (*(const F *)given)(); }, &kernel);
+}
+
+/* The threads of a warp meet: the last one does `act` for all of them. what: the instruction, the same in all; lanes:
+ * what each gave. */
+void shim_meet(const char *what, void *mine, void (*act)(void **lanes));
+
+#define QC_LAUNCH(kernel, blocks, threads, shared, stream, ...) \
+    shim_launch(blocks, threads, shared, [=] { kernel(__VA_ARGS__); })
+
+void qc_barrier();
+uint32_t qc_ballot(int condition);
+int qc_exchange(int value, int mask);
+void qc_and_16x8x256(int *d, const uint32_t *a, const uint32_t *b);
+void qc_copy_4(void *to, const void *from, int given);
+void qc_copy_8(void *to, const void *from, int given);
+void qc_copy_16(void *to, const void *from, int given);
+void qc_commit();
+void qc_wait_0();
+void qc_wait_1();
+
+static inline float qc_fence(float x) { return x; }
+static inline float rsqrtf(float x) { return 1 / sqrtf(x); }
+static inline float min(float a, float b) { return fminf(a, b); }
+static inline float max(float a, float b) { return fmaxf(a, b); }
+template <typename T> static inline T min(T a, T b) { return b < a ? b : a; }
+template <typename T> static inline T max(T a, T b) { return a < b ? b : a; }
+static inline unsigned __dp4a(unsigned a, unsigned b, unsigned c) {
+    for (int byte = 0; byte < 32; byte += 8) c += (a >> byte & 255) * (b >> byte & 255);
+    return c;
+}
+static inline int __popc(unsigned word) { return __builtin_popcount(word); }
+
+#endif

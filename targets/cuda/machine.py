@@ -1,0 +1,81 @@
+"""GPU architectures: which instructions multiply codes, how much memory a block shares, and the rates behind estimates.
+
+Rates are per clock of one multiprocessor, from NVIDIA's tuning guides and programming guide; none was measured here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from qcompiler.errors import UsageError
+from qcompiler.targets.architecture import X86_64_CUDA, Architecture
+
+KIB = 1024
+
+
+@dataclass(frozen=True)
+class Gpu:
+    """One architecture.
+
+    name: as nvcc's `code=`. capability: major and minor compute capability. bits: whether AND of single bits is an
+    instruction of the tensor cores (b1 `mma.sync`), and from where that is known. bit_rate: such multiply-adds per
+    clock. popc_rate: population counts per clock. dot_rate: products of four
+    bytes per clock. fma_rate: float multiply-adds per clock. shared_bytes: the most that
+    a block may share. processors: of the largest part. ghz: its clock.
+    """
+
+    name: str
+    capability: tuple[int, int]
+    bits: bool
+    bits_source: str
+    bit_rate: int
+    popc_rate: int
+    fma_rate: int
+    dot_rate: int
+    shared_bytes: int
+    processors: int
+    ghz: float
+
+    @property
+    def architecture(self) -> Architecture:
+        """Of the host that drives the device."""
+        return X86_64_CUDA
+
+    @property
+    def features(self) -> tuple[str, ...]:
+        """What the device must be: code of one minor version runs on later ones of the same major version."""
+        return (self.name,)
+
+    @property
+    def tvm_target(self) -> Mapping[str, Any]:
+        """The dict form of tvm.target.Target."""
+        return {"kind": "cuda", "arch": self.name}
+
+
+_NATIVE = "ptxas 13.0 assembles it to BMMA"
+_EMULATED = "ptxas 13.0 makes eight IMMA of it"
+# later parts first: the most demanding variant is taken where several run
+GPUS: tuple[Gpu, ...] = (
+    Gpu("sm_120", (12, 0), False, _EMULATED, 0, 16, 128, 64, 99 * KIB, 170, 2.4),
+    Gpu("sm_100", (10, 0), False, _EMULATED, 0, 16, 128, 64, 227 * KIB, 148, 1.9),
+    # 17.7 thousand multiply-adds per clock: published for GH200
+    Gpu("sm_90a", (9, 0), True, _NATIVE, 17700, 16, 128, 64, 227 * KIB, 132, 1.8),
+    Gpu("sm_89", (8, 9), True, _NATIVE, 8192, 16, 128, 64, 99 * KIB, 128, 2.5),
+    Gpu("sm_86", (8, 6), True, _NATIVE, 8192, 16, 128, 64, 99 * KIB, 84, 1.7),
+    # 2.96 Pop/s on 108 processors at 1.41 GHz: published for A100
+    Gpu("sm_80", (8, 0), True, _NATIVE, 9700, 16, 64, 64, 163 * KIB, 108, 1.4),
+    Gpu(
+        "sm_75", (7, 5), False, "ptxas 13.0 refuses AND; XOR of m8n8k128 is not used", 0, 16, 64, 64, 64 * KIB, 72, 1.7
+    ),
+)
+
+
+def gpus_for(mcpu: Sequence[str]) -> tuple[Gpu, ...]:
+    """Architectures for --mcpu names, latest first; all of them if none is named. Raises UsageError for another."""
+    names = [gpu.name for gpu in GPUS]
+    for name in mcpu:
+        if name not in names:
+            raise UsageError(f"--mcpu: unknown CUDA architecture '{name}', expected one of {', '.join(names[::-1])}")
+    return tuple(gpu for gpu in GPUS if not mcpu or gpu.name in mcpu)

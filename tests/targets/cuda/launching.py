@@ -1,0 +1,152 @@
+"""Kernels of CUDA on the processor: one launch, in memory that is watched."""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import mmap
+import os
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from qcompiler.bundle import cuda_link, cuda_shim, cuda_sources
+from qcompiler.errors import QCompilerError
+from qcompiler.ir.program import Argument, Call, LaunchGrid, Program, StepInfo, VariantCode
+from qcompiler.lowering.constant_blob import ConstantBlob
+from qcompiler.targets import reference
+from qcompiler.targets.cuda import TARGET, CudaVariant
+from qcompiler.targets.problem import Conv2d, Problem, tensors_of
+from qcompiler.targets.target import Array, Constants, Kernel
+from tests.targets.problems import constants, values
+
+GARBAGE = 0xA5
+# four orders of threads, in which copies arrive early or late
+LAUNCHES = 8
+(AMPERE,) = TARGET.variants(("sm_80",))
+Edit = Callable[[str], str]
+
+
+def missing(*tools: str) -> str:
+    """Why tools of CUDA, by default its compiler, cannot be used here; "" where they can."""
+    for name in tools or ("nvcc",):
+        try:
+            cuda_link.tool(name, (f"nvidia-cuda-{name}",))
+        except QCompilerError as error:
+            return str(error)
+    return ""
+
+
+def program_of(
+    kernels: Sequence[Kernel], made: Constants, variant: CudaVariant, places: Sequence[int], end: int
+) -> Program:
+    """A network of a step for each kernel, all on the same operands at places of the workspace."""
+    blob, calls = ConstantBlob(), []
+    first, *others = [Argument("workspace", place) for place in places]
+    for number, kernel in enumerate(kernels):
+        packed = [Argument("constant", blob.add(array)) for array in kernel.pack(made)]
+        assert isinstance(kernel.launch, LaunchGrid)
+        calls.append(Call(f"k{number}_{variant.name}", kernel.name, (first, *packed, *others), kernel.launch))
+    functions = {call.symbol: kernel.build(call.symbol) for call, kernel in zip(calls, kernels, strict=True)}
+    code = variant.platform.compile(functions, variant.tvm_target)
+    coded = VariantCode(variant.name, (variant.name,), (code,), tuple(calls), variant.platform.code_format)
+    steps = tuple(StepInfo((), kernel.name, 0, 0, 0, 0) for kernel in kernels)
+    return Program("one", "cuda", (), (), end, blob.content(), steps, (coded,))
+
+
+@functools.cache
+def _shim() -> bytes:
+    """The object that stands for the device."""
+    with tempfile.TemporaryDirectory() as name:
+        folder, empty = Path(name), Program("none", "cuda", (), (), 64, b"", (), ())
+        for file, text in cuda_sources.shipped(empty).items():
+            (folder / file).write_text(text)
+        (folder / "constants.bin").write_bytes(b"\0")
+        cuda_shim.link(folder, "none", [])
+        return (folder / cuda_shim.SHIM_OBJECT).read_bytes()
+
+
+def launched(
+    kernels: Sequence[Kernel],
+    made: Constants,
+    x: Array,
+    tensors: Sequence[Array],
+    *,
+    variant: CudaVariant = AMPERE,
+    edit: Edit = str,
+) -> Iterator[tuple[str, list[Array]]]:
+    """The outputs of several launches of each kernel, each in an order of threads of its own, with the kernel's name.
+
+    Nothing but outputs may be written. edit: changes the source of the kernels.
+    """
+    places, end = [], 0
+    for nbytes in [x.nbytes, *(t.nbytes for t in tensors), *(b.nbytes for b in kernels[0].writes)]:
+        places.append(end)
+        end += -(-nbytes // 64) * 64 + 64
+    program = cuda_sources.with_faults(program_of(kernels, made, variant, places, end))
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        for file, text in cuda_sources.shipped(program).items():
+            (folder / file).write_text(edit(text) if file.endswith(".cu") else text)
+        (folder / "constants.bin").write_bytes(program.constants or b"\0")
+        (folder / cuda_shim.SHIM_OBJECT).write_bytes(_shim())
+        cuda_shim.link(folder, "one", [cuda_sources.kernel_file("one", variant.name)])
+        library = ctypes.CDLL(str(folder / "libone.so"))
+    library.one_run_steps.argtypes = [*[ctypes.c_void_p] * 3, ctypes.c_size_t, ctypes.c_int, ctypes.c_int]
+    for step, kernel in enumerate(kernels):
+        for order in range(LAUNCHES):
+            library.shim_order(order)
+            yield kernel.name, _launch(library, step, kernel, [x, *tensors], places, end)
+
+
+def _launch(
+    library: ctypes.CDLL, step: int, kernel: Kernel, inputs: Sequence[Array], places: Sequence[int], end: int
+) -> list[Array]:
+    """One launch, in a process that may die of it. Raises Trapped with what the shim says of the kernel."""
+    # shared with the child; it goes when nobody holds it any more
+    workspace = np.frombuffer(mmap.mmap(-1, end), np.uint8)
+    workspace[...] = GARBAGE
+    for place, array in zip(places, inputs, strict=False):
+        workspace[place : place + array.nbytes] = array.reshape(-1).view(np.uint8)
+    before = workspace.copy()
+    _in_child(lambda pointer: library.one_run_steps(pointer, pointer, pointer, end, step, step + 1), workspace)
+    after = workspace.copy()
+    outputs = []
+    for place, buffer in zip(places[len(inputs) :], kernel.writes, strict=True):
+        written = after[place : place + buffer.nbytes]
+        outputs.append(written.copy().view(buffer.dtype).reshape(buffer.storage_shape))
+        written[...] = GARBAGE
+    assert np.array_equal(after, before), "wrote past its outputs"
+    return outputs
+
+
+class Trapped(Exception):
+    """A kernel did what no device allows."""
+
+
+def _in_child(run: Callable[[ctypes.c_void_p], int], workspace: Array) -> None:
+    with tempfile.TemporaryFile() as said:
+        child = os.fork()
+        if child == 0:
+            os.dup2(said.fileno(), 1)
+            os._exit(int(run(ctypes.c_void_p(workspace.ctypes.data)) != 0))
+        _, status = os.waitpid(child, 0)
+        said.seek(0)
+        if status:
+            raise Trapped(said.read().decode() or f"wait status {status}")
+
+
+def check(
+    problem: Problem, seed: int, kernels: Sequence[Kernel], *, variant: CudaVariant = AMPERE, edit: Edit = str
+) -> None:
+    """Hold all launches of kernels against the reference, on random data."""
+    rng = np.random.default_rng(seed)
+    made, x = constants(rng, problem), values(rng, problem.x, whole=isinstance(problem, Conv2d))
+    tensors = [values(rng, buffer) for buffer in tensors_of(problem)]
+    with np.errstate(all="ignore"):
+        expected = reference.run(problem, x, made, tensors)
+    for name, outputs in launched(kernels, made, x, tensors, variant=variant, edit=edit):
+        for got, right in zip(outputs, expected, strict=True):
+            np.testing.assert_array_equal(got, right, err_msg=name)

@@ -1,0 +1,81 @@
+"""Faults planted in the source of a tensor-core kernel: running it on the processor finds each."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+
+import pytest
+
+from qcompiler.ir.codes import BINARY
+from qcompiler.ir.storage import Buffer
+from qcompiler.targets.cuda.mma_conv import MmaConv2d
+from qcompiler.targets.problem import Conv2d, Operation
+from qcompiler.targets.target import Kernel
+from tests.targets.cuda.launching import AMPERE, Trapped, check
+
+SEED = 1
+
+
+def problem() -> Conv2d:
+    """Seven steps, two blocks of pixels and two of channels, borders that count as 0, floats and bits stored."""
+    x, floats = Buffer(1, 9, 9, 192, BINARY), Buffer(1, 9, 9, 40, "float32")
+    stores = (Operation("store", into=floats), Operation("store_bits", into=Buffer(1, 9, 9, 40, BINARY)))
+    return Conv2d(x, 40, (3, 3), pads=(1, 1, 1, 1), padding="kernel", pad_value=0, epilogue=stores)
+
+
+def kernels() -> list[Kernel]:
+    found = [each for each in AMPERE.kernels(problem()) if isinstance(each, MmaConv2d) and each.blocks == 1]
+    assert found
+    return list(found)
+
+
+def the(number: int, pattern: str, new: str) -> Callable[[str], str]:
+    """Replaces one of the places where a pattern is found."""
+
+    def edit(source: str) -> str:
+        places = list(re.finditer(pattern, source))
+        assert places, f"{pattern} is not in the source"
+        place = places[number]
+        return source[: place.start()] + place.expand(new) + source[place.end() :]
+
+    return edit
+
+
+MUTATIONS = {
+    "no barrier between a copy and its use": the(0, r"qc_barrier\(\);", ""),
+    "no barrier between a use and the next copy": the(1, r"qc_barrier\(\);", ""),
+    "no wait for copies": the(0, r"qc_wait_1\(\);", ""),
+    "copies of a step are in no group": the(1, r"qc_commit\(\);", ""),
+    "nobody copies the first step": the(0, r"qc_copy_8\(", "(void)("),
+    "copies go where the other step lies": the(0, r"\+ 1\) % 2\) \* 768", r"+ 0) % 2) * 768"),
+    "rows lie closer than they are read": the(-1, r"(\(&\(qc_shared\[\(\(\(v_15) \* 12", r"\1 * 8"),
+    "another word of the inputs": the(0, r"\+ 96\)\]\);", "+ 97)]);"),
+    "another instruction": the(0, r"qc_and_16x8x256\(", "shim_wrong("),
+    "weights of another tile": the(0, r"\(&\(_ptr_4\[0\]\)\)", "(&(_ptr_3[0]))"),
+    "a border too wide": the(-1, r"(v_\d+) >= 0\)", r"\1 >= 1)"),
+    "a border that is not made zero": the(0, r"condval_1 = 0;", "condval_1 = 8;"),
+    "sums of inputs from other threads": the(0, r"qc_exchange\((\w+), 2\)", r"qc_exchange(\1, 4)"),
+    "a warp that is not whole votes": the(0, r"(v_\d+) = qc_ballot\(", r"\1 = v_3 == 5 ? 0 : qc_ballot("),
+}
+WRONG = """\
+static void shim_wrong(int *d, const uint32_t *a, const uint32_t *b) {
+    uint32_t c[2] = {~b[0], b[1]};
+    qc_and_16x8x256(d, a, c);
+}
+"""
+
+
+def test_the_kernel_as_it_is() -> None:
+    check(problem(), SEED, kernels())
+
+
+@pytest.mark.parametrize("name", list(MUTATIONS))
+def test_a_planted_fault_is_found(name: str) -> None:
+    def edit(source: str) -> str:
+        head, kernel = source.split("\n", 1)
+        return f"{head}\n{WRONG}{MUTATIONS[name](kernel)}"
+
+    with pytest.raises((AssertionError, Trapped)) as found:
+        check(problem(), SEED, kernels(), edit=edit)
+    assert "is not in the source" not in str(found.value)

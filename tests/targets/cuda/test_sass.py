@@ -1,0 +1,101 @@
+"""What nvcc makes of the kernels for each architecture: native instructions, no spills, within what a block has."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from qcompiler.bundle import cuda_link, glue
+from qcompiler.ir.codes import BINARY, Codes
+from qcompiler.ir.program import LaunchGrid
+from qcompiler.ir.storage import Buffer
+from qcompiler.targets.cuda import TARGET, CudaVariant
+from qcompiler.targets.problem import Conv2d, Map2d, Operation, Problem
+from qcompiler.targets.target import Kernel
+from tests.targets.cuda.launching import missing
+
+TOOLS = ("nvcc", "cuobjdump", "nvdisasm")
+# what an idle thread of a block of 128 leaves to the others on every architecture
+MOST_REGISTERS = 255
+ARCHITECTURES = [
+    pytest.param(
+        variant, id=variant.name, marks=[pytest.mark.slow] if variant.name in ("sm_86", "sm_89", "sm_100") else []
+    )
+    for variant in TARGET.variants(())
+]
+
+
+pytestmark = pytest.mark.skipif(bool(missing(*TOOLS)), reason=missing(*TOOLS))
+
+
+def layer(weights: Codes, inputs: Codes) -> Conv2d:
+    x = Buffer(8, 28, 28, 128, inputs)
+    stores = (Operation("threshold", into=x),)
+    return Conv2d(x, 128, (3, 3), pads=(1, 1, 1, 1), padding="kernel", weights=weights, pad_value=0, epilogue=stores)
+
+
+FLOATS = Buffer(1, 28, 28, 64, "float32")
+PROBLEMS: dict[str, Problem] = {
+    "w1a1": layer(BINARY, BINARY),
+    "w2a2": layer(Codes(-1, 1), Codes(0, 3)),
+    "w4a4": layer(Codes(-8, 7), Codes(0, 15)),
+    "floats": Conv2d(
+        FLOATS, 64, (3, 3), pads=(1, 1, 1, 1), padding="kernel", epilogue=(Operation("store", into=FLOATS),)
+    ),
+    "signs": Map2d(FLOATS, (Operation("store_bits", into=Buffer(1, 28, 28, 64, BINARY)),)),
+}
+
+
+def assembled(variant: CudaVariant, kernels: dict[str, Kernel], folder: Path) -> tuple[str, str]:
+    """What ptxas says, and the assembly."""
+    functions = {name: kernel.build(name) for name, kernel in kernels.items()}
+    source = variant.platform.compile(functions, variant.tvm_target).decode()
+    (folder / "kernels.cu").write_text(f'#include "instructions.h"\n{source}')
+    (folder / "instructions.h").write_text(glue.template_text("cuda/instructions.h"))
+    nvcc, cuobjdump, nvdisasm = (cuda_link.tool(name, ()) for name in TOOLS)
+    flags = [*cuda_link.KERNEL_FLAGS, *cuda_link.code_for(variant.name), "-Xptxas", "-v", "-cubin"]
+    done = subprocess.run(
+        [nvcc, *flags, "kernels.cu", "-o", "kernels.cubin"], cwd=folder, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    path = f"{Path(nvdisasm).parent}:{os.environ['PATH']}"
+    shown = subprocess.run(
+        [cuobjdump, "-sass", "kernels.cubin"],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PATH": path},
+    )
+    assert shown.returncode == 0, shown.stderr
+    return done.stderr, shown.stdout
+
+
+def by_function(sass: str) -> dict[str, str]:
+    return dict(re.findall(r"Function : (\w+)\n(.*?)(?=\n\s*Function :|\Z)", sass, re.DOTALL))
+
+
+@pytest.mark.parametrize("variant", ARCHITECTURES)
+def test_kernels_are_native_and_keep_to_their_registers(variant: CudaVariant, tmp_path: Path) -> None:
+    kernels = {name: variant.kernels(problem)[0] for name, problem in PROBLEMS.items()}
+    said, sass = assembled(variant, kernels, tmp_path)
+    spilled = re.findall(r"(\d+) bytes stack frame, (\d+) bytes spill stores, (\d+) bytes spill loads", said)
+    assert len(spilled) == len(PROBLEMS) and {number for each in spilled for number in each} == {"0"}
+    assert all(int(count) <= MOST_REGISTERS for count in re.findall(r"Used (\d+) registers", said))
+    for name, text in by_function(sass).items():
+        operations = Counter(re.findall(r"^\s+/\*[0-9a-f]{4,}\*/\s+(?:@!?U?P\w+ )?(\w+)", text, re.MULTILINE))
+        assert operations, name
+        calls = re.findall(r"CALL\S* .*", text)
+        assert not [call for call in calls if "mma" in call], "an instruction is emulated"
+        assert not {"LDL", "STL"} & set(operations)
+        native = variant.gpu.bits and name in ("w1a1", "w2a2")
+        assert ("BMMA" in operations) == native, (name, operations)
+        assert ("POPC" in operations) or not name.startswith("w"), name
+        assert "IMMA" not in operations
+    for kernel in kernels.values():
+        assert isinstance(kernel.launch, LaunchGrid)
+        assert kernel.launch.shared_bytes <= min(48 * 1024, variant.gpu.shared_bytes)

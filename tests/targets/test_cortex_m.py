@@ -1,0 +1,103 @@
+"""The Cortex-M target: kernels on emulated boards against the numpy reference, and their instructions."""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from qcompiler.errors import UsageError
+from qcompiler.ir.codes import BINARY
+from qcompiler.targets.boards import BOARDS
+from qcompiler.targets.cortex_m import TARGET, CortexMVariant
+from qcompiler.targets.problem import Conv2d, Problem
+from tests.targets.on_board import BoardRunner, missing
+from tests.targets.problems import convolutions, maps, pools, results
+from tests.targets.test_properties import PROBLEMS, binary
+from tests.targets.test_reductions import LAYERS, check
+from tests.targets.test_wasm import families
+
+ALL = TARGET.variants(())
+# the others have code of the same forms in another order
+FORMS = TARGET.variants(("m4", "m55"))
+per_form = pytest.mark.parametrize("variant", FORMS, ids=lambda variant: variant.name)
+on_board = pytest.mark.skipif(bool(missing()), reason=missing())
+seeds = st.integers(0, 2**31)
+
+
+@on_board
+@pytest.mark.parametrize(
+    "variant",
+    [pytest.param(each, marks=[] if each.isa.vectors else [pytest.mark.slow], id=each.name) for each in FORMS],
+)
+@pytest.mark.parametrize("problem", PROBLEMS.values(), ids=PROBLEMS)
+def test_fixed_problems(problem: Problem, variant: CortexMVariant) -> None:
+    kernels = variant.kernels(problem)
+    assert kernels and [k.cost for k in kernels] == sorted(k.cost for k in kernels)
+    for kernel in families(variant, problem).values():
+        for got, expected in results(kernel, variant, problem, 1, make_runner=BoardRunner):
+            np.testing.assert_array_equal(got, expected, err_msg=kernel.name)
+
+
+@on_board
+@pytest.mark.slow
+@pytest.mark.parametrize("variant", ALL, ids=lambda variant: variant.name)
+@settings(max_examples=50, deadline=None, suppress_health_check=list(HealthCheck))
+@given(problem=st.one_of(*map(convolutions, (BINARY, None, "float32")), pools(), maps()), seed=seeds)
+def test_random_problems(variant: CortexMVariant, problem: Problem, seed: int) -> None:
+    kernels = variant.kernels(problem)
+    if not kernels:
+        return
+    kernel = kernels[seed % len(kernels)]
+    with np.errstate(all="ignore"):
+        for got, expected in results(kernel, variant, problem, seed, (seed,), make_runner=BoardRunner):
+            np.testing.assert_array_equal(got, expected)
+
+
+@on_board
+@per_form
+def test_reductions(variant: CortexMVariant) -> None:
+    families = {"float_conv2d", "planes_conv2d", "bytes_conv2d", "bytes_depthwise", "few_bits_conv2d", "few_conv2d"}
+    assert check(variant, BoardRunner) == families | {"rounded_conv2d"}
+
+
+def assembly(variant: CortexMVariant, problem: Conv2d, family: str) -> str:
+    kernel = next(each for each in variant.kernels(problem) if each.name.startswith(family))
+    return variant.platform.assembly({"kernel": kernel.build("kernel")}, variant.tvm_target)
+
+
+def test_vectors_are_used_where_there_are_some() -> None:
+    code = {variant.name: assembly(variant, binary(64, 64), "few_conv2d") for variant in ALL}
+    assert re.search(r"veor\s+q\d", code["cortex_m55"]) and re.search(r"vadd.i32\s+q\d", code["cortex_m55"])
+    for name in ("cortex_m4", "cortex_m7", "cortex_m33"):
+        assert not re.search(r"\bq\d\b", code[name])
+
+
+def test_bytes_are_multiplied_by_pairs_where_there_are_no_vectors() -> None:
+    for variant in ALL:
+        code = assembly(variant, LAYERS["8 x 8 bits in bytes"], "bytes_conv2d")
+        assert ("smlad" in code) == (variant.name != "cortex_m55")
+        # a rotation is part of the extension
+        assert ("sxtb16" in code) == bool(re.search(r"sxtb16\s+\w+, \w+, ror #8", code)) == ("smlad" in code)
+
+
+@pytest.mark.parametrize("variant", ALL, ids=lambda variant: variant.name)
+def test_floats_of_64_bits_are_left_to_the_library(variant: CortexMVariant) -> None:
+    """Chips of all cores have none in hardware."""
+    code = assembly(variant, LAYERS["float"], "float_conv2d")
+    assert re.search(r"(vfma|vmla|vmul|vadd)\.f32", code) and ".f64" not in code
+
+
+def test_cores_by_name() -> None:
+    assert [variant.name for variant in ALL] == ["cortex_m55", "cortex_m7", "cortex_m33", "cortex_m4"]
+    assert [variant.name for variant in TARGET.variants(["m4", "cortex-m55", "cortex_m4"])] == [
+        "cortex_m55",
+        "cortex_m4",
+    ]
+    expected = "unknown Cortex-M 'a53', expected one of cortex-m55, cortex-m7, cortex-m33, cortex-m4"
+    with pytest.raises(UsageError, match=expected):
+        TARGET.variants(["a53"])
+    assert {variant.name for variant in ALL} == set(BOARDS)
