@@ -19,6 +19,7 @@ from qcompiler.bundle import cuda_link, cuda_shim
 from qcompiler.bundle.isolated import IsolatedBundle
 from qcompiler.bundle.load import checked_manifest, describe
 from qcompiler.errors import QCompilerError, UnsupportedCpu, UsageError, VerificationFailed
+from tests.end_to_end.test_shared_models import BINARY_LAYERS, MODELS, WIDER, manifest
 from tests.networks import binary_cnn, float_mlp, lenet
 from tests.targets.cuda.launching import missing
 from tests.targets.toy.test_networks import codes, standard
@@ -94,6 +95,18 @@ def test_every_step_is_what_onnxruntime_gives(name: str, tmp_path: Path) -> None
 
 
 @needs_nvcc
+@pytest.mark.slow
+@pytest.mark.skipif(not MODELS.exists(), reason=f"the model collection {MODELS} is not here")
+@pytest.mark.parametrize("name", (*BINARY_LAYERS, *WIDER))
+def test_real_networks_for_every_architecture(name: str, tmp_path: Path) -> None:
+    said: list[str] = []
+    path = MODELS / manifest()[name]["file"]
+    bundle = qcompiler.compile(path, "cuda", output=tmp_path / "out", progress=said.append)
+    verified = [line.split()[0] for line in said if " on the processor: verified" in line]
+    assert verified == [variant.name for variant in bundle.variants] and len(verified) == 7
+
+
+@needs_nvcc
 def test_indices_outside_of_their_axis_name_the_node(tmp_path: Path) -> None:
     qcompiler.compile(standard(tmp_path / "standard.onnx"), "cuda", mcpu=("sm_80",), output=tmp_path / "out")
     inputs = {"x": np.ones((1, 4, 6, 6), np.float32), "wanted": np.array([0, 4, 1])}
@@ -146,9 +159,9 @@ def test_faults_in_a_kernel_are_found_with_the_step(written: Path, tmp_path: Pat
     source = (copy / "cnn.sm_90a.cu").read_text()
     barrier = source.index("qc_wait_1();")
     (copy / "cnn.sm_90a.cu").write_text(source[:barrier] + source[barrier + len("qc_wait_1();") :])
-    manifest = checked_manifest(written)
-    inputs = {each.name: np.ones(each.shape, np.float32) for each in manifest.inputs}
-    with IsolatedBundle(written, manifest, "c++") as right, IsolatedBundle(copy, manifest, "c++") as wrong:
+    described = checked_manifest(written)
+    inputs = {each.name: np.ones(each.shape, np.float32) for each in described.inputs}
+    with IsolatedBundle(written, described, "c++") as right, IsolatedBundle(copy, described, "c++") as wrong:
         expected = right.run(inputs)
         assert any(
             not np.array_equal(wrong.run(inputs)[name], array) for _ in range(8) for name, array in expected.items()
@@ -161,10 +174,10 @@ def test_what_no_device_allows_names_the_step(written: Path, tmp_path: Path) -> 
     shutil.copytree(written, copy)
     source = (copy / "cnn.sm_90a.cu").read_text()
     (copy / "cnn.sm_90a.cu").write_text(source.replace("qc_barrier();", "if (threadIdx.x) qc_ballot(0);", 1))
-    manifest = checked_manifest(written)
-    inputs = {each.name: np.ones(each.shape, np.float32) for each in manifest.inputs}
+    described = checked_manifest(written)
+    inputs = {each.name: np.ones(each.shape, np.float32) for each in described.inputs}
     with (
-        IsolatedBundle(copy, manifest, "c++") as bundle,
+        IsolatedBundle(copy, described, "c++") as bundle,
         pytest.raises(VerificationFailed, match=r"step 2 \(IntegerConv\) traps \(block \d+, thread \d+: "),
     ):
         bundle.run(inputs)
