@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import shutil
 import subprocess
 from collections.abc import Callable
@@ -15,13 +13,13 @@ import onnx.parser
 import pytest
 
 import qcompiler
-from qcompiler.bundle import cuda_link, cuda_shim
+from qcompiler.bundle import cuda_link
 from qcompiler.bundle.isolated import IsolatedBundle
 from qcompiler.bundle.load import checked_manifest, describe
 from qcompiler.errors import QCompilerError, UnsupportedCpu, UsageError, VerificationFailed
 from tests.end_to_end.test_shared_models import BINARY_LAYERS, MODELS, WIDER, manifest
 from tests.networks import binary_cnn, float_mlp, lenet
-from tests.targets.cuda.launching import missing
+from tests.targets.cuda.launching import missing, stand_in
 from tests.targets.toy.test_networks import codes, standard
 
 needs_nvcc = pytest.mark.skipif(bool(missing()), reason=missing())
@@ -192,16 +190,7 @@ def test_without_a_device_there_is_one_clear_error(written: Path) -> None:
 @pytest.fixture(scope="module")
 def standing_in(written: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The bundle with a library in which the processor stands for the device."""
-    folder, build = tmp_path_factory.mktemp("standing"), tmp_path_factory.mktemp("build")
-    copy = folder / "out"
-    shutil.copytree(written, copy)
-    cuda_shim.build(build, written, checked_manifest(written))
-    library = (build / "libcnn.so").read_bytes()
-    (copy / "libcnn.so").write_bytes(library)
-    document = json.loads((copy / "manifest.json").read_text())
-    document["files"]["libcnn.so"] = {"sha256": hashlib.sha256(library).hexdigest(), "bytes": len(library)}
-    (copy / "manifest.json").write_text(json.dumps(document))
-    return copy
+    return stand_in(written, tmp_path_factory.mktemp("standing"))
 
 
 @needs_nvcc
