@@ -214,6 +214,57 @@ def test_python_loads_runs_steps_and_times_a_bundle(standing_in: Path, tmp_path:
     assert describe(standing_in).steps == bundle.steps
 
 
+class OnDevice:
+    """An array as torch and CuPy describe theirs."""
+
+    def __init__(self, array: np.ndarray, **changes: object) -> None:
+        self.array = array
+        described = {"data": (array.ctypes.data, False), "shape": array.shape, "typestr": array.dtype.str, "version": 3}
+        self.__cuda_array_interface__ = {**described, "strides": None, **changes}
+
+
+@needs_nvcc
+def test_arrays_on_the_device_are_taken_where_they_lie(standing_in: Path) -> None:
+    bundle = qcompiler.load(standing_in)
+    (given,), (wanted,) = bundle.inputs, bundle.outputs
+    x = np.random.default_rng(8).normal(size=given.shape).astype(np.float32)
+    y = np.zeros(wanted.shape, np.float32)
+    run = bundle.on_device()
+    run.enqueue({given.name: OnDevice(x)}, {wanted.name: OnDevice(y)})
+    run.wait()
+    np.testing.assert_array_equal(y, bundle.run({given.name: x})[wanted.name])
+
+
+@needs_nvcc
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        (
+            lambda x: x,
+            "input 'image' is ndarray, which is not on a device; give a CUDA tensor; run.. takes numpy arrays",
+        ),
+        (lambda x: OnDevice(x.astype(np.float16)), r"input 'image' is float16 \[1, 3, 8, 8\]; give .*float32"),
+        (lambda x: OnDevice(x[:, :2]), r"input 'image' is float32 \[1, 2, 8, 8\]; give"),
+        (lambda x: OnDevice(x, strides=(4, 4, 4, 4)), "input 'image' is not contiguous"),
+    ],
+)
+def test_other_arrays_are_refused(change: Callable[[np.ndarray], object], expected: str, standing_in: Path) -> None:
+    bundle = qcompiler.load(standing_in)
+    (given,), (wanted,) = bundle.inputs, bundle.outputs
+    y = OnDevice(np.zeros(wanted.shape, np.float32))
+    with pytest.raises(UsageError, match=expected):
+        bundle.on_device().enqueue({given.name: change(np.zeros(given.shape, np.float32))}, {wanted.name: y})
+
+
+@needs_nvcc
+def test_names_are_checked(standing_in: Path) -> None:
+    run = qcompiler.load(standing_in).on_device()
+    with pytest.raises(UsageError, match="no array for input 'image'; give"):
+        run.enqueue({}, {})
+    with pytest.raises(UsageError, match="there is no input 'other'; there are image"):
+        run.enqueue({"other": 1}, {})
+
+
 def test_without_nvcc_the_packages_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cuda_link, "_places", lambda name: iter(()))
     with pytest.raises(
