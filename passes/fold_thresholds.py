@@ -34,6 +34,9 @@ MOST_COMPARED = 4
 MOST_THRESHOLDS = 16
 """Beyond that many levels any rounding in floats costs less than comparing with every threshold."""
 
+_TRIED = 4
+_NO_LINE = "no scale and offset give its codes (a float epilogue keeps it)"
+
 REQUANTIZED = ("Mul", "Add", "Round", "Clip")
 """The chain of a scale and an offset."""
 
@@ -90,18 +93,27 @@ def _fold_sign(node: ir.Node, chain: Chain, lattice: Lattice) -> int:
 
 
 def _fold_levels(node: ir.Node, chain: Chain, lattice: Lattice) -> int | str:
-    if chain.codes.levels > MOST_COMPARED and tuple(op.op for op in chain.ops) == REQUANTIZED:
+    levels = chain.codes.levels
+    if levels > MOST_COMPARED and tuple(op.op for op in chain.ops) == REQUANTIZED:
         return 0
+    if levels > MOST_THRESHOLDS and not _has_line(chain, lattice):
+        return _NO_LINE
     found = find_levels(chain.ops, lattice, chain.codes)
-    if chain.codes.levels > MOST_COMPARED:
-        line = requantization(found, lattice, chain.codes)
-        if line is not None:
-            _insert_requantization(node, chain, line)
-            return 1
-        if chain.codes.levels > MOST_THRESHOLDS:
-            return "no scale and offset give its codes (a float epilogue keeps it)"
+    line = requantization(found, lattice, chain.codes) if levels > MOST_COMPARED else None
+    if line is not None:
+        _insert_requantization(node, chain, line)
+        return 1
+    if levels > MOST_THRESHOLDS:
+        return _NO_LINE
     _insert_threshold(node, chain, between_integers(found, chain.ops, lattice, chain.codes), len(lattice.low))
     return 1
+
+
+def _has_line(chain: Chain, lattice: Lattice) -> bool:
+    """Whether a few channels have one: sums of 8 bits are mostly too large, which is not worth a search over all."""
+    few = lattice.of_channels(_TRIED)
+    found = find_levels(tuple(op.of_channels(_TRIED) for op in chain.ops), few, chain.codes)
+    return requantization(found, few, chain.codes) is not None
 
 
 def _insert_requantization(node: ir.Node, chain: Chain, line: Requantization) -> None:

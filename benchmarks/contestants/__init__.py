@@ -87,4 +87,5 @@ CONTESTANTS: tuple[Contestant, ...] = (
     _peer("onnxruntime", "int8", _INT8, "onnxruntime"),
     _peer("onnxruntime", "float32", _FLOAT, "onnxruntime"),
     _peer("LiteRT", "int8", _INT8, "ai-edge-litert"),
+    _peer("torch", "int8", _INT8, "torch"),
 )

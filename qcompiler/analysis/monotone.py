@@ -45,6 +45,11 @@ class MonotoneOp:
         with np.errstate(all="ignore"):
             return np.asarray(self._apply(x), dtype=np.float64)
 
+    def of_channels(self, count: int) -> MonotoneOp:
+        """The op on the first channels."""
+        constants = tuple(each[:count] if each.ndim == 1 else each for each in self.constants)
+        return MonotoneOp(self.node, self.op, constants, self.swapped)
+
     def minus(self, numbers: FloatArray) -> MonotoneOp:
         """The subtraction of numbers from the result, as an op; they are broadcast against [..., C]."""
         return MonotoneOp(self.node, "Sub", (numbers,))

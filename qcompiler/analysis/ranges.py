@@ -44,6 +44,10 @@ class Lattice:
         """The largest integers, int64 [C]."""
         return self.low + self.step * (self.count - 1)
 
+    def of_channels(self, count: int) -> Lattice:
+        """The integers of the first channels."""
+        return Lattice(*(part[..., :count] for part in (self.low, self.step, self.count)))
+
     def over(self, shape: int | tuple[int, ...]) -> Lattice:
         """The same integers, broadcast to a shape [..., C]."""
         return Lattice(*(np.broadcast_to(part, shape) for part in (self.low, self.step, self.count)))

@@ -7,7 +7,7 @@ no runtime that could allocate them.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import tvm
@@ -59,10 +59,49 @@ def _schedule(function: Any) -> tuple[Any, bool]:
             with contextlib.suppress(s_tir.ScheduleError):
                 schedule.compute_inline(block)
     blocks = schedule.get_child_blocks(schedule.get_sblock("root"))
+    for block in blocks:
+        _flatten(schedule, block)
     independent = len(blocks) == 1 and _spatial_first(schedule, blocks[0])
     for block in blocks:
         _vectorize(schedule, block)
     return schedule.mod["main"], independent
+
+
+def _flatten(schedule: Any, block: Any) -> None:
+    """See arrays of one shape, which a block goes through in the order of its loops, as rows of all their elements.
+
+    Rows that are no multiple of the lanes would be gathered otherwise.
+    """
+    found = schedule.get(block)
+    extents = [int(iterator.dom.extent) for iterator in found.iter_vars]
+    if len(extents) < 2 or any(iterator.iter_type != 0 for iterator in found.iter_vars):
+        return
+    regions = [*found.reads, *found.writes]
+    names = [iterator.var for iterator in found.iter_vars]
+    if not all(_is_whole(region, names, extents) for region in regions):
+        return
+
+    def place(*index: Any) -> list[Any]:
+        at: Any = 0
+        for position, extent in zip(index, extents, strict=True):
+            at = at * extent + position
+        return [at]
+
+    flat = tirx.IndexMap.from_func(place, ndim=len(extents))
+    with contextlib.suppress(s_tir.ScheduleError):
+        schedule.transform_block_layout(block, flat)
+        for kind, those in (("read", found.reads), ("write", found.writes)):
+            for index in range(len(those)):
+                schedule.transform_layout(block, (kind, index), flat)
+
+
+def _is_whole(region: Any, names: Sequence[Any], extents: Sequence[int]) -> bool:
+    """Whether an access goes through an array of these extents in its own order."""
+    if [int(extent) for extent in region.source.shape] != list(extents):
+        return False
+    return all(
+        part.min.same_as(name) and int(part.extent) == 1 for part, name in zip(region.region, names, strict=True)
+    )
 
 
 def _inlined_size(schedule: Any, block: Any) -> int:

@@ -24,6 +24,7 @@ from qcompiler.lowering.standard import (
     roi,
     scatter,
     split_concat,
+    transpose,
 )
 from qcompiler.lowering.standard.copy import copied
 
@@ -56,10 +57,11 @@ LOWERINGS: Mapping[str, Callable[[ir.Node], StandardCall | None]] = {
     "Split": split_concat.split,
     "ThresholdedRelu": elementwise.thresholded_relu,
     "TopK": columns.top_k,
+    "Transpose": transpose.transpose,
 }
 
-# they are the same in any layout
-POINTWISE = ("Cosh", "IsInf", "RoundTo", "Sinh", "ThresholdedRelu")
+# those whose kernels know tensors that are channels-last: most are the same in any layout
+IN_ANY_LAYOUT = ("Concat", "Cosh", "IsInf", "RoundTo", "Sinh", "ThresholdedRelu", "Transpose")
 
 
 def lowered(node: ir.Node) -> StandardCall | None:
@@ -67,7 +69,7 @@ def lowered(node: ir.Node) -> StandardCall | None:
 
     Raises UnsupportedModel where neither can do it.
     """
-    if node.domain not in ("", DOMAIN) or (is_marked(node) and node.op_type not in POINTWISE):
+    if node.domain not in ("", DOMAIN) or (is_marked(node) and node.op_type not in IN_ANY_LAYOUT):
         return None
     lowering = LOWERINGS.get(node.op_type)
     return lowering(node) if lowering is not None else None

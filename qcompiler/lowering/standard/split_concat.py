@@ -1,4 +1,4 @@
-"""Split and Concat where a part is empty, as rotary embeddings over whole heads write them: TVM divides by its size."""
+"""Concat, and Split where a part is empty, as rotary embeddings over whole heads write it: TVM divides by its size."""
 
 from __future__ import annotations
 
@@ -6,10 +6,13 @@ from collections.abc import Sequence
 from math import prod
 
 import onnx_ir as ir
+from tvm.script.ir_builder import tirx as T
 
-from qcompiler.ir.view import integer, shape_of
+from qcompiler.ir.axis_order import AXIS, channels_last_shape, is_marked
+from qcompiler.ir.view import constant_of, dtype_of, integer, shape_of
 from qcompiler.lowering.call import StandardCall
-from qcompiler.lowering.standard.skeleton import kernel, loop, moved
+from qcompiler.lowering.standard.runs import copy_run
+from qcompiler.lowering.standard.skeleton import kernel, loop, moved, operand
 from qcompiler.targets.vector.emit import Expr, write
 
 
@@ -31,18 +34,27 @@ def split(node: ir.Node) -> StandardCall | None:
 
 def concat(node: ir.Node) -> StandardCall | None:
     """An item is one stretch of the output along the axis and those behind it."""
-    axis = integer(node, "axis", 0) % len(shape_of(node.outputs[0]))
-    widths, outer = _widths(node.inputs, axis)
-    if all(widths):
+    marked = is_marked(node)
+    shapes = [channels_last_shape(shape_of(part)) if marked else shape_of(part) for part in node.inputs]
+    axis = integer(node, "axis", 0) % len(shapes[0])
+    axis = AXIS[axis] if marked else axis
+    widths, outer = [prod(shape[axis:]) for shape in shapes], prod(shapes[0][:axis])
+    floats = dtype_of(node.outputs[0]) == "float32"
+    if (all(widths) and not floats) or (marked and any(constant_of(part) is not None for part in node.inputs)):
         return None
 
     def body(buffers: list[Expr], item: Expr) -> None:
         *sources, target = buffers
         for index, (source, width) in enumerate(zip(sources, widths, strict=True)):
+            at = item * sum(widths) + sum(widths[:index])
+            if floats:
+                copy_run(source, T.bind(item * width), target, T.bind(at), width)
+                continue
             with loop(width) as i:
-                write(target, source[item * width + i], item * sum(widths) + sum(widths[:index]) + i)
+                write(target, source[item * width + i], at + i)
 
-    return kernel(node, [moved(value) for value in node.inputs], [moved(node.outputs[0])], outer, body)
+    view = operand if floats else moved
+    return kernel(node, [view(value) for value in node.inputs], [view(node.outputs[0])], outer, body)
 
 
 def _widths(parts: Sequence[ir.Value], axis: int) -> tuple[list[int], int]:
