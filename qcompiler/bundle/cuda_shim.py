@@ -16,7 +16,15 @@ from qcompiler.bundle.side_by_side import run_all
 SHIM_OBJECT = "shim.cpp.o"
 SHIM = ("cuda_runtime.h", "shim.h", "shim.cpp")
 # kernels read the memory of their block in several types, and jump between stacks
-_FLAGS = ("-std=c++17", "-O1", "-march=native", "-ffp-contract=off", "-fno-strict-aliasing", "-U_FORTIFY_SOURCE")
+_FLAGS = (
+    "-std=c++17",
+    "-O1",
+    "-march=native",
+    "-ffp-contract=off",
+    "-fno-strict-aliasing",
+    "-fwrapv",
+    "-U_FORTIFY_SOURCE",
+)
 _COMMON = ("-fPIC", "-fvisibility=hidden", "-I.", "-w")
 
 

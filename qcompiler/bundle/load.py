@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from qcompiler.bundle import elf, stored_values
 from qcompiler.bundle import manifest as manifests
-from qcompiler.bundle.cuda_library import DeviceLibrary, DeviceMemory, DeviceStepping
+from qcompiler.bundle.cuda_library import DeviceLibrary, DeviceMemory, DeviceRun, DeviceStepping
 from qcompiler.bundle.execution import Execution, Runs, Workspace
 from qcompiler.bundle.manifest import (
     FILE_NAME,
@@ -130,6 +130,12 @@ class Bundle:
             runs.run()
         results = zip(self.outputs, outputs, strict=True)
         return {tensor.name: in_file_dtype(array, tensor) for tensor, array in results}
+
+    def on_device(self) -> DeviceRun:
+        """Runs on arrays that lie on a device. Raises UsageError where the bundle is for no device."""
+        if not isinstance(self._library, DeviceLibrary):
+            raise UsageError(f"the bundle is for {self.manifest.target}", remedy="compile the model with --target cuda")
+        return DeviceRun(self._library, self.inputs, self.outputs, self.manifest.workspace_bytes)
 
     def benchmark(self, inputs: Mapping[str, Array], *, threads: int = 1, seconds: float = 1.0) -> Benchmark:
         """Time whole runs of the network for about `seconds`."""

@@ -21,7 +21,8 @@ class Gpu:
 
     name: as nvcc's `code=`. capability: major and minor compute capability. bits: whether AND of single bits is an
     instruction of the tensor cores (b1 `mma.sync`), and from where that is known. bit_rate: such multiply-adds per
-    clock. popc_rate: population counts per clock. dot_rate: products of four
+    clock. byte_rate: of bytes, by m16n8k32, 0 where there is none.
+    popc_rate: population counts per clock. dot_rate: products of four
     bytes per clock. fma_rate: float multiply-adds per clock. shared_bytes: the most that
     a block may share. processors: of the largest part. ghz: its clock.
     """
@@ -31,6 +32,7 @@ class Gpu:
     bits: bool
     bits_source: str
     bit_rate: int
+    byte_rate: int
     popc_rate: int
     fma_rate: int
     dot_rate: int
@@ -58,16 +60,27 @@ _NATIVE = "ptxas 13.0 assembles it to BMMA"
 _EMULATED = "ptxas 13.0 makes eight IMMA of it"
 # later parts first: the most demanding variant is taken where several run
 GPUS: tuple[Gpu, ...] = (
-    Gpu("sm_120", (12, 0), False, _EMULATED, 0, 16, 128, 64, 99 * KIB, 170, 2.4),
-    Gpu("sm_100", (10, 0), False, _EMULATED, 0, 16, 128, 64, 227 * KIB, 148, 1.9),
+    Gpu("sm_120", (12, 0), False, _EMULATED, 0, 1024, 16, 128, 64, 99 * KIB, 170, 2.4),
+    Gpu("sm_100", (10, 0), False, _EMULATED, 0, 2048, 16, 128, 64, 227 * KIB, 148, 1.9),
     # 17.7 thousand multiply-adds per clock: published for GH200
-    Gpu("sm_90a", (9, 0), True, _NATIVE, 17700, 16, 128, 64, 227 * KIB, 132, 1.8),
-    Gpu("sm_89", (8, 9), True, _NATIVE, 8192, 16, 128, 64, 99 * KIB, 128, 2.5),
-    Gpu("sm_86", (8, 6), True, _NATIVE, 8192, 16, 128, 64, 99 * KIB, 84, 1.7),
+    Gpu("sm_90a", (9, 0), True, _NATIVE, 17700, 2048, 16, 128, 64, 227 * KIB, 132, 1.8),
+    Gpu("sm_89", (8, 9), True, _NATIVE, 8192, 1024, 16, 128, 64, 99 * KIB, 128, 2.5),
+    Gpu("sm_86", (8, 6), True, _NATIVE, 8192, 1024, 16, 128, 64, 99 * KIB, 84, 1.7),
     # 2.96 Pop/s on 108 processors at 1.41 GHz: published for A100
-    Gpu("sm_80", (8, 0), True, _NATIVE, 9700, 16, 64, 64, 163 * KIB, 108, 1.4),
+    Gpu("sm_80", (8, 0), True, _NATIVE, 9700, 2048, 16, 64, 64, 163 * KIB, 108, 1.4),
     Gpu(
-        "sm_75", (7, 5), False, "ptxas 13.0 refuses AND; XOR of m8n8k128 is not used", 0, 16, 64, 64, 64 * KIB, 72, 1.7
+        "sm_75",
+        (7, 5),
+        False,
+        "ptxas 13.0 refuses AND; XOR (m8n8k128) is not used",
+        0,
+        0,
+        16,
+        64,
+        64,
+        64 * KIB,
+        72,
+        1.7,
     ),
 )
 

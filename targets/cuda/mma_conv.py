@@ -1,14 +1,14 @@
-"""Convolutions and matrix products of codes in one or two bit planes by tensor cores that multiply single bits.
+"""Convolutions and matrix products of codes by tensor cores: of one or two bit planes bit by bit, of bytes as they are.
 
 A convolution is a matrix product: its rows are output pixels, its columns channels, and what is summed over are words
 of inputs, tap by tap. A block of threads computes ROWS pixels of some blocks of channels, each warp 16 of the pixels,
-by `qc_and_16x8x256` on 256 inputs at a time, 8 words. These come to the memory of the block while those before them are
-multiplied; what lies outside of the image comes as zeros. Weights lie in memory as the registers of the threads have
-them. Pairs of planes of one weight 2^(p + q) share their sums.
+by `qc_and_16x8x256` or `qc_bytes_16x8x32` on 8 words of inputs at a time. These come to the memory of the block while
+those before them are multiplied; what lies outside of the image comes as zeros. Weights lie in memory as the registers
+of the threads have them. Pairs of planes of one weight 2^(p + q) share their sums.
 
-Where a thread of number l of a warp has them, with g = l // 4 and t = l % 4 (PTX manual, "mma.m16n8k256"): the words t
-and 4 + t of rows g and 8 + g of the inputs, and of column g of the weights; sums of rows g and 8 + g in the columns 2t
-and 2t + 1.
+Where a thread of number l of a warp has them, with g = l // 4 and t = l % 4 (PTX manual, "mma.m16n8k256" and
+"mma.m16n8k32", which are alike in words): the words t and 4 + t of rows g and 8 + g of the inputs, and of column g of
+the weights; sums of rows g and 8 + g in the columns 2t and 2t + 1.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ from qcompiler.targets.cuda.emit import (
     WARP,
     Place,
     barrier,
+    dot,
     exchange,
     instruction,
     kernel_function,
@@ -51,6 +52,8 @@ WARPS, TILE, COLUMNS, STEP = 4, 16, 8, 8
 
 ROWS, THREADS = WARPS * TILE, WARPS * WARP
 MOST_PLANES = 2
+# of weights: their numbers fit bytes
+MOST_BITS = 8
 STAGES = 2
 # words between rows, so that the threads of a warp read from different banks of memory
 _GAP = 4
@@ -68,8 +71,13 @@ class MmaConv2d:
 
     @property
     def name(self) -> str:
-        """Pixels and channels of a block."""
-        return f"mma_conv2d_m{ROWS}n{self.blocks * WARP}"
+        """What is multiplied, pixels and channels of a block."""
+        return f"mma_{'bytes' if self.problem.x.in_bytes else 'bits'}_m{ROWS}n{self.blocks * WARP}"
+
+    @property
+    def planes(self) -> int:
+        """Words of weights for the same inputs."""
+        return 1 if self.problem.x.in_bytes else self.problem.weights.bits
 
     @property
     def cost(self) -> float:
@@ -161,8 +169,7 @@ class MmaConv2d:
     @property
     def weight_shape(self) -> tuple[int, int, int, int, int]:
         """Steps, planes, tiles of columns, threads, registers."""
-        planes = self.problem.weights.bits
-        return (self.steps, planes, self.column_tiles * self.tiles, WARP, 2)
+        return (self.steps, self.planes, self.column_tiles * self.tiles, WARP, 2)
 
     def pack(self, constants: Constants) -> tuple[Array, ...]:
         """Weights, what `CodeSums` adds, and constants of the epilogue."""
@@ -172,13 +179,14 @@ class MmaConv2d:
         """uint32 of `weight_shape`, from float32 OIHW."""
         steps, planes, tiles, _, registers_ = self.weight_shape
         numbers = self.sums.numbers(weights).transpose(2, 3, 1, 0).reshape(self.sums.taps, -1, len(weights))
-        words = self.problem.x.group_words
-        padded = np.pad(numbers, [(0, 0), (0, words * WORD_BITS - numbers.shape[1]), (0, 0)])
-        spread = self.lanes.spread(padded.reshape(self.sums.taps * words, WORD_BITS, -1))
-        whole = np.zeros((steps * STEP, WORD_BITS, tiles * COLUMNS), np.int64)
-        whole[: len(spread), :, : spread.shape[-1]] = spread
-        bits = whole[:, None] >> np.arange(planes)[:, None, None] & 1
-        held = (bits.astype(np.uint64) << np.arange(WORD_BITS, dtype=np.uint64)[:, None]).sum(axis=2)
+        words, each = self.problem.x.group_words, self.problem.x.word_channels
+        padded = np.pad(numbers, [(0, 0), (0, words * each - numbers.shape[1]), (0, 0)])
+        spread = self.lanes.spread(padded.reshape(self.sums.taps * words, each, -1))
+        whole = np.zeros((steps * STEP, 1, each, tiles * COLUMNS), np.int64)
+        whole[: len(spread), 0, :, : spread.shape[-1]] = spread
+        parts = whole if self.problem.x.in_bytes else whole >> np.arange(planes)[:, None, None] & 1
+        shifts = np.arange(each, dtype=np.uint64) * np.uint64(WORD_BITS // each)
+        held = (parts.astype(np.uint64) << shifts[:, None]).sum(axis=2)
         # [steps, registers, t, planes, tiles, g] -> [steps, planes, tiles, g, t, registers]
         fragments = held.reshape(steps, registers_, STEP // registers_, planes, tiles, COLUMNS)
         return np.ascontiguousarray(fragments.transpose(0, 3, 4, 5, 2, 1).reshape(self.weight_shape).astype(np.uint32))
@@ -187,7 +195,7 @@ class MmaConv2d:
         """A kernel over a row of blocks."""
         own = [Parameter("weights", "uint32", int(np.prod(self.weight_shape)), 64), *self.sums.constants()]
         epilogue = self.epilogue
-        parameters = [parameter("x", self.problem.x), *own, *epilogue.constants(), *epilogue.memory()]
+        parameters = [parameter("x", self.problem.x, words=True), *own, *epilogue.constants(), *epilogue.memory()]
 
         def body(buffers: list[Expr], place: Place) -> None:
             split = 1 + len(own)
@@ -212,7 +220,7 @@ class _Threads:
         self.thread = place.thread
         self.warp, self.lane = T.bind(T.truncdiv(place.thread, WARP)), T.bind(T.truncmod(place.thread, WARP))
         self.g, self.t = T.bind(T.truncdiv(self.lane, 4)), T.bind(T.truncmod(self.lane, 4))
-        self.inputs, self.planes = kernel.problem.x.planes, kernel.problem.weights.bits
+        self.inputs, self.planes = kernel.problem.x.planes, kernel.planes
         significances = self.inputs + self.planes - 1
         self.products = registers("int32", significances * kernel.tiles * 4, T.int32(0))
         self.totals = registers("int32", 2, T.int32(0))
@@ -261,14 +269,15 @@ class _Threads:
             width = self.problem.kernel[1]
             read, inside = read_by(self.problem, pixel, (T.truncdiv(tap, width), T.truncmod(tap, width)))
             given = T.And(inside, T.And(tap < kernel.sums.taps, self.row + row < kernel.pixels))
-            start = T.if_then_else(given, self.x.start(read) + T.truncmod(word, kernel.tap_words), T.int32(0))
+            start = T.if_then_else(given, self.x.first_word(read) + T.truncmod(word, kernel.tap_words), T.int32(0))
             to = stage + row * (kernel.step_words + _GAP) + chunk * copied
             pointers = T.address_of(self.shared[to]), T.address_of(self.x.data[T.bind(start)])
             size = T.if_then_else(given, T.int32(4 * copied), T.int32(0))
             instruction(f"qc_copy_{4 * copied}", *pointers, size)
 
     def _step(self, step: Expr) -> None:
-        """Multiply 256 inputs of all rows of the warp, plane by plane."""
+        """Multiply the inputs of all rows of the warp, plane by plane."""
+        multiplied = "qc_bytes_16x8x32" if self.problem.x.in_bytes else "qc_and_16x8x256"
         held = [self._inputs(self._stage(step), plane) for plane in range(self.inputs)]
         shape = self.kernel.weight_shape
         for q in range(self.planes):
@@ -280,10 +289,10 @@ class _Threads:
                     write(weights, self.weights[first + index], index)
                 for p, inputs in enumerate(held):
                     sums = T.address_of(self.products[self._place(p + q, tile)])
-                    instruction("qc_and_16x8x256", sums, T.address_of(inputs[0]), T.address_of(weights[0]))
+                    instruction(multiplied, sums, T.address_of(inputs[0]), T.address_of(weights[0]))
 
     def _inputs(self, stage: Expr, plane: int) -> Expr:
-        """The registers of the inputs of a plane; their bits are counted on the way."""
+        """The registers of the inputs of a plane; they are added up on the way."""
         found = registers("uint32", 4)
         for index in range(4):
             row = self.warp * TILE + self.g + (8 if index % 2 else 0)
@@ -292,9 +301,13 @@ class _Threads:
             write(found, T.Cast("uint32", self.shared[at]), index)
         if self.kernel.sums.needs_totals:
             for half in range(2):
-                bits = popcount(found[half]) + popcount(found[half + 2])
+                bits = self._total(found[half]) + self._total(found[half + 2])
                 write(self.totals, self.totals[half] + T.shift_left(bits, T.int32(plane)), half)
         return found
+
+    def _total(self, word: Expr) -> Expr:
+        """int32: the sum of the inputs of a word."""
+        return dot(word, T.uint32(0x01010101)) if self.problem.x.in_bytes else popcount(word)
 
     def _place(self, significance: int, tile: int) -> int:
         return (significance * self.kernel.tiles + tile) * 4
@@ -350,17 +363,19 @@ class _Threads:
 
 
 def mma_convolutions(gpu: Gpu, problem: Problem) -> Iterator[MmaConv2d]:
-    """Convolutions of codes of one or two bits with weights of one or two, in one group, where bits are multiplied."""
-    if not isinstance(problem, Conv2d) or not gpu.bits or not problem.x.in_planes or problem.groups > 1:
+    """Convolutions of codes in one group, where the tensor cores multiply bits, of which there are few, or bytes."""
+    if not isinstance(problem, Conv2d) or not (problem.x.in_planes or problem.x.in_bytes) or problem.groups > 1:
         return
-    if problem.centred or problem.second is not None or problem.x.groups > 1:
+    if problem.centred or problem.second is not None or problem.x.groups > 1 or problem.weights.bits > MOST_BITS:
         return
-    if max(problem.x.planes, problem.weights.bits) > MOST_PLANES:
+    in_bytes, widest = problem.x.in_bytes, max(problem.x.planes, problem.weights.bits)
+    rate = gpu.byte_rate if in_bytes else gpu.bit_rate
+    if not rate or not in_bytes and widest > MOST_PLANES:
         return
+    pairs = 1 if in_bytes else problem.x.planes * problem.weights.bits
     for blocks in (1, 2):
         kernel = MmaConv2d(problem, blocks)
         launched = kernel.launch.blocks[0]
-        products = launched * ROWS * blocks * WARP * kernel.steps * STEP * WORD_BITS
+        products = launched * ROWS * blocks * WARP * kernel.steps * STEP * problem.x.word_channels * pairs
         busy = min(1.0, launched / gpu.processors)
-        rate = gpu.bit_rate * gpu.processors * gpu.ghz * _REACHED * busy
-        yield MmaConv2d(problem, blocks, products * problem.x.planes * problem.weights.bits / rate)
+        yield MmaConv2d(problem, blocks, products / (rate * gpu.processors * gpu.ghz * _REACHED * busy))

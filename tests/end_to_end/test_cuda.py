@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import shutil
 import subprocess
 from collections.abc import Callable
@@ -15,12 +13,13 @@ import onnx.parser
 import pytest
 
 import qcompiler
-from qcompiler.bundle import cuda_link, cuda_shim
+from qcompiler.bundle import cuda_link
 from qcompiler.bundle.isolated import IsolatedBundle
 from qcompiler.bundle.load import checked_manifest, describe
 from qcompiler.errors import QCompilerError, UnsupportedCpu, UsageError, VerificationFailed
+from tests.end_to_end.test_shared_models import BINARY_LAYERS, MODELS, WIDER, manifest
 from tests.networks import binary_cnn, float_mlp, lenet
-from tests.targets.cuda.launching import missing
+from tests.targets.cuda.launching import missing, stand_in
 from tests.targets.toy.test_networks import codes, standard
 
 needs_nvcc = pytest.mark.skipif(bool(missing()), reason=missing())
@@ -94,6 +93,18 @@ def test_every_step_is_what_onnxruntime_gives(name: str, tmp_path: Path) -> None
 
 
 @needs_nvcc
+@pytest.mark.slow
+@pytest.mark.skipif(not MODELS.exists(), reason=f"the model collection {MODELS} is not here")
+@pytest.mark.parametrize("name", (*BINARY_LAYERS, *WIDER))
+def test_real_networks_for_every_architecture(name: str, tmp_path: Path) -> None:
+    said: list[str] = []
+    path = MODELS / manifest()[name]["file"]
+    bundle = qcompiler.compile(path, "cuda", output=tmp_path / "out", progress=said.append)
+    verified = [line.split()[0] for line in said if " on the processor: verified" in line]
+    assert verified == [variant.name for variant in bundle.variants] and len(verified) == 7
+
+
+@needs_nvcc
 def test_indices_outside_of_their_axis_name_the_node(tmp_path: Path) -> None:
     qcompiler.compile(standard(tmp_path / "standard.onnx"), "cuda", mcpu=("sm_80",), output=tmp_path / "out")
     inputs = {"x": np.ones((1, 4, 6, 6), np.float32), "wanted": np.array([0, 4, 1])}
@@ -146,9 +157,9 @@ def test_faults_in_a_kernel_are_found_with_the_step(written: Path, tmp_path: Pat
     source = (copy / "cnn.sm_90a.cu").read_text()
     barrier = source.index("qc_wait_1();")
     (copy / "cnn.sm_90a.cu").write_text(source[:barrier] + source[barrier + len("qc_wait_1();") :])
-    manifest = checked_manifest(written)
-    inputs = {each.name: np.ones(each.shape, np.float32) for each in manifest.inputs}
-    with IsolatedBundle(written, manifest, "c++") as right, IsolatedBundle(copy, manifest, "c++") as wrong:
+    described = checked_manifest(written)
+    inputs = {each.name: np.ones(each.shape, np.float32) for each in described.inputs}
+    with IsolatedBundle(written, described, "c++") as right, IsolatedBundle(copy, described, "c++") as wrong:
         expected = right.run(inputs)
         assert any(
             not np.array_equal(wrong.run(inputs)[name], array) for _ in range(8) for name, array in expected.items()
@@ -161,10 +172,10 @@ def test_what_no_device_allows_names_the_step(written: Path, tmp_path: Path) -> 
     shutil.copytree(written, copy)
     source = (copy / "cnn.sm_90a.cu").read_text()
     (copy / "cnn.sm_90a.cu").write_text(source.replace("qc_barrier();", "if (threadIdx.x) qc_ballot(0);", 1))
-    manifest = checked_manifest(written)
-    inputs = {each.name: np.ones(each.shape, np.float32) for each in manifest.inputs}
+    described = checked_manifest(written)
+    inputs = {each.name: np.ones(each.shape, np.float32) for each in described.inputs}
     with (
-        IsolatedBundle(copy, manifest, "c++") as bundle,
+        IsolatedBundle(copy, described, "c++") as bundle,
         pytest.raises(VerificationFailed, match=r"step 2 \(IntegerConv\) traps \(block \d+, thread \d+: "),
     ):
         bundle.run(inputs)
@@ -179,16 +190,7 @@ def test_without_a_device_there_is_one_clear_error(written: Path) -> None:
 @pytest.fixture(scope="module")
 def standing_in(written: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The bundle with a library in which the processor stands for the device."""
-    folder, build = tmp_path_factory.mktemp("standing"), tmp_path_factory.mktemp("build")
-    copy = folder / "out"
-    shutil.copytree(written, copy)
-    cuda_shim.build(build, written, checked_manifest(written))
-    library = (build / "libcnn.so").read_bytes()
-    (copy / "libcnn.so").write_bytes(library)
-    document = json.loads((copy / "manifest.json").read_text())
-    document["files"]["libcnn.so"] = {"sha256": hashlib.sha256(library).hexdigest(), "bytes": len(library)}
-    (copy / "manifest.json").write_text(json.dumps(document))
-    return copy
+    return stand_in(written, tmp_path_factory.mktemp("standing"))
 
 
 @needs_nvcc
@@ -210,6 +212,57 @@ def test_python_loads_runs_steps_and_times_a_bundle(standing_in: Path, tmp_path:
     with pytest.raises(UsageError, match="2 threads: bundles for cuda are run by one; give 1"):
         bundle.run(inputs, threads=2)
     assert describe(standing_in).steps == bundle.steps
+
+
+class OnDevice:
+    """An array as torch and CuPy describe theirs."""
+
+    def __init__(self, array: np.ndarray, **changes: object) -> None:
+        self.array = array
+        described = {"data": (array.ctypes.data, False), "shape": array.shape, "typestr": array.dtype.str, "version": 3}
+        self.__cuda_array_interface__ = {**described, "strides": None, **changes}
+
+
+@needs_nvcc
+def test_arrays_on_the_device_are_taken_where_they_lie(standing_in: Path) -> None:
+    bundle = qcompiler.load(standing_in)
+    (given,), (wanted,) = bundle.inputs, bundle.outputs
+    x = np.random.default_rng(8).normal(size=given.shape).astype(np.float32)
+    y = np.zeros(wanted.shape, np.float32)
+    run = bundle.on_device()
+    run.enqueue({given.name: OnDevice(x)}, {wanted.name: OnDevice(y)})
+    run.wait()
+    np.testing.assert_array_equal(y, bundle.run({given.name: x})[wanted.name])
+
+
+@needs_nvcc
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        (
+            lambda x: x,
+            "input 'image' is ndarray, which is not on a device; give a CUDA tensor; run.. takes numpy arrays",
+        ),
+        (lambda x: OnDevice(x.astype(np.float16)), r"input 'image' is float16 \[1, 3, 8, 8\]; give .*float32"),
+        (lambda x: OnDevice(x[:, :2]), r"input 'image' is float32 \[1, 2, 8, 8\]; give"),
+        (lambda x: OnDevice(x, strides=(4, 4, 4, 4)), "input 'image' is not contiguous"),
+    ],
+)
+def test_other_arrays_are_refused(change: Callable[[np.ndarray], object], expected: str, standing_in: Path) -> None:
+    bundle = qcompiler.load(standing_in)
+    (given,), (wanted,) = bundle.inputs, bundle.outputs
+    y = OnDevice(np.zeros(wanted.shape, np.float32))
+    with pytest.raises(UsageError, match=expected):
+        bundle.on_device().enqueue({given.name: change(np.zeros(given.shape, np.float32))}, {wanted.name: y})
+
+
+@needs_nvcc
+def test_names_are_checked(standing_in: Path) -> None:
+    run = qcompiler.load(standing_in).on_device()
+    with pytest.raises(UsageError, match="no array for input 'image'; give"):
+        run.enqueue({}, {})
+    with pytest.raises(UsageError, match="there is no input 'other'; there are image"):
+        run.enqueue({"other": 1}, {})
 
 
 def test_without_nvcc_the_packages_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import ctypes
 import functools
+import hashlib
+import json
 import mmap
 import os
+import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -13,6 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from qcompiler.bundle import cuda_link, cuda_shim, cuda_sources
+from qcompiler.bundle.load import checked_manifest
 from qcompiler.errors import QCompilerError
 from qcompiler.ir.program import Argument, Call, LaunchGrid, Program, StepInfo, VariantCode
 from qcompiler.lowering.constant_blob import ConstantBlob
@@ -37,6 +41,20 @@ def missing(*tools: str) -> str:
         except QCompilerError as error:
             return str(error)
     return ""
+
+
+def stand_in(bundle: Path, folder: Path) -> Path:
+    """A copy of a bundle, in an empty folder, with a library in which the processor stands for the device."""
+    copy, build, described = folder / "out", folder / "build", checked_manifest(bundle)
+    shutil.copytree(bundle, copy)
+    build.mkdir()
+    cuda_shim.build(build, bundle, described)
+    content = (build / described.library).read_bytes()
+    (copy / described.library).write_bytes(content)
+    document = json.loads((copy / "manifest.json").read_text())
+    document["files"][described.library] = {"sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content)}
+    (copy / "manifest.json").write_text(json.dumps(document))
+    return copy
 
 
 def program_of(

@@ -113,6 +113,21 @@ def few_bits(draw: st.DrawFn) -> Conv2d:
     return dataclasses.replace(problem, x=x, groups=1, weights=draw(FEW), epilogue=epilogue)
 
 
+@st.composite
+def whole_bytes(draw: st.DrawFn) -> Conv2d:
+    """Convolutions that tensor cores multiply byte by byte."""
+    problem = draw(convolutions(None).filter(lambda each: not each.centred).map(on_device))
+    return dataclasses.replace(problem, x=dataclasses.replace(problem.x, groups=1, packing="bytes"), groups=1)
+
+
+@quick
+@given(problem=whole_bytes().filter(lambda each: without_tables(each) and each.weights.bits <= 8), seed=seeds)
+def test_convolution_of_bytes_by_tensor_cores(problem: Conv2d, seed: int) -> None:
+    kernels = [kernel for kernel in AMPERE.kernels(problem) if isinstance(kernel, MmaConv2d)]
+    assert {kernel.blocks for kernel in kernels} == {1, 2}
+    check(problem, seed, kernels)
+
+
 @quick
 @given(problem=few_bits().filter(without_tables), seed=seeds)
 def test_convolution_by_tensor_cores(problem: Conv2d, seed: int) -> None:

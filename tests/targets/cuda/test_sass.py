@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -34,6 +35,7 @@ pytestmark = pytest.mark.skipif(bool(missing(*TOOLS)), reason=missing(*TOOLS))
 
 
 def layer(weights: Codes, inputs: Codes) -> Conv2d:
+    """In bit planes; `fastest` puts the inputs into bytes where these are faster."""
     x = Buffer(8, 28, 28, 128, inputs)
     stores = (Operation("threshold", into=x),)
     return Conv2d(x, 128, (3, 3), pads=(1, 1, 1, 1), padding="kernel", weights=weights, pad_value=0, epilogue=stores)
@@ -75,13 +77,21 @@ def assembled(variant: CudaVariant, kernels: dict[str, Kernel], folder: Path) ->
     return done.stderr, shown.stdout
 
 
+def fastest(variant: CudaVariant, problem: Problem) -> Kernel:
+    """The cheapest kernel, in the storage of the input that it reads fastest."""
+    problems = [problem]
+    if isinstance(problem, Conv2d) and problem.x.packed:
+        problems.append(replace(problem, x=replace(problem.x, packing="bytes")))
+    return min((kernel for each in problems for kernel in variant.kernels(each)), key=lambda kernel: kernel.cost)
+
+
 def by_function(sass: str) -> dict[str, str]:
     return dict(re.findall(r"Function : (\w+)\n(.*?)(?=\n\s*Function :|\Z)", sass, re.DOTALL))
 
 
 @pytest.mark.parametrize("variant", ARCHITECTURES)
 def test_kernels_are_native_and_keep_to_their_registers(variant: CudaVariant, tmp_path: Path) -> None:
-    kernels = {name: variant.kernels(problem)[0] for name, problem in PROBLEMS.items()}
+    kernels = {name: fastest(variant, problem) for name, problem in PROBLEMS.items()}
     said, sass = assembled(variant, kernels, tmp_path)
     spilled = re.findall(r"(\d+) bytes stack frame, (\d+) bytes spill stores, (\d+) bytes spill loads", said)
     assert len(spilled) == len(PROBLEMS) and {number for each in spilled for number in each} == {"0"}
@@ -92,10 +102,10 @@ def test_kernels_are_native_and_keep_to_their_registers(variant: CudaVariant, tm
         calls = re.findall(r"CALL\S* .*", text)
         assert not [call for call in calls if "mma" in call], "an instruction is emulated"
         assert not {"LDL", "STL"} & set(operations)
-        native = variant.gpu.bits and name in ("w1a1", "w2a2")
-        assert ("BMMA" in operations) == native, (name, operations)
-        assert ("POPC" in operations) or not name.startswith("w"), name
-        assert "IMMA" not in operations
+        bits = variant.gpu.bits and name in ("w1a1", "w2a2")
+        assert ("BMMA" in operations) == bits, (name, operations)
+        on_bytes = name.startswith("w") and not bits and variant.gpu.byte_rate > 0
+        assert ("IMMA" in operations) == on_bytes, (name, operations)
     for kernel in kernels.values():
         assert isinstance(kernel.launch, LaunchGrid)
         assert kernel.launch.shared_bytes <= min(48 * 1024, variant.gpu.shared_bytes)

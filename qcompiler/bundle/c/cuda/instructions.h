@@ -48,6 +48,16 @@ QC_DEVICE void qc_and_16x8x256(int *d, const uint32_t *a, const uint32_t *b) {
 #endif
 }
 
+/* d[16, 8] += a[16, 32] * b[32, 8], bytes without a sign. */
+QC_DEVICE void qc_bytes_16x8x32(int *d, const uint32_t *a, const uint32_t *b) {
+#if __CUDA_ARCH__ >= 800
+    asm volatile("mma.sync.aligned.m16n8k32.row.col.s32.u8.u8.s32 "
+                 "{%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
+                 : "+r"(d[0]), "+r"(d[1]), "+r"(d[2]), "+r"(d[3])
+                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
+#endif
+}
+
 /* Start to copy `given` bytes from memory of the device to memory of the block, and zeros up to `bytes`: 4, 8 or 16. */
 template <int bytes> QC_DEVICE void qc_copy(void *to, const void *from, int given) {
 #if __CUDA_ARCH__ >= 800

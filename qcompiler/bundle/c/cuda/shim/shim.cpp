@@ -240,18 +240,27 @@ struct product {
 };
 
 /* Where the PTX manual puts word `k` of row `i` of a, of column `j` of b, and element (i, j) of d. */
-void multiply(void **lanes) {
+template <typename F> void multiply(void **lanes, F words) {
     product *of[WARP];
     for (unsigned i = 0; i < WARP; i++) of[i] = (product *)lanes[i];
     for (unsigned i = 0; i < 16; i++)
         for (unsigned j = 0; j < 8; j++) {
-            int sum = 0;
+            uint32_t sum = 0;
             for (unsigned k = 0; k < 8; k++) {
                 uint32_t a = of[i % 8 * 4 + k % 4]->a[k / 4 * 2 + i / 8];
-                sum += __builtin_popcount(a & of[j * 4 + k % 4]->b[k / 4]);
+                sum += words(a, of[j * 4 + k % 4]->b[k / 4]);
             }
-            of[i % 8 * 4 + j / 2]->d[i / 8 * 2 + j % 2] += sum;
+            int *d = &of[i % 8 * 4 + j / 2]->d[i / 8 * 2 + j % 2];
+            *d = (int)((uint32_t)*d + sum);
         }
+}
+
+void multiply_bits(void **lanes) {
+    multiply(lanes, [](uint32_t a, uint32_t b) { return (uint32_t)__builtin_popcount(a & b); });
+}
+
+void multiply_bytes(void **lanes) {
+    multiply(lanes, [](uint32_t a, uint32_t b) { return __dp4a(a, b, 0); });
 }
 
 }  // namespace
@@ -270,7 +279,12 @@ int qc_exchange(int value, int mask) {
 
 void qc_and_16x8x256(int *d, const uint32_t *a, const uint32_t *b) {
     product mine = {d, a, b};
-    shim_meet("and of bits", &mine, multiply);
+    shim_meet("and of bits", &mine, multiply_bits);
+}
+
+void qc_bytes_16x8x32(int *d, const uint32_t *a, const uint32_t *b) {
+    product mine = {d, a, b};
+    shim_meet("product of bytes", &mine, multiply_bytes);
 }
 
 void qc_copy_4(void *to, const void *from, int given) { start_copy({to, from, 4, given}); }
