@@ -19,6 +19,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import geometric_mean, median
 from time import perf_counter_ns
+from typing import Any
 
 import numpy as np
 from rich.console import Console
@@ -29,7 +30,7 @@ from benchmarks.machine import inspect
 from qcompiler.ir.codes import BINARY, Codes
 from qcompiler.ir.storage import Buffer, Halo, Packing
 from qcompiler.targets.choose import nanoseconds
-from qcompiler.targets.measured import family_and_tile, kind_of
+from qcompiler.targets.measured import depth_of, family_and_tile, kind_of
 from qcompiler.targets.problem import Conv2d, Operation
 from qcompiler.targets.target import Constants, Kernel, Variant
 from qcompiler.targets.vector.kernel_runner import KernelRunner, aligned, empty_outputs
@@ -147,15 +148,17 @@ def timed(variant: Variant, found: Sequence[tuple[Conv2d, Kernel]]) -> list[Timi
     ]
 
 
-def ratios(timings: Sequence[Timing]) -> dict[str, dict[str, dict[str, float]]]:
-    """Measured over estimated time by kind of problem, family and tile, each the median of all layers."""
-    found: dict[tuple[str, str, str], list[float]] = defaultdict(list)
+def ratios(timings: Sequence[Timing]) -> dict[str, Any]:
+    """Measured over estimated time by kind of problem, family, tile and depth, each the median of all layers."""
+    found: dict[tuple[str, str, str, str], list[float]] = defaultdict(list)
     for one in timings:
         family, tile = family_and_tile(one.kernel.name)
-        found[kind_of(one.problem), family, tile].append(one.nanoseconds / one.kernel.cost)
-    result: dict[str, dict[str, dict[str, float]]] = {}
-    for (kind, family, tile), every in sorted(found.items()):
-        result.setdefault(kind, {}).setdefault(family, {})[tile] = round(median(every), 3)
+        place = (kind_of(one.problem), family, tile, str(depth_of(one.problem)))
+        found[place].append(one.nanoseconds / one.kernel.cost)
+    result: dict[str, Any] = {}
+    for (kind, family, tile, depth), every in sorted(found.items()):
+        tiles = result.setdefault(kind, {}).setdefault(family, {})
+        tiles.setdefault(tile, {})[depth] = round(median(every), 3)
     return result
 
 
@@ -192,7 +195,7 @@ def measure(variants: Sequence[Variant], path: Path, console: Console) -> None:
             timings += timed(variant, list(candidates(variant, shape, widths)))
         known[variant.name] = ratios(timings)
     content = {"machine": inspect().cpu, "ratios": known}
-    path.write_text(json.dumps(content, indent=1, sort_keys=True) + "\n")
+    path.write_text(json.dumps(content, indent=0, sort_keys=True) + "\n")
     console.print(f"wrote {path}")
 
 

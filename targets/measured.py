@@ -1,8 +1,8 @@
 """What was measured of kernels: how much longer each family takes, on each tile, than its estimate says.
 
-A table is JSON: {"machine": name, "ratios": {variant: {kind of problem: {family: {tile: ratio}}}}}. Estimates know the
-size of a problem, ratios the kernel; so a ratio holds for sizes that nobody measured. `python -m benchmarks.costs`
-writes it.
+A table is JSON: {"machine": name, "ratios": {variant: {kind of problem: {family: {tile: {depth: ratio}}}}}}. Estimates
+know the size of a problem, ratios the kernel, and what caches do to it where sums are long; so a ratio holds for sizes
+that nobody measured. `python -m benchmarks.costs` writes it.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import json
 from collections.abc import Mapping
 from functools import lru_cache
 from importlib import resources
+from math import log2
 from statistics import median
 from typing import TypeAlias
 
@@ -19,8 +20,8 @@ from qcompiler.targets.problem import Conv2d, Problem
 FEW_PIXELS = 16
 """Below that many, weights are read for few products."""
 
-Ratios: TypeAlias = Mapping[str, Mapping[str, Mapping[str, Mapping[str, float]]]]
-"""By variant, kind of problem, family and tile."""
+Ratios: TypeAlias = Mapping[str, Mapping[str, Mapping[str, Mapping[str, Mapping[str, float]]]]]
+"""By variant, kind of problem, family, tile and depth."""
 
 
 def kind_of(problem: Problem) -> str:
@@ -33,19 +34,32 @@ def kind_of(problem: Problem) -> str:
     return "point" if problem.kernel == (1, 1) else "window"
 
 
+def depth_of(problem: Conv2d) -> int:
+    """The logarithm of how many products a sum has, rounded."""
+    return round(log2(problem.kernel[0] * problem.kernel[1] * max(1, problem.x.c // problem.groups)))
+
+
 def family_and_tile(name: str) -> tuple[str, str]:
-    """The parts of the name of a kernel, as "bytes_conv2d_vnni_w4" and "p4b2" of "bytes_conv2d_vnni_w4_p4b2s7c"."""
+    """The parts of the name of a kernel, as "bytes_conv2d_vnni_w4" and "p4b2c" of "bytes_conv2d_vnni_w4_p4b2s7c"."""
     family, _, tiling = name.rpartition("_")
-    return family, tiling.partition("s")[0]
+    tile, _, walk = tiling.partition("s")
+    return family, tile + walk[-1:]
 
 
 def ratio(ratios: Ratios, variant: str, problem: Problem, kernel: str) -> float:
-    """Measured over estimated time of a kernel; of a tile that was not measured the median of its family's, else 1."""
+    """Measured over estimated time of a kernel, at the nearest depth; 1 where nothing of its family was measured.
+
+    Of a tile that was not measured, the median of all tiles of its family.
+    """
     family, tile = family_and_tile(kernel)
     tiles = ratios.get(variant, {}).get(kind_of(problem), {}).get(family)
-    if not tiles:
+    if not tiles or not isinstance(problem, Conv2d):
         return 1.0
-    return tiles[tile] if tile in tiles else median(tiles.values())
+    if tile not in tiles:
+        return median(value for depths in tiles.values() for value in depths.values())
+    wanted = depth_of(problem)
+    nearest = min(tiles[tile], key=lambda depth: (abs(int(depth) - wanted), int(depth)))
+    return tiles[tile][nearest]
 
 
 @lru_cache(maxsize=1)

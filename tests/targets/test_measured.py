@@ -9,7 +9,7 @@ from qcompiler.ir.codes import Codes
 from qcompiler.ir.storage import Buffer
 from qcompiler.targets import x86
 from qcompiler.targets.choose import chosen, nanoseconds
-from qcompiler.targets.measured import Ratios, family_and_tile, kind_of, ratio, shipped
+from qcompiler.targets.measured import Ratios, depth_of, family_and_tile, kind_of, ratio, shipped
 from qcompiler.targets.problem import Conv2d, Map2d, Operation
 
 (NATIVE,) = x86.TARGET.variants(["znver4"])
@@ -29,8 +29,8 @@ def test_kinds_of_problems() -> None:
 @pytest.mark.parametrize(
     ("name", "parts"),
     [
-        ("bytes_conv2d_vnni_w4_p4b2s14c", ("bytes_conv2d_vnni_w4", "p4b2")),
-        ("xnor_conv2d_p7b1s1r", ("xnor_conv2d", "p7b1")),
+        ("bytes_conv2d_vnni_w4_p4b2s14c", ("bytes_conv2d_vnni_w4", "p4b2c")),
+        ("xnor_conv2d_p7b1s1r", ("xnor_conv2d", "p7b1r")),
         ("map2d_planar", ("map2d", "planar")),
     ],
 )
@@ -38,10 +38,13 @@ def test_names_are_taken_apart(name: str, parts: tuple[str, str]) -> None:
     assert family_and_tile(name) == parts
 
 
-def test_a_tile_that_was_not_measured_has_the_median_of_its_family() -> None:
-    known: Ratios = {"one": {"point": {"bytes": {"p1b1": 1.5, "p2b1": 1.1, "p4b1": 1.2}}}}
+def test_the_nearest_depth_counts_and_the_median_of_the_family() -> None:
+    tiles = {"p1b1r": {"4": 1.5, "9": 1.0}, "p2b1r": {"6": 1.1}, "p4b1r": {"6": 1.2}}
+    known: Ratios = {"one": {"point": {"bytes": tiles}}}
+    assert depth_of(layer()) == 6
     assert ratio(known, "one", layer(), "bytes_p1b1s2r") == 1.5
-    assert ratio(known, "one", layer(), "bytes_p8b1s2r") == 1.2
+    assert ratio(known, "one", layer(), "bytes_p4b1s2r") == 1.2
+    assert ratio(known, "one", layer(), "bytes_p4b1s2c") == pytest.approx(1.15)
     for variant, problem, name in (
         ("other", layer(), "bytes_p1b1s2r"),
         ("one", layer(size=2), "bytes_p1b1s2r"),
@@ -56,7 +59,8 @@ def test_every_ratio_that_is_shipped_is_one() -> None:
         for kinds in shipped().values()
         for families in kinds.values()
         for tiles in families.values()
-        for value in tiles.values()
+        for depths in tiles.values()
+        for value in depths.values()
     ]
     assert len(every) > 500 and all(0.2 < value < 5 for value in every)
 
