@@ -1,6 +1,9 @@
-"""Binary inner loops on ARM cores, without ARM hardware: cycles in llvm-mca's static models.
+"""Inner loops on ARM cores, without ARM hardware: cycles in llvm-mca's static models.
 
-    python -m benchmarks.arm
+    python -m benchmarks.arm [-o docs/performance_arm.md --before COUNTS.json --commit COMMIT]
+
+prints binary layers of several shapes, and one layer of every width. -o writes the latter as a page, with the
+instructions of whole networks beside those of --before (`python -m benchmarks.arm_networks`) where it is given.
 
 The models know pipes and latencies, but no caches, no branch prediction and no memory. Time under an emulator says
 nothing about a processor and is not reported.
@@ -8,14 +11,19 @@ nothing about a processor and is not reported.
 
 from __future__ import annotations
 
+import argparse
+import json
 import shutil
 import sys
-from collections.abc import Iterator
+import tempfile
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.arm_widths import all_measured, tool
 from benchmarks.inner_loops import assembly, inner_loops
 from qcompiler.ir.codes import BINARY
 from qcompiler.ir.storage import Buffer, Halo
@@ -73,11 +81,50 @@ def rows(name: str, variant: ArmVariant) -> Iterator[Row]:
             yield Row(name, variant.name, kernel.name, len(loop.instructions) * 128 / products, loop.spills, rates)
 
 
-def main() -> int:
-    """Print the table."""
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Print the tables, or write the page."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.arm", description=__doc__)
+    parser.add_argument("-o", "--output", type=Path, help="write the page of all widths")
+    parser.add_argument("--before", type=Path, help="instructions of whole networks to compare with")
+    parser.add_argument("--commit", default="an earlier version", help="where those are from")
+    options = parser.parse_args(arguments)
     if shutil.which("llvm-mca") is None:
         print("error: llvm-mca is not installed; install the package llvm", file=sys.stderr)
         return 1
+    if options.output is not None:
+        return _write(options.output, options.before, options.commit)
+    _print_binary()
+    _print_widths()
+    return 0
+
+
+def _write(output: Path, before: Path | None, commit: str) -> int:
+    """The page of all widths and whole networks."""
+    # of networks that are made by torch
+    from benchmarks.arm_networks import counts
+    from benchmarks.arm_page import page
+
+    with tempfile.TemporaryDirectory() as folder:
+        now = counts(Path(folder))
+    then = json.loads(before.read_text()) if before else {}
+    output.write_text(page(list(all_measured()), tool(), now, then, commit))
+    return 0
+
+
+def _print_widths() -> None:
+    """A layer of every width."""
+    table = Table(title=f"multiply-adds per cycle of a 3x3 layer of 128 channels ({tool()}; no caches, no branches)")
+    for heading in ("width", "core", "kernel", "MAC/cycle", "ceiling", "share", "vector", "loads", "rest", "stack"):
+        table.add_column(heading, justify="left" if heading in ("width", "core", "kernel") else "right")
+    for row in all_measured():
+        instructions = (f"{count:.2f}" for count in (row.vectors, row.loads, row.others))
+        rates = (f"{row.rate:.1f}", f"{row.ceiling:.1f}", f"{row.share:.0%}")
+        table.add_row(row.width, row.core, row.kernel, *rates, *instructions, str(row.spills))
+    Console(width=150).print(table)
+
+
+def _print_binary() -> None:
+    """Binary layers of several shapes."""
     table = Table(title="binary multiply-adds per cycle of the inner loop (llvm-mca; no caches, no branches)")
     for heading in ("layer", "variant", "kernel", "instructions per 128", "stack", *CORES):
         table.add_column(heading, justify="left" if heading in ("layer", "variant", "kernel") else "right")
@@ -91,7 +138,6 @@ def main() -> int:
         table.add_row(peer, "", "", f"{instructions:.1f}", "", *(str(peer_rates[core]) for core in CORES))
     table.add_row("ceiling", "", "", "3.00", "", *(str(limit) for limit in CORES.values()))
     Console(width=150).print(table)
-    return 0
 
 
 if __name__ == "__main__":

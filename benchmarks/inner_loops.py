@@ -32,10 +32,10 @@ class InnerLoop:
         """How often an instruction occurs."""
         return sum(instruction.split()[0] == mnemonic for instruction in self.instructions)
 
-    def cycles(self, triple: str, mcpu: str) -> float:
+    def cycles(self, triple: str, mcpu: str, tool: str = "llvm-mca") -> float:
         """Cycles per iteration in llvm-mca's model of a core; caches and branch prediction are taken as perfect."""
         command = [
-            "llvm-mca",
+            tool,
             f"-mtriple={triple}",
             f"-mcpu={mcpu}",
             f"-iterations={ITERATIONS}",

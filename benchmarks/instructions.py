@@ -1,4 +1,4 @@
-"""Executed instructions of a bundle for ARM or Cortex-M, step by step, counted by a plugin of the emulator.
+"""Executed instructions of a bundle for ARM, Cortex-M or RISC-V, step by step, counted by a plugin of the emulator.
 
     qcompile model.onnx --target arm -o net && python -m benchmarks.instructions net
     qcompile model.onnx --target cortex-m -o net && python -m benchmarks.instructions net
@@ -24,6 +24,7 @@ from qcompiler.targets.architecture import named
 
 PLUGIN = Path(__file__).with_name("count_instructions.c")
 REPEATS = 2
+NOT_COUNTED = "the emulator lacks it"
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,7 @@ class Counter:
 
 
 def count(bundle: Bundle, folder: Path) -> list[list[int]]:
-    """Instructions of every step, by variant; `folder` is for files that are made on the way."""
+    """Instructions of every step, by variant, none of one that the emulator lacks; folder: for files on the way."""
     emulator = emulator_for(bundle.manifest.architecture)
     if emulator is None:
         package = named(bundle.manifest.architecture).emulator_package
@@ -59,7 +60,11 @@ def count(bundle: Bundle, folder: Path) -> list[list[int]]:
             Counter(tuple(emulated.command(memory, "-plugin", str(plugin), variant=variant)), variant)
             for variant in range(len(bundle.variants))
         ]
-        return [[counter.steps(index, index + 1) for index in steps] for counter in counters]
+        usable = [emulated.supports(counter.variant) for counter in counters]
+        return [
+            [counter.steps(index, index + 1) for index in steps] if runs else []
+            for counter, runs in zip(counters, usable, strict=True)
+        ]
 
 
 def main() -> None:
@@ -73,10 +78,12 @@ def main() -> None:
     for heading in ("step", "kernel", "M MACs", *(f"{v.name}, per 128 MACs" for v in bundle.variants)):
         table.add_column(heading, justify="left" if heading in ("step", "kernel") else "right")
     for index, step in enumerate(bundle.steps):
-        cells = [_cell(column[index], step.macs) for column in counts]
+        cells = [_cell(column[index], step.macs) if column else NOT_COUNTED for column in counts]
         table.add_row(f"{step.op} {' '.join(step.nodes[:1])}", step.kernels[0], f"{step.macs / 1e6:.2f}", *cells)
     total = sum(step.macs for step in bundle.steps)
-    table.add_row("all", "", f"{total / 1e6:.2f}", *(_cell(sum(column), total) for column in counts))
+    table.add_row(
+        "all", "", f"{total / 1e6:.2f}", *(_cell(sum(each), total) if each else NOT_COUNTED for each in counts)
+    )
     Console(width=150).print(table)
 
 

@@ -86,6 +86,9 @@ class _Sketch:
         weights = self.normal(out, 1 if depthwise else self.channels(source), kernel, kernel)
         bias = (self.random.standard_normal(out) * 0.1).astype(np.float32)
         groups = out if depthwise else 1
+        if depthwise:
+            # channels that nothing mixes would drift apart or die, and all share one range of 8 bits
+            weights = np.abs(weights) / np.abs(weights).sum((1, 2, 3), keepdims=True)
         return self.add(Conv(source, self.fresh(), weights, bias, stride, kernel // 2, relu, groups=groups))
 
     def binary_conv(self, source: str, out: int, stride: int = 1, kernel: int = 3) -> str:

@@ -7,7 +7,7 @@ from importlib import import_module
 from qcompiler.errors import UsageError
 from qcompiler.targets.target import Target
 
-TARGETS = ("x86", "arm", "wasm", "cortex-m", "cuda")
+TARGETS = ("x86", "arm", "wasm", "cortex-m", "rv64", "cuda")
 
 
 def check_name(name: str) -> None:

@@ -25,8 +25,9 @@ class Architecture:
     page_bytes: the largest page of its systems, for which a library must be laid out. cpu_source: the C file, without
     its suffix, that finds out which features a CPU has. file_format: of its objects, which says by which tools they are
     linked; CUDA's are sources. emulator_package: Debian's package of its emulator. threads: whether its bundles run on
-    several. bare: whether its code runs without an operating system, as whole machines of the emulator do. host_name:
-    the processor family that drives it, where it is a device.
+    several. bare: whether its code runs without an operating system, as whole machines of the emulator do.
+    emulator_cpu: the CPU of user programs that has most. host_name: the processor family that drives it, where it is a
+    device.
     """
 
     name: str
@@ -43,6 +44,7 @@ class Architecture:
     emulator_package: str = "qemu-user"
     threads: bool = True
     bare: bool = False
+    emulator_cpu: str = "max"
     host_name: str = ""
 
     @property
@@ -133,6 +135,18 @@ CORTEX_M = Architecture(
     bare=True,
 )
 
+RISCV64 = Architecture(
+    name="riscv64",
+    triple="riscv64-unknown-linux-gnu",
+    aliases=("rv64",),
+    elf_machine=243,
+    wide=True,
+    cross_prefix="riscv64-linux-gnu-",
+    c_library="libc6-dev-riscv64-cross",
+    cpu_source="cpu_riscv",
+    emulator_cpu="rv64,v=true,vext_spec=v1.0",
+)
+
 # NVIDIA's devices behind a host; bundles are libraries of the host that hold code of the device
 X86_64_CUDA = Architecture(
     name="x86_64-cuda",
@@ -149,7 +163,7 @@ X86_64_CUDA = Architecture(
     host_name=X86_64.name,
 )
 
-ARCHITECTURES = (X86_64, AARCH64, ARM, WASM32, CORTEX_M, X86_64_CUDA)
+ARCHITECTURES = (X86_64, AARCH64, ARM, WASM32, CORTEX_M, RISCV64, X86_64_CUDA)
 NAMES = tuple(architecture.name for architecture in ARCHITECTURES)
 
 

@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from qcompiler.bundle.write import write
-from qcompiler.cli import parse_bits, parse_shape
+from qcompiler.cli import parse_bits, parse_shape, parse_size
 from qcompiler.errors import UsageError
 from qcompiler.version import version
 from tests.bundle import programs
@@ -183,6 +183,13 @@ qrun()
     command_ = [sys.executable, "-c", code, str(out), "--profile"]
     done = subprocess.run(command_, cwd=ROOT, capture_output=True, text=True, timeout=60, check=True)
     assert done.stderr == "[]\n"
+
+
+def test_parse_size() -> None:
+    assert [parse_size("--ram", text) for text in ("", "4096", "64K", "2m")] == [None, 4096, 65536, 2**21]
+    for text in ("0", "K", "1.5M", "-1", "64KiB", "٣", "9" * 12):
+        with pytest.raises(UsageError, match=f"--ram {text}: expected a size such as 65536, 64K or 2M"):
+            parse_size("--ram", text)
 
 
 def test_parse_shape() -> None:

@@ -135,6 +135,17 @@ def test_the_microcontroller_page(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("commands")
+def test_the_riscv_page(tmp_path: Path) -> None:
+    if packages := missing("riscv64"):
+        pytest.skip(f"missing Debian packages: {packages}")
+    shutil.copytree(ROOT / "examples" / "digits", tmp_path / "examples" / "digits")
+    script = blocks("deploy_riscv.md", "riscv")
+    done = subprocess.run(["bash", "-euc", script], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count(" under qemu-riscv64: verified") == 2 and " largest at 3\n" in done.stdout
+
+
+@pytest.mark.usefixtures("commands")
 @pytest.mark.skipif(bool(missing_for_cuda()), reason=missing_for_cuda())
 def test_the_cuda_page(tmp_path: Path) -> None:
     shutil.copytree(ROOT / "examples" / "digits", tmp_path / "examples" / "digits")

@@ -10,13 +10,15 @@ from pathlib import Path
 from qcompiler.bundle import bare_link, glue
 from qcompiler.bundle.manifest import bare_library_name
 from qcompiler.bundle.toolchain import Toolchain
+from qcompiler.errors import QCompilerError, UnsupportedModel
 from qcompiler.ir.program import Program
 from qcompiler.targets.architecture import CORTEX_M
 from qcompiler.targets.boards import BOARDS, Board
 
 # of the programs that are made here; kernels keep a few kilobytes there
 STACK_BYTES = 16 * 1024
-STARTUP, SEMIHOSTING = "startup.c", "semihosting.h"
+_DEEP_STACK_BYTES = 256 * 1024
+STARTUP, SEMIHOSTING = "startup.c", "board-semihosting.h"
 _SCRIPT = "board.ld"
 # what a firmware may use besides the network
 LIBRARIES = ("-lm", "-lc", "-lgcc")
@@ -65,19 +67,47 @@ def add_script(folder: Path, variant: str, stack_bytes: int) -> None:
     (folder / _SCRIPT).write_text(linker_script(BOARDS[variant], variant, stack_bytes), encoding="utf-8")
 
 
+def deep_stack(variant: str) -> int:
+    """Bytes of a stack for code under suspicion: far more than kernels need, where the board has them."""
+    return min(_DEEP_STACK_BYTES, BOARDS[variant].ram.nbytes // 8)
+
+
 def program(chain: Toolchain, variant: str, sources: list[str], library: str, folder: Path) -> Path:
-    """The program of C files and a variant's library in `folder`, for its board; the linker script is there."""
+    """The program of C files and a variant's library in `folder`, for its board; the linker script is there.
+
+    Raises UnsupportedModel where the board has too little memory.
+    """
     board, out = BOARDS[variant], folder / "program.elf"
     flags = ("-O1", "-std=c11", "-mthumb", "-ffreestanding", *board.flags)
     linking = ("-nostartfiles", "-Wl,--gc-sections", "-T", _SCRIPT)
-    chain.run("cc", *flags, *sources, library, *linking, *LIBRARIES, "-o", out.name, folder=folder)
+    try:
+        chain.run("cc", *flags, *sources, library, *linking, *LIBRARIES, "-o", out.name, folder=folder)
+    except QCompilerError as error:
+        if "will not fit in region" in error.message:
+            raise too_large(variant) from error
+        raise
     return out
+
+
+def too_large(variant: str) -> UnsupportedModel:
+    """What is said of a network for which the board of a variant has too little memory."""
+    board = BOARDS[variant]
+    return UnsupportedModel(
+        f"the network is too large for {board.machine}, on which {core(variant)} is verified: it has "
+        f"{board.flash.nbytes // 1024} KiB of flash and {board.ram.nbytes // 1024} KiB of RAM",
+        remedy="compile with --no-verify",
+    )
 
 
 def emulation(emulator: str, variant: str) -> tuple[str, ...]:
     """The command that runs a program on the board of a variant, to be followed by "-kernel" and its path."""
     quiet = ("-display", "none", "-monitor", "none", "-serial", "none")
-    return (emulator, "-machine", BOARDS[variant].machine, *quiet, "-semihosting-config", "enable=on,target=native")
+    return (emulator, *_machine(BOARDS[variant]), *quiet, "-semihosting-config", "enable=on,target=native")
+
+
+def _machine(board: Board) -> tuple[str, ...]:
+    """Options of the emulator."""
+    return ("-machine", board.machine, *(("-cpu", board.core) if board.core else ()))
 
 
 def core(variant: str) -> str:
@@ -95,7 +125,7 @@ def _makefile(program: Program) -> str:
     for variant in program.variants:
         board = BOARDS[variant.name]
         cpu = core(variant.name)
-        rows += [f"FLAGS_{cpu} = {' '.join(board.flags)}", f"MACHINE_{cpu} = {board.machine}"]
+        rows += [f"FLAGS_{cpu} = {' '.join(board.flags)}", f"MACHINE_{cpu} = {' '.join(_machine(board))}"]
     facts = {
         "name": program.name,
         "cpu": core(program.variants[0].name),

@@ -10,7 +10,7 @@ from typing import Any
 
 from qcompiler.bundle.board_files import LIBRARIES
 from qcompiler.bundle.manifest import Manifest, bare_library_name, tensor_bytes
-from qcompiler.bundle.toolchain import toolchain_for
+from qcompiler.bundle.toolchain import Toolchain, toolchain_for
 from qcompiler.targets.boards import BOARDS
 
 # what `size` prints: text, data, bss
@@ -57,29 +57,27 @@ class Footprint:
 def footprints(directory: Path, manifest: Manifest) -> tuple[Footprint, ...]:
     """One for each variant of a bundle for microcontrollers in `directory`."""
     chain = toolchain_for(manifest.architecture)
-    found = []
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        for variant in manifest.variants:
-            library = str(directory.absolute() / bare_library_name(manifest.name, variant.name))
-            run = f"{manifest.name}_run"
-            flags = (*BOARDS[variant.name].flags, "-mthumb", "-nostartfiles", f"-Wl,--gc-sections,-e,{run},-u,{run}")
-            chain.run("cc", *flags, library, *LIBRARIES, "-o", "program", folder=folder)
-            text, data, bss = _sizes(chain.run("size", "program", folder=folder))
-            sections = chain.run("size", "-A", "-d", library, folder=folder)
-            constants = int(re.findall(rf"^\.rodata\.{manifest.name}_constants\s+(\d+)", sections, re.MULTILINE)[0])
-            found.append(
-                Footprint(
-                    variant=variant.name,
-                    code=text + data - constants,
-                    constants=constants,
-                    static=data + bss,
-                    workspace=manifest.workspace_bytes,
-                    inputs=sum(map(tensor_bytes, manifest.inputs)),
-                    outputs=sum(map(tensor_bytes, manifest.outputs)),
-                )
-            )
-    return tuple(found)
+    with tempfile.TemporaryDirectory() as folder:
+        return tuple(_footprint(chain, directory, manifest, each.name, Path(folder)) for each in manifest.variants)
+
+
+def _footprint(chain: Toolchain, directory: Path, manifest: Manifest, variant: str, folder: Path) -> Footprint:
+    """That of a variant; folder: for a program that calls the network and nothing else."""
+    library, run = str(directory.absolute() / bare_library_name(manifest.name, variant)), f"{manifest.name}_run"
+    flags = (*BOARDS[variant].flags, "-mthumb", "-nostartfiles", f"-Wl,--gc-sections,-e,{run},-u,{run}")
+    chain.run("cc", *flags, library, *LIBRARIES, "-o", "program", folder=folder)
+    text, data, bss = _sizes(chain.run("size", "program", folder=folder))
+    sections = chain.run("size", "-A", "-d", library, folder=folder)
+    (constants,) = re.findall(rf"^\.rodata\.{manifest.name}_constants\s+(\d+)", sections, re.MULTILINE)
+    return Footprint(
+        variant=variant,
+        code=text + data - int(constants),
+        constants=int(constants),
+        static=data + bss,
+        workspace=manifest.workspace_bytes,
+        inputs=sum(map(tensor_bytes, manifest.inputs)),
+        outputs=sum(map(tensor_bytes, manifest.outputs)),
+    )
 
 
 def _sizes(listing: str) -> tuple[int, int, int]:

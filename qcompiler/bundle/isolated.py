@@ -37,6 +37,7 @@ from qcompiler.bundle.tensors import checked_inputs
 from qcompiler.bundle.worker import Misbehaved, Worker
 from qcompiler.errors import QCompilerError, UsageError, VerificationFailed
 from qcompiler.targets.architecture import named
+from qcompiler.targets.boards import BOARDS
 
 Array = npt.NDArray[Any]
 
@@ -48,8 +49,9 @@ REMEDY = "please report the model"
 _LEAST_SECONDS = 120
 _NATIVE_MACS_PER_SECOND, _EMULATED_MACS_PER_SECOND = 50_000_000, 2_000_000
 _PROGRAM = "isolated.c"
-# far more than kernels need; chosen
-_BOARD_STACK_BYTES = 256 * 1024
+# SPACE of c/board_isolated.c, and what its own data take at most
+_BOARD_GUARD_BYTES = 4096
+_BOARD_DATA_BYTES = 16 * 1024
 
 
 class IsolatedBundle:
@@ -71,6 +73,7 @@ class IsolatedBundle:
             folder = Path(opened.enter_context(tempfile.TemporaryDirectory()))
             self._memory = _memory(manifest)
             opened.callback(self._memory.close)
+            self._check_boards(manifest)
             self._launches = _launches(folder, directory, manifest, emulator)
             patience = seconds or _patience(manifest, emulator)
             shared = f"/proc/self/fd/{self._memory.descriptor}"
@@ -120,6 +123,14 @@ class IsolatedBundle:
     def command(self, file: Path, *options: str, variant: int = BEST) -> list[str]:
         """The program of a variant on a file of `memory_bytes`, with more options for the emulator."""
         return self._launches[self._place(variant)].command(str(file), self._memory, options)
+
+    def _check_boards(self, manifest: Manifest) -> None:
+        """Raise UnsupportedModel where a board has no room for buffers, guards and a stack."""
+        guards = _BOARD_GUARD_BYTES * (len(self._memory.buffers) + 2)
+        needed = self.memory_bytes + guards + _BOARD_DATA_BYTES
+        for variant in manifest.variants if named(manifest.architecture).bare else ():
+            if needed + board_files.deep_stack(variant.name) > BOARDS[variant.name].ram.nbytes:
+                raise board_files.too_large(variant.name)
 
     def _worker(self, variant: int) -> Worker:
         return self._workers[self._place(variant)]
@@ -230,7 +241,7 @@ def _launches(folder: Path, directory: Path, manifest: Manifest, emulator: str) 
     if named(manifest.architecture).bare:
         return [_on_board(folder, directory, manifest, each.name, emulator) for each in manifest.variants]
     program = str(_build(folder, directory, manifest, alone=bool(emulator)))
-    return [_Launch((emulator, "-cpu", "max") if emulator else (), program)]
+    return [_Launch((emulator, "-cpu", named(manifest.architecture).emulator_cpu) if emulator else (), program)]
 
 
 def _on_board(folder: Path, directory: Path, manifest: Manifest, variant: str, emulator: str) -> _Launch:
@@ -241,7 +252,7 @@ def _on_board(folder: Path, directory: Path, manifest: Manifest, variant: str, e
     for file in (library, f"{name}.h", board_files.STARTUP, board_files.SEMIHOSTING):
         shutil.copyfile(directory / file, place / file)
     (place / _PROGRAM).write_text(glue.named("board_isolated.c", name), encoding="utf-8")
-    board_files.add_script(place, variant, _BOARD_STACK_BYTES)
+    board_files.add_script(place, variant, board_files.deep_stack(variant))
     chain = toolchain.toolchain_for(manifest.architecture)
     program = board_files.program(chain, variant, [_PROGRAM, board_files.STARTUP], library, place)
     return _Launch(board_files.emulation(emulator, variant), str(program), on_board=True)

@@ -125,7 +125,9 @@ def nibbles(isa: Isa, problem: Problem) -> Iterator[Kernel]:
     blocks = convolution_blocks(problem)
     if not isinstance(problem, Conv2d) or blocks is None or not problem.x.in_tables or not isa.wide:
         return
-    if problem.groups > 1 or problem.centred or not fits_nibbles(problem, 0) or not fits_halves(problem):
+    if problem.groups > 1 or problem.centred or not fits_halves(problem):
+        return
+    if not fits_nibbles(problem, _most_planes(isa)):
         return
     for r in nibble_tilings(isa, problem, blocks):
         reduction = NibbleLookups(pixels_ahead(problem, r.tiling.pixels, r.tiling.blocks))
@@ -141,6 +143,8 @@ def dots(isa: Isa, problem: Problem) -> Iterator[Kernel]:
     bits = _stored_bits(problem, blocks)
     dot = _dot(isa, problem, bits)
     for kernel in byte_convolutions(isa, problem, dot, bits):
+        if kernel.frame.tiling.pixels > _MOST_BROADCAST:
+            continue
         if isinstance(dot, WidenedPairs) and problem.second is None:
             kernel = replace(kernel, reduction=OrderedSums(replace(dot, ordered=True), bits))
         yield kernel
@@ -181,6 +185,9 @@ def rounded(isa: Isa, problem: Problem) -> Iterator[Kernel]:
 # that do not pay for whole bytes of weights; chosen
 _FEW_PIXELS = 4
 
+# pixels whose inputs are broadcast at once without a need of the stack
+_MOST_BROADCAST = 6
+
 # chunks first, since all kernels wait for the same memory if there are many weights
 KERNELS: tuple[Family[Isa], ...] = (
     *COMMON_BUT_PLANES,
@@ -195,6 +202,11 @@ KERNELS: tuple[Family[Isa], ...] = (
     matrices,
     rounded,
 )
+
+
+def _most_planes(isa: Isa) -> int:
+    """Planes of weights of which lookups may be faster than products of bytes."""
+    return 2 if isa.dotprod else 3
 
 
 def _dot(isa: Isa, problem: Conv2d, bits: int) -> ByteDot:

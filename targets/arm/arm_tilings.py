@@ -39,7 +39,7 @@ _CHUNK: Slowdowns = {(1, 1): 1.06}
 _REGISTERS = 32
 # of lookups, in slots of vector pipes: what a load of a table takes from the dispatch of Neoverse N1, and what
 # Cortex-A53 waits for a lookup that nothing else fills the time of
-_LOAD, _WAIT = 0.4, 4
+_LOAD, _WAIT = 1, 4
 
 
 def word_tilings(isa: Isa, problem: Conv2d, blocks: Blocks) -> list[Ranked]:
@@ -96,8 +96,9 @@ def element_tilings(problem: Conv2d, blocks: Blocks) -> list[Ranked]:
 
 def byte_row_tilings(problem: Conv2d, blocks: Blocks) -> list[Ranked]:
     """Tiles of `ByteRows`."""
-    tiles = tiles_within(problem, blocks, 4 if in_halves(problem) else 3, 1)
-    return ranked(problem, blocks, [(p, b, 1 + 0.4 / p) for p, b in tiles])
+    halves = in_halves(problem)
+    tiles = tiles_within(problem, blocks, 4 if halves else 3, 1)
+    return ranked(problem, blocks, [(p, b, (1 + 0.4 / p) if halves else (1.4 + 0.8 / p)) for p, b in tiles])
 
 
 def nibble_tilings(isa: Isa, problem: Conv2d, blocks: Blocks) -> list[Ranked]:
@@ -115,7 +116,7 @@ def _lookup_slowdown(isa: Isa, problem: Conv2d, pixels: int, blocks: int) -> flo
         slots += (1 + widened) / columns
     if isa.in_order:
         slots += 1 / columns + 1 / (2 * pixels) + _WAIT / (columns * pixels_ahead(problem, pixels, blocks)) ** 2
-    elif isa.dotprod:
+    elif isa.dotprod and not isa.i8mm:
         slots += _LOAD / columns
     return slots / (isa.lookup_slots + 1)
 

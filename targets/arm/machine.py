@@ -44,18 +44,19 @@ class Isa:
 
     @property
     def planes_rate(self) -> float:
-        """The same for codes of several bits."""
-        return self.binary_rate
+        """The same for codes of several bits; cores in order wait for loads and broadcasts."""
+        return self.binary_rate * (0.7 if self.in_order else 0.95)
 
     @property
     def byte_rate(self) -> float:
-        """Multiply-adds of bytes per nanosecond: sixteen an instruction, or sixteen in four."""
-        return (16 if self.dotprod else 4) * self.pipes * self.ghz
+        """Multiply-adds of bytes per nanosecond: sixteen an instruction, or in four; in order, less."""
+        each = (10 if self.in_order else 16) if self.dotprod else 4
+        return each * self.pipes * self.ghz
 
     @property
     def matrix_rate(self) -> float:
-        """The same by smmla: 32 an instruction."""
-        return 32 * self.pipes * self.ghz
+        """The same by smmla: 32 an instruction, less what loads of halves of registers take."""
+        return 32 * self.pipes * self.ghz * 0.8
 
     @property
     def lookup_slots(self) -> int:

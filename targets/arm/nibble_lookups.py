@@ -54,8 +54,9 @@ def pixels_ahead(problem: Conv2d, pixels: int, blocks: int) -> int:
     planes = planes_of(problem)
     columns = blocks * len(planes.factors)
     sums = pixels * (2 * blocks + columns) + (0 if planes.signs else 2 * pixels)
-    constants = 1 + any(abs(factor) > 1 for factor in planes.factors)
-    return max(0, min(_MOST_PIXELS, pixels, (_REGISTERS - sums - 2 * columns - constants) // 2))
+    # a mask, and with several planes what they are worth and findings that wait to be multiplied by it
+    others = 1 if len(planes.factors) == 1 else 4
+    return max(0, min(_MOST_PIXELS, pixels, (_REGISTERS - sums - 2 * columns - others) // 2))
 
 
 @dataclass(frozen=True)

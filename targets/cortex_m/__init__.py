@@ -19,7 +19,7 @@ class CortexMTarget:
     name: str = "cortex-m"
 
     def variants(self, mcpu: Sequence[str]) -> tuple[CortexMVariant, ...]:
-        """A variant for each of these --mcpu names, most demanding first; for all CPUs if none is named."""
+        """A variant for each of these --mcpu names, most demanding first; for all with floats if none is named."""
         return tuple(VectorVariant(isa, KERNELS) for isa in isas_for(mcpu))
 
 

@@ -24,6 +24,7 @@ from qcompiler.targets.vector.count_finish import MOST_PRODUCTS, CountFinish
 from qcompiler.targets.vector.direct import Geometry, Tiling
 from qcompiler.targets.vector.estimates import VectorMachine, compute_ns, gathers, memory_ns
 from qcompiler.targets.vector.few_bit_sums import FewBitSums
+from qcompiler.targets.vector.few_mismatches import FewMismatches
 from qcompiler.targets.vector.finish import FloatFinish
 from qcompiler.targets.vector.float_sums import FloatSums
 from qcompiler.targets.vector.frame import Frame
@@ -119,6 +120,16 @@ def word_convolutions(machine: VectorMachine, problem: Problem) -> Iterator[Kern
         for r in word_tilings(problem, blocks, machine.counts):
             ns = compute_ns(machine, problem, blocks, machine.binary_rate, r)
             yield counting(problem, blocks, r.tiling, ns, WordMismatches())
+
+
+def few_convolutions(machine: VectorMachine, problem: Problem, reduction: FewMismatches) -> Iterator[Kernel]:
+    """Binary convolutions of a few channels at a time, where all of a block read the same words."""
+    blocks = binary_blocks(problem)
+    if not isinstance(problem, Conv2d) or blocks is None or not Geometry(problem, blocks).uniform(1):
+        return
+    for r in word_tilings(problem, blocks, machine.counts):
+        ns = compute_ns(machine, problem, blocks, machine.binary_rate, r)
+        yield counting(problem, blocks, r.tiling, ns, reduction)
 
 
 def byte_convolutions(

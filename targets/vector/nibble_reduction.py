@@ -55,14 +55,16 @@ def halves_sums(planes: WeightPlanes) -> int:
     return 0 if planes.signs else sum(planes.factors)
 
 
-def fits_nibbles(problem: Conv2d, width: int) -> bool:
-    """Whether bytes hold the sums of four inputs, and 32 bits those of all, or 16 bits by vectors of `width` bytes."""
+def fits_nibbles(problem: Conv2d, most_planes: int = _MOST_PLANES) -> bool:
+    """Whether bytes hold the sums of four inputs, and 32 bits those of all.
+
+    most_planes: of weights, with which lookups may still be faster than other kernels.
+    """
     most, planes = codes_of(problem).levels - 1, planes_of(problem)
     lookups = prod(problem.kernel) * vectors_of(problem)
     largest = lookups * TABLE_CHANNELS * most * sum(abs(factor) for factor in planes.factors)
-    narrow = lookups * (BYTES // width) * TABLE_INPUTS * most if width else 0
-    few = 1 < most <= LARGEST and len(planes.factors) <= _MOST_PLANES and max(map(abs, planes.factors)) <= BYTE.high
-    return few and 4 * largest < 2**31 and narrow < 2**16
+    few = 1 < most <= LARGEST and len(planes.factors) <= most_planes and max(map(abs, planes.factors)) <= BYTE.high
+    return few and 4 * largest < 2**31
 
 
 @dataclass(frozen=True)

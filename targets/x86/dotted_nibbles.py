@@ -25,7 +25,7 @@ class DottedNibbles(NibbleSums):
         """int32x16."""
         return register(0)
 
-    def inputs_total(self) -> Expr:
+    def inputs_total(self, problem: Conv2d) -> Expr:
         """int32x16."""
         return register(0)
 

@@ -65,19 +65,19 @@ def table_tilings(problem: Conv2d, blocks: Blocks, width: int, registers: int) -
     return ranked(problem, blocks, tiles)
 
 
-def nibble_tilings(problem: Conv2d, blocks: Blocks, width: int, dotted: bool, registers: int) -> list[Ranked]:
+def nibble_tilings(problem: Conv2d, blocks: Blocks, width: int, parts: int, registers: int) -> list[Ranked]:
     """Tiles of lookups of four inputs: sums stay in registers.
 
-    width: bytes of a vector. dotted: sums are one register each, else two of each plane of weights; those of inputs
-    come on top where weights are bits.
+    width: bytes of a vector. parts: registers that sums of a plane of weights are in; 0: one holds those of all planes.
+    Sums of inputs come on top where weights are bits.
     """
     planes = weight_planes(problem.weights)
-    inputs, each = int(not planes.signs), 1 if dotted else 2 * len(planes.factors)
+    inputs, each = int(not planes.signs), parts * len(planes.factors) or 1
     per_pixel, per_block = _NIBBLE_COSTS[width]
     most = registers * 3 // 4 if width > LANES else registers * len(planes.factors) * 2
     tiles = [
         (p, b, 1 + per_pixel / p + (per_block + _PER_INPUTS * inputs / len(planes.factors)) / b)
         for p, b in tiles_within(problem, blocks, 16)
-        if p * (b * each + inputs * min(each, 2)) <= most or (p, b) == (1, 1)
+        if p * (b * each + inputs * max(parts, 1)) <= most or (p, b) == (1, 1)
     ]
     return ranked(problem, blocks, tiles)

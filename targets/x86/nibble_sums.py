@@ -29,7 +29,7 @@ class NibbleSums(NibbleReduction):
         frame, problem = tile.frame, tile.frame.problem
         tiling, worth = frame.tiling, halves_sums(planes_of(problem))
         sums = [[self.total(problem) for _ in range(tiling.blocks)] for _ in range(tiling.pixels)]
-        inputs = [self.inputs_total() for _ in sums] if worth else []
+        inputs = [self.inputs_total(problem) for _ in sums] if worth else []
         start, every_row = tile.source.start(tile.pixel), (i64(0), i64(problem.kernel[0]))
 
         def tap(at: Expr, weight: Expr) -> None:
@@ -84,7 +84,7 @@ class NibbleSums(NibbleReduction):
         """What the sums of a pixel and a block are added up in, from 0 on."""
 
     @abstractmethod
-    def inputs_total(self) -> Total:
+    def inputs_total(self, problem: Conv2d) -> Total:
         """What the inputs of a pixel are added up in, from 0 on."""
 
     @abstractmethod

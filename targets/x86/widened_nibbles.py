@@ -1,8 +1,9 @@
-"""Lookups of four inputs where registers hold tables side by side, and sums in bytes, which are widened to 16 bits."""
+"""Lookups of four inputs where registers hold tables side by side, and sums in bytes, which are widened."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import prod
 from typing import Any
 
 from tvm.script.ir_builder import tirx as T
@@ -11,26 +12,31 @@ from qcompiler.ir.storage import TABLE_INPUTS
 from qcompiler.targets.problem import Conv2d
 from qcompiler.targets.vector.byte_sums import codes_of
 from qcompiler.targets.vector.emit import LANES, Expr, i64, lanes, splat, temporary, write
-from qcompiler.targets.vector.nibble_reduction import BYTES, ENTRIES, planes_of
+from qcompiler.targets.vector.nibble_reduction import BYTES, ENTRIES, planes_of, vectors_of
 from qcompiler.targets.x86.nibble_sums import NibbleSums
 from qcompiler.targets.x86.table_lookups import SHUFFLES, looked_up
 
 
 @dataclass
 class _Bytes:
-    """Found bytes added up per plane of weights, in 16 bits: of even lanes, and of odd ones. waiting: not yet added."""
+    """Found bytes added up per plane of weights, in wide lanes: every second or fourth byte in a part of its own.
+
+    width: bytes of a vector. size: bytes of a lane. waiting: not yet added.
+    """
 
     width: int
-    halves: list[list[Expr]]
+    size: int
+    parts: list[list[Expr]]
     waiting: list[list[Expr]]
 
     @classmethod
-    def from_zero(cls, width: int, planes: int) -> _Bytes:
+    def from_zero(cls, width: int, size: int, planes: int) -> _Bytes:
         """Nothing is added yet."""
-        halves = [[temporary("uint16", width // 2) for _ in range(2)] for _ in range(planes)]
-        for half in (half for pair in halves for half in pair):
-            write(half, splat(T.uint16(0), width // 2), lanes(0, width // 2))
-        return cls(width, halves, [[] for _ in range(planes)])
+        count, dtype = width // size, f"uint{8 * size}"
+        parts = [[temporary(dtype, count) for _ in range(size)] for _ in range(planes)]
+        for part in (part for each in parts for part in each):
+            write(part, splat(_number(size, 0), count), lanes(0, count))
+        return cls(width, size, parts, [[] for _ in range(planes)])
 
     def add(self, found: Expr, plane: int, most: int) -> None:
         """Add bytes, and widen them as soon as there are `most` of them."""
@@ -39,37 +45,49 @@ class _Bytes:
             self.widen(plane)
 
     def widen(self, plane: int) -> None:
-        """Add the bytes that wait to 16 bits."""
+        """Add the bytes that wait to the wide lanes."""
         if not self.waiting[plane]:
             return
-        total, count = self.waiting[plane][0], self.width // 2
+        total, count = self.waiting[plane][0], self.width // self.size
         for found in self.waiting[plane][1:]:
             total = total + found
         self.waiting[plane].clear()
-        pairs = T.bind(T.reinterpret(f"uint16x{count}", total))
-        parts = pairs & splat(T.uint16(0xFF), count), T.shift_right(pairs, splat(T.uint16(8), count))
-        for half, part in zip(self.halves[plane], parts, strict=True):
-            write(half, half[lanes(0, count)] + part, lanes(0, count))
+        wide = T.bind(T.reinterpret(f"uint{8 * self.size}x{count}", total))
+        low = splat(_number(self.size, 0xFF), count)
+        for place, part in enumerate(self.parts[plane]):
+            moved = T.shift_right(wide, splat(_number(self.size, 8 * place), count)) if place else wide
+            write(part, part[lanes(0, count)] + (moved & low if place < self.size - 1 else moved), lanes(0, count))
 
     def channels(self, plane: int) -> Expr:
         """The sums of sixteen channels, int32x16, over all tables of a vector."""
-        even, odd = (self._over_tables(half) for half in self.halves[plane])
-        return T.bind(T.Shuffle([even, odd], [lane // 2 + lane % 2 * (LANES // 2) for lane in range(LANES)]))
+        found = [self._over_tables(part) for part in self.parts[plane]]
+        per_part = LANES // self.size
+        return T.bind(T.Shuffle(found, [lane % self.size * per_part + lane // self.size for lane in range(LANES)]))
 
-    def _over_tables(self, half: Expr) -> Expr:
-        """The sums of eight channels, int32x8."""
-        held, count = T.bind(half[lanes(0, self.width // 2)]), LANES // 2
+    def _over_tables(self, part: Expr) -> Expr:
+        """The sums of the channels of a part, int32."""
+        held, count = T.bind(part[lanes(0, self.width // self.size)]), LANES // self.size
         total = None
-        for first in range(0, self.width // 2, count):
-            part = held if self.width == LANES else T.Shuffle([held], list(range(first, first + count)))
-            wide = T.Cast(f"int32x{count}", part)
+        for first in range(0, self.width // self.size, count):
+            one = held if self.width == LANES else T.Shuffle([held], list(range(first, first + count)))
+            wide = T.Cast(f"int32x{count}", one)
             total = wide if total is None else total + wide
         return T.bind(total)
 
 
+def _number(size: int, value: int) -> Expr:
+    return T.uint16(value) if size == 2 else T.uint32(value)
+
+
+def lane_bytes(problem: Conv2d, width: int) -> int:
+    """Of the lanes that hold the sums of all lookups by vectors of `width` bytes: 2, or 4."""
+    largest = prod(problem.kernel) * vectors_of(problem) * TABLE_INPUTS * (codes_of(problem).levels - 1)
+    return 2 if largest * (BYTES // width) < 2**16 else 4
+
+
 @dataclass(frozen=True)
 class WidenedNibbles(NibbleSums):
-    """Shuffles of bytes (AVX-512BW, AVX2) or masks (SSE2), and sums in bytes, which are widened to 16 bits.
+    """Shuffles of bytes (AVX-512BW, AVX2) or masks (SSE2), and sums in bytes, which are widened to 16 bits or 32.
 
     width: bytes of a vector, the sixteen channels of one, two or four tables.
     """
@@ -78,11 +96,11 @@ class WidenedNibbles(NibbleSums):
 
     def total(self, problem: Conv2d) -> _Bytes:
         """Of all planes."""
-        return _Bytes.from_zero(self.width, len(planes_of(problem).factors))
+        return _Bytes.from_zero(self.width, lane_bytes(problem, self.width), len(planes_of(problem).factors))
 
-    def inputs_total(self) -> _Bytes:
+    def inputs_total(self, problem: Conv2d) -> _Bytes:
         """Of one plane."""
-        return _Bytes.from_zero(self.width, 1)
+        return _Bytes.from_zero(self.width, lane_bytes(problem, self.width), 1)
 
     def index(self, weights: Expr, at: Expr, half: int) -> list[Any]:
         """What is kept of the bits, vector by vector."""
@@ -127,7 +145,7 @@ class WidenedNibbles(NibbleSums):
 
     def settle(self, total: _Bytes) -> None:
         """Widen what waits."""
-        for plane in range(len(total.halves)):
+        for plane in range(len(total.parts)):
             total.widen(plane)
 
     def add_inputs(self, total: _Bytes, table: list[Any], problem: Conv2d) -> None:

@@ -36,7 +36,7 @@ from qcompiler.targets.x86.lookup_sums import PLANES, LookupSums, fits_sums
 from qcompiler.targets.x86.lookup_tilings import lookup_tilings, nibble_tilings, table_tilings
 from qcompiler.targets.x86.machine import Isa
 from qcompiler.targets.x86.table_lookups import SelectedBits, SplitTables, TableLookup, WholeTables
-from qcompiler.targets.x86.widened_nibbles import WidenedNibbles
+from qcompiler.targets.x86.widened_nibbles import WidenedNibbles, lane_bytes
 
 
 def lookups(isa: Isa, problem: Problem) -> Iterator[Kernel]:
@@ -69,10 +69,11 @@ def nibbles(isa: Isa, problem: Problem) -> Iterator[Kernel]:
     if not isinstance(problem, Conv2d) or blocks is None or not problem.x.in_tables:
         return
     dotted = isa.vbmi and isa.vnni
-    if problem.groups > 1 or problem.centred or not fits_nibbles(problem, 0 if dotted else isa.vector_bytes):
+    if problem.groups > 1 or problem.centred or not fits_nibbles(problem):
         return
     reduction = DottedNibbles() if dotted else WidenedNibbles(isa.vector_bytes)
-    for r in nibble_tilings(problem, blocks, isa.vector_bytes, dotted, isa.registers):
+    parts = 0 if dotted else lane_bytes(problem, isa.vector_bytes)
+    for r in nibble_tilings(problem, blocks, isa.vector_bytes, parts, isa.registers):
         ns = compute_ns(isa, problem, blocks, isa.nibble_rate, r)
         yield DirectConv2d(Frame(problem, blocks, r.tiling), reduction, SumFinish(), ns)
 

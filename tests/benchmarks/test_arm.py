@@ -7,6 +7,8 @@ import pytest
 
 import qcompiler
 from benchmarks.arm import LAYERS, rows
+from benchmarks.arm_page import page
+from benchmarks.arm_widths import CORES, WIDTHS, Measured, measured, tool
 from benchmarks.inner_loops import InnerLoop, inner_loops
 from benchmarks.instructions import count
 from qcompiler.targets.arm import TARGET
@@ -53,6 +55,29 @@ def test_binary_inner_loops_come_near_the_ceiling(layer: str, level: str) -> Non
             assert row.rates["cortex-a72"] >= 80
         if level == "generic":
             assert row.rates["cortex-a53"] >= 31
+
+
+@pytest.mark.skipif(not tool(), reason="missing Debian package: llvm")
+@pytest.mark.parametrize(
+    ("width", "core", "share"),
+    [("w1a2", "cortex-a72", 0.85), ("w1a4", "cortex-a72", 0.85), ("w1a4", "cortex-a53", 0.5),
+     ("w2a2", "cortex-a72", 0.85), ("w2a4, weights -3, -1, 1, 3", "cortex-a72", 0.8), ("w4a4", "cortex-a72", 0.95),
+     ("ternary x 8", "cortex-a72", 0.95), ("w8a8", "cortex-a55", 0.55)],
+)  # fmt: skip
+def test_inner_loops_of_codes_reach_their_share(width: str, core: str, share: float) -> None:
+    """On cores whose models are the same in all versions of LLVM; see docs/performance_arm.md."""
+    (chosen,) = (each for each in CORES if each.model == core)
+    row = measured(width, chosen)
+    assert row.spills == 0 and row.share >= share, row
+    assert row.rate <= row.ceiling * 1.01
+
+
+def test_the_page_has_a_line_for_every_width_and_core() -> None:
+    rows = [Measured(width, core.model, "k", 20.0, 40.0, 1.5, 0.5, 0.1, 0) for width in WIDTHS for core in CORES]
+    text = page(rows, "llvm-mca", {"net": {"M MACs": 3, "generic": 2_000_000}}, {"net": {"generic": 5_000_000}}, "abc")
+    assert text.count("20.0 of 40.0, 50%") == len(rows)
+    assert text.count("| `k` | 20.0 | 40.0 | 50% | 1.50 | 0.50 | 0.10 | 0 |") == len(rows)
+    assert "| net | 3 | 2.0 (before 5.0: 2.50x) |" in text and "as of abc" in text
 
 
 @pytest.mark.skipif(shutil.which("llvm-mca") is None, reason="missing Debian package: llvm")

@@ -8,6 +8,8 @@ import subprocess
 from pathlib import Path
 
 import numpy as np
+import onnx
+import onnx.parser
 import pytest
 
 import qcompiler
@@ -25,6 +27,16 @@ pytestmark = pytest.mark.skipif(bool(missing()), reason=missing())
 SAMPLE = ("qonnx_zoo.TFC_1W1A", "qonnx_zoo.TFC_2W2A")
 CORES = ("cortex_m55", "cortex_m7", "cortex_m33", "cortex_m4")
 TOOLS = tuple(f"arm-none-eabi-{tool}" for tool in ("gcc", "ar", "objcopy", "readelf", "size", "ld", "as"))
+# all that a network without exponentials and the like may ask for, and what ARM's ABI calls it
+MEMORY = {
+    "memcpy",
+    "memset",
+    "__aeabi_memclr",
+    "__aeabi_memclr4",
+    "__aeabi_memcpy",
+    "__aeabi_memcpy4",
+    "__aeabi_memset",
+}
 _VERIFIED = re.compile(r"(cortex_m\d+) under qemu-system-arm: verified: \d+ codes of \d+ steps equal")
 
 
@@ -44,9 +56,31 @@ def test_shared_models(name: str, tmp_path: Path) -> None:
     check_model(MODELS / manifest()[name]["file"], tmp_path)
 
 
+@pytest.mark.slow
 def test_lenet(tmp_path: Path) -> None:
     bundle = check_model(lenet(tmp_path / "lenet.onnx"), tmp_path)
     assert [(step.w_bits, step.a_bits) for step in bundle.steps if step.integers] == [(1, 1)] * 3
+
+
+def test_the_smallest_core(tmp_path: Path) -> None:
+    """Neither floats nor atomic operations in hardware."""
+    said: list[str] = []
+    path = binary_cnn(tmp_path / "cnn.onnx")
+    bundle = qcompiler.compile(path, "cortex-m", mcpu=("m0+",), output=tmp_path / "out", progress=said.append)
+    assert [match[1] for match in map(_VERIFIED.match, said) if match] == ["cortex_m0"]
+    listing = ["arm-none-eabi-nm", "-u", bundle.directory / bundle.manifest.library]
+    needed = subprocess.run(listing, capture_output=True, text=True, check=True).stdout
+    assert {name for name in re.findall(r"U (\w+)", needed) if not name.startswith("__aeabi_")} <= MEMORY
+
+
+def test_a_network_beyond_the_board_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "wide.onnx"
+    tensor = "float[1, 64, 32, 32]"
+    text = f'<ir_version: 8, opset_import: ["": 17]> wide ({tensor} x) => ({tensor} y) {{ y = Relu(x) }}'
+    onnx.save(onnx.parser.parse_model(text), path)
+    with pytest.raises(UnsupportedModel, match="too large for netduinoplus2, on which cortex-m0 is verified") as raised:
+        qcompiler.compile(path, "cortex-m", mcpu=("m0",), output=tmp_path / "out")
+    assert raised.value.exit_code == 3 and "compile with --no-verify" in str(raised.value)
 
 
 @pytest.fixture(scope="module")
@@ -69,7 +103,7 @@ def make(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 def test_files(cnn: Path) -> None:
     core = {"libcnn_cortex_m4.a", "cnn_cortex_m4_constants.c", "cnn_cortex_m4.ld"}
-    shared = {"cnn.h", "example.c", "startup.c", "semihosting.h", "Makefile"}
+    shared = {"cnn.h", "example.c", "startup.c", "board-semihosting.h", "Makefile"}
     reports = {"manifest.json", "report.json", "report.txt", "report.html"}
     assert {path.name for path in cnn.iterdir()} == core | shared | reports
     header = (cnn / "cnn.h").read_text()
@@ -106,7 +140,7 @@ def test_libraries_ask_for_nothing_but_memory_functions(cnn: Path) -> None:
     listing = subprocess.run(
         ["arm-none-eabi-nm", "-u", "libcnn_cortex_m4.a"], cwd=cnn, capture_output=True, text=True, check=True
     ).stdout
-    assert set(re.findall(r"U (\w+)", listing)) <= {"memcpy", "memset"}
+    assert set(re.findall(r"U (\w+)", listing)) <= MEMORY
     headers = subprocess.run(
         ["arm-none-eabi-objdump", "-h", "libcnn_cortex_m4.a"], cwd=cnn, capture_output=True, text=True, check=True
     ).stdout
@@ -194,3 +228,11 @@ def test_without_an_emulator_the_user_is_told(tmp_path: Path, monkeypatch: pytes
     remedy = "install the package qemu-system-arm to verify by emulation"
     assert said[-1] == f"{UNVERIFIED}: it cannot run cortex-m code; {remedy}"
     assert bundle.report["footprints"][0]["stack"] == 0
+
+
+@pytest.mark.skipif(shutil.which("make") is None, reason="missing Debian package: make")
+@pytest.mark.parametrize("name", ["startup", "semihosting", "example", "main"])
+def test_names_of_networks_do_not_meet_those_of_files(name: str, tmp_path: Path) -> None:
+    path = binary_cnn(tmp_path / f"{name}.onnx")
+    qcompiler.compile(path, "cortex-m", mcpu=("m4",), output=tmp_path / "out", verify=False)
+    assert make(tmp_path / "out", "run").stdout.count(" largest at ") == 1

@@ -28,6 +28,7 @@ THREADS = re.compile(r"pthread_(create|join|sigmask|(mutex|cond)_\w+)|sched_yiel
 LIMIT = 64 * 1024
 # WebAssembly has no libraries in C, and microcontrollers none that are shared
 LIBRARIES = [each.name for each in ARCHITECTURES if each.file_format == "elf" and not each.bare]
+TARGETS = {"x86_64": ("x86", ()), "aarch64": ("arm", ()), "arm": ("arm", ("armv7",)), "riscv64": ("rv64", ())}
 CXX = ("-std=c++17", "-O2", "-Wall", "-Wextra", "-Wpedantic", "-Werror")
 
 
@@ -37,7 +38,7 @@ def needs(architecture: str) -> pytest.MarkDecorator:
 
 
 def compiled(model: Path, architecture: str, folder: Path) -> Path:
-    target, mcpu = {"x86_64": ("x86", ()), "aarch64": ("arm", ()), "arm": ("arm", ("armv7",))}[architecture]
+    target, mcpu = TARGETS[architecture]
     qcompiler.compile(model, target, mcpu=mcpu, output=folder, verify=False)
     return folder
 

@@ -72,7 +72,7 @@ class EmulatedRunner:
     def _command(self) -> list[str]:
         emulator = emulator_for(self._architecture)
         assert emulator is not None
-        return [emulator, "-cpu", "max", str(self._path / "main")]
+        return [emulator, "-cpu", named(self._architecture).emulator_cpu, str(self._path / "main")]
 
     def call(self, pointers: Sequence[tuple[Array, int]], begin: int, end: int) -> None:
         """Run the work items [begin, end)."""

@@ -14,7 +14,7 @@ from qcompiler.targets.target import Constants, Kernel, Variant
 from tests.targets.emulated import EmulatedRunner
 
 _MAIN = """
-#include "semihosting.h"
+#include "board-semihosting.h"
 extern int kernel(POINTERS int, int);
 static _Alignas(64) unsigned char memory[SIZE];
 static char line[1024];
@@ -74,8 +74,8 @@ class BoardRunner(EmulatedRunner):
             text = text.replace(key, fact)
         (self._path / "main.c").write_text(text)
         (self._path / board_files.STARTUP).write_text(board_files.template("board_startup.c"))
-        (self._path / board_files.SEMIHOSTING).write_text(board_files.template("semihosting.h"))
-        board_files.add_script(self._path, self._variant, 2**18)
+        (self._path / board_files.SEMIHOSTING).write_text(board_files.template(board_files.SEMIHOSTING))
+        board_files.add_script(self._path, self._variant, board_files.deep_stack(self._variant))
         chain = toolchain_for_boards()
         # as libraries are made, for the tables of an unwinder would link it
         unwinding = [f"--remove-section={name}*" for name in (".ARM.exidx", ".ARM.extab", ".note.GNU-stack")]

@@ -17,7 +17,7 @@ from qcompiler.targets.problem import Map2d, Operation
 from qcompiler.targets.target import Variant
 from qcompiler.targets.vector.kernel_runner import object_code
 
-SELECTIONS = [("x86", ()), ("arm", ()), ("arm", ("armv7",)), ("wasm", ()), ("cortex-m", ())]
+SELECTIONS = [("x86", ()), ("arm", ()), ("arm", ("armv7",)), ("wasm", ()), ("cortex-m", ()), ("rv64", ())]
 VARIANTS = [variant for name, mcpu in SELECTIONS for variant in targets.get(name).variants(mcpu)]
 FLOATS = Buffer(1, 2, 3, 4, "float32")
 

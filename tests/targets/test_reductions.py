@@ -88,6 +88,7 @@ LAYERS = {
     "4 x 1 bits in tables": layer(70, 41, 5, 9, 3, Codes(0, 15), BINARY, "tables"),
     "2 x 2 bits in tables": layer(33, 24, 4, 6, 2, Codes(-1, 2), Codes(-2, 1), "tables"),
     "5 x 2 bits of odd numbers in tables": layer(16, 40, 3, 5, 3, Codes(-31, 31, 2), Codes(-3, 3, 2), "tables"),
+    "6 x 1 bits in tables, sums beyond 16 bits": layer(640, 33, 3, 4, 3, Codes(0, 63), BINARY, "tables"),
     "6 x 2 bits in tables": layer(128, 64, 3, 4, 1, Codes(-32, 31), Codes(-1, 1), "tables"),
     "3 x 1 bits in tables, one pixel": layer(530, 33, 1, 1, 1, Codes(0, 7), Codes(0, 1), "tables"),
     "21 levels x 1 bit in tables": layer(48, 50, 3, 4, 2, Codes(-10, 10), BINARY, "tables"),

@@ -15,13 +15,13 @@ FLAGS = -std=c11 -O2 -mthumb -ffreestanding -Wall $(FLAGS_$(CPU))
 LIBRARY = lib@name@_$(VARIANT).a
 SCRIPT = @name@_$(VARIANT).ld
 PROGRAM = @name@_$(VARIANT).elf
-EMULATOR = qemu-system-arm -machine $(MACHINE_$(CPU)) -display none -monitor none -serial none \
+EMULATOR = qemu-system-arm $(MACHINE_$(CPU)) -display none -monitor none -serial none \
 	-chardev stdio,id=console -semihosting-config enable=on,target=native,chardev=console
 
 .PHONY: all run clean
 all: $(PROGRAM)
 
-$(PROGRAM): example.c startup.c semihosting.h @name@.h $(LIBRARY) $(SCRIPT)
+$(PROGRAM): example.c startup.c board-semihosting.h @name@.h $(LIBRARY) $(SCRIPT)
 	$(COMPILER) $(FLAGS) example.c startup.c $(LIBRARY) -nostartfiles -Wl,--gc-sections -T $(SCRIPT) @libraries@ -o $@
 
 run: $(PROGRAM)

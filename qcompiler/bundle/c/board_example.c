@@ -7,7 +7,7 @@
  * those, and the call of @name@_run, belong into a firmware.
  */
 #include "@name@.h"
-#include "semihosting.h"
+#include "board-semihosting.h"
 
 enum { LINE = 1024, SHOWN = 16 };
 

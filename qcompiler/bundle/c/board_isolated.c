@@ -3,14 +3,15 @@
  *
  *     FILE GUARD PAGES SLACK ...
  *
- * As isolated.c, whose requests and answers these are. A board has no such memory: before a request the buffers are copied
- * from the file into RAM, and back behind it, in whole pages between guards of SPACE bytes, which must not change. Where
- * the core can protect memory, code that touches them faults, as do writes to the flash.
- * Answers of its own are "fault 0 OFFSET" and "wrote 0 OFFSET", with the address that was touched, or of a changed byte of
- * a guard or an input, as if there were GUARD bytes between buffers; "trap 0 TEXT" for other faults; and "late 0 " where
- * time is up, which is never where it says 0 seconds. A request of no threads is answered by the bytes of the stack that runs have used.
+ * As isolated.c, whose requests and answers these are. A board has no such memory: before a request the buffers are
+ * copied from the file into RAM, and back behind it, in whole pages between guards of SPACE bytes, which must not
+ * change. Where the core can protect memory, code that touches them faults, as do writes to the flash. Answers of its
+ * own are "fault 0 OFFSET" and "wrote 0 OFFSET", with the address that was touched, or of a changed byte of a guard
+ * or an input, as if there were GUARD bytes between buffers; "trap 0 TEXT" for other faults; and "late 0 " where time
+ * is up, which is never where it says 0 seconds. A request of no threads is answered by the bytes of the stack that
+ * runs have used.
  */
-#include "semihosting.h"
+#include "board-semihosting.h"
 
 #include "@name@.h"
 
@@ -71,7 +72,8 @@ static long long place(uintptr_t address) {
     size_t at = guard;
     for (int i = 0; i < BUFFERS; i++) {
         uintptr_t start = (uintptr_t)buffers[i].start, end = start + buffers[i].pages;
-        if (address >= start - SPACE / 2 && address < end + SPACE / 2) return (long long)at + (long long)address - (long long)start;
+        if (address >= start - SPACE / 2 && address < end + SPACE / 2)
+            return (long long)at + (long long)address - (long long)start;
         at += buffers[i].pages + guard;
     }
     return -1;
@@ -209,7 +211,8 @@ static void describe_memory(void) {
 #else
 /* Of a power of two of bytes, at a multiple of them. */
 static void region(int number, const unsigned char *start, const unsigned char *end, int what) {
-    uint32_t access = what == READS ? 6 : what == WRITES ? 3 : 0, bits = 31 - (uint32_t)__builtin_clz((uint32_t)(end - start));
+    uint32_t access = what == READS ? 6 : what == WRITES ? 3 : 0;
+    uint32_t bits = 31 - (uint32_t)__builtin_clz((uint32_t)(end - start));
     mpu[NUMBER] = (uint32_t)number;
     mpu[BASE] = (uint32_t)(uintptr_t)start;
     mpu[SIZE] = access << 24 | 3u << 16 | (bits - 1) << 1 | 1;

@@ -1,12 +1,12 @@
 /*
  * Starts a program on a Cortex-M board: vectors, memory, floating-point unit.
  *
- * A stack for the program lies at the start of the RAM, so that one that is too deep leaves it and faults; handlers have
- * one of their own. An exception that nobody expects ends the program where a debugger or emulator listens.
+ * A stack for the program lies at the start of the RAM, so that one that is too deep leaves it and faults; handlers
+ * have one of their own. An exception that nobody expects ends the program where a debugger or emulator listens.
  */
 #include <stdint.h>
 
-#include "semihosting.h"
+#include "board-semihosting.h"
 
 extern uint32_t board_data_load[], board_data_start[], board_data_end[], board_bss_start[], board_bss_end[];
 extern uint32_t board_stack_start[], board_stack_end[], board_handlers_stack_end[];

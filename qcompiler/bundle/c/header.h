@@ -68,7 +68,7 @@ int @name@_run_batch(const void *const *inputs, void *const *outputs, void *work
 int @name@_run_steps(const void *const *inputs, void *const *outputs, void *workspace, size_t workspace_size,
                      int first, int last);
 
-/* Run the network and store what each step took in nanoseconds[@NAME@_STEPS]. */
+/* Run the network and store what each step took in nanoseconds[@NAME@_STEPS]: 0 where the library has no clock. */
 int @name@_run_profile(const void *const *inputs, void *const *outputs, void *workspace, size_t workspace_size,
                        uint64_t *nanoseconds);
 

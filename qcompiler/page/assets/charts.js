@@ -50,8 +50,10 @@ function drawSizes(place, data) {
     table([["what"], ["", "bars"], ["size", "number"]], rows),
     ...memories(data),
     hint(
-      `${(data.weights + data.other_constants).toLocaleString("en")} numbers in the file. The library has code for ` +
-        `${variants} instruction set${variants > 1 ? "s" : ""}: ${data.variants.join(", ")}.`,
+      `${(data.weights + data.other_constants).toLocaleString("en")} numbers in the file. ` +
+        (data.footprints.length
+          ? "Each core has a library of its own."
+          : `The library has code for ${variants} instruction set${variants > 1 ? "s" : ""}: ${data.variants.join(", ")}.`),
     ),
   );
 }
