@@ -19,6 +19,7 @@ from tvm.script.ir_builder import tirx as T
 
 from qcompiler.ir.program import LaunchGrid
 from qcompiler.targets.cuda.emit import kernel_function
+from qcompiler.targets.cuda.scalars import scalarized
 from qcompiler.targets.cuda.tensor_function import THREADS, Phases, scheduled
 from qcompiler.targets.standard_op import ItemLoop, Scheduled, StandardOp
 
@@ -129,7 +130,7 @@ def _legal(kernel: Any) -> Any:
 
     tvm_ffi.structural_walk(kernel.body, [(tirx.AllocBuffer, allocated)])
     changes = [(Call, _renamed), (Var, lambda variable: local.get(variable, variable))]
-    return kernel.with_body(tvm_ffi.structural_map(kernel.body, changes, order="post"))
+    return kernel.with_body(tvm_ffi.structural_map(scalarized(kernel.body), changes, order="post"))
 
 
 def _renamed(call: Any) -> Any:

@@ -76,11 +76,12 @@ NETWORKS: dict[str, Callable[[Path], Path]] = {
     "lenet": lenet,
     "mlp": float_mlp,
 }
+LARGER = {"lenet", "mlp", "cnn"}
 ON_INTEGERS = {"cnn", "product", "codes", "operators", "lenet"}
 
 
 @needs_nvcc
-@pytest.mark.parametrize("name", list(NETWORKS))
+@pytest.mark.parametrize("name", [pytest.param(n, marks=[pytest.mark.slow] if n in LARGER else []) for n in NETWORKS])
 def test_every_step_is_what_onnxruntime_gives(name: str, tmp_path: Path) -> None:
     said: list[str] = []
     path = NETWORKS[name](tmp_path / f"{name}.onnx")

@@ -19,7 +19,7 @@ from tests.targets.test_products import data, products
 
 # each example is compiled: shrinking one takes minutes
 PHASES = (Phase.explicit, Phase.reuse, Phase.generate)
-quick = settings(max_examples=3, deadline=None, phases=PHASES, suppress_health_check=list(HealthCheck))
+quick = settings(max_examples=2, deadline=None, phases=PHASES, suppress_health_check=list(HealthCheck))
 seeds = st.integers(0, 2**31)
 
 
