@@ -48,12 +48,12 @@ def main() -> int:
     def finished(row: list[Result]) -> None:
         results.extend(row)
         console.print(row_table(row, machine))
+        if options.json:
+            write_json(options.json, machine, settings, results)
 
     for threads in options.threads:
         compete(chosen, options.rows, threads, settings, finished)
     show_versions(console, results)
-    if options.json:
-        write_json(options.json, machine, settings, results)
     return 1 if any(result.failure for result in results) else 0
 
 
