@@ -138,6 +138,11 @@ class Conv2d:
         return self.x.in_planes and not self.centred and all(each == BINARY for each in elements)
 
     @property
+    def padded_with_first(self) -> bool:
+        """Whether outside of the image lies the code of number 0, which adds nothing to sums over numbers."""
+        return self.x.codes is not None and self.x.halo_value == self.pad_value == self.x.codes.low
+
+    @property
     def by_channel(self) -> bool:
         """Whether every channel is a group of its own, and all of them are packed in bytes side by side."""
         return self.x.in_bytes and self.x.groups == 1 < self.groups == self.x.c == self.out_channels

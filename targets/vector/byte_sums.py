@@ -111,12 +111,12 @@ class IndexSums(IndexReduction):
         frame, codes = tile.frame, codes_of(tile.frame.problem)
         sums = [self.started(frame) for _ in range(frame.tiling.pixels)]
         first, per_step = self.weight_steps(frame, tile.block)
-        start, every_row = tile.source.start(tile.pixel), (i64(0), i64(frame.problem.kernel[0]))
+        start, rows = tile.source.start(tile.pixel), self.rows(tile)
 
         def step(at: Expr, weight: Expr) -> None:
             self.step(tile, sums, at, weight)
 
-        for_taps(self.loops(frame), every_row, start, T.bind(first), per_step, step)
+        for_taps(self.loops(frame), rows, start, T.bind(first), per_step, step)
         self.settle(tile, sums)
         for row in sums:
             for b in range(frame.tiling.blocks):
@@ -127,6 +127,12 @@ class IndexSums(IndexReduction):
     def weight_steps(self, frame: Frame, block: Expr) -> tuple[Expr, int]:
         """Offset of the weights of a run that starts at `block`, and from one step to the next."""
         return frame.geometry.first_weight(block), frame.geometry.step_weights
+
+    def rows(self, tile: Tile) -> tuple[Expr, Expr]:
+        """The kernel rows to add up: those in the padding add nothing where its code has the number 0."""
+        problem = tile.frame.problem
+        nothing = problem.padded_with_first and self.shift(codes_of(problem)) == 0
+        return tile.rows if nothing else (i64(0), i64(problem.kernel[0]))
 
     def loops(self, frame: Frame) -> list[ReductionLoop]:
         """The reduction, a step for each unit of input."""

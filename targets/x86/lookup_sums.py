@@ -147,10 +147,13 @@ class LookupSums(PlaneReduction):
         def tap(at: Expr, weight: Expr) -> None:
             self._tap(tile, sums, T.bind(at), T.bind(weight))
 
-        rows, start = (i64(0), i64(frame.problem.kernel[0])), tile.source.start(tile.pixel)
-        with in_order():
-            for_taps(frame.geometry.taps(), rows, start, T.bind(first), self._tap_bytes(frame), tap)
         step, signs = activations(frame.problem).step, weight_planes(frame.problem.weights).signs
+        # bits of weights and of the lowest code are nowhere both 1; signs differ from it
+        nothing = frame.problem.padded_with_first and not signs
+        rows = tile.rows if nothing else (i64(0), i64(frame.problem.kernel[0]))
+        with in_order():
+            start = tile.source.start(tile.pixel)
+            for_taps(frame.geometry.taps(), rows, start, T.bind(first), self._tap_bytes(frame), tap)
         return [[block for total in row for block in total.blocks(step, signs)] for row in sums]
 
     def _places(self, frame: Frame) -> list[int]:
