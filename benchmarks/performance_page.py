@@ -1,6 +1,8 @@
 """The page of speeds, in Markdown, from what `python -m benchmarks --json` wrote.
 
-python -m benchmarks.performance_page results.json [more.json ...] -o docs/performance.md
+python -m benchmarks.performance_page results.json [later.json ...] -o docs/performance.md
+
+Rows of a later file replace those of the same name.
 """
 
 from __future__ import annotations
@@ -17,7 +19,7 @@ from benchmarks.arena import Result
 from benchmarks.machine import Machine
 from benchmarks.markdown import table
 from benchmarks.table import micros, per_cycle, share, widths
-from benchmarks.workloads import is_network, title
+from benchmarks.workloads import is_network, label_of, title
 
 HEAD = """# Speed
 
@@ -57,6 +59,8 @@ def lines(results: Sequence[Result], machine: Machine) -> list[Line]:
     for ours in results:
         if not ours.contestant.startswith("qcompiler") or ours.failure or not ours.median:
             continue
+        if ours.precision == "int8" and label_of(ours.row):
+            continue  # the layer's own row has it
         alike = PEERS.get(ours.precision, (ours.precision,))
         peers = [
             other for other in results
@@ -110,6 +114,15 @@ def read(path: Path) -> tuple[list[Result], Machine]:
     return [Result(**each) for each in content["results"]], Machine(**content["machine"])
 
 
+def latest(runs: Sequence[Sequence[Result]]) -> list[Result]:
+    """The results of every row, those of the last run that has it, in the order in which rows first came."""
+    rows: dict[tuple[str, int], Sequence[Result]] = {}
+    for results in runs:
+        for key in dict.fromkeys((result.row, result.threads) for result in results):
+            rows[key] = [result for result in results if (result.row, result.threads) == key]
+    return [result for found in rows.values() for result in found]
+
+
 def main() -> int:
     """Write the page."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.performance_page", description=__doc__)
@@ -117,7 +130,7 @@ def main() -> int:
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="PAGE.md")
     options = parser.parse_args()
     runs = [read(path) for path in options.results]
-    options.output.write_text(page([r for results, _ in runs for r in results], runs[0][1]), encoding="utf-8")
+    options.output.write_text(page(latest([results for results, _ in runs]), runs[-1][1]), encoding="utf-8")
     return 0
 
 

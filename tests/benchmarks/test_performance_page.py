@@ -7,7 +7,7 @@ from pathlib import Path
 
 from benchmarks.arena import Result, Settings
 from benchmarks.machine import Machine
-from benchmarks.performance_page import page, read
+from benchmarks.performance_page import latest, page, read
 from benchmarks.table import write_json
 
 MACHINE = Machine("a processor", 2, 2.0, {"w1a4": 200.0, "w8a8": 64.0})
@@ -51,3 +51,9 @@ def test_floats_stand_beside_floats_and_networks_apart() -> None:
     assert cells(text, "| 18 layers at 224x224")[1:] == [
         "float32", "3,000", "-", "-", "OpenVINO float32", "6,000", "2.00",
     ]  # fmt: skip
+
+
+def test_rows_of_a_later_run_replace_earlier_ones() -> None:
+    first = [result("network", "LiteRT int8", "int8", 1e-3), result("conv64", "LiteRT int8", "int8", 2e-3)]
+    later = [result("network", "OpenVINO int8", "int8", 3e-3)]
+    assert latest([first, later]) == [later[0], first[1]]
