@@ -1,5 +1,5 @@
 import numpy as np
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from qcompiler.analysis.ranges import Lattice
@@ -16,6 +16,11 @@ def lattice(low: int, high: int, step: int, channels: int) -> Lattice:
 def integers(reach: Lattice) -> np.ndarray:
     """[integers, C]."""
     return reach.low + reach.step * np.arange(int(reach.count[0]))[:, None]
+
+
+def exact(scale: np.ndarray) -> np.ndarray:
+    """Which scales are powers of two, or 0."""
+    return np.frexp(np.abs(scale))[0] % 0.5 == 0
 
 
 def counted(found: Thresholds, v: np.ndarray) -> np.ndarray:
@@ -58,6 +63,9 @@ def test_every_line_is_found_again(lines, levels, low, high, step, least):
     scale, offset = (np.array(part) for part in zip(*lines, strict=True))
     reach = lattice(low, high, step, len(scale))
     codes = Codes(least, least + levels - 1)
+    # between two codes lies what rounding errors decide, but where all numbers are exact
+    between = np.abs(np.abs(integers(reach) * scale + offset) % 1 - 0.5)
+    assume((between[:, ~exact(scale)] > 1e-4).all())
     thresholds = of_line(scale, offset, codes, reach)
     found = requantization(thresholds, reach, codes)
     assert found is not None
