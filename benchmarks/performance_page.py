@@ -73,7 +73,7 @@ def lines(results: Sequence[Result], machine: Machine) -> list[Line]:
 
 def page(results: Sequence[Result], machine: Machine) -> str:
     """The whole page."""
-    versions = {result.contestant.split()[0]: result.version for result in results if result.version}
+    versions = {result.contestant.split()[0]: result.version for result in results if result.median}
     engines = ", ".join(f"{name} {version}" for name, version in versions.items())
     parts = [HEAD.format(machine=machine.cpu, ghz=machine.ghz, engines=engines)]
     for threads in sorted({result.threads for result in results}):
