@@ -41,13 +41,14 @@ def shipped(program: Program) -> dict[str, str]:
     program: as `with_faults` makes it.
     """
     kernels = {kernel_file(program.name, each.name): _kernels(program, each) for each in program.variants}
-    header = glue.filled(program, "cuda/header.h")
+    header = glue.filled_text(program, glue.header_text("cuda/header.h"))
     return {f"{program.name}.h": header, table_file(program.name): _tables(program), **kernels}
 
 
 def fixed(name: str) -> dict[str, str]:
     """All other sources, by file name, of a network of this name; constants.S includes constants.bin."""
     files = {file: glue.template_text(f"cuda/{template}") for file, template in FIXED.items()}
+    files["all-names.h"] = glue.template_text("names.h")
     constants = glue.named("cuda/constants.S", name)
     return {**files, "this-network.h": glue.network_header(name), "constants.S": constants}
 
@@ -104,16 +105,9 @@ def _pointer(argument: Argument, slot: int) -> str:
 
 
 def _tables(program: Program) -> str:
-    names = [glue.step_name(step.op, step.nodes) for step in program.steps]
     steps = _fault_steps(program)
     parts = [
-        '#include "all-internals.h"\n',
-        *glue.tensor_table("inputs", program.inputs),
-        *glue.tensor_table("outputs", program.outputs),
-        "const char *const API(internal_step_names)[LIMIT(STEPS)] = {",
-        *(f"    {glue.c_string(name)}," for name in names),
-        "};\n",
-        *glue.fault_function(program),
+        *glue.known_tables(program),
         f"const int API(internal_fault_count) = {len(steps)};",
         f"const int API(internal_fault_steps)[] = {{{', '.join(map(str, steps)) or '0'}}};",
         f"const size_t API(internal_faults_at) = {glue.workspace_size(program) - _fault_bytes(program)};\n",

@@ -54,9 +54,17 @@ def workspace_size(program: Program) -> int:
 def public_header(program: Program, architecture: str) -> str:
     """The text of <name>.h."""
     known = architectures.named(architecture)
-    text = template_text("header.h").replace("@library@", _LIBRARIES[known.bare])
+    text = header_text("header.h").replace("@library@", _LIBRARIES[known.bare])
     text = text.replace("@threads@\n", template_text("header_threads.h") if known.threads else "")
     return filled_text(program, text)
+
+
+def header_text(template: str) -> str:
+    """A header with what all headers say of tensors, and of names and sizes."""
+    text = template_text(template)
+    for part in ("tensor", "names"):
+        text = text.replace(f"@{part}@\n", template_text(f"header_{part}.h"))
+    return text
 
 
 def example(program: Program, template: str, compilers: Mapping[str, str], *, on_device: bool = False) -> str:
@@ -136,6 +144,7 @@ def sources(program: Program, architecture: str) -> dict[str, str]:
         f"{program.name}.h": public_header(program, architecture),
         "this-network.h": network_header(program.name),
         "all-internals.h": template_text("internal.h"),
+        "all-names.h": template_text("names.h"),
         "this-cpu.h": template_text(f"{cpu}.h"),
         "cpu.c": template_text(f"{cpu}.c"),
         "runtime.c": template_text("runtime.c"),
@@ -224,15 +233,8 @@ def network_header(name: str) -> str:
 
 
 def _tables(program: Program, architecture: str) -> str:
-    names = [step_name(step.op, step.nodes) for step in program.steps]
     parts = [
-        '#include "all-internals.h"\n',
-        *tensor_table("inputs", program.inputs),
-        *tensor_table("outputs", program.outputs),
-        "const char *const API(internal_step_names)[LIMIT(STEPS)] = {",
-        *(f"    {c_string(name)}," for name in names),
-        "};\n",
-        *fault_function(program),
+        *known_tables(program),
         *(line for variant in program.variants for line in _variant_table(program, variant)),
         "const struct variant API(internal_variants)[LIMIT(VARIANTS)] = {",
         *(_variant_row(variant, architecture) for variant in program.variants),
@@ -241,25 +243,35 @@ def _tables(program: Program, architecture: str) -> str:
     return "\n".join(parts) + "\n"
 
 
-def step_name(op: str, nodes: Sequence[str]) -> str:
-    """What a step is called: its operator and nodes."""
+def known_tables(program: Program) -> Iterator[str]:
+    """The tables that a network has wherever it runs: tensors, names of steps, and what faults are called."""
+    yield '#include "all-internals.h"\n'
+    yield from _tensor_table("inputs", program.inputs)
+    yield from _tensor_table("outputs", program.outputs)
+    yield "const char *const API(internal_step_names)[LIMIT(STEPS)] = {"
+    yield from (f"    {c_string(_step_name(step.op, step.nodes))}," for step in program.steps)
+    yield "};\n"
+    yield from _fault_function(program)
+
+
+def _step_name(op: str, nodes: Sequence[str]) -> str:
     more = f" and {len(nodes) - 1} more" if len(nodes) > 1 else ""
     return f"{op} {nodes[0]}{more}" if nodes else op
 
 
-def fault_function(program: Program) -> Iterator[str]:
+def _fault_function(program: Program) -> Iterator[str]:
     """The function that names the nodes of a step that the data of a run made fail."""
     yield "const char *API(internal_fault_text)(int status) {"
     yield "    switch (status) {"
     for index, step in enumerate(program.steps):
         for fault in step.faults:
-            text = f"{step_name(step.op, step.nodes)}: {FAULT_TEXTS[fault]}"
+            text = f"{_step_name(step.op, step.nodes)}: {FAULT_TEXTS[fault]}"
             yield f"    case STEP_STATUS({index}, {fault.value}): return {c_string(text)};"
     yield "    default: return NULL;"
     yield "    }\n}\n"
 
 
-def tensor_table(kind: str, tensors: Sequence[TensorInfo]) -> Iterator[str]:
+def _tensor_table(kind: str, tensors: Sequence[TensorInfo]) -> Iterator[str]:
     """The tables of "inputs" or "outputs"."""
     for index, tensor in enumerate(tensors):
         sizes = ", ".join(map(str, tensor.shape)) or "1"

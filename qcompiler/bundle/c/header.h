@@ -42,19 +42,7 @@ typedef enum {
     @NAME@_ERROR_DIVISION = 11     /* an integer among the data of this run is divided by zero */
 } @name@_status;
 
-/* The status of a run in which a step failed holds the error above and the index of the step (-1: no step). The outputs
- * are undefined then. */
-#define @NAME@_STATUS_ERROR(status) ((status) % 256)
-#define @NAME@_STATUS_STEP(status) ((status) / 256 - 1)
-
-/* One input or output: rows of `shape` in C order, `bytes` in all. `dtype` is a numpy name such as "float32". */
-typedef struct {
-    const char *name;
-    const char *dtype;
-    const int64_t *shape;
-    int rank;
-    size_t bytes;
-} @name@_tensor;
+@tensor@
 
 /* Run the network on one thread. inputs[@NAME@_INPUTS] and outputs[@NAME@_OUTPUTS] are in the order above. */
 int @name@_run(const void *const *inputs, void *const *outputs, void *workspace, size_t workspace_size);
@@ -76,22 +64,7 @@ int @name@_run_profile(const void *const *inputs, void *const *outputs, void *wo
 /* The instruction-set variant that runs use: 0 .. @NAME@_VARIANTS - 1, or -1 where the CPU supports none. */
 int @name@_variant(void);
 
-/* The name of a variant, or a null pointer. */
-const char *@name@_variant_name(int variant);
-
-/* Make all later runs of this process use one variant; -1 goes back to the best one. For tests and comparisons. */
-int @name@_select_variant(int variant);
-
-/* What an input, an output, a step or a status is; a null pointer where the index is out of range. The text of a status
- * names the node that failed where the run's data made it fail. */
-const @name@_tensor *@name@_input(int index);
-const @name@_tensor *@name@_output(int index);
-const char *@name@_step_name(int index);
-const char *@name@_status_text(int status);
-
-/* @NAME@_WORKSPACE_SIZE and @NAME@_STEPS, for callers that load the library at run time. */
-size_t @name@_workspace_size(void);
-int @name@_steps(void);
+@names@
 
 #ifdef __cplusplus
 }
