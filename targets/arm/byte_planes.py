@@ -13,7 +13,7 @@ from tvm.script.ir_builder import tirx as T
 
 from qcompiler.targets.arm.pinned import pinned, pinned_order
 from qcompiler.targets.vector.direct import ReductionLoop
-from qcompiler.targets.vector.emit import LANES, Expr, four_added, i64, lanes, splat, temporary, write
+from qcompiler.targets.vector.emit import LANES, Expr, four_added, lanes, splat, temporary, write
 from qcompiler.targets.vector.plane_sums import Counts, Pair, PlaneSums, places, worth_of
 from qcompiler.targets.vector.tile import Tile
 from qcompiler.targets.vector.unrolled_parts import for_hidden_taps, for_parts
@@ -31,7 +31,6 @@ class BytePlanes(PlaneSums):
     def count(self, tile: Tile, sums: list[list[Expr]], pairs: list[Pair], at: Expr, weight: Expr) -> None:
         """Add what `pairs` of planes are worth to the sums of every pixel and block."""
         geometry = tile.frame.geometry
-        every_row = (i64(0), i64(tile.frame.problem.kernel[0]))
 
         def part(loops: list[ReductionLoop], at: Expr, weight: Expr) -> None:
             counts = {place: temporary("uint8", _BYTES) for place in places(tile.frame.tiling, pairs)}
@@ -39,10 +38,10 @@ class BytePlanes(PlaneSums):
                 write(count, splat(T.uint8(0), _BYTES), lanes(0, _BYTES))
             with pinned_order():
                 step = partial(self.step, tile, counts)
-                for_hidden_taps(loops, every_row, at, weight, geometry.step_weights, step)
+                for_hidden_taps(loops, tile.every_row, at, weight, geometry.step_weights, step)
             self._widen(tile, sums, counts)
 
-        for_parts(geometry.loops(), every_row, at, weight, geometry.step_weights, part)
+        for_parts(geometry.loops(), tile.every_row, at, weight, geometry.step_weights, part)
 
     def add(self, count: Expr, both: Expr) -> None:
         """Add the number of bits of each byte to its lane."""

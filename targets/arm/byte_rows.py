@@ -47,7 +47,7 @@ class ByteRows(ElementDots):
         frame, step = tile.frame, codes_of(tile.frame.problem).step
         sums = [register(0) for _ in range(frame.tiling.pixels)]
         at, (first, size) = tile.source.start(tile.pixel), self.weight_steps(frame, tile.block)
-        every_row, channels = (i64(0), i64(frame.problem.kernel[0])), _channels(frame)
+        channels = _channels(frame)
         with T.serial(i64(0), i64(LANES // channels)) as each:
 
             def part(loops: list[ReductionLoop], x: Expr, w: Expr) -> None:
@@ -55,7 +55,7 @@ class ByteRows(ElementDots):
 
             start = T.bind(first + each * channels)
             if in_halves(frame.problem):
-                for_parts(self.loops(frame), every_row, at, start, size, part, _steps_in_halves(frame.problem))
+                for_parts(self.loops(frame), tile.every_row, at, start, size, part, _steps_in_halves(frame.problem))
             else:
                 part(self.loops(frame), at, start)
         for total in sums:
@@ -81,7 +81,7 @@ class ByteRows(ElementDots):
                         write(row[c], _added(dtype, row[c][every], _products(ours, weights), together), every)
 
         _, size = self.weight_steps(tile.frame, tile.block)
-        for_hidden_taps(loops, (i64(0), i64(problem.kernel[0])), at, weight, size, step)
+        for_hidden_taps(loops, tile.every_row, at, weight, size, step)
         for total, row in zip(sums, totals, strict=True):
             wide = [_widened(each[every]) if dtype == "int16" else each[every] for each in row]
             for first in range(0, channels, _QUAD):

@@ -107,7 +107,7 @@ class NibbleLookups(NibbleReduction):
             self._add(tile, sums, self._taps(tile, geometry.taps(), tables), at, weight)
         else:
             size = self.tap_bytes(problem)
-            for_taps(geometry.taps(), _rows(tile), at, weight, size, lambda x, w: self._add_tap(tile, sums, x, w))
+            for_taps(geometry.taps(), tile.every_row, at, weight, size, lambda x, w: self._add_tap(tile, sums, x, w))
         return self._finished(tile, sums)
 
     def _add(self, tile: Tile, sums: Sums, steps: _Steps, at: Expr, weight: Expr) -> None:
@@ -118,10 +118,10 @@ class NibbleLookups(NibbleReduction):
             few = Sums.from_zero(narrow(problem), tile)
             findings = Findings(few, planes_of(problem).factors, tables_in_bytes(problem))
             step = partial(steps.step, findings)
-            for_hidden_taps(loops, _rows(tile), at, weight, steps.size, lambda x, w: step(T.bind(x), T.bind(w)))
+            for_hidden_taps(loops, tile.every_row, at, weight, steps.size, lambda x, w: step(T.bind(x), T.bind(w)))
             sums.add(few)
 
-        for_parts(steps.loops, _rows(tile), at, weight, steps.size, part, steps.most)
+        for_parts(steps.loops, tile.every_row, at, weight, steps.size, part, steps.most)
 
     def _pairs(self, tile: Tile, outer: list[ReductionLoop], count: int) -> _Steps:
         """Runs of 32 inputs."""
@@ -138,7 +138,7 @@ class NibbleLookups(NibbleReduction):
         def step(findings: Findings, x: Expr, w: Expr) -> None:
             if pairs:
                 run, look_up = ReductionLoop(pairs, 2 * LANES), partial(self._look_up, tile, 2, findings)
-                for_hidden_taps([run], _rows(tile), x, w, size, lambda x, w: look_up(T.bind(x), T.bind(w)))
+                for_hidden_taps([run], tile.every_row, x, w, size, lambda x, w: look_up(T.bind(x), T.bind(w)))
             self._look_up(tile, 1, findings, x + pairs * (2 * LANES), w + pairs * size)
 
         return _Steps(taps, self.tap_bytes(problem), tables_in_halves(problem) // tables, step)
@@ -205,11 +205,6 @@ class NibbleLookups(NibbleReduction):
                     value = T.shift_right(value + rest, splat(T.int32(1)))
                 write(register, value if step == 1 else value * splat(T.int32(step)), lanes(0))
         return [[sums.registers[pixel, block] for block in range(tiling.blocks)] for pixel in range(tiling.pixels)]
-
-
-def _rows(tile: Tile) -> tuple[Expr, Expr]:
-    """All kernel rows."""
-    return i64(0), i64(tile.frame.problem.kernel[0])
 
 
 def _index(bits: Expr, half: int) -> Expr:

@@ -23,7 +23,6 @@ from tvm.script.ir_builder import tirx as T
 
 from qcompiler.ir.numerics import WORD_BITS
 from qcompiler.ir.program import LaunchGrid
-from qcompiler.ir.storage import Buffer
 from qcompiler.targets.cuda.code_sums import CodeSums
 from qcompiler.targets.cuda.elements import Elements, Pixel, parameter
 from qcompiler.targets.cuda.emit import (
@@ -38,12 +37,10 @@ from qcompiler.targets.cuda.emit import (
     registers,
     write,
 )
-from qcompiler.targets.cuda.epilogue import Epilogue
-from qcompiler.targets.cuda.lanes import Lanes, lanes_of
 from qcompiler.targets.cuda.machine import Gpu
-from qcompiler.targets.cuda.warp_kernel import pixel_of
+from qcompiler.targets.cuda.warp_kernel import LaneKernel, pixel_of
 from qcompiler.targets.cuda.windows import read_by
-from qcompiler.targets.problem import Conv2d, Problem, outputs_of, tensors_of
+from qcompiler.targets.problem import Conv2d, Problem
 from qcompiler.targets.standard_op import Expr, Parameter
 from qcompiler.targets.target import Array, Constants
 
@@ -62,7 +59,7 @@ _REACHED = 0.4
 
 
 @dataclass(frozen=True)
-class MmaConv2d:
+class MmaConv2d(LaneKernel):
     """See `qcompiler.targets.target.Kernel`; blocks: of 32 channels, that a block of threads computes."""
 
     problem: Conv2d
@@ -80,30 +77,9 @@ class MmaConv2d:
         return 1 if self.problem.x.in_bytes else self.problem.weights.bits
 
     @property
-    def cost(self) -> float:
-        """An estimate."""
-        return self.nanoseconds
-
-    @property
-    def lanes(self) -> Lanes:
-        """How output channels lie on threads."""
-        return lanes_of(self.problem)
-
-    @property
     def sums(self) -> CodeSums:
         """The arithmetic of codes."""
         return CodeSums(self.problem, self.lanes)
-
-    @property
-    def epilogue(self) -> Epilogue:
-        """What becomes of sums."""
-        return Epilogue(self.problem, self.lanes)
-
-    @property
-    def pixels(self) -> int:
-        """Rows of the product."""
-        height, width = self.problem.out_hw
-        return self.problem.x.n * height * width
 
     @property
     def column_tiles(self) -> int:
@@ -155,16 +131,6 @@ class MmaConv2d:
         """A row of blocks of threads: all channels of some pixels, then of the next."""
         shared = 4 * max(STAGES * self.stage, self.results)
         return LaunchGrid((self.row_tiles * self.column_tiles, 1, 1), (THREADS, 1, 1), shared)
-
-    @property
-    def reads(self) -> tuple[Buffer, ...]:
-        """The storage of the problem."""
-        return (self.problem.x, *tensors_of(self.problem))
-
-    @property
-    def writes(self) -> tuple[Buffer, ...]:
-        """The storage of the problem."""
-        return outputs_of(self.problem)
 
     @property
     def weight_shape(self) -> tuple[int, int, int, int, int]:

@@ -32,8 +32,51 @@ class Spot:
     lane: Expr
 
 
+class LaneKernel:
+    """What kernels whose threads have a channel each share of `qcompiler.targets.target.Kernel`."""
+
+    problem: Problem
+    nanoseconds: float
+
+    @property
+    def cost(self) -> float:
+        """An estimate."""
+        return self.nanoseconds
+
+    @property
+    def lanes(self) -> Lanes:
+        """How output channels lie on threads."""
+        return lanes_of(self.problem)
+
+    @property
+    def epilogue(self) -> Epilogue:
+        """What becomes of values."""
+        return Epilogue(self.problem, self.lanes)
+
+    @property
+    def out_hw(self) -> tuple[int, int]:
+        """Output height and width."""
+        x = self.problem.x
+        return self.problem.out_hw if isinstance(self.problem, Conv2d | Pool2d) else (x.h, x.w)
+
+    @property
+    def pixels(self) -> int:
+        """Output pixels of all images."""
+        return self.problem.x.n * self.out_hw[0] * self.out_hw[1]
+
+    @property
+    def reads(self) -> tuple[Buffer, ...]:
+        """The storage of the problem."""
+        return (self.problem.x, *tensors_of(self.problem))
+
+    @property
+    def writes(self) -> tuple[Buffer, ...]:
+        """The storage of the problem."""
+        return outputs_of(self.problem)
+
+
 @dataclass(frozen=True)
-class WarpKernel(ABC):
+class WarpKernel(LaneKernel, ABC):
     """See `qcompiler.targets.target.Kernel`; tile: pixels of a warp."""
 
     problem: Problem
@@ -63,27 +106,6 @@ class WarpKernel(ABC):
         return f"{self.family}_p{self.tile}"
 
     @property
-    def cost(self) -> float:
-        """An estimate."""
-        return self.nanoseconds
-
-    @property
-    def lanes(self) -> Lanes:
-        """How output channels lie on threads."""
-        return lanes_of(self.problem)
-
-    @property
-    def out_hw(self) -> tuple[int, int]:
-        """Output height and width."""
-        x = self.problem.x
-        return self.problem.out_hw if isinstance(self.problem, Conv2d | Pool2d) else (x.h, x.w)
-
-    @property
-    def pixels(self) -> int:
-        """Output pixels of all images."""
-        return self.problem.x.n * self.out_hw[0] * self.out_hw[1]
-
-    @property
     def computed(self) -> int:
         """Pixels that tiles cover."""
         return -(-self.pixels // self.tile) * self.tile
@@ -97,21 +119,6 @@ class WarpKernel(ABC):
     def launch(self) -> LaunchGrid:
         """A row of blocks of warps, which share nothing."""
         return LaunchGrid((-(-self.warps // WARPS), 1, 1), (WARPS * WARP, 1, 1))
-
-    @property
-    def reads(self) -> tuple[Buffer, ...]:
-        """The storage of the problem."""
-        return (self.problem.x, *tensors_of(self.problem))
-
-    @property
-    def writes(self) -> tuple[Buffer, ...]:
-        """The storage of the problem."""
-        return outputs_of(self.problem)
-
-    @property
-    def epilogue(self) -> Epilogue:
-        """What becomes of values."""
-        return Epilogue(self.problem, self.lanes)
 
     def pack(self, constants: Constants) -> tuple[Array, ...]:
         """Own constants, then those of the epilogue."""

@@ -132,7 +132,7 @@ class IndexSums(IndexReduction):
         """The kernel rows to add up: those in the padding add nothing where its code has the number 0."""
         problem = tile.frame.problem
         nothing = problem.padded_with_first and self.shift(codes_of(problem)) == 0
-        return tile.rows if nothing else (i64(0), i64(problem.kernel[0]))
+        return tile.rows if nothing else tile.every_row
 
     def loops(self, frame: Frame) -> list[ReductionLoop]:
         """The reduction, a step for each unit of input."""

@@ -43,7 +43,7 @@ from qcompiler.targets.vector.emit import (
     write,
 )
 from qcompiler.targets.vector.halo import emit_halo
-from qcompiler.targets.vector.landing import landing
+from qcompiler.targets.vector.landing import clipped, landing
 from qcompiler.targets.vector.threshold import Compared, pack_thresholds, threshold_parameters
 
 Pixel = tuple[Expr, Expr, Expr]
@@ -151,10 +151,7 @@ class BoundEpilogue:
         """Write sixteen codes; what is no number becomes the lowest."""
         codes = target.buffer.codes
         assert codes is not None
-        low, high = splat(T.float32(codes.low)), splat(T.float32(codes.high))
-        inside = temporary("float32")
-        write(inside, T.Select(v > low, v, low), lanes(0))
-        distance = fenced(T.Select(inside[lanes(0)] < high, inside[lanes(0)], high) - low)
+        distance = fenced(clipped(v, codes.low, codes.high) - splat(T.float32(codes.low)))
         indices = distance if codes.step == 1 else distance / splat(T.float32(codes.step))
         self._store_indices(target, pixel, block, T.Cast("int32x16", indices))
 

@@ -32,12 +32,17 @@ class Landing:
     def indices(self, v: Expr) -> Expr:
         """int32x16, the numbers of the codes of float32x16 values; of what is no number the lowest."""
         low, high = self.codes.low - self.shift, self.codes.high - self.shift
-        least, most = splat(T.float32(low)), splat(T.float32(high))
-        inside = temporary("float32")
-        write(inside, T.Select(v > least, v, least), lanes(0))
-        clipped = T.Select(inside[lanes(0)] < most, inside[lanes(0)], most)
-        bits = T.reinterpret("int32x16", fenced(clipped + splat(T.float32(_INTEGERS))))
+        inside = clipped(v, low, high)
+        bits = T.reinterpret("int32x16", fenced(inside + splat(T.float32(_INTEGERS))))
         return bits - splat(T.int32(int(np.float32(_INTEGERS + low).view(np.int32))))
+
+
+def clipped(v: Expr, low: float, high: float) -> Expr:
+    """float32x16 between two numbers; what is no number becomes the lower one."""
+    least, most = splat(T.float32(low)), splat(T.float32(high))
+    inside = temporary("float32")
+    write(inside, T.Select(v > least, v, least), lanes(0))
+    return T.Select(inside[lanes(0)] < most, inside[lanes(0)], most)
 
 
 def landing(operations: Sequence[Operation]) -> Landing | None:

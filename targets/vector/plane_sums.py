@@ -24,7 +24,6 @@ from qcompiler.targets.vector.emit import (
     Expr,
     Parameter,
     four_added,
-    i64,
     lanes,
     register,
     splat,
@@ -117,12 +116,11 @@ class PlaneSums(PlaneReduction):
         """Add what `pairs` of planes are worth to the sums of every pixel and block."""
         problem, tiling, geometry = tile.frame.problem, tile.frame.tiling, tile.frame.geometry
         counts = {place: register(0) for place in places(tiling, pairs)}
-        all_rows = (i64(0), i64(problem.kernel[0]))
 
         def step(x: Expr, w: Expr) -> None:
             self.step(tile, counts, x, w)
 
-        for_taps(geometry.loops(), all_rows, at, weight, geometry.step_weights, step)
+        for_taps(geometry.loops(), tile.every_row, at, weight, geometry.step_weights, step)
         for (p, b, pair), count in counts.items():
             factor = splat(T.int32(worth_of(problem, pair)))
             write(sums[p][b], sums[p][b][lanes(0)] + count[lanes(0)] * factor, lanes(0))

@@ -68,3 +68,8 @@ class Tile:
     rows: tuple[Expr, Expr]
     run: Expr
     block: Expr
+
+    @property
+    def every_row(self) -> tuple[Expr, Expr]:
+        """The range of all kernel rows, those outside of the image too."""
+        return i64(0), i64(self.frame.problem.kernel[0])

@@ -30,13 +30,13 @@ class NibbleSums(NibbleReduction):
         tiling, worth = frame.tiling, halves_sums(planes_of(problem))
         sums = [[self.total(problem) for _ in range(tiling.blocks)] for _ in range(tiling.pixels)]
         inputs = [self.inputs_total(problem) for _ in sums] if worth else []
-        start, every_row = tile.source.start(tile.pixel), (i64(0), i64(problem.kernel[0]))
+        start = tile.source.start(tile.pixel)
 
         def tap(at: Expr, weight: Expr) -> None:
             self._tap(tile, sums, inputs, at, weight)
 
         first = T.bind(tile.block * self.block_bytes(problem))
-        for_taps(frame.geometry.taps(), every_row, start, first, self.tap_bytes(problem), tap)
+        for_taps(frame.geometry.taps(), tile.every_row, start, first, self.tap_bytes(problem), tap)
         found = []
         for p, row in enumerate(sums):
             rest = splat(T.bind(self.inputs_sum(inputs[p]) * worth)) if worth else None
