@@ -10,7 +10,6 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from qcompiler.bundle.isolated import IsolatedBundle
@@ -21,7 +20,8 @@ from qcompiler.errors import QCompilerError, VerificationFailed
 from qcompiler.ir.program import Program
 from qcompiler.targets.architecture import CORTEX_M
 from qcompiler.targets.boards import BOARDS
-from tests.bundle.test_isolated import ELEMENTS, WORKSPACE_FLOATS, network, numbers
+from tests.bundle.suspects import check_does_not_end, check_right_after_wrong, doing, one_of
+from tests.bundle.test_isolated import network, numbers
 from tests.targets.on_board import missing
 
 # memory is protected in two ways, by numbers and by bounds
@@ -76,16 +76,10 @@ def opened(body: str, folder: Path, seconds: int = 0, core: str = "cortex_m4") -
 @pytest.fixture(scope="module", params=CORES)
 def suspect(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[IsolatedBundle]:
     """A network whose second step does deed number x[0]."""
-    cases = "".join(f"case {number}: {{ {body} break; }}\n" for number, body in enumerate(DEEDS, 1))
-    cases = cases.replace("ELEMENTS", str(ELEMENTS)).replace("WORKSPACE", str(WORKSPACE_FLOATS))
-    cases = cases.replace("FLASH", f"{BOARDS[request.param].flash.origin + 512:#x}")
-    folder, body = tmp_path_factory.mktemp("suspect"), f"if (begin == 0) switch ((int)x[0]) {{ {cases} }}"
+    body = one_of(DEEDS).replace("FLASH", f"{BOARDS[request.param].flash.origin + 512:#x}")
+    folder = tmp_path_factory.mktemp("suspect")
     with opened(body, folder, seconds=2, core=request.param) as bundle:
         yield bundle
-
-
-def doing(body: str) -> dict[str, np.ndarray]:
-    return {"x": np.full((1, ELEMENTS), 1 + DEEDS.index(body), np.float32)}
 
 
 @pytest.mark.parametrize("body", MISDEEDS)
@@ -93,7 +87,7 @@ def test_misdeeds_are_found_and_named(body: str, suspect: IsolatedBundle) -> Non
     # in one of two runs the buffers begin with their pages, in the other they end with them
     for _ in range(2):
         with pytest.raises(VerificationFailed, match=f"node '/suspect': step 1 .Relu. ({MISDEEDS[body]})"):
-            suspect.run(doing(body))
+            suspect.run(doing(DEEDS, body))
 
 
 @pytest.mark.parametrize("body", READS)
@@ -101,7 +95,7 @@ def test_reads_beyond_a_buffer_are_found_on_one_side(body: str, suspect: Isolate
     said = []
     for _ in range(2):
         try:
-            suspect.run(doing(body))
+            suspect.run(doing(DEEDS, body))
         except VerificationFailed as error:
             said.append(str(error))
     (only,) = said
@@ -109,22 +103,11 @@ def test_reads_beyond_a_buffer_are_found_on_one_side(body: str, suspect: Isolate
 
 
 def test_code_that_does_not_end(suspect: IsolatedBundle) -> None:
-    stepper = suspect.stepper(doing(HANGS))
-    stepper.run_steps(0, 1)
-    with pytest.raises(VerificationFailed, match="node '/suspect': step 1 .Relu. does not end"):
-        stepper.run_steps(1, 2)
+    check_does_not_end(suspect, doing(DEEDS, HANGS))
 
 
 def test_right_code_passes_after_wrong_code(suspect: IsolatedBundle) -> None:
-    with pytest.raises(VerificationFailed):
-        suspect.run(doing("z[16] = 1;"))
-    given = {"x": numbers()["x"] - 100}
-    for _ in range(3):
-        np.testing.assert_array_equal(suspect.run(given)["z"], given["x"])
-    stepper = suspect.stepper(given)
-    stepper.run_steps(0, 2)
-    stepper.overwrite("z", np.zeros((1, ELEMENTS), np.float32))
-    np.testing.assert_array_equal(stepper.outputs()["z"], 0)
+    check_right_after_wrong(suspect, doing(DEEDS, "z[16] = 1;"))
 
 
 def test_the_stack_is_measured(tmp_path: Path) -> None:

@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from qcompiler.bundle.isolated import IsolatedBundle
@@ -17,7 +16,8 @@ from qcompiler.bundle.toolchain import emulator_for
 from qcompiler.bundle.write import write
 from qcompiler.errors import QCompilerError, VerificationFailed
 from qcompiler.ir.program import Program
-from tests.bundle.test_isolated import ELEMENTS, WORKSPACE_FLOATS, network, numbers
+from tests.bundle.suspects import check_does_not_end, check_right_after_wrong, doing, one_of
+from tests.bundle.test_isolated import network
 from tests.targets.in_node import missing
 
 pytestmark = pytest.mark.skipif(bool(missing()), reason=missing())
@@ -62,15 +62,8 @@ def opened(body: str, folder: Path, seconds: int = 0) -> IsolatedBundle:
 @pytest.fixture(scope="module")
 def suspect(tmp_path_factory: pytest.TempPathFactory) -> Iterator[IsolatedBundle]:
     """A network whose second step does deed number x[0]."""
-    cases = "".join(f"case {number}: {{ {body} break; }}\n" for number, body in enumerate(DEEDS, 1))
-    cases = cases.replace("ELEMENTS", str(ELEMENTS)).replace("WORKSPACE", str(WORKSPACE_FLOATS))
-    folder = tmp_path_factory.mktemp("suspect")
-    with opened(f"if (begin == 0) switch ((int)x[0]) {{ {cases} }}", folder, seconds=2) as bundle:
+    with opened(one_of(DEEDS), tmp_path_factory.mktemp("suspect"), seconds=2) as bundle:
         yield bundle
-
-
-def doing(body: str) -> dict[str, np.ndarray]:
-    return {"x": np.full((1, ELEMENTS), 1 + DEEDS.index(body), np.float32)}
 
 
 @pytest.mark.parametrize("body", MISDEEDS)
@@ -78,26 +71,15 @@ def test_misdeeds_are_found_and_named(body: str, suspect: IsolatedBundle) -> Non
     # in one of two runs the buffers begin with their pages, in the other they end with them
     for _ in range(2):
         with pytest.raises(VerificationFailed, match=f"node '/suspect': step 1 .Relu. {MISDEEDS[body]}"):
-            suspect.run(doing(body))
+            suspect.run(doing(DEEDS, body))
 
 
 def test_code_that_does_not_end(suspect: IsolatedBundle) -> None:
-    stepper = suspect.stepper(doing(HANGS))
-    stepper.run_steps(0, 1)
-    with pytest.raises(VerificationFailed, match="node '/suspect': step 1 .Relu. does not end"):
-        stepper.run_steps(1, 2)
+    check_does_not_end(suspect, doing(DEEDS, HANGS))
 
 
 def test_right_code_passes_after_wrong_code(suspect: IsolatedBundle) -> None:
-    with pytest.raises(VerificationFailed):
-        suspect.run(doing("__builtin_trap();"))
-    given = {"x": numbers()["x"] - 100}
-    for _ in range(3):
-        np.testing.assert_array_equal(suspect.run(given)["z"], given["x"])
-    stepper = suspect.stepper(given)
-    stepper.run_steps(0, 2)
-    stepper.overwrite("z", np.zeros((1, ELEMENTS), np.float32))
-    np.testing.assert_array_equal(stepper.outputs()["z"], 0)
+    check_right_after_wrong(suspect, doing(DEEDS, "__builtin_trap();"))
 
 
 def test_a_variant_that_is_no_module_is_not_supported(tmp_path: Path) -> None:
