@@ -110,7 +110,7 @@ def layer(width: Width, packing: Packing) -> Conv2d:
 
 def offered(width: Width, variant: ArmVariant) -> list[tuple[Conv2d, Kernel]]:
     """The kernels of a level for all packings, cheapest estimate first."""
-    packings: tuple[Packing, ...] = ("planes", "bytes", "tables")
+    packings: tuple[Packing, ...] = ("planes", "bytes", "flips", "subsets")
     problems = [layer(width, packing) for packing in packings]
     found = [(problem, kernel) for problem in problems for kernel in variant.kernels(problem)]
     return sorted(found, key=lambda pair: pair[1].cost)

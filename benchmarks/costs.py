@@ -109,9 +109,9 @@ class Timing:
 
 def candidates(variant: Variant, shape: Shape, widths: tuple[Codes, Codes]) -> Iterator[tuple[Conv2d, Kernel]]:
     """The best kernels of every family by estimate, in every storage of the input."""
-    packings: tuple[Packing, ...] = ("planes", "bytes", "tables")
+    packings: tuple[Packing, ...] = ("planes", "bytes", "flips", "subsets")
     for packing in packings:
-        if packing == "tables" and widths[1].levels > 64:
+        if packing in ("flips", "subsets") and widths[1].levels > 64:
             continue
         problem = shape.problem(*widths, packing)
         taken: dict[str, int] = defaultdict(int)

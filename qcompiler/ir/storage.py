@@ -6,8 +6,9 @@ channels starts at a word. Words are little-endian: the bytes are the same for e
 - In bit planes, bit c % 32 of word c // 32 of plane p is bit p of channel c of a group, and the planes of one word lie
   next to each other. For -1 and +1 there is one plane, in which 1 is +1.
 - In bytes, byte c % 4 of word c // 4 is channel c of a group.
-- In tables, sixteen words belong to sixteen channels of a group: byte 16 * j + m of them is the sum over k = 0 to 3 of
-  channel 4 * j + k, or of the largest number less that channel where bit k of m is set. Numbers take 6 bits at most.
+- In tables, sixteen words belong to sixteen channels of a group: byte 16 * j + m of them is a sum over the channels
+  4 * j + k, k = 0 to 3. In tables of flips it is over all, of the largest number less the channel where bit k of m is
+  set; in tables of subsets it is over those where bit k of m is set. Numbers take 6 bits at most.
 
 What lies beyond the last channel of a group is 0; in tables such channels are 0.
 """
@@ -30,8 +31,13 @@ FloatArray = npt.NDArray[np.float32]
 
 Element = Codes | Literal["float32"]
 Order = Literal["nhwc", "nchw"]
-Packing = Literal["planes", "bytes", "tables"]
-PACKED_LAYOUTS: Mapping[str, Packing] = {"bit-nhwc": "planes", "byte-nhwc": "bytes", "table-nhwc": "tables"}
+Packing = Literal["planes", "bytes", "flips", "subsets"]
+PACKED_LAYOUTS: Mapping[str, Packing] = {
+    "bit-nhwc": "planes",
+    "byte-nhwc": "bytes",
+    "table-nhwc": "flips",
+    "subset-nhwc": "subsets",
+}
 """How manifests call the layouts of packed codes."""
 
 TABLE_CHANNELS, TABLE_INPUTS = 16, 4
@@ -86,8 +92,13 @@ class Buffer:
 
     @property
     def in_tables(self) -> bool:
-        """Whether the buffer holds codes in tables."""
-        return self.packed and self.packing == "tables"
+        """Whether the buffer holds codes in tables, of either kind."""
+        return self.packed and self.packing in ("flips", "subsets")
+
+    @property
+    def flips(self) -> int | None:
+        """The largest number of a buffer in tables of flips; None for other buffers."""
+        return self.element.levels - 1 if isinstance(self.element, Codes) and self.packing == "flips" else None
 
     @property
     def in_planes(self) -> bool:
@@ -103,7 +114,7 @@ class Buffer:
     @property
     def word_channels(self) -> int:
         """Channels in a word of a packed buffer; a table takes as many words as it has channels."""
-        return {"planes": WORD_BITS, "bytes": WORD_BYTES, "tables": 1}[self.packing]
+        return {"planes": WORD_BITS, "bytes": WORD_BYTES, "flips": 1, "subsets": 1}[self.packing]
 
     @property
     def group_words(self) -> int:
@@ -187,8 +198,8 @@ def unpack_bytes(words: npt.NDArray[np.uint32], channels: int, groups: int = 1) 
     return grouped[..., : channels // groups].reshape(*words.shape[:-1], channels)
 
 
-def pack_tables(index: npt.NDArray[np.integer], largest: int, groups: int = 1) -> npt.NDArray[np.uint32]:
-    """Integers from 0 to `largest` in tables along the last axis.
+def pack_tables(index: npt.NDArray[np.integer], flips: int | None, groups: int = 1) -> npt.NDArray[np.uint32]:
+    """Integers in tables along the last axis: of flips from 0 up to so many, or of subsets.
 
     index: [..., C]; C divisible by `groups`. result: uint32 [..., groups * words], each group starts at a table.
     """
@@ -197,16 +208,19 @@ def pack_tables(index: npt.NDArray[np.integer], largest: int, groups: int = 1) -
     padded = np.pad(grouped, [*[(0, 0)] * (len(lead) + 1), (0, -grouped.shape[-1] % TABLE_CHANNELS)])
     inputs = padded.reshape(*lead, -1, 1, TABLE_INPUTS)
     entries = np.arange(1 << TABLE_INPUTS)[:, None] >> np.arange(TABLE_INPUTS) & 1
-    sums = np.where(entries, largest - inputs, inputs).sum(axis=-1).astype(np.uint8)
+    chosen, others = (inputs, 0) if flips is None else (flips - inputs, inputs)
+    sums = np.where(entries, chosen, others).sum(axis=-1).astype(np.uint8)
     words: npt.NDArray[np.uint32] = np.ascontiguousarray(sums.reshape(*lead, -1)).view("<u4").astype(np.uint32)
     return words
 
 
-def unpack_tables(words: npt.NDArray[np.uint32], largest: int, channels: int, groups: int = 1) -> npt.NDArray[np.uint8]:
+def unpack_tables(
+    words: npt.NDArray[np.uint32], flips: int | None, channels: int, groups: int = 1
+) -> npt.NDArray[np.uint8]:
     """Inverse of `pack_tables`: uint8 [..., channels]."""
     sums = np.ascontiguousarray(words).astype("<u4").view(np.uint8).reshape(*words.shape[:-1], -1, 1 << TABLE_INPUTS)
-    flipped = sums[..., 1 << np.arange(TABLE_INPUTS)].astype(np.int64)
-    index = (sums[..., :1] - flipped + largest) // 2
+    single = sums[..., 1 << np.arange(TABLE_INPUTS)].astype(np.int64)
+    index = single if flips is None else (sums[..., :1] - single + flips) // 2
     grouped = index.reshape(*words.shape[:-1], groups, -1)[..., : channels // groups]
     return grouped.reshape(*words.shape[:-1], channels).astype(np.uint8)
 
@@ -264,7 +278,7 @@ def _encoded(buffer: Buffer, logical: Array) -> Array:
         if buffer.in_bytes:
             return pack_bytes(_index(numbers, buffer.element), buffer.groups)
         if buffer.in_tables:
-            return pack_tables(_index(numbers, buffer.element), buffer.element.levels - 1, buffer.groups)
+            return pack_tables(_index(numbers, buffer.element), buffer.flips, buffer.groups)
         return pack(numbers, buffer.element, buffer.groups)
     return np.ascontiguousarray(logical if buffer.order == "nchw" else logical.transpose(0, 2, 3, 1))
 
@@ -274,5 +288,5 @@ def _decoded(buffer: Buffer, codes: Codes, words: npt.NDArray[np.uint32]) -> Flo
     if buffer.in_bytes:
         return _numbers(unpack_bytes(words, buffer.c, buffer.groups), codes)
     if buffer.in_tables:
-        return _numbers(unpack_tables(words, codes.levels - 1, buffer.c, buffer.groups), codes)
+        return _numbers(unpack_tables(words, buffer.flips, buffer.c, buffer.groups), codes)
     return unpack(words, codes, buffer.c, buffer.groups)

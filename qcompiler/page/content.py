@@ -22,7 +22,8 @@ _NAME, _NOTE = 120, 800
 _FORMS = {
     "bit-nhwc": "codes {0.low} to {0.high} in bit planes, channels last",
     "byte-nhwc": "codes {0.low} to {0.high} in bytes, channels last",
-    "table-nhwc": "codes {0.low} to {0.high} in tables of sums of four, channels last",
+    "table-nhwc": "codes {0.low} to {0.high} in tables of sums of four, flipped or not, channels last",
+    "subset-nhwc": "codes {0.low} to {0.high} in tables of sums of up to four, channels last",
     "float-nhwc": "{1}, channels last",
     "float-nchw": "{1}, as in ONNX",
     "dense": "{1}, as in ONNX",

@@ -123,11 +123,9 @@ def planes(isa: Isa, problem: Problem) -> Iterator[Kernel]:
 def nibbles(isa: Isa, problem: Problem) -> Iterator[Kernel]:
     """Convolutions of codes in tables by lookups of four inputs."""
     blocks = convolution_blocks(problem)
-    if not isinstance(problem, Conv2d) or blocks is None or not problem.x.in_tables or not isa.wide:
+    if not isinstance(problem, Conv2d) or blocks is None or not isa.wide:
         return
-    if problem.groups > 1 or problem.centred or not fits_nibbles(problem, _most_planes(isa)):
-        return
-    if not fits_halves(problem):
+    if not fits_nibbles(problem, _most_planes(isa)) or not fits_halves(problem):
         return
     for r in nibble_tilings(isa, problem, blocks):
         reduction = NibbleLookups(pixels_ahead(problem, r.tiling.pixels, r.tiling.blocks))

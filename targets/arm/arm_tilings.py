@@ -112,8 +112,6 @@ def _lookup_slowdown(isa: Isa, problem: Conv2d, pixels: int, blocks: int) -> flo
     planes, widened = planes_of(problem), 1 / tables_in_bytes(problem)
     columns = blocks * len(planes.factors)
     slots = isa.lookup_slots + 1 + 2 * widened + 1 / pixels
-    if not planes.signs:
-        slots += (1 + widened) / columns
     if isa.in_order:
         slots += 1 / columns + 1 / (2 * pixels) + _WAIT / (columns * pixels_ahead(problem, pixels, blocks)) ** 2
     elif isa.dotprod and not isa.i8mm:

@@ -15,16 +15,13 @@ from qcompiler.targets.arm.pinned import Register, pin, pinned
 from qcompiler.targets.problem import Conv2d
 from qcompiler.targets.vector.byte_sums import codes_of
 from qcompiler.targets.vector.emit import LANES, Expr, lanes, splat, temporary, write
-from qcompiler.targets.vector.nibble_reduction import halves_sums, planes_of
+from qcompiler.targets.vector.nibble_reduction import planes_of
 from qcompiler.targets.vector.tile import Tile
 
 _HALF = LANES // 2
 TABLES = TABLE_CHANNELS // TABLE_INPUTS
 PAIR = 2 * TABLES
 """Tables of sixteen inputs, and of the two times sixteen whose bits share bytes of weights."""
-
-INPUTS = -1
-"""The block under which inputs are added up."""
 
 
 def tables_in_bytes(problem: Conv2d) -> int:
@@ -52,7 +49,7 @@ def narrow(problem: Conv2d) -> str:
 
 @dataclass(frozen=True)
 class Sums:
-    """Sums of a tile, `dtype` [16] per pixel and block, and where inputs count [16] per pixel, the first of them."""
+    """Sums of a tile, `dtype` [16] per pixel and block."""
 
     dtype: str
     registers: dict[tuple[int, int], Expr]
@@ -61,8 +58,7 @@ class Sums:
     def from_zero(cls, dtype: str, tile: Tile) -> Sums:
         """Nothing is added yet."""
         tiling = tile.frame.tiling
-        counted = [INPUTS] if halves_sums(planes_of(tile.frame.problem)) else []
-        made = {(p, b): temporary(dtype) for p in range(tiling.pixels) for b in [*range(tiling.blocks), *counted]}
+        made = {(p, b): temporary(dtype) for p in range(tiling.pixels) for b in range(tiling.blocks)}
         for each in made.values():
             write(each, splat(T.Cast(dtype, T.int32(0))), lanes(0))
         return cls(dtype, made)
@@ -84,7 +80,7 @@ class Findings:
     waiting: dict[tuple[int, int, int], tuple[int, Register]] = field(default_factory=dict)
 
     def add(self, found: Expr, pixel: int, block: int, plane: int) -> None:
-        """Add uint8x16 for a pixel: of a block and a plane of its weights, or of inputs."""
+        """Add uint8x16 for a pixel, of a block and a plane of its weights."""
         place = pixel, block, plane
         count, total = self.waiting.pop(place, (0, None))
         self.waiting[place] = count + 1, Register(found if total is None else total.bytes + found)
@@ -101,11 +97,10 @@ class Findings:
             self._widen(*place)
 
     def _widen(self, pixel: int, block: int, plane: int) -> None:
-        """Add a kind of findings to the sums; of inputs the first of them counts."""
+        """Add a kind of findings to the sums."""
         (_, total), register = self.waiting.pop((pixel, block, plane)), self.sums.registers[pixel, block]
-        factor = 1 if block == INPUTS else self.factors[plane]
-        dtype = f"{self.sums.dtype}x{_HALF}"
-        for first in range(0, _HALF if block == INPUTS else LANES, _HALF):
+        dtype, factor = f"{self.sums.dtype}x{_HALF}", self.factors[plane]
+        for first in range(0, LANES, _HALF):
             here = lanes(first, _HALF)
             worth = self._times(T.Shuffle([total.bytes], list(range(first, first + _HALF))), abs(factor))
             write(register, pinned(dtype, register[here] + worth if factor > 0 else register[here] - worth), here)

@@ -15,7 +15,6 @@ from tvm.script.ir_builder import tirx as T
 
 from qcompiler.ir.storage import TABLE_INPUTS
 from qcompiler.targets.arm.nibble_findings import (
-    INPUTS,
     PAIR,
     TABLES,
     Findings,
@@ -28,12 +27,11 @@ from qcompiler.targets.arm.pinned import pinned_order
 from qcompiler.targets.problem import Conv2d
 from qcompiler.targets.vector.byte_sums import codes_of
 from qcompiler.targets.vector.direct import ReductionLoop, for_taps
-from qcompiler.targets.vector.emit import LANES, Expr, i64, lanes, splat, write
+from qcompiler.targets.vector.emit import LANES, Expr, lanes, splat, write
 from qcompiler.targets.vector.nibble_reduction import (
     BYTES,
     ENTRIES,
     NibbleReduction,
-    halves_sums,
     planes_of,
     vectors_of,
 )
@@ -53,7 +51,7 @@ def pixels_ahead(problem: Conv2d, pixels: int, blocks: int) -> int:
     """Pixels whose tables can be loaded while others are looked up without a need of the stack; 0 if none can."""
     planes = planes_of(problem)
     columns = blocks * len(planes.factors)
-    sums = pixels * (2 * blocks + columns) + (0 if planes.signs else 2 * pixels)
+    sums = pixels * (2 * blocks + columns)
     # a mask, and with several planes what they are worth and findings that wait to be multiplied by it
     others = 1 if len(planes.factors) == 1 else 4
     return max(0, min(_MOST_PIXELS, pixels, (_REGISTERS - sums - 2 * columns - others) // 2))
@@ -158,7 +156,6 @@ class NibbleLookups(NibbleReduction):
             for half in range(halves)
             for pixels in _groups_of(tile.frame.tiling.pixels, self.ahead)
         ]
-        counted = halves_sums(planes_of(tile.frame.problem)) != 0
         with pinned_order():
             loaded = self._load(tile, groups[0], at, weight)
             bits = loaded.bits
@@ -169,8 +166,6 @@ class NibbleLookups(NibbleReduction):
                 if group.pixels.start == 0:
                     indices = {column: T.bind(_index(each, group.half)) for column, each in bits.items()}
                 for pixel, table in zip(group.pixels, tables, strict=True):
-                    if counted:
-                        findings.add(table, pixel, INPUTS, 0)
                     for (block, plane), index in indices.items():
                         found = T.call_llvm_pure_intrin("uint8x16", "llvm.aarch64.neon.tbl1.v16i8", table, index)
                         findings.add(found, pixel, block, plane)
@@ -195,15 +190,9 @@ class NibbleLookups(NibbleReduction):
     def _finished(self, tile: Tile, sums: Sums) -> Registers:
         """Sums of products, times the step."""
         problem, tiling = tile.frame.problem, tile.frame.tiling
-        worth, step = halves_sums(planes_of(problem)), codes_of(problem).step
-        for pixel in range(tiling.pixels):
-            rest = splat(T.bind(sums.registers[pixel, INPUTS][i64(0)] * worth)) if worth else None
-            for block in range(tiling.blocks):
-                register = sums.registers[pixel, block]
-                value = register[lanes(0)]
-                if rest is not None:
-                    value = T.shift_right(value + rest, splat(T.int32(1)))
-                write(register, value if step == 1 else value * splat(T.int32(step)), lanes(0))
+        step = codes_of(problem).step
+        for register in sums.registers.values() if step > 1 else ():
+            write(register, register[lanes(0)] * splat(T.int32(step)), lanes(0))
         return [[sums.registers[pixel, block] for block in range(tiling.blocks)] for pixel in range(tiling.pixels)]
 
 

@@ -130,9 +130,7 @@ class IndexSums(IndexReduction):
 
     def rows(self, tile: Tile) -> tuple[Expr, Expr]:
         """The kernel rows to add up: those in the padding add nothing where its code has the number 0."""
-        problem = tile.frame.problem
-        nothing = problem.padded_with_first and self.shift(codes_of(problem)) == 0
-        return tile.rows if nothing else tile.every_row
+        return tile.needed_rows(of_numbers=self.shift(codes_of(tile.frame.problem)) == 0)
 
     def loops(self, frame: Frame) -> list[ReductionLoop]:
         """The reduction, a step for each unit of input."""

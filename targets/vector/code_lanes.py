@@ -20,8 +20,8 @@ def load_codes(view: View, blocks: Blocks, pixel: Pixel, block: Expr) -> Expr:
     assert codes is not None
     if not _aligned(view.buffer, blocks):
         return _gathered(view, blocks, pixel, block)
-    load = {"planes": _from_planes, "bytes": load_bytes, "tables": load_tables}[view.buffer.packing]
-    index = load(view, blocks, pixel, block)
+    loads = {"planes": _from_planes, "bytes": load_bytes, "flips": load_tables, "subsets": load_tables}
+    index = loads[view.buffer.packing](view, blocks, pixel, block)
     return T.Cast("float32x16", index * splat(T.int32(codes.step)) + splat(T.int32(codes.low)))
 
 
@@ -78,13 +78,13 @@ def _gathered(view: View, blocks: Blocks, pixel: Pixel, block: Expr) -> Expr:
 
 def _from_table(view: View, pixel: Pixel, first: Expr, channel: Expr) -> Expr:
     """The number of the code of one channel of the group whose tables begin at word `first`, int32."""
-    codes = view.buffer.codes
-    assert codes is not None
     table, k = split(channel, TABLE_INPUTS)
     word, position = split(T.shift_left(T.int64(1), k), WORD_BYTES)
     sums = [view.data[view.offset(*pixel, first + table * TABLE_INPUTS + at)] for at in (i64(0), word)]
     shifts = [T.uint32(0), T.Cast("uint32", position * 8)]
-    whole, flipped = (
+    whole, single = (
         T.Cast("int32", T.shift_right(held, shift) & T.uint32(0xFF)) for held, shift in zip(sums, shifts, strict=True)
     )
-    return T.shift_right(whole - flipped + (codes.levels - 1), T.int32(1))
+    if view.buffer.flips is None:
+        return single
+    return T.shift_right(whole - single + view.buffer.flips, T.int32(1))

@@ -73,3 +73,7 @@ class Tile:
     def every_row(self) -> tuple[Expr, Expr]:
         """The range of all kernel rows, those outside of the image too."""
         return i64(0), i64(self.frame.problem.kernel[0])
+
+    def needed_rows(self, of_numbers: bool) -> tuple[Expr, Expr]:
+        """The range of kernel rows that add to sums; of_numbers: of codes, so that the lowest adds nothing."""
+        return self.rows if of_numbers and self.frame.problem.padded_with_first else self.every_row

@@ -13,6 +13,7 @@ from qcompiler.targets.offers import Family, offered
 from qcompiler.targets.problem import Conv2d, Problem
 from qcompiler.targets.target import CpuFeature, Kernel
 from qcompiler.targets.vector.host import HOST, Host
+from qcompiler.targets.vector.nibble_reduction import table_packing
 
 
 class Level(Protocol):
@@ -71,7 +72,7 @@ class VectorVariant(Generic[IsaT]):
         planes = _padded(layer, replace(layer.x, element=codes, order="nhwc", groups=layer.groups), fill)
         if codes.binary and layer.weights.binary:
             return planes, floats
-        tables = replace(planes, packing="tables")
+        tables = replace(planes, packing=table_packing(layer.weights))
         looked_up = (tables,) if self.kernels(replace(layer, x=tables, padding="halo")) else ()
         return planes, _in_bytes(layer, planes), *looked_up, floats
 

@@ -10,8 +10,8 @@ from tvm.script.ir_builder import tirx as T
 
 from qcompiler.ir.storage import TABLE_INPUTS
 from qcompiler.targets.problem import Conv2d
-from qcompiler.targets.vector.emit import LANES, Expr, i64, lanes, register, splat, write
-from qcompiler.targets.vector.nibble_reduction import BYTES, ENTRIES, planes_of
+from qcompiler.targets.vector.emit import Expr, lanes, register, splat, write
+from qcompiler.targets.vector.nibble_reduction import BYTES, planes_of
 from qcompiler.targets.x86.byte_dots import Vnni
 from qcompiler.targets.x86.nibble_sums import NibbleSums
 from qcompiler.targets.x86.table_lookups import PERMUTATION, looked_up
@@ -22,10 +22,6 @@ class DottedNibbles(NibbleSums):
     """AVX-512 VBMI and VNNI: four tables in one register, what is found is added up in words of four bytes."""
 
     def total(self, problem: Conv2d) -> Expr:
-        """int32x16."""
-        return register(0)
-
-    def inputs_total(self, problem: Conv2d) -> Expr:
         """int32x16."""
         return register(0)
 
@@ -48,23 +44,10 @@ class DottedNibbles(NibbleSums):
     def add(self, total: Expr, table: Expr, index: Expr, plane: int, problem: Conv2d) -> None:
         """Two instructions."""
         found = looked_up(PERMUTATION, BYTES, table, index)
-        self._dot(total, found, splat(T.uint32((planes_of(problem).factors[plane] & 0xFF) * 0x01010101)))
-
-    def add_inputs(self, total: Expr, table: Expr, problem: Conv2d) -> None:
-        """The first entry of every table, into the first of its four words."""
-        one, zero = splat(T.uint32(1)), splat(T.uint32(0))
-        self._dot(total, table, T.Shuffle([one, zero], [LANES if word % 4 else 0 for word in range(LANES)]))
-
-    def _dot(self, total: Expr, found: Expr, worth: Expr) -> None:
-        """Add the bytes of every word, times those of `worth`."""
+        worth = splat(T.uint32((planes_of(problem).factors[plane] & 0xFF) * 0x01010101))
         dot = Vnni()
         write(total, dot.add(total[lanes(0)], dot.inputs(found), dot.weights(worth)), lanes(0))
 
     def channels(self, total: Expr, problem: Conv2d) -> Expr:
         """As they are."""
         return total[lanes(0)]
-
-    def inputs_sum(self, total: Expr) -> Expr:
-        """Of the words that hold any."""
-        parts = [total[i64(first)] for first in range(0, LANES, ENTRIES // 4)]
-        return parts[0] + parts[1] + parts[2] + parts[3]

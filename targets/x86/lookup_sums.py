@@ -149,8 +149,7 @@ class LookupSums(PlaneReduction):
 
         step, signs = activations(frame.problem).step, weight_planes(frame.problem.weights).signs
         # bits of weights and of the lowest code are nowhere both 1; signs differ from it
-        nothing = frame.problem.padded_with_first and not signs
-        rows = tile.rows if nothing else tile.every_row
+        rows = tile.needed_rows(of_numbers=not signs)
         with in_order():
             start = tile.source.start(tile.pixel)
             for_taps(frame.geometry.taps(), rows, start, T.bind(first), self._tap_bytes(frame), tap)

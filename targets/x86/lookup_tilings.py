@@ -24,9 +24,8 @@ _MOST_BITS = 8
 _PER_WEIGHT, _PER_ROW, _PER_UNIT = 0.5, 0.6, 1.0
 
 # what taking weights apart, shared by the pixels, and loading tables, shared by the blocks, add to a lookup of four
-# inputs, and inputs themselves where they are added up, as measured
+# inputs, as measured
 _NIBBLE_COSTS = {16: (3.0, 3.0), 32: (0.3, 0.1), 64: (0.5, 0.1)}
-_PER_INPUTS = 0.5
 
 
 def lookup_tilings(isa: Isa, problem: Conv2d, blocks: Blocks) -> list[Ranked]:
@@ -69,15 +68,14 @@ def nibble_tilings(problem: Conv2d, blocks: Blocks, width: int, parts: int, regi
     """Tiles of lookups of four inputs: sums stay in registers.
 
     width: bytes of a vector. parts: registers that sums of a plane of weights are in; 0: one holds those of all planes.
-    Sums of inputs come on top where weights are bits.
     """
-    planes = weight_planes(problem.weights)
-    inputs, each = int(not planes.signs), parts * len(planes.factors) or 1
+    planes = len(weight_planes(problem.weights).factors)
+    each = parts * planes or 1
     per_pixel, per_block = _NIBBLE_COSTS[width]
-    most = registers * 3 // 4 if width > LANES else registers * len(planes.factors) * 2
+    most = registers * 3 // 4 if width > LANES else registers * planes * 2
     tiles = [
-        (p, b, 1 + per_pixel / p + (per_block + _PER_INPUTS * inputs / len(planes.factors)) / b)
+        (p, b, 1 + per_pixel / p + per_block / b)
         for p, b in tiles_within(problem, blocks, 16)
-        if p * (b * each + inputs * max(parts, 1)) <= most or (p, b) == (1, 1)
+        if p * b * each <= most or (p, b) == (1, 1)
     ]
     return ranked(problem, blocks, tiles)

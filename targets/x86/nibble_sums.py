@@ -12,7 +12,7 @@ from qcompiler.targets.problem import Conv2d
 from qcompiler.targets.vector.byte_sums import codes_of
 from qcompiler.targets.vector.direct import for_taps
 from qcompiler.targets.vector.emit import LANES, Expr, i64, lanes, splat, temporary, write
-from qcompiler.targets.vector.nibble_reduction import BYTES, NibbleReduction, halves_sums, planes_of, vectors_of
+from qcompiler.targets.vector.nibble_reduction import BYTES, NibbleReduction, planes_of, vectors_of
 from qcompiler.targets.vector.reduction import Registers
 from qcompiler.targets.vector.tile import Tile
 
@@ -22,47 +22,38 @@ Total = Any
 
 @dataclass(frozen=True)
 class NibbleSums(NibbleReduction):
-    """What all ways to look up share: the loops, and the sums of inputs."""
+    """What all ways to look up share: the loops."""
 
     def fill(self, tile: Tile) -> Registers:
         """Look up all inputs of every pixel."""
         frame, problem = tile.frame, tile.frame.problem
-        tiling, worth = frame.tiling, halves_sums(planes_of(problem))
-        sums = [[self.total(problem) for _ in range(tiling.blocks)] for _ in range(tiling.pixels)]
-        inputs = [self.inputs_total(problem) for _ in sums] if worth else []
+        sums = [[self.total(problem) for _ in range(frame.tiling.blocks)] for _ in range(frame.tiling.pixels)]
         start = tile.source.start(tile.pixel)
 
         def tap(at: Expr, weight: Expr) -> None:
-            self._tap(tile, sums, inputs, at, weight)
+            self._tap(tile, sums, at, weight)
 
         first = T.bind(tile.block * self.block_bytes(problem))
-        for_taps(frame.geometry.taps(), tile.every_row, start, first, self.tap_bytes(problem), tap)
-        found = []
-        for p, row in enumerate(sums):
-            rest = splat(T.bind(self.inputs_sum(inputs[p]) * worth)) if worth else None
-            found.append([self._register(tile, self.channels(total, problem), rest) for total in row])
-        return found
+        rows = tile.needed_rows(of_numbers=problem.x.flips is None)
+        for_taps(frame.geometry.taps(), rows, start, first, self.tap_bytes(problem), tap)
+        return [[self._register(tile, self.channels(total, problem)) for total in row] for row in sums]
 
-    def _register(self, tile: Tile, value: Expr, rest: Expr | None) -> Expr:
+    def _register(self, tile: Tile, value: Expr) -> Expr:
         """The sums of sixteen channels, times the step."""
-        if rest is not None:
-            value = T.shift_right(value + rest, splat(T.int32(1)))
         made, step = temporary("int32"), codes_of(tile.frame.problem).step
         write(made, value if step == 1 else value * splat(T.int32(step)), lanes(0))
         return made
 
-    def _tap(self, tile: Tile, sums: list[list[Total]], inputs: list[Total], at: Expr, weight: Expr) -> None:
+    def _tap(self, tile: Tile, sums: list[list[Total]], at: Expr, weight: Expr) -> None:
         """Look up the inputs of one tap, two times sixteen of them at once."""
         vectors, size = vectors_of(tile.frame.problem), self.pair_bytes(tile.frame.problem)
         if vectors > 1:
             with T.serial(i64(0), i64(vectors // 2)) as pair:
-                self._pair(tile, sums, inputs, T.bind(at + pair * (2 * LANES)), T.bind(weight + pair * size), 2)
+                self._pair(tile, sums, T.bind(at + pair * (2 * LANES)), T.bind(weight + pair * size), 2)
         if vectors % 2:
-            self._pair(tile, sums, inputs, at + (vectors - 1) * LANES, weight + vectors // 2 * size, 1)
+            self._pair(tile, sums, at + (vectors - 1) * LANES, weight + vectors // 2 * size, 1)
 
-    def _pair(
-        self, tile: Tile, sums: list[list[Total]], inputs: list[Total], at: Expr, weight: Expr, halves: int
-    ) -> None:
+    def _pair(self, tile: Tile, sums: list[list[Total]], at: Expr, weight: Expr, halves: int) -> None:
         """Look up sixteen inputs, or two times sixteen."""
         problem, source = tile.frame.problem, tile.source
         planes = len(planes_of(problem).factors)
@@ -72,20 +63,14 @@ class NibbleSums(NibbleReduction):
                 indices = [self.index(tile.weights[0], place, half) for place in places]
                 for p, row in enumerate(sums):
                     table = self.table(source.data, at + (p * source.pixel_step() + half * LANES))
-                    if inputs and plane == 0:
-                        self.add_inputs(inputs[p], table, problem)
                     for total, index in zip(row, indices, strict=True):
                         self.add(total, table, index, plane, problem)
-        for total in [*inputs, *(total for row in sums for total in row)]:
+        for total in (total for row in sums for total in row):
             self.settle(total)
 
     @abstractmethod
     def total(self, problem: Conv2d) -> Total:
         """What the sums of a pixel and a block are added up in, from 0 on."""
-
-    @abstractmethod
-    def inputs_total(self, problem: Conv2d) -> Total:
-        """What the inputs of a pixel are added up in, from 0 on."""
 
     @abstractmethod
     def index(self, weights: Expr, at: Expr, half: int) -> Any:
@@ -99,17 +84,9 @@ class NibbleSums(NibbleReduction):
     def add(self, total: Total, table: Any, index: Any, plane: int, problem: Conv2d) -> None:
         """Look up, and add what is found for a plane of weights."""
 
-    @abstractmethod
-    def add_inputs(self, total: Total, table: Any, problem: Conv2d) -> None:
-        """Add sixteen inputs of a pixel."""
-
     def settle(self, total: Total) -> None:  # noqa: B027
         """Finish what a few additions leave open."""
 
     @abstractmethod
     def channels(self, total: Total, problem: Conv2d) -> Expr:
         """The sums of sixteen channels, int32x16."""
-
-    @abstractmethod
-    def inputs_sum(self, total: Total) -> Expr:
-        """The sum of the inputs of a pixel, int32."""

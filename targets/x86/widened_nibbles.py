@@ -11,7 +11,7 @@ from tvm.script.ir_builder import tirx as T
 from qcompiler.ir.storage import TABLE_INPUTS
 from qcompiler.targets.problem import Conv2d
 from qcompiler.targets.vector.byte_sums import codes_of
-from qcompiler.targets.vector.emit import LANES, Expr, i64, lanes, splat, temporary, write
+from qcompiler.targets.vector.emit import LANES, Expr, lanes, splat, temporary, write
 from qcompiler.targets.vector.nibble_reduction import BYTES, ENTRIES, planes_of, vectors_of
 from qcompiler.targets.x86.nibble_sums import NibbleSums
 from qcompiler.targets.x86.table_lookups import SHUFFLES, looked_up
@@ -98,10 +98,6 @@ class WidenedNibbles(NibbleSums):
         """Of all planes."""
         return _Bytes.from_zero(self.width, lane_bytes(problem, self.width), len(planes_of(problem).factors))
 
-    def inputs_total(self, problem: Conv2d) -> _Bytes:
-        """Of one plane."""
-        return _Bytes.from_zero(self.width, lane_bytes(problem, self.width), 1)
-
     def index(self, weights: Expr, at: Expr, half: int) -> list[Any]:
         """What is kept of the bits, vector by vector."""
         found = []
@@ -148,17 +144,6 @@ class WidenedNibbles(NibbleSums):
         for plane in range(len(total.parts)):
             total.widen(plane)
 
-    def add_inputs(self, total: _Bytes, table: list[Any], problem: Conv2d) -> None:
-        """The first entry of every table."""
-        for held in table:
-            first = held if self.width in SHUFFLES else held[0]
-            total.add(T.bind(first & self._first()), 0, _most(problem))
-
-    def _first(self) -> Expr:
-        """All bits of the first byte of every table."""
-        zero, ones = splat(T.uint8(0), self.width), splat(T.uint8(0xFF), self.width)
-        return T.Shuffle([zero, ones], [0 if byte % ENTRIES else self.width for byte in range(self.width)])
-
     def channels(self, total: _Bytes, problem: Conv2d) -> Expr:
         """Of all planes, times what they are worth."""
         found = None
@@ -166,12 +151,6 @@ class WidenedNibbles(NibbleSums):
             worth = total.channels(plane) * splat(T.int32(factor))
             found = worth if found is None else found + worth
         return found
-
-    def inputs_sum(self, total: _Bytes) -> Expr:
-        """Of the first channel, which is all that is not 0."""
-        made = temporary("int32")
-        write(made, total.channels(0), lanes(0))
-        return made[i64(0)]
 
 
 def _most(problem: Conv2d) -> int:

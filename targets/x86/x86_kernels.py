@@ -66,11 +66,9 @@ def tables(isa: Isa, problem: Problem) -> Iterator[Kernel]:
 def nibbles(isa: Isa, problem: Problem) -> Iterator[Kernel]:
     """Convolutions of codes in tables by lookups of four inputs."""
     blocks = convolution_blocks(problem)
-    if not isinstance(problem, Conv2d) or blocks is None or not problem.x.in_tables:
+    if not isinstance(problem, Conv2d) or blocks is None or not fits_nibbles(problem):
         return
     dotted = isa.vbmi and isa.vnni
-    if problem.groups > 1 or problem.centred or not fits_nibbles(problem):
-        return
     reduction = DottedNibbles() if dotted else WidenedNibbles(isa.vector_bytes)
     parts = 0 if dotted else lane_bytes(problem, isa.vector_bytes)
     for r in nibble_tilings(problem, blocks, isa.vector_bytes, parts, isa.registers):

@@ -31,7 +31,7 @@ def buffers(draw: st.DrawFn) -> Buffer:
     value = 0.5 if element == "float32" else element.low + element.step * draw(st.integers(0, element.levels - 1))
     shape = [draw(st.integers(1, 3)) for _ in range(3)]
     tables = element != "float32" and element.levels <= 64
-    packing = draw(st.sampled_from(["planes", "bytes", "tables"] if tables else ["planes", "bytes"]))
+    packing = draw(st.sampled_from(["planes", "bytes", "flips", "subsets"] if tables else ["planes", "bytes"]))
     return Buffer(*shape, groups * draw(st.integers(1, 70)), element, order, halo, value, groups, packing)
 
 
@@ -72,17 +72,21 @@ def test_planes_bit_by_bit(codes: Codes, channels: int, seed: int) -> None:
     np.testing.assert_array_equal(words, expected.reshape(-1), strict=True)
 
 
-@given(levels=st.integers(2, 64), channels=st.integers(1, 70), seed=st.integers(0, 99))
-def test_tables_entry_by_entry(levels: int, channels: int, seed: int) -> None:
+@given(levels=st.integers(2, 64), flipped=st.booleans(), channels=st.integers(1, 70), seed=st.integers(0, 99))
+def test_tables_entry_by_entry(levels: int, flipped: bool, channels: int, seed: int) -> None:
     index = np.random.default_rng(seed).integers(0, levels, channels)
-    sums = storage.pack_tables(index, levels - 1).view(np.uint8).reshape(-1, 16)
+    flips = levels - 1 if flipped else None
+    sums = storage.pack_tables(index, flips).view(np.uint8).reshape(-1, 16)
     inputs = np.zeros(-(-channels // 16) * 16, np.int64)
     inputs[:channels] = index
     assert len(sums) == len(inputs) // 4
     for table, four in zip(sums, inputs.reshape(-1, 4), strict=True):
         for entry, total in enumerate(table):
-            assert total == sum(levels - 1 - i if entry >> k & 1 else i for k, i in enumerate(four))
-    found = storage.unpack_tables(storage.pack_tables(index, levels - 1), levels - 1, channels)
+            if flipped:
+                assert total == sum(levels - 1 - i if entry >> k & 1 else i for k, i in enumerate(four))
+            else:
+                assert total == sum(i for k, i in enumerate(four) if entry >> k & 1)
+    found = storage.unpack_tables(storage.pack_tables(index, flips), flips, channels)
     np.testing.assert_array_equal(found, index)
 
 

@@ -36,7 +36,7 @@ packings = st.sampled_from(["planes", "bytes"])
 
 def any_packing(held: Codes) -> st.SearchStrategy[Packing]:
     """Tables hold sums of four numbers in bytes."""
-    return st.sampled_from(["planes", "bytes", "tables"]) if held.levels <= 64 else packings
+    return st.sampled_from(["planes", "bytes", "flips", "subsets"]) if held.levels <= 64 else packings
 
 
 @st.composite

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -19,6 +20,7 @@ from qcompiler.targets.vector.conv import DirectConv2d
 from qcompiler.targets.vector.emit import lanes
 from qcompiler.targets.vector.finish import Finish
 from qcompiler.targets.vector.kernel_runner import KernelRunner, aligned, empty_outputs
+from qcompiler.targets.vector.nibble_reduction import table_packing
 from qcompiler.targets.vector.reduction import Registers
 from qcompiler.targets.vector.tile import Tile
 from tests.targets.emulated import EmulatedRunner, missing
@@ -42,8 +44,10 @@ class Raw(Finish):
 
 
 def layer(
-    c: int, o: int, h: int, w: int, kernel: int, x: Element, weights: Codes, packing: Packing = "planes"
+    c: int, o: int, h: int, w: int, kernel: int, x: Element, weights: Codes, in_: Packing | Literal["tables"] = "planes"
 ) -> Conv2d:
+    """Of codes in planes, bytes, or the tables that the weights are looked up in."""
+    packing = table_packing(weights) if in_ == "tables" else in_
     problem = Conv2d(Buffer(1, h, w, c, x, packing=packing), o, (kernel, kernel), weights=weights)
     return dataclasses.replace(problem, epilogue=(Operation("store", into=Buffer(1, *problem.out_hw, o, "float32")),))
 
