@@ -29,6 +29,7 @@ from qcompiler.targets.vector.nibble_reduction import fits_nibbles
 from qcompiler.targets.vector.planes import weight_planes
 from qcompiler.targets.vector.sum_finish import SumFinish
 from qcompiler.targets.x86.byte_dots import MultiplyBytes, Vnni, multiply_words
+from qcompiler.targets.x86.channel_dots import ChannelDots, column_tilings, fits_columns
 from qcompiler.targets.x86.dotted_nibbles import DottedNibbles
 from qcompiler.targets.x86.field_sums import FieldSums, field_sums, field_tilings
 from qcompiler.targets.x86.lookup_mismatches import LookupMismatches
@@ -82,6 +83,17 @@ def dots(isa: Isa, problem: Problem) -> Iterator[Kernel]:
         yield from byte_convolutions(isa, problem, _dot(isa, problem))
 
 
+def channels(isa: Isa, problem: Problem) -> Iterator[Kernel]:
+    """Convolutions channel by channel of codes in bytes, several kernel rows in one product."""
+    blocks = convolution_blocks(problem)
+    if not isinstance(problem, Conv2d) or blocks is None or blocks.groups > 1 or not isa.vnni:
+        return
+    if fits_columns(problem):
+        for r in column_tilings(problem, blocks, isa.registers):
+            ns = compute_ns(isa, problem, blocks, isa.float_rate, r)
+            yield DirectConv2d(Frame(problem, blocks, r.tiling), ChannelDots(), SumFinish(), ns)
+
+
 def fields(isa: Isa, problem: Problem) -> Iterator[Kernel]:
     """Products of a few rows of bytes with weights of few bits."""
     sums = _field_sums(isa, problem)
@@ -111,6 +123,7 @@ KERNELS: tuple[Family[Isa], ...] = (
     tables,
     nibbles,
     dots,
+    channels,
     fields,
     rounded,
 )

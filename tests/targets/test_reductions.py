@@ -123,6 +123,8 @@ LAYERS = {
         layer(130, 48, 1, 1, 1, Codes(-128, 127), Codes(-128, 127), "bytes")
     ),
     "channel by channel": in_channels(layer(21, 21, 4, 6, 3, Codes(-3, 252), Codes(-128, 127), "bytes")),
+    "channel by channel, 48 channels": in_channels(layer(48, 48, 5, 9, 3, Codes(0, 255), Codes(-128, 127), "bytes")),
+    "channel by channel, 5x5": in_channels(layer(80, 80, 6, 9, 5, Codes(-8, 7), Codes(-8, 7), "bytes")),
     "channel by channel, centred": centred(
         in_channels(layer(21, 21, 4, 6, 3, Codes(0, 255), Codes(-128, 127), "bytes"))
     ),
