@@ -28,9 +28,13 @@ class Channel:
 
 @dataclass(frozen=True)
 class Scalar:
-    """A constant baked into the code."""
+    """A constant baked into the code.
+
+    fused: whether the processor has fused multiply-adds, by which it may divide.
+    """
 
     value: float
+    fused: bool = False
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from tvm.script.ir_builder import tirx as T
 from qcompiler.ir.codes import Codes
 from qcompiler.targets.problem import Operation, Scalar
 from qcompiler.targets.vector.emit import Expr, fenced, lanes, splat, temporary, write
+from qcompiler.targets.vector.quotient import Quotient, quotient
 
 _INTEGERS = 1.5 * 2.0**23
 """Added to a number of at most 2^22, it leaves its next integer, halves to even, in the lowest bits of float32."""
@@ -22,17 +23,19 @@ _MOST = 2**20
 class Landing:
     """The end of an epilogue: codes are round(v) + shift, clipped to those that are stored.
 
-    before: the operations that give v.
+    before: the operations that give v, or what is divided to give it.
     """
 
     before: tuple[Operation, ...]
     codes: Codes
     shift: int
+    quotient: Quotient | None = None
 
     def indices(self, v: Expr) -> Expr:
         """int32x16, the numbers of the codes of float32x16 values; of what is no number the lowest."""
-        low, high = self.codes.low - self.shift, self.codes.high - self.shift
-        inside = clipped(v, low, high)
+        low, high = _ends(self.codes, self.shift)
+        divided = self.quotient
+        inside = clipped(v, low, high) if divided is None else divided.of(clipped(v, divided.least, divided.most))
         bits = T.reinterpret("int32x16", fenced(inside + splat(T.float32(_INTEGERS))))
         return bits - splat(T.int32(int(np.float32(_INTEGERS + low).view(np.int32))))
 
@@ -55,7 +58,7 @@ def landing(operations: Sequence[Operation]) -> Landing | None:
     rest, shift = list(operations[:-1]), 0
     while rest and rest[-1].op != "round":
         operation = rest.pop()
-        if not _clips_alike(operation, codes, shift):
+        if not _clips_alike(operation, *_ends(codes, shift)):
             added = _integer_added(operation)
             if added is None:
                 return None
@@ -63,9 +66,25 @@ def landing(operations: Sequence[Operation]) -> Landing | None:
     if not rest or max(abs(codes.low - shift), abs(codes.high - shift)) > _MOST:
         return None
     rest.pop()
-    while rest and _clips_alike(rest[-1], codes, shift):
-        rest.pop()
-    return Landing(tuple(rest), codes, shift)
+    ends = _ends(codes, shift)
+    rest = _unclipped(rest, *ends)
+    divided = _quotient(rest[-1], *ends) if rest else None
+    if divided is not None:
+        rest = _unclipped(rest[:-1], divided.least, divided.most)
+    return Landing(tuple(rest), codes, shift, divided)
+
+
+def _ends(codes: Codes, shift: int) -> tuple[int, int]:
+    """The integers that give the lowest and the highest code."""
+    return codes.low - shift, codes.high - shift
+
+
+def _quotient(operation: Operation, lowest: int, highest: int) -> Quotient | None:
+    """How to divide without a division, if that is possible."""
+    by = operation.operand
+    if operation.op != "div" or not isinstance(by, Scalar) or not by.fused:
+        return None
+    return quotient(by.value, lowest, highest)
 
 
 def _integer_added(operation: Operation) -> int | None:
@@ -78,10 +97,17 @@ def _integer_added(operation: Operation) -> int | None:
     return int(number) if operation.op == "add" else -int(number)
 
 
-def _clips_alike(operation: Operation, codes: Codes, shift: int) -> bool:
-    """Whether an operation is a clipping that the codes repeat, which are `shift` above what it clips."""
+def _unclipped(operations: list[Operation], lowest: float, highest: float) -> list[Operation]:
+    """Without clips at their end that one from `lowest` to `highest` repeats."""
+    while operations and _clips_alike(operations[-1], lowest, highest):
+        operations = operations[:-1]
+    return operations
+
+
+def _clips_alike(operation: Operation, lowest: float, highest: float) -> bool:
+    """Whether an operation is a clipping that one from `lowest` to `highest` repeats."""
     if not isinstance(operation.operand, Scalar):
         return False
     if operation.op == "max":
-        return operation.operand.value <= codes.low - shift
-    return operation.op == "min" and operation.operand.value >= codes.high - shift
+        return operation.operand.value <= lowest
+    return operation.op == "min" and operation.operand.value >= highest

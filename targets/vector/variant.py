@@ -10,14 +10,17 @@ from qcompiler.ir.codes import Codes
 from qcompiler.ir.storage import Buffer, Halo, Packing
 from qcompiler.targets.architecture import Architecture
 from qcompiler.targets.offers import Family, offered
-from qcompiler.targets.problem import Conv2d, Problem
+from qcompiler.targets.problem import Conv2d, Move2d, Operation, Problem, Scalar
 from qcompiler.targets.target import CpuFeature, Kernel
 from qcompiler.targets.vector.host import HOST, Host
 from qcompiler.targets.vector.nibble_reduction import table_packing
 
 
 class Level(Protocol):
-    """An instruction-set level; cpuinfo: the features that a CPU must have, as in /proc/cpuinfo."""
+    """An instruction-set level; cpuinfo: the features that a CPU must have, as in /proc/cpuinfo.
+
+    fma: whether multiply and add fuse.
+    """
 
     @property
     def name(self) -> str: ...  # noqa: D102
@@ -30,6 +33,9 @@ class Level(Protocol):
 
     @property
     def tvm_target(self) -> Mapping[str, Any]: ...  # noqa: D102
+
+    @property
+    def fma(self) -> bool: ...  # noqa: D102
 
 
 IsaT = TypeVar("IsaT", bound=Level)
@@ -87,7 +93,20 @@ class VectorVariant(Generic[IsaT]):
 
     def kernels(self, problem: Problem) -> Sequence[Kernel]:
         """Every kernel that computes the problem, cheapest estimate first."""
-        return offered(self.table, self.isa, problem)
+        return offered(self.table, self.isa, _fused(problem) if self.isa.fma else problem)
+
+
+def _fused(problem: Problem) -> Problem:
+    """The problem, whose epilogue may divide by fused multiply-adds."""
+    if isinstance(problem, Move2d):
+        return problem
+    return replace(problem, epilogue=tuple(_fused_operation(operation) for operation in problem.epilogue))
+
+
+def _fused_operation(operation: Operation) -> Operation:
+    if operation.op != "div" or not isinstance(operation.operand, Scalar):
+        return operation
+    return replace(operation, operand=replace(operation.operand, fused=True))
 
 
 def _in_bytes(layer: Conv2d, planes: Buffer) -> Buffer:
