@@ -54,6 +54,11 @@ class Result:
     kernel: float | None = None
     failure: str = ""
 
+    @property
+    def ours(self) -> bool:
+        """Whether it is qcompiler's."""
+        return self.contestant.startswith("qcompiler")
+
 
 class _Process:
     """A worker process and the line protocol with it."""

@@ -32,6 +32,13 @@ timings. "best peer" is the fastest other engine, in 8 bits where the row is in 
 in.
 
 Engines: {engines}.
+
+The plots are of a run on the machine that they name; less is faster. Made by
+`python -m benchmarks.plots results.json -o docs/pictures/`.
+
+![One layer by width beside other engines in 8 bits, and whole networks](pictures/speed.svg)
+
+![Every layer by width](pictures/speed_layers.svg)
 """
 
 PEERS = {"binary": ("binary", "int8"), "few bits": ("int8",)}
@@ -58,7 +65,7 @@ def lines(results: Sequence[Result], machine: Machine) -> list[Line]:
     """One for each arithmetic of ours in each row."""
     found = []
     for ours in results:
-        if not ours.contestant.startswith("qcompiler") or ours.failure or not ours.median:
+        if not ours.ours or ours.failure or not ours.median:
             continue
         if ours.precision == "int8" and label_of(ours.row):
             continue  # the layer's own row has it
@@ -66,7 +73,7 @@ def lines(results: Sequence[Result], machine: Machine) -> list[Line]:
         peers = [
             other for other in results
             if (other.row, other.threads) == (ours.row, ours.threads) and other.precision in alike
-            and not other.contestant.startswith("qcompiler") and other.median and not other.failure
+            and not other.ours and other.median and not other.failure
         ]  # fmt: skip
         found.append(Line(ours, min(peers, key=lambda peer: peer.median or 0, default=None), machine))
     return found

@@ -73,7 +73,7 @@ def row_table(results: Sequence[Result], machine: Machine) -> Table:
     table = Table(title=heading, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
     for column in ("engine", "median µs", "spread", "kernel µs", "MAC/cycle", "ratio", "error"):
         table.add_column(column, justify="left" if column == "engine" else "right", no_wrap=True)
-    ours = next((result for result in results if result.contestant.startswith("qcompiler")), None)
+    ours = next((result for result in results if result.ours), None)
     for result in results:
         if result.failure:
             table.add_row(result.contestant, "failed")
