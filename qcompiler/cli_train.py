@@ -60,7 +60,12 @@ downloaded once. TensorBoard shows a run with: tensorboard --logdir runs
 Exit status: 0 done, 2 usage, 3 unsupported network, 4 damaged file, 5 verification failed, 130 interrupted.
 """
 
-_app = typer.Typer(add_completion=False, rich_markup_mode=None)
+_app = typer.Typer(rich_markup_mode=None)
+
+
+def complete_configs(incomplete: str) -> list[str]:
+    """The configs that come with qcompiler of which the user's shell has the beginning."""
+    return [name for name in _CONFIGS if name.startswith(incomplete)]
 
 
 def qtrain() -> NoReturn:
@@ -70,7 +75,10 @@ def qtrain() -> NoReturn:
 
 @_app.command(help=_HELP)
 def _train_command(
-    words: Annotated[list[str] | None, typer.Argument(metavar="CONFIG [KEY=VALUE ...]", show_default=False)] = None,
+    words: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="CONFIG [KEY=VALUE ...]", show_default=False, autocompletion=complete_configs),
+    ] = None,
     override: Annotated[
         list[str] | None, typer.Option("-o", "--override", metavar="KEY=VALUE ...", help="Other settings.")
     ] = None,
@@ -288,12 +296,14 @@ class _Session:
     def train(self) -> None:
         """Train, and say how it went."""
         from qcompiler.train.loop import train
+        from qcompiler.train.plots import draw
         from qcompiler.train.progress import Bars
         from qcompiler.train.runlog import RunLog
 
         resumed = self._asked.resume and (self._directory / "last.pt").exists()
         before = resumed and RunLog.read(self._directory).finished
-        log = train(self._config, self._network, resume=self._asked.resume, progress=Bars())
+        pictures = None if before else draw
+        log = train(self._config, self._network, resume=self._asked.resume, progress=Bars(), finished=pictures)
         if not log.finished:
             raise KeyboardInterrupt
         if log.test is not None and _leads():

@@ -24,6 +24,7 @@ from qcompiler.train.checkpoint import SCHEMA
 from qcompiler.train.container import read_container, write_container
 from qcompiler.train.data import Split, load_data, to_input
 from qcompiler.train.fixed_point import fixed_point
+from qcompiler.train.plots import CURVES, FILTERS, PREDICTIONS
 from tests.train import files
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -106,14 +107,18 @@ def test_run_is_recorded(place: Path) -> None:
     assert log["config"]["hidden"] == 16 and not {"data_dir", "output"} & log["config"].keys()
     assert log["data"]["version"] == "MNIST format, not the published files"
     assert log["test"]["images"] == 20 and log["fixed"] is None and log["deploy"] is None
+    # what the command adds to the directory of a run for people to look at
+    assert all(Path("run/seed0", name).exists() for name in (CURVES, FILTERS, PREDICTIONS))
 
 
 def test_a_second_run_does_not_overwrite_the_first(place: Path, command: Command) -> None:
     before = Path("run/seed0/run.json").read_text()
+    drawn = Path("run/seed0", CURVES).stat().st_mtime_ns
     assert_error(command("run/seed0"), 2, "'run/seed0' holds a run already; go on with --resume")
     done = command("run/seed0", "--resume")
     assert done.status == 0 and "finished before: run/seed0/" in done.out
     assert Path("run/seed0/run.json").read_text() == before
+    assert Path("run/seed0", CURVES).stat().st_mtime_ns == drawn
 
 
 def test_an_interrupt_keeps_whole_epochs(place: Path, command: Command) -> None:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from omegaconf import OmegaConf
+from torch import nn
 from torch.utils.tensorboard import SummaryWriter
 
 from qcompiler.errors import InvalidData, UsageError
+from qcompiler.nn.convert import LAYERS
 from qcompiler.place import check_directory
 from qcompiler.train.atomic import write_atomically
 from qcompiler.train.checkpoint import Checkpoint, load_checkpoint
@@ -34,11 +37,13 @@ def train(
     resume: bool = False,
     progress: TrainingProgress | None = None,
     data: Data | None = None,
+    finished: Callable[[Path, Data], object] | None = None,
 ) -> RunLog:
     """Train a network as `config` says, in the directory OUTPUT/NAME/seedN, and its float twin where it asks for it.
 
     resume: go on after the last epoch of the run in that directory, or begin where there is none; a finished run is
     left alone. progress: told of every step. data: use these images instead of loading the config's data set.
+    finished: called once with the directory and the data of the finished run, by the leading process.
 
     SIGINT ends the run after the current step: the log returned is not `finished`, and the epochs done are kept.
     Raises UsageError where the directory holds a run and resume is not set, or one with other settings;
@@ -54,13 +59,14 @@ def train(
         loaded = data if data is not None else group.leader_first(lambda: _load(config))
         shown = progress if progress is not None and group.leads else Quiet()
         log = _Run(config, network_config, loaded, group, directory, stop).finish(shown)
-        if not (config.baseline and log.tested):
-            return log
-        twin = replace(config, network=network_config.baseline().name, baseline=False)
-        twin_run = _Run(twin, network_config.baseline(), loaded, group, directory / BASELINE, stop)
-        log = replace(log, baseline=_summary(twin_run.finish(shown)))
-        if group.leads:
-            log.write(directory)
+        if config.baseline and log.tested:
+            twin = replace(config, network=network_config.baseline().name, baseline=False)
+            twin_run = _Run(twin, network_config.baseline(), loaded, group, directory / BASELINE, stop)
+            log = replace(log, baseline=_summary(twin_run.finish(shown)))
+            if group.leads:
+                log.write(directory)
+        if finished is not None and log.finished and group.leads:
+            finished(directory, loaded)
         return log
 
 
@@ -167,7 +173,7 @@ class _Run:
         self._keep(record, best, start)
         progress.epoch(record, best)
         if events is not None:
-            _write_events(events, record)
+            _write_events(events, record, self._trainer.model)
         return True
 
     def _keep(self, record: EpochRecord, best: bool, start: float) -> None:
@@ -243,9 +249,12 @@ def _summary(log: RunLog) -> dict[str, Any] | None:
     }
 
 
-def _write_events(events: SummaryWriter, record: EpochRecord) -> None:
+def _write_events(events: SummaryWriter, record: EpochRecord, model: nn.Module) -> None:
     events.add_scalar("loss", record.loss, record.epoch)
     events.add_scalar("accuracy/train", record.train_accuracy, record.epoch)
     events.add_scalar("accuracy/validation", record.validation_accuracy, record.epoch)
     events.add_scalar("lr", record.lr, record.epoch)
+    for name, layer in model.named_modules():
+        if isinstance(layer, LAYERS):
+            events.add_histogram(f"weights/{name}", layer.weight, record.epoch)
     events.flush()

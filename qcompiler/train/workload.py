@@ -16,10 +16,10 @@ from torch.nn.utils import parametrize
 from torch.overrides import TorchFunctionMode
 
 from qcompiler.nn import Fixed, Quantizer
+from qcompiler.nn.convert import LAYERS
 from qcompiler.nn.grid import FLOAT_BITS
 
 _QUANTIZERS = (Quantizer, Fixed)
-_LAYERS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose2d, nn.Linear)
 _KEEPING_VALUES = frozenset(
     {
         "adaptive_max_pool2d", "clone", "contiguous", "detach", "dropout", "flatten", "max_pool1d", "max_pool2d", "pad",
@@ -86,7 +86,7 @@ def _hooks(model: nn.Module, found: list[LayerWork]) -> Iterator[None]:
     for name, module in model.named_modules():
         if isinstance(module, _QUANTIZERS):
             hooks.append(module.register_forward_hook(_mark))
-        elif isinstance(module, _LAYERS):
+        elif isinstance(module, LAYERS):
             hooks.append(module.register_forward_hook(_record(name, found)))
     try:
         yield

@@ -23,7 +23,7 @@ from qcompiler.train import checkpoint, loop, runlog
 from qcompiler.train.atomic import write_atomically
 from qcompiler.train.checkpoint import load_checkpoint
 from qcompiler.train.config import TrainConfig
-from qcompiler.train.data import Split
+from qcompiler.train.data import Data, Split
 from qcompiler.train.evaluate import evaluate
 from qcompiler.train.loop import EVENTS, run_directory, train
 from qcompiler.train.networks import Network
@@ -479,6 +479,26 @@ def test_tensorboard_has_every_epoch_once(tmp_path: Path) -> None:
         scalars = events.Scalars(tag)
         assert [each.step for each in scalars] == [1, 2, 3]
         assert [each.value for each in scalars] == pytest.approx([getattr(each, field) for each in log.epochs])
+    layers = [name for name, layer in mlp().build((1, 8, 8), 4).named_modules() if hasattr(layer, "in_features")]
+    assert events.Tags()["histograms"] == [f"weights/{name}" for name in layers] and layers
+    weights = load_checkpoint(run_directory(chosen) / "last.pt").model[f"{layers[0]}.weight"]
+    last = events.Histograms(f"weights/{layers[0]}")[-1]
+    assert last.step == 3 and last.histogram_value.num == weights.numel()
+    assert last.histogram_value.max == pytest.approx(float(weights.max()))
+
+
+def test_the_end_of_a_run_is_told_once_it_is_whole(tmp_path: Path) -> None:
+    told: list[tuple[Path, int]] = []
+
+    def finished(directory: Path, images: Data) -> None:
+        assert RunLog.read(directory).finished
+        told.append((directory, len(images.test)))
+
+    chosen = config(tmp_path, epochs=2, baseline=True)
+    train(chosen, mlp(), data=data(), progress=AtStep(8, interrupt), finished=finished)
+    assert told == []
+    train(chosen, mlp(), data=data(), resume=True, finished=finished)
+    assert told == [(run_directory(chosen), 41)]
 
 
 def test_log_says_what_happened_where(tmp_path: Path) -> None:
