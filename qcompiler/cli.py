@@ -58,8 +58,15 @@ _UNITS = {"K": 2**10, "M": 2**20}
 # files of bundles for which people look
 _SHOWN = ("index.js", "index.d.ts", "package.json", "example.c", "example.cpp", "bench.c", "Makefile")
 
-_compile_app = typer.Typer(add_completion=False, rich_markup_mode=None)
-_run_app = typer.Typer(add_completion=False, rich_markup_mode=None)
+_compile_app = typer.Typer(rich_markup_mode=None)
+_run_app = typer.Typer(rich_markup_mode=None)
+
+
+def complete_targets(incomplete: str) -> list[str]:
+    """The targets of which the user's shell has the beginning."""
+    from qcompiler.targets import TARGETS
+
+    return [name for name in TARGETS if name.startswith(incomplete)]
 
 
 def qcompile() -> NoReturn:
@@ -75,7 +82,9 @@ def qrun() -> NoReturn:
 @_compile_app.command(help=_COMPILE_HELP)
 def _compile_command(
     model: Annotated[Path, typer.Argument(metavar="MODEL.onnx", show_default=False)],
-    target: Annotated[str, typer.Option(metavar="NAME", help="Machine family.")] = "x86",
+    target: Annotated[
+        str, typer.Option(metavar="NAME", help="Machine family.", autocompletion=complete_targets)
+    ] = "x86",
     mcpu: Annotated[
         str, typer.Option(metavar="NAME[,NAME...]", help="Instruction sets or CPUs to make code for; default: all.")
     ] = "",

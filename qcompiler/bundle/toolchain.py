@@ -129,12 +129,15 @@ class Toolchain:
         path = shutil.which(tool)
         if path is None:
             package = self.architecture.cross_package if self.cross else "gcc"
-            raise QCompilerError(
-                f"the C compiler tool '{tool}' is not installed",
-                remedy=f"install the package {package} (Debian, Ubuntu: sudo apt install {package}; "
-                "Fedora: sudo dnf install gcc)",
-            )
+            remedy = to_install(package, "" if self.cross else "gcc")
+            raise QCompilerError(f"the C compiler tool '{tool}' is not installed", remedy=remedy)
         return path
+
+
+def to_install(package: str, fedora: str = "") -> str:
+    """What to do where Debian's package is missing; fedora: Fedora's, where it is known."""
+    there = f"; Fedora: sudo dnf install {fedora}" if fedora else ""
+    return f"install the package {package} (Debian, Ubuntu: sudo apt install {package}{there})"
 
 
 def emulator_for(architecture: str) -> str | None:
@@ -162,7 +165,7 @@ def toolchain_for(architecture: str) -> Toolchain:
     if package := missing_c_library(chain):
         raise QCompilerError(
             f"{chain.compiler} is installed, but not its C library: it finds no {_part_of_libc(chain)}",
-            remedy=f"install the package {package} (Debian, Ubuntu: sudo apt install {package})",
+            remedy=to_install(package),
         )
     return chain
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from qcompiler.bundle import glue, wasm_file
 from qcompiler.bundle.alone import alone
 from qcompiler.bundle.side_by_side import run_all
-from qcompiler.bundle.toolchain import printed
+from qcompiler.bundle.toolchain import printed, to_install
 from qcompiler.errors import QCompilerError
 from qcompiler.ir.program import Program, VariantCode
 from qcompiler.targets.architecture import WASM32
@@ -108,4 +108,4 @@ def _run(commands: Sequence[Sequence[str]], folder: Path) -> None:
 
 
 def _missing(what: str, package: str) -> QCompilerError:
-    return QCompilerError(what, remedy=f"install the package {package} (Debian, Ubuntu: sudo apt install {package})")
+    return QCompilerError(what, remedy=to_install(package))
