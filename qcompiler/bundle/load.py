@@ -15,13 +15,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from qcompiler.bundle import elf, stored_values
+from qcompiler.bundle import elf, notebook, stored_values
 from qcompiler.bundle import manifest as manifests
 from qcompiler.bundle.cuda_library import DeviceLibrary, DeviceMemory, DeviceRun, DeviceStepping
 from qcompiler.bundle.execution import Execution, Runs, Workspace
 from qcompiler.bundle.manifest import (
     FILE_NAME,
     REPORT_JSON,
+    REPORT_PAGE,
     REPORT_TEXT,
     Manifest,
     Step,
@@ -117,6 +118,13 @@ class Bundle:
     def report_text(self) -> str:
         """The compiler's report for people, as in report.txt; empty where the bundle has none."""
         return self._texts.get(REPORT_TEXT, b"").decode("utf-8", "replace")
+
+    def __repr__(self) -> str:
+        return notebook.in_words(self.manifest, str(self.directory))
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: the bundle's facts, and its report."""
+        return notebook.as_html(self.manifest, str(self.directory), self._texts.get(REPORT_PAGE, b""))
 
     def run(self, inputs: Mapping[str, Array], threads: int = 1) -> dict[str, Array]:
         """Run the network.
