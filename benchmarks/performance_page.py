@@ -24,7 +24,7 @@ from benchmarks.workloads import is_network, label_of, title
 HEAD = """# Speed
 
 {machine}, {ghz:.2f} GHz. Made by `python -m benchmarks --json results.json` and
-`python -m benchmarks.performance_page`; [benchmarks/README.md](../benchmarks/README.md) says how. Every output is held
+`python -m benchmarks.performance_page`; `benchmarks/README.md` says how. Every output is held
 against numpy before anything is timed, and all engines of a row take turns in one run; rows may be of several runs.
 Layers are in chains of eight: µs per layer, with signs, quantizers and changes of layout. MAC/cycle is by the engine's
 own clock of its kernels; "of limit" is the share of what the best known form of the width can reach by instruction
