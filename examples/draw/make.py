@@ -1,6 +1,6 @@
 """Make a page of one file on which people draw digits, and trained networks say at every stroke what they see.
 
-    python examples/draw/make.py runs/mnist_lenet_small/seed0 [runs/mnist_lenet_small/seed1 ...] -o draw.html
+    python -m examples.draw.make runs/mnist_lenet_small/seed0 [runs/mnist_lenet_small/seed1 ...] -o draw.html
 
 A run is one of qtrain's with --deploy, on grey pictures of digits. The page needs no server and no network: it holds
 the WebAssembly modules that `qcompile --target wasm` makes.
@@ -19,26 +19,22 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-
 import qcompiler
-from qcompiler.bundle.load import Bundle, checked_manifest
+from examples.runs import MODEL, noise, pixels_of
+from qcompiler.bundle.load import Bundle
 from qcompiler.bundle.manifest import module_name
 from qcompiler.bundle.staging import new_file
 from qcompiler.errors import QCompilerError, UsageError
 from qcompiler.ir.pixels import Pixels, size_of
 
 HERE = Path(__file__).parent
-MODEL, BUNDLE = "model.onnx", "model.qc"
-PICTURES = 8
 
 
 def embedded(run: Path) -> dict[str, Any]:
     """What the page is to know of the network of a run: its script, modules, size of pictures and their pixels."""
     pixels = _pixels(run)
     with tempfile.TemporaryDirectory() as folder:
-        say, pictures = partial(print, file=sys.stderr), _pictures(run, pixels)
+        say, pictures = partial(print, file=sys.stderr), noise(run, pixels)
         bundle = qcompiler.compile(run / MODEL, "wasm", output=Path(folder) / "net", inputs=pictures, progress=say)
         files = {each.name: Path(folder, "net", module_name(bundle.name, each.name)) for each in bundle.variants}
         modules = {name: path.read_bytes() for name, path in files.items()}
@@ -71,20 +67,10 @@ def page(networks: list[dict[str, Any]]) -> str:
 
 def _pixels(run: Path) -> Pixels:
     """How a picture becomes the input of the run's network. Raises UsageError where it takes no grey pictures."""
-    remedy = "name the directory of a run of qtrain with --deploy"
-    if not (run / MODEL).is_file():
-        raise UsageError(f"'{run}' has no {MODEL}", remedy=remedy)
-    found = checked_manifest(run / BUNDLE).pixels
-    if found is None or len(found.mean) != 1:
+    found = pixels_of(run)
+    if len(found.mean) != 1:
         raise UsageError(f"the network of '{run}' does not take grey pictures", remedy="train it on digits")
     return found
-
-
-def _pictures(run: Path, pixels: Pixels) -> dict[str, npt.NDArray[np.float32]]:
-    """Inputs to verify with, float32 [n, 1, H, W] or [n, H, W, 1]: pictures of noise, as dark as the page can be."""
-    (image,) = checked_manifest(run / BUNDLE).inputs
-    noise = np.random.default_rng(0).integers(0, 256, (PICTURES, *image.shape[1:]))
-    return {image.name: ((noise - pixels.mean[0]) * pixels.scale[0]).astype(np.float32)}
 
 
 def _title(bundle: Bundle) -> str:

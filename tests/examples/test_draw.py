@@ -38,7 +38,7 @@ def run_of(model: Path, folder: Path, pixels: Pixels | None = PIXELS) -> Path:
 
 
 def make(*arguments: str) -> subprocess.CompletedProcess[str]:
-    command, path = [sys.executable, "examples/draw/make.py", *arguments], {**os.environ, "PYTHONPATH": str(ROOT)}
+    command, path = [sys.executable, "-m", "examples.draw.make", *arguments], {**os.environ, "PYTHONPATH": str(ROOT)}
     return subprocess.run(command, cwd=ROOT, env=path, capture_output=True, text=True, check=False)
 
 

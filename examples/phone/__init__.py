@@ -1,0 +1,1 @@
+"""Projects for phones around a compiled network."""
