@@ -16,7 +16,8 @@ import pytest
 from playwright.sync_api import Browser, Page
 
 import qcompiler
-from examples.draw.make import embedded, page
+from examples.draw.make import HERE, grey_pixels
+from examples.webpage import page
 from qcompiler.errors import UsageError
 from qcompiler.ir.pixels import Pixels
 from tests.networks import binary_cnn
@@ -37,8 +38,11 @@ def run_of(model: Path, folder: Path, pixels: Pixels | None = PIXELS) -> Path:
     return folder
 
 
-def make(*arguments: str) -> subprocess.CompletedProcess[str]:
-    command, path = [sys.executable, "-m", "examples.draw.make", *arguments], {**os.environ, "PYTHONPATH": str(ROOT)}
+def make(*arguments: str, example: str = "draw") -> subprocess.CompletedProcess[str]:
+    command, path = (
+        [sys.executable, "-m", f"examples.{example}.make", *arguments],
+        {**os.environ, "PYTHONPATH": str(ROOT)},
+    )
     return subprocess.run(command, cwd=ROOT, env=path, capture_output=True, text=True, check=False)
 
 
@@ -149,10 +153,10 @@ def test_the_page_is_small_and_runs_hold_no_markup(drawing: Path) -> None:
 
 def test_other_runs_are_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="has no model.onnx; name the directory of a run of qtrain with --deploy"):
-        embedded(tmp_path)
+        grey_pixels(tmp_path)
     run = run_of(binary_cnn(tmp_path / "cnn.onnx"), tmp_path / "cnn", Pixels((0.0,) * 3, (1.0,) * 3, "nchw"))
     with pytest.raises(UsageError, match="does not take grey pictures"):
-        embedded(run)
+        grey_pixels(run)
     done = make(str(tmp_path))
     assert (done.returncode, done.stderr.count("\n")) == (2, 1) and not list(ROOT.glob("draw.html"))
-    assert page([]).startswith("<!doctype html>")
+    assert page(HERE, []).startswith("<!doctype html>")

@@ -3,52 +3,22 @@ const INK = 22;
 const FILLED = 20 / 28;
 // milliseconds over which the time of a run is averaged: clocks of browsers are coarse
 const MEASURED = 2;
-const WARM = 30;
 
 const canvas = document.getElementById("canvas");
 const paper = canvas.getContext("2d", { willReadFrequently: true });
 
-function failed(error) {
-  const place = document.getElementById("failure");
-  place.textContent = `This page cannot run here: ${error.message}`;
-  place.hidden = false;
-}
-
-/* The network of an entry of the page's data: its script is a module of its own, which imports nothing. */
-async function opened(entry) {
-  const url = URL.createObjectURL(new Blob([entry.code], { type: "text/javascript" }));
-  const script = await import(url);
-  URL.revokeObjectURL(url);
-  const variant = script.hasVectors() ? "simd128" : "plain";
-  const bytes = Uint8Array.from(atob(entry.modules[variant]), (character) => character.charCodeAt(0));
-  const network = await script.load({ variant, source: bytes });
-  const [input, output] = [script.inputs[0].name, script.outputs[0].name];
-  const made = { ...entry, network, input, output, card: card(entry, variant) };
-  // engines compile again what runs often
-  timed(made, new Float32Array(entry.width * entry.height), WARM);
-  return made;
-}
-
-function element(kind, name, parent) {
-  const made = document.createElement(kind);
-  made.className = name;
-  parent.append(made);
-  return made;
-}
-
-function card(entry, variant) {
+function card(entry) {
   const box = element("article", "network", document.getElementById("networks"));
   element("h2", "title", box).textContent = entry.title;
   const facts = element("div", "facts", box);
   const answer = element("div", "answer", box);
-  const size = `${(entry.bytes[variant] / 1024).toFixed(0)} KiB with code (${variant})`;
-  facts.textContent = size;
+  facts.textContent = entry.size;
   const rows = Array.from({ length: 10 }, (_, digit) => {
     const row = element("div", "class", box);
     element("span", "name", row).textContent = digit;
     return { row, bar: element("div", "bar", element("div", "", row)) };
   });
-  return { box, facts, answer, size, rows };
+  return { facts, answer, size: entry.size, rows };
 }
 
 /* Where there is ink: the smallest rectangle around it; nothing on an empty paper. */
@@ -92,21 +62,6 @@ function centreOfMass(pixels, width) {
     y += value * Math.floor(i / width);
   });
   return [x / mass, y / mass];
-}
-
-function softmax(scores) {
-  const largest = Math.max(...scores);
-  const powers = Array.from(scores, (score) => Math.exp(score - largest));
-  const sum = powers.reduce((total, power) => total + power, 0);
-  return powers.map((power) => power / sum);
-}
-
-/* Scores, and microseconds of a run. */
-function timed({ network, input, output }, image, milliseconds) {
-  const start = performance.now();
-  let [runs, results] = [0];
-  for (; runs === 0 || performance.now() - start < milliseconds; runs++) results = network.run({ [input]: image });
-  return [results[output], (1000 * (performance.now() - start)) / runs];
 }
 
 function classify(entry) {
@@ -170,10 +125,7 @@ function draws(changed) {
 }
 
 async function main() {
-  if (typeof WebAssembly !== "object") throw new Error("the browser has no WebAssembly");
-  const entries = JSON.parse(document.getElementById("data").textContent);
-  const networks = [];
-  for (const entry of entries) networks.push(await opened(entry));
+  const networks = (await networksOfPage()).map((made) => ({ ...made, card: card(made) }));
   let asked = false;
   const changed = () => {
     if (asked) return;

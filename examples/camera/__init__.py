@@ -1,0 +1,1 @@
+"""A page on which a network names what the camera sees."""
