@@ -36,7 +36,7 @@ function input({ pixels, width, height }, bytes) {
 
 function classify(network, source) {
   const image = input(network, square(source, network.width, network.height));
-  const [scores, microseconds] = timed(network, image, 0);
+  const [scores, microseconds] = timed(network, image, MEASURED);
   const likely = softmax(scores);
   const best = likely.map((_, i) => i).sort((a, b) => likely[b] - likely[a] || a - b).slice(0, SHOWN);
   const place = document.getElementById("classes");
@@ -46,7 +46,7 @@ function classify(network, source) {
     element("span", "name", row).textContent = network.names[index];
     element("div", "bar", element("div", "", row)).style.width = `${100 * likely[index]}%`;
   }
-  document.getElementById("facts").textContent = `${network.title}: ${microseconds.toFixed(0)} µs a picture, ${network.size}`;
+  document.getElementById("facts").textContent = `${network.title}: ${microseconds.toFixed(1)} µs a picture, ${network.size}`;
 }
 
 /* Shows what the camera sees until a picture is chosen; a function that ends it. */

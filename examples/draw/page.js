@@ -1,8 +1,6 @@
 const INK = 22;
 // of the picture's side, which drawn digits fill as those of MNIST do
 const FILLED = 20 / 28;
-// milliseconds over which the time of a run is averaged: clocks of browsers are coarse
-const MEASURED = 2;
 
 const canvas = document.getElementById("canvas");
 const paper = canvas.getContext("2d", { willReadFrequently: true });
