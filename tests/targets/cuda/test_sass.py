@@ -41,6 +41,8 @@ def layer(weights: Codes, inputs: Codes) -> Conv2d:
     return Conv2d(x, 128, (3, 3), pads=(1, 1, 1, 1), padding="kernel", weights=weights, pad_value=0, epilogue=stores)
 
 
+ON_BITS = {"and": ("w1a1", "w2a2"), "xor": ("w1a1",), "": ()}
+"""What is fastest bit by bit, by the instruction that there is."""
 FLOATS = Buffer(1, 28, 28, 64, "float32")
 PROBLEMS: dict[str, Problem] = {
     "w1a1": layer(BINARY, BINARY),
@@ -102,8 +104,9 @@ def test_kernels_are_native_and_keep_to_their_registers(variant: CudaVariant, tm
         calls = re.findall(r"CALL\S* .*", text)
         assert not [call for call in calls if "mma" in call], "an instruction is emulated"
         assert not {"LDL", "STL"} & set(operations)
-        bits = variant.gpu.bits and name in ("w1a1", "w2a2")
+        bits = name in ON_BITS[variant.gpu.bits]
         assert ("BMMA" in operations) == bits, (name, operations)
+        assert not bits or set(re.findall(r"BMMA\.\d+\.(\w+)", text)) == {variant.gpu.bits.upper()}
         on_bytes = name.startswith("w") and not bits and variant.gpu.byte_rate > 0
         assert ("IMMA" in operations) == on_bytes, (name, operations)
     for kernel in kernels.values():

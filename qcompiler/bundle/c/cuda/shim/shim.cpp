@@ -122,7 +122,7 @@ bool any_left() {
 }
 
 void start_copy(const copy &each) {
-    if (each.given < 0 || each.given > each.bytes) die("copies a number of bytes that is none");
+    if (each.given && each.given != each.bytes) die("copies a part of its bytes");
     if ((uintptr_t)each.to % (uintptr_t)each.bytes || (each.given && (uintptr_t)each.from % (uintptr_t)each.bytes))
         die("copies from or to an address that is not aligned");
     if (late) fibers[current].open.push_back(each);
@@ -352,6 +352,10 @@ void multiply_bits(void **lanes) {
     multiply(lanes, [](uint32_t a, uint32_t b) { return (uint32_t)__builtin_popcount(a & b); });
 }
 
+void compare_bits(void **lanes) {
+    multiply(lanes, [](uint32_t a, uint32_t b) { return (uint32_t)__builtin_popcount(a ^ b); });
+}
+
 void multiply_bytes(void **lanes) {
     multiply(lanes, [](uint32_t a, uint32_t b) { return __dp4a(a, b, 0); });
 }
@@ -373,6 +377,11 @@ int qc_exchange(int value, int mask) {
 void qc_and_16x8x256(int *d, const uint32_t *a, const uint32_t *b) {
     product mine = {d, a, b};
     shim_meet("and of bits", &mine, multiply_bits);
+}
+
+void qc_xor_16x8x256(int *d, const uint32_t *a, const uint32_t *b) {
+    product mine = {d, a, b};
+    shim_meet("xor of bits", &mine, compare_bits);
 }
 
 void qc_bytes_16x8x32(int *d, const uint32_t *a, const uint32_t *b) {
