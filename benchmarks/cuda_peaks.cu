@@ -8,9 +8,10 @@
 enum { THREADS = 256, ROUNDS = 4096, SUMS = 8 };
 
 __global__ void counts(uint32_t *out, uint32_t seed) {
-    uint32_t sums[SUMS] = {}, word = seed + threadIdx.x;
+    uint32_t sums[SUMS], word = seed + threadIdx.x;
+    for (int i = 0; i < SUMS; i++) sums[i] = word * (2 * i + 3);
     for (int round = 0; round < ROUNDS; round++)
-        for (int i = 0; i < SUMS; i++) sums[i] += __popc(sums[i] & word);
+        for (int i = 0; i < SUMS; i++) sums[i] += __popc(sums[i] ^ word);
     uint32_t all = 0;
     for (int i = 0; i < SUMS; i++) all += sums[i];
     if (all == seed) out[0] = all;

@@ -17,6 +17,7 @@ from benchmarks.cuda_rows import ROWS, SAMPLED, Drawn, drawn, sampled
 from benchmarks.models import binarynet_vgg, resnet18
 from benchmarks.network import evaluate
 from tests.targets.cuda.launching import missing, stand_in
+from tests.targets.cuda.test_sass import by_function, shown
 
 NAME = "tiny-w1a1"
 needs_nvcc = pytest.mark.skipif(bool(missing()), reason=missing())
@@ -140,3 +141,24 @@ def test_a_page_of_a_gpu() -> None:
     text = cuda_page.page(results)
     assert "| conv | 128 | yes | 100.0 | 5,000.0 | torch int8, product alone | 200.0 | 2.00 |" in text
     assert "| b1 mma | 2,000.0 |" in text and "- b: no" in text and text.startswith("# Speed on a GPU\n\nA GPU.")
+
+
+TOOLS = ("nvcc", "cuobjdump", "nvdisasm")
+
+
+@pytest.mark.skipif(bool(missing(*TOOLS)), reason=missing(*TOOLS))
+@pytest.mark.parametrize(
+    ("architecture", "expected"),
+    [
+        pytest.param("sm_80", {"counts": "POPC", "bits": "BMMA", "bytes": "IMMA"}, marks=pytest.mark.slow),
+        ("sm_90a", {"counts": "POPC", "bits": "BMMA", "bytes": "IMMA", "wide_bits": "BGMMA"}),
+    ],
+)
+def test_peaks_are_of_the_instructions_that_they_name(
+    architecture: str, expected: dict[str, str], tmp_path: Path
+) -> None:
+    cuda._make_peaks(tmp_path, [architecture])
+    functions = by_function(shown(tmp_path, cuda.PEAKS))
+    for kernel, instruction in expected.items():
+        (text,) = [text for name, text in functions.items() if f"{len(kernel)}{kernel}P" in name]
+        assert text.count(f" {instruction}") >= 8 and "CALL" not in text, kernel

@@ -61,22 +61,21 @@ def assembled(variant: CudaVariant, kernels: dict[str, Kernel], folder: Path) ->
     source = variant.platform.compile(functions, variant.tvm_target).decode()
     (folder / "kernels.cu").write_text(f'#include "instructions.h"\n{source}')
     (folder / "instructions.h").write_text(glue.template_text("cuda/instructions.h"))
-    nvcc, cuobjdump, nvdisasm = (cuda_link.tool(name, ()) for name in TOOLS)
     flags = [*cuda_link.KERNEL_FLAGS, *cuda_link.code_for(variant.name), "-Xptxas", "-v", "-cubin"]
-    done = subprocess.run(
-        [nvcc, *flags, "kernels.cu", "-o", "kernels.cubin"], cwd=folder, capture_output=True, text=True
-    )
+    command = [cuda_link.compiler(), *flags, "kernels.cu", "-o", "kernels.cubin"]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+    return done.stderr, shown(folder, "kernels.cubin")
+
+
+def shown(folder: Path, file: str) -> str:
+    """The assembly of a library or an object."""
+    cuobjdump, nvdisasm = (cuda_link.tool(name, ()) for name in ("cuobjdump", "nvdisasm"))
     path = f"{Path(nvdisasm).parent}:{os.environ['PATH']}"
-    shown = subprocess.run(
-        [cuobjdump, "-sass", "kernels.cubin"],
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        env={**os.environ, "PATH": path},
-    )
-    assert shown.returncode == 0, shown.stderr
-    return done.stderr, shown.stdout
+    environment = {**os.environ, "PATH": path}
+    done = subprocess.run([cuobjdump, "-sass", file], cwd=folder, capture_output=True, text=True, env=environment)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
 
 
 def fastest(variant: CudaVariant, problem: Problem) -> Kernel:
