@@ -185,7 +185,7 @@ def _write(file: Path, results: Mapping[str, Any]) -> None:
 def _guarded(measure: Callable[[], dict[str, Any]]) -> dict[str, Any]:
     try:
         return measure()
-    except (QCompilerError, OSError, RuntimeError, ValueError, KeyError) as error:
+    except (QCompilerError, OSError, RuntimeError, ValueError, KeyError, subprocess.SubprocessError) as error:
         return {"error": str(error)}
 
 
