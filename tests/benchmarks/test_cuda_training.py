@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 
 import pytest
 
 from benchmarks import cuda_training
 from qcompiler.train.config import load_config
+from qcompiler.train.data import load_data
 from qcompiler.train.results import find_runs
 
 TINY = ["dataset=digits", "batch_size=50", "width=4", "threads=1", "device=cpu"]
 NAME = "cifar10_resnet18_narrow"
 
 
-def trained(runs: Path, *more: str, minutes: str = "0.2") -> int:
+def trained(runs: Path, *more: str, minutes: str = "600") -> int:
     options = ["--minutes", minutes, "--networks", "resnet18", "-o", *TINY, *more]
     return cuda_training.main([str(runs), *options])
 
@@ -28,8 +30,9 @@ def log(runs: Path) -> dict[str, object]:
 
 
 def test_a_narrow_network_is_trained_and_tested_where_there_is_no_gpu(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    monkeypatch.setattr(cuda_training, "TIMED_S", 0.0)
     assert trained(tmp_path, "epochs=2") == 0
     assert capsys.readouterr().out.startswith("resnet18: test accuracy ")
     first = log(tmp_path)
@@ -38,11 +41,17 @@ def test_a_narrow_network_is_trained_and_tested_where_there_is_no_gpu(
     assert trained(tmp_path) == 0 and log(tmp_path) == first, "a finished run is left alone"
 
 
-def test_epochs_are_those_that_fit(tmp_path: Path) -> None:
-    assert trained(tmp_path, minutes="0.05") == 0
-    config, _ = load_config(tmp_path / NAME / "seed0")
-    epochs = log(tmp_path)["epochs"]
-    assert isinstance(epochs, list) and 1 <= len(epochs) == config.epochs < 200
+@pytest.mark.parametrize(("share_of_an_epoch", "epochs"), [(1 / 3.6, 3), (100.0, 1), (1e-6, 200)])
+def test_epochs_are_those_that_fit(
+    share_of_an_epoch: float, epochs: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Hours, of which an epoch takes a part: what this machine takes besides does not count."""
+    config, network = cuda_training.settings("resnet18", tmp_path, TINY)
+    data = load_data(config.dataset, config.data_dir, config.validation)
+    seconds = 1e5 * cuda_training.SHARE * share_of_an_epoch
+    monkeypatch.setattr(cuda_training, "_step_seconds", lambda trainer, timed: seconds / len(trainer.batches))
+    monkeypatch.setattr(cuda_training, "_seconds", lambda call: 0.0)
+    assert cuda_training.fitted(config, network, data, time.monotonic() + 1e5).epochs == epochs
 
 
 def test_when_the_time_is_over_whole_epochs_are_kept(
