@@ -135,11 +135,13 @@ class _Sketch:
         return node.scale
 
     def batch_norm(self, source: str) -> str:
-        """Calibrated statistics, a fifth of the gammas negative."""
+        """Calibrated statistics, a fifth of the gammas negative; of one pixel, those of all channels."""
         value, channels = self.values[source], self.channels(source)
         gamma = self.random.uniform(0.3, 1.0, channels) * np.where(self.random.random(channels) < 0.2, -1, 1)
         beta = self.random.standard_normal(channels) * 0.3
-        mean, variance = value.mean((0, 2, 3)), value.var((0, 2, 3)) + 1e-3
+        axes = (0, 2, 3) if value.shape[2] * value.shape[3] > 1 else (0, 1, 2, 3)
+        ones = np.ones(channels)
+        mean, variance = value.mean(axes) * ones, (value.var(axes) + 1e-3) * ones
         single = [parameter.astype(np.float32) for parameter in (gamma, beta, mean, variance)]
         return self.add(BatchNorm(source, self.fresh(), single[0], single[1], single[2], single[3]))
 
@@ -282,6 +284,39 @@ def _eighteen_layers(name: str, size: int, stem: bool, binary: bool, seed: int) 
 def resnet18(size: int = 224, stem: bool = True, seed: int = 1) -> Workload:
     """ResNet-18 with BatchNorm folded into biases; without its stem the input is [1, 64, size / 4, size / 4]."""
     return _eighteen_layers("ResNet-18", size, stem, binary=False, seed=seed)
+
+
+def binarynet_vgg(binary: bool, width: int = 128, hidden: int = 1024, size: int = 32, seed: int = 1) -> Workload:
+    """BinaryNet's VGG on CIFAR-10's images: its first layer real, then signs before each layer, or ReLU behind each.
+
+    Dense layers are convolutions over all that is left of the image.
+    """
+    sketch = _Sketch(np.random.default_rng(seed).standard_normal((1, 3, size, size)).astype(np.float32), seed)
+    last = sketch.batch_norm(sketch.conv("input", width, 3, relu=not binary))
+    left = size
+    for channels, pools in ((1, True), (2, False), (2, True), (4, False), (4, True)):
+        last = _vgg_layer(sketch, last, channels * width, 3, 1, binary)
+        if pools:
+            last, left = sketch.add(Pool("max", last, sketch.fresh(), 2, 2)), left // 2
+        last = sketch.batch_norm(last)
+    for outputs, kernel in ((hidden, left), (hidden, 1), (10, 1)):
+        last = sketch.batch_norm(_vgg_layer(sketch, last, outputs, kernel, 0, binary))
+    sketch.add(GlobalAverage(last, sketch.fresh()))
+    name = f"VGG {'binary' if binary else 'real'}"
+    return Workload(name, sketch.finish(name), sketch.values["input"], 1, _macs(sketch))
+
+
+def _vgg_layer(sketch: _Sketch, source: str, out: int, kernel: int, pad: int, binary: bool) -> str:
+    held = sketch.add(Sign(source, sketch.fresh())) if binary else source
+    shape = (out, sketch.channels(held), kernel, kernel)
+    weights = sketch.signs(*shape) if binary else sketch.normal(*shape)
+    return sketch.add(Conv(held, sketch.fresh(), weights, None, 1, pad, relu=not binary, binary=binary))
+
+
+def _macs(sketch: _Sketch) -> int:
+    """Multiply-adds of the convolutions of an image."""
+    layers = [node for node in sketch.nodes if isinstance(node, Conv)]
+    return sum(node.weights.size * int(np.prod(sketch.values[node.output].shape[2:])) for node in layers)
 
 
 def birealnet18(size: int = 224, stem: bool = True, seed: int = 1) -> Workload:

@@ -19,6 +19,16 @@ from qcompiler.train.record import Record, read_record
 
 RUN_FILE = "run.json"
 _NONE = "-"
+PUBLISHED = {
+    "cifar10_binarynet": ("88.6", "BinaryNet, 2016"),
+    "cifar10_binarynet_short": ("88.6", "BinaryNet, 2016"),
+    "cifar10_xnornet": ("86.2", "XNOR-Net's implementation in Theano"),
+    "cifar10_xnornet_short": ("86.2", "XNOR-Net's implementation in Theano"),
+    "cifar10_moons_short": ("90.0 on validation", "Moons et al., 2017"),
+    "cifar10_resnet18": ("86", "BMXNet, 2017"),
+    "cifar10_resnet18_short": ("86", "BMXNet, 2017"),
+}
+"""Accuracies in per cent that were published for the networks of recipes in their whole width, and where."""
 _HEAD = """# Results
 
 Made by `python -m qcompiler.train.results` from the logs of the runs. Accuracies are in per cent, a mean and standard
@@ -34,6 +44,9 @@ def results(records: Sequence[Record]) -> str:
     """The page, in Markdown."""
     groups = _groups(records)
     parts = [_HEAD, "## Accuracy", _table(_ACCURACY, groups)]
+    published = [group for group in groups if group[0].name in PUBLISHED]
+    if published:
+        parts += ["## Beside published accuracies", _table(_PUBLISHED, published)]
     deployed = [group for group in groups if any(each.deploy for each in group)]
     if deployed:
         parts += ["## Compiled", _SPEED_NOTE, _table(_DEPLOY, deployed)]
@@ -136,6 +149,17 @@ _ACCURACY: dict[str, Callable[[Group], str]] = {
     "validation": _share(lambda each: each.validation),
     "float twin, test": _share(lambda each: each.baseline),
     "fixed point, test": _fixed,
+}
+
+
+_PUBLISHED: dict[str, Callable[[Group], str]] = {
+    "recipe": lambda group: group[0].name,
+    "test": _share(lambda each: each.test),
+    "validation": _share(lambda each: each.validation),
+    "published": lambda group: PUBLISHED[group[0].name][0],
+    "where": lambda group: PUBLISHED[group[0].name][1],
+    "epochs": lambda group: ", ".join(str(each.epochs) for each in group),
+    "wall time": lambda group: ", ".join(_duration(each.wall_s) for each in group),
 }
 
 

@@ -8,7 +8,12 @@ of the threads have them. Pairs of planes of one weight 2^(p + q) share their su
 
 Where a thread of number l of a warp has them, with g = l // 4 and t = l % 4 (PTX manual, "mma.m16n8k256" and
 "mma.m16n8k32", which are alike in words): the words t and 4 + t of rows g and 8 + g of the inputs, and of column g of
-the weights; sums of rows g and 8 + g in the columns 2t and 2t + 1.
+the weights; sums of rows g and 8 + g in the columns 2t and 2t + 1. sm_75 has instructions of a quarter of this, whose
+operands lie alike.
+
+sm_75 has XOR of bits alone. As i and j = (i + j - i xor j) / 2, with P planes of inputs and Q of weights a sum is
+    sum(2^(p + q) i_p and j_q) = ((2^Q - 1) sum(i) + (2^P - 1) sum(j) - sum(2^(p + q) i_p xor j_q)) / 2,
+where sum(j) is a constant of the channel; zeros outside of the image are inputs like others.
 """
 
 from __future__ import annotations
@@ -37,7 +42,7 @@ from qcompiler.targets.cuda.emit import (
     registers,
     write,
 )
-from qcompiler.targets.cuda.machine import Gpu
+from qcompiler.targets.cuda.machine import Bits, Gpu
 from qcompiler.targets.cuda.warp_kernel import LaneKernel, pixel_of
 from qcompiler.targets.cuda.windows import read_by
 from qcompiler.targets.problem import Conv2d, Problem
@@ -60,11 +65,32 @@ _REACHED = 0.4
 
 @dataclass(frozen=True)
 class MmaConv2d(LaneKernel):
-    """See `qcompiler.targets.target.Kernel`; blocks: of 32 channels, that a block of threads computes."""
+    """See `qcompiler.targets.target.Kernel`.
+
+    blocks: of 32 channels, that a block of threads computes. bits: the instruction that bit planes are multiplied by.
+    """
 
     problem: Conv2d
     blocks: int
+    bits: Bits = "and"
     nanoseconds: float = 0.0
+
+    @property
+    def by_xor(self) -> bool:
+        """Whether bits are compared, which sums of inputs and weights make products of."""
+        return self.bits == "xor" and not self.problem.x.in_bytes
+
+    @property
+    def needs_totals(self) -> bool:
+        """Whether sums of the inputs' numbers are needed."""
+        return self.by_xor or self.sums.needs_totals
+
+    @property
+    def instruction(self) -> str:
+        """What multiplies."""
+        if self.problem.x.in_bytes:
+            return "qc_bytes_16x8x32"
+        return "qc_xor_16x8x256" if self.by_xor else "qc_and_16x8x256"
 
     @property
     def name(self) -> str:
@@ -139,7 +165,16 @@ class MmaConv2d(LaneKernel):
 
     def pack(self, constants: Constants) -> tuple[Array, ...]:
         """Weights, what `CodeSums` adds, and constants of the epilogue."""
-        return self._weights(np.asarray(constants.weights)), *self.sums.pack(constants), *self.epilogue.pack(constants)
+        weights = np.asarray(constants.weights)
+        own = (self._weights(weights), *self._weight_totals(weights))
+        return *own, *self.sums.pack(constants), *self.epilogue.pack(constants)
+
+    def _weight_totals(self, weights: npt.NDArray[np.float32]) -> tuple[Array, ...]:
+        """int32 [threads]: (2^P - 1) sum(j), where bits are compared."""
+        if not self.by_xor:
+            return ()
+        totals = self.sums.numbers(weights).sum(axis=(1, 2, 3)) * (2**self.problem.x.planes - 1)
+        return (self.lanes.spread(totals.astype(np.int32)),)
 
     def _weights(self, weights: npt.NDArray[np.float32]) -> npt.NDArray[np.uint32]:
         """uint32 of `weight_shape`, from float32 OIHW."""
@@ -159,7 +194,9 @@ class MmaConv2d(LaneKernel):
 
     def build(self, name: str) -> Any:
         """A kernel over a row of blocks."""
-        own = [Parameter("weights", "uint32", int(np.prod(self.weight_shape)), 64), *self.sums.constants()]
+        own = [Parameter("weights", "uint32", int(np.prod(self.weight_shape)), 64)]
+        own += [Parameter("weight_totals", "int32", self.lanes.size, 64)] if self.by_xor else []
+        own += self.sums.constants()
         epilogue = self.epilogue
         parameters = [parameter("x", self.problem.x, words=True), *own, *epilogue.constants(), *epilogue.memory()]
 
@@ -180,7 +217,9 @@ class _Threads:
         assert place.shared is not None
         self.kernel, self.problem, self.shared = kernel, kernel.problem, place.shared
         self.x = Elements(kernel.problem.x, x)
-        self.weights, self.offsets, *self.tap_sums = operands
+        self.weights, *rest = operands
+        self.weight_totals = rest.pop(0) if kernel.by_xor else None
+        self.offsets, *self.tap_sums = rest
         self.row = T.bind(T.truncdiv(place.block, kernel.column_tiles) * ROWS)
         self.column = T.bind(T.truncmod(place.block, kernel.column_tiles))
         self.thread = place.thread
@@ -243,7 +282,6 @@ class _Threads:
 
     def _step(self, step: Expr) -> None:
         """Multiply the inputs of all rows of the warp, plane by plane."""
-        multiplied = "qc_bytes_16x8x32" if self.problem.x.in_bytes else "qc_and_16x8x256"
         held = [self._inputs(self._stage(step), plane) for plane in range(self.inputs)]
         shape = self.kernel.weight_shape
         for q in range(self.planes):
@@ -255,7 +293,7 @@ class _Threads:
                     write(weights, self.weights[first + index], index)
                 for p, inputs in enumerate(held):
                     sums = T.address_of(self.products[self._place(p + q, tile)])
-                    instruction(multiplied, sums, T.address_of(inputs[0]), T.address_of(weights[0]))
+                    instruction(self.kernel.instruction, sums, T.address_of(inputs[0]), T.address_of(weights[0]))
 
     def _inputs(self, stage: Expr, plane: int) -> Expr:
         """The registers of the inputs of a plane; they are added up on the way."""
@@ -265,7 +303,7 @@ class _Threads:
             word = self.t + (4 if index >= 2 else 0)
             at = stage + row * (self.kernel.step_words + _GAP) + word * self.inputs + plane
             write(found, T.Cast("uint32", self.shared[at]), index)
-        if self.kernel.sums.needs_totals:
+        if self.kernel.needs_totals:
             for half in range(2):
                 bits = self._total(found[half]) + self._total(found[half + 2])
                 write(self.totals, self.totals[half] + T.shift_left(bits, T.int32(plane)), half)
@@ -293,7 +331,7 @@ class _Threads:
                     found = found + T.shift_left(more, T.int32(significance))
                 row = self.warp * TILE + self.g + (8 if index >= 2 else 0)
                 write(self.shared, found, row * self._width + tile * COLUMNS + self.t * 2 + index % 2)
-        if self.kernel.sums.needs_totals:
+        if self.kernel.needs_totals:
             for half in range(2):
                 pair = T.bind(self.totals[half] + exchange(self.totals[half], 1))
                 total = T.bind(pair + exchange(pair, 2))
@@ -323,9 +361,12 @@ class _Threads:
                 _, inside = read_by(self.problem, pixel, (i, j))
                 with T.If(T.Not(inside)), T.Then():
                     write(offset, offset[0] + array[(i * kw + j) * self.kernel.lanes.size + thread], 0)
-        totals = self.kernel.sums.needs_totals
-        total = T.bind(self.shared[ROWS * self._width + row]) if totals else None
-        return self.kernel.sums.value(products, total, offset[0])
+        total = T.bind(self.shared[ROWS * self._width + row]) if self.kernel.needs_totals else None
+        if self.weight_totals is not None:
+            assert total is not None
+            both = total * (2**self.planes - 1) + self.weight_totals[thread]
+            products = T.bind(T.shift_right(both - products, T.int32(1)))
+        return self.kernel.sums.value(products, total if self.kernel.sums.needs_totals else None, offset[0])
 
 
 def mma_convolutions(gpu: Gpu, problem: Problem) -> Iterator[MmaConv2d]:
@@ -340,8 +381,8 @@ def mma_convolutions(gpu: Gpu, problem: Problem) -> Iterator[MmaConv2d]:
         return
     pairs = 1 if in_bytes else problem.x.planes * problem.weights.bits
     for blocks in (1, 2):
-        kernel = MmaConv2d(problem, blocks)
+        kernel = MmaConv2d(problem, blocks, gpu.bits)
         launched = kernel.launch.blocks[0]
         products = launched * ROWS * blocks * WARP * kernel.steps * STEP * problem.x.word_channels * pairs
         busy = min(1.0, launched / gpu.processors)
-        yield MmaConv2d(problem, blocks, products / (rate * gpu.processors * gpu.ghz * _REACHED * busy))
+        yield MmaConv2d(problem, blocks, gpu.bits, products / (rate * gpu.processors * gpu.ghz * _REACHED * busy))

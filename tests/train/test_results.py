@@ -229,3 +229,11 @@ def test_a_damaged_log_is_refused(tmp_path, text):
     path.write_text(text)
     with pytest.raises(InvalidData, match="run.json"):
         read_record(path)
+
+
+def test_recipes_of_published_networks_stand_beside_what_was_published(runs):
+    records = [read_record(path) for path in find_runs([runs])]
+    assert "published" not in results(records)
+    named = [replace(each, name="cifar10_resnet18_short", test=0.8712) for each in records if each.network == "moons"]
+    cells = row(results([*records, *named]), "Beside published accuracies", "cifar10_resnet18_short")
+    assert cells[1:6] == ["87.12", "97.00", "86", "BMXNet, 2017", "2"]

@@ -30,6 +30,7 @@ GARBAGE = 0xA5
 # four orders of threads, in which copies arrive early or late
 LAUNCHES = 8
 (AMPERE,) = TARGET.variants(("sm_80",))
+(TURING,) = TARGET.variants(("sm_75",))
 Edit = Callable[[str], str]
 
 

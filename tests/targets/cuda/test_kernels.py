@@ -13,7 +13,7 @@ from qcompiler.ir.storage import Buffer, Halo
 from qcompiler.targets import reference
 from qcompiler.targets.cuda.mma_conv import MmaConv2d
 from qcompiler.targets.problem import Conv2d, Map2d, Operation, Pool2d, Problem, Tensor, outputs_of, tensors_of
-from tests.targets.cuda.launching import AMPERE, check, launched
+from tests.targets.cuda.launching import AMPERE, TURING, check, launched
 from tests.targets.problems import convolutions, maps, pools
 from tests.targets.test_products import data, products
 
@@ -134,3 +134,13 @@ def test_convolution_by_tensor_cores(problem: Conv2d, seed: int) -> None:
     kernels = [kernel for kernel in AMPERE.kernels(problem) if isinstance(kernel, MmaConv2d)]
     assert {kernel.blocks for kernel in kernels} == {1, 2}
     check(problem, seed, kernels)
+
+
+@quick
+@given(problem=few_bits().filter(without_tables), seed=seeds)
+def test_convolution_by_tensor_cores_that_compare_bits(problem: Conv2d, seed: int) -> None:
+    kernels = [kernel for kernel in TURING.kernels(problem) if isinstance(kernel, MmaConv2d)]
+    assert {(kernel.blocks, kernel.instruction) for kernel in kernels} == {
+        (1, "qc_xor_16x8x256"), (2, "qc_xor_16x8x256")
+    }  # fmt: skip
+    check(problem, seed, kernels, variant=TURING)

@@ -9,10 +9,11 @@ import pytest
 
 from qcompiler.ir.codes import BINARY
 from qcompiler.ir.storage import Buffer
+from qcompiler.targets.cuda import CudaVariant
 from qcompiler.targets.cuda.mma_conv import MmaConv2d
 from qcompiler.targets.problem import Conv2d, Operation
 from qcompiler.targets.target import Kernel
-from tests.targets.cuda.launching import AMPERE, Trapped, check
+from tests.targets.cuda.launching import AMPERE, TURING, Trapped, check
 
 SEED = 1
 
@@ -24,8 +25,8 @@ def problem() -> Conv2d:
     return Conv2d(x, 40, (3, 3), pads=(1, 1, 1, 1), padding="kernel", pad_value=0, epilogue=stores)
 
 
-def kernels() -> list[Kernel]:
-    found = [each for each in AMPERE.kernels(problem()) if isinstance(each, MmaConv2d) and each.blocks == 1]
+def kernels(variant: CudaVariant = AMPERE) -> list[Kernel]:
+    found = [each for each in variant.kernels(problem()) if isinstance(each, MmaConv2d) and each.blocks == 1]
     assert found
     return list(found)
 
@@ -79,3 +80,27 @@ def test_a_planted_fault_is_found(name: str) -> None:
     with pytest.raises((AssertionError, Trapped)) as found:
         check(problem(), SEED, kernels(), edit=edit)
     assert "is not in the source" not in str(found.value)
+
+
+COMPARING = {
+    "products of bits instead of comparisons": the(0, r"qc_xor_16x8x256\(", "qc_and_16x8x256("),
+    "twice the sum": the(0, r"\) >> 1\)", ") >> 0)"),
+    "sums of weights of another channel": the(0, r"weight_totals\[(\w+)\]", r"weight_totals[\1 ^ 1]"),
+    "a part of a copy": the(0, r"(qc_copy_8\(.*), (\w+)\);", r"\1, \2 / 2);"),
+}
+
+
+def test_the_kernel_that_compares_bits_as_it_is() -> None:
+    check(problem(), SEED, kernels(TURING), variant=TURING)
+
+
+@pytest.mark.parametrize("name", list(COMPARING))
+def test_a_fault_planted_where_bits_are_compared_is_found(name: str) -> None:
+    def edit(source: str) -> str:
+        changed = COMPARING[name](source)
+        assert changed != source
+        return changed
+
+    with pytest.raises((AssertionError, Trapped)) as found:
+        check(problem(), SEED, kernels(TURING), variant=TURING, edit=edit)
+    assert "is not in the source" not in str(found.value) and "changed" not in str(found.value)

@@ -41,6 +41,8 @@ def layer(weights: Codes, inputs: Codes) -> Conv2d:
     return Conv2d(x, 128, (3, 3), pads=(1, 1, 1, 1), padding="kernel", weights=weights, pad_value=0, epilogue=stores)
 
 
+ON_BITS = {"and": ("w1a1", "w2a2"), "xor": ("w1a1",), "": ()}
+"""What is fastest bit by bit, by the instruction that there is."""
 FLOATS = Buffer(1, 28, 28, 64, "float32")
 PROBLEMS: dict[str, Problem] = {
     "w1a1": layer(BINARY, BINARY),
@@ -59,22 +61,21 @@ def assembled(variant: CudaVariant, kernels: dict[str, Kernel], folder: Path) ->
     source = variant.platform.compile(functions, variant.tvm_target).decode()
     (folder / "kernels.cu").write_text(f'#include "instructions.h"\n{source}')
     (folder / "instructions.h").write_text(glue.template_text("cuda/instructions.h"))
-    nvcc, cuobjdump, nvdisasm = (cuda_link.tool(name, ()) for name in TOOLS)
     flags = [*cuda_link.KERNEL_FLAGS, *cuda_link.code_for(variant.name), "-Xptxas", "-v", "-cubin"]
-    done = subprocess.run(
-        [nvcc, *flags, "kernels.cu", "-o", "kernels.cubin"], cwd=folder, capture_output=True, text=True
-    )
+    command = [cuda_link.compiler(), *flags, "kernels.cu", "-o", "kernels.cubin"]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+    return done.stderr, shown(folder, "kernels.cubin")
+
+
+def shown(folder: Path, file: str) -> str:
+    """The assembly of a library or an object."""
+    cuobjdump, nvdisasm = (cuda_link.tool(name, ()) for name in ("cuobjdump", "nvdisasm"))
     path = f"{Path(nvdisasm).parent}:{os.environ['PATH']}"
-    shown = subprocess.run(
-        [cuobjdump, "-sass", "kernels.cubin"],
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        env={**os.environ, "PATH": path},
-    )
-    assert shown.returncode == 0, shown.stderr
-    return done.stderr, shown.stdout
+    environment = {**os.environ, "PATH": path}
+    done = subprocess.run([cuobjdump, "-sass", file], cwd=folder, capture_output=True, text=True, env=environment)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
 
 
 def fastest(variant: CudaVariant, problem: Problem) -> Kernel:
@@ -102,8 +103,9 @@ def test_kernels_are_native_and_keep_to_their_registers(variant: CudaVariant, tm
         calls = re.findall(r"CALL\S* .*", text)
         assert not [call for call in calls if "mma" in call], "an instruction is emulated"
         assert not {"LDL", "STL"} & set(operations)
-        bits = variant.gpu.bits and name in ("w1a1", "w2a2")
+        bits = name in ON_BITS[variant.gpu.bits]
         assert ("BMMA" in operations) == bits, (name, operations)
+        assert not bits or set(re.findall(r"BMMA\.\d+\.(\w+)", text)) == {variant.gpu.bits.upper()}
         on_bytes = name.startswith("w") and not bits and variant.gpu.byte_rate > 0
         assert ("IMMA" in operations) == on_bytes, (name, operations)
     for kernel in kernels.values():

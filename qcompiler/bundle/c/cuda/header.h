@@ -58,6 +58,17 @@ int @name@_run(const void *const *inputs, void *const *outputs, void *workspace,
 int @name@_enqueue(const void *const *inputs, void *const *outputs, void *workspace, size_t workspace_size,
                    void *stream);
 
+/* Record a run as a CUDA graph, and run nothing. Inputs and outputs must be memory of the device; with the workspace,
+ * they belong to the graph until it is discarded. */
+int @name@_capture(const void *const *inputs, void *const *outputs, void *workspace, size_t workspace_size,
+                   void **graph);
+
+/* Start the run of a graph on a stream, as one piece of work, and do not wait for it. */
+int @name@_replay(void *graph, void *stream);
+
+/* Free a graph, no run of which may be under way. */
+int @name@_discard(void *graph);
+
 /* Wait for the last run that was started on a stream with a workspace; its status. */
 int @name@_wait(const void *workspace, void *stream);
 

@@ -48,6 +48,21 @@ QC_DEVICE void qc_and_16x8x256(int *d, const uint32_t *a, const uint32_t *b) {
 #endif
 }
 
+/* d[8, 8] += what one instruction of sm_75 makes of a quarter of the operands. */
+#define QC_QUARTER(text, d, a, b)                                                                                      \
+    asm volatile(text " {%0, %1}, {%2}, {%3}, {%0, %1};" : "+r"((d)[0]), "+r"((d)[1]) : "r"(a), "r"(b))
+
+/* d[16, 8] += number of bits in which row i of a[16, 256] and column j of b[256, 8] differ. */
+QC_DEVICE void qc_xor_16x8x256(int *d, const uint32_t *a, const uint32_t *b) {
+#if __CUDA_ARCH__ < 800
+#define QC_XOR "mma.sync.aligned.m8n8k128.row.col.s32.b1.b1.s32.xor.popc"
+    QC_QUARTER(QC_XOR, d, a[0], b[0]);
+    QC_QUARTER(QC_XOR, d, a[2], b[1]);
+    QC_QUARTER(QC_XOR, d + 2, a[1], b[0]);
+    QC_QUARTER(QC_XOR, d + 2, a[3], b[1]);
+#endif
+}
+
 /* d[16, 8] += a[16, 32] * b[32, 8], bytes without a sign. */
 QC_DEVICE void qc_bytes_16x8x32(int *d, const uint32_t *a, const uint32_t *b) {
 #if __CUDA_ARCH__ >= 800
@@ -55,27 +70,37 @@ QC_DEVICE void qc_bytes_16x8x32(int *d, const uint32_t *a, const uint32_t *b) {
                  "{%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
                  : "+r"(d[0]), "+r"(d[1]), "+r"(d[2]), "+r"(d[3])
                  : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
+#else
+#define QC_BYTES "mma.sync.aligned.m8n8k16.row.col.s32.u8.u8.s32"
+    QC_QUARTER(QC_BYTES, d, a[0], b[0]);
+    QC_QUARTER(QC_BYTES, d, a[2], b[1]);
+    QC_QUARTER(QC_BYTES, d + 2, a[1], b[0]);
+    QC_QUARTER(QC_BYTES, d + 2, a[3], b[1]);
 #endif
 }
 
-/* Start to copy `given` bytes from memory of the device to memory of the block, and zeros up to `bytes`: 4, 8 or 16. */
-template <int bytes> QC_DEVICE void qc_copy(void *to, const void *from, int given) {
+/* Start to copy words from memory of the device to memory of the block, or zeros in their place; given: the bytes of T,
+ * or 0. sm_75, which cannot start copies, copies at once. */
+template <typename T> QC_DEVICE void qc_copy(void *to, const void *from, int given) {
 #if __CUDA_ARCH__ >= 800
     unsigned at = (unsigned)__cvta_generic_to_shared(to);
-    asm volatile("cp.async.ca.shared.global [%0], [%1], %2, %3;" ::"r"(at), "l"(from), "n"(bytes), "r"(given) : "memory");
+    asm volatile("cp.async.ca.shared.global [%0], [%1], %2, %3;" ::"r"(at), "l"(from), "n"(sizeof(T)), "r"(given)
+                 : "memory");
+#else
+    *(T *)to = given ? *(const T *)from : T{};
 #endif
 }
 
 QC_DEVICE void qc_copy_4(void *to, const void *from, int given) {
-    qc_copy<4>(to, from, given);
+    qc_copy<uint32_t>(to, from, given);
 }
 
 QC_DEVICE void qc_copy_8(void *to, const void *from, int given) {
-    qc_copy<8>(to, from, given);
+    qc_copy<uint2>(to, from, given);
 }
 
 QC_DEVICE void qc_copy_16(void *to, const void *from, int given) {
-    qc_copy<16>(to, from, given);
+    qc_copy<uint4>(to, from, given);
 }
 
 /* What this thread has started to copy since the last call is a group. */

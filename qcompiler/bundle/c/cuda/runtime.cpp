@@ -182,6 +182,52 @@ int API(enqueue)(const void *const *inputs, void *const *outputs, void *workspac
     return status == LIMIT(OK) ? start(&run, 0, LIMIT(STEPS), (cudaStream_t)stream) : status;
 }
 
+/* Whether all inputs and outputs are memory of the device, as a graph needs them. */
+static int on_device(const void *const *inputs, void *const *outputs) {
+    int device = 0, status = device_of(&device);
+    for (int i = 0; status == LIMIT(OK) && i < LIMIT(INPUTS); i++)
+        if (!reachable(inputs[i], device, 0)) status = LIMIT(ERROR_PLACE);
+    for (int o = 0; status == LIMIT(OK) && o < LIMIT(OUTPUTS); o++)
+        if (!reachable(outputs[o], device, 0)) status = LIMIT(ERROR_PLACE);
+    return status;
+}
+
+static int record(const struct run *run, cudaStream_t stream, cudaGraphExec_t *graph) {
+    cudaGraph_t recorded = nullptr;
+    int status = cleared(cudaStreamBeginCapture(stream, cudaStreamCaptureModeThreadLocal));
+    if (status != LIMIT(OK)) return status;
+    status = start(run, 0, LIMIT(STEPS), stream);
+    int ended = cleared(cudaStreamEndCapture(stream, &recorded));
+    if (status == LIMIT(OK)) status = ended;
+    if (status == LIMIT(OK)) status = cleared(cudaGraphInstantiate(graph, recorded, 0));
+    if (recorded) cudaGraphDestroy(recorded);
+    return status;
+}
+
+int API(capture)(const void *const *inputs, void *const *outputs, void *workspace, size_t workspace_size, void **graph) {
+    struct run run;
+    cudaStream_t stream;
+    cudaGraphExec_t made = nullptr;
+    if (!graph) return LIMIT(ERROR_NULL);
+    *graph = nullptr;
+    int status = begin(&run, inputs, outputs, workspace, workspace_size);
+    if (status == LIMIT(OK)) status = on_device(inputs, outputs);
+    if (status == LIMIT(OK)) status = cleared(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking));
+    if (status != LIMIT(OK)) return status;
+    status = record(&run, stream, &made);
+    cudaStreamDestroy(stream);
+    if (status == LIMIT(OK)) *graph = made;
+    return status;
+}
+
+int API(replay)(void *graph, void *stream) {
+    return graph ? cleared(cudaGraphLaunch((cudaGraphExec_t)graph, (cudaStream_t)stream)) : LIMIT(ERROR_NULL);
+}
+
+int API(discard)(void *graph) {
+    return graph ? cleared(cudaGraphExecDestroy((cudaGraphExec_t)graph)) : LIMIT(ERROR_NULL);
+}
+
 int API(wait)(const void *workspace, void *stream) {
     if (!workspace) return LIMIT(ERROR_NULL);
     const unsigned char *bytes = (const unsigned char *)workspace;

@@ -9,8 +9,11 @@
 
 #include <algorithm>
 #include <deque>
+#include <map>
 #include <numeric>
 #include <random>
+#include <string>
+#include <utility>
 #include <vector>
 
 enum { WARP = 32, STACK = 64 * 1024, SHARED = 256 * 1024, GUARD = 64, GARBAGE = 0xA5, MARK = 0x5A };
@@ -119,7 +122,7 @@ bool any_left() {
 }
 
 void start_copy(const copy &each) {
-    if (each.given < 0 || each.given > each.bytes) die("copies a number of bytes that is none");
+    if (each.given && each.given != each.bytes) die("copies a part of its bytes");
     if ((uintptr_t)each.to % (uintptr_t)each.bytes || (each.given && (uintptr_t)each.from % (uintptr_t)each.bytes))
         die("copies from or to an address that is not aligned");
     if (late) fibers[current].open.push_back(each);
@@ -146,8 +149,98 @@ void go_ahead(const std::vector<unsigned> &order) {
 
 }  // namespace
 
-extern "C" __attribute__((visibility("default"))) void shim_order(unsigned number) {
+#define SHIM_EXPORT extern "C" __attribute__((visibility("default")))
+
+SHIM_EXPORT void shim_order(unsigned number) {
     launches = number;
+}
+
+struct shim_graph {
+    std::vector<std::function<void()>> works;
+};
+
+namespace {
+
+enum { CAPTURED = 900 };
+
+std::string failing;
+int failure, left;
+int capability[2], any = 1;
+std::map<const void *, std::pair<int, int>> places;
+shim_graph *recording;
+
+}  // namespace
+
+SHIM_EXPORT void shim_fail(const char *call, int error) {
+    failing = call ? call : "";
+    failure = error;
+}
+
+SHIM_EXPORT int shim_left() {
+    return left;
+}
+
+SHIM_EXPORT void shim_capability(int major, int minor) {
+    any = 0;
+    capability[0] = major;
+    capability[1] = minor;
+}
+
+SHIM_EXPORT void shim_place(const void *pointer, int type, int device) {
+    places[pointer] = {type, device};
+}
+
+int shim_answer(const char *call, int forbidden) {
+    int error = failing == call ? failure : forbidden && recording ? CAPTURED : 0;
+    if (error) left = error;
+    return error;
+}
+
+int shim_forget() {
+    int error = failing == "launch" ? failure : left;
+    left = 0;
+    return error;
+}
+
+int shim_is_any() {
+    return any;
+}
+
+int shim_capability_of(int minor) {
+    return capability[minor];
+}
+
+void shim_place_of(const void *pointer, int *type, int *device) {
+    auto found = places.find(pointer);
+    *device = 0;
+    if (found == places.end()) return;
+    *type = found->second.first;
+    *device = found->second.second;
+}
+
+void shim_do(const std::function<void()> &work) {
+    if (recording) recording->works.push_back(work);
+    else work();
+}
+
+void shim_record() {
+    recording = new shim_graph;
+}
+
+shim_graph *shim_recorded() {
+    return std::exchange(recording, nullptr);
+}
+
+shim_graph *shim_copy(const shim_graph *graph) {
+    return new shim_graph(*graph);
+}
+
+void shim_replay(const shim_graph *graph) {
+    for (const auto &work : graph->works) work();
+}
+
+void shim_discard(shim_graph *graph) {
+    delete graph;
 }
 
 void shim_run(unsigned blocks, unsigned threads, size_t shared, void (*kernel)(const void *), const void *given) {
@@ -259,6 +352,10 @@ void multiply_bits(void **lanes) {
     multiply(lanes, [](uint32_t a, uint32_t b) { return (uint32_t)__builtin_popcount(a & b); });
 }
 
+void compare_bits(void **lanes) {
+    multiply(lanes, [](uint32_t a, uint32_t b) { return (uint32_t)__builtin_popcount(a ^ b); });
+}
+
 void multiply_bytes(void **lanes) {
     multiply(lanes, [](uint32_t a, uint32_t b) { return __dp4a(a, b, 0); });
 }
@@ -280,6 +377,11 @@ int qc_exchange(int value, int mask) {
 void qc_and_16x8x256(int *d, const uint32_t *a, const uint32_t *b) {
     product mine = {d, a, b};
     shim_meet("and of bits", &mine, multiply_bits);
+}
+
+void qc_xor_16x8x256(int *d, const uint32_t *a, const uint32_t *b) {
+    product mine = {d, a, b};
+    shim_meet("xor of bits", &mine, compare_bits);
 }
 
 void qc_bytes_16x8x32(int *d, const uint32_t *a, const uint32_t *b) {

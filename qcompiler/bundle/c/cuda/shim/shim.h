@@ -10,7 +10,9 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define ANY_DEVICE 1
+#include <functional>
+
+#define ANY_DEVICE shim_is_any()
 #define __global__
 #define __device__
 #define __shared__
@@ -31,10 +33,37 @@ extern int qc_shared[];
 /* The number of the next launch, which says in what order things happen; launches count it up. */
 extern "C" void shim_order(unsigned number);
 
+/* For tests of errors. From now on a call of CUDA's runtime fails with an error, or none does where `call` is null; what
+ * the last error is that nobody asked for. The capability of the device, which is any at first. Where a pointer lies:
+ * the type and device of its attributes. */
+extern "C" void shim_fail(const char *call, int error);
+extern "C" int shim_left();
+extern "C" void shim_capability(int major, int minor);
+extern "C" void shim_place(const void *pointer, int type, int device);
+
+/* What a call of the runtime gives; those that a stream in capture forbids are marked. */
+int shim_answer(const char *call, int forbidden = 0);
+int shim_forget();
+int shim_is_any();
+int shim_capability_of(int minor);
+void shim_place_of(const void *pointer, int *type, int *device);
+
+/* Work on a stream: done at once, or recorded while the stream is captured. */
+struct shim_graph;
+void shim_do(const std::function<void()> &work);
+void shim_record();
+struct shim_graph *shim_recorded();
+struct shim_graph *shim_copy(const struct shim_graph *graph);
+void shim_replay(const struct shim_graph *graph);
+void shim_discard(struct shim_graph *graph);
+
 void shim_run(unsigned blocks, unsigned threads, size_t shared, void (*kernel)(const void *), const void *given);
 
-template <typename F> static void shim_launch(unsigned blocks, unsigned threads, size_t shared, const F &kernel) {
-    shim_run(blocks, threads, shared, [](const void *given) { (*(const F *)given)(); }, &kernel);
+/* Operands are taken now, as a device takes them, whenever the kernel runs. */
+template <typename F, typename... Operands>
+static void shim_launch(unsigned blocks, unsigned threads, size_t shared, F kernel, Operands... operands) {
+    auto all = [=] { kernel(operands...); };
+    shim_do([=] { shim_run(blocks, threads, shared, [](const void *given) { (*(const decltype(all) *)given)(); }, &all); });
 }
 
 /* The threads of a warp meet: the last one does `act` for all of them. what: the instruction, the same in all; lanes:
@@ -42,12 +71,13 @@ template <typename F> static void shim_launch(unsigned blocks, unsigned threads,
 void shim_meet(const char *what, void *mine, void (*act)(void **lanes));
 
 #define QC_LAUNCH(kernel, blocks, threads, shared, stream, ...) \
-    shim_launch(blocks, threads, shared, [=] { kernel(__VA_ARGS__); })
+    shim_launch(blocks, threads, shared, [](auto... operands) { kernel(operands...); }, __VA_ARGS__)
 
 void qc_barrier();
 uint32_t qc_ballot(int condition);
 int qc_exchange(int value, int mask);
 void qc_and_16x8x256(int *d, const uint32_t *a, const uint32_t *b);
+void qc_xor_16x8x256(int *d, const uint32_t *a, const uint32_t *b);
 void qc_bytes_16x8x32(int *d, const uint32_t *a, const uint32_t *b);
 void qc_copy_4(void *to, const void *from, int given);
 void qc_copy_8(void *to, const void *from, int given);
