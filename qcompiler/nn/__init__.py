@@ -1,6 +1,7 @@
 """Quantized layers for PyTorch, ready for export and compilation."""
 
 from qcompiler.nn.binary import Binarize, Ternarize
+from qcompiler.nn.compiled import TorchBundle, compile
 from qcompiler.nn.convert import LayerBits, quantize_model
 from qcompiler.nn.estimators import CLIP, IDENTITY, POLYNOMIAL, SWISH, Estimator, estimator
 from qcompiler.nn.export import Export, export_onnx
@@ -34,7 +35,7 @@ __all__ = [
     "CLIP", "IDENTITY", "LSQ", "PACT", "POLYNOMIAL", "SWISH", "Binarize", "DoReFaActivation", "DoReFaWeight",
     "Estimator", "Export", "Fixed", "FixedPoint", "Grid", "LayerBits", "MoonsReLU", "MoonsWeight",
     "QActivation", "QConv1d", "QConv2d", "QConv3d", "QConvTranspose2d", "QLinear", "Quantizer", "Ternarize",
-    "XnorConv2d", "XnorLinear",
-    "clip_weights_", "estimator", "export_onnx", "freeze", "input_quantizer", "quantize_model",
+    "TorchBundle", "XnorConv2d", "XnorLinear",
+    "clip_weights_", "compile", "estimator", "export_onnx", "freeze", "input_quantizer", "quantize_model",
     "quantized_weights", "recalibrate_batchnorm", "scaled_parameter_groups",
 ]  # fmt: skip
