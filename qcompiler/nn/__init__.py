@@ -18,6 +18,7 @@ from qcompiler.nn.layers import (
     XnorConv2d,
     XnorLinear,
     quantized_weights,
+    real_weights,
 )
 from qcompiler.nn.learned import LSQ, PACT
 from qcompiler.nn.quantizers import (
@@ -29,13 +30,15 @@ from qcompiler.nn.quantizers import (
     Quantizer,
     input_quantizer,
 )
+from qcompiler.nn.react import RPReLU, RSign
 from qcompiler.nn.updates import clip_weights_, recalibrate_batchnorm, scaled_parameter_groups
 
 __all__ = [
     "CLIP", "IDENTITY", "LSQ", "PACT", "POLYNOMIAL", "SWISH", "Binarize", "DoReFaActivation", "DoReFaWeight",
     "Estimator", "Export", "Fixed", "FixedPoint", "Grid", "LayerBits", "MoonsReLU", "MoonsWeight",
-    "QActivation", "QConv1d", "QConv2d", "QConv3d", "QConvTranspose2d", "QLinear", "Quantizer", "Ternarize",
+    "QActivation", "QConv1d", "QConv2d", "QConv3d", "QConvTranspose2d", "QLinear", "Quantizer", "RPReLU", "RSign",
+    "Ternarize",
     "TorchBundle", "XnorConv2d", "XnorLinear",
     "clip_weights_", "compile", "estimator", "export_onnx", "freeze", "input_quantizer", "quantize_model",
-    "quantized_weights", "recalibrate_batchnorm", "scaled_parameter_groups",
+    "quantized_weights", "real_weights", "recalibrate_batchnorm", "scaled_parameter_groups",
 ]  # fmt: skip
