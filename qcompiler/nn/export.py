@@ -17,6 +17,7 @@ import onnx.checker
 import onnx_ir as ir
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 from qcompiler.bundle.staging import new_file
 from qcompiler.errors import QCompilerError, UnsupportedModel, UsageError
@@ -67,8 +68,9 @@ def export_onnx(
     """
     check_file(Path(path))
     _check_names([*inputs, *outputs])
-    model = getattr(model, "_orig_mod", model)  # what torch.compile wraps
+    model = uncompiled(model)
     tensors = _tensors(example)
+    _check_values(model)
     _check_float32(model, tensors)
     frozen = freeze(model).cpu()
     _check_example(frozen, tensors, inputs, outputs)
@@ -87,6 +89,12 @@ def export_onnx(
     return Export(Path(path), _written(file, Path(path)), difference)
 
 
+def uncompiled(model: nn.Module) -> nn.Module:
+    """The module that torch.compile has wrapped, or the module itself."""
+    plain: nn.Module = getattr(model, "_orig_mod", model)
+    return plain
+
+
 def _check_names(names: Sequence[str]) -> None:
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice is not None:
@@ -100,7 +108,15 @@ def _tensors(example: Tensor | Sequence[Tensor]) -> list[Tensor]:
     if wrong is not None:
         kind = type(wrong).__name__
         raise UsageError(f"the example is of type {kind}, expected a tensor or a list of them", remedy=_AS_TENSOR)
+    if any(tensor.is_meta for tensor in given):
+        raise UsageError("the example is a meta tensor, without values", remedy="give one with values")
     return [tensor.detach().cpu() for tensor in given]
+
+
+def _check_values(model: nn.Module) -> None:
+    for name, tensor in (*model.named_parameters(), *model.named_buffers()):
+        if tensor.is_meta or is_lazy(tensor):
+            raise UsageError(f"'{name}' has no values yet", remedy="load or initialise the model first")
 
 
 def _check_float32(model: nn.Module, example: Sequence[Tensor]) -> None:
@@ -154,7 +170,7 @@ def _exported(
         cause = error.__cause__ or error
         raise UnsupportedModel(
             f"torch cannot export the model: {_first_line(cause)}",
-            remedy="use operations whose shapes do not depend on data",
+            remedy="use operations whose shapes and branches do not depend on data",
         ) from error
     assert program is not None
     return program.model

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -63,6 +64,8 @@ class QuantizedLayer(nn.Module):
 
     weight_quantizer: nn.Module
     input_quantizer: nn.Module
+    weights_are_real = False
+    """Whether the layer computes with its latent weights for now, see `real_weights`."""
 
     def __init__(
         self,
@@ -89,6 +92,8 @@ class QuantizedLayer(nn.Module):
 
     def quantized_weight(self) -> Tensor:
         """The weight that the layer computes with, in torch's layout."""
+        if self.weights_are_real:
+            return self.weight
         if isinstance(self.weight_quantizer, Fixed):
             # its scale lies as the weight does
             return self.weight_quantizer(self.weight)
@@ -215,6 +220,24 @@ class XnorLinear(_Xnor, QLinear):
         out = functional.linear(self.input_quantizer(x), self.quantized_weight())
         out = out * x.abs().mean(-1, keepdim=True)
         return out if self.bias is None else out + self.bias
+
+
+@contextmanager
+def real_weights(model: nn.Module) -> Iterator[None]:
+    """Layers of this module compute with their latent weights, unquantized; activations stay quantized.
+
+    The first of the two stages in which Martinez et al., "Training Binary Neural Networks with Real-to-Binary
+    Convolutions", 2020, and ReActNet train.
+    """
+    layers = [layer for layer in model.modules() if isinstance(layer, QuantizedLayer)]
+    before = [layer.weights_are_real for layer in layers]
+    for layer in layers:
+        layer.weights_are_real = True
+    try:
+        yield
+    finally:
+        for layer, real in zip(layers, before, strict=True):
+            layer.weights_are_real = real
 
 
 @dataclass(frozen=True)

@@ -64,6 +64,9 @@ class TrainConfig:
     `validation` images are taken from the training set for every choice that is made; 0, the default, takes a sixth of
     it, at most the data set's usual number (`data.dataset.USUAL_VALIDATION`). `lr` falls to `lr_final` over `epochs` by
     `schedule`. `threads` 0 leaves the number to torch. `image_size` applies to image folders only.
+    `stages` 2 trains real weights behind quantized activations in the first half of the epochs, quantized weights in
+    the second, each by the whole schedule. `distill` above 0 trains the float twin first, which `baseline` does
+    afterwards, and is the share of the loss that asks for the twin's classes instead of the labels.
     An empty `data_dir` downloads into the user's cache directory.
     """
 
@@ -91,6 +94,8 @@ class TrainConfig:
     scale_updates: bool = False
     clip_weights: bool = True
     recalibrate: bool = False
+    stages: int = number(1, 1, 2)
+    distill: float = number(0.0, 0, 1)
     baseline: bool = False
     data_dir: str = ""
     output: str = "runs"
@@ -267,6 +272,8 @@ def _expected(wanted: dataclasses.Field[Any]) -> str:
 def _check_together(config: TrainConfig, source: str) -> None:
     if config.schedule in ("exponential", "step") and config.lr_final == 0:
         raise UsageError(f"{source}: lr_final=0: schedule={config.schedule} never gets there", remedy="try 1e-6")
+    if config.stages > config.epochs:
+        raise UsageError(f"{source}: stages={config.stages}: each takes an epoch", remedy=f"set epochs={config.stages}")
     if config.lr_final > config.lr and config.schedule != "constant":
         raise UsageError(f"{source}: lr_final={config.lr_final:g} is above lr={config.lr:g}", remedy="lower it too")
     if config.name in ("", ".", "..") or Path(config.name).name != config.name or "\0" in config.name:

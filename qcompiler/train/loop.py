@@ -45,7 +45,8 @@ def train(
     left alone. progress: told of every step. data: use these images instead of loading the config's data set.
     finished: called once with the directory and the data of the finished run, by the leading process.
 
-    SIGINT ends the run after the current step: the log returned is not `finished`, and the epochs done are kept.
+    SIGINT ends the run after the current step: the log returned, that of the twin where it was its turn, is not
+    `finished`, and the epochs done are kept.
     Raises UsageError where the directory holds a run and resume is not set, or one with other settings;
     InvalidData for a damaged checkpoint.
     """
@@ -58,11 +59,22 @@ def train(
             check_directory(directory)
         loaded = data if data is not None else group.leader_first(lambda: _load(config))
         shown = progress if progress is not None and group.leads else Quiet()
-        log = _Run(config, network_config, loaded, group, directory, stop).finish(shown)
-        if config.baseline and log.tested:
-            twin = replace(config, network=network_config.baseline().name, baseline=False)
-            twin_run = _Run(twin, network_config.baseline(), loaded, group, directory / BASELINE, stop)
-            log = replace(log, baseline=_summary(twin_run.finish(shown)))
+        twin_config = replace(config, network=network_config.baseline().name, baseline=False, stages=1, distill=0.0)
+
+        def twin() -> _Run:
+            # made when it is its turn: making a run seeds the generators
+            return _Run(twin_config, network_config.baseline(), loaded, group, directory / BASELINE, stop)
+
+        teacher = None
+        if config.distill:
+            taught = twin()
+            log = taught.finish(shown)
+            if not log.tested:
+                return log
+            teacher = taught.best_model()
+        log = _Run(config, network_config, loaded, group, directory, stop, teacher).finish(shown)
+        if (config.baseline or config.distill) and log.tested:
+            log = replace(log, baseline=_summary(twin().finish(shown)))
             if group.leads:
                 log.write(directory)
         if finished is not None and log.finished and group.leads:
@@ -86,7 +98,14 @@ class _Run:
     """One network from its first epoch, or from its last checkpoint, to its test."""
 
     def __init__(
-        self, config: TrainConfig, network: Network, data: Data, group: Group, directory: Path, stop: Interruption
+        self,
+        config: TrainConfig,
+        network: Network,
+        data: Data,
+        group: Group,
+        directory: Path,
+        stop: Interruption,
+        teacher: nn.Module | None = None,
     ) -> None:
         self._config = config
         self._flat = to_flat(config, network)
@@ -94,7 +113,7 @@ class _Run:
         self._directory = directory
         self._stop = stop
         self._data = data
-        self._trainer = Trainer(config, network, data, group)
+        self._trainer = Trainer(config, network, data, group, teacher)
         self._log = RunLog(
             name=config.name,
             config={key: value for key, value in self._flat.items() if key not in PLACES},
@@ -123,6 +142,13 @@ class _Run:
         if whole and not self._group.any(self._stop.requested):
             self._test()
         return self._log
+
+    def best_model(self) -> nn.Module:
+        """The network with the weights of its best epoch, in eval mode, once the run is tested."""
+        path = self._directory / BEST
+        load_checkpoint(path).load_model(self._trainer.model, path)
+        model: nn.Module = self._trainer.model.eval()
+        return model
 
     def _begin(self) -> None:
         last = self._directory / LAST

@@ -32,6 +32,16 @@ def squared_hinge(scores: Tensor, labels: Tensor) -> Tensor:
     return (1 - targets * scores).clamp_min(0).square().mean()
 
 
+def distillation(scores: Tensor, teacher: Tensor) -> Tensor:
+    """Mean over examples of -sum(p * log q), p and q the softmax of the teacher's scores and of these.
+
+    scores, teacher: float [N, classes]; result: float []. ReActNet's distributional loss (Liu et al., 2020) plus
+    the entropy of p, which has no gradient; Hinton et al., "Distilling the Knowledge in a Neural Network", 2015.
+    """
+    loss: Tensor = nn.functional.cross_entropy(scores, teacher.softmax(1))
+    return loss
+
+
 LOSSES: dict[str, Loss] = {"squared_hinge": squared_hinge, "cross_entropy": nn.functional.cross_entropy}
 
 
@@ -62,35 +72,47 @@ class Schedule:
     constant: 1. exponential: by the same factor after every epoch, as in BinaryNet, so that epoch number `epochs`
     would have lr_final. cosine: from 1 to `final` over all steps. step: by the same factor after 50, 75 and 90 % of
     the epochs, the last part at lr_final; the first epoch always has lr. onecycle: from 1/25 to 1 in the first 30 % of
-    the steps, then to `final`, both along cosines.
+    the steps, then to `final`, both along cosines. With two `stages` this happens twice, in the halves of the epochs.
     """
 
     name: str
     final: float
     epochs: int
     steps_per_epoch: int
+    stages: int = 1
 
     def __call__(self, step: int) -> float:
         """Factor for the step number `step`, counted from 0 over all epochs."""
-        epoch = step // self.steps_per_epoch
-        part = step / (self.epochs * self.steps_per_epoch)
-        return SCHEDULES[self.name](self, epoch, min(part, 1.0))
+        past = first_epochs(self.epochs, self.stages)
+        if step < past * self.steps_per_epoch:
+            return self._within(past, step)
+        return self._within(self.epochs - past, step - past * self.steps_per_epoch)
+
+    def _within(self, epochs: int, step: int) -> float:
+        """Factor for a step, counted from 0, of a stage of so many epochs."""
+        part = step / (epochs * self.steps_per_epoch)
+        return SCHEDULES[self.name](self, epochs, step // self.steps_per_epoch, min(part, 1.0))
 
 
-def _exponential(schedule: Schedule, epoch: int, part: float) -> float:
-    return float(schedule.final ** (epoch / schedule.epochs))
+def first_epochs(epochs: int, stages: int) -> int:
+    """How many of the epochs belong to the first of two stages; 0 where there is one alone."""
+    return epochs // 2 if stages == 2 else 0
 
 
-def _cosine(schedule: Schedule, epoch: int, part: float) -> float:
+def _exponential(schedule: Schedule, epochs: int, epoch: int, part: float) -> float:
+    return float(schedule.final ** (epoch / epochs))
+
+
+def _cosine(schedule: Schedule, epochs: int, epoch: int, part: float) -> float:
     return _between(1.0, schedule.final, part)
 
 
-def _in_steps(schedule: Schedule, epoch: int, part: float) -> float:
-    passed = sum(epoch >= max(1, round(schedule.epochs * mark)) for mark in _STEPS)
+def _in_steps(schedule: Schedule, epochs: int, epoch: int, part: float) -> float:
+    passed = sum(epoch >= max(1, round(epochs * mark)) for mark in _STEPS)
     return float(schedule.final ** (passed / len(_STEPS)))
 
 
-def _one_cycle(schedule: Schedule, epoch: int, part: float) -> float:
+def _one_cycle(schedule: Schedule, epochs: int, epoch: int, part: float) -> float:
     if part < _WARM_UP:
         return _between(_WARM_UP_START, 1.0, part / _WARM_UP)
     return _between(1.0, schedule.final, (part - _WARM_UP) / (1 - _WARM_UP))
@@ -100,8 +122,8 @@ def _between(start: float, end: float, part: float) -> float:
     return end + (start - end) * (1 + math.cos(math.pi * part)) / 2
 
 
-SCHEDULES: dict[str, Callable[[Schedule, int, float], float]] = {
-    "constant": lambda schedule, epoch, part: 1.0,
+SCHEDULES: dict[str, Callable[[Schedule, int, int, float], float]] = {
+    "constant": lambda schedule, epochs, epoch, part: 1.0,
     "exponential": _exponential,
     "cosine": _cosine,
     "step": _in_steps,
@@ -117,7 +139,7 @@ def make_schedule(config: TrainConfig, steps_per_epoch: int) -> Schedule:
         raise UsageError(f"lr is {config.lr}, expected a positive number")
     if config.schedule in ("exponential", "step") and not config.lr_final > 0:
         raise UsageError(f"lr_final is {config.lr_final}, schedule={config.schedule} needs a positive number")
-    return Schedule(config.schedule, config.lr_final / config.lr, config.epochs, steps_per_epoch)
+    return Schedule(config.schedule, config.lr_final / config.lr, config.epochs, steps_per_epoch, config.stages)
 
 
 def _unknown(what: str, name: str, known: Any) -> UsageError:

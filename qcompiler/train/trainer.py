@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from qcompiler.errors import UsageError
+from qcompiler.nn.layers import real_weights
 from qcompiler.nn.updates import clip_weights_, recalibrate_batchnorm
 from qcompiler.train.augment import augment, check_augmentation
 from qcompiler.train.batches import Batches
@@ -22,7 +23,13 @@ from qcompiler.train.data import Data, to_input
 from qcompiler.train.distributed import Group
 from qcompiler.train.evaluate import accuracy, memory_format
 from qcompiler.train.networks import Network
-from qcompiler.train.optimisation import loss_function, make_optimizer, make_schedule
+from qcompiler.train.optimisation import (
+    distillation,
+    first_epochs,
+    loss_function,
+    make_optimizer,
+    make_schedule,
+)
 
 _AMP_TYPES = {"none": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 # processes must agree to stop at the same step, and asking costs a message
@@ -41,10 +48,13 @@ class Totals:
 class Trainer:
     """Model, optimizer, schedule, gradient scaler and batches of one run in this process.
 
-    Building it seeds every generator, so that the initial weights depend on the seed alone.
+    Building it seeds every generator, so that the initial weights depend on the seed alone. teacher: the float twin
+    whose classes `distill` asks for, in eval mode.
     """
 
-    def __init__(self, config: TrainConfig, network: Network, data: Data, group: Group) -> None:
+    def __init__(
+        self, config: TrainConfig, network: Network, data: Data, group: Group, teacher: nn.Module | None = None
+    ) -> None:
         check_augmentation(config.augment, config.shift)
         self.config = config
         self.data = data
@@ -60,6 +70,7 @@ class Trainer:
         self.amp_type = _amp_type(config.amp, group.device)
         self.scaler = torch.amp.GradScaler(group.device.type, enabled=config.amp == "fp16")
         self._loss = loss_function(config.loss)
+        self._teacher = None if teacher is None else teacher.to(group.device, memory_format=self.layout)
         self._network = group.wrap(self.model)
         if config.compile:
             self._network = torch.compile(self._network)
@@ -72,6 +83,11 @@ class Trainer:
         Raises UsageError where the loss is no longer finite.
         """
         self.model.train()
+        first = epoch <= first_epochs(self.config.epochs, self.config.stages)
+        with real_weights(self.model) if first else nullcontext():
+            return self._run_batches(epoch, on_step, wants_stop)
+
+    def _run_batches(self, epoch: int, on_step: Callable[[], None], wants_stop: Callable[[], bool]) -> Totals | None:
         totals = torch.zeros(2, dtype=torch.float64, device=self.group.device)
         examples = 0
         for number, (images, labels) in enumerate(self.batches.epoch(epoch)):
@@ -132,6 +148,11 @@ class Trainer:
             scores = self._network(inputs)
         scores = scores.float()
         loss = self._loss(scores, labels)
+        if self._teacher is not None:
+            with torch.no_grad():
+                taught = self._teacher(inputs)
+            share = self.config.distill
+            loss = (1 - share) * loss + share * distillation(scores, taught)
         self.optimizer.zero_grad()
         self.scaler.scale(loss).backward()
         self.scaler.step(self.optimizer)

@@ -91,6 +91,7 @@ HARD: dict[str, Any] = {"augment": "flip_shift", "shift": 1, "scale_updates": Tr
 RUNS: dict[str, tuple[Network, dict[str, Any]]] = {
     "adam": (mlp(), HARD),
     "sgd": (conv(), {**HARD, "optimizer": "sgd", "amp": "bf16", "schedule": "onecycle", "recalibrate": True}),
+    "stages": (conv(), {**HARD, "stages": 2, "distill": 0.5, "schedule": "cosine"}),
 }
 
 

@@ -32,7 +32,7 @@ class BiReal18(BinaryOrFloat):
     def build(self, shape: Shape, classes: int) -> nn.Module:
         """The network: float32 [N, *shape] to scores float32 [N, classes]."""
         self.check_images(shape, classes, least=8)
-        layers = self._stem(shape)
+        layers = stem(shape, self.width)
         inputs = self.width
         for stage in range(4):
             for block in range(4):
@@ -41,11 +41,13 @@ class BiReal18(BinaryOrFloat):
                 inputs = outputs
         return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(inputs, classes))
 
-    def _stem(self, shape: Shape) -> list[nn.Module]:
-        norm = nn.BatchNorm2d(self.width)
-        if max(shape[1:]) <= 32:
-            return [nn.Conv2d(shape[0], self.width, 3, padding=1, bias=False), norm]
-        return [nn.Conv2d(shape[0], self.width, 7, 2, 3, bias=False), norm, nn.MaxPool2d(3, 2, 1)]
+
+def stem(shape: Shape, width: int) -> list[nn.Module]:
+    """The real layers that images enter by, to `width` channels."""
+    norm = nn.BatchNorm2d(width)
+    if max(shape[1:]) <= 32:
+        return [nn.Conv2d(shape[0], width, 3, padding=1, bias=False), norm]
+    return [nn.Conv2d(shape[0], width, 7, 2, 3, bias=False), norm, nn.MaxPool2d(3, 2, 1)]
 
 
 class _Block(nn.Module):

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from qcompiler.nn import QActivation, QConv2d, QLinear
 from qcompiler.nn.grid import FLOAT_BITS
+from qcompiler.nn.layers import default_weight_quantizer
 from qcompiler.train.networks.network import Network, Shape
 
 _EPS = 2e-5
@@ -102,6 +103,15 @@ class ResNet18(_Bmxnet):
         """The activation before each inner convolution."""
         return nn.ReLU() if self.a_bits == FLOAT_BITS else QActivation(self.a_bits)
 
+    def weight_quantizer(self) -> nn.Module:
+        """What makes the weights of each inner convolution."""
+        return default_weight_quantizer(self.w_bits)
+
+    def conv(self, inputs: int, outputs: int, kernel: int, stride: int) -> nn.Module:
+        """An inner convolution, padded so that stride 1 keeps the image's size."""
+        quantizer = self.weight_quantizer()
+        return QConv2d(inputs, outputs, kernel, stride, kernel // 2, bias=False, weight_quantizer=quantizer)
+
     def _stem(self, shape: Shape) -> list[nn.Module]:
         if max(shape[1:]) <= 32:
             return [nn.Conv2d(shape[0], self.width, 3, padding=1, bias=False)]
@@ -116,11 +126,11 @@ class _Unit(nn.Module):
         super().__init__()
         self.before = nn.Sequential(nn.BatchNorm2d(inputs, eps=_EPS), net.activation())
         self.body = nn.Sequential(
-            QConv2d(inputs, outputs, 3, stride, 1, bias=False, w_bits=net.w_bits),
+            net.conv(inputs, outputs, 3, stride),
             nn.BatchNorm2d(outputs, eps=_EPS), net.activation(),
-            QConv2d(outputs, outputs, 3, 1, 1, bias=False, w_bits=net.w_bits),
+            net.conv(outputs, outputs, 3, 1),
         )  # fmt: skip
-        self.shortcut = None if matched else QConv2d(inputs, outputs, 1, stride, bias=False, w_bits=net.w_bits)
+        self.shortcut = None if matched else net.conv(inputs, outputs, 1, stride)
 
     def forward(self, x: Tensor) -> Tensor:
         """x: float [N, C, H, W]; result: float [N, O, H', W']."""
