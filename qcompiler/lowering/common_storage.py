@@ -19,17 +19,19 @@ from qcompiler.lowering.problem_builder import layer_problem
 from qcompiler.targets.choose import chosen
 from qcompiler.targets.problem import Conv2d, Operation
 from qcompiler.targets.target import Variant
+from qcompiler.targets.tuned import UNTUNED, Tuned
 
 
 class CommonStorage:
     """What all variants of a bundle, which share their buffers, can do; see `plan.Storage`.
 
     What is faster on one variant may be slower on another. The variants come the most demanding first, which is what
-    the machines of today run; each next one weighs half as much.
+    the machines of today run; each next one weighs half as much. tuned: what was measured of layers that store floats.
     """
 
-    def __init__(self, variants: Sequence[Variant]) -> None:
+    def __init__(self, variants: Sequence[Variant], tuned: Tuned = UNTUNED) -> None:
         self._variants = variants
+        self._tuned = tuned
 
     def operand(self, node: ir.Node, floats: Form, codes: Codes | None) -> Form:
         """The form in which a layer reads its main operand: the fastest that every variant reads."""
@@ -62,7 +64,7 @@ class CommonStorage:
     def _cost(self, node: ir.Node, x: Buffer) -> float:
         """The weighted logarithm of the times on all variants; infinite where one has no kernel."""
         problem = _layer(node, x)
-        found = [chosen(variant, problem) for variant in self._variants]
+        found = [chosen(variant, problem, self._tuned) for variant in self._variants]
         times = [inf if choice is None else choice.nanoseconds for choice in found]
         return float(sum(log(time) / 2**place for place, time in enumerate(times)))
 
