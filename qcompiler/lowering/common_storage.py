@@ -35,6 +35,18 @@ class CommonStorage:
 
     def operand(self, node: ir.Node, floats: Form, codes: Codes | None) -> Form:
         """The form in which a layer reads its main operand: the fastest that every variant reads."""
+        options = self._options(node, floats, codes)
+        if len(options) > 1:
+            options.sort(key=lambda buffer: self._cost(node, buffer))
+        return of_buffer(options[0], matrix=floats.matrix)
+
+    def layers(self, node: ir.Node, floats: Form, codes: Codes | None) -> list[Conv2d]:
+        """The problems whose times decide in which form a layer reads its main operand; see `operand`."""
+        options = self._options(node, floats, codes)
+        return [_layer(node, buffer) for buffer in options] if len(options) > 1 else []
+
+    def _options(self, node: ir.Node, floats: Form, codes: Codes | None) -> list[Buffer]:
+        """The storages that every variant reads."""
         assert floats.buffer is not None
         layer = _layer(node, floats.buffer)
         layer = replace(layer, weights=weight_codes(weights_of(node)) or layer.weights)
@@ -46,9 +58,7 @@ class CommonStorage:
             names = ", ".join(variant.name for variant in self._variants)
             reason = f"the variants {names} read the input of {node.op_type} in no storage that all of them read"
             raise UnsupportedModel(reason, node=node.name or "", remedy="compile for one of them with --mcpu")
-        if len(options) > 1:
-            options.sort(key=lambda buffer: self._cost(node, buffer))
-        return of_buffer(options[0], matrix=floats.matrix)
+        return options
 
     def writes(self, kind: str, form: Form) -> bool:
         """Whether kernels of a group's kind write a form themselves, on all variants."""

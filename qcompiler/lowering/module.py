@@ -39,11 +39,12 @@ def lower(
     name: str,
     dump: Dump | None = None,
     tuned: Tuned = UNTUNED,
+    coded: Sequence[Variant] = (),
 ) -> Program:
     """Turn a canonical graph into a program for the given variants.
 
-    dump: writes down what every stage made. tuned: what was measured of kernels. Raises UnsupportedModel where an
-    operator has no kernel.
+    dump: writes down what every stage made. tuned: what was measured of kernels. coded: those of the variants for
+    which code is made; none: all of them. Raises UnsupportedModel where an operator has no kernel.
     """
     graph = model.graph
     plans, works = planned(graph, CommonStorage(variants, tuned), platform_of(variants))
@@ -52,7 +53,7 @@ def lower(
     offsets, workspace = memory.plan(spans)
     check_offsets(works, offsets, workspace)
     blob = ConstantBlob()
-    tables = [KernelTable(variant, works, offsets, blob, tuned) for variant in variants]
+    tables = [KernelTable(variant, works, offsets, blob, tuned) for variant in coded or variants]
     if dump is not None:
         dump.plans(plans)
         dump.works(works, offsets)

@@ -11,7 +11,7 @@ import fcntl
 import os
 import stat
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -52,14 +52,23 @@ class Database:
         wanted = (NetworkRecord.kind, machine, variant, digest)
         return next((each for each in self.records if isinstance(each, NetworkRecord) and each.key == wanted), None)
 
-    def tuned(self, variants: Iterable[str], here: str) -> Tuned:
-        """The times of kernels for the chooser: of each variant those of one machine, see `machine_for`."""
+    def tuned(self, variants: Iterable[str], here: str, without: Container[str] = ()) -> Tuned:
+        """The times of kernels for the chooser: of each variant those of one machine, see `machine_for`.
+
+        Where kernels were timed again beside each other, those times count alone. without: keys of problems to leave
+        out.
+        """
         machines = {variant: self.machine_for(variant, here) for variant in variants}
-        times: dict[tuple[str, str], dict[str, float]] = {}
+        found: dict[tuple[str, str], list[KernelRecord]] = {}
         for each in self.kernels():
-            if machines.get(each.variant) == each.machine:
-                times.setdefault((each.variant, each.problem), {})[each.kernel] = each.nanoseconds
-        return Tuned(times)
+            if machines.get(each.variant) == each.machine and each.problem not in without:
+                found.setdefault((each.variant, each.problem), []).append(each)
+        return Tuned({key: _most_rounds(records) for key, records in found.items()})
+
+
+def _most_rounds(records: Sequence[KernelRecord]) -> dict[str, float]:
+    most = max(each.rounds for each in records)
+    return {each.kernel: each.nanoseconds for each in records if each.rounds == most}
 
 
 def read(path: Path) -> Database:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from qcompiler.targets.architecture import host
+from qcompiler.targets.target import Variant
 
 _CPUINFO = Path("/proc/cpuinfo")
 # fields of the first processor in /proc/cpuinfo by which its make is known: x86's, then ARM's, then RISC-V's
@@ -26,10 +28,21 @@ def machine_name(architecture: str, cpuinfo: str) -> str:
     return f"{architecture}/{UNKNOWN}"
 
 
+def runnable(variants: Sequence[Variant]) -> Variant | None:
+    """The most demanding of variants that this machine runs; None where it runs none."""
+    if variants[0].architecture.name != host():
+        return None
+    words = set(_cpuinfo().replace(":", " ").split())
+    return next((each for each in variants if all(feature.name in words for feature in each.features)), None)
+
+
 def here() -> str:
     """The name of this machine."""
+    return machine_name(host(), _cpuinfo())
+
+
+def _cpuinfo() -> str:
     try:
-        text = _CPUINFO.read_text(encoding="utf-8", errors="replace")
+        return _CPUINFO.read_text(encoding="utf-8", errors="replace")
     except OSError:
-        text = ""
-    return machine_name(host(), text)
+        return ""

@@ -59,8 +59,8 @@ class KernelRecord:
 class NetworkRecord:
     """A whole network was timed with its default kernels and with tuned ones, in turns.
 
-    network: a digest of its problems. choice: "kernels" where tuned kernels were faster, else "defaults". threads: with
-    which it was fastest. nanoseconds: of a run so; default_nanoseconds: on one thread with default kernels.
+    network: a digest of its problems. choice: what was fastest, one of CHOICES. threads: with which it was so.
+    nanoseconds: of a run so; default_nanoseconds: on one thread with default kernels.
     """
 
     kind: ClassVar[str] = "network"
@@ -81,6 +81,10 @@ class NetworkRecord:
         """What two records of the same thing share."""
         return (self.kind, self.machine, self.variant, self.network)
 
+
+ALL, KERNELS, DEFAULTS = "all", "kernels", "defaults"
+CHOICES = (ALL, KERNELS, DEFAULTS)
+"""What of the records of kernels a network takes: kernels and storages, kernels in the default storages, or nothing."""
 
 Record: TypeAlias = KernelRecord | NetworkRecord
 _KINDS: dict[str, type[KernelRecord] | type[NetworkRecord]] = {
@@ -122,7 +126,7 @@ def _checked(kind: type[KernelRecord] | type[NetworkRecord], content: dict[str, 
             raise Unreadable(f"with a bad {name}")
     if content["template"] != TEMPLATES:
         raise OtherVersion("template")
-    if content.get("choice", "kernels") not in ("kernels", "defaults"):
+    if content.get("choice", ALL) not in CHOICES:
         raise Unreadable("with a bad choice")
     return kind(**content)
 
