@@ -168,6 +168,14 @@ def run(
     return bundle.moved(folder)
 
 
+@border()
+def rewritten(model: Path, options: Options) -> ir.Model:
+    """The graph of a file after all passes, as lowering takes it."""
+    graph = _read(model, options)
+    _rewrite(graph, options, GraphWatcher.create(None, None, [each.name for each in passes.DEFAULT]))
+    return graph
+
+
 def _read(path: Path, options: Options) -> ir.Model:
     """The canonical graph of a file; the user's own inputs fit it."""
     graph = canonicalize(path, options.shapes)
