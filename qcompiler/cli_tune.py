@@ -19,6 +19,7 @@ _HELP = """Time the kernels of a network's layers, and keep the times in a file 
 Examples:
   qtune model.onnx --db tuned.jsonl                     on this machine
   qtune model.onnx --db tuned.jsonl --trials 8          eight kernels of each kind of layer at most
+  qtune model.onnx --db tuned.jsonl --target arm --mcpu dotprod --tracker pc:9190 --key rpi5
   qtune model.onnx --db tuned.jsonl --report            what the file holds of the network; measures nothing
   qcompile model.onnx --tune-db tuned.jsonl             compile with what was measured
 
@@ -27,6 +28,7 @@ same command goes on from there. Files are merged with cat. A file serves every 
 Exit status: 0 done, 2 usage, 3 unsupported model, 4 invalid file, 1 anything else.
 """
 
+_MOST_KEY = 100
 _app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
 
@@ -48,6 +50,10 @@ def _command(
         list[str] | None, typer.Option(metavar="NAME=1x3x224x224", help="Shape of an input; may be repeated.")
     ] = None,
     trials: Annotated[int, typer.Option(metavar="N", help="Kernels of each kind of layer at most.")] = 16,
+    tracker: Annotated[
+        str | None, typer.Option(metavar="HOST:PORT", help="Time on the devices of this TVM RPC tracker.")
+    ] = None,
+    key: Annotated[str, typer.Option(metavar="KEY", help="Of the devices, which are of one kind.")] = "",
     report: Annotated[bool, typer.Option("--report", help="Show what the file holds of the network.")] = False,
     debug: Debug = False,
     show_version: Version = False,
@@ -55,14 +61,18 @@ def _command(
     check_file(db)
     if report and not db.is_file():
         raise UsageError(f"cannot read '{db}': there is no such file", remedy="measure first, without --report")
+    if (tracker is None) != (not key):
+        raise UsageError("--tracker and --key need each other", remedy="name the tracker and the kind of device")
+    if key and not (key.isprintable() and len(key) <= _MOST_KEY):
+        raise UsageError(f"--key: expected at most {_MOST_KEY} printable characters")
     shapes = dict(parse_shape(text) for text in shape or ())
     names = tuple(name for name in mcpu.split(",") if name)
     options = Options(target, names, parse_bits(bits), shapes=shapes, verify=False, tune=trials, tune_db=db)
-    return lambda: _tune(model, options, report=report)
+    return lambda: _tune(model, options, tracker, key, report=report)
 
 
-def _tune(model: Path, options: Options, *, report: bool) -> None:
+def _tune(model: Path, options: Options, tracker: str | None, key: str, *, report: bool) -> None:
     with importing():
         from qcompiler import tuning_run
 
-    (tuning_run.report if report else tuning_run.run)(model, options)
+    (tuning_run.report if report else tuning_run.run)(model, options, tracker or "", key)

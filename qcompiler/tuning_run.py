@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -15,56 +16,81 @@ from qcompiler.command import terminal
 from qcompiler.display import duration
 from qcompiler.options import Options
 from qcompiler.pipeline import identifier, rewritten
-from qcompiler.tuning.compiling import check_trials
+from qcompiler.targets.target import Variant
+from qcompiler.tuning.compiling import MOST_TRIALS, check_trials
 from qcompiler.tuning.database import read
 from qcompiler.tuning.fleet import Fleet
 from qcompiler.tuning.here import Here
 from qcompiler.tuning.machine import here
 from qcompiler.tuning.network import Standing, fastest
+from qcompiler.tuning.remote import Remote, devices, machine_of
 from qcompiler.tuning.search import Candidate, Search
 from qcompiler.tuning.session import Network, Tuner, here_variant
-from qcompiler.tuning.trial import Timed
+from qcompiler.tuning.trial import Place, Timed
 
 
-def run(model: Path, options: Options) -> None:
-    """Time the kernels of a network, then the network. Raises what a compile raises."""
+def run(model: Path, options: Options, tracker: str, key: str) -> None:
+    """Time the kernels of a network, here or on devices of a tracker, and here the network too.
+
+    Raises what a compile raises.
+    """
     assert options.tune is not None and options.tune_db is not None
     check_trials("--trials", options.tune)
     variants = targets.get(options.target).variants(options.mcpu)
-    variant = here_variant(variants)
+    variant, machine = _tuned_there(variants, key)
+    places = partial(_places, tracker, key, variant)
+    places_known = len(devices(tracker, key)) if tracker else 1
     console = terminal()
-    if options.tune_db.exists():
-        for note in read(options.tune_db).notes:
-            console.print(note, markup=False, highlight=False, soft_wrap=True)
+    say = partial(console.print, markup=False, highlight=False, soft_wrap=True)
+    for note in read(options.tune_db).notes if options.tune_db.exists() else ():
+        say(note)
     network = Network(rewritten(model, options), options.target, variants, identifier(model.stem))
+    builders = min(places_known, len(os.sched_getaffinity(0)))
     with Live(console=console, refresh_per_second=4, transient=True) as live:
-        watch = _Printing(live.console)
-        tuner = Tuner(network, variant, options.tune_db, options.tune, watch, lambda fleet: live.update(_state(fleet)))
-        tuner.kernels(lambda: [Here()], here())
+        watch, show = _Printing(live.console), lambda fleet: live.update(_state(fleet))
+        tuner = Tuner(network, variant, options.tune_db, options.tune, watch, show, builders)
+        tuner.kernels(places, machine)
         live.update("timing whole networks")
-        found = tuner.whole(here())
-    console.print(_standings(found))
-    best, say = fastest(found), partial(console.print, markup=False, highlight=False, soft_wrap=True)
-    say(f"{watch.count} kernels timed; '{best.choice}' on {best.threads} thread(s) is kept")
-    say(f"compile with it: qcompile {model} --tune-db {options.tune_db}")
+        found = [] if tracker else tuner.whole(machine)
+    say(f"{watch.count} kernels timed on {machine}")
+    if found:
+        console.print(_standings(found))
+        best = fastest(found)
+        say(f"'{best.choice}' on {best.threads} thread(s) is kept")
+    say(f"compile with it: qcompile {model} --target {options.target} --tune-db {options.tune_db}")
 
 
-def report(model: Path, options: Options) -> None:
+def _tuned_there(variants: Sequence[Variant], key: str) -> tuple[Variant, str]:
+    """The variant that is tuned, and the machine: this one, or the devices of a key."""
+    if not key:
+        return here_variant(variants), here()
+    return variants[0], machine_of(variants[0].architecture.name, key)
+
+
+def _places(tracker: str, key: str, variant: Variant) -> list[Place]:
+    """Where kernels are tried: here, or on every device that the tracker lists."""
+    if not tracker:
+        return [Here()]
+    count = len(devices(tracker, key))
+    return [Remote(tracker, key, variant.architecture.name, number + 1) for number in range(count)]
+
+
+def report(model: Path, options: Options, tracker: str, key: str) -> None:
     """Show what a file holds of a network: the best kernel of each problem beside the one taken without tuning."""
     assert options.tune_db is not None
     variants = targets.get(options.target).variants(options.mcpu)
-    variant = here_variant(variants)
+    variant, machine = _tuned_there(variants, key)
     console, database = terminal(), read(options.tune_db)
     for note in database.notes:
         console.print(note, markup=False, highlight=False, soft_wrap=True)
     network = Network(rewritten(model, options), options.target, variants, identifier(model.stem))
-    machine = database.machine_for(variant.name, here())
-    known = {(r.problem, r.kernel): r for r in database.kernels() if (r.machine, r.variant) == (machine, variant.name)}
-    table = Table(title=f"{variant.name} on {machine or 'no machine'}", title_justify="left")
+    found = database.machine_for(variant.name, machine)
+    known = {(r.problem, r.kernel): r for r in database.kernels() if (r.machine, r.variant) == (found, variant.name)}
+    table = Table(title=f"{variant.name} on {found or 'no machine'}", title_justify="left")
     for column in ("layer", "steps", "best kernel", "time", "expected", "noise", "GMAC/s", "default kernel", "gain"):
-        table.add_column(column, justify="left" if "l" in column[:1] or "kernel" in column else "right")
+        table.add_column(column, justify="left" if column in ("layer", "best kernel", "default kernel") else "right")
     for group in network.tasks(variant).groups:
-        search = Search(group, len(known) + 10_000, known)
+        search = Search(group, MOST_TRIALS, known)
         if search.best is not None:
             table.add_row(*_report_row(search, search.best))
     console.print(table)

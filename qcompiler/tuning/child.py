@@ -37,20 +37,19 @@ class Child:
 
         Raises ChildLost where the process dies or does not answer within `seconds`; it is killed then.
         """
-        patience = seconds + (0 if self._connection else START_SECONDS)
         connection = self._connection or self._start()
         try:
             connection.send((function, arguments))
-            if not connection.poll(patience):
+            if not connection.poll(START_SECONDS) or connection.recv() is not None or not connection.poll(seconds):
                 raise ChildLost(f"no answer within {seconds:.0f} s")
             done, value = connection.recv()
         except (EOFError, OSError):
             reason = self._death()
-            self._end()
+            self.end()
             raise ChildLost(reason) from None
         except BaseException:
             # after a question without an answer nothing more can be asked
-            self._end()
+            self.end()
             raise
         if done:
             result: T = value
@@ -95,7 +94,8 @@ class Child:
             return "it closed the connection"
         return f"died of {signal.Signals(-status).name}" if status < 0 else f"ended with status {status}"
 
-    def _end(self) -> None:
+    def end(self) -> None:
+        """End the process; the next question starts another one. Called by who asks."""
         with self._lock:
             process, self._process = self._process, None
             connection, self._connection = self._connection, None

@@ -7,12 +7,14 @@ from multiprocessing.connection import Connection
 
 
 def serve(connection: Connection) -> None:
-    """Call the functions that come, and send back (True, result) or (False, exception)."""
+    """Call the functions that come, and send back None, then (True, result) or (False, exception)."""
     while True:
         try:
             function, arguments = connection.recv()
         except EOFError:
             return
+        # whoever asks counts the seconds from here on, when all is imported
+        connection.send(None)
         try:
             answer = (True, function(*arguments))
         except Exception as error:

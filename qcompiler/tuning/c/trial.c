@@ -1,7 +1,6 @@
 /* A kernel on trial: run once, or timed in rounds by this machine's clock; for C, and in TVM's calling convention.
    ARGUMENTS are the pointers p[0], p[1] and so on that the kernel takes before its range of work items. */
 #include <stdint.h>
-#include <stdio.h>
 #include <time.h>
 #include <tvm/ffi/c_api.h>
 
@@ -79,15 +78,4 @@ EXPORT(time) {
     const TVMFFIAny *numbers = arguments + tensors;
     return answer(result, trial_time(p, (int32_t)numbers[0].v_int64, (int32_t)numbers[1].v_int64, numbers[2].v_int64,
                                      p[tensors - 1]));
-}
-
-/* What /proc/cpuinfo says, into a tensor of bytes; how many there are. */
-EXPORT(cpuinfo) {
-    (void)self;
-    if (count != 1 || arguments[0].type_index != kTVMFFIDLTensorPtr) return answer(result, FAILED);
-    FILE *file = fopen("/proc/cpuinfo", "r");
-    if (!file) return answer(result, 0);
-    size_t size = fread(address(arguments), 1, (size_t)((const DLTensor *)arguments->v_ptr)->shape[0], file);
-    fclose(file);
-    return answer(result, (int64_t)size);
 }
