@@ -30,6 +30,7 @@ Examples:
   qcompile model.onnx                          for this kind of machine, into model.qc/
   qcompile model.onnx -o net --threads 4       into net/, run on four threads by default
   qcompile model.onnx --shape image=1x3x32x32  fix the shape of a dynamic input
+  qcompile model.onnx --tune 16                time kernels on this machine, and take the fastest
   qcompile model.onnx --explain                say for each layer its widths, and why it is not on integers
 
 The result is checked against onnxruntime, step by step, before it appears.
@@ -109,6 +110,14 @@ def _compile_command(
         str, typer.Option(metavar="SIZE", help="Of a microcontroller, such as 256K: refuse what does not fit.")
     ] = "",
     ram: Annotated[str, typer.Option(metavar="SIZE", help="Of a microcontroller, such as 64K.")] = "",
+    tune: Annotated[
+        int | None,
+        typer.Option(metavar="TRIALS", help="Time kernels here first, so many of each kind of layer at most."),
+    ] = None,
+    tune_db: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Take kernels by what this file of qtune's holds; with --tune: add."),
+    ] = None,
     print_after: Annotated[str | None, typer.Option(metavar="PASS", help="Print the graph after a pass.")] = None,
     save_ir: Annotated[Path | None, typer.Option(metavar="DIR", help="Save the graph after each pass.")] = None,
     dump: Annotated[
@@ -134,6 +143,8 @@ def _compile_command(
         dump=dump,
         flash=parse_size("--flash", flash),
         ram=parse_size("--ram", ram),
+        tune=tune,
+        tune_db=tune_db,
     )
     return lambda: _compile(model, _Files(inputs, calibrate, labels), options, explain)
 

@@ -25,7 +25,8 @@ class Options:
     directory for a runnable ONNX file after each pass. dump: a directory for groups, plans, steps and code.
     calibration: quantize real layers after training to `bits` (auto: 8) by these inputs (name -> array, like `inputs`);
     labels: of its rows, integers, for the accuracy before and after. pixels: how a picture becomes the one input, for
-    the manifest. flash, ram: bytes that a microcontroller has, beyond which the model is refused.
+    the manifest. flash, ram: bytes that a microcontroller has, beyond which the model is refused. tune: time kernels on
+    this machine, so many of each kind of layer at most. tune_db: a file with what was measured, to which more is added.
     """
 
     target: str = "x86"
@@ -45,6 +46,8 @@ class Options:
     pixels: Pixels | None = None
     flash: int | None = None
     ram: int | None = None
+    tune: int | None = None
+    tune_db: Path | None = None
 
     def folder(self, model: Path) -> Path:
         """Where the bundle of a model goes."""

@@ -47,6 +47,7 @@ from qcompiler.posttraining import Cost, checked_labels, quantize
 from qcompiler.reference import Reference
 from qcompiler.report import Check, add_to, report
 from qcompiler.targets.architecture import named
+from qcompiler.tuning import compiling as tuning
 from qcompiler.verify import Budget, Inputs, Verification
 from qcompiler.watch import GraphWatcher
 from qcompiler.widths import check_bits, parse_width
@@ -82,6 +83,8 @@ def compile(
     pixels: Pixels | None = None,
     flash: int | None = None,
     ram: int | None = None,
+    tune: int | None = None,
+    tune_db: str | Path | None = None,
     force: bool = False,
     progress: Progress | None = None,
     verified: Callable[[Verification], None] | None = None,
@@ -97,7 +100,8 @@ def compile(
     folder, saved, dumped = (None if path is None else Path(path) for path in (output, save_ir, dump))
     options = Options(
         target, mcpu, bits, folder, force, static, threads, verify, inputs, print_after, saved, dumped,
-        calibration=calibration, labels=labels, pixels=pixels, flash=flash, ram=ram,
+        calibration=calibration, labels=labels, pixels=pixels, flash=flash, ram=ram, tune=tune,
+        tune_db=None if tune_db is None else Path(tune_db),
     )  # fmt: skip
     return run(Path(model), options, progress, verified)
 
@@ -120,6 +124,7 @@ def run(
     memory = Memory(options.flash, options.ram)
     if memory.matters and not variants[0].architecture.bare:
         raise UsageError(f"--flash and --ram are those of microcontrollers, not of {options.target}")
+    tuning.check(options.tune, options.tune_db, variants)
     watcher = GraphWatcher.create(options.print_after, options.save_ir, [each.name for each in passes.DEFAULT])
     dump = None if options.dump is None else Dump(options.dump)
     say("reading the model")
@@ -130,8 +135,12 @@ def run(
     watcher("frontend", graph)
     say("rewriting the graph")
     _rewrite(graph, options, watcher)
+    network = tuning.Network(graph, options.target, variants, identifier(model.stem))
+    tuned = tuning.for_compile(network, options.tune, options.tune_db, options.threads, say)
     say("making kernels")
-    program = lower(graph, options.target, variants, identifier(model.stem), dump)
+    program = lower(graph, options.target, variants, network.name, dump, tuned)
+    for kernel in sorted(tuned.strangers):
+        say(f"'{options.tune_db}' names {kernel}, which is no kernel for its problem any more: another one is taken")
     program = replace(program, any_batch=not dependent)
     summary = report(program, constants_of(source.graph), "" if cost is None else str(cost))
     with new_directory(folder, force=options.force) as staged:
@@ -157,6 +166,14 @@ def run(
             check_fits(memory, needed, program)
         bundle = add_to(bundle, replace(summary, checks=tuple(checks), footprints=needed))
     return bundle.moved(folder)
+
+
+@border()
+def rewritten(model: Path, options: Options) -> ir.Model:
+    """The graph of a file after all passes, as lowering takes it."""
+    graph = _read(model, options)
+    _rewrite(graph, options, GraphWatcher.create(None, None, [each.name for each in passes.DEFAULT]))
+    return graph
 
 
 def _read(path: Path, options: Options) -> ir.Model:

@@ -43,11 +43,16 @@ class Device:
             return None
         return family(triple.partition("-")[0])
 
-    def load(self, library: Path) -> None:
-        """Send a shared library with functions in TVM's calling convention, to be called from now on."""
+    def load(self, library: Path) -> Any:
+        """Send a shared library with functions in TVM's calling convention, to be called from now on; for `use`."""
         with self._speaking():
             self._session.upload(str(library))
             self._module = self._session.load_module(library.name)
+        return self._module
+
+    def use(self, module: Any) -> None:
+        """Call functions of a library that was loaded before."""
+        self._module = module
 
     def call(self, function: str, *arguments: Any) -> int:
         """Call a function of the library."""
@@ -84,11 +89,11 @@ class Device:
             raise QCompilerError(f"the device {self.address} failed: {_last_line(error)}") from error
 
 
-def parse_address(text: str) -> tuple[str, int]:
-    """HOST:PORT, the host of an IPv6 address in brackets."""
+def parse_address(text: str, option: str = "--remote") -> tuple[str, int]:
+    """HOST:PORT, the host of an IPv6 address in brackets; option: where it was given."""
     host, _, port = text.rpartition(":")
     if not host or not (port.isdecimal() and port.isascii() and 1 <= int(port) <= 65535):
-        raise UsageError(f"--remote {text}: expected HOST:PORT, with a port from 1 to 65535")
+        raise UsageError(f"{option} {text}: expected HOST:PORT, with a port from 1 to 65535")
     return host.removeprefix("[").removesuffix("]"), int(port)
 
 

@@ -19,20 +19,34 @@ from qcompiler.lowering.problem_builder import layer_problem
 from qcompiler.targets.choose import chosen
 from qcompiler.targets.problem import Conv2d, Operation
 from qcompiler.targets.target import Variant
+from qcompiler.targets.tuned import UNTUNED, Tuned
 
 
 class CommonStorage:
     """What all variants of a bundle, which share their buffers, can do; see `plan.Storage`.
 
     What is faster on one variant may be slower on another. The variants come the most demanding first, which is what
-    the machines of today run; each next one weighs half as much.
+    the machines of today run; each next one weighs half as much. tuned: what was measured of layers that store floats.
     """
 
-    def __init__(self, variants: Sequence[Variant]) -> None:
+    def __init__(self, variants: Sequence[Variant], tuned: Tuned = UNTUNED) -> None:
         self._variants = variants
+        self._tuned = tuned
 
     def operand(self, node: ir.Node, floats: Form, codes: Codes | None) -> Form:
         """The form in which a layer reads its main operand: the fastest that every variant reads."""
+        options = self._options(node, floats, codes)
+        if len(options) > 1:
+            options.sort(key=lambda buffer: self._cost(node, buffer))
+        return of_buffer(options[0], matrix=floats.matrix)
+
+    def layers(self, node: ir.Node, floats: Form, codes: Codes | None) -> list[Conv2d]:
+        """The problems whose times decide in which form a layer reads its main operand; see `operand`."""
+        options = self._options(node, floats, codes)
+        return [_layer(node, buffer) for buffer in options] if len(options) > 1 else []
+
+    def _options(self, node: ir.Node, floats: Form, codes: Codes | None) -> list[Buffer]:
+        """The storages that every variant reads."""
         assert floats.buffer is not None
         layer = _layer(node, floats.buffer)
         layer = replace(layer, weights=weight_codes(weights_of(node)) or layer.weights)
@@ -44,9 +58,7 @@ class CommonStorage:
             names = ", ".join(variant.name for variant in self._variants)
             reason = f"the variants {names} read the input of {node.op_type} in no storage that all of them read"
             raise UnsupportedModel(reason, node=node.name or "", remedy="compile for one of them with --mcpu")
-        if len(options) > 1:
-            options.sort(key=lambda buffer: self._cost(node, buffer))
-        return of_buffer(options[0], matrix=floats.matrix)
+        return options
 
     def writes(self, kind: str, form: Form) -> bool:
         """Whether kernels of a group's kind write a form themselves, on all variants."""
@@ -62,7 +74,7 @@ class CommonStorage:
     def _cost(self, node: ir.Node, x: Buffer) -> float:
         """The weighted logarithm of the times on all variants; infinite where one has no kernel."""
         problem = _layer(node, x)
-        found = [chosen(variant, problem) for variant in self._variants]
+        found = [chosen(variant, problem, self._tuned) for variant in self._variants]
         times = [inf if choice is None else choice.nanoseconds for choice in found]
         return float(sum(log(time) / 2**place for place, time in enumerate(times)))
 

@@ -13,9 +13,10 @@ from qcompiler.ir.program import OBJECTS, Argument, Call, Copy, VariantCode
 from qcompiler.lowering.build import object_code
 from qcompiler.lowering.constant_blob import ConstantBlob
 from qcompiler.lowering.work import External, GenericWork, KernelWork, Location, Slot, Work, place_of
-from qcompiler.targets.choose import chosen, nanoseconds
+from qcompiler.targets.choose import Choice, chosen
 from qcompiler.targets.problem import Problem
-from qcompiler.targets.target import Kernel, Variant
+from qcompiler.targets.target import Variant
+from qcompiler.targets.tuned import UNTUNED, Tuned
 
 Array = npt.NDArray[Any]
 PART = 16
@@ -26,16 +27,25 @@ a small network keep two processors busy."""
 class KernelTable:
     """Functions of one variant by symbol, and the calls of them; equal problems share one function.
 
-    functions: what the platform compiles. works: what each of them is for. calls: one per work, in order.
+    functions: what the platform compiles. works: what each of them is for. calls: one per work, in order. tuned: what
+    was measured of kernels for the problems.
     """
 
-    def __init__(self, variant: Variant, works: Sequence[Work], offsets: dict[Slot, int], blob: ConstantBlob) -> None:
+    def __init__(
+        self,
+        variant: Variant,
+        works: Sequence[Work],
+        offsets: dict[Slot, int],
+        blob: ConstantBlob,
+        tuned: Tuned = UNTUNED,
+    ) -> None:
         self.variant = variant
+        self._tuned = tuned
         self.functions: dict[str, Any] = {}
         self.works: dict[str, Work] = {}
         self._offsets = offsets
         self._blob = blob
-        self._symbols: dict[Problem, tuple[str, Kernel]] = {}
+        self._symbols: dict[Problem, tuple[str, Choice]] = {}
         self.calls = tuple(self._call(work) for work in works)
 
     def parts(self) -> list[dict[str, Any]]:
@@ -66,9 +76,9 @@ class KernelTable:
         arguments = tuple(argument_of(item.location, self._offsets) for item in (source, target))
         return Call("", work.op, arguments, Copy(target.form.nbytes))
 
-    def _chosen(self, work: KernelWork) -> Kernel:
+    def _chosen(self, work: KernelWork) -> Choice:
         """The kernel that is taken, which must read and write what lies there."""
-        choice = chosen(self.variant, work.problem)
+        choice = chosen(self.variant, work.problem, self._tuned)
         node = (work.nodes[0] if work.nodes else work.writes[0].value).name or ""
         if choice is None:
             raise UnsupportedModel(f"no {self.variant.name} kernel for {work.op} {work.problem}", node=node)
@@ -77,22 +87,22 @@ class KernelTable:
             given = tuple(item.form.buffer for item in items)
             if stated != given:
                 raise InternalError(f"kernel {kernel.name} {what} {stated}, it is given {given}", node=node)
-        return kernel
+        return choice
 
     def _kernel(self, work: KernelWork) -> Call:
         if work.problem not in self._symbols:
-            kernel, symbol = self._chosen(work), self._symbol()
-            self.functions[symbol] = kernel.build(symbol)
+            choice, symbol = self._chosen(work), self._symbol()
+            self.functions[symbol] = choice.kernel.build(symbol)
             self.works[symbol] = work
-            self._symbols[work.problem] = (symbol, kernel)
-        symbol, kernel = self._symbols[work.problem]
+            self._symbols[work.problem] = (symbol, choice)
+        symbol, choice = self._symbols[work.problem]
+        kernel = choice.kernel
         packed = kernel.pack(work.constants)
         constants = [Argument("constant", self._blob.add(array)) for array in packed]
         first, *tensors = (argument_of(read.location, self._offsets) for read in work.reads)
         writes = [argument_of(write.location, self._offsets) for write in work.writes]
         arguments = (first, *constants, *tensors, *writes)
-        expected = nanoseconds(self.variant, work.problem, kernel)
-        return Call(symbol, kernel.name, arguments, kernel.launch, _bytes_of(packed), expected)
+        return Call(symbol, kernel.name, arguments, kernel.launch, _bytes_of(packed), choice.nanoseconds)
 
     def _generic(self, work: GenericWork) -> Call:
         symbol = self._symbol()

@@ -26,24 +26,34 @@ from qcompiler.lowering.quiet import quiet
 from qcompiler.lowering.step_info import step_info, tensor_info
 from qcompiler.lowering.work import Work, slots_of
 from qcompiler.targets.target import Platform, Variant
+from qcompiler.targets.tuned import UNTUNED, Tuned
 
 # chosen
 MOST_THREADS = 8
 
 
-def lower(model: ir.Model, target: str, variants: Sequence[Variant], name: str, dump: Dump | None = None) -> Program:
+def lower(
+    model: ir.Model,
+    target: str,
+    variants: Sequence[Variant],
+    name: str,
+    dump: Dump | None = None,
+    tuned: Tuned = UNTUNED,
+    coded: Sequence[Variant] = (),
+) -> Program:
     """Turn a canonical graph into a program for the given variants.
 
-    dump: writes down what every stage made. Raises UnsupportedModel where an operator has no kernel.
+    dump: writes down what every stage made. tuned: what was measured of kernels. coded: those of the variants for
+    which code is made; none: all of them. Raises UnsupportedModel where an operator has no kernel.
     """
     graph = model.graph
-    plans, works = planned(graph, CommonStorage(variants), _platform(variants))
+    plans, works = planned(graph, CommonStorage(variants, tuned), platform_of(variants))
     check_works(graph, works)
     spans = memory.lifetimes([slots_of(work) for work in works])
     offsets, workspace = memory.plan(spans)
     check_offsets(works, offsets, workspace)
     blob = ConstantBlob()
-    tables = [KernelTable(variant, works, offsets, blob) for variant in variants]
+    tables = [KernelTable(variant, works, offsets, blob, tuned) for variant in coded or variants]
     if dump is not None:
         dump.plans(plans)
         dump.works(works, offsets)
@@ -79,7 +89,7 @@ def planned(graph: ir.Graph, storage: Storage, platform: Platform) -> tuple[list
     return plans, deliver(graph, plans, demands, platform)
 
 
-def _platform(variants: Sequence[Variant]) -> Platform:
+def platform_of(variants: Sequence[Variant]) -> Platform:
     """The one platform of all variants, which share steps, workspace and constants."""
     first, *others = (variant.platform for variant in variants)
     if any(other is not first for other in others):

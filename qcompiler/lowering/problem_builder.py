@@ -40,12 +40,22 @@ def problem_of(
         columns = shape_of(group.anchor.outputs[0])[-1]
         product = Conv2d(x, columns, (1, 1), epilogue=operations, weights=BYTE, second=second)
         return product, Constants(channels=tuple(epilogue.channels))
-    constants = Constants(None, epilogue.threshold, epilogue.direction, tuple(epilogue.channels))
-    weight = weights_of(group.anchor)
-    if group.is_matrix:
+    constants = replace(
+        layer_constants(group.anchor, matrix=group.is_matrix),
+        threshold=epilogue.threshold,
+        direction=epilogue.direction,
+        channels=tuple(epilogue.channels),
+    )
+    return layer_problem(group.anchor, x, operations), constants
+
+
+def layer_constants(node: ir.Node, *, matrix: bool) -> Constants:
+    """The weights of a layer, and what it adds to its sums; matrix: the weights are [K, O]."""
+    weight = weights_of(node)
+    if matrix:
         weight = transposed(weight).reshape(weight.shape[1], -1, 1, 1)
-    bias = bias_of(group.anchor) if is_wide(group.anchor) and len(group.anchor.inputs) > 2 else None
-    return layer_problem(group.anchor, x, operations), replace(constants, weights=weight, bias=bias)
+    bias = bias_of(node) if is_wide(node) and len(node.inputs) > 2 else None
+    return Constants(weights=weight, bias=bias)
 
 
 def layer_problem(node: ir.Node, x: Buffer, operations: tuple[Operation, ...]) -> Conv2d:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -15,6 +17,7 @@ from qcompiler.targets import arm, choose, x86
 from qcompiler.targets.choose import chosen
 from qcompiler.targets.problem import Conv2d, Operation, Problem
 from qcompiler.targets.target import Kernel, Variant
+from qcompiler.targets.tuned import Tuned, problem_key
 from qcompiler.targets.vector.host import HOST
 from tests.lowering.interpreter import canonical
 
@@ -37,6 +40,18 @@ def test_the_cheapest_estimate_wins_and_a_measurement_may_overrule_it(
     monkeypatch.setattr(choose, "nanoseconds", lambda variant, problem, kernel: measured.get(kernel, kernel.cost))
     overruled = chosen(variant, LAYER)
     assert overruled is not None and (overruled.kernel, overruled.nanoseconds) == (offered[2], 1.5)
+
+
+@pytest.mark.parametrize("variant", VARIANTS, ids=lambda variant: variant.name)
+def test_of_kernels_that_were_measured_for_the_problem_the_fastest_wins(variant: Variant) -> None:
+    key, offered = (variant.name, problem_key(LAYER)), variant.kernels(LAYER)
+    slow = 1e3 * offered[0].cost
+    tuned = Tuned({key: {offered[2].name: slow, offered[1].name: slow + 1, "kernel_of_old": 1.0}})
+    choice = chosen(variant, LAYER, tuned)
+    assert choice is not None and (choice.kernel, choice.nanoseconds) == (offered[2], slow)
+    assert tuned.strangers == {"kernel_of_old"}
+    other = replace(LAYER, out_channels=41)
+    assert chosen(variant, other, tuned) == chosen(variant, other)
 
 
 TEXT = """<ir_version: 10, opset_import: ["" : 21, "qcompiler" : 1]>
