@@ -4,7 +4,7 @@ Step by step: the final graph runs in onnxruntime with every stored value as an 
 time, and after each step what it stored is compared: codes exactly, floats within `BOUND` of the largest magnitude of
 the value; those that have drifted by an eighth of that are set to the reference's, so that every step answers for its
 own errors. Where rounding errors alone decide a sign or a rounding (qcompiler/ties.py) or what a closed gate lets
-through (qcompiler/gates.py), the bundle may have taken the other side; such ties are counted and set to the
+through (qcompiler/roundings.py), the bundle may have taken the other side; such ties are counted and set to the
 reference's, so that what follows is compared on equal inputs.
 
 End to end: the outputs after all steps, with ties decided as in the original file, are always within `BOUND` of its
@@ -28,13 +28,13 @@ import onnx_ir as ir
 from qcompiler.bundle.stepping import Stepper
 from qcompiler.bundle.tensors import in_dtype, part
 from qcompiler.errors import InvalidModel, QCompilerError, UnsupportedModel, UsageError, VerificationFailed
-from qcompiler.gates import rounding
 from qcompiler.ir import oracle
 from qcompiler.ir.program import Program, StoredValue, TensorInfo
 from qcompiler.ir.samples import RANDOM, Sample
 from qcompiler.ir.storage import PACKED_LAYOUTS
 from qcompiler.ir.view import dtype_of
 from qcompiler.reference import REMEDY, Reference, require, within_bound
+from qcompiler.roundings import rounding
 from qcompiler.ties import BOUND, Aligned, Kept, Ties, explained, relative_difference, wrong_elements
 
 Array = npt.NDArray[Any]
@@ -322,7 +322,7 @@ class _Check:
         return codes, tied
 
     def _rounded(self, name: str, found: Array, expected: Array, values: Values) -> Mask:
-        """The elements that rounding in gates accounts for."""
+        """The elements that rounding in sums and gates accounts for."""
         node = self._computing.get(name)
         allowed = rounding(node, values) if node is not None else 0.0
         return np.asarray(np.abs(found.astype(np.float64) - expected) < allowed)

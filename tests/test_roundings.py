@@ -1,19 +1,22 @@
-"""Recurrent layers with open, shut and half-open gates stay as close to onnxruntime as rounding explains."""
+"""Sums that cancel, and layers with open and shut gates, stay as close to onnxruntime as rounding explains."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import onnx_ir as ir
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
-from onnx import helper
+from onnx import helper, numpy_helper
 
-from qcompiler.gates import rounding
+import qcompiler
 from qcompiler.ir import oracle
 from qcompiler.lowering.standard.recurrent import GATES
+from qcompiler.roundings import rounding
 from qcompiler.ties import BOUND, wrong_elements
 from tests.lowering.region import Region, model
 
@@ -101,7 +104,7 @@ def test_what_is_wrong_is_not_rounding(kind: str) -> None:
         assert not excused(kind, inputs, {**right, name: array + np.float32(2 * BOUND * np.abs(array).max())})
 
 
-def test_only_gates_are_excused() -> None:
+def test_only_gates_and_sums_are_excused() -> None:
     others = [
         helper.make_node("RNN", ["x", "w", "r"], ["y"], hidden_size=HIDDEN),
         helper.make_node("GRU", ["x", "w", "r"], ["y"], hidden_size=HIDDEN, activations=["Affine", "Tanh"]),
@@ -110,3 +113,49 @@ def test_only_gates_are_excused() -> None:
         zeros = {name: np.zeros(shape, np.float32) for name, shape in shapes(node.op_type).items() if name in "xwr"}
         (found,) = ir.from_proto(model(node, zeros)).graph
         assert rounding(found, {}) == 0
+
+
+@settings(max_examples=30, deadline=None)
+@given(seed=st.integers(0, 999), fused=st.booleans(), subtract=st.booleans())
+def test_what_is_left_of_a_sum_that_cancels(seed: int, fused: bool, subtract: bool) -> None:
+    """A product less a constant next to it, rounded once or twice; twice the rounding of the product is too much."""
+    rng = np.random.default_rng(seed)
+    x, scale = (rng.uniform(0.1, 9, size).astype(np.float32) for size in (40, 1))
+    product = x * scale
+    offset = (product[:1] if subtract else -product[:1]) * np.float32(1 + 2.0**-22)
+    op = "Sub" if subtract else "Add"
+    terms = [helper.make_node("Mul", ["x", "s"], ["p"]), helper.make_node(op, ["p", "o"], ["y"])]
+    graph = helper.make_graph(
+        terms,
+        "sum",
+        [helper.make_tensor_value_info("x", 1, [40])],
+        [helper.make_tensor_value_info("y", 1, [40])],
+        [numpy_helper.from_array(scale, "s"), numpy_helper.from_array(offset, "o")],
+    )
+    _, node = ir.from_proto(helper.make_model(graph)).graph
+    sign = np.float32(-1 if subtract else 1)
+    twice = product + sign * offset
+    once = (x.astype(np.float64) * scale + sign * offset.astype(np.float64)).astype(np.float32)
+    allowed = rounding(node, {"p": product, "y": twice})
+    assert np.abs((once if fused else twice).astype(np.float64) - twice).max() <= allowed
+    assert allowed <= 4 * np.spacing(max(np.abs(product).max(), np.abs(offset).max()))
+    assert rounding(node.inputs[0].producer(), {"x": x}) == 0
+
+
+def test_a_normalization_that_is_given_its_mean_compiles(tmp_path: Path) -> None:
+    """Verification tries the numbers at which floats change their sign."""
+    ones = np.ones(1, np.float32)
+    weights = {"g": ones, "b": 0 * ones, "m": -0.08 * ones, "v": 0.84 * ones, "w": np.ones((2, 1, 3, 3), np.float32)}
+    graph = helper.make_graph(
+        [
+            helper.make_node("BatchNormalization", ["x", "g", "b", "m", "v"], ["n"]),
+            helper.make_node("Conv", ["n", "w"], ["y"], pads=[1, 1, 1, 1]),
+        ],
+        "normalized",
+        [helper.make_tensor_value_info("x", 1, [1, 1, 8, 8])],
+        [helper.make_tensor_value_info("y", 1, [1, 2, 8, 8])],
+        [numpy_helper.from_array(values, name) for name, values in weights.items()],
+    )
+    path = tmp_path / "model.onnx"
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9), path)
+    qcompiler.compile(path, target="x86", mcpu=["baseline"], output=tmp_path / "out")
