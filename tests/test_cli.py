@@ -215,7 +215,7 @@ def test_qcompile_usage_errors(tmp_path: Path) -> None:
     assert_error(qcompile(), 2, "Missing argument 'MODEL.onnx'. (see qcompile --help)")
     assert_error(qcompile("m.onnx", "--bits", "9"), 2, "--bits 9: expected auto or a number from 1 to 8")
     assert_error(qcompile("m.onnx", "--shape", "x"), 2, "--shape x: expected NAME=1x3x224x224")
-    assert_error(qcompile("m.onnx", "--tune", "9"), 2, "No such option: --tune")
+    assert_error(qcompile("m.onnx", "--tunes", "9"), 2, "No such option: --tunes")
     assert_error(qcompile("m.onnx", "--threads", "129"), 2, "--threads 129: expected a number from 1 to 128")
     assert_error(qcompile("m.onnx"), 2, "there is no file 'm.onnx'")
     assert_error(qcompile("m.onnx", "--target", "vax"), 2, "unknown target 'vax'; choose one of: x86, arm")

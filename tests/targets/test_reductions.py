@@ -240,7 +240,8 @@ def test_x86(variant: x86.X86Variant) -> None:
     expected = {"float_conv2d", "xnor_conv2d", "planes_conv2d", "bytes_conv2d", "bytes_depthwise", "few_bits_conv2d"}
     lookups = {"lookup_conv2d"} if variant.name in ("avx2", "avx512bw") else set()
     lookups |= {"lookup_sums_conv2d", "nibbles_conv2d"}
-    assert check(variant, KernelRunner) == expected | lookups | {"fields_conv2d", "rounded_conv2d"}
+    dots = {"dots_depthwise"} if variant.isa.vnni else set()
+    assert check(variant, KernelRunner) == expected | lookups | dots | {"fields_conv2d", "rounded_conv2d"}
 
 
 @pytest.mark.parametrize("architecture", ARM)
