@@ -7,17 +7,17 @@ import os
 
 import numpy as np
 
+from qcompiler.bundle.native import aligned_empty
 from qcompiler.targets.target import Array
 from qcompiler.tuning import machine
 from qcompiler.tuning.child import Child, ChildLost
-from qcompiler.tuning.trial import Outcome, PlaceLost, Subject, Timed, Trial, Wrong, differing
+from qcompiler.tuning.trial import Outcome, PlaceLost, Subject, Trial, differing, in_turns
 
 ROUND_NANOSECONDS = 300_000
 """Of a round at least; chosen: a thousand times the clock's resolution."""
 
 # seconds for a trial: no kernel takes a thousandth of it; chosen
 PATIENCE = 20.0
-_ALIGNMENT = 64
 _FILL = 0xA5
 
 
@@ -74,21 +74,12 @@ class _Loaded:
 
 def tried(trial: Trial) -> list[Outcome]:
     """Run and time kernels in this process: those whose results are right, in turns."""
-    loaded = [_Loaded(subject) for subject in trial.subjects]
-    reasons = [each.wrong() for each in loaded]
-    rounds: list[list[float]] = [[] for _ in loaded]
-    for _ in range(trial.rounds):
-        for each, reason, times in zip(loaded, reasons, rounds, strict=True):
-            if not reason:
-                times.append(each.round())
-    return [Wrong(reason) if reason else Timed(tuple(times)) for reason, times in zip(reasons, rounds, strict=True)]
+    return in_turns([_Loaded(subject) for subject in trial.subjects], trial.rounds)
 
 
 def aligned(array: Array) -> Array:
     """A copy, flat, as bytes, at an address that kernels take."""
     flat = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
-    raw = np.empty(flat.nbytes + _ALIGNMENT, np.uint8)
-    start = -raw.ctypes.data % _ALIGNMENT
-    copy = raw[start : start + flat.nbytes]
+    copy = aligned_empty(flat.shape, "uint8")
     copy[...] = flat
     return copy

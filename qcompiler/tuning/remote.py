@@ -14,7 +14,7 @@ from qcompiler.bundle.device import Device, parse_address
 from qcompiler.errors import QCompilerError, UsageError
 from qcompiler.tuning.child import Child, ChildLost
 from qcompiler.tuning.here import ROUND_NANOSECONDS
-from qcompiler.tuning.trial import Outcome, PlaceLost, Subject, Timed, Trial, Wrong, differing
+from qcompiler.tuning.trial import Outcome, PlaceLost, Subject, Trial, differing, in_turns
 
 # seconds: for the tracker to answer, for a device to be free, for a trial there; chosen
 _TRACKER_SECONDS, _FREE_SECONDS = 10.0, 30.0
@@ -108,14 +108,7 @@ def _connect(tracker: str, key: str, architecture: str) -> str:
 def _tried(trial: Trial) -> list[Outcome]:
     """Run and time kernels on the device: those whose results are right, in turns."""
     (device,) = _devices
-    loaded = [_Loaded(device, subject) for subject in trial.subjects]
-    reasons = [each.wrong() for each in loaded]
-    rounds: list[list[float]] = [[] for _ in loaded]
-    for _ in range(trial.rounds):
-        for each, reason, times in zip(loaded, reasons, rounds, strict=True):
-            if not reason:
-                times.append(each.round())
-    return [Wrong(reason) if reason else Timed(tuple(times)) for reason, times in zip(reasons, rounds, strict=True)]
+    return in_turns([_Loaded(device, subject) for subject in trial.subjects], trial.rounds)
 
 
 class _Loaded:

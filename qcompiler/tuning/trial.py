@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import quantiles
@@ -97,3 +98,26 @@ def differing(expected: tuple[Array, ...], found: tuple[Array, ...]) -> str:
         if not np.array_equal(wanted, given, equal_nan=wanted.dtype.kind == "f"):
             return f"output {number} differs from the reference"
     return ""
+
+
+class Loaded(Protocol):
+    """A kernel where it can be run."""
+
+    def wrong(self) -> str:
+        """What is wrong with the results of a run; "" where nothing is."""
+        ...
+
+    def round(self) -> float:
+        """Mean nanoseconds of the runs of a round."""
+        ...
+
+
+def in_turns(loaded: Sequence[Loaded], rounds: int) -> list[Outcome]:
+    """Time the kernels whose results are right, in turns."""
+    reasons = [each.wrong() for each in loaded]
+    collected: list[list[float]] = [[] for _ in loaded]
+    for _ in range(rounds):
+        for each, reason, times in zip(loaded, reasons, collected, strict=True):
+            if not reason:
+                times.append(each.round())
+    return [Wrong(reason) if reason else Timed(tuple(times)) for reason, times in zip(reasons, collected, strict=True)]

@@ -56,9 +56,9 @@ def quotient(divisor: float, lowest: int, highest: int) -> Quotient | None:
     if after is None:
         return None
     before = np.nextafter(after, np.float32(-np.inf))
-    rises = _passes(after, high, low, steps) & ~_passes(before, high, low, steps)
-    clear = _is_clear(after, high, low, steps) & _is_clear(before, high, low, steps)
-    return Quotient(float(high), float(low), float(least), float(most)) if (rises & clear).all() else None
+    doubt = _DOUBT * np.abs(steps)
+    alike = _beyond(after, high, low, steps) > doubt, _beyond(before, high, low, steps) < -doubt
+    return Quotient(float(high), float(low), float(least), float(most)) if np.all(alike) else None
 
 
 def _firsts(s: np.float32, steps: npt.NDArray[np.float64]) -> npt.NDArray[np.float32] | None:
@@ -92,15 +92,8 @@ def _edges(steps: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     return np.asarray((halves.astype(np.float64) + other.astype(np.float64)) / 2)
 
 
-def _passes(
+def _beyond(
     x: npt.NDArray[np.float32], high: np.float32, low: np.float32, steps: npt.NDArray[np.float64]
-) -> npt.NDArray[np.bool_]:
-    """Whether the sum of x lies behind a step."""
-    return np.asarray(_sums(x, high, low) > _edges(steps))
-
-
-def _is_clear(
-    x: npt.NDArray[np.float32], high: np.float32, low: np.float32, steps: npt.NDArray[np.float64]
-) -> npt.NDArray[np.bool_]:
-    """Whether float64 is precise enough to tell on which side of a step the sum of x lies."""
-    return np.asarray(np.abs(_sums(x, high, low) - _edges(steps)) > _DOUBT * np.abs(steps))
+) -> npt.NDArray[np.float64]:
+    """How far behind a step the sum of x lies, in float64, which rounds a little."""
+    return _sums(x, high, low) - _edges(steps)
