@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +25,13 @@ def pixels_of(run: Path) -> Pixels:
     if found is None:
         raise UsageError(f"the network of '{run}' does not take pictures", remedy=remedy)
     return found
+
+
+def names_for(names: Sequence[str] | None, classes: int) -> list[str]:
+    """A name for each class, its number where there are none. Raises UsageError where they are more or fewer."""
+    if names is not None and len(names) != classes:
+        raise UsageError(f"there are {len(names)} labels, the network has {classes} classes")
+    return list(names or map(str, range(classes)))
 
 
 def noise(run: Path, pixels: Pixels) -> dict[str, npt.NDArray[np.float32]]:

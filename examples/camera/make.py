@@ -11,11 +11,10 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from examples.runs import BUNDLE, pixels_of
+from examples.runs import BUNDLE, names_for, pixels_of
 from examples.webpage import embedded, page, write
 from qcompiler.bundle.load import checked_manifest
 from qcompiler.classes import read_names
-from qcompiler.errors import UsageError
 
 HERE = Path(__file__).parent
 
@@ -24,9 +23,7 @@ def text_of(run: Path, names: Sequence[str] | None) -> str:
     """The page. Raises UsageError where the run's network is no classifier of pictures, or has other classes."""
     pixels = pixels_of(run)
     classes = checked_manifest(run / BUNDLE).outputs[0].shape[-1]
-    if names is not None and len(names) != classes:
-        raise UsageError(f"there are {len(names)} labels, the network has {classes} classes")
-    shown = list(names or map(str, range(classes)))
+    shown = names_for(names, classes)
     return page(HERE, [{**embedded(run, pixels), "names": shown}])
 
 

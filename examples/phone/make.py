@@ -16,7 +16,7 @@ from functools import partial
 from pathlib import Path
 
 import qcompiler
-from examples.runs import BUNDLE, MODEL, noise, pixels_of
+from examples.runs import BUNDLE, MODEL, names_for, noise, pixels_of
 from qcompiler.bundle.load import Bundle, checked_manifest
 from qcompiler.bundle.staging import new_directory
 from qcompiler.classes import read_names
@@ -60,15 +60,13 @@ def make(run: Path, names: Sequence[str] | None, output: Path, target: str = "ar
     (image, *_), (scores, *_) = manifest.inputs, manifest.outputs
     if image.dtype != "float32" or scores.dtype != "float32":
         raise UsageError(f"the network of '{run}' does not take and give floats", remedy="take another run")
-    names = names or [str(index) for index in range(scores.shape[-1])]
-    if len(names) != scores.shape[-1]:
-        raise UsageError(f"there are {len(names)} labels, the network has {scores.shape[-1]} classes")
+    shown = names_for(names, scores.shape[-1])
     with new_directory(output) as staged:
         say = partial(print, file=sys.stderr)
         net = staged / "net"
         bundle = qcompiler.compile(run / MODEL, target, output=net, inputs=noise(run, pixels), progress=say)
         for kind in NATIVE:
-            project(kind, staged / kind, bundle, pixels, names)
+            project(kind, staged / kind, bundle, pixels, shown)
         shutil.rmtree(net)
 
 

@@ -6,6 +6,7 @@ mean |w| per filter. The stem, the 1x1 convolutions of the downsampling shortcut
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -16,14 +17,17 @@ from qcompiler.train.networks.network import BinaryOrFloat, Shape
 
 
 @dataclass(frozen=True)
-class BiReal18(BinaryOrFloat):
-    """18 layers, `width` filters in the first; ImageNet 56.4 % top-1. `binary` off: ReLU in the sign's place.
+class Shortcuts18(BinaryOrFloat):
+    """18 layers, `width` filters in the first, and a shortcut around every one of the sixteen between the ends.
 
     Images of up to 32 pixels enter by a 3x3 convolution instead of the 7x7 of stride 2 and the 3x3 pool of stride 2.
     """
 
-    name: ClassVar[str] = "bireal18"
     width: int = 64
+
+    @abstractmethod
+    def block(self, inputs: int, outputs: int, stride: int) -> nn.Module:
+        """A layer and its shortcut."""
 
     def check(self) -> None:
         """Raise UsageError for a parameter out of range."""
@@ -32,17 +36,28 @@ class BiReal18(BinaryOrFloat):
     def build(self, shape: Shape, classes: int) -> nn.Module:
         """The network: float32 [N, *shape] to scores float32 [N, classes]."""
         self.check_images(shape, classes, least=8)
-        layers = stem(shape, self.width)
+        layers = _stem(shape, self.width)
         inputs = self.width
         for stage in range(4):
             for block in range(4):
                 outputs = self.width << stage
-                layers.append(_Block(self.binary, inputs, outputs, stride=2 if stage and not block else 1))
+                layers.append(self.block(inputs, outputs, stride=2 if stage and not block else 1))
                 inputs = outputs
         return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(inputs, classes))
 
 
-def stem(shape: Shape, width: int) -> list[nn.Module]:
+@dataclass(frozen=True)
+class BiReal18(Shortcuts18):
+    """ImageNet 56.4 % top-1. `binary` off: ReLU in the sign's place."""
+
+    name: ClassVar[str] = "bireal18"
+
+    def block(self, inputs: int, outputs: int, stride: int) -> nn.Module:
+        """A layer and its shortcut."""
+        return _Block(self.binary, inputs, outputs, stride)
+
+
+def _stem(shape: Shape, width: int) -> list[nn.Module]:
     """The real layers that images enter by, to `width` channels."""
     norm = nn.BatchNorm2d(width)
     if max(shape[1:]) <= 32:

@@ -14,35 +14,18 @@ import torch
 from torch import Tensor, nn
 
 from qcompiler.nn import Binarize, QConv2d, RPReLU, RSign
-from qcompiler.train.networks.bireal import stem
-from qcompiler.train.networks.network import BinaryOrFloat, Shape
+from qcompiler.train.networks.bireal import Shortcuts18
 
 
 @dataclass(frozen=True)
-class ReActNet18(BinaryOrFloat):
-    """18 layers, `width` filters in the first. `binary` off: ReLU in the sign's place, and real weights.
-
-    Images of up to 32 pixels enter as in `bireal18`.
-    """
+class ReActNet18(Shortcuts18):
+    """`binary` off: ReLU in the sign's place, and real weights."""
 
     name: ClassVar[str] = "reactnet18"
-    width: int = 64
 
-    def check(self) -> None:
-        """Raise UsageError for a parameter out of range."""
-        self.check_at_least(1, "width")
-
-    def build(self, shape: Shape, classes: int) -> nn.Module:
-        """The network: float32 [N, *shape] to scores float32 [N, classes]."""
-        self.check_images(shape, classes, least=8)
-        layers = stem(shape, self.width)
-        inputs = self.width
-        for stage in range(4):
-            for block in range(4):
-                outputs = self.width << stage
-                layers.append(_Block(self.binary, inputs, outputs, stride=2 if stage and not block else 1))
-                inputs = outputs
-        return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(inputs, classes))
+    def block(self, inputs: int, outputs: int, stride: int) -> nn.Module:
+        """A layer and its shortcut."""
+        return _Block(self.binary, inputs, outputs, stride)
 
 
 class _Block(nn.Module):
