@@ -1,8 +1,10 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 import torch
 from torch import Tensor, nn
@@ -12,6 +14,8 @@ from qcompiler import nn as qnn
 from qcompiler.bundle.load import Bundle
 from qcompiler.errors import UnsupportedModel, UsageError
 from qcompiler.nn import QActivation, QLinear, TorchBundle
+
+Arrays = dict[str, npt.NDArray[Any]]
 
 
 class Pair(nn.Module):
@@ -71,7 +75,7 @@ def test_tensors_are_read_and_written_where_they_lie(
     places: list[int] = []
     run = Bundle.run
 
-    def watched(self: Bundle, inputs: dict[str, np.ndarray], threads: int = 1) -> dict[str, np.ndarray]:  # type: ignore[type-arg]
+    def watched(self: Bundle, inputs: Arrays, threads: int = 1) -> Arrays:
         results = run(self, inputs, threads)
         places.extend(array.ctypes.data for array in (*inputs.values(), *results.values()))
         return results

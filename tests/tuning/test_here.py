@@ -7,6 +7,7 @@ import subprocess
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -103,8 +104,8 @@ def test_a_compile_tunes_and_the_next_one_repeats_nothing(tuned: Path) -> None:
     (network,) = (each for each in before.records if isinstance(each, NetworkRecord))
     assert kernels and network.nanoseconds <= network.default_nanoseconds * 1.01
     says: list[str] = []
-    options = {"mcpu": ("baseline",), "force": True, "progress": says.append, "tune_db": tuned / "db"}
-    bundle = qcompiler.compile(tuned / "lenet.onnx", output=tuned / "out", tune=2, **options)  # type: ignore[arg-type]
+    options: dict[str, Any] = {"mcpu": ("baseline",), "force": True, "progress": says.append, "tune_db": tuned / "db"}
+    bundle = qcompiler.compile(tuned / "lenet.onnx", output=tuned / "out", tune=2, **options)
     assert "0 kernels timed; timing whole networks" in says
     assert list(database.read(tuned / "db").kernels()) == kernels
     assert bundle.run({t.name: np.zeros(t.shape, t.dtype) for t in bundle.inputs})
