@@ -14,6 +14,7 @@ from torch import Tensor
 
 from qcompiler.errors import InvalidData, UsageError
 from qcompiler.train.atomic import write_atomically
+from qcompiler.train.config import with_defaults
 from qcompiler.train.runlog import EpochRecord
 
 SCHEMA = 1
@@ -52,9 +53,13 @@ class Checkpoint:
         write_atomically(path, lambda file: torch.save(payload, file))
 
     def require_same(self, config: Mapping[str, Any], path: Path) -> None:
-        """Raise UsageError naming the first setting in which the checkpoint was made differently."""
-        for key in sorted((self.config.keys() | config.keys()) - FREE_KEYS):
-            found, expected = self.config.get(key, "nothing"), config.get(key, "nothing")
+        """Raise UsageError naming the first setting in which the checkpoint was made differently.
+
+        A setting that was not there yet when it was made counts as its default.
+        """
+        made, wanted = with_defaults(self.config), with_defaults(config)
+        for key in sorted((made.keys() | wanted.keys()) - FREE_KEYS):
+            found, expected = made.get(key, "nothing"), wanted.get(key, "nothing")
             if found != expected:
                 message = f"checkpoint '{path}' was made with {key}={found}, this run has {key}={expected}"
                 raise UsageError(message, remedy=f"set {key} back, or choose another name or output for the new run")

@@ -140,6 +140,18 @@ def to_flat(config: TrainConfig, network: Any) -> dict[str, Any]:
     return {**dataclasses.asdict(config), **dataclasses.asdict(network)}
 
 
+def with_defaults(flat: Mapping[str, Any]) -> dict[str, Any]:
+    """`flat`, and of every key of the run and of its network that is not in it the default.
+
+    Files that were written before a key was there mean its default.
+    """
+    from qcompiler.train.networks import NETWORKS
+
+    network = NETWORKS.get(flat.get("network", ""))
+    fields = [*dataclasses.fields(TrainConfig), *(dataclasses.fields(network) if network is not None else ())]
+    return {**{field.name: field.default for field in fields}, **flat}
+
+
 def find_config(source: str | Path) -> Path:
     """The file `source`, that of the run in the directory `source`, or the shipped one of that name.
 

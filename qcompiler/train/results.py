@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean, stdev
 
@@ -19,21 +20,75 @@ from qcompiler.train.record import Record, read_record
 
 RUN_FILE = "run.json"
 _NONE = "-"
+
+
+@dataclass(frozen=True)
+class Published:
+    """An accuracy in per cent, the network that it is of, and where it was published."""
+
+    accuracy: str
+    network: str
+    where: str
+
+
+_BINARYNET_MLP = Published("99.04", "3 x 4096 units, 1000 epochs", "BinaryNet, 2016")
+_XNORNET_MLP = Published("96.8", "3 x 4096 units", "XNOR-Net's implementation in Theano")
+_KERAS_MLP = Published("97.9", "3 x 2048 units, binary, 20 epochs", "quantized networks in Keras")
+_SCRATCH = Published("93.72, float twin 96.87", "3 x 2048 units, 200 epochs", "binary networks from scratch in Theano")
+_LENET = Published("97", "binary LeNet", "BMXNet, 2017")
+_BINARYNET_VGG = Published("88.6", "VGG, 128 to 512 filters, 500 epochs", "BinaryNet, 2016")
+_XNORNET_VGG = Published("86.2", "VGG, 128 to 512 filters", "XNOR-Net's implementation in Theano")
+_MOONS = Published("79.2 on validation", "4 bits, 3 layers of 64 filters, 100 epochs", "Moons et al., 2017")
+_LARGE_MOONS = Published("90.0 on validation", "4 bits, 9 layers of 256 filters", "Moons et al., 2017")
+_RESNET = Published("86", "binary ResNet-18, 64 to 512 filters", "BMXNet, 2017")
 PUBLISHED = {
-    "cifar10_binarynet": ("88.6", "BinaryNet, 2016"),
-    "cifar10_binarynet_short": ("88.6", "BinaryNet, 2016"),
-    "cifar10_xnornet": ("86.2", "XNOR-Net's implementation in Theano"),
-    "cifar10_xnornet_short": ("86.2", "XNOR-Net's implementation in Theano"),
-    "cifar10_moons_short": ("90.0 on validation", "Moons et al., 2017"),
-    "cifar10_resnet18": ("86", "BMXNet, 2017"),
-    "cifar10_resnet18_short": ("86", "BMXNet, 2017"),
+    "mnist_binarynet": _BINARYNET_MLP,
+    "mnist_binary_mlp": _BINARYNET_MLP,
+    "mnist_xnornet": _XNORNET_MLP,
+    "mnist_xnor_mlp": _XNORNET_MLP,
+    "mnist_keras_mlp": _KERAS_MLP,
+    "mnist_keras_small": _KERAS_MLP,
+    "mnist_keras_cnn": Published("98.98", "CNN, 128 and 256 filters, binary, 20 epochs", "quantized networks in Keras"),
+    "mnist_scratch": _SCRATCH,
+    "mnist_scratch_small": _SCRATCH,
+    "mnist_lenet": _LENET,
+    "mnist_lenet_small": _LENET,
+    "cifar10_binarynet": _BINARYNET_VGG,
+    "cifar10_binarynet_short": _BINARYNET_VGG,
+    "cifar10_xnornet": _XNORNET_VGG,
+    "cifar10_xnornet_short": _XNORNET_VGG,
+    "cifar10_moons": _MOONS,
+    "cifar10_moons_small": _MOONS,
+    "cifar10_moons_short": _LARGE_MOONS,
+    "cifar10_resnet18": _RESNET,
+    "cifar10_resnet18_small": _RESNET,
+    "cifar10_resnet18_short": _RESNET,
+    "svhn_binarynet": Published("97.2", "VGG, 64 to 256 filters, 200 epochs", "BinaryNet, 2016"),
 }
-"""Accuracies in per cent that were published for the networks of recipes in their whole width, and where."""
+"""What was published for the networks of recipes; narrower and shorter recipes stand beside the same."""
+TWINS = {
+    "cifar10_lsq_2bit_small": "cifar10_resnet18_2bit_small",
+    "cifar10_lsq_4bit_small": "cifar10_resnet18_4bit_small",
+    "cifar10_bireal_small": "cifar10_resnet18_small",
+    "cifar10_reactnet_small": "cifar10_resnet18_small",
+    "mnist_keras_ternary_small": "mnist_keras_small",
+    "mnist_keras_nbit_small": "mnist_keras_small",
+}
+"""Recipes and those that they are compared with: modern and classic ones of a width, wider and binary layers."""
 _HEAD = """# Results
 
 Made by `python -m qcompiler.train.results` from the logs of the runs. Accuracies are in per cent, a mean and standard
 deviation over the seeds, with each seed's value in brackets in the order of the seeds. The best epoch was chosen on the
 validation split; the test set was touched once by each run.
+"""
+_TWINS_NOTE = """Modern recipes beside the classic ones of their widths, and wider layers beside binary ones:
+networks of as many filters or units, trained on the same images.
+"""
+_PUBLISHED_NOTE = """What was published is of the whole network. Narrower and shorter recipes stand beside the same
+numbers; their parameters and epochs are under Runs.
+"""
+_NOT_RUN_NOTE = """Published recipes without a run so far. `qtrain RECIPE` takes a GPU where there is one, and computes
+in bf16 with `-o amp=bf16`.
 """
 _SPEED_NOTE = """Sizes and speeds are of the first seed. "Same class" counts the test images that torch and onnxruntime,
 and torch and the compiled bundle, put into the same class. Speeds are for one image on one thread.
@@ -44,9 +99,13 @@ def results(records: Sequence[Record]) -> str:
     """The page, in Markdown."""
     groups = _groups(records)
     parts = [_HEAD, "## Accuracy", _table(_ACCURACY, groups)]
+    twins = _twins(groups)
+    if twins:
+        parts += ["## Beside their twins", _TWINS_NOTE, _markdown(_TWINS, twins)]
     published = [group for group in groups if group[0].name in PUBLISHED]
     if published:
-        parts += ["## Beside published accuracies", _table(_PUBLISHED, published)]
+        parts += ["## Beside published accuracies", _PUBLISHED_NOTE, _table(_PUBLISHED, published)]
+        parts += ["## Published, not run", _NOT_RUN_NOTE, _not_run({group[0].name for group in groups})]
     deployed = [group for group in groups if any(each.deploy for each in group)]
     if deployed:
         parts += ["## Compiled", _SPEED_NOTE, _table(_DEPLOY, deployed)]
@@ -141,26 +200,58 @@ def _fixed(group: Group) -> str:
     return shown if not losses else f"{shown}, at most {100 * max(losses):.2f} lost"
 
 
+_TEST, _VALIDATION = _share(lambda each: each.test), _share(lambda each: each.validation)
 _ACCURACY: dict[str, Callable[[Group], str]] = {
     "recipe": lambda group: group[0].name,
     "network": lambda group: group[0].network,
     "data": lambda group: group[0].data["name"],
-    "test": _share(lambda each: each.test),
-    "validation": _share(lambda each: each.validation),
+    "test": _TEST,
+    "validation": _VALIDATION,
     "float twin, test": _share(lambda each: each.baseline),
     "fixed point, test": _fixed,
 }
 
 
+def _of_published(field: Callable[[Published], str]) -> Callable[[Group], str]:
+    return lambda group: field(PUBLISHED[group[0].name])
+
+
 _PUBLISHED: dict[str, Callable[[Group], str]] = {
     "recipe": lambda group: group[0].name,
-    "test": _share(lambda each: each.test),
-    "validation": _share(lambda each: each.validation),
-    "published": lambda group: PUBLISHED[group[0].name][0],
-    "where": lambda group: PUBLISHED[group[0].name][1],
-    "epochs": lambda group: ", ".join(str(each.epochs) for each in group),
-    "wall time": lambda group: ", ".join(_duration(each.wall_s) for each in group),
+    "test": _TEST,
+    "validation": _VALIDATION,
+    "published": _of_published(lambda each: each.accuracy),
+    "of": _of_published(lambda each: each.network),
+    "where": _of_published(lambda each: each.where),
 }
+
+
+def _not_run(names: Collection[str]) -> str:
+    """The published recipes that are not among `names`, which have run, and what each wants."""
+    rows = [
+        [name, each.accuracy, each.network, each.where, "hours on a CPU" if name.startswith("mnist") else "a GPU"]
+        for name, each in PUBLISHED.items()
+        if name not in names and not name.endswith("_short")
+    ]
+    return _markdown(["recipe", "published", "of", "where", "wants"], rows)
+
+
+_TWINS = ["recipe", "test", "validation", "epochs", "twin", "its test", "its validation", "its epochs"]
+
+
+def _twins(groups: Sequence[Group]) -> list[list[str]]:
+    """Rows of the recipes whose twins have run on the same data set."""
+    found = {(group[0].name, group[0].data["sha256"]): group for group in groups}
+    pairs = [(group, found.get((TWINS.get(name, ""), data))) for (name, data), group in found.items()]
+    return [[*_result(group), *_result(twin)] for group, twin in pairs if twin is not None]
+
+
+def _result(group: Group) -> list[str]:
+    return [group[0].name, _TEST(group), _VALIDATION(group), _epochs(group)]
+
+
+def _epochs(group: Group) -> str:
+    return ", ".join(str(each.epochs) for each in group)
 
 
 def _first(value: Callable[[Record], str]) -> Callable[[Group], str]:
@@ -215,7 +306,7 @@ _RUNS: dict[str, Callable[[Group], str]] = {
     "recipe": lambda group: group[0].name,
     "seeds": lambda group: ", ".join(str(each.seed) for each in group),
     "parameters": lambda group: f"{group[0].parameters:,}",
-    "epochs": lambda group: ", ".join(str(each.epochs) for each in group),
+    "epochs": _epochs,
     "best epoch": lambda group: ", ".join(str(each.best_epoch) for each in group),
     "wall time": lambda group: ", ".join(_duration(each.wall_s) for each in group),
     "hardware": _hardware,

@@ -239,8 +239,17 @@ def test_other_settings_are_named(path: Path) -> None:
     saved.require_same({"network": "moons", "lr": 0.1, "threads": 2}, path)
     with pytest.raises(UsageError, match=r"made with lr=0.1, this run has lr=0.2; set lr back"):
         saved.require_same({"network": "moons", "lr": 0.2}, path)
-    with pytest.raises(UsageError, match="made with nfa=nothing, this run has nfa=64"):
-        saved.require_same({"network": "moons", "lr": 0.1, "nfa": 64}, path)
+    with pytest.raises(UsageError, match="made with more=nothing, this run has more=64"):
+        saved.require_same({"network": "moons", "lr": 0.1, "more": 64}, path)
+
+
+def test_settings_that_a_checkpoint_is_too_old_for_are_the_defaults(path: Path) -> None:
+    """Checkpoints from before two stages and teachers were there go on as what they are."""
+    saved = checkpoint()
+    saved.require_same({"network": "moons", "lr": 0.1, "stages": 1, "distill": 0.0, "nfa": 64}, path)
+    for key, other in (("stages", 2), ("distill", 0.5), ("nfa", 32)):
+        with pytest.raises(UsageError, match=f"made with {key}=.*, this run has {key}={other}; set {key} back"):
+            saved.require_same({"network": "moons", "lr": 0.1, key: other}, path)
 
 
 def test_every_setting_that_decides_a_result_is_compared(path: Path) -> None:

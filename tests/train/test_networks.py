@@ -445,11 +445,25 @@ def test_one_class_is_refused(name: str) -> None:
         ("keras_cnn", {"width": 0}, r"width is 0"),
         ("scratch_mlp", {"head": "softmax"}, r"head is 'softmax', expected one of sigmoid, batchnorm"),
         ("scratch_mlp", {"stochastic": True, "weights": "float"}, r"stochastic is True"),
+        ("scratch_mlp", {"baseline_dropout": 1.0}, r"baseline_dropout is 1.0, expected a share"),
     ],
 )
 def test_wrong_parameters_are_named(name: str, options: dict[str, Any], message: str) -> None:
     with pytest.raises(UsageError, match=f"^{name}: {message}"):
         NETWORKS[name](**options)
+
+
+@pytest.mark.parametrize(
+    ("own", "of_the_twin", "expected"), [(0.0, 0.0, []), (0.0, 0.5, [0.5] * 3), (0.2, 0.0, [0.2] * 3)]
+)
+def test_the_float_twin_has_a_dropout_of_its_own(own: float, of_the_twin: float, expected: list[float]) -> None:
+    network = NETWORKS["scratch_mlp"](hidden=8, dropout_hidden=own, baseline_dropout=of_the_twin)
+    shares = [
+        [layer.p for layer in each.build(DIGITS, 10).modules() if isinstance(layer, torch.nn.Dropout)]
+        for each in (network, network.baseline())
+    ]
+    assert shares == [[own] * 3 if own else [], expected]
+    assert network.baseline().baseline() == network.baseline()
 
 
 def test_one_bit_fields_that_a_type_does_not_read_are_no_error() -> None:

@@ -5,8 +5,9 @@ import pytest
 
 from qcompiler.errors import InvalidData, UsageError
 from qcompiler.train import record
+from qcompiler.train.config import shipped_configs
 from qcompiler.train.record import read_record
-from qcompiler.train.results import find_runs, main, results
+from qcompiler.train.results import PUBLISHED, TWINS, find_runs, main, results
 from qcompiler.train.runlog import EpochRecord, RunLog
 
 EPOCH = EpochRecord(epoch=1, loss=0.5, train_accuracy=0.9, validation_accuracy=0.95, lr=0.01, seconds=3.0)
@@ -234,6 +235,30 @@ def test_a_damaged_log_is_refused(tmp_path, text):
 def test_recipes_of_published_networks_stand_beside_what_was_published(runs):
     records = [read_record(path) for path in find_runs([runs])]
     assert "published" not in results(records)
-    named = [replace(each, name="cifar10_resnet18_short", test=0.8712) for each in records if each.network == "moons"]
-    cells = row(results([*records, *named]), "Beside published accuracies", "cifar10_resnet18_short")
-    assert cells[1:6] == ["87.12", "97.00", "86", "BMXNet, 2017", "2"]
+    named = [replace(each, name="cifar10_resnet18", test=0.8712) for each in records if each.network == "moons"]
+    text = results([*records, *named])
+    cells = row(text, "Beside published accuracies", "cifar10_resnet18")
+    assert cells[1:] == ["87.12", "97.00", "86", "binary ResNet-18, 64 to 512 filters", "BMXNet, 2017"]
+    not_run = text.split("## Published, not run")[1].split("\n## ")[0]
+    assert "| cifar10_resnet18 |" not in not_run
+    assert row(text, "Published, not run", "cifar10_xnornet")[1::3] == ["86.2", "a GPU"]
+    assert row(text, "Published, not run", "mnist_xnornet")[-1] == "hours on a CPU"
+
+
+def test_a_recipe_stands_beside_its_twin_of_the_same_data(tmp_path):
+    for name, accuracy, data in (
+        ("mnist_keras_nbit_small", 0.97, "a"),
+        ("mnist_keras_small", 0.96, "a"),
+        ("cifar10_lsq_2bit_small", 0.5, "a"),
+        ("cifar10_resnet18_2bit_small", 0.4, "b"),
+    ):
+        test = {"accuracy": accuracy, "images": 10000}
+        replace(LOG, name=name, test=test, data={**LOG.data, "sha256": data * 64}).write(tmp_path / name)
+    text = results([read_record(path) for path in find_runs([tmp_path])])
+    cells = row(text, "Beside their twins", "mnist_keras_nbit_small")
+    assert cells[1:] == ["97.00", "97.00", "2", "mnist_keras_small", "96.00", "97.00", "2"]
+    assert "cifar10" not in text.split("## Beside their twins")[1].split("\n## ")[0]
+
+
+def test_recipes_that_the_page_knows_are_shipped():
+    assert {*PUBLISHED, *TWINS, *TWINS.values()} <= set(shipped_configs())
