@@ -51,7 +51,9 @@ def page(rows: Sequence[Measured], tool: str, counts: Counts, before: Counts, co
     """All of it."""
     ceilings = "".join(f"| {core.model} | {core.bits} | {core.lookups} | {core.bytes} |\n" for core in CORES)
     text = HEAD.format(tool=tool, ceilings=ceilings, reasons=REASONS) + _overview(rows) + "\n" + _loops(rows)
-    return text + "\n" + NETWORKS.format(before=f"; before: as of {commit}" if before else "") + _networks(counts, before)
+    return (
+        text + "\n" + NETWORKS.format(before=f"; before: as of {commit}" if before else "") + _networks(counts, before)
+    )
 
 
 def _overview(rows: Sequence[Measured]) -> str:

@@ -33,8 +33,13 @@ from qcompiler.targets.x86.channel_dots import ChannelDots, column_tilings, fits
 from qcompiler.targets.x86.dotted_nibbles import DottedNibbles
 from qcompiler.targets.x86.field_sums import FieldSums, field_sums, field_tilings
 from qcompiler.targets.x86.lookup_mismatches import LookupMismatches
-from qcompiler.targets.x86.lookup_sums import PLANES, LookupSums, fits_sums
-from qcompiler.targets.x86.lookup_tilings import lookup_tilings, nibble_tilings, table_tilings
+from qcompiler.targets.x86.lookup_sums import PLANES, ColumnLookups, LookupSums, fits_sums
+from qcompiler.targets.x86.lookup_tilings import (
+    lookup_column_tilings,
+    lookup_tilings,
+    nibble_tilings,
+    table_tilings,
+)
 from qcompiler.targets.x86.machine import Isa
 from qcompiler.targets.x86.table_lookups import SelectedBits, SplitTables, TableLookup, WholeTables
 from qcompiler.targets.x86.tile_sums import TileSums, multiplies_tiles, tile_tilings
@@ -63,6 +68,10 @@ def tables(isa: Isa, problem: Problem) -> Iterator[Kernel]:
     for r in table_tilings(problem, blocks, look.width, isa.registers):
         ns = compute_ns(isa, problem, blocks, isa.table_rate * problem.x.planes, r)
         yield DirectConv2d(Frame(problem, blocks, r.tiling), LookupSums(look), SumFinish(), ns)
+    if isa.vbmi and problem.kernel[1] > 1:
+        for r in lookup_column_tilings(problem, blocks, isa.registers):
+            ns = compute_ns(isa, problem, blocks, isa.table_rate * problem.x.planes, r)
+            yield DirectConv2d(Frame(problem, blocks, r.tiling), ColumnLookups(look), SumFinish(), ns)
 
 
 def nibbles(isa: Isa, problem: Problem) -> Iterator[Kernel]:
