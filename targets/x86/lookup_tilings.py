@@ -64,16 +64,16 @@ def table_tilings(problem: Conv2d, blocks: Blocks, width: int, registers: int) -
     return ranked(problem, blocks, tiles)
 
 
-def lookup_column_tilings(problem: Conv2d, blocks: Blocks, registers: int) -> list[Ranked]:
+def lookup_column_tilings(problem: Conv2d, blocks: Blocks, width: int, registers: int) -> list[Ranked]:
     """Tiles of lookups of whole kernel rows: sums in bytes, and the weights of a row, stay in registers."""
     planes, given, taps = len(weight_planes(problem.weights).factors), problem.x.planes, problem.kernel[1]
     if not lookups_together(problem):
         return []
-    tiles = []
-    for p, b in tiles_within(problem, blocks, registers * BLOCKS, 4 * BLOCKS):
-        vectors, columns = b // BLOCKS, len(columns_of(problem, p))
+    tiles, per_vector = [], width // LANES
+    for p, b in tiles_within(problem, blocks, registers * per_vector, 4 * BLOCKS):
+        vectors, columns = b // per_vector, len(columns_of(problem, p))
         fits = (p + taps) * vectors * planes < registers and columns * given <= _MOST_COLUMNS
-        if b % BLOCKS == 0 and p > 1 and fits:
+        if b % per_vector == 0 and (b % BLOCKS == 0 or BLOCKS % b == 0) and p > 1 and fits:
             rows = _row_cost(problem, vectors, columns / (p * taps))
             tiles.append((p, b, _needless(problem, blocks) * (1 + _PER_WEIGHT / p + rows)))
     return ranked(problem, blocks, tiles)

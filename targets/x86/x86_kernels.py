@@ -45,6 +45,9 @@ from qcompiler.targets.x86.table_lookups import SelectedBits, SplitTables, Table
 from qcompiler.targets.x86.tile_sums import TileSums, multiplies_tiles, tile_tilings
 from qcompiler.targets.x86.widened_nibbles import WidenedNibbles, lane_bytes
 
+# too few for the weights of a kernel row
+_FEW_REGISTERS = 16
+
 
 def lookups(isa: Isa, problem: Problem) -> Iterator[Kernel]:
     """Binary convolutions by lookups in byte lanes, where that is faster than population counts."""
@@ -68,8 +71,8 @@ def tables(isa: Isa, problem: Problem) -> Iterator[Kernel]:
     for r in table_tilings(problem, blocks, look.width, isa.registers):
         ns = compute_ns(isa, problem, blocks, isa.table_rate * problem.x.planes, r)
         yield DirectConv2d(Frame(problem, blocks, r.tiling), LookupSums(look), SumFinish(), ns)
-    if isa.vbmi and problem.kernel[1] > 1:
-        for r in lookup_column_tilings(problem, blocks, isa.registers):
+    if problem.kernel[1] > 1 and isa.registers > _FEW_REGISTERS:
+        for r in lookup_column_tilings(problem, blocks, look.width, isa.registers):
             ns = compute_ns(isa, problem, blocks, isa.table_rate * problem.x.planes, r)
             yield DirectConv2d(Frame(problem, blocks, r.tiling), ColumnLookups(look), SumFinish(), ns)
 

@@ -15,13 +15,13 @@ from qcompiler.targets.problem import Conv2d, Operation
 from qcompiler.targets.target import Kernel
 from qcompiler.targets.vector.conv import DirectConv2d
 from qcompiler.targets.vector.kernel_runner import KernelRunner
-from qcompiler.targets.x86 import lookup_sums
+from qcompiler.targets.x86 import X86Variant, lookup_sums
 from qcompiler.targets.x86.lookup_sums import ColumnLookups
 from tests.targets.problems import RUNNABLE, results
 from tests.targets.test_reductions import check_largest
 
-VBMI = [variant for variant in RUNNABLE if variant.isa.vbmi][:1]
-pytestmark = pytest.mark.skipif(not VBMI, reason="the processor has no AVX-512 VBMI")
+WIDE = [variant for variant in RUNNABLE if variant.isa.vector_bytes == 64]
+pytestmark = pytest.mark.skipif(not WIDE, reason="the processor has no AVX-512")
 
 ACTIVATIONS = [Codes(0, 3), Codes(-2, 1), Codes(0, 7), Codes(-3, 3, 2)]
 WEIGHTS = [BINARY, Codes(-1, 1), Codes(-2, 1), Codes(-3, 3, 2)]
@@ -40,8 +40,8 @@ def windows(
     )
 
 
-def columns(problem: Conv2d) -> list[Kernel]:
-    return [kernel for kernel in VBMI[0].kernels(problem) if kernel.name.startswith(ColumnLookups.family)]
+def columns(problem: Conv2d, variant: X86Variant | None = None) -> list[Kernel]:
+    return [kernel for kernel in (variant or WIDE[0]).kernels(problem) if kernel.name.startswith(ColumnLookups.family)]
 
 
 pairs = st.tuples(st.integers(1, 3), st.integers(1, 2))
@@ -55,10 +55,11 @@ def test_any_layer(data: st.DataObject) -> None:
     size = tuple(d * (k - 1) + data.draw(st.integers(2, 7)) for k, d in zip(taps, dilation, strict=True))
     x, weights = data.draw(st.sampled_from(ACTIVATIONS)), data.draw(st.sampled_from(WEIGHTS))
     channels, blocks = data.draw(st.integers(1, 140)), data.draw(st.sampled_from([4, 5, 8, 11]))
-    found = columns(windows(x, weights, channels, blocks, size, taps, stride, dilation))
+    variant = data.draw(st.sampled_from(WIDE))
+    found = columns(windows(x, weights, channels, blocks, size, taps, stride, dilation), variant)
     if found:
         kernel = data.draw(st.sampled_from(found))
-        for got, expected in results(kernel, VBMI[0], kernel.problem, data.draw(st.integers(0, 99))):
+        for got, expected in results(kernel, variant, kernel.problem, data.draw(st.integers(0, 99))):
             np.testing.assert_array_equal(got, expected, err_msg=kernel.name)
 
 
@@ -68,14 +69,14 @@ def test_every_tiling(x: Codes, weights: Codes) -> None:
     found = columns(windows(x, weights, 96, 8, (4, 9), (3, 3)))
     assert len(found) > 3
     for kernel in found:
-        for got, expected in results(kernel, VBMI[0], kernel.problem, 1):
+        for got, expected in results(kernel, WIDE[0], kernel.problem, 1):
             np.testing.assert_array_equal(got, expected, err_msg=kernel.name)
 
 
 def check_largest_sums(x: Codes, taps: int) -> None:
     for kernel in columns(windows(x, BINARY, 64, 4, (3, 8), (1, taps), pad=0))[:1]:
         assert isinstance(kernel, DirectConv2d)
-        check_largest(kernel, VBMI[0], KernelRunner)
+        check_largest(kernel, WIDE[0], KernelRunner)
 
 
 @pytest.mark.parametrize("taps", [2, 3, 4, 5, 7])
