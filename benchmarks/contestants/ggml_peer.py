@@ -64,19 +64,16 @@ class GgmlSession:
         call("ggml_backend_cpu_set_n_threads", self._backend, c_int(threads), gives=None)
         context = self._context()
         self._x = c_void_p(call("ggml_new_tensor_2d", context, c_int(_FLOAT32), c_int64(inputs), c_int64(rows)))
-        content = _packed(product)
         for place in self._places():
-            weights = self._weights(product.bits, inputs, outputs, content, place)
+            weights = self._weights(product.bits, inputs, outputs, place)
             self._y = c_void_p(call("ggml_mul_mat", context, weights, self._x))
             if call("ggml_backend_dev_supports_op", self._device(), self._y, gives=c_bool):
                 break
+        self._set(weights, _packed(product))
         self._graph = c_void_p(call("ggml_new_graph", context))
         call("ggml_build_forward_expand", self._graph, self._y, gives=None)
         call("ggml_backend_alloc_ctx_tensors", context, self._backend)
-        x = np.ascontiguousarray(workload.x, np.float32)
-        call(
-            "ggml_backend_tensor_set", self._x, x.ctypes.data_as(c_void_p), c_size_t(0), c_size_t(x.nbytes), gives=None
-        )
+        self._set(self._x, np.ascontiguousarray(workload.x, np.float32))
 
     def _context(self) -> c_void_p:
         return c_void_p(self._ggml.call("ggml_init", _Settings(_CONTEXT_BYTES, None, True)))
@@ -95,16 +92,16 @@ class GgmlSession:
             found.append(c_void_p(listed[len(found)]))
         return [*found, c_void_p(self._ggml.call("ggml_backend_cpu_buffer_type"))]
 
-    def _weights(
-        self, bits: int, inputs: int, outputs: int, content: npt.NDArray[np.uint8], place: c_void_p
-    ) -> c_void_p:
-        """Weights in a kind of memory."""
+    def _weights(self, bits: int, inputs: int, outputs: int, place: c_void_p) -> c_void_p:
+        """Room for weights in a kind of memory."""
         call, context = self._ggml.call, self._context()
         made = c_void_p(call("ggml_new_tensor_2d", context, c_int(_TYPES[bits]), c_int64(inputs), c_int64(outputs)))
         call("ggml_backend_alloc_ctx_tensors_from_buft", context, place)
-        data = content.ctypes.data_as(c_void_p)
-        call("ggml_backend_tensor_set", made, data, c_size_t(0), c_size_t(content.nbytes), gives=None)
         return made
+
+    def _set(self, tensor: c_void_p, content: npt.NDArray[Any]) -> None:
+        data, size = content.ctypes.data_as(c_void_p), c_size_t(content.nbytes)
+        self._ggml.call("ggml_backend_tensor_set", tensor, data, c_size_t(0), size, gives=None)
 
     def run(self) -> None:
         """One inference."""
