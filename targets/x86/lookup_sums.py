@@ -284,30 +284,34 @@ class ColumnLookups(LookupSums):
 
 
 class _Wide:
-    """The sums of byte lanes in 16 bits: those of even channels, and those of odd ones."""
+    """The sums of byte lanes in 16 bits: of pairs of lanes as they lie, modulo 2**16, and of odd lanes.
+
+    What odd lanes add to pairs is 256 times their sum, so that the sums of even lanes are the difference.
+    """
 
     def __init__(self, width: int) -> None:
         self._width, self._half = width, width // 2
-        self._halves = [temporary("uint16", self._half) for _ in range(2)]
-        for half in self._halves:
-            write(half, splat(T.uint16(0), self._half), lanes(0, self._half))
+        self._pairs, self._odd = (temporary("uint16", self._half) for _ in range(2))
+        for total in (self._pairs, self._odd):
+            write(total, splat(T.uint16(0), self._half), lanes(0, self._half))
 
     def add(self, counts: list[Expr], factors: tuple[int, ...]) -> None:
         """Add sums in bytes, one per plane of weights, times what the planes are worth."""
-        every, eight, low = (lanes(0, self._half), *(splat(T.uint16(n), self._half) for n in (8, 0xFF)))
+        every, eight = lanes(0, self._half), splat(T.uint16(8), self._half)
         for count, factor in zip(counts, factors, strict=True):
             pairs = T.bind(T.reinterpret(f"uint16x{self._half}", count[lanes(0, self._width)]))
-            for half, part in zip(self._halves, (pairs & low, T.shift_right(pairs, eight)), strict=True):
+            for total, part in ((self._pairs, pairs), (self._odd, T.shift_right(pairs, eight))):
                 worth = part if abs(factor) == 1 else part * splat(T.uint16(abs(factor)), self._half)
-                write(half, half[every] + worth if factor > 0 else half[every] - worth, every)
+                write(total, total[every] + worth if factor > 0 else total[every] - worth, every)
 
     def blocks(self, step: int, signs: bool) -> list[Expr]:
         """The sums times `step`, int32x16 per block; signs: without a sign, whose bit is one more of the number."""
         found = []
-        halves = [T.bind(half[lanes(0, self._half)]) for half in self._halves]
+        pairs, odd = (T.bind(total[lanes(0, self._half)]) for total in (self._pairs, self._odd))
+        even = T.bind(pairs - T.shift_left(odd, splat(T.uint16(8), self._half)))
         for first in range(0, self._half, LANES // 2):
             mine = [half * self._half + first + i for i in range(LANES // 2) for half in range(2)]
-            narrow = T.Shuffle(halves, mine)
+            narrow = T.Shuffle([even, odd], mine)
             value = T.Cast("int32x16", narrow if signs else T.reinterpret("int16x16", narrow))
             count = temporary("int32")
             write(count, value if step == 1 else value * splat(T.int32(step)), lanes(0))
