@@ -92,6 +92,7 @@ in bf16 with `-o amp=bf16`.
 """
 _SPEED_NOTE = """Sizes and speeds are of the first seed. "Same class" counts the test images that torch and onnxruntime,
 and torch and the compiled bundle, put into the same class. Speeds are for one image on one thread.
+All of it, with what the compiler lacked, is of the day of the run: `qtrain RUN --deploy` measures a kept run anew.
 """
 
 
