@@ -3,6 +3,8 @@
     python -m benchmarks.small tfc.onnx cnv.onnx -o docs/performance_small.md [--json small.json]
     python -m benchmarks.small tfc.onnx --targets rv64
 
+What the file of --json holds of these networks is not measured again.
+
 Every network is compiled for every target and verified there step by step, in node or under QEMU; then it runs on a few
 inputs, and its outputs are compared with those of its bundle for x86, bit by bit. Emulators count instructions; times
 are those of node and of this machine, taken in turns, and mean little while the machine does other work.
@@ -175,6 +177,16 @@ def _file(bundle: Bundle, variant: str) -> str:
     return bare_library_name(bundle.name, variant) if machine.bare else bundle.manifest.library
 
 
+def missing(network: str, targets: Sequence[str], rows: Sequence[Row]) -> list[str]:
+    """The targets for which a network has no row."""
+    return [target for target in targets if not any((row.network, row.target) == (network, target) for row in rows)]
+
+
+def _known(path: Path | None) -> list[Row]:
+    """The rows of an earlier run; none where there is no file."""
+    return [Row(**row) for row in json.loads(path.read_text())] if path is not None and path.exists() else []
+
+
 def main() -> int:
     """Measure and write; status 1 where a network could not be compiled."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.small", description=(__doc__ or "").partition("\n")[0])
@@ -183,16 +195,16 @@ def main() -> int:
     parser.add_argument("--json", type=Path, metavar="FILE", help="the rows as data")
     parser.add_argument("-o", "--output", type=Path, metavar="PAGE.md", help="where to write (default: print)")
     options = parser.parse_args()
-    rows: list[Row] = []
+    names = [path.stem for path in options.models]
+    rows = [row for row in _known(options.json) if row.network in names]
     for path in options.models:
-        with tempfile.TemporaryDirectory() as folder:
-            subject = Subject(path, Path(folder))
-            for target in options.targets:
-                rows += subject.rows(target)
-                print(f"{path.stem}, {target}: {rows[-1].failure or 'done'}", file=sys.stderr)
-    data = [asdict(row) for row in rows]
-    if options.json is not None:
-        options.json.write_text(json.dumps(data, indent=1) + "\n")
+        for target in missing(path.stem, options.targets, rows):
+            with tempfile.TemporaryDirectory() as folder:
+                rows += Subject(path, Path(folder)).rows(target)
+            print(f"{path.stem}, {target}: {rows[-1].failure or 'done'}", file=sys.stderr)
+            if options.json is not None:
+                options.json.write_text(json.dumps([asdict(row) for row in rows], indent=1) + "\n")
+    data = [asdict(row) for row in sorted(rows, key=lambda row: names.index(row.network))]
     text = page(data, cpu_name(), INPUTS)
     if options.output is None:
         sys.stdout.write(text)

@@ -13,9 +13,9 @@ Column = Callable[[Row], str]
 HEAD = """# Browsers, boards, RISC-V
 
 Made by `python -m benchmarks.small`. Every line was verified on its machine, in node or under QEMU: "codes" counts
-those of all steps that were compared with onnxruntime's and found equal. "Same bits" counts the inputs, of {inputs}, whose
-outputs have the bits of the bundle's for x86 with SSE2 alone; of the others it gives the largest difference, relative to
-the largest output: where multiply and add fuse, layers on floats round once.
+those of all steps that were compared with onnxruntime's and found equal. "Same bits" counts the inputs, of {inputs},
+whose outputs have the bits of the bundle's for x86 with SSE2 alone; of the others it gives the largest difference,
+relative to the largest output: where multiply and add fuse, layers on floats round once.
 """
 
 WEB = """
