@@ -177,6 +177,14 @@ def _file(bundle: Bundle, variant: str) -> str:
     return bare_library_name(bundle.name, variant) if machine.bare else bundle.manifest.library
 
 
+def measured(path: Path, targets: Sequence[str]) -> Iterator[Row]:
+    """The rows of a network for targets."""
+    with tempfile.TemporaryDirectory() as folder:
+        subject = Subject(path, Path(folder))
+        for target in targets:
+            yield from subject.rows(target)
+
+
 def missing(network: str, targets: Sequence[str], rows: Sequence[Row]) -> list[str]:
     """The targets for which a network has no row."""
     return [target for target in targets if not any((row.network, row.target) == (network, target) for row in rows)]
@@ -198,12 +206,12 @@ def main() -> int:
     names = [path.stem for path in options.models]
     rows = [row for row in _known(options.json) if row.network in names]
     for path in options.models:
-        for target in missing(path.stem, options.targets, rows):
-            with tempfile.TemporaryDirectory() as folder:
-                rows += Subject(path, Path(folder)).rows(target)
-            print(f"{path.stem}, {target}: {rows[-1].failure or 'done'}", file=sys.stderr)
-            if options.json is not None:
-                options.json.write_text(json.dumps([asdict(row) for row in rows], indent=1) + "\n")
+        if targets := missing(path.stem, options.targets, rows):
+            for row in measured(path, targets):
+                rows.append(row)
+                print(f"{row.network}, {row.target} {row.variant}: {row.failure or 'done'}", file=sys.stderr)
+    if options.json is not None:
+        options.json.write_text(json.dumps([asdict(row) for row in rows], indent=1) + "\n")
     data = [asdict(row) for row in sorted(rows, key=lambda row: names.index(row.network))]
     text = page(data, cpu_name(), INPUTS)
     if options.output is None:
