@@ -20,6 +20,7 @@ from qcompiler.errors import UsageError
 from qcompiler.ir.pixels import Pixels
 from tests.examples.test_draw import run_of
 from tests.networks import binary_cnn
+from tests.targets import mach_o
 from tests.targets.emulated import missing
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -144,7 +145,7 @@ def test_clang_accepts_the_sources_for_android(projects: Path) -> None:
 
 @needs_clang
 @needs_linker
-def test_the_ios_package_is_linked_and_its_module_read(projects: Path) -> None:
+def test_the_ios_package_is_linked_and_computes_what_python_does(projects: Path) -> None:
     """By lld in the place of Apple's linker. Of Apple's C library two functions are declared here."""
     native = projects / "ios" / "Sources" / "CClassifier"
     (native / "declared").mkdir()
@@ -161,6 +162,15 @@ def test_the_ios_package_is_linked_and_its_module_read(projects: Path) -> None:
         "_malloc", "_free", "_memcpy", "_memset", "_bzero", "_sysctlbyname", "dyld_stub_binder",
         "___stack_chk_fail", "___stack_chk_guard",
     }  # fmt: skip
+    # the same code gives the scores of Python, on processors with dot products and without
+    picture = np.random.default_rng(2).integers(0, 256, (8, 8), dtype=np.uint8)
+    bundle = qcompiler.load(projects.parent / "run" / "model.qc")
+    image = ((picture - GREY.mean[0]) * GREY.scale[0]).astype(np.float32)[None, None]
+    (scores,) = bundle.run({bundle.inputs[0].name: image}).values()
+    for features in (True, False):
+        given = np.repeat(picture[..., None], 4, axis=-1).tobytes()
+        found = mach_o.run(native / "app.dylib", "classifier_run", given, scores.nbytes, features=features)
+        assert found == scores.tobytes()
     (native / "user.m").write_text(
         "@import CClassifier;\nint user(void);\nint user(void) { return classifier_width(); }\n"
     )
