@@ -1,7 +1,7 @@
 """Runs a function of a library for iOS on emulated 64-bit ARM with Linux: what a loader of Apple's does is done here.
 
-Code for both systems takes pointers and integers in the same registers. Segments lie in the file as in memory, so the file
-is put anywhere as it is; pointers in it are moved, and those to the C library of Apple's lead to that of Linux.
+Code for both systems takes pointers and integers in the same registers. Segments lie in the file as in memory, so the
+file is put anywhere as it is; pointers in it are moved, and those to Apple's C library lead to that of Linux.
 """
 
 from __future__ import annotations
