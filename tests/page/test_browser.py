@@ -166,6 +166,9 @@ def test_on_a_telephone(browser: Browser, tmp_path: Path) -> None:
     page.locator("#node-s1 rect.body").tap()
     assert "layer/1/Conv" in page.locator("#facts h3").inner_text()
     assert page.evaluate("document.documentElement.scrollWidth") <= 390, "nothing hangs over the edge"
+    for row in ("#times tr[data-step='1']", "#verification tr"):
+        box = page.locator(row).last.bounding_box()
+        assert box is not None and box["height"] < 80, "names are not written letter under letter"
     page.close()
 
 
