@@ -10,7 +10,7 @@ import pytest
 from qcompiler import targets
 from qcompiler.bundle.glue import known_features
 from qcompiler.bundle.toolchain import machine_of
-from qcompiler.errors import QCompilerError
+from qcompiler.errors import QCompilerError, UsageError
 from qcompiler.ir.storage import Buffer
 from qcompiler.targets.architecture import ARCHITECTURES, IOS, X86_64_CUDA, family, host, named
 from qcompiler.targets.problem import Map2d, Operation
@@ -38,6 +38,12 @@ def test_code_of_a_variant_is_what_its_architecture_says(variant: Variant, tmp_p
 def test_every_architecture_has_code() -> None:
     assert {variant.architecture for variant in VARIANTS} == {each for each in ARCHITECTURES if not each.host_name}
     assert {variant.architecture for variant in targets.get("cuda").variants(())} == {X86_64_CUDA}
+
+
+def test_code_for_ios_shares_no_bundle() -> None:
+    assert {variant.architecture for variant in targets.get("arm").variants(["ios"])} == {IOS}
+    with pytest.raises(UsageError, match="--mcpu ios shares no bundle with others; make two bundles"):
+        targets.get("arm").variants(["generic", "ios"])
 
 
 @pytest.mark.parametrize(
