@@ -63,6 +63,22 @@ QC_DEVICE void qc_xor_16x8x256(int *d, const uint32_t *a, const uint32_t *b) {
 #endif
 }
 
+/* d[16, 8] += a[16, 64] * b[64, 8], of four bits without a sign. Later parts emulate it. */
+QC_DEVICE void qc_nibbles_16x8x64(int *d, const uint32_t *a, const uint32_t *b) {
+#if __CUDA_ARCH__ >= 800
+    asm volatile("mma.sync.aligned.m16n8k64.row.col.s32.u4.u4.s32 "
+                 "{%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
+                 : "+r"(d[0]), "+r"(d[1]), "+r"(d[2]), "+r"(d[3])
+                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
+#else
+#define QC_NIBBLES "mma.sync.aligned.m8n8k32.row.col.s32.u4.u4.s32"
+    QC_QUARTER(QC_NIBBLES, d, a[0], b[0]);
+    QC_QUARTER(QC_NIBBLES, d, a[2], b[1]);
+    QC_QUARTER(QC_NIBBLES, d + 2, a[1], b[0]);
+    QC_QUARTER(QC_NIBBLES, d + 2, a[3], b[1]);
+#endif
+}
+
 /* d[16, 8] += a[16, 32] * b[32, 8], bytes without a sign. */
 QC_DEVICE void qc_bytes_16x8x32(int *d, const uint32_t *a, const uint32_t *b) {
 #if __CUDA_ARCH__ >= 800

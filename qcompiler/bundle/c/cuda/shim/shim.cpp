@@ -356,6 +356,14 @@ void compare_bits(void **lanes) {
     multiply(lanes, [](uint32_t a, uint32_t b) { return (uint32_t)__builtin_popcount(a ^ b); });
 }
 
+void multiply_nibbles(void **lanes) {
+    multiply(lanes, [](uint32_t a, uint32_t b) {
+        uint32_t sum = 0;
+        for (int half = 0; half < 32; half += 4) sum += (a >> half & 15) * (b >> half & 15);
+        return sum;
+    });
+}
+
 void multiply_bytes(void **lanes) {
     multiply(lanes, [](uint32_t a, uint32_t b) { return __dp4a(a, b, 0); });
 }
@@ -382,6 +390,11 @@ void qc_and_16x8x256(int *d, const uint32_t *a, const uint32_t *b) {
 void qc_xor_16x8x256(int *d, const uint32_t *a, const uint32_t *b) {
     product mine = {d, a, b};
     shim_meet("xor of bits", &mine, compare_bits);
+}
+
+void qc_nibbles_16x8x64(int *d, const uint32_t *a, const uint32_t *b) {
+    product mine = {d, a, b};
+    shim_meet("product of halves of bytes", &mine, multiply_nibbles);
 }
 
 void qc_bytes_16x8x32(int *d, const uint32_t *a, const uint32_t *b) {

@@ -78,6 +78,7 @@ uint32_t qc_ballot(int condition);
 int qc_exchange(int value, int mask);
 void qc_and_16x8x256(int *d, const uint32_t *a, const uint32_t *b);
 void qc_xor_16x8x256(int *d, const uint32_t *a, const uint32_t *b);
+void qc_nibbles_16x8x64(int *d, const uint32_t *a, const uint32_t *b);
 void qc_bytes_16x8x32(int *d, const uint32_t *a, const uint32_t *b);
 void qc_copy_4(void *to, const void *from, int given);
 void qc_copy_8(void *to, const void *from, int given);
