@@ -1,6 +1,6 @@
-"""Convolutions and matrix products of codes by tensor cores: of one or two bit planes bit by bit, of codes in bytes four
-bits at a time or as they are.
+"""Convolutions and matrix products of codes by tensor cores: bit by bit, four bits at a time, or as bytes.
 
+Bit planes are multiplied bit by bit where there are one or two, codes in bytes as they are or in halves.
 `mma_tiling.py` says how the work is cut, `mma_threads.py` what a block of threads does.
 
 sm_75 has XOR of bits alone. As i and j = (i + j - i xor j) / 2, with P planes of inputs and Q of weights a sum is

@@ -170,7 +170,7 @@ def test_convolution_by_tensor_cores_that_compare_bits(problem: Conv2d, seed: in
 
 
 def in_groups(groups: int, written_in: int, packing: Packing) -> Conv2d:
-    """A layer of 48 inputs and 64 outputs of each group, whose outputs are packed in `written_in` groups, and floats."""
+    """48 inputs and 64 outputs of each group, outputs as floats and packed in `written_in` groups."""
     codes = BINARY if packing == "planes" else Codes(0, 15)
     x = Buffer(1, 5, 6, groups * 48, codes, groups=groups, packing=packing)
     into = Buffer(1, 5, 6, groups * 64, BINARY, groups=written_in)

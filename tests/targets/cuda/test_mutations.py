@@ -111,9 +111,7 @@ def grouped() -> Conv2d:
     """Codes of four bits in two groups, in three steps of four warps that share pixels; another block has few."""
     x, floats = Buffer(1, 5, 5, 160, Codes(0, 15), groups=2, packing="bytes"), Buffer(1, 5, 5, 128, "float32")
     stores = (Operation("store", into=floats),)
-    return Conv2d(
-        x, 128, (3, 3), pads=(1, 1, 1, 1), groups=2, padding="kernel", weights=Codes(-8, 7), epilogue=stores
-    )
+    return Conv2d(x, 128, (3, 3), pads=(1, 1, 1, 1), groups=2, padding="kernel", weights=Codes(-8, 7), epilogue=stores)
 
 
 def sharing() -> list[Kernel]:
