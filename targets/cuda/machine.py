@@ -13,6 +13,9 @@ from qcompiler.errors import UsageError
 from qcompiler.targets.architecture import X86_64_CUDA, Architecture
 
 KIB = 1024
+CACHE_BYTES = 64
+"""What a multiprocessor reads from the cache of the device per clock; chosen, published rates of all parts are near."""
+
 Bits = Literal["and", "xor", ""]
 """How tensor cores multiply single bits; "": they do not."""
 

@@ -23,7 +23,7 @@ import numpy.typing as npt
 from qcompiler.ir.numerics import WORD_BITS
 from qcompiler.targets.cuda.elements import parameter
 from qcompiler.targets.cuda.emit import WARP, Place, kernel_function
-from qcompiler.targets.cuda.machine import Gpu
+from qcompiler.targets.cuda.machine import CACHE_BYTES, Gpu
 from qcompiler.targets.cuda.mma_threads import MmaThreads
 from qcompiler.targets.cuda.mma_tiling import COLUMNS, STEP, MmaTiling, Multiplied
 from qcompiler.targets.problem import Conv2d, Problem
@@ -37,8 +37,6 @@ MOST_HALVES = 4
 MOST_BITS = 8
 # of what the tensor cores can do, that a kernel like this may reach; chosen, nobody has measured it
 _REACHED = 0.4
-# of a multiprocessor from the cache of the device, per clock; chosen, as published rates of all parts are near to it
-_CACHE_BYTES = 64
 
 
 @dataclass(frozen=True)
@@ -138,4 +136,4 @@ def _nanoseconds(gpu: Gpu, kernel: MmaConv2d, rate: int) -> float:
     products = kernel.rows * kernel.blocks * WARP * words * kernel.joined * kernel.problem.x.word_channels * pairs
     read = 4 * words * (kernel.blocks * WARP * kernel.planes + kernel.rows * kernel.problem.x.planes * kernel.joined)
     busy = min(launched, gpu.processors)
-    return launched * (products / (rate * _REACHED) + read / _CACHE_BYTES) / (busy * gpu.ghz)
+    return launched * (products / (rate * _REACHED) + read / CACHE_BYTES) / (busy * gpu.ghz)

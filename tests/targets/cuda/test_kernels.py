@@ -15,10 +15,13 @@ from qcompiler.targets import reference
 from qcompiler.targets.cuda import CudaVariant
 from qcompiler.targets.cuda.mma_conv import MmaConv2d
 from qcompiler.targets.cuda.mma_tiling import Multiplied
+from qcompiler.targets.cuda.rounded_product import RoundedProduct
 from qcompiler.targets.problem import Conv2d, Map2d, Operation, Pool2d, Problem, Tensor, outputs_of, tensors_of
+from qcompiler.targets.target import Constants
 from tests.targets.cuda.launching import AMPERE, TURING, check, launched
 from tests.targets.problems import convolutions, maps, pools
 from tests.targets.test_products import data, products
+from tests.targets.test_rounded import Case, assert_near, inputs, product_of, weights_of
 
 # each example is compiled: shrinking one takes minutes
 PHASES = (Phase.explicit, Phase.reuse, Phase.generate)
@@ -208,3 +211,30 @@ def test_few_pixels_are_shared_by_warps_and_many_are_not() -> None:
         problem = Conv2d(x, 512, (1, 1), padding="kernel", epilogue=stores)
         fastest = by_tensor_cores(AMPERE, problem, "and")[0]
         assert fastest.splits == splits
+
+
+ROUNDED = {
+    "of half a byte, a zero for all": Case(5, 200, 70, 4, 32, False),
+    "of 2 bits in large blocks with zeros of their own": Case(2, 300, 33, 2, 128, True),
+    "of 8 bits in the largest and the smallest blocks": Case(1, 1040, 40, 8, 256, False),
+    "of half a byte in the smallest blocks": Case(3, 600, 32, 4, 16, True),
+}
+
+
+@pytest.mark.parametrize("name", ROUNDED)
+def test_product_of_floats_rounded_in_blocks(name: str) -> None:
+    case, rng = ROUNDED[name], np.random.default_rng(len(name))
+    weights, x, bias = weights_of(case, rng), inputs(rng, case), rng.normal(size=case.outputs).astype(np.float32)
+    problem = product_of(case, weights)
+    kernels = AMPERE.kernels(problem)
+    assert [kernel.name for kernel in kernels] and all(isinstance(each, RoundedProduct) for each in kernels)
+    made = Constants(weights.reshape(*weights.shape, 1, 1), channels=(bias,))
+    for kernel_name, (found,) in launched(kernels, made, x.reshape(1, 1, *x.shape), []):
+        assert_near(case, found.reshape(case.rows, -1), weights, x, bias, kernel_name)
+
+
+def test_rows_share_weights_where_there_are_many() -> None:
+    for rows, tile in ((1, 1), (512, 4)):
+        case = Case(rows, 256, 256, 4, 32, False)
+        kernels = AMPERE.kernels(product_of(case, weights_of(case, np.random.default_rng(1))))
+        assert isinstance(kernels[0], RoundedProduct) and kernels[0].tile == tile

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
+import numpy as np
 import pytest
 
 from qcompiler.ir.codes import BINARY, Codes
@@ -12,8 +13,9 @@ from qcompiler.ir.storage import Buffer
 from qcompiler.targets.cuda import CudaVariant
 from qcompiler.targets.cuda.mma_conv import MmaConv2d
 from qcompiler.targets.problem import Conv2d, Operation
-from qcompiler.targets.target import Kernel
-from tests.targets.cuda.launching import AMPERE, TURING, Trapped, check
+from qcompiler.targets.target import Constants, Kernel
+from tests.targets.cuda.launching import AMPERE, TURING, Trapped, check, launched
+from tests.targets.test_rounded import Case, assert_near, inputs, product_of, weights_of
 
 SEED = 1
 
@@ -139,4 +141,35 @@ def test_the_kernel_whose_warps_share_pixels_as_it_is() -> None:
 def test_a_fault_planted_where_warps_share_pixels_is_found(name: str) -> None:
     with pytest.raises((AssertionError, Trapped)) as found:
         check(grouped(), SEED, sharing(), edit=SHARING[name])
+    assert "is not in the source" not in str(found.value)
+
+
+CASE = Case(2, 600, 33, 4, 32, True)
+ROUNDING = {
+    "no barrier before the sums of other warps": the(0, r"qc_barrier\(\);", ""),
+    "the largest of half of a block": the(0, r"qc_exchange\((\w+\[0\]), 4\)", r"qc_exchange(\1, 2)"),
+    "the scale of another block": the(0, r"qc_from_float32\((\w+\[\d\]), (\w+)\)", r"qc_from_float32(\1, \2 ^ 8)"),
+    "inputs of another thread": the(0, r"qc_from_int32\((\w+\[\d\]), \(", r"qc_from_int32(\1, 1 + ("),
+    "bytes without a sign": the(0, r"\(int\)rintf\(", "127 & (int)rintf("),
+    "inputs behind the last one": the(-1, r"\+ 3\) < 600", "+ 3) < 604"),
+}
+
+
+def check_rounding(edit: Callable[[str], str] = str) -> None:
+    rng = np.random.default_rng(SEED)
+    weights, x, bias = weights_of(CASE, rng), inputs(rng, CASE), rng.normal(size=CASE.outputs).astype(np.float32)
+    kernel = next(each for each in AMPERE.kernels(product_of(CASE, weights)) if each.name.endswith("p4"))
+    made = Constants(weights.reshape(*weights.shape, 1, 1), channels=(bias,))
+    for name, (found,) in launched([kernel], made, x.reshape(1, 1, *x.shape), [], edit=edit):
+        assert_near(CASE, found.reshape(CASE.rows, -1), weights, x, bias, name)
+
+
+def test_the_kernel_that_rounds_as_it_is() -> None:
+    check_rounding()
+
+
+@pytest.mark.parametrize("name", list(ROUNDING))
+def test_a_fault_planted_where_inputs_are_rounded_is_found(name: str) -> None:
+    with pytest.raises((AssertionError, Trapped)) as found:
+        check_rounding(ROUNDING[name])
     assert "is not in the source" not in str(found.value)

@@ -38,6 +38,22 @@ QC_DEVICE int qc_exchange(int value, int mask) {
     return __shfl_xor_sync(QC_ALL, value, mask);
 }
 
+/* The value that a thread of the warp holds. */
+QC_DEVICE int qc_from_int32(int value, int lane) {
+    return __shfl_sync(QC_ALL, value, lane);
+}
+
+QC_DEVICE float qc_from_float32(float value, int lane) {
+    return __shfl_sync(QC_ALL, value, lane);
+}
+
+/* total, and the products of four bytes with a sign and four without. */
+QC_DEVICE int qc_mixed_dot(int a, uint32_t b, int total) {
+    int d;
+    asm("dp4a.s32.u32 %0, %1, %2, %3;" : "=r"(d) : "r"(a), "r"(b), "r"(total));
+    return d;
+}
+
 /* d[16, 8] += number of bits that are set in row i of a[16, 256] and in column j of b[256, 8]. */
 QC_DEVICE void qc_and_16x8x256(int *d, const uint32_t *a, const uint32_t *b) {
 #if __CUDA_ARCH__ >= 800

@@ -327,6 +327,28 @@ void exchange(void **lanes) {
     }
 }
 
+/* of four bytes, of any type */
+struct taking {
+    uint32_t value;
+    int lane;
+    uint32_t found;
+};
+
+void take(void **lanes) {
+    for (unsigned i = 0; i < WARP; i++) {
+        taking *mine = (taking *)lanes[i];
+        mine->found = ((taking *)lanes[(unsigned)mine->lane % WARP])->value;
+    }
+}
+
+template <typename T> T taken(T value, int lane) {
+    taking mine = {0, lane, 0};
+    memcpy(&mine.value, &value, sizeof value);
+    shim_meet("taking", &mine, take);
+    memcpy(&value, &mine.found, sizeof value);
+    return value;
+}
+
 struct product {
     int *d;
     const uint32_t *a, *b;
@@ -380,6 +402,14 @@ int qc_exchange(int value, int mask) {
     swap mine = {value, mask, 0};
     shim_meet("exchange", &mine, exchange);
     return mine.found;
+}
+
+int qc_from_int32(int value, int lane) {
+    return taken(value, lane);
+}
+
+float qc_from_float32(float value, int lane) {
+    return taken(value, lane);
 }
 
 void qc_and_16x8x256(int *d, const uint32_t *a, const uint32_t *b) {

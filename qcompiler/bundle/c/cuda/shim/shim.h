@@ -76,6 +76,8 @@ void shim_meet(const char *what, void *mine, void (*act)(void **lanes));
 void qc_barrier();
 uint32_t qc_ballot(int condition);
 int qc_exchange(int value, int mask);
+int qc_from_int32(int value, int lane);
+float qc_from_float32(float value, int lane);
 void qc_and_16x8x256(int *d, const uint32_t *a, const uint32_t *b);
 void qc_xor_16x8x256(int *d, const uint32_t *a, const uint32_t *b);
 void qc_nibbles_16x8x64(int *d, const uint32_t *a, const uint32_t *b);
@@ -96,6 +98,10 @@ template <typename T> static inline T max(T a, T b) { return a < b ? b : a; }
 static inline unsigned __dp4a(unsigned a, unsigned b, unsigned c) {
     for (int byte = 0; byte < 32; byte += 8) c += (a >> byte & 255) * (b >> byte & 255);
     return c;
+}
+static inline int qc_mixed_dot(int a, unsigned b, int total) {
+    for (int byte = 0; byte < 32; byte += 8) total += (int8_t)(a >> byte) * (int)(b >> byte & 255);
+    return total;
 }
 static inline int __popc(unsigned word) { return __builtin_popcount(word); }
 
