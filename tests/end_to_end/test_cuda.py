@@ -69,12 +69,27 @@ def operators(path: Path) -> Path:
     return path
 
 
+MOVES = """<ir_version: 10, opset_import: ["" : 18]>
+g (float[1,20,6,33] x, float[1,5,6,33] v) => (float[1,33,6,20] y, float[1,25,6,33] z, float[6,1,20,33] w) {
+    y = Transpose <perm = [0, 3, 2, 1]> (x)
+    z = Concat <axis = 1> (x, v)
+    w = Transpose <perm = [2, 0, 1, 3]> (x)
+}"""
+
+
+def moves(path: Path) -> Path:
+    """Floats in other places, which processors move sixteen at a time."""
+    onnx.save(onnx.parser.parse_model(MOVES), path)
+    return path
+
+
 NETWORKS: dict[str, Callable[[Path], Path]] = {
     "cnn": binary_cnn,
     "product": product,
     "codes": codes,
     "standard": standard,
     "operators": operators,
+    "moves": moves,
     "lenet": lenet,
     "mlp": float_mlp,
 }
@@ -93,6 +108,8 @@ def test_every_step_is_what_onnxruntime_gives(name: str, tmp_path: Path) -> None
     multiplied = [kernel for step in bundle.steps for kernel in step.kernels if step.integers]
     assert all(kernel.startswith(("mma_", "popc_", "dot_")) for kernel in multiplied)
     assert bool(multiplied) == (name in ON_INTEGERS)
+    # a thread moves one number, beside those of its neighbours
+    assert name != "moves" or "for (" not in (tmp_path / "out" / "moves.sm_80.cu").read_text()
 
 
 @needs_nvcc
