@@ -39,7 +39,7 @@ DESCRIBED, ARRAYS, PEAKS = "row.json", "arrays.npz", "libpeaks.so"
 BOUND = 1e-4
 # of the images of a network; signs of real numbers near 0 depend on the order of float sums
 MOST_OFF = 0.1
-PEAK_NAMES = ("popc", "b1 mma", "int8 mma", "b1 wgmma")
+PEAK_NAMES = ("popc", "b1 mma", "int8 mma", "b1 wgmma", "int4 mma")
 SANITIZER, SANITIZER_S = "compute-sanitizer", 40.0
 # seconds that a row takes beside its timed ones: loading, checking, compiling of torch
 _BESIDE = 4.0

@@ -162,3 +162,13 @@ def test_peaks_are_of_the_instructions_that_they_name(
     for kernel, instruction in expected.items():
         (text,) = [text for name, text in functions.items() if f"{len(kernel)}{kernel}P" in name]
         assert text.count(f" {instruction}") >= 8 and "CALL" not in text, kernel
+
+
+def test_the_page_of_this_project_is_measured_or_says_that_nothing_is(tmp_path: Path) -> None:
+    assert cuda_page.main(["-o", str(tmp_path / "page.md")]) == 0
+    made = (tmp_path / "page.md").read_text()
+    assert "**No speed is known**" in made and "| sm_90a | 17700 | - | 2048 | mma_bits" in made
+    page = (Path(__file__).parents[2] / "docs" / "performance_cuda.md").read_text()
+    assert page == made or "**No speed is known**" not in page, (
+        "python -m benchmarks.cuda_page -o docs/performance_cuda.md"
+    )
