@@ -52,16 +52,16 @@ measure and make this page anew; [benchmarks/README.md](../benchmarks/README.md)
 
 ## What it will show
 
-What the device reaches at most (population counts, b1, u4 and u8 `mma`, b1 `wgmma`), and of each row whether its outputs are
-onnxruntime's, its time as a CUDA graph, and the time of the fastest of torch's fp16 and int8 on the same shape.
+What the device reaches at most (population counts, b1, u4 and u8 `mma`, b1 `wgmma`), and of each row whether its
+outputs are onnxruntime's, its time as a CUDA graph, and the time of the fastest of torch's fp16 and int8 on the same shape.
 
 """
 CHOICE = """
 ## What kernels are chosen by
 
-Multiply-adds per clock of a multiprocessor, published or chosen, in `targets/cuda/machine.py`; "-" where the compiler of
-the device's code emulates the instruction. Behind them, what is taken for a 3x3 layer of 128 channels on 28x28 pixels
-at a batch of 8, by widths of weights and activations.
+Multiply-adds per clock of a multiprocessor, published or chosen, in `targets/cuda/machine.py`; "-" where ptxas emulates
+the instruction. Behind them, what is taken for a 3x3 layer of 128 channels on 28x28 pixels at a batch of 8, by
+widths of weights and activations.
 
 """
 MAX_BYTES = 1 << 24

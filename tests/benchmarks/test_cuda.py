@@ -150,7 +150,11 @@ TOOLS = ("nvcc", "cuobjdump", "nvdisasm")
 @pytest.mark.parametrize(
     ("architecture", "expected"),
     [
-        pytest.param("sm_80", {"counts": "POPC", "bits": "BMMA", "bytes": "IMMA"}, marks=pytest.mark.slow),
+        pytest.param(
+            "sm_80",
+            {"counts": "POPC", "bits": "BMMA", "bytes": "IMMA.16832.U8.U8", "nibbles": "IMMA.16864.U4.U4"},
+            marks=pytest.mark.slow,
+        ),
         ("sm_90a", {"counts": "POPC", "bits": "BMMA", "bytes": "IMMA", "wide_bits": "BGMMA"}),
     ],
 )
