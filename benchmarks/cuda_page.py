@@ -53,7 +53,7 @@ measure and make this page anew; [benchmarks/README.md](../benchmarks/README.md)
 ## What it will show
 
 What the device reaches at most (population counts, b1, u4 and u8 `mma`, b1 `wgmma`), and of each row whether its
-outputs are onnxruntime's, its time as a CUDA graph, and the time of the fastest of torch's fp16 and int8 on the same shape.
+outputs are onnxruntime's, its time as a CUDA graph, and that of the fastest of torch's fp16 and int8 on the same shape.
 
 """
 CHOICE = """

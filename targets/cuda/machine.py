@@ -60,6 +60,11 @@ class Gpu:
         """The dict form of tvm.target.Target."""
         return {"kind": "cuda", "arch": self.name}
 
+    @property
+    def wide_bits(self) -> bool:
+        """Whether four warps multiply bits together (b1 `wgmma`): ptxas 13.0 assembles it to BGMMA for sm_90a alone."""
+        return self.name == "sm_90a"
+
 
 _NATIVE = "ptxas 13.0 assembles it to BMMA"
 _EMULATED = "ptxas 13.0 makes eight IMMA of it"

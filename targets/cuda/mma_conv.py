@@ -48,7 +48,7 @@ class MmaConv2d(MmaTiling):
     @property
     def name(self) -> str:
         """What is multiplied, pixels and channels of a block, and warps that share pixels if there are such."""
-        kind = "bits" if self.problem.x.in_planes else self.by
+        kind = "wide_bits" if self.wide else "bits" if self.problem.x.in_planes else self.by
         shared = f"s{self.splits}" if self.splits > 1 else ""
         return f"mma_{kind}_m{self.rows}n{self.blocks * WARP}{shared}"
 
@@ -79,9 +79,15 @@ class MmaConv2d(MmaTiling):
         held = (parts.astype(np.uint64) << shifts[:, None]).sum(axis=2)
         if self.joined == 2:
             held = held[0::2] | held[1::2] << np.uint64(4)
-        # [steps, registers, t, planes, tiles, g] -> [steps, planes, tiles, g, t, registers]
-        fragments = held.reshape(steps, registers_, STEP // registers_, planes, tiles, COLUMNS)
-        return np.ascontiguousarray(fragments.transpose(0, 3, 4, 5, 2, 1).reshape(self.weight_shape).astype(np.uint32))
+        if self.wide:
+            # to [steps, blocks of threads, planes, tiles, halves, g, words]
+            cores = held.reshape(steps, 2, STEP // 2, planes, self.column_tiles, self.tiles, COLUMNS)
+            fragments = cores.transpose(0, 4, 3, 5, 1, 6, 2)
+        else:
+            # [steps, registers, t, planes, tiles, g] -> [steps, planes, tiles, g, t, registers]
+            spread_out = held.reshape(steps, registers_, STEP // registers_, planes, tiles, COLUMNS)
+            fragments = spread_out.transpose(0, 3, 4, 5, 2, 1)
+        return np.ascontiguousarray(fragments.reshape(self.weight_shape).astype(np.uint32))
 
     def build(self, name: str) -> Any:
         """A kernel over a row of blocks."""
@@ -121,6 +127,9 @@ def _ways(gpu: Gpu, problem: Conv2d) -> Iterator[tuple[Multiplied, int]]:
     if inputs.in_planes:
         if gpu.bits and max(inputs.planes, weights) <= MOST_PLANES:
             yield gpu.bits, gpu.bit_rate
+        if gpu.wide_bits and max(inputs.planes, weights) <= MOST_PLANES:
+            # nobody has measured it: it is there to be tried, not to be taken for its estimate
+            yield "wide and", gpu.bit_rate // 2
         return
     if gpu.nibble_rate and max(inputs.codes.bits, weights) <= MOST_HALVES:
         yield "nibbles", gpu.nibble_rate

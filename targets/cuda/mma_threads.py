@@ -18,7 +18,7 @@ from tvm.script.ir_builder import tirx as T
 
 from qcompiler.targets.cuda.elements import Elements, Pixel
 from qcompiler.targets.cuda.emit import WARP, Place, barrier, dot, exchange, instruction, popcount, registers, write
-from qcompiler.targets.cuda.mma_tiling import COLUMNS, INSTRUCTIONS, STAGES, THREADS, TILE, WARPS, MmaTiling
+from qcompiler.targets.cuda.mma_tiling import COLUMNS, INSTRUCTIONS, STAGES, STEP, THREADS, TILE, WARPS, WIDE, MmaTiling
 from qcompiler.targets.cuda.warp_kernel import pixel_of
 from qcompiler.targets.cuda.windows import read_by
 from qcompiler.targets.standard_op import Expr
@@ -83,6 +83,8 @@ class MmaThreads:
                 self._start_copies(step + 1)
             instruction("qc_commit")
             instruction("qc_wait_1")
+            if self.tiling.wide:
+                instruction("qc_shown")
             barrier()
             self._step(step)
             barrier()
@@ -110,9 +112,32 @@ class MmaThreads:
             size = T.if_then_else(given, T.int32(4 * copied), T.int32(0))
             instruction(f"qc_copy_{4 * copied}", *pointers, size)
 
+        for number in range(tiling.step_weights // (4 * THREADS)):
+            word = T.bind((self.thread + number * THREADS) * 4)
+            start = (step * tiling.column_tiles + self.column) * tiling.step_weights + word
+            to = stage + tiling.weights_at + word
+            instruction("qc_copy_16", T.address_of(self.shared[to]), T.address_of(self.weights[start]), T.int32(16))
+
     def _step(self, step: Expr) -> None:
         """Multiply the warp's part of the inputs of its rows, plane by plane."""
-        held = [self._inputs(self._stage(step), plane) for plane in range(self.inputs)]
+        stage = self._stage(step)
+        held = [self._inputs(stage, plane) for plane in range(self.inputs)]
+        if self.tiling.wide:
+            self._together(stage, held)
+        else:
+            self._alone(step, held)
+
+    def _together(self, stage: Expr, held: Sequence[Expr]) -> None:
+        """By all columns at a time, whose weights lie behind the inputs of the step."""
+        for q in range(self.planes):
+            weights = stage + self.tiling.weights_at + q * (WIDE * STEP)
+            for p, inputs in enumerate(held):
+                sums = T.address_of(self.products[self._place(p + q, 0)])
+                operands = T.address_of(inputs[0]), T.address_of(self.shared[weights])
+                instruction(INSTRUCTIONS[self.tiling.by], sums, *operands)
+
+    def _alone(self, step: Expr, held: Sequence[Expr]) -> None:
+        """Tile by tile of columns, for which a thread reads its registers of weights."""
         shape = self.tiling.weight_shape
         for q in range(self.planes):
             for tile in range(self.tiling.tiles):

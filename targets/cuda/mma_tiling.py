@@ -17,11 +17,12 @@ from qcompiler.targets.cuda.emit import WARP
 from qcompiler.targets.cuda.warp_kernel import LaneKernel
 from qcompiler.targets.problem import Conv2d
 
-Multiplied = Literal["and", "xor", "nibbles", "bytes"]
-"""What one instruction multiplies: bits by AND, bits compared by XOR, codes of four bits, or bytes."""
+Multiplied = Literal["and", "wide and", "xor", "nibbles", "bytes"]
+"""By what is multiplied: AND of bits, by a warp or by four, XOR of bits, codes of four bits, or bytes."""
 
 INSTRUCTIONS: dict[Multiplied, str] = {
     "and": "qc_and_16x8x256",
+    "wide and": "qc_and_64x64x256",
     "xor": "qc_xor_16x8x256",
     "nibbles": "qc_nibbles_16x8x64",
     "bytes": "qc_bytes_16x8x32",
@@ -32,6 +33,9 @@ WARPS, TILE, COLUMNS, STEP = 4, 16, 8, 8
 
 THREADS = WARPS * WARP
 STAGES = 2
+WIDE = 64
+"""Columns of one instruction of four warps, which reads weights from the memory of the block."""
+
 # words between rows, so that the threads of a warp read from different banks of memory
 GAP = 4
 
@@ -47,11 +51,18 @@ class MmaTiling(LaneKernel):
 
     @property
     def fits(self) -> bool:
-        """Whether every block of threads computes channels of one group."""
+        """Whether every block of threads computes channels of one group, and as many as its instruction does."""
+        if self.wide and (self.blocks * WARP != WIDE or self.splits > 1):
+            return False
         if self.problem.groups == 1:
             return True
         blocks = self.lanes.blocks_of(self.problem.groups)
         return blocks is not None and blocks % self.blocks == 0
+
+    @property
+    def wide(self) -> bool:
+        """Whether four warps multiply together, by weights in the memory of the block."""
+        return self.by == "wide and"
 
     @property
     def needs_totals(self) -> bool:
@@ -124,9 +135,19 @@ class MmaTiling(LaneKernel):
         return self.step_words + GAP
 
     @property
+    def step_weights(self) -> int:
+        """Words of weights that come to the memory of the block in a step, behind the inputs."""
+        return self.planes * WIDE * STEP if self.wide else 0
+
+    @property
+    def weights_at(self) -> int:
+        """Where they lie there."""
+        return self.rows * self.row_words
+
+    @property
     def stage(self) -> int:
         """Words of the memory of the block for a step."""
-        return self.rows * self.row_words
+        return self.weights_at + self.step_weights
 
     @property
     def result_words(self) -> int:
@@ -146,5 +167,8 @@ class MmaTiling(LaneKernel):
 
     @property
     def weight_shape(self) -> tuple[int, int, int, int, int]:
-        """Steps of warps, planes, tiles of columns, threads, registers."""
+        """Steps of warps, planes, tiles of columns, threads, registers; or as many, as four warps read them.
+
+        These read them from blocks of 8 columns of 4 words, two of which, one behind the other in words, are 8 words.
+        """
         return (self.steps * self.splits, self.planes, self.column_tiles * self.tiles, WARP, 2)

@@ -31,6 +31,7 @@ GARBAGE = 0xA5
 LAUNCHES = 8
 (AMPERE,) = TARGET.variants(("sm_80",))
 (TURING,) = TARGET.variants(("sm_75",))
+(HOPPER,) = TARGET.variants(("sm_90a",))
 Edit = Callable[[str], str]
 
 

@@ -18,7 +18,7 @@ from qcompiler.targets.cuda.mma_tiling import Multiplied
 from qcompiler.targets.cuda.rounded_product import RoundedProduct
 from qcompiler.targets.problem import Conv2d, Map2d, Operation, Pool2d, Problem, Tensor, outputs_of, tensors_of
 from qcompiler.targets.target import Constants
-from tests.targets.cuda.launching import AMPERE, TURING, check, launched
+from tests.targets.cuda.launching import AMPERE, HOPPER, TURING, check, launched
 from tests.targets.problems import convolutions, maps, pools
 from tests.targets.test_products import data, products
 from tests.targets.test_rounded import Case, assert_near, inputs, product_of, weights_of
@@ -144,7 +144,7 @@ def by_tensor_cores(variant: CudaVariant, problem: Problem, by: Multiplied) -> l
 
 def check_by(by: Multiplied, problem: Conv2d, seed: int, variant: CudaVariant = AMPERE) -> None:
     kernels = by_tensor_cores(variant, problem, by)
-    assert {(kernel.blocks, kernel.splits) for kernel in kernels} == KINDS
+    assert {(kernel.blocks, kernel.splits) for kernel in kernels} == ({(2, 1)} if by == "wide and" else KINDS)
     check(problem, seed, kernels, variant=variant)
 
 
@@ -170,6 +170,19 @@ def test_convolution_by_tensor_cores(problem: Conv2d, seed: int) -> None:
 @given(problem=few_bits(), seed=seeds)
 def test_convolution_by_tensor_cores_that_compare_bits(problem: Conv2d, seed: int) -> None:
     check_by("xor", problem, seed, TURING)
+
+
+@quick
+@given(problem=few_bits(), seed=seeds)
+def test_convolution_by_four_warps_together(problem: Conv2d, seed: int) -> None:
+    check_by("wide and", problem, seed, HOPPER)
+
+
+def test_what_nobody_measured_is_offered_and_not_taken() -> None:
+    problem = in_groups(4, 1, "planes")
+    kernels = [kernel for kernel in HOPPER.kernels(problem) if isinstance(kernel, MmaConv2d)]
+    assert any(kernel.wide for kernel in kernels) and not kernels[0].wide
+    assert not by_tensor_cores(AMPERE, problem, "wide and")
 
 
 def in_groups(groups: int, written_in: int, packing: Packing) -> Conv2d:

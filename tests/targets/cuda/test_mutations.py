@@ -14,7 +14,7 @@ from qcompiler.targets.cuda import CudaVariant
 from qcompiler.targets.cuda.mma_conv import MmaConv2d
 from qcompiler.targets.problem import Conv2d, Operation
 from qcompiler.targets.target import Constants, Kernel
-from tests.targets.cuda.launching import AMPERE, TURING, Trapped, check, launched
+from tests.targets.cuda.launching import AMPERE, HOPPER, TURING, Trapped, check, launched
 from tests.targets.test_rounded import Case, assert_near, inputs, product_of, weights_of
 
 SEED = 1
@@ -172,4 +172,34 @@ def test_the_kernel_that_rounds_as_it_is() -> None:
 def test_a_fault_planted_where_inputs_are_rounded_is_found(name: str) -> None:
     with pytest.raises((AssertionError, Trapped)) as found:
         check_rounding(ROUNDING[name])
+    assert "is not in the source" not in str(found.value)
+
+
+TOGETHER = {
+    "copies that other parts of the device cannot see": the(0, r"qc_shown\(\);", ""),
+    "weights of the other step": the(
+        0, r"qc_and_64x64x256\((.*), \(&\(qc_shared\[\((v_\d+)", r"qc_and_64x64x256(\1, (&(qc_shared[((1280 - \2)"
+    ),
+    "a warp that does not come": the(0, r"qc_and_64x64x256\(", "if (threadIdx.x >= 32) qc_and_64x64x256("),
+    "inputs of another half": the(
+        0, r"qc_and_64x64x256\((.*), \(&\((\w+)\[0\]\)\), \(&\(qc", r"qc_and_64x64x256(\1, (&(\2[1])), (&(qc"
+    ),
+    "no barrier between copies and products": the(0, r"qc_barrier\(\);", ""),
+}
+
+
+def together() -> list[Kernel]:
+    found: list[Kernel] = [each for each in HOPPER.kernels(problem()) if isinstance(each, MmaConv2d) and each.wide]
+    assert len(found) == 1
+    return found
+
+
+def test_the_kernel_whose_warps_multiply_together_as_it_is() -> None:
+    check(problem(), SEED, together(), variant=HOPPER)
+
+
+@pytest.mark.parametrize("name", list(TOGETHER))
+def test_a_fault_planted_where_warps_multiply_together_is_found(name: str) -> None:
+    with pytest.raises((AssertionError, Trapped)) as found:
+        check(problem(), SEED, together(), variant=HOPPER, edit=TOGETHER[name])
     assert "is not in the source" not in str(found.value)

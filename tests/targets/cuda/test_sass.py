@@ -45,6 +45,7 @@ def layer(weights: Codes, inputs: Codes, groups: int = 1) -> Conv2d:
     return Conv2d(x, 128, **shape, weights=weights, pad_value=0, epilogue=stores)
 
 
+TOGETHER = "w1a1 by four warps"
 AMPERE: dict[str, Multiplied] = {
     "w1a1": "and",
     "w1a1 in groups": "and",
@@ -59,13 +60,14 @@ MULTIPLIED: dict[str, dict[str, Multiplied]] = {
     "sm_80": {**AMPERE, "w2a2": "nibbles"},
     "sm_86": CONSUMER,
     "sm_89": CONSUMER,
-    "sm_90a": {**CONSUMER, "w4a4": "bytes"},
+    "sm_90a": {**CONSUMER, "w4a4": "bytes", TOGETHER: "wide and"},
     "sm_100": ON_BYTES,
     "sm_120": ON_BYTES,
 }
 """By what the fastest kernel multiplies: 2 bits tie with 4 where both have their published rates."""
 
 ASSEMBLED: dict[Multiplied, str] = {
+    "wide and": r"BGMMA\.64x64x256\.AND",
     "and": r"BMMA\.168256\.AND",
     "xor": r"BMMA\.88128\.XOR",
     "nibbles": r"IMMA\.\d+\.U4\.U4",
@@ -139,15 +141,19 @@ def test_kernels_are_native_and_keep_to_their_registers(variant: CudaVariant, tm
     symbols = {name.replace(" ", "_"): name for name in PROBLEMS}
     kernels = {symbol: fastest(variant, PROBLEMS[name]) for symbol, name in symbols.items()}
     assert isinstance(shared := kernels["w1a1_of_a_few_pixels"], MmaConv2d) and shared.splits > 1
+    if variant.gpu.wide_bits:
+        symbols[symbol := TOGETHER.replace(" ", "_")] = TOGETHER
+        offered = [each for each in variant.kernels(PROBLEMS["w1a1"]) if isinstance(each, MmaConv2d)]
+        (kernels[symbol],) = [each for each in offered if each.wide]
     said, sass = assembled(variant, kernels, tmp_path)
     spilled = re.findall(r"(\d+) bytes stack frame, (\d+) bytes spill stores, (\d+) bytes spill loads", said)
-    assert len(spilled) == len(PROBLEMS) and {number for each in spilled for number in each} == {"0"}
+    assert len(spilled) == len(kernels) and {number for each in spilled for number in each} == {"0"}
     assert all(int(count) <= MOST_REGISTERS for count in re.findall(r"Used (\d+) registers", said))
     for name, text in by_function(sass).items():
         operations = Counter(re.findall(r"^\s+/\*[0-9a-f]{4,}\*/\s+(?:@!?U?P\w+ )?(\w+)", text, re.MULTILINE))
         assert operations, name
         assert not {"LDL", "STL"} & set(operations)
-        used = set(re.findall(r"[BI]MMA\.[\w.]+", text))
+        used = set(re.findall(r"\b[BIG]+MMA\.[\w.]+", text))
         wanted = MULTIPLIED[variant.name].get(key := symbols[name])
         # an instruction that is emulated is others of bytes
         assert key != "rounded floats" or "IDP.4A.S8.U8" in text

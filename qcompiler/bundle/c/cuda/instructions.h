@@ -64,6 +64,38 @@ QC_DEVICE void qc_and_16x8x256(int *d, const uint32_t *a, const uint32_t *b) {
 #endif
 }
 
+/* d[64, 64] += number of bits that are set in row i of a[64, 256] and in column j of b[256, 64], by four warps of which
+ * each has 16 rows as above; b is memory of the block, in blocks of 8 columns of 16 bytes: two of them are the 32 bytes of
+ * 8 columns, then come the next 8 (PTX, "matrix descriptor": no swizzle, 128 bytes from block to block of one column, 256
+ * from one column to that 8 further). The product is there when the function returns. */
+QC_DEVICE void qc_and_64x64x256(int *d, const uint32_t *a, const void *b) {
+#ifdef __CUDA_ARCH_FEAT_SM90_ALL
+    unsigned at = (unsigned)__cvta_generic_to_shared(b);
+    uint64_t described = (uint64_t)(at >> 4 & 0x3fff) | (uint64_t)(128 >> 4) << 16 | (uint64_t)(256 >> 4) << 32;
+    asm volatile("{ .reg .pred p; setp.ne.b32 p, 1, 0; wgmma.fence.sync.aligned; "
+                 "wgmma.mma_async.sync.aligned.m64n64k256.s32.b1.b1.and.popc "
+                 "{%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, "
+                 "%16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31}, "
+                 "{%32, %33, %34, %35}, %36, p; "
+                 "wgmma.commit_group.sync.aligned; wgmma.wait_group.sync.aligned 0; }"
+                 : "+r"(d[0]), "+r"(d[1]), "+r"(d[2]), "+r"(d[3]), "+r"(d[4]), "+r"(d[5]),
+                   "+r"(d[6]), "+r"(d[7]), "+r"(d[8]), "+r"(d[9]), "+r"(d[10]), "+r"(d[11]),
+                   "+r"(d[12]), "+r"(d[13]), "+r"(d[14]), "+r"(d[15]), "+r"(d[16]), "+r"(d[17]),
+                   "+r"(d[18]), "+r"(d[19]), "+r"(d[20]), "+r"(d[21]), "+r"(d[22]), "+r"(d[23]),
+                   "+r"(d[24]), "+r"(d[25]), "+r"(d[26]), "+r"(d[27]), "+r"(d[28]), "+r"(d[29]),
+                   "+r"(d[30]), "+r"(d[31])
+                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(described)
+                 : "memory");
+#endif
+}
+
+/* What this thread has copied to memory of the block can be seen by what is not its own instructions. */
+QC_DEVICE void qc_shown() {
+#if __CUDA_ARCH__ >= 900
+    asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
+#endif
+}
+
 /* d[8, 8] += what one instruction of sm_75 makes of a quarter of the operands. */
 #define QC_QUARTER(text, d, a, b)                                                                                      \
     asm volatile(text " {%0, %1}, {%2}, {%3}, {%0, %1};" : "+r"((d)[0]), "+r"((d)[1]) : "r"(a), "r"(b))

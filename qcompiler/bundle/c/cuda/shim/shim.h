@@ -66,9 +66,9 @@ static void shim_launch(unsigned blocks, unsigned threads, size_t shared, F kern
     shim_do([=] { shim_run(blocks, threads, shared, [](const void *given) { (*(const decltype(all) *)given)(); }, &all); });
 }
 
-/* The threads of a warp meet: the last one does `act` for all of them. what: the instruction, the same in all; lanes:
- * what each gave. */
-void shim_meet(const char *what, void *mine, void (*act)(void **lanes));
+/* The threads of a warp, or of several, meet: the last one does `act` for all of them. what: the instruction, the same in
+ * all; lanes: what each gave. */
+void shim_meet(const char *what, void *mine, void (*act)(void **lanes), unsigned threads = 32);
 
 #define QC_LAUNCH(kernel, blocks, threads, shared, stream, ...) \
     shim_launch(blocks, threads, shared, [](auto... operands) { kernel(operands...); }, __VA_ARGS__)
@@ -79,6 +79,8 @@ int qc_exchange(int value, int mask);
 int qc_from_int32(int value, int lane);
 float qc_from_float32(float value, int lane);
 void qc_and_16x8x256(int *d, const uint32_t *a, const uint32_t *b);
+void qc_and_64x64x256(int *d, const uint32_t *a, const void *b);
+void qc_shown();
 void qc_xor_16x8x256(int *d, const uint32_t *a, const uint32_t *b);
 void qc_nibbles_16x8x64(int *d, const uint32_t *a, const uint32_t *b);
 void qc_bytes_16x8x32(int *d, const uint32_t *a, const uint32_t *b);
