@@ -16,6 +16,7 @@ from benchmarks.cuda_peers import _Fp16
 from benchmarks.cuda_rows import ROWS, SAMPLED, Drawn, drawn, sampled
 from benchmarks.models import binarynet_vgg, resnet18
 from benchmarks.network import evaluate
+from qcompiler.bundle.load import checked_manifest
 from tests.targets.cuda.launching import missing, stand_in
 from tests.targets.cuda.test_sass import by_function, shown
 
@@ -144,6 +145,23 @@ def test_a_page_of_a_gpu() -> None:
 
 
 TOOLS = ("nvcc", "cuobjdump", "nvdisasm")
+
+
+@needs_nvcc
+def test_a_row_takes_the_kernel_that_it_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cuda, "_make_peaks", lambda *given: None)
+    assert cuda.main(["make", str(tmp_path), "--mcpu", "sm_90a", "--rows", f"{NAME}-wgmma"]) == 0
+    steps = checked_manifest(tmp_path / f"{NAME}-wgmma" / "net").steps
+    assert {step.kernels for step in steps if step.integers} == {("mma_wide_bits_m64n64",)}
+
+
+def test_a_row_whose_kernel_no_architecture_has_is_left_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(cuda, "_make_peaks", lambda *given: None)
+    assert cuda.main(["make", str(tmp_path), "--mcpu", "sm_80", "--rows", f"{NAME}-wgmma"]) == 0
+    assert "no architecture has kernels mma_wide_bits" in capsys.readouterr().out
+    assert not list((tmp_path / f"{NAME}-wgmma").iterdir())
 
 
 @pytest.mark.skipif(bool(missing(*TOOLS)), reason=missing(*TOOLS))
