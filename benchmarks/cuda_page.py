@@ -116,7 +116,7 @@ def _chosen() -> list[Mapping[str, str]]:
     """A line per architecture."""
     from qcompiler.targets.cuda import TARGET
 
-    lines = []
+    lines: list[Mapping[str, str]] = []
     for variant in reversed(TARGET.variants(())):
         gpu = variant.gpu
         rates = {"b1": gpu.bit_rate, "4 bits": gpu.nibble_rate, "bytes": gpu.byte_rate}

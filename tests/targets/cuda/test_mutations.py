@@ -151,7 +151,7 @@ ROUNDING = {
     "the scale of another block": the(0, r"qc_from_float32\((\w+\[\d\]), (\w+)\)", r"qc_from_float32(\1, \2 ^ 8)"),
     "inputs of another thread": the(0, r"qc_from_int32\((\w+\[\d\]), \(", r"qc_from_int32(\1, 1 + ("),
     "bytes without a sign": the(0, r"\(int\)rintf\(", "127 & (int)rintf("),
-    "inputs behind the last one": the(-1, r"\+ 3\) < 600", "+ 3) < 604"),
+    "an input that counts as outside": the(0, r"\+ 3\) < 600", "+ 3) < 3"),
 }
 
 
