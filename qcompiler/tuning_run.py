@@ -151,8 +151,8 @@ def _state(fleet: Fleet) -> Group:
 
 def _standings(found: Sequence[Standing]) -> Table:
     table = Table(title="Whole networks, in turns", title_justify="left")
-    for column in ("kernels", "threads", "median"):
+    for column in ("kernels", "threads", "time", "noise"):
         table.add_column(column)
     for each in sorted(found, key=lambda each: each.seconds):
-        table.add_row(each.choice, str(each.threads), duration(each.seconds))
+        table.add_row(each.choice, str(each.threads), duration(each.seconds), f"{100 * each.noise:.0f} %")
     return table

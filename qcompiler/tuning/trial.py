@@ -48,12 +48,22 @@ class Timed:
     @property
     def nanoseconds(self) -> float:
         """The lower quartile: slow moments of a machine say nothing of a kernel."""
-        return quantiles(self.rounds, n=4, method="inclusive")[0] if len(self.rounds) > 1 else self.rounds[0]
+        return low(self.rounds)
 
     @property
     def noise(self) -> float:
         """The distance of the quartile to the median as a part of it."""
-        return max(NOISE_FLOOR, float(np.median(self.rounds)) / max(self.nanoseconds, 1e-9) - 1)
+        return max(NOISE_FLOOR, spread(self.rounds))
+
+
+def low(times: Sequence[float]) -> float:
+    """The lower quartile."""
+    return quantiles(times, n=4, method="inclusive")[0] if len(times) > 1 else times[0]
+
+
+def spread(times: Sequence[float]) -> float:
+    """The distance of the lower quartile to the median as a part of the former."""
+    return float(np.median(times)) / max(low(times), 1e-9) - 1
 
 
 @dataclass(frozen=True)
