@@ -132,7 +132,9 @@ class _Printing:
 
 def _state(fleet: Fleet) -> Group:
     """What is measured, and what every place does."""
-    layers = Table(title=f"{fleet.left} kernels to go at most", title_justify="left")
+    seconds = fleet.seconds_left
+    time_left = "" if seconds is None else f", {seconds:.0f} s"
+    layers = Table(title=f"{fleet.left} kernels to go at most{time_left}", title_justify="left")
     for column in ("layer", "best kernel", "time", "left"):
         layers.add_column(column)
     for search in fleet.searches:

@@ -80,6 +80,10 @@ class PlaceLost(Exception):
     """A place died, hangs or does not answer; the trial says nothing then."""
 
 
+class NotFree(PlaceLost):
+    """No device was free in time; one may come later."""
+
+
 class Place(Protocol):
     """Somewhere where kernels are tried, by one trial at a time."""
 
@@ -91,6 +95,10 @@ class Place(Protocol):
     @property
     def machine(self) -> str:
         """See `machine.machine_name`."""
+        ...
+
+    def open(self) -> None:
+        """Be ready for a trial; called before each. Raises PlaceLost and NotFree."""
         ...
 
     def run(self, trial: Trial) -> list[Outcome]:
