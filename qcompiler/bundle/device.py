@@ -39,6 +39,7 @@ class Device:
         self._session = _connected(host, port, key, patience, lifetime)
         self._cpu = self._session.cpu(0)
         self._module: Any = None
+        self._sent: dict[str, Any] = {}
 
     @property
     def architecture(self) -> str | None:
@@ -50,10 +51,15 @@ class Device:
         return family(triple.partition("-")[0])
 
     def load(self, library: Path) -> Any:
-        """Send a shared library with functions in TVM's calling convention, to be called from now on; for `use`."""
+        """Send a shared library with functions in TVM's calling convention, to be called from now on; for `use`.
+
+        One of the same name is sent once: a file that is loaded must not be written to.
+        """
         with self._speaking():
-            self._session.upload(str(library))
-            self._module = self._session.load_module(library.name)
+            if library.name not in self._sent:
+                self._session.upload(str(library))
+                self._sent[library.name] = self._session.load_module(library.name)
+            self._module = self._sent[library.name]
         return self._module
 
     def use(self, module: Any) -> None:

@@ -259,7 +259,8 @@ class Fleet:
             self._keep(record_of(candidate, timed, place.machine))
             job.search.add(candidate, timed.nanoseconds, timed.noise, len(timed.rounds))
             self._watch.measured(candidate, timed, place.name)
-        for liar in [each for each, status in self.status.items() if status.name in job.wrong and not status.gone]:
+        wrong = self.status.items() if job.wrong else ()
+        for liar in [each for each, status in wrong if status.name in job.wrong and not status.gone]:
             self._set_aside(liar, "gave wrong results or times where another one gave right ones")
 
     def _lost(self, job: _Job, place: Place, reason: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import os
 import signal
 import socket
@@ -11,7 +12,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -93,20 +94,40 @@ MAGIC = struct.pack("<i", base.RPC_TRACKER_MAGIC)
     ],
 )  # fmt: skip
 def test_what_is_no_tracker(answer: bytes) -> None:
+    with (
+        answering(answer) as address,
+        pytest.raises(QCompilerError, match="no TVM RPC tracker at|, but not as a TVM RPC"),
+    ):
+        devices(address, KEY)
+
+
+@pytest.mark.parametrize(("servers", "remedy"), [("", "start a server"), ("server:b server:a", "it has a, b")])
+def test_no_device_with_the_key(servers: str, remedy: str) -> None:
+    listed = [{"key": key, "addr": ["127.0.0.1", 9090]} for key in servers.split()]
+    text = json.dumps([base.TrackerCode.SUCCESS, {"server_info": listed}]).encode()
+    answer = MAGIC + struct.pack("<i", len(text)) + text
+    with answering(answer) as address, pytest.raises(UsageError, match=f"no device with key 'pc'; {remedy}"):
+        devices(address, KEY)
+
+
+@contextmanager
+def answering(answer: bytes) -> Iterator[str]:
+    """Something that answers so at an address."""
+
+    def reply() -> None:
+        # the first connection only looks whether anybody listens
+        for _ in range(2):
+            with server.accept()[0] as connection, suppress(OSError):
+                connection.sendall(answer)
+                connection.shutdown(socket.SHUT_WR)
+                while connection.recv(64):
+                    pass
+
     with socket.create_server(("127.0.0.1", 0)) as server:
-
-        def reply() -> None:
-            # the first connection only looks whether anybody listens
-            for _ in range(2):
-                with server.accept()[0] as connection, suppress(OSError):
-                    connection.sendall(answer)
-                    connection.shutdown(socket.SHUT_WR)
-                    while connection.recv(64):
-                        pass
-
-        threading.Thread(target=reply, daemon=True).start()
-        with pytest.raises(QCompilerError, match="no TVM RPC tracker at|answers, but not as a TVM RPC tracker"):
-            devices(f"127.0.0.1:{server.getsockname()[1]}", KEY)
+        thread = threading.Thread(target=reply)
+        thread.start()
+        yield f"127.0.0.1:{server.getsockname()[1]}"
+        thread.join()
 
 
 @needs_tracker
