@@ -189,15 +189,14 @@ def _ratio(builder: Builder, default: Candidate, best: Candidate) -> float:
 
 
 def _networks_page(found: Sequence[TunedNetwork]) -> str:
-    ms, percent = (lambda s: f"{1e3 * s:.2f}"), (lambda n: f"{100 * n:.0f} %")
     columns: Mapping[str, Callable[[TunedNetwork], str]] = {
         "network": lambda each: each.name,
         "kernels timed": lambda each: str(each.kernels),
         "s of processors": lambda each: f"{each.processors:.0f}",
         "s by the clock": lambda each: f"{each.wall:.0f}",
-        "untuned ms": lambda each: ms(each.untuned.seconds),
-        "tuned ms": lambda each: ms(each.tuned.seconds),
-        "noise": lambda each: percent(max(each.untuned.noise, each.tuned.noise)),
+        "untuned ms": lambda each: f"{1e3 * each.untuned.seconds:.2f}",
+        "tuned ms": lambda each: f"{1e3 * each.tuned.seconds:.2f}",
+        "noise": lambda each: f"{100 * max(each.untuned.noise, each.tuned.noise):.0f} %",
         "gain": lambda each: each.gain,
     }
     return table(columns, found)
