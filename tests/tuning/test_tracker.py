@@ -116,18 +116,17 @@ def answering(answer: bytes) -> Iterator[str]:
 
     def reply() -> None:
         # the first connection only looks whether anybody listens
-        for _ in range(2):
-            with server.accept()[0] as connection, suppress(OSError):
+        with suppress(OSError):
+            server.accept()[0].close()
+            with server.accept()[0] as connection:
                 connection.sendall(answer)
                 connection.shutdown(socket.SHUT_WR)
                 while connection.recv(64):
                     pass
 
     with socket.create_server(("127.0.0.1", 0)) as server:
-        thread = threading.Thread(target=reply)
-        thread.start()
+        threading.Thread(target=reply, daemon=True).start()
         yield f"127.0.0.1:{server.getsockname()[1]}"
-        thread.join()
 
 
 @needs_tracker
