@@ -33,7 +33,6 @@ REASONS = """
 - Neoverse N1's model takes three operations a cycle, and a load of 16 bytes is two of them: a table that serves one or
   two lookups is too dear there.
 - smmla (Neoverse N2) reads eight inputs of two pixels, which are put together from two loads of eight bytes.
-- Weights of two's complement (-2 to 1) need the sum of the inputs beside the lookups; weights -3, -1, 1, 3 do not.
 - 8 by 8 bits without dot instructions: two products of 128 * 128 do not fit 16 bits, so that sixteen products take
   smull, smull2 and two sadalp, four slots, not two; weights of -127 to 127 take three.
 - Products of bytes in 16-bit sums (3 and 4 bits, ternary) take eight permutations per 64 bytes of weights, which lie as
@@ -43,7 +42,7 @@ REASONS = """
 NETWORKS = """## Whole networks
 
 Instructions per inference, counted by a plugin of the emulator (`python -m benchmarks.instructions`), in millions, with
-random weights; before: as of {before}. Instruction counts do not see latency.
+random weights{before}. Instruction counts do not see latency.
 
 """
 
@@ -52,7 +51,9 @@ def page(rows: Sequence[Measured], tool: str, counts: Counts, before: Counts, co
     """All of it."""
     ceilings = "".join(f"| {core.model} | {core.bits} | {core.lookups} | {core.bytes} |\n" for core in CORES)
     text = HEAD.format(tool=tool, ceilings=ceilings, reasons=REASONS) + _overview(rows) + "\n" + _loops(rows)
-    return text + "\n" + NETWORKS.format(before=commit) + _networks(counts, before)
+    return (
+        text + "\n" + NETWORKS.format(before=f"; before: as of {commit}" if before else "") + _networks(counts, before)
+    )
 
 
 def _overview(rows: Sequence[Measured]) -> str:

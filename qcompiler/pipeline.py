@@ -46,7 +46,7 @@ from qcompiler.passes.runner import run_passes
 from qcompiler.posttraining import Cost, checked_labels, quantize
 from qcompiler.reference import Reference
 from qcompiler.report import Check, add_to, report
-from qcompiler.targets.architecture import named
+from qcompiler.targets.architecture import host_features, named
 from qcompiler.tuning import compiling as tuning
 from qcompiler.verify import Budget, Inputs, Verification
 from qcompiler.watch import GraphWatcher
@@ -271,13 +271,14 @@ def _verified(
     with IsolatedBundle(bundle.directory, bundle.manifest, emulator) as isolated:
         usable = [index for index in range(len(program.variants)) if isolated.supports(index)]
         variants = [isolated.at(index) for index in usable]
-        for index, figures in zip(
-            usable,
-            verification.verify_on_samples(variants, program, graph, reference, given, budget, threads),
-            strict=True,
-        ):
+        found = verification.verify_on_samples(variants, program, graph, reference, given, budget, threads)
+        for index, figures in zip(usable, found, strict=True):
             depth = isolated.stack_bytes(index) if named(architecture).bare else 0
             yield f"{program.variants[index].name}{where}", figures, depth
+    for index, variant in enumerate(program.variants):
+        if index not in usable:
+            lacks = sorted(set(variant.features) - host_features())
+            yield f"{UNVERIFIED}: {variant.name}, for which its CPU lacks {', '.join(lacks) or 'something'}", None, 0
 
 
 def _with_stack(needed: tuple[Footprint, ...], index: int, stack: int) -> tuple[Footprint, ...]:

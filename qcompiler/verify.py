@@ -123,6 +123,8 @@ def verify_on_samples(
 
     threads: on how many a run must give the bits of a run on one; 1 where a bundle has no more.
     """
+    if not bundles:
+        return []
     check = _Check(program, final, reference, threads)
     results: list[list[Verification]] = [[] for _ in bundles]
     for sample in made:

@@ -190,3 +190,17 @@ def host() -> str:
     """The architecture that this process runs code of; a 32-bit process on a 64-bit ARM kernel is "arm"."""
     name = family(platform.machine())
     return ARM.name if name == AARCH64.name and struct.calcsize("P") == 4 else name
+
+
+def host_features() -> frozenset[str]:
+    """CPU feature names of this machine as /proc/cpuinfo lists them; empty if it cannot be read.
+
+    For messages, and for choosing what to compile; which code a library runs is for itself to find out.
+    """
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8", errors="replace") as lines:
+            named_so = (line.partition(":") for line in lines)
+            listed = next((rest for key, _, rest in named_so if key.strip() in ("flags", "Features")), "")
+    except OSError:
+        return frozenset()
+    return frozenset(listed.split())

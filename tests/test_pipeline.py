@@ -12,7 +12,8 @@ import qcompiler
 from qcompiler.errors import UnsupportedModel, UsageError, VerificationFailed
 from qcompiler.ir import oracle
 from qcompiler.ir.samples import samples
-from qcompiler.pipeline import identifier
+from qcompiler.pipeline import UNVERIFIED, identifier
+from qcompiler.targets.architecture import host_features
 from qcompiler.verify import Verification
 from tests.networks import binary_cnn, float_mlp
 
@@ -58,6 +59,16 @@ def test_the_figures_of_the_verification(model: Path, tmp_path: Path) -> None:
     (figures,) = found
     assert (figures.samples, figures.ties, figures.steps) == (3, 0, len(bundle.steps))
     assert figures.codes > 0
+
+
+@pytest.mark.parametrize(("cpu", "variant"), [("sapphirerapids", "amx"), ("alderlake", "avxvnni")])
+def test_variants_that_this_cpu_cannot_run_are_named(model: Path, tmp_path: Path, cpu: str, variant: str) -> None:
+    said: list[str] = []
+    bundle = qcompiler.compile(model, output=tmp_path / "out", mcpu=(cpu,), progress=said.append)
+    (needed,) = (each.features for each in bundle.manifest.variants if each.name == variant)
+    lacks = ", ".join(sorted(set(needed) - host_features()))
+    assert (f"{UNVERIFIED}: {variant}, for which its CPU lacks {lacks}" in said) == bool(lacks)
+    assert any(line.startswith(f"{variant}: verified") for line in said) == (not lacks)
 
 
 def test_print_after_shows_the_graph(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -81,6 +81,7 @@ CONTESTANTS: tuple[Contestant, ...] = (
     _few_bits("onnxruntime blocks, lookup", "blocks", "onnxruntime_peer:open_lookup", "onnxruntime", _ROUNDED),
     _few_bits("onnxruntime bytes", "bytes", "onnxruntime_peer:open_float32", "onnxruntime", _FLOAT),
     _few_bits("OpenVINO blocks", "blocks", "openvino_peer:open_float32", "openvino", _ROUNDED),
+    _few_bits("ggml blocks", "blocks", "ggml_peer:open_blocks", "ggml", _ROUNDED),
     _peer("OpenVINO", "binary", 0.0, "openvino"),
     _peer("OpenVINO", "int8", _INT8, "openvino"),
     _peer("OpenVINO", "float32", _FLOAT, "openvino"),

@@ -35,7 +35,7 @@ from qcompiler.bundle.tensors import checked_inputs, in_file_dtype, new_outputs,
 from qcompiler.bundle.timing import Benchmark, Profile, measure, profile_of
 from qcompiler.errors import InvalidBundle, UnsupportedCpu, UsageError
 from qcompiler.ir.program import TensorInfo
-from qcompiler.targets.architecture import host, named
+from qcompiler.targets.architecture import host, host_features, named
 
 Array = npt.NDArray[Any]
 # kept for later runs; chosen
@@ -62,13 +62,14 @@ class Bundle:
 
     @property
     def runs_here(self) -> bool:
-        """Whether the bundle is for this machine's processor family."""
+        """Whether this machine runs any of its variants."""
         return self._loaded is not None
 
     @property
     def _library(self) -> Library:
         if self._loaded is None:
-            raise _foreign(self.manifest)
+            native = _is_native(self.manifest)
+            raise _unsupported(self.manifest, self.manifest.variants) if native else _foreign(self.manifest)
         return self._loaded
 
     def moved(self, directory: Path) -> Bundle:
@@ -229,11 +230,12 @@ def load(directory: str | os.PathLike[str], *, variant: str | None = None) -> Bu
 
 
 def describe(directory: str | os.PathLike[str]) -> Bundle:
-    """Open a bundle as `load` does, and one for another processor family, or for a device, without its library."""
+    """Open a bundle as `load` does, and one for another processor, or for a device, without its library."""
     folder, manifest, contents = _read(directory)
-    if not _is_native(manifest) or named(manifest.architecture).host_name:
-        return Bundle(folder, manifest, None, _texts(contents))
-    return _opened(folder, manifest, contents)
+    if _is_native(manifest) and not named(manifest.architecture).host_name:
+        with contextlib.suppress(UnsupportedCpu):
+            return _opened(folder, manifest, contents)
+    return Bundle(folder, manifest, None, _texts(contents))
 
 
 def _opened(folder: Path, manifest: Manifest, contents: Mapping[str, bytes], variant: str | None = None) -> Bundle:
@@ -338,22 +340,12 @@ def _select(manifest: Manifest, library: Library, variant: str | None) -> None:
 
 
 def _unsupported(manifest: Manifest, wanted: Any) -> UnsupportedCpu:
-    present = _cpu_features()
+    present = host_features()
     lacks = [f"{item.name} (lacks {', '.join(sorted(set(item.features) - present)) or '?'})" for item in wanted]
     return UnsupportedCpu(
         f"this CPU cannot run the variants of '{manifest.name}': {'; '.join(lacks)}",
         remedy="compile the model for this CPU with --mcpu",
     )
-
-
-def _cpu_features() -> set[str]:
-    """The features that the kernel reports, for messages; the decision is the library's."""
-    with contextlib.suppress(OSError):
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            key, _, features = line.partition(":")
-            if key.strip() in ("flags", "Features"):
-                return set(features.split())
-    return set()
 
 
 def _some(inputs: Mapping[str, Array]) -> Mapping[str, Array]:

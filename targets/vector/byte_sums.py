@@ -108,7 +108,7 @@ class IndexSums(IndexReduction):
 
     def fill(self, tile: Tile) -> Registers:
         """Sum all pixels and blocks."""
-        frame, codes = tile.frame, codes_of(tile.frame.problem)
+        frame = tile.frame
         sums = [self.started(frame) for _ in range(frame.tiling.pixels)]
         first, per_step = self.weight_steps(frame, tile.block)
         start, rows = tile.source.start(tile.pixel), self.rows(tile)
@@ -121,7 +121,7 @@ class IndexSums(IndexReduction):
         for row in sums:
             for b in range(frame.tiling.blocks):
                 value = self.finished(tile, row, b)
-                write(row[b], value if codes.step == 1 else value * splat(T.int32(codes.step)), lanes(0))
+                write(row[b], in_steps(value, frame.problem), lanes(0))
         return [row[: frame.tiling.blocks] for row in sums]
 
     def weight_steps(self, frame: Frame, block: Expr) -> tuple[Expr, int]:
@@ -321,6 +321,12 @@ class ChannelSums(IndexSums):
 
     def _dtype(self, frame: Frame) -> str:
         return "int16" if frame.problem.centred else "int8"
+
+
+def in_steps(sums: Expr, problem: Conv2d) -> Expr:
+    """int32x16: sums of products of the numbers of codes, times the step of the codes."""
+    step = codes_of(problem).step
+    return sums if step == 1 else sums * splat(T.int32(step))
 
 
 def codes_of(problem: Conv2d) -> Codes:

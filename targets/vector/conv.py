@@ -108,7 +108,8 @@ class DirectConv2d(ByItems):
             made = Tile(frame, source, start, weights, finish, epilogue, (n, y, x0), rows, run, first_block)
             self.finish.emit(made, self.reduction.fill(made))
 
-        frame.grid.for_tiles(segment, tile)
+        with self.reduction.around(frame):
+            frame.grid.for_tiles(segment, tile)
 
 
 def _deal(buffers: Sequence[Expr], parts: Sequence[Sequence[Parameter]]) -> list[list[Expr]]:

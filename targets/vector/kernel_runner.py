@@ -26,16 +26,17 @@ def object_code(kernel: Kernel, variant: Variant, path: Path, name: str = "kerne
 
 
 class KernelRunner:
-    """A compiled kernel with its packed constants."""
+    """A compiled kernel with its packed constants; beside: C files of functions that it calls."""
 
-    def __init__(self, kernel: Kernel, variant: Variant, constants: Constants) -> None:
+    def __init__(self, kernel: Kernel, variant: Variant, constants: Constants, beside: Sequence[Path] = ()) -> None:
         assert isinstance(kernel.launch, Items)
         self.items = kernel.launch.count
         self._constants = [aligned(array) for array in kernel.pack(constants)]
         self._folder = tempfile.TemporaryDirectory()
         folder = Path(self._folder.name)
         self.object = object_code(kernel, variant, folder / "kernel.o")
-        command = ["cc", "-shared", "-nostdlib", "-o", str(folder / "kernel.so"), str(self.object)]
+        command = ["cc", "-O1", "-fPIC", "-shared", "-nostdlib", "-o", str(folder / "kernel.so"), str(self.object)]
+        command += [str(path) for path in beside]
         subprocess.run(command, check=True)
         self._function = ctypes.CDLL(str(folder / "kernel.so")).kernel
 

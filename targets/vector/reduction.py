@@ -7,6 +7,7 @@ makes outputs of them. A new width or instruction is a new reduction.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -49,6 +50,10 @@ class Reduction(ABC):
     @abstractmethod
     def pack(self, frame: Frame, weights: npt.NDArray[np.float32]) -> list[Array]:
         """The arrays for `parameters`; weights: float32 OIHW."""
+
+    def around(self, frame: Frame) -> AbstractContextManager[None]:
+        """What comes before and after the tiles of a work item; nothing, unless registers need it."""
+        return nullcontext()
 
     @abstractmethod
     def fill(self, tile: Tile) -> Registers:

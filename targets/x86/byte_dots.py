@@ -13,28 +13,29 @@ from qcompiler.targets.vector.multiply_words import MultiplyWords
 # by lanes of 32 bits
 _MADD_WORDS = {16: "llvm.x86.avx512.pmaddw.d.512", 8: "llvm.x86.avx2.pmadd.wd", 4: "llvm.x86.sse2.pmadd.wd"}
 _MADD_BYTES = {16: "llvm.x86.avx512.pmaddubs.w.512", 8: "llvm.x86.avx2.pmadd.ub.sw"}
+_DOTS = {16: "llvm.x86.avx512.vpdpbusd.512", 8: "llvm.x86.avx512.vpdpbusd.256"}
 
 
 @dataclass(frozen=True)
 class Vnni:
-    """AVX-512 VNNI: four products and their sum in one instruction, without saturation."""
+    """VNNI, of AVX-512 or of AVX: four products and their sum in one instruction, without saturation."""
 
+    width: int = 16
     name: ClassVar[str] = "vnni"
-    width: ClassVar[int] = 16
     parts: ClassVar[int] = 1
     signed: ClassVar[bool] = False
 
     def inputs(self, words: Expr) -> tuple[Expr, ...]:
         """Bytes."""
-        return (T.reinterpret("uint8x64", words),)
+        return (T.reinterpret(f"uint8x{4 * self.width}", words),)
 
     def weights(self, words: Expr) -> tuple[Expr, ...]:
         """Bytes."""
-        return (T.reinterpret("uint8x64", words),)
+        return (T.reinterpret(f"uint8x{4 * self.width}", words),)
 
     def add(self, total: Expr, inputs: tuple[Expr, ...], weights: tuple[Expr, ...]) -> Expr:
         """One instruction."""
-        return T.call_llvm_pure_intrin("int32x16", "llvm.x86.avx512.vpdpbusd.512", total, *inputs, *weights)
+        return T.call_llvm_pure_intrin(f"int32x{self.width}", _DOTS[self.width], total, *inputs, *weights)
 
 
 @dataclass(frozen=True)

@@ -27,6 +27,7 @@ from qcompiler.targets.vector.plane_sums import PlaneReduction, activations
 from qcompiler.targets.vector.planes import weight_planes
 from qcompiler.targets.vector.reduction import Registers
 from qcompiler.targets.vector.tile import Tile
+from qcompiler.targets.x86.channel_dots import columns_of
 from qcompiler.targets.x86.pinned_bits import in_order, pinned
 from qcompiler.targets.x86.table_lookups import INPUTS, TableLookup
 
@@ -65,6 +66,12 @@ def fits_sums(problem: Conv2d, steps: int) -> bool:
     planes, most = weight_planes(problem.weights), steps * WORD_BITS * (2**problem.x.planes - 1)
     above, below = (sum(f * sign for f in planes.factors if f * sign > 0) for sign in (1, -1))
     return bool(above * most < 2**16 if planes.signs else max(above, below) * most < 2**15)
+
+
+def lookups_together(problem: Conv2d) -> int:
+    """Lookups of all taps of a kernel row whose sums bytes hold; 0 where they hold none."""
+    most: int = _MOST // (problem.kernel[1] * INPUTS * (2**problem.x.planes - 1))
+    return most
 
 
 @dataclass(frozen=True)
@@ -150,10 +157,16 @@ class LookupSums(PlaneReduction):
         step, signs = activations(frame.problem).step, weight_planes(frame.problem.weights).signs
         # bits of weights and of the lowest code are nowhere both 1; signs differ from it
         rows = tile.needed_rows(of_numbers=not signs)
+        together = self._taps_together(frame)
         with in_order():
             start = tile.source.start(tile.pixel)
-            for_taps(frame.geometry.taps(), rows, start, T.bind(first), self._tap_bytes(frame), tap)
+            loops = frame.geometry.taps()[: 1 if together > 1 else 2]
+            for_taps(loops, rows, start, T.bind(first), self._tap_bytes(frame) * together, tap)
         return [[block for total in row for block in total.blocks(step, signs)] for row in sums]
+
+    def _taps_together(self, frame: Frame) -> int:
+        """Taps of a kernel row whose products are added at the same time."""
+        return 1
 
     def _places(self, frame: Frame) -> list[int]:
         """Offsets of the weights of the vectors of a run from the first."""
@@ -161,7 +174,7 @@ class LookupSums(PlaneReduction):
         return [first // WIDTH * self._group_bytes(frame) + first % WIDTH for first in firsts]
 
     def _tap(self, tile: Tile, sums: list[list[_Wide]], at: Expr, weight: Expr) -> None:
-        """Add the products of one tap, unit by unit."""
+        """Add the products of the taps that go together, unit by unit."""
         frame = tile.frame
         for unit, count in self._units(frame):
             stride, size = unit.words * frame.problem.x.planes, unit.lookups * self._lookup_bytes(frame)
@@ -174,33 +187,47 @@ class LookupSums(PlaneReduction):
 
     def _unit(self, tile: Tile, sums: list[list[_Wide]], unit: Unit, at: Expr, weight: Expr) -> None:
         """Look up all inputs of a unit, for every pixel, vector and plane of weights."""
-        planes = range(len(self._factors(tile.frame)))
-        width = self.look.width
-        counts = [[[temporary("uint8", width) for _ in planes] for _ in row] for row in sums]
+        counts = self._counts(tile.frame, sums)
         inputs = [self._inputs(tile, unit, at + p * tile.source.pixel_step()) for p in range(len(sums))]
         for lookup in range(1 if self.look.in_loops else unit.lookups):
             self._look_up(tile, counts, inputs, weight, lookup)
         if self.look.in_loops and unit.lookups > 1:
             with T.serial(i64(1), opaque(unit.lookups)) as each:
                 self._look_up(tile, counts, inputs, weight, each)
+        self._widen(tile.frame, sums, counts)
+
+    def _counts(self, frame: Frame, sums: list[list[_Wide]]) -> list[list[list[Expr]]]:
+        """Sums in bytes for every pixel, vector and plane of weights."""
+        planes = range(len(self._factors(frame)))
+        return [[[temporary("uint8", self.look.width) for _ in planes] for _ in row] for row in sums]
+
+    def _widen(self, frame: Frame, sums: list[list[_Wide]], counts: list[list[list[Expr]]]) -> None:
+        """Add sums in bytes to wide ones."""
         for totals, narrow in zip(sums, counts, strict=True):
             for total, each in zip(totals, narrow, strict=True):
-                total.add(each, self._factors(tile.frame))
+                total.add(each, self._factors(frame))
 
     def _look_up(
         self, tile: Tile, counts: list[list[list[Expr]]], inputs: list[list[Expr]], weight: Expr, lookup: Expr
     ) -> None:
         """Look up six inputs of every pixel; the first lookup finds no counts yet."""
-        every, first = lanes(0, self.look.width), isinstance(lookup, int) and lookup == 0
+        first = isinstance(lookup, int) and lookup == 0
         indices = self._indices(tile, weight + lookup * self._lookup_bytes(tile.frame))
         for p, row in enumerate(counts):
             if not self.look.in_loops:
                 inputs[p] = [pinned(bits) for bits in inputs[p]]
             rows = tuple(T.bind(each) for each in self.look.rows(tile.weights[1], inputs[p], lookup))
-            for v, each in enumerate(row):
-                for plane, count in enumerate(each):
-                    found = self.look.found(rows, indices[v][plane])
-                    write(count, found if first else count[every] + found, every)
+            self._count(row, rows, indices, first)
+
+    def _count(
+        self, counts: list[list[Expr]], rows: tuple[Expr, ...], indices: list[list[tuple[Expr, ...]]], first: bool
+    ) -> None:
+        """Add what is found for one pixel, in every vector and plane of weights; first: there are no counts yet."""
+        every = lanes(0, self.look.width)
+        for each, places in zip(counts, indices, strict=True):
+            for count, index in zip(each, places, strict=True):
+                found = self.look.found(rows, index)
+                write(count, found if first else count[every] + found, every)
 
     def _inputs(self, tile: Tile, unit: Unit, at: Expr) -> list[Expr]:
         """The bits of every plane of a unit of one pixel, uint64."""
@@ -225,31 +252,66 @@ class LookupSums(PlaneReduction):
         return tuple(T.bind(each) for each in self.look.indices(weights))
 
 
+@dataclass(frozen=True)
+class ColumnLookups(LookupSums):
+    """Lookups of all taps of a kernel row at once: what an input pixel chooses serves every output that sees it."""
+
+    family: ClassVar[str] = "lookup_columns_conv2d"
+
+    def _taps_together(self, frame: Frame) -> int:
+        return frame.problem.kernel[1]
+
+    def _unit(self, tile: Tile, sums: list[list[_Wide]], unit: Unit, at: Expr, weight: Expr) -> None:
+        """Look up all inputs of a unit, as many at a time as bytes hold the sums of."""
+        frame, problem = tile.frame, tile.frame.problem
+        columns = columns_of(problem, frame.tiling.pixels)
+        pitch = frame.geometry.pixel_pitch
+        inputs = {column: self._inputs(tile, unit, at + column * pitch) for column in columns}
+        most = lookups_together(problem)
+        for first in range(0, unit.lookups, most):
+            counts = self._counts(frame, sums)
+            fresh = set(range(frame.tiling.pixels))
+            for lookup in range(first, min(first + most, unit.lookups)):
+                place = weight + lookup * self._lookup_bytes(frame)
+                weights = [self._indices(tile, place + k * self._tap_bytes(frame)) for k in range(problem.kernel[1])]
+                for column, seen in columns.items():
+                    inputs[column] = [pinned(bits) for bits in inputs[column]]
+                    rows = tuple(T.bind(each) for each in self.look.rows(tile.weights[1], inputs[column], lookup))
+                    for pixel, k in seen:
+                        self._count(counts[pixel], rows, weights[k], first=pixel in fresh)
+                        fresh.discard(pixel)
+            self._widen(frame, sums, counts)
+
+
 class _Wide:
-    """The sums of byte lanes in 16 bits: those of even channels, and those of odd ones."""
+    """The sums of byte lanes in 16 bits: of pairs of lanes as they lie, modulo 2**16, and of odd lanes.
+
+    What odd lanes add to pairs is 256 times their sum, so that the sums of even lanes are the difference.
+    """
 
     def __init__(self, width: int) -> None:
         self._width, self._half = width, width // 2
-        self._halves = [temporary("uint16", self._half) for _ in range(2)]
-        for half in self._halves:
-            write(half, splat(T.uint16(0), self._half), lanes(0, self._half))
+        self._pairs, self._odd = (temporary("uint16", self._half) for _ in range(2))
+        for total in (self._pairs, self._odd):
+            write(total, splat(T.uint16(0), self._half), lanes(0, self._half))
 
     def add(self, counts: list[Expr], factors: tuple[int, ...]) -> None:
         """Add sums in bytes, one per plane of weights, times what the planes are worth."""
-        every, eight, low = (lanes(0, self._half), *(splat(T.uint16(n), self._half) for n in (8, 0xFF)))
+        every, eight = lanes(0, self._half), splat(T.uint16(8), self._half)
         for count, factor in zip(counts, factors, strict=True):
             pairs = T.bind(T.reinterpret(f"uint16x{self._half}", count[lanes(0, self._width)]))
-            for half, part in zip(self._halves, (pairs & low, T.shift_right(pairs, eight)), strict=True):
+            for total, part in ((self._pairs, pairs), (self._odd, T.shift_right(pairs, eight))):
                 worth = part if abs(factor) == 1 else part * splat(T.uint16(abs(factor)), self._half)
-                write(half, half[every] + worth if factor > 0 else half[every] - worth, every)
+                write(total, total[every] + worth if factor > 0 else total[every] - worth, every)
 
     def blocks(self, step: int, signs: bool) -> list[Expr]:
         """The sums times `step`, int32x16 per block; signs: without a sign, whose bit is one more of the number."""
         found = []
-        halves = [T.bind(half[lanes(0, self._half)]) for half in self._halves]
+        pairs, odd = (T.bind(total[lanes(0, self._half)]) for total in (self._pairs, self._odd))
+        even = T.bind(pairs - T.shift_left(odd, splat(T.uint16(8), self._half)))
         for first in range(0, self._half, LANES // 2):
             mine = [half * self._half + first + i for i in range(LANES // 2) for half in range(2)]
-            narrow = T.Shuffle(halves, mine)
+            narrow = T.Shuffle([even, odd], mine)
             value = T.Cast("int32x16", narrow if signs else T.reinterpret("int16x16", narrow))
             count = temporary("int32")
             write(count, value if step == 1 else value * splat(T.int32(step)), lanes(0))

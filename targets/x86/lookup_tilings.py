@@ -9,7 +9,8 @@ from qcompiler.targets.vector.direct import Geometry
 from qcompiler.targets.vector.emit import LANES
 from qcompiler.targets.vector.planes import weight_planes
 from qcompiler.targets.vector.tilings import Ranked, best_first, ranked, tiles_within
-from qcompiler.targets.x86.lookup_sums import BLOCKS, units_of
+from qcompiler.targets.x86.channel_dots import columns_of
+from qcompiler.targets.x86.lookup_sums import BLOCKS, lookups_together, units_of
 from qcompiler.targets.x86.machine import Isa
 from qcompiler.targets.x86.table_lookups import INPUTS
 
@@ -17,8 +18,9 @@ from qcompiler.targets.x86.table_lookups import INPUTS
 # and splitting weights into nibbles (shared by the pixels)
 _LOOKUP_COSTS = {16: (0.6, 0.7, 0.4), 32: (0.57, 0.68, 0.38), 64: (0.6, 0.3, 0.5)}
 
-# planes of pixels whose bits leave registers
+# planes of pixels, and of columns, whose bits leave registers; those of columns are read again
 _MOST_BITS = 8
+_MOST_COLUMNS = 24
 # what loading weights, shared by the pixels, and a row of a table, shared by what is looked up in it, add to a lookup,
 # and widening sums, shared by the lookups of a unit, as measured
 _PER_WEIGHT, _PER_ROW, _PER_UNIT = 0.5, 0.6, 1.0
@@ -52,16 +54,40 @@ def table_tilings(problem: Conv2d, blocks: Blocks, width: int, registers: int) -
     Those are half of all. A single pixel would read weights that take 8 bits for 6 but once.
     """
     planes, given = len(weight_planes(problem.weights).factors), problem.x.planes
-    unit = units_of(Geometry(problem, blocks).group_inputs, given)[0][0]
-    needless = (1 + _PER_UNIT / unit.lookups) * unit.lookups * INPUTS / (unit.words * WORD_BITS)
     per_vector, evenly = width // LANES, blocks.count % BLOCKS == 0
     tiles = [
-        (p, b, needless * (1 + _PER_WEIGHT / p + _PER_ROW * given * per_vector / (b * planes)))
+        (p, b, _needless(problem, blocks) * (1 + _PER_WEIGHT / p + _row_cost(problem, b / per_vector)))
         for p, b in tiles_within(problem, blocks, registers // 2 * per_vector, 4 * BLOCKS)
         if b % (per_vector if evenly else BLOCKS) == 0 and (b % BLOCKS == 0 or BLOCKS % b == 0)
         if p * (b // per_vector) * planes <= registers // 2 and 1 < p <= _MOST_BITS // given
     ]
     return ranked(problem, blocks, tiles)
+
+
+def lookup_column_tilings(problem: Conv2d, blocks: Blocks, width: int, registers: int) -> list[Ranked]:
+    """Tiles of lookups of whole kernel rows: sums in bytes, and the weights of a row, stay in registers."""
+    planes, given, taps = len(weight_planes(problem.weights).factors), problem.x.planes, problem.kernel[1]
+    if not lookups_together(problem):
+        return []
+    tiles, per_vector = [], width // LANES
+    for p, b in tiles_within(problem, blocks, registers * per_vector, 4 * BLOCKS):
+        vectors, columns = b // per_vector, len(columns_of(problem, p))
+        fits = (p + taps) * vectors * planes < registers and columns * given <= _MOST_COLUMNS
+        if b % per_vector == 0 and (b % BLOCKS == 0 or BLOCKS % b == 0) and p > 1 and fits:
+            rows = _row_cost(problem, vectors, columns / (p * taps))
+            tiles.append((p, b, _needless(problem, blocks) * (1 + _PER_WEIGHT / p + rows)))
+    return ranked(problem, blocks, tiles)
+
+
+def _needless(problem: Conv2d, blocks: Blocks) -> float:
+    """What weights that take 8 bits for 6, and widening sums, add to lookups."""
+    unit = units_of(Geometry(problem, blocks).group_inputs, problem.x.planes)[0][0]
+    return (1 + _PER_UNIT / unit.lookups) * unit.lookups * INPUTS / (unit.words * WORD_BITS)
+
+
+def _row_cost(problem: Conv2d, vectors: float, found: float = 1) -> float:
+    """Of the rows of tables, beside lookups; found: how often those of a pixel are, for each tap."""
+    return _PER_ROW * problem.x.planes * found / (vectors * len(weight_planes(problem.weights).factors))
 
 
 def nibble_tilings(problem: Conv2d, blocks: Blocks, width: int, parts: int, registers: int) -> list[Ranked]:

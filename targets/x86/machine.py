@@ -7,12 +7,14 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 from qcompiler.errors import UsageError
-from qcompiler.targets.architecture import X86_64, Architecture
+from qcompiler.targets.architecture import X86_64, Architecture, host_features
 
-Level = Literal["avx512vpopcntdq", "avx512bw", "avx2", "baseline"]
+Level = Literal["amx", "avx512vpopcntdq", "avx512bw", "avxvnni", "avx2", "baseline"]
 
 _AVX2 = ("avx", "avx2", "fma", "f16c", "bmi1", "bmi2", "movbe", "abm")
 _AVX512 = (*_AVX2, "avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl")
+_ICE_LAKE = (*_AVX512, "avx512_vpopcntdq", "avx512_vnni", "avx512vbmi")
+_ICE_LAKE_CODE = ("+avx512vpopcntdq", "+avx512vnni", "+avx512vbmi", "-prefer-256-bit")
 
 
 @dataclass(frozen=True)
@@ -77,7 +79,17 @@ class Isa:
     @property
     def vnni(self) -> bool:
         """Whether one instruction adds four products of bytes to a lane."""
-        return "avx512_vnni" in self.cpuinfo
+        return "avx512_vnni" in self.cpuinfo or "avx_vnni" in self.cpuinfo
+
+    @property
+    def amx(self) -> bool:
+        """Whether one instruction multiplies tiles of bytes."""
+        return "amx_int8" in self.cpuinfo
+
+    @property
+    def tile_rate(self) -> float:
+        """Multiply-adds of bytes per nanosecond by tiles."""
+        return _LIMITS.tiles * _LIMITS.ghz
 
     @property
     def byte_rate(self) -> float:
@@ -92,7 +104,7 @@ class Isa:
     @property
     def counts(self) -> int:
         """Accumulators of the word kernels; without a vector population count it needs most of the registers itself."""
-        return {"avx512vpopcntdq": 16, "avx512bw": 16, "avx2": 4, "baseline": 2}[self.level]
+        return {64: 16, 32: 4, 16: 2}[self.vector_bytes]
 
     @property
     def tvm_target(self) -> Mapping[str, Any]:
@@ -103,23 +115,44 @@ class Isa:
 
 
 ISAS: tuple[Isa, ...] = (
-    Isa("avx512vpopcntdq", (*_AVX512, "avx512_vpopcntdq", "avx512_vnni", "avx512vbmi"), "x86-64-v4",
-        ("+avx512vpopcntdq", "+avx512vnni", "+avx512vbmi", "-prefer-256-bit"), 64, 32, True),
+    Isa("amx", (*_ICE_LAKE, "amx_tile", "amx_int8"), "x86-64-v4", (*_ICE_LAKE_CODE, "+amx-tile", "+amx-int8"),
+        64, 32, True),
+    Isa("avx512vpopcntdq", _ICE_LAKE, "x86-64-v4", _ICE_LAKE_CODE, 64, 32, True),
     Isa("avx512bw", _AVX512, "x86-64-v4", ("-prefer-256-bit",), 64, 32, True),
+    Isa("avxvnni", (*_AVX2, "avx_vnni"), "x86-64-v3", ("+avxvnni",), 32, 16, True),
     Isa("avx2", _AVX2, "x86-64-v3", (), 32, 16, True),
     Isa("baseline", (), "x86-64", (), 16, 16, False),
 )  # fmt: skip
 
+# enough for every machine: the others are for CPUs that are named, and what they add is measured on few
+_EVERYWHERE: tuple[Level, ...] = ("avx512vpopcntdq", "avx512bw", "avx2", "baseline")
+# systems may keep the registers of tiles from a process, on CPUs that have them
+_BESIDE: Mapping[Level, Level] = {"amx": "avx512vpopcntdq"}
+
 # LLVM CPU names people use, and the best level each has
 _CPUS: dict[str, Level] = {
-    **dict.fromkeys(("znver4", "znver5", "icelake-client", "icelake-server", "tigerlake", "rocketlake",
-                     "sapphirerapids", "emeraldrapids", "graniterapids"), "avx512vpopcntdq"),
+    **dict.fromkeys(("sapphirerapids", "emeraldrapids", "graniterapids"), "amx"),
+    **dict.fromkeys(("znver4", "znver5", "icelake-client", "icelake-server", "tigerlake", "rocketlake"),
+                    "avx512vpopcntdq"),
     **dict.fromkeys(("x86-64-v4", "skylake-avx512", "skx", "cascadelake", "cooperlake", "cannonlake"), "avx512bw"),
-    **dict.fromkeys(("x86-64-v3", "haswell", "broadwell", "skylake", "alderlake", "raptorlake", "meteorlake",
-                     "znver1", "znver2", "znver3", "sierraforest", "gracemont"), "avx2"),
+    **dict.fromkeys(("alderlake", "raptorlake", "meteorlake", "arrowlake", "lunarlake", "sierraforest", "gracemont"),
+                    "avxvnni"),
+    **dict.fromkeys(("x86-64-v3", "haswell", "broadwell", "skylake", "znver1", "znver2", "znver3"), "avx2"),
     **dict.fromkeys(("x86-64", "x86-64-v2", "generic", "nehalem", "westmere", "sandybridge", "ivybridge",
                      "silvermont", "goldmont", "btver2"), "baseline"),
 }  # fmt: skip
+
+
+def _limits(vpopcntdq: float, avx512bw: float, avx2: float, baseline: float) -> dict[Level, float]:
+    """By level; those of "amx" and "avxvnni" that say nothing else are those of the level below."""
+    return {
+        "amx": vpopcntdq,
+        "avx512vpopcntdq": vpopcntdq,
+        "avx512bw": avx512bw,
+        "avxvnni": avx2,
+        "avx2": avx2,
+        "baseline": baseline,
+    }
 
 
 @dataclass(frozen=True)
@@ -129,7 +162,7 @@ class PortLimits:
     word: 1-bit multiply-adds by words; lookup: by lookups in byte lanes, as reached; tables: by lookups in tables of 64
     entries, of activations of one bit (without shuffles, as many as it takes to read the weights of the others);
     nibbles: with weights of one bit by lookups of four inputs; bytes: multiply-adds of bytes, by vpmaddwd where there
-    is no VNNI; fma: float32 multiply-adds.
+    is no VNNI; fma: float32 multiply-adds; tiles: multiply-adds of bytes by AMX.
     """
 
     ghz: float
@@ -139,41 +172,32 @@ class PortLimits:
     lookup: Mapping[Level, float]
     bytes: Mapping[Level, float]
     fma: Mapping[Level, float]
+    tiles: float = 1024
 
 
 PORT_LIMITS: Mapping[str, PortLimits] = {
     "znver4": PortLimits(
         3.7,
-        {"avx512vpopcntdq": 394, "avx512bw": 125, "avx2": 157, "baseline": 30},
-        {"avx512vpopcntdq": 182, "avx512bw": 120, "avx2": 135, "baseline": 14},
-        {"avx512vpopcntdq": 341, "avx512bw": 68, "avx2": 66, "baseline": 24},
-        {"avx512vpopcntdq": 188, "avx512bw": 188, "avx2": 145, "baseline": 0},
-        {"avx512vpopcntdq": 64, "avx512bw": 21, "avx2": 21, "baseline": 11},
-        {"avx512vpopcntdq": 16, "avx512bw": 16, "avx2": 16, "baseline": 8},
+        _limits(394, 125, 157, 30),
+        _limits(182, 120, 135, 14),
+        _limits(341, 68, 66, 24),
+        _limits(188, 188, 145, 0),
+        _limits(64, 21, 21, 11) | {"amx": 128, "avxvnni": 64},
+        _limits(16, 16, 16, 8),
     ),
     "znver5": PortLimits(
         4.1,
-        {"avx512vpopcntdq": 788, "avx512bw": 250, "avx2": 190, "baseline": 30},
-        {"avx512vpopcntdq": 364, "avx512bw": 240, "avx2": 170, "baseline": 14},
-        {"avx512vpopcntdq": 683, "avx512bw": 202, "avx2": 100, "baseline": 24},
-        {"avx512vpopcntdq": 359, "avx512bw": 359, "avx2": 172, "baseline": 0},
-        {"avx512vpopcntdq": 128, "avx512bw": 43, "avx2": 21, "baseline": 11},
-        {"avx512vpopcntdq": 32, "avx512bw": 32, "avx2": 16, "baseline": 8},
+        _limits(788, 250, 190, 30),
+        _limits(364, 240, 170, 14),
+        _limits(683, 202, 100, 24),
+        _limits(359, 359, 172, 0),
+        _limits(128, 43, 21, 11) | {"amx": 128, "avxvnni": 64},
+        _limits(32, 32, 16, 8),
     ),
 }
 
 # the machine that estimates assume
 _LIMITS = PORT_LIMITS["znver4"]
-
-
-def host_features() -> frozenset[str]:
-    """CPU feature names of this machine as /proc/cpuinfo lists them; empty if it cannot be read."""
-    try:
-        with open("/proc/cpuinfo", encoding="ascii", errors="replace") as lines:
-            flags = next((line for line in lines if line.startswith("flags")), "")
-    except OSError:
-        return frozenset()
-    return frozenset(flags.partition(":")[2].split())
 
 
 def supports(isa: Isa, features: frozenset[str]) -> bool:
@@ -182,10 +206,9 @@ def supports(isa: Isa, features: frozenset[str]) -> bool:
 
 
 def isas_for(mcpu: Sequence[str]) -> tuple[Isa, ...]:
-    """Levels for --mcpu names, most demanding first; all of them if none is named."""
-    if not mcpu:
-        return ISAS
-    wanted = {_level(name) for name in mcpu}
+    """Levels for --mcpu names, most demanding first; those that serve every machine if none is named."""
+    named = {_level(name) for name in mcpu} or set(_EVERYWHERE)
+    wanted = named | {_BESIDE[level] for level in named if level in _BESIDE}
     return tuple(isa for isa in ISAS if isa.level in wanted)
 
 

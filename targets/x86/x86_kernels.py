@@ -33,11 +33,20 @@ from qcompiler.targets.x86.channel_dots import ChannelDots, column_tilings, fits
 from qcompiler.targets.x86.dotted_nibbles import DottedNibbles
 from qcompiler.targets.x86.field_sums import FieldSums, field_sums, field_tilings
 from qcompiler.targets.x86.lookup_mismatches import LookupMismatches
-from qcompiler.targets.x86.lookup_sums import PLANES, LookupSums, fits_sums
-from qcompiler.targets.x86.lookup_tilings import lookup_tilings, nibble_tilings, table_tilings
+from qcompiler.targets.x86.lookup_sums import PLANES, ColumnLookups, LookupSums, fits_sums
+from qcompiler.targets.x86.lookup_tilings import (
+    lookup_column_tilings,
+    lookup_tilings,
+    nibble_tilings,
+    table_tilings,
+)
 from qcompiler.targets.x86.machine import Isa
 from qcompiler.targets.x86.table_lookups import SelectedBits, SplitTables, TableLookup, WholeTables
+from qcompiler.targets.x86.tile_sums import TileSums, multiplies_tiles, tile_tilings
 from qcompiler.targets.x86.widened_nibbles import WidenedNibbles, lane_bytes
+
+# too few for the weights of a kernel row
+_FEW_REGISTERS = 16
 
 
 def lookups(isa: Isa, problem: Problem) -> Iterator[Kernel]:
@@ -62,6 +71,10 @@ def tables(isa: Isa, problem: Problem) -> Iterator[Kernel]:
     for r in table_tilings(problem, blocks, look.width, isa.registers):
         ns = compute_ns(isa, problem, blocks, isa.table_rate * problem.x.planes, r)
         yield DirectConv2d(Frame(problem, blocks, r.tiling), LookupSums(look), SumFinish(), ns)
+    if problem.kernel[1] > 1 and isa.registers > _FEW_REGISTERS:
+        for r in lookup_column_tilings(problem, blocks, look.width, isa.registers):
+            ns = compute_ns(isa, problem, blocks, isa.table_rate * problem.x.planes, r)
+            yield DirectConv2d(Frame(problem, blocks, r.tiling), ColumnLookups(look), SumFinish(), ns)
 
 
 def nibbles(isa: Isa, problem: Problem) -> Iterator[Kernel]:
@@ -83,10 +96,20 @@ def dots(isa: Isa, problem: Problem) -> Iterator[Kernel]:
         yield from byte_convolutions(isa, problem, _dot(isa, problem))
 
 
+def matrices(isa: Isa, problem: Problem) -> Iterator[Kernel]:
+    """Convolutions of codes in bytes by products of tiles."""
+    blocks = convolution_blocks(problem)
+    if not isinstance(problem, Conv2d) or blocks is None or not isa.amx or not multiplies_tiles(problem, blocks):
+        return
+    for r in tile_tilings(problem, blocks):
+        ns = compute_ns(isa, problem, blocks, isa.tile_rate, r)
+        yield DirectConv2d(Frame(problem, blocks, r.tiling), TileSums(), SumFinish(), ns)
+
+
 def channels(isa: Isa, problem: Problem) -> Iterator[Kernel]:
     """Convolutions channel by channel of codes in bytes, several kernel rows in one product."""
     blocks = convolution_blocks(problem)
-    if not isinstance(problem, Conv2d) or blocks is None or blocks.groups > 1 or not isa.vnni:
+    if not isinstance(problem, Conv2d) or blocks is None or blocks.groups > 1 or not (isa.vnni and isa.vbmi):
         return
     if fits_columns(problem):
         for r in column_tilings(problem, blocks, isa.registers):
@@ -109,7 +132,7 @@ def rounded(isa: Isa, problem: Problem) -> Iterator[Kernel]:
     width = isa.vector_bytes // 4
     bits = problem.grid.bits if isinstance(problem, Conv2d) and problem.grid is not None else 8
     if isa.vnni:
-        yield from rounded_products(isa, problem, Vnni(), 255)
+        yield from rounded_products(isa, problem, Vnni(width), 255)
     elif width > 4 and bits < 8:
         yield from rounded_products(isa, problem, MultiplyBytes(width), 127)
     else:
@@ -123,6 +146,7 @@ KERNELS: tuple[Family[Isa], ...] = (
     tables,
     nibbles,
     dots,
+    matrices,
     channels,
     fields,
     rounded,
@@ -140,9 +164,9 @@ def _table_lookup(isa: Isa, problem: Conv2d) -> TableLookup:
 
 def _dot(isa: Isa, problem: Conv2d) -> ByteDot:
     """The fastest instructions that are exact."""
-    if isa.vnni:
-        return Vnni()
     width = isa.vector_bytes // 4
+    if isa.vnni:
+        return Vnni(width)
     if width > 4 and fits_sixteen_bits(codes_of(problem).levels - 1, largest_weight(problem)):
         return MultiplyBytes(width)
     return multiply_words(width)
@@ -154,7 +178,7 @@ def _field_sums(isa: Isa, problem: Problem) -> FieldSums | None:
     if not isinstance(problem, Conv2d) or blocks is None:
         return None
     if isa.vnni:
-        return field_sums(problem, blocks, Vnni(), lowers=False)
+        return field_sums(problem, blocks, Vnni(width), lowers=False)
     if width > 4:
         return field_sums(problem, blocks, MultiplyBytes(width), lowers=True)
     return field_sums(problem, blocks, multiply_words(width), lowers=False)

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from qcompiler.bundle.load import Bundle, load
+from qcompiler.bundle.load import Bundle, describe, load
 from qcompiler.bundle.manifest import decode
 from qcompiler.bundle.write import write
 from qcompiler.errors import InvalidBundle, QCompilerError, UnsupportedCpu, UsageError
@@ -163,6 +163,10 @@ def test_a_cpu_without_any_variant(tmp_path: Path) -> None:
         load(tmp_path / "out", variant="all")
     with pytest.raises(UsageError, match="no variant 'neon'; it has all"):
         load(tmp_path / "out", variant="neon")
+    described = describe(tmp_path / "out")
+    assert not described.runs_here and described.manifest.name == "tiny"
+    with pytest.raises(UnsupportedCpu, match=r"cannot run the variants of 'tiny': all \(lacks "):
+        described.run(programs.inputs())
 
 
 def test_bundles_do_not_share_their_variant(pristine: Path) -> None:
@@ -256,7 +260,7 @@ def test_too_many_threads_for_the_system(pristine: Path) -> None:
     """The pool reports what the system refuses, and leaves no thread behind."""
     code = f"""
 import resource, sys
-from qcompiler.bundle.load import load
+from qcompiler.bundle.load import describe, load
 from qcompiler.bundle.tensors import random_inputs
 from qcompiler.errors import UsageError
 bundle = load({str(pristine)!r})

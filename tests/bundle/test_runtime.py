@@ -257,13 +257,13 @@ def test_a_cpu_without_the_features(tmp_path: Path) -> None:
 def test_dispatch_agrees_with_the_kernel(tmp_path: Path) -> None:
     """Every feature by itself, against /proc/cpuinfo."""
     from qcompiler.bundle.glue import known_features
-    from qcompiler.bundle.load import _cpu_features
+    from qcompiler.targets.architecture import host_features
 
     names = sorted(known_features("x86_64"))
     kernels = [programs.variant(f"v_{name}", [name]) for name in names]
     write(programs.tiny("tiny", kernels), tmp_path / "features")
     library = Raw(tmp_path / "features").library
-    present = _cpu_features()
+    present = host_features()
     for index, name in enumerate(names):
         assert (library.call("select_variant", index) == OK) == (name in present), name
 
@@ -380,7 +380,7 @@ FAKE_CPUID = """
 #include <stdint.h>
 static int all(uint32_t leaf, uint32_t *a, uint32_t *b, uint32_t *c, uint32_t *d) {
     *a = *b = *c = *d = ~0u;
-    if (leaf == 1) *c &= ~(1u << 27);
+    if (leaf == 1 && !SAVED) *c &= ~(1u << 27);
     return 1;
 }
 #define __get_cpuid(leaf, a, b, c, d) all(leaf, a, b, c, d)
@@ -395,21 +395,36 @@ typedef struct { size_t bytes; } TENSOR;
 PRINT_FEATURES = """
 #include <stdio.h>
 #include "all-internals.h"
+const struct variant API(internal_variants)[1] = {{"all", (1ull << CPU_COUNT) - 1, 0}};
 #define PRINT(name, leaf, subleaf, reg, bit, state) if (API(internal_cpu_features)() & CPU_FEATURE(name)) puts(#name);
 int main(void) { CPU_FEATURES(PRINT) return 0; }
 """
 
 
-def test_vectors_that_the_system_does_not_save_are_not_used(tmp_path: Path) -> None:
-    """A CPU with every feature under a system that does not save its vector registers (no OSXSAVE)."""
+def features_found(folder: Path, system_saves: bool) -> set[str]:
+    """On a CPU that claims every feature, under a system that saves what this one does, or nothing (no OSXSAVE)."""
     from qcompiler.bundle import glue
 
     sources = glue.sources(programs.tiny(), "x86_64")
     files = {name: sources[name] for name in ("all-internals.h", "this-cpu.h", "cpu.c")}
     files |= {"cpuid.h": FAKE_CPUID, "this-network.h": FAKE_NETWORK, "main.c": PRINT_FEATURES}
     for name, text in files.items():
-        (tmp_path / name).write_text(text)
-    subprocess.run(["cc", "-I.", "main.c", "cpu.c", "-o", "main"], cwd=tmp_path, check=True)
-    found = subprocess.run(["./main"], cwd=tmp_path, check=True, capture_output=True, text=True).stdout.split()
-    assert {"popcnt", "bmi2", "abm"} <= set(found)
+        (folder / name).write_text(text)
+    saves = f"-DSAVED={int(system_saves)}"
+    subprocess.run(["cc", "-I.", saves, "main.c", "cpu.c", "-o", "main"], cwd=folder, check=True)
+    return set(subprocess.run(["./main"], cwd=folder, check=True, capture_output=True, text=True).stdout.split())
+
+
+def test_vectors_that_the_system_does_not_save_are_not_used(tmp_path: Path) -> None:
+    found = features_found(tmp_path, system_saves=False)
+    assert {"popcnt", "bmi2", "abm"} <= found
     assert not [name for name in found if name.startswith(("avx", "fma", "f16c"))]
+
+
+def test_tiles_are_used_where_the_system_grants_them(tmp_path: Path) -> None:
+    """On a CPU that claims them: what counts is what the system saves, and permits."""
+    from qcompiler.targets.architecture import host_features
+
+    found = features_found(tmp_path, system_saves=True)
+    assert ("amx_int8" in found) == ("amx_int8" in host_features())
+    assert ("avx2" in found) == ("avx2" in host_features())

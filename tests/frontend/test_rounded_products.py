@@ -13,8 +13,8 @@ from onnx import TensorProto, helper, numpy_helper
 from qcompiler.frontend.rounded_products import rounds, spell_out_rounding
 from qcompiler.ir import ops, oracle
 from qcompiler.ir.block_rounding import SMALLEST, rounded_in_blocks
+from qcompiler.targets.architecture import host_features
 from qcompiler.targets.target import Array
-from qcompiler.targets.x86.machine import host_features
 
 # far above what the order of sums does, far below what 8 bits do
 NEAR = 1e-5

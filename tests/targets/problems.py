@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from qcompiler.ir.codes import BINARY, Codes
 from qcompiler.ir.storage import Buffer, Element, Halo, Packing
 from qcompiler.targets import reference
+from qcompiler.targets.architecture import host_features
 from qcompiler.targets.problem import (
     Channel,
     Conv2d,
@@ -26,7 +27,7 @@ from qcompiler.targets.problem import (
 from qcompiler.targets.target import Array, Constants, Kernel, Variant
 from qcompiler.targets.vector.kernel_runner import KernelRunner, aligned, empty_outputs
 from qcompiler.targets.x86 import TARGET
-from qcompiler.targets.x86.machine import host_features, supports
+from qcompiler.targets.x86.machine import supports
 
 RUNNABLE = [variant for variant in TARGET.variants(()) if supports(variant.isa, host_features())]
 

@@ -12,11 +12,11 @@ from qcompiler.errors import UsageError
 from qcompiler.ir.codes import BINARY, Codes
 from qcompiler.ir.storage import Buffer, Element, Halo
 from qcompiler.targets import reference
+from qcompiler.targets.architecture import host_features
 from qcompiler.targets.problem import Channel, Conv2d, Map2d, Operation, Pool2d, Problem, Scalar, Tensor
 from qcompiler.targets.target import Constants
 from qcompiler.targets.vector.kernel_runner import object_code
 from qcompiler.targets.x86 import TARGET, X86Variant
-from qcompiler.targets.x86.machine import host_features
 from tests.targets.problems import RUNNABLE, constants, results, values
 
 EDGE = Halo(1, 1, 1, 1)

@@ -197,7 +197,11 @@ def patches(problem: Conv2d, image: Array) -> Array:
 
 @pytest.mark.parametrize("variant", RUNNABLE, ids=lambda variant: variant.name)
 def test_sums_in_bytes_hold_the_largest(variant: x86.X86Variant) -> None:
-    families = {"lookup_sums_conv2d", "nibbles_conv2d"}
+    families = {
+        "lookup_sums_conv2d",
+        "nibbles_conv2d",
+        *({"lookup_columns_conv2d"} if variant.isa.vector_bytes == 64 else ()),
+    }
     found = [kernel for _, kernel in reductions(variant) if kernel.reduction.family in families]
     assert {kernel.reduction.family for kernel in found} == families
     assert {kernel.problem.x.planes for kernel in found if not kernel.problem.x.in_tables} == {2, 3}
@@ -241,6 +245,7 @@ def test_x86(variant: x86.X86Variant) -> None:
     lookups = {"lookup_conv2d"} if variant.name in ("avx2", "avx512bw") else set()
     lookups |= {"lookup_sums_conv2d", "nibbles_conv2d"}
     dots = {"dots_depthwise"} if variant.isa.vnni else set()
+    lookups |= {"lookup_columns_conv2d"} if variant.isa.vector_bytes == 64 else set()
     assert check(variant, KernelRunner) == expected | lookups | dots | {"fields_conv2d", "rounded_conv2d"}
 
 

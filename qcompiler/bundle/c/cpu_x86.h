@@ -31,6 +31,8 @@
     F(avx512_bitalg, 0x7, 0, ECX, 12, ZMM) \
     F(avx512_vpopcntdq, 0x7, 0, ECX, 14, ZMM) \
     F(avx512_fp16, 0x7, 0, EDX, 23, ZMM) \
+    F(amx_tile, 0x7, 0, EDX, 24, TILE) \
+    F(amx_int8, 0x7, 0, EDX, 25, TILE) \
     F(avx_vnni, 0x7, 1, EAX, 4, YMM) \
     F(avx512_bf16, 0x7, 1, EAX, 5, ZMM) \
     F(lahf_lm, 0x80000001, 0, ECX, 0, NONE) \

@@ -63,7 +63,7 @@ extern const char *const API(internal_step_names)[LIMIT(STEPS)];
 /* What the status of a failed step means, where the data of the run can make it fail; else a null pointer. */
 const char *API(internal_fault_text)(int status);
 
-/* The CPU_... features that this machine has and its system has enabled. */
+/* The CPU_... features that this machine has and its system has enabled, of those that any variant needs. */
 uint64_t API(internal_cpu_features)(void);
 
 int API(internal_prepare)(struct job *job, const void *const *inputs, void *const *outputs, void *workspace,
