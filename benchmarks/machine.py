@@ -51,7 +51,8 @@ def clock_ghz() -> float:
     return max(ADDS / float(function(ADDS)) / 1e9 for _ in range(5))
 
 
-def _cpu_name() -> str:
+def cpu_name() -> str:
+    """The name of the processor; "unknown" where the system does not tell."""
     lines = Path("/proc/cpuinfo").read_text(errors="replace").splitlines()
     return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "unknown")
 
@@ -76,4 +77,4 @@ def inspect() -> Machine:
     """Measure and describe this machine; x86 only."""
     if platform.machine() != "x86_64":
         raise SystemExit(f"the benchmarks run on x86_64, this machine is {platform.machine()}")
-    return Machine(_cpu_name(), len(os.sched_getaffinity(0)), clock_ghz(), ceilings())
+    return Machine(cpu_name(), len(os.sched_getaffinity(0)), clock_ghz(), ceilings())

@@ -350,6 +350,8 @@ def _print_compiled(console: Console, bundle: Bundle, explain: bool) -> None:
         say(f"try: node {bundle.directory}/example.mjs")
     elif "Makefile" in files:
         say(f"try: make -C {bundle.directory} run")
+    elif "example.c" not in files:
+        say(f"for {bundle.manifest.architecture}: link {bundle.directory}/{bundle.manifest.library} into an app")
     else:
         say(f"for {bundle.manifest.architecture}: {bundle.directory}/example.c says how to build a program")
 

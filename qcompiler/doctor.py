@@ -17,11 +17,11 @@ from typing import NoReturn
 
 import typer
 
-from qcompiler.bundle import cuda_link, wasm_link
+from qcompiler.bundle import cuda_link, ios_link, wasm_link
 from qcompiler.bundle.toolchain import emulator_for, to_install, toolchain_for
 from qcompiler.command import Debug, Task, Version, main, terminal
 from qcompiler.errors import QCompilerError
-from qcompiler.targets.architecture import AARCH64, ARM, CORTEX_M, RISCV64, WASM32, Architecture, host
+from qcompiler.targets.architecture import AARCH64, ARM, CORTEX_M, IOS, RISCV64, WASM32, Architecture, host
 from qcompiler.version import NAME, version
 
 # a driver that hangs is none; seconds, chosen
@@ -79,6 +79,7 @@ def parts() -> Iterator[Part]:
             yield from pair(architecture, target, what, partial(_compiler, architecture.name))
     yield Part("make", "the examples of --target cortex-m are built and run", partial(_tool, "make", "make"))
     yield from pair(WASM32, "--target wasm", "WebAssembly for browsers and Node", _webassembly)
+    yield Part(f"compiler for {IOS.name}", "--target arm --mcpu ios: iPhones and iPads", ios_link.check_tools)
     yield Part("nvcc", "--target cuda: NVIDIA's GPUs; verified on the processor, with g++", cuda_link.compiler)
     yield Part("GPU", "bundles of --target cuda run", _gpu)
     for extra, adds in EXTRAS.items():

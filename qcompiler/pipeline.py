@@ -258,7 +258,8 @@ def _verified(
     architecture = bundle.manifest.architecture
     emulator = "" if bundle.runs_here else emulator_for(architecture)
     if emulator is None:
-        remedy = f"install the package {named(architecture).emulator_package} to verify by emulation"
+        package = named(architecture).emulator_package
+        remedy = f"install the package {package} to verify by emulation" if package else "nothing but its machines does"
         yield f"{UNVERIFIED}: it cannot run {architecture} code; {remedy}", None, 0
         return
     if inputs is None:

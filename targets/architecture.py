@@ -40,7 +40,7 @@ class Architecture:
     cpu_source: str
     page_bytes: int = 4096
     compile_flags: tuple[str, ...] = ()
-    file_format: Literal["elf", "wasm", "cuda"] = "elf"
+    file_format: Literal["elf", "wasm", "cuda", "macho"] = "elf"
     emulator_package: str = "qemu-user"
     threads: bool = True
     bare: bool = False
@@ -59,10 +59,13 @@ class Architecture:
 
     @property
     def emulator(self) -> str:
-        """The emulator of its programs or machines, the engine of its modules, or a compiler for what stands in."""
+        """The emulator of its programs or machines, the engine of its modules, or a compiler for what stands in.
+
+        Empty where nothing but its own machines runs its code.
+        """
         if self.bare:
             return "qemu-system-arm"
-        return {"elf": f"qemu-{self.name}", "wasm": "node", "cuda": "c++"}[self.file_format]
+        return {"elf": f"qemu-{self.name}", "wasm": "node", "cuda": "c++", "macho": ""}[self.file_format]
 
     def is_called(self, name: str) -> bool:
         """Whether `name` is one of its names."""
@@ -163,7 +166,22 @@ X86_64_CUDA = Architecture(
     host_name=X86_64.name,
 )
 
-ARCHITECTURES = (X86_64, AARCH64, ARM, WASM32, CORTEX_M, RISCV64, X86_64_CUDA)
+# iPhones and iPads; nothing but Apple's own machines runs programs for them
+IOS = Architecture(
+    name="arm64-ios",
+    triple="arm64-apple-ios15.0",
+    aliases=(),
+    elf_machine=0,
+    wide=True,
+    cross_prefix="",
+    c_library="",
+    cpu_source="cpu_ios",
+    file_format="macho",
+    emulator_package="",
+    threads=False,
+)
+
+ARCHITECTURES = (X86_64, AARCH64, ARM, WASM32, CORTEX_M, RISCV64, X86_64_CUDA, IOS)
 NAMES = tuple(architecture.name for architecture in ARCHITECTURES)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import contextlib
 import http.server
 import re
@@ -38,6 +39,22 @@ def blocks(page: str, kind: str) -> str:
     found = [text for label, text in _BLOCK.findall((ROOT / "docs" / page).read_text()) if label == kind]
     assert found, page
     return "".join(found)
+
+
+def public_names(package: str) -> dict[str, str]:
+    """The module of every name that a package offers, from the text of its __init__.py: importing would take long."""
+    tree = ast.parse((ROOT / package.replace(".", "/") / "__init__.py").read_text())
+    imports = [node for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and node.module != "typing"]
+    return {alias.name: str(node.module) for node in imports for alias in node.names if node.module != "__future__"}
+
+
+@pytest.mark.parametrize("package", ["qcompiler", "qcompiler.nn"])
+def test_all_that_is_public_has_a_place_in_the_reference(package: str) -> None:
+    shown = set(re.findall(r"^::: (\S+)$", (ROOT / "docs" / "api.md").read_text(), re.MULTILINE))
+    names = public_names(package)
+    assert len(names) >= 5
+    for name, module in names.items():
+        assert {module, f"{module}.{name}"} & shown, name
 
 
 @pytest.fixture

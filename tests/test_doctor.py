@@ -52,6 +52,16 @@ def test_a_tool_is_found_where_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert examined()["node"] == (True, str(tmp_path / "node"))
 
 
+def test_each_tool_for_ios_is_looked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert "sudo apt install clang)" in examined()["compiler for arm64-ios"][1]
+    (tmp_path / "clang").symlink_to(sys.executable)
+    assert "sudo apt install llvm)" in examined()["compiler for arm64-ios"][1]
+    for tool in ("nm", "objcopy", "ar"):
+        (tmp_path / f"llvm-{tool}").symlink_to(sys.executable)
+    assert examined()["compiler for arm64-ios"] == (True, str(tmp_path / "clang"))
+
+
 @pytest.mark.skipif(shutil.which("gcc") is None, reason="missing Debian package: gcc")
 def test_a_compiler_without_its_c_library_is_not_enough(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for tool in ("ar", "objcopy", "readelf"):

@@ -11,6 +11,7 @@ import onnx.parser
 import onnx_ir as ir
 import pytest
 
+import qcompiler
 from qcompiler import passes, targets
 from qcompiler.bundle.load import Bundle, load
 from qcompiler.bundle.stepping import Stepper
@@ -25,7 +26,7 @@ from qcompiler.passes.runner import run_passes
 from qcompiler.reference import Reference
 from qcompiler.ties import BOUND
 from qcompiler.verify import Inputs, Verification, samples, verify
-from tests.networks import binary_cnn
+from tests.networks import binary_cnn, normal, signs
 
 
 @pytest.fixture(scope="module")
@@ -232,3 +233,35 @@ def test_samples_are_taken_one_by_one() -> None:
 def test_other_shapes_are_refused(arrays: dict[str, np.ndarray], message: str) -> None:
     with pytest.raises(UsageError, match=message):
         list(samples(arrays, (TensorInfo("a", (2, 3), "float32"),)))
+
+
+SATURATED = """<ir_version: 10, opset_import: ["" : 18]>
+g (float[1,1,16,16] image) => (float[1,10] scores) {
+    sums = Conv <kernel_shape = [5, 5]> (image, w0)
+    bent = Tanh (sums)
+    pooled = MaxPool <kernel_shape = [2, 2], strides = [2, 2]> (bent)
+    normal = BatchNormalization (pooled, gamma, beta, mean, variance)
+    signs = Sign (normal)
+    flat = Flatten (signs)
+    scores = MatMul (flat, w1)
+}"""
+
+
+def test_sums_that_cancel_between_saturated_ones_are_no_fault(tmp_path: Path) -> None:
+    """Of inputs of thousands some sums are about 1, with errors of a thousandth, which tanh shows."""
+    random, channels = np.random.default_rng(0), 32
+    constants = {
+        "w0": normal(random, channels, 1, 5, 5),
+        "w1": signs(random, channels * 36, 10),
+        **{name: normal(random, channels) for name in ("gamma", "beta", "mean")},
+        "variance": np.ones(channels, np.float32),
+    }
+    model = onnx.parser.parse_model(SATURATED)
+    model.graph.initializer.extend(onnx.numpy_helper.from_array(array, name) for name, array in constants.items())
+    onnx.save(model, tmp_path / "saturated.onnx")
+    inputs = {"image": 3e3 * random.uniform(-1, 1, (8, 1, 16, 16)).astype(np.float32)}
+    said: list[str] = []
+    qcompiler.compile(
+        tmp_path / "saturated.onnx", mcpu=("baseline",), output=tmp_path / "out", inputs=inputs, progress=said.append
+    )
+    assert "codes of" in said[-1] and "on 8 samples" in said[-1]

@@ -26,6 +26,8 @@ from qcompiler.ir.pixels import Pixels, size_of
 HERE = Path(__file__).parent
 NATIVE = {"android": Path("app/src/main/cpp"), "ios": Path("Sources/CClassifier")}
 NAMES = {"android": Path("app/src/main/assets/names.txt"), "ios": Path("Sources/Classifier/names.txt")}
+# what --mcpu of --target arm each is compiled for
+CODE: dict[str, tuple[str, ...]] = {"android": (), "ios": ("ios",)}
 PUBLIC_HEADER = {"android": Path(), "ios": Path("include")}
 
 
@@ -53,8 +55,10 @@ def project(kind: str, folder: Path, bundle: Bundle, pixels: Pixels, names: Sequ
     labels.write_text("".join(f"{name}\n" for name in names), encoding="utf-8")
 
 
-def make(run: Path, names: Sequence[str] | None, output: Path, target: str = "arm") -> None:
-    """Compile the network of a run and write both projects. Raises UsageError where it is no classifier of pictures."""
+def make(
+    run: Path, names: Sequence[str] | None, output: Path, kinds: Sequence[str] = tuple(NATIVE), target: str = "arm"
+) -> None:
+    """Compile the network of a run and write projects. Raises UsageError where it is no classifier of pictures."""
     pixels = pixels_of(run)
     manifest = checked_manifest(run / BUNDLE)
     (image, *_), (scores, *_) = manifest.inputs, manifest.outputs
@@ -62,12 +66,12 @@ def make(run: Path, names: Sequence[str] | None, output: Path, target: str = "ar
         raise UsageError(f"the network of '{run}' does not take and give floats", remedy="take another run")
     shown = names_for(names, scores.shape[-1])
     with new_directory(output) as staged:
-        say = partial(print, file=sys.stderr)
-        net = staged / "net"
-        bundle = qcompiler.compile(run / MODEL, target, output=net, inputs=noise(run, pixels), progress=say)
-        for kind in NATIVE:
+        net, given, say = staged / "net", noise(run, pixels), partial(print, file=sys.stderr)
+        for kind in kinds:
+            mcpu = CODE[kind] if target == "arm" else ()
+            bundle = qcompiler.compile(run / MODEL, target, mcpu=mcpu, output=net, inputs=given, progress=say)
             project(kind, staged / kind, bundle, pixels, shown)
-        shutil.rmtree(net)
+            shutil.rmtree(net)
 
 
 def main() -> None:
@@ -75,14 +79,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("run", type=Path, metavar="RUN", help="directory of a run of qtrain with --deploy")
     parser.add_argument("--labels", type=Path, metavar="NAMES.txt", help="the name of each class, one on each line")
+    kinds = list(NATIVE)
+    parser.add_argument("--for", dest="kinds", nargs="+", choices=kinds, default=kinds, help="both, if left out")
     parser.add_argument("-o", "--output", type=Path, default=Path("phone"), metavar="DIR")
     given = parser.parse_args()
     try:
-        make(given.run, None if given.labels is None else read_names(given.labels), given.output)
+        make(given.run, None if given.labels is None else read_names(given.labels), given.output, given.kinds)
     except QCompilerError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
-    print(f"wrote {given.output}/android and {given.output}/ios: examples/phone/README.md says how to build them")
+    written = " and ".join(f"{given.output}/{kind}" for kind in given.kinds)
+    print(f"wrote {written}: examples/phone/README.md says how to build them")
 
 
 if __name__ == "__main__":

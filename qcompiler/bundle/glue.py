@@ -38,6 +38,9 @@ _DEVICE_EXAMPLE = {
 }
 
 
+_CONSTANTS = {"elf": "constants.S", "wasm": "constants_wasm.S", "macho": "constants_macho.S"}
+"""The file that includes the constants, by the format of objects."""
+
 _LIBRARIES = {
     False: "; no call\n * raises a signal, whatever CPU it runs on.\n *\n"
     " * Link with lib@name@.a or lib@name@.so, and with -lm.",
@@ -139,7 +142,7 @@ def kernel_symbol(program: Program, variant: VariantCode, symbol: str) -> str:
 def sources(program: Program, architecture: str) -> dict[str, str]:
     """All files to compile, by name; constants.S includes the constants from constants.bin."""
     known = architectures.named(architecture)
-    cpu, constants = known.cpu_source, "constants.S" if known.file_format == "elf" else "constants_wasm.S"
+    cpu, constants = known.cpu_source, _CONSTANTS[known.file_format]
     return {
         f"{program.name}.h": public_header(program, architecture),
         "this-network.h": network_header(program.name),

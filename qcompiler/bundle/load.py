@@ -303,6 +303,8 @@ def _foreign(manifest: Manifest) -> UnsupportedCpu:
     remedy = "compile the model for this machine with --target"
     if architecture.file_format == "wasm":
         remedy = "run its example.mjs in node"
+    if architecture.file_format == "macho":
+        remedy = "link its library into an app"
     if architecture.bare:
         remedy = "run it on an emulated board: make run, in its directory"
     return UnsupportedCpu(f"the bundle is for {manifest.architecture}, this machine is {host()}", remedy=remedy)

@@ -109,12 +109,12 @@ class Manifest:
 
     @property
     def library(self) -> str:
-        """File name of the shared library, or of the best variant's module or static library."""
+        """File name of the shared library, of the best variant's module or static library, or of iOS's static one."""
         if named(self.architecture).file_format == "wasm":
             return module_name(self.name, self.variants[0].name)
         if named(self.architecture).bare:
             return bare_library_name(self.name, self.variants[0].name)
-        return f"lib{self.name}.so"
+        return f"lib{self.name}.{'a' if named(self.architecture).file_format == 'macho' else 'so'}"
 
     def encode(self) -> bytes:
         """The JSON text, one key per line."""

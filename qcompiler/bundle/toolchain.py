@@ -9,11 +9,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from qcompiler.bundle import elf, symbols, wasm_file
+from qcompiler.bundle import elf, macho_file, symbols, wasm_file
 from qcompiler.bundle.side_by_side import Done, run_all
 from qcompiler.bundle.symbols import Symbol
 from qcompiler.errors import QCompilerError
-from qcompiler.targets.architecture import WASM32, Architecture, host, named
+from qcompiler.targets.architecture import IOS, WASM32, Architecture, host, named
 
 C_FLAGS = (
     "-std=c11",
@@ -143,16 +143,18 @@ def to_install(package: str, fedora: str = "") -> str:
 def emulator_for(architecture: str) -> str | None:
     """The path of an installed emulator, engine, or compiler of what stands for a device; None where there is none."""
     name = named(architecture).emulator
-    return shutil.which(name) or shutil.which(f"{name}-static")
+    return (shutil.which(name) or shutil.which(f"{name}-static")) if name else None
 
 
 def machine_of(object_code: bytes) -> str:
     """The architecture of a relocatable object."""
     if wasm_file.is_wasm(object_code):
         return WASM32.name
+    if macho_file.is_object(object_code):
+        return IOS.name
     architecture = elf.machine(object_code)
     if architecture is None:
-        raise QCompilerError("internal error: the object code is not an ELF file of a known machine, nor WebAssembly")
+        raise QCompilerError("internal error: the object code is for no known machine")
     return architecture
 
 

@@ -15,6 +15,7 @@ from qcompiler.bundle import (
     cuda_link,
     cuda_sources,
     glue,
+    ios_link,
     javascript,
     manifest,
     toolchain,
@@ -25,7 +26,7 @@ from qcompiler.bundle.staging import check_free, new_directory
 from qcompiler.bundle.toolchain import Merged, Toolchain
 from qcompiler.ir.pixels import Pixels
 from qcompiler.ir.program import Program
-from qcompiler.targets.architecture import X86_64_CUDA, named
+from qcompiler.targets.architecture import IOS, X86_64_CUDA, named
 
 VERSIONED = ("qcompiler", "apache-tvm", "apache-tvm-ffi", "onnx", "onnx-ir", "numpy")
 
@@ -57,6 +58,8 @@ def write_into(program: Program, folder: Path, *, threads: int = 1, pixels: Pixe
     elif named(architecture).file_format == "cuda":
         program = cuda_sources.with_faults(program)
         _write_device_library(program, folder)
+    elif named(architecture).file_format == "macho":
+        _write_static_library(program, folder)
     elif named(architecture).bare:
         board_files.write(program, folder)
     else:
@@ -91,6 +94,14 @@ def _write_package(program: Program, folder: Path) -> None:
     sizes = {variant: len(content) for variant, content in modules.items()}
     for name, text in javascript.package(program, sizes).items():
         (folder / name).write_text(text, encoding="utf-8")
+
+
+def _write_static_library(program: Program, folder: Path) -> None:
+    """A library that apps for iOS are linked with, and its header."""
+    with tempfile.TemporaryDirectory() as build:
+        library = ios_link.library(program, Path(build))
+    (folder / f"lib{program.name}.a").write_bytes(library)
+    (folder / f"{program.name}.h").write_text(glue.public_header(program, IOS.name), encoding="utf-8")
 
 
 def _write_libraries(program: Program, architecture: str, folder: Path, pixels: Pixels | None) -> None:

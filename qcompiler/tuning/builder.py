@@ -10,11 +10,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from qcompiler.child import Child, ChildLost
 from qcompiler.errors import QCompilerError
 from qcompiler.ir.program import Items
 from qcompiler.targets.problem import outputs_of, tensors_of
 from qcompiler.tuning.build import library
-from qcompiler.tuning.child import Child, ChildLost
 from qcompiler.tuning.search import Candidate
 from qcompiler.tuning.task import Data, Task, data_of
 from qcompiler.tuning.trial import Subject, Trial

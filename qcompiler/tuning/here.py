@@ -8,9 +8,9 @@ import os
 import numpy as np
 
 from qcompiler.bundle.native import aligned_empty
+from qcompiler.child import Child, ChildLost
 from qcompiler.targets.target import Array
 from qcompiler.tuning import machine
-from qcompiler.tuning.child import Child, ChildLost
 from qcompiler.tuning.trial import Outcome, PlaceLost, Subject, Trial, differing, in_turns
 
 ROUND_NANOSECONDS = 300_000

@@ -12,8 +12,8 @@ from tvm.rpc import base
 from tvm.rpc.client import TrackerSession
 
 from qcompiler.bundle.device import Device, parse_address, within
+from qcompiler.child import Child, ChildLost
 from qcompiler.errors import QCompilerError, UsageError
-from qcompiler.tuning.child import Child, ChildLost
 from qcompiler.tuning.here import ROUND_NANOSECONDS
 from qcompiler.tuning.trial import NotFree, Outcome, PlaceLost, Subject, Trial, differing, in_turns
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 from qcompiler.errors import UsageError
-from qcompiler.targets.architecture import AARCH64, ARM, Architecture
+from qcompiler.targets.architecture import AARCH64, ARM, IOS, Architecture
 
 DOTPROD = "asimddp"
 I8MM = "i8mm"
@@ -116,6 +116,7 @@ class Isa:
         return target if self.wide else {**target, "mfloat-abi": "hard"}
 
 
+IOS_NAME = "ios"
 _V8 = ("asimd",)
 _V82 = ("asimd", DOTPROD)
 _V86 = ("asimd", DOTPROD, I8MM)
@@ -134,6 +135,8 @@ ISAS: tuple[Isa, ...] = (
     Isa("armv7", ARM, "cortex-a7", ("+neon", "+vfp4", "+thumb2"), _V7, registers=16, ghz=1.2, pipes=1),
 )
 DEFAULT = ("dotprod", "generic")
+# the same code, in objects of another format and for the calls of another system
+IOS_ISAS = tuple(replace(isa, architecture=IOS) for isa in ISAS if isa.name in DEFAULT)
 
 # other names that people use, and the entry that serves them
 _ALIASES: Mapping[str, str] = {
@@ -156,8 +159,12 @@ _ALIASES: Mapping[str, str] = {
 def isas_for(mcpu: Sequence[str]) -> tuple[Isa, ...]:
     """The entries for --mcpu names, most demanding first; the default bundle's if none is named.
 
-    Raises UsageError for an unknown name, and where 32-bit and 64-bit code would share a bundle.
+    Raises UsageError for an unknown name, and where code for several systems would share a bundle.
     """
+    if IOS_NAME in mcpu:
+        if set(mcpu) > {IOS_NAME}:
+            raise UsageError(f"--mcpu {IOS_NAME} shares no bundle with others", remedy="make two bundles")
+        return IOS_ISAS
     wanted = {_entry(name) for name in mcpu or DEFAULT}
     found = tuple(isa for isa in ISAS if isa.name in wanted)
     if len({isa.architecture for isa in found}) > 1:
@@ -170,6 +177,6 @@ def _entry(name: str) -> str:
     """The entry that one --mcpu name stands for."""
     entry = _ALIASES.get(name, name).replace("-", "_")
     if entry not in {isa.name for isa in ISAS}:
-        known = ", ".join(sorted({*_ALIASES, *(isa.name.replace("_", "-") for isa in ISAS)}))
+        known = ", ".join(sorted({IOS_NAME, *_ALIASES, *(isa.name.replace("_", "-") for isa in ISAS)}))
         raise UsageError(f"--mcpu: unknown ARM CPU '{name}', expected one of {known}")
     return entry

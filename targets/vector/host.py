@@ -40,11 +40,7 @@ class Host:
 
     def compile(self, functions: Mapping[str, Any], tvm_target: Mapping[str, Any]) -> bytes:
         """A relocatable object of all functions."""
-        built = self._built(functions, tvm_target)
-        with tempfile.TemporaryDirectory() as directory:
-            path = Path(directory) / "kernels.o"
-            built.write_to_file(str(path), "o")
-            return path.read_bytes()
+        return object_of(functions, tvm_target)
 
     def source(self, function: Any) -> str:
         """TVM script."""
@@ -52,16 +48,26 @@ class Host:
 
     def assembly(self, functions: Mapping[str, Any], tvm_target: Mapping[str, Any]) -> str:
         """Assembly by LLVM."""
-        return str(self._built(functions, tvm_target).inspect_source("asm")) if functions else ""
+        return assembly_of(functions, tvm_target)
 
-    def legal(self, function: Any, tvm_target: Mapping[str, Any]) -> Any:
-        """The function as LLVM takes it for the target."""
-        return function
 
-    def _built(self, functions: Mapping[str, Any], tvm_target: Mapping[str, Any]) -> Any:
-        module = tvm.IRModule({name: self.legal(function, tvm_target) for name, function in functions.items()})
-        with tvm.transform.PassContext(disabled_pass=list(_IDLE_PASSES)):
-            return tvm.tirx.build(module, target=tvm.target.Target(dict(tvm_target)))
+def object_of(functions: Mapping[str, Any], tvm_target: Mapping[str, Any]) -> bytes:
+    """A relocatable object of PrimFuncs by LLVM."""
+    built = _built(functions, tvm_target)
+    with tempfile.TemporaryDirectory() as directory:
+        path = Path(directory) / "kernels.o"
+        built.write_to_file(str(path), "o")
+        return path.read_bytes()
+
+
+def assembly_of(functions: Mapping[str, Any], tvm_target: Mapping[str, Any]) -> str:
+    """What `object_of` makes, to read; empty for no functions."""
+    return str(_built(functions, tvm_target).inspect_source("asm")) if functions else ""
+
+
+def _built(functions: Mapping[str, Any], tvm_target: Mapping[str, Any]) -> Any:
+    with tvm.transform.PassContext(disabled_pass=list(_IDLE_PASSES)):
+        return tvm.tirx.build(tvm.IRModule(dict(functions)), target=tvm.target.Target(dict(tvm_target)))
 
 
 HOST = Host()

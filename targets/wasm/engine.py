@@ -16,6 +16,7 @@ from tvm.ir.expr import Call
 
 from qcompiler.targets.vector.emit import LANES
 from qcompiler.targets.vector.host import Host
+from qcompiler.targets.wasm import llvm
 from qcompiler.targets.wasm.machine import SIMD
 
 _QUAD = 4
@@ -24,13 +25,24 @@ _QUAD = 4
 class Engine(Host):
     """See `qcompiler.targets.vector.host.Host`."""
 
-    def legal(self, function: Any, tvm_target: Mapping[str, Any]) -> Any:
-        """Masks by instructions, where there are vectors."""
-        if f"+{SIMD}" not in tvm_target["mattr"]:
-            return function
-        return function.with_body(
-            tvm_ffi.structural_map(function.body, [(Call, _mask), (tirx.Select, _select)], order="post")
-        )
+    def compile(self, functions: Mapping[str, Any], tvm_target: Mapping[str, Any]) -> bytes:
+        """See `Host`; raises QCompilerError where LLVM does not come to an end."""
+        return llvm.object_of(_legal(functions, tvm_target), tvm_target)
+
+    def assembly(self, functions: Mapping[str, Any], tvm_target: Mapping[str, Any]) -> str:
+        """See `compile`."""
+        return llvm.assembly_of(_legal(functions, tvm_target), tvm_target)
+
+
+def _legal(functions: Mapping[str, Any], tvm_target: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The functions as LLVM takes them: masks by instructions, where there are vectors."""
+    if f"+{SIMD}" not in tvm_target["mattr"]:
+        return functions
+    changes = [(Call, _mask), (tirx.Select, _select)]
+    return {
+        name: function.with_body(tvm_ffi.structural_map(function.body, changes, order="post"))
+        for name, function in functions.items()
+    }
 
 
 def _mask(call: Any) -> Any:

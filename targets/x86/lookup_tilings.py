@@ -20,7 +20,9 @@ _LOOKUP_COSTS = {16: (0.6, 0.7, 0.4), 32: (0.57, 0.68, 0.38), 64: (0.6, 0.3, 0.5
 
 # planes of pixels, and of columns, whose bits leave registers; those of columns are read again
 _MOST_BITS = 8
-_MOST_COLUMNS = 24
+_MOST_COLUMNS = 20
+# vectors of a tile of columns, of which there are more than registers; as measured
+_MOST_HELD = 44
 # what loading weights, shared by the pixels, and a row of a table, shared by what is looked up in it, add to a lookup,
 # and widening sums, shared by the lookups of a unit, as measured
 _PER_WEIGHT, _PER_ROW, _PER_UNIT = 0.5, 0.6, 1.0
@@ -64,15 +66,20 @@ def table_tilings(problem: Conv2d, blocks: Blocks, width: int, registers: int) -
     return ranked(problem, blocks, tiles)
 
 
-def lookup_column_tilings(problem: Conv2d, blocks: Blocks, width: int, registers: int) -> list[Ranked]:
-    """Tiles of lookups of whole kernel rows: sums in bytes, and the weights of a row, stay in registers."""
+def lookup_column_tilings(problem: Conv2d, blocks: Blocks, width: int) -> list[Ranked]:
+    """Tiles of lookups of whole kernel rows, where the channels fill the vectors and lookups of both sides.
+
+    The weights of a row, and the sums of all pixels in bytes and in 16 bits, leave registers no more often than pays.
+    """
     planes, given, taps = len(weight_planes(problem.weights).factors), problem.x.planes, problem.kernel[1]
-    if not lookups_together(problem):
+    units, per_vector = units_of(Geometry(problem, blocks).group_inputs, given), width // LANES
+    if not lookups_together(problem) or len(units) > 1 or blocks.count % BLOCKS:
         return []
-    tiles, per_vector = [], width // LANES
-    for p, b in tiles_within(problem, blocks, registers * per_vector, 4 * BLOCKS):
+    tiles = []
+    for p, b in tiles_within(problem, blocks, _MOST_HELD * per_vector, 4 * BLOCKS):
         vectors, columns = b // per_vector, len(columns_of(problem, p))
-        fits = (p + taps) * vectors * planes < registers and columns * given <= _MOST_COLUMNS
+        held = vectors * (p * (planes + 2) + taps * planes)
+        fits = held <= _MOST_HELD and columns * given <= _MOST_COLUMNS
         if b % per_vector == 0 and (b % BLOCKS == 0 or BLOCKS % b == 0) and p > 1 and fits:
             rows = _row_cost(problem, vectors, columns / (p * taps))
             tiles.append((p, b, _needless(problem, blocks) * (1 + _PER_WEIGHT / p + rows)))

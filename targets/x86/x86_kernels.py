@@ -72,7 +72,7 @@ def tables(isa: Isa, problem: Problem) -> Iterator[Kernel]:
         ns = compute_ns(isa, problem, blocks, isa.table_rate * problem.x.planes, r)
         yield DirectConv2d(Frame(problem, blocks, r.tiling), LookupSums(look), SumFinish(), ns)
     if problem.kernel[1] > 1 and isa.registers > _FEW_REGISTERS:
-        for r in lookup_column_tilings(problem, blocks, look.width, isa.registers):
+        for r in lookup_column_tilings(problem, blocks, look.width):
             ns = compute_ns(isa, problem, blocks, isa.table_rate * problem.x.planes, r)
             yield DirectConv2d(Frame(problem, blocks, r.tiling), ColumnLookups(look), SumFinish(), ns)
 

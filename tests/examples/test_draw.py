@@ -145,6 +145,17 @@ def test_a_browser_without_webassembly_says_so(browser: Browser, drawing: Path) 
     shown.close()
 
 
+def test_a_browser_without_vectors_takes_the_plain_module(browser: Browser, drawing: Path) -> None:
+    shown = browser.new_page()
+    shown.add_init_script("WebAssembly.validate = () => false")
+    shown.goto(drawing.as_uri())
+    shown.locator("html[data-ready]").wait_for()
+    stroke(shown, LINE)
+    shown.wait_for_function("document.querySelector('.answer').textContent === '1'", timeout=5000)
+    assert shown.locator(".facts").first.inner_text().endswith("KiB with code (plain)")
+    shown.close()
+
+
 def test_the_page_is_small_and_runs_hold_no_markup(drawing: Path) -> None:
     text = drawing.read_text()
     assert len(text) < 400 * 1024

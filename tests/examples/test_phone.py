@@ -20,6 +20,7 @@ from qcompiler.errors import UsageError
 from qcompiler.ir.pixels import Pixels
 from tests.examples.test_draw import run_of
 from tests.networks import binary_cnn
+from tests.targets import mach_o
 from tests.targets.emulated import missing
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -49,6 +50,7 @@ class Probe {
 
 needs_jdk = pytest.mark.skipif(JDK is None, reason="missing Debian package: openjdk-17-jdk-headless")
 needs_cmake = pytest.mark.skipif(shutil.which("cmake") is None, reason="missing Debian package: cmake")
+needs_linker = pytest.mark.skipif(shutil.which("lld") is None, reason="missing Debian package: lld")
 needs_clang = pytest.mark.skipif(shutil.which("clang") is None, reason="missing Debian package: clang")
 
 
@@ -78,7 +80,7 @@ def test_java_gets_the_scores_of_the_network(pixels: Pixels, tmp_path: Path) -> 
     model = ROOT / "examples" / "digits" / "model.onnx"
     source = model if pixels is GREY else binary_cnn(tmp_path / "cnn.onnx")
     trained = run_of(source, tmp_path / "run", pixels)
-    make(trained, None, tmp_path / "phone", target="x86")
+    make(trained, None, tmp_path / "phone", ["android"], target="x86")
     app = tmp_path / "phone" / "android" / "app" / "src" / "main"
     library = built(app / "cpp")
     (tmp_path / "Probe.java").write_text(PROBE)
@@ -142,8 +144,9 @@ def test_clang_accepts_the_sources_for_android(projects: Path) -> None:
 
 
 @needs_clang
-def test_clang_makes_the_c_part_for_ios_and_its_module(projects: Path) -> None:
-    """Of Apple's C library two functions are declared here, which is all that is called."""
+@needs_linker
+def test_the_ios_package_is_linked_and_computes_what_python_does(projects: Path) -> None:
+    """By lld in the place of Apple's linker. Of Apple's C library two functions are declared here."""
     native = projects / "ios" / "Sources" / "CClassifier"
     (native / "declared").mkdir()
     declared = "#include <stddef.h>\nvoid *malloc(size_t);\nvoid free(void *);\n"
@@ -151,6 +154,23 @@ def test_clang_makes_the_c_part_for_ios_and_its_module(projects: Path) -> None:
     flags = ["--target=arm64-apple-ios15", "-ffreestanding", *STRICT.split(), "-isystem", "declared"]
     run("clang", *flags, "-std=c11", "-Iinclude", "-Inet", "-c", "classifier.c", cwd=native)
     assert (native / "classifier.o").read_bytes()[:4] == (0xFEEDFACF).to_bytes(4, "little"), "Mach-O of 64 bits"
+    link = ["-arch", "arm64", "-platform_version", "ios", "15.0", "15.0", "-dylib", "-undefined", "dynamic_lookup"]
+    run("lld", "-flavor", "darwin", *link, "-o", "app.dylib", "classifier.o", "-Lnet", "-lmodel", cwd=native)
+    wanted = run("llvm-nm", "--undefined-only", "--format=just-symbols", "app.dylib", cwd=native).split()
+    # what is left is Apple's C library's
+    assert set(wanted) <= {
+        "_malloc", "_free", "_memcpy", "_memset", "_bzero", "_sysctlbyname", "dyld_stub_binder",
+        "___stack_chk_fail", "___stack_chk_guard",
+    }  # fmt: skip
+    # the same code gives the scores of Python, on processors with dot products and without
+    picture = np.random.default_rng(2).integers(0, 256, (8, 8), dtype=np.uint8)
+    bundle = qcompiler.load(projects.parent / "run" / "model.qc")
+    image = ((picture - GREY.mean[0]) * GREY.scale[0]).astype(np.float32)[None, None]
+    (scores,) = bundle.run({bundle.inputs[0].name: image}).values()
+    for features in (True, False):
+        given = np.repeat(picture[..., None], 4, axis=-1).tobytes()
+        found = mach_o.run(native / "app.dylib", "classifier_run", given, scores.nbytes, features=features)
+        assert found == scores.tobytes()
     (native / "user.m").write_text(
         "@import CClassifier;\nint user(void);\nint user(void) { return classifier_width(); }\n"
     )
@@ -191,5 +211,5 @@ def test_what_is_no_classifier_with_these_names_is_refused(tmp_path: Path) -> No
         make(tmp_path, None, tmp_path / "phone")
     trained = run_of(ROOT / "examples" / "digits" / "model.onnx", tmp_path / "run", GREY)
     with pytest.raises(UsageError, match="there are 2 labels, the network has 10 classes"):
-        make(trained, ["one", "two"], tmp_path / "phone", target="x86")
+        make(trained, ["one", "two"], tmp_path / "phone")
     assert {path.name for path in tmp_path.iterdir()} == {"run"}

@@ -166,4 +166,22 @@ def test_on_a_telephone(browser: Browser, tmp_path: Path) -> None:
     page.locator("#node-s1 rect.body").tap()
     assert "layer/1/Conv" in page.locator("#facts h3").inner_text()
     assert page.evaluate("document.documentElement.scrollWidth") <= 390, "nothing hangs over the edge"
+    for row in ("#times tr[data-step='1']", "#verification tr"):
+        box = page.locator(row).last.bounding_box()
+        assert box is not None and box["height"] < 80, "names are not written letter under letter"
+    page.close()
+
+
+def test_in_the_dark(browser: Browser, tmp_path: Path) -> None:
+    """Pale writing on dark paper, and dark writing in the boxes, which are pale."""
+    page = browser.new_page(color_scheme="dark")
+    page.goto(networks.written(tmp_path, networks.program(6), networks.measured(6)).as_uri())
+
+    def light(selector: str, what: str) -> float:
+        shown = page.locator(selector).first.evaluate(f"(element) => getComputedStyle(element).{what}")
+        return sum(map(int, re.findall(r"\d+", shown)[:3])) / (3 * 255)
+
+    assert light("section", "backgroundColor") < 0.2 < 0.8 < light("h2", "color")
+    assert light(".plot text", "fill") > 0.6
+    assert light("#graph .node rect.body", "fill") > 0.6 > 0.2 > light("#graph .node text", "fill")
     page.close()

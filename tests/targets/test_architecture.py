@@ -10,14 +10,15 @@ import pytest
 from qcompiler import targets
 from qcompiler.bundle.glue import known_features
 from qcompiler.bundle.toolchain import machine_of
-from qcompiler.errors import QCompilerError
+from qcompiler.errors import QCompilerError, UsageError
 from qcompiler.ir.storage import Buffer
-from qcompiler.targets.architecture import ARCHITECTURES, X86_64_CUDA, family, host, named
+from qcompiler.targets.architecture import ARCHITECTURES, IOS, X86_64_CUDA, family, host, named
 from qcompiler.targets.problem import Map2d, Operation
 from qcompiler.targets.target import Variant
 from qcompiler.targets.vector.kernel_runner import object_code
 
 SELECTIONS = [("x86", ()), ("arm", ()), ("arm", ("armv7",)), ("wasm", ()), ("cortex-m", ()), ("rv64", ())]
+SELECTIONS.append(("arm", ("ios",)))
 VARIANTS = [variant for name, mcpu in SELECTIONS for variant in targets.get(name).variants(mcpu)]
 FLOATS = Buffer(1, 2, 3, 4, "float32")
 
@@ -28,13 +29,21 @@ def test_code_of_a_variant_is_what_its_architecture_says(variant: Variant, tmp_p
     code = object_code(kernel, variant, tmp_path / "kernel.o").read_bytes()
     assert machine_of(code) == variant.architecture.name
     assert variant.architecture.file_format != "elf" or (code[4] == 2) == variant.architecture.wide
-    assert family(variant.tvm_target["mtriple"].partition("-")[0]) == variant.architecture.name
+    # Apple's systems run code of a processor family that has a record of its own
+    processor = "aarch64" if variant.architecture is IOS else variant.architecture.name
+    assert family(variant.tvm_target["mtriple"].partition("-")[0]) == processor
     assert {feature.name for feature in variant.features} <= known_features(variant.architecture.name)
 
 
 def test_every_architecture_has_code() -> None:
     assert {variant.architecture for variant in VARIANTS} == {each for each in ARCHITECTURES if not each.host_name}
     assert {variant.architecture for variant in targets.get("cuda").variants(())} == {X86_64_CUDA}
+
+
+def test_code_for_ios_shares_no_bundle() -> None:
+    assert {variant.architecture for variant in targets.get("arm").variants(["ios"])} == {IOS}
+    with pytest.raises(UsageError, match="--mcpu ios shares no bundle with others; make two bundles"):
+        targets.get("arm").variants(["generic", "ios"])
 
 
 @pytest.mark.parametrize(
@@ -59,7 +68,7 @@ def test_no_name_stands_for_two() -> None:
     for one in ARCHITECTURES:
         names = [one.name, *(alias.replace("*", "7") for alias in one.aliases)]
         assert {other.name for other in ARCHITECTURES for name in names if other.is_called(name)} == {one.name}
-    processors = [one for one in ARCHITECTURES if not one.host_name]
+    processors = [one for one in ARCHITECTURES if one.file_format == "elf"]
     assert len({(one.elf_machine, one.bare) for one in processors}) == len(processors)
     assert all(named(one.host_name).elf_machine == one.elf_machine for one in ARCHITECTURES if one.host_name)
 

@@ -10,12 +10,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from qcompiler.errors import UsageError
+from qcompiler.errors import QCompilerError, UsageError
 from qcompiler.ir.codes import BINARY, Codes
 from qcompiler.ir.storage import Buffer, Packing
 from qcompiler.targets.problem import Conv2d, Map2d, Operation, Problem
 from qcompiler.targets.vector.kernel_runner import object_code
-from qcompiler.targets.wasm import TARGET, WasmVariant
+from qcompiler.targets.wasm import TARGET, WasmVariant, engine, llvm
 from tests.targets.in_node import NodeRunner, missing
 from tests.targets.problems import convolutions, maps, pools, results
 from tests.targets.test_properties import PROBLEMS, binary
@@ -121,10 +121,24 @@ def test_code_for_blocks_of_any_size_is_made(packing: Packing, codes: Codes) -> 
     assert ALL[0].platform.assembly(functions, ALL[0].tvm_target).count("end_function") >= 17
 
 
+# LLVM does not come to an end with the code of this without masks by instructions
+SINGLE = Map2d(Buffer(1, 1, 1, 1, "float32"), (Operation("store_bits", into=Buffer(1, 1, 1, 1, BINARY)),))
+
+
 def test_masks_of_comparisons_are_instructions() -> None:
-    """LLVM does not come to an end with the code of the second without that."""
-    one = Buffer(1, 1, 1, 1, BINARY)
-    single = Map2d(Buffer(1, 1, 1, 1, "float32"), (Operation("store_bits", into=one),))
-    for problem in (binary(64, 64), single):
+    for problem in (binary(64, 64), SINGLE):
         (kernel, *_) = ALL[0].kernels(problem)
         assert "i32x4.bitmask" in ALL[0].platform.assembly({"kernel": kernel.build("kernel")}, ALL[0].tvm_target)
+
+
+def test_a_code_generator_that_does_not_end_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    (kernel, *_) = ALL[0].kernels(SINGLE)
+    functions, compiler = {"kernel": kernel.build("kernel")}, ALL[0].platform
+    with monkeypatch.context() as patched:
+        patched.setattr(engine, "_legal", lambda functions, tvm_target: functions)
+        patched.setattr(llvm, "PATIENCE", 2.0)
+        patched.setattr(llvm, "EACH", 0.0)
+        for work in (compiler.compile, compiler.assembly):
+            with pytest.raises(QCompilerError, match="LLVM does not come to an end: no answer within 2 s"):
+                work(functions, ALL[0].tvm_target)
+    assert compiler.compile(functions, ALL[0].tvm_target)[:4] == b"\0asm"

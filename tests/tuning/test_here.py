@@ -13,11 +13,11 @@ import numpy as np
 import pytest
 
 import qcompiler
+from qcompiler.child import Child, ChildLost
 from qcompiler.errors import UsageError
 from qcompiler.targets.target import Constants
 from qcompiler.tuning import database
 from qcompiler.tuning.builder import Builder
-from qcompiler.tuning.child import Child, ChildLost
 from qcompiler.tuning.here import Here
 from qcompiler.tuning.machine import machine_name
 from qcompiler.tuning.record import NetworkRecord

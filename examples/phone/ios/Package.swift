@@ -2,12 +2,12 @@
 import Foundation
 import PackageDescription
 
-// the static library of the network lies beside its header
+// the static library of the network, for devices and not for simulators, lies beside its header
 let network = URL(fileURLWithPath: #filePath).deletingLastPathComponent().appendingPathComponent("Sources/CClassifier/net")
 
 let package = Package(
     name: "Classifier",
-    platforms: [.iOS(.v15), .macOS(.v12)],
+    platforms: [.iOS(.v15)],
     products: [.library(name: "Classifier", targets: ["Classifier"])],
     targets: [
         .target(

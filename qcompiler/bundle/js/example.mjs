@@ -1,9 +1,10 @@
 /*
  * Runs the network @name@ in Node, on raw input files or on random input, and prints the outputs and the time of a run.
  *
- *     node example.mjs [input0.bin [input1.bin ...]]
+ *     node example.mjs [--variant NAME] [input0.bin [input1.bin ...]]
  *
- * An input file holds the elements in C order, little-endian: numpy's array.tofile(path).
+ * An input file holds the elements in C order, little-endian: numpy's array.tofile(path). A variant is one of index.d.ts;
+ * without, it is the first that this engine runs.
  */
 import { readFileSync } from "node:fs";
 
@@ -52,13 +53,15 @@ function timed(network, given) {
   return times.sort((a, b) => a - b)[times.length >> 1];
 }
 
-async function main(paths) {
+async function main(words) {
+  const named = words[0] === "--variant";
+  const paths = words.slice(named ? 2 : 0);
   if (paths.length && paths.length !== inputs.length) {
     throw new Error(`${paths.length} input files given, ${inputs.length} expected`);
   }
   const arrays = inputs.map((tensor, i) => (paths.length ? fromFile(tensor, paths[i]) : random(tensor)));
   const given = Object.fromEntries(inputs.map((tensor, i) => [tensor.name, arrays[i]]));
-  const network = await load();
+  const network = await load(named ? { variant: words[1] } : {});
   const results = network.run(given);
   outputs.forEach((tensor) => print(tensor, results[tensor.name]));
   console.log(`${timed(network, given).toFixed(1)} µs a run (${network.variant})`);

@@ -1,14 +1,16 @@
-"""A Python process that calls functions for this one, and may die or hang without hurting it."""
+"""Python processes that call functions for this one, and may die or hang without hurting it."""
 
 from __future__ import annotations
 
+import atexit
+import contextlib
 import os
 import signal
 import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from multiprocessing.connection import Connection
 from typing import TypeVar
 
@@ -69,7 +71,7 @@ class Child:
             if self._closed:
                 raise ChildLost("it was ended")
             ours, theirs = socket.socketpair()
-            command = [sys.executable, "-m", "qcompiler.tuning.serve", str(theirs.fileno())]
+            command = [sys.executable, "-m", "qcompiler.child_program", str(theirs.fileno())]
             environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
             with theirs:
                 try:
@@ -105,3 +107,37 @@ class Child:
             process.wait()
         if connection is not None:
             connection.close()
+
+
+class Children:
+    """As many processes as are asked at the same time, kept for later questions until this process ends.
+
+    Those of a parent process are forgotten after a fork.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._idle: dict[int, list[Child]] = {}
+
+    def ask(self, function: Callable[..., T], *arguments: object, seconds: float) -> T:
+        """See `Child.ask`; from any thread."""
+        with self._borrowed() as child:
+            return child.ask(function, *arguments, seconds=seconds)
+
+    @contextlib.contextmanager
+    def _borrowed(self) -> Iterator[Child]:
+        with self._lock:
+            idle = self._idle.setdefault(os.getpid(), [])
+            child = idle.pop() if idle else Child()
+        try:
+            yield child
+        finally:
+            # one that was lost starts again at its next question
+            with self._lock:
+                idle.append(child)
+            atexit.unregister(self._end)
+            atexit.register(self._end)
+
+    def _end(self) -> None:
+        for child in self._idle.get(os.getpid(), []):
+            child.end()
