@@ -129,6 +129,7 @@ def answering(answer: bytes) -> Iterator[str]:
         yield f"127.0.0.1:{server.getsockname()[1]}"
 
 
+@pytest.mark.slow
 @needs_tracker
 def test_a_server_is_killed_and_another_hangs(tracker: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Three servers: one goes on alone, every kernel is timed once, and all results were the reference's."""
@@ -161,6 +162,7 @@ def test_a_server_is_killed_and_another_hangs(tracker: str, tmp_path: Path, monk
     assert len(keys) == len(set(keys)) >= 10 and {each.machine for each in records} == {f"x86_64/{KEY}"}
 
 
+@pytest.mark.slow
 @needs_tracker
 @pytest.mark.skipif(bool(missing("aarch64")), reason=f"missing Debian packages: {missing('aarch64')}")
 @pytest.mark.skipif(bool(board.reason_to_skip()), reason=board.reason_to_skip())
@@ -206,6 +208,7 @@ class Asleep:
         return Trial((self._subject,) * len(candidates), rounds)
 
 
+@pytest.mark.slow
 @needs_tracker
 def test_three_servers_do_twice_as_much_as_one(tracker: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Kernels that sleep: what servers do in parallel where each has a processor of its own."""
