@@ -39,7 +39,7 @@ DESCRIBED, ARRAYS, PEAKS = "row.json", "arrays.npz", "libpeaks.so"
 BOUND = 1e-4
 # of the images of a network; signs of real numbers near 0 depend on the order of float sums
 MOST_OFF = 0.1
-PEAK_NAMES = ("popc", "b1 mma", "int8 mma", "b1 wgmma")
+PEAK_NAMES = ("popc", "b1 mma", "int8 mma", "b1 wgmma", "int4 mma")
 SANITIZER, SANITIZER_S = "compute-sanitizer", 40.0
 # seconds that a row takes beside its timed ones: loading, checking, compiling of torch
 _BESIDE = 4.0
@@ -56,8 +56,8 @@ def make(folder: Path, mcpu: Sequence[str], rows: Sequence[str]) -> int:
         if name not in ROWS:
             raise UsageError(f"no row '{name}'", remedy=f"choose of {', '.join(ROWS)}")
     for name in rows:
-        _make_row(folder / name, ROWS[name], mcpu)
-        print(f"{name}: {folder / name / 'net'}", flush=True)
+        said = _make_row(folder / name, ROWS[name], mcpu)
+        print(f"{name}: {said}", flush=True)
     return 0
 
 
@@ -73,10 +73,12 @@ def _make_peaks(folder: Path, architectures: Sequence[str]) -> None:
     printed("nvcc", done)
 
 
-def _make_row(place: Path, row: Row, mcpu: Sequence[str]) -> None:
+def _make_row(place: Path, row: Row, mcpu: Sequence[str]) -> str:
+    """Where its bundle lies, or why there is none."""
     import onnx
 
     import qcompiler
+    from benchmarks.cuda_wanted import record_wanted
     from benchmarks.graphs import float_model
     from qcompiler.ir import oracle
 
@@ -88,13 +90,20 @@ def _make_row(place: Path, row: Row, mcpu: Sequence[str]) -> None:
             value.type.tensor_type.shape.dim[0].dim_value = row.batch
     path = place / "model.onnx"
     onnx.save(model, path)
+    records = place / "wanted.jsonl" if row.family else None
+    if records is not None:
+        records.unlink(missing_ok=True)
+        if not record_wanted(path, mcpu, row.family, records):
+            path.unlink()
+            return f"no architecture has kernels {row.family}"
     # the processor would stand for a device for hours
-    qcompiler.compile(path, "cuda", mcpu=mcpu, output=place / "net", force=True, verify=row.small)
+    qcompiler.compile(path, "cuda", mcpu=mcpu, output=place / "net", force=True, verify=row.small, tune_db=records)
     (expected,) = oracle.Session(model).run({"input": drawn.array()}).values()
     np.savez(place / ARRAYS, expected=sampled(expected))
     path.unlink()
     described = {"shape": drawn.shape, "kind": drawn.kind, "macs": workload.macs * workload.repeats}
     (place / DESCRIBED).write_text(json.dumps({**described, "repeats": workload.repeats}))
+    return str(place / "net")
 
 
 @dataclass(frozen=True)

@@ -34,7 +34,10 @@ __global__ void counts(uint32_t *out, uint32_t seed) {
 #if !defined(__CUDA_ARCH__) || __CUDA_ARCH__ >= 800
 MMA(bits, "mma.sync.aligned.m16n8k256.row.col.s32.b1.b1.s32.and.popc")
 MMA(bytes, "mma.sync.aligned.m16n8k32.row.col.s32.u8.u8.s32")
+/* later parts emulate it */
+MMA(nibbles, "mma.sync.aligned.m16n8k64.row.col.s32.u4.u4.s32")
 #else
+__global__ void nibbles(uint32_t *, uint32_t) {}
 __global__ void bits(uint32_t *, uint32_t) {}
 __global__ void bytes(uint32_t *, uint32_t) {}
 #endif
@@ -92,6 +95,7 @@ static const peak PEAKS[] = {
     {bits, (double)THREADS / 32 * ROUNDS * SUMS * 16 * 8 * 256, 8, 0},
     {bytes, (double)THREADS / 32 * ROUNDS * SUMS * 16 * 8 * 32, 8, 0},
     {wide_bits, (double)THREADS / 128 * ROUNDS * 64 * 128 * 256, 9, 1},
+    {nibbles, (double)THREADS / 32 * ROUNDS * SUMS * 16 * 8 * 64, 8, 1},
 };
 
 static double measured(const peak &each, int blocks) {
@@ -114,7 +118,7 @@ static double measured(const peak &each, int blocks) {
     return error ? -(double)error : each.macs * blocks / (milliseconds * 1e-3);
 }
 
-/* which: 0 population counts, 1 b1 mma, 2 u8 mma, 3 b1 wgmma; 0 where the device has no such instruction. */
+/* which: 0 population counts, 1 b1 mma, 2 u8 mma, 3 b1 wgmma, 4 u4 mma; 0 where the device has no such instruction. */
 extern "C" double peaks_measure(int which) {
     int processors = 0, major = 0, device = 0;
     cudaError_t error = cudaGetDevice(&device);

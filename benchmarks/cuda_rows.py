@@ -41,7 +41,7 @@ class Row:
     """A network at a batch; title: for tables. float_twin: what a peer computes in float in its place, of a network.
 
     layer: channels and size of the convolutions, or rows of the product, that a peer is timed on. small: whether the
-    processor can stand for a device within seconds.
+    processor can stand for a device within seconds. family: of kernels that are to be taken, by how their names begin.
     """
 
     title: str
@@ -50,6 +50,7 @@ class Row:
     float_twin: Callable[[], Workload] | None = None
     layer: Layer | int | None = None
     small: bool = False
+    family: str = ""
 
 
 def _convolutions(label: str, chain: Callable[[Layer, int], Workload]) -> dict[str, Row]:
@@ -89,6 +90,17 @@ def _networks() -> dict[str, Row]:
     }
 
 
+def _by_wgmma(row: Row) -> Row:
+    """The row by the kernel that is there to be measured; peers are timed for the row itself."""
+    return replace(row, title=f"{row.title}, by wgmma", family="mma_wide_bits", layer=None)
+
+
+_WITH_WGMMA = {
+    "tiny-w1a1": Row("tiny, w1a1", partial(_signs, TINY, 2), 2, small=True),
+    "product4096-w1a1": _product(4096, 1),
+    **{name: row for name, row in _convolutions("w1a1", _signs).items() if row.batch == BATCHES[0]},
+}
+
 ROWS: Mapping[str, Row] = {
     "tiny-w1a1": Row("tiny, w1a1", partial(_signs, TINY, 2), 2, small=True),
     **{f"tiny-w{w}a{w}": Row(f"tiny, w{w}a{w}", partial(_codes(w), TINY, 2), 2, small=True) for w in (2, 4, 8)},
@@ -99,6 +111,7 @@ ROWS: Mapping[str, Row] = {
     **_convolutions("w2a2", _codes(2)),
     **_convolutions("w4a4", _codes(4)),
     **{f"product4096-w{width}a{width}": _product(4096, width) for width in (2, 4, 8)},
+    **{f"{name}-wgmma": _by_wgmma(row) for name, row in _WITH_WGMMA.items()},
     "fc4096-w1a1": Row("FC 4096x4096, batch 1, w1a1", partial(product, 1, 4096, 4096, True)),
 }
 """By name; the first ones matter most where time is short."""

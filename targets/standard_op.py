@@ -25,15 +25,25 @@ class Parameter:
 
 
 @dataclass(frozen=True)
+class Apart:
+    """`body(buffers, element)` emits the TIR of one of `elements` independent elements."""
+
+    elements: int
+    body: Callable[[list[Expr], Expr], None]
+
+
+@dataclass(frozen=True)
 class ItemLoop:
     """An operator of our own: `body(buffers, item)` emits the TIR of one of `items` independent items.
 
-    buffers: one flat buffer per parameter; item: its int64 number.
+    buffers: one flat buffer per parameter; item: its int64 number. apart: the same operator in items of one element,
+    for machines whose threads lie side by side in memory; None where items are as small as they get.
     """
 
     parameters: tuple[Parameter, ...]
     items: int
     body: Callable[[list[Expr], Expr], None]
+    apart: Apart | None = None
 
 
 @dataclass(frozen=True)

@@ -44,14 +44,14 @@ def build(folder: Path, directory: Path, manifest: Manifest) -> None:
 def link(folder: Path, name: str, kernels: Sequence[str]) -> None:
     """Make lib<name>.so of the sources of a network in `folder`, and constants.bin there.
 
-    SHIM_OBJECT, which is the same for all networks, is made where it is not there.
+    An object that is there is not made again; SHIM_OBJECT is the same for all networks.
     """
     for file, text in cuda_sources.fixed(name).items():
         (folder / file).write_text(text, encoding="utf-8")
     for file in SHIM:
         (folder / file).write_text(glue.template_text(f"cuda/shim/{file}"), encoding="utf-8")
     units = (*kernels, cuda_sources.table_file(name), "runtime.cpp", "shim.cpp")
-    todo = [unit for unit in units if not (folder / SHIM_OBJECT).exists() or unit != "shim.cpp"]
+    todo = [unit for unit in units if not (folder / f"{unit}.o").exists()]
     compiled = [["c++", *_FLAGS, *_COMMON, "-x", "c++", "-c", unit, "-o", f"{unit}.o"] for unit in todo]
     compiled.append(["c++", "-c", "constants.S", "-o", "constants.S.o"])
     objects = [f"{unit}.o" for unit in (*units, "constants.S")]

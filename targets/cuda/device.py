@@ -48,7 +48,7 @@ class Device:
     code_format = FORMAT
 
     def schedule(self, op: StandardOp) -> Scheduled:
-        """A thread for each item of ours, and for each element of what TVM made."""
+        """A thread for each item of ours, elements where these are, and for each element of what TVM made."""
         return _items(op) if isinstance(op, ItemLoop) else scheduled(op.function)
 
     def source(self, function: Any) -> str:
@@ -79,12 +79,13 @@ def kernel_symbol(symbol: str, phase: int) -> str:
 
 
 def _items(op: ItemLoop) -> Scheduled:
-    launch = LaunchGrid((-(-op.items // THREADS), 1, 1), (THREADS, 1, 1))
+    items, emit = (op.apart.elements, op.apart.body) if op.apart is not None else (op.items, op.body)
+    launch = LaunchGrid((-(-items // THREADS), 1, 1), (THREADS, 1, 1))
 
     def body(buffers: list[Any], place: Any) -> None:
         item = T.bind(T.Cast("int64", place.block * THREADS + place.thread))
-        with T.If(item < op.items), T.Then():
-            op.body(buffers, item)
+        with T.If(item < items), T.Then():
+            emit(buffers, item)
 
     return Scheduled(kernel_function("kernel", op.parameters, launch, body), launch)
 

@@ -92,6 +92,11 @@ def dot(inputs: Expr, weights: Expr) -> Expr:
     return T.Cast("int32", T.call_pure_extern("uint32", "__dp4a", inputs, weights, T.uint32(0)))
 
 
+def mixed_dot(inputs: Expr, weights: Expr, total: Expr) -> Expr:
+    """int32: `total`, int32, and the sum of products of the bytes of int32 inputs, with signs, and uint32 weights."""
+    return T.bind(T.call_extern("int32", "qc_mixed_dot", inputs, weights, total))
+
+
 def fma(a: Expr, b: Expr, c: Expr) -> Expr:
     """float32: a * b + c, rounded once."""
     return T.call_pure_extern("float32", "fmaf", a, b, c)
@@ -105,3 +110,9 @@ def instruction(name: str, *operands: Expr) -> None:
 def exchange(value: Expr, mask: int) -> Expr:
     """int32: what the thread of the warp holds whose number differs in the bits of `mask`."""
     return T.bind(T.call_extern("int32", "qc_exchange", value, T.int32(mask)))
+
+
+def taken_from(value: Expr, lane: Expr) -> Expr:
+    """What another thread of the warp, the same for all or not, holds: int32 or float32."""
+    kind = "float32" if str(value.ty).endswith("float32") else "int32"
+    return T.bind(T.call_extern(kind, f"qc_from_{kind}", value, lane))

@@ -45,6 +45,11 @@ class Lanes:
         """Threads for all channels, those without one included."""
         return self.blocks * WARP
 
+    def blocks_of(self, groups: int) -> int | None:
+        """Blocks of each of so many equal groups of channels; None where a block has channels of two of them."""
+        whole = groups % self.groups == 0 and self.channels // groups % WARP == 0
+        return self.blocks // groups if whole or self.groups % groups == 0 else None
+
     def within(self, block: Expr, lane: Expr) -> Expr:
         """int32: the number of a thread's channel in its group; it has none where that is `per_group` or more."""
         return lane if self.group_blocks == 1 else T.truncmod(block, self.group_blocks) * WARP + lane

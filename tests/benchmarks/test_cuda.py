@@ -16,6 +16,7 @@ from benchmarks.cuda_peers import _Fp16
 from benchmarks.cuda_rows import ROWS, SAMPLED, Drawn, drawn, sampled
 from benchmarks.models import binarynet_vgg, resnet18
 from benchmarks.network import evaluate
+from qcompiler.bundle.load import checked_manifest
 from tests.targets.cuda.launching import missing, stand_in
 from tests.targets.cuda.test_sass import by_function, shown
 
@@ -146,11 +147,32 @@ def test_a_page_of_a_gpu() -> None:
 TOOLS = ("nvcc", "cuobjdump", "nvdisasm")
 
 
+@needs_nvcc
+def test_a_row_takes_the_kernel_that_it_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cuda, "_make_peaks", lambda *given: None)
+    assert cuda.main(["make", str(tmp_path), "--mcpu", "sm_90a", "--rows", f"{NAME}-wgmma"]) == 0
+    steps = checked_manifest(tmp_path / f"{NAME}-wgmma" / "net").steps
+    assert {step.kernels for step in steps if step.integers} == {("mma_wide_bits_m64n64",)}
+
+
+def test_a_row_whose_kernel_no_architecture_has_is_left_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(cuda, "_make_peaks", lambda *given: None)
+    assert cuda.main(["make", str(tmp_path), "--mcpu", "sm_80", "--rows", f"{NAME}-wgmma"]) == 0
+    assert "no architecture has kernels mma_wide_bits" in capsys.readouterr().out
+    assert not list((tmp_path / f"{NAME}-wgmma").iterdir())
+
+
 @pytest.mark.skipif(bool(missing(*TOOLS)), reason=missing(*TOOLS))
 @pytest.mark.parametrize(
     ("architecture", "expected"),
     [
-        pytest.param("sm_80", {"counts": "POPC", "bits": "BMMA", "bytes": "IMMA"}, marks=pytest.mark.slow),
+        pytest.param(
+            "sm_80",
+            {"counts": "POPC", "bits": "BMMA", "bytes": "IMMA.16832.U8.U8", "nibbles": "IMMA.16864.U4.U4"},
+            marks=pytest.mark.slow,
+        ),
         ("sm_90a", {"counts": "POPC", "bits": "BMMA", "bytes": "IMMA", "wide_bits": "BGMMA"}),
     ],
 )
@@ -162,3 +184,13 @@ def test_peaks_are_of_the_instructions_that_they_name(
     for kernel, instruction in expected.items():
         (text,) = [text for name, text in functions.items() if f"{len(kernel)}{kernel}P" in name]
         assert text.count(f" {instruction}") >= 8 and "CALL" not in text, kernel
+
+
+def test_the_page_of_this_project_is_measured_or_says_that_nothing_is(tmp_path: Path) -> None:
+    assert cuda_page.main(["-o", str(tmp_path / "page.md")]) == 0
+    made = (tmp_path / "page.md").read_text()
+    assert "**No speed is known**" in made and "| sm_90a | 17700 | - | 2048 | mma_bits" in made
+    page = (Path(__file__).parents[2] / "docs" / "performance_cuda.md").read_text()
+    assert page == made or "**No speed is known**" not in page, (
+        "python -m benchmarks.cuda_page -o docs/performance_cuda.md"
+    )

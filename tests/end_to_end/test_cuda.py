@@ -18,6 +18,8 @@ from qcompiler.bundle.isolated import IsolatedBundle
 from qcompiler.bundle.load import checked_manifest, describe
 from qcompiler.errors import QCompilerError, UnsupportedCpu, UsageError, VerificationFailed
 from tests.end_to_end.test_shared_models import BINARY_LAYERS, MODELS, WIDER, manifest
+from tests.frontend.dialects.integer_files import one_node
+from tests.frontend.files import write
 from tests.networks import binary_cnn, float_mlp, lenet
 from tests.targets.cuda.launching import missing, stand_in
 from tests.targets.toy.test_networks import codes, standard
@@ -67,12 +69,27 @@ def operators(path: Path) -> Path:
     return path
 
 
+MOVES = """<ir_version: 10, opset_import: ["" : 18]>
+g (float[1,20,6,33] x, float[1,5,6,33] v) => (float[1,33,6,20] y, float[1,25,6,33] z, float[6,1,20,33] w) {
+    y = Transpose <perm = [0, 3, 2, 1]> (x)
+    z = Concat <axis = 1> (x, v)
+    w = Transpose <perm = [2, 0, 1, 3]> (x)
+}"""
+
+
+def moves(path: Path) -> Path:
+    """Floats in other places, which processors move sixteen at a time."""
+    onnx.save(onnx.parser.parse_model(MOVES), path)
+    return path
+
+
 NETWORKS: dict[str, Callable[[Path], Path]] = {
     "cnn": binary_cnn,
     "product": product,
     "codes": codes,
     "standard": standard,
     "operators": operators,
+    "moves": moves,
     "lenet": lenet,
     "mlp": float_mlp,
 }
@@ -91,6 +108,20 @@ def test_every_step_is_what_onnxruntime_gives(name: str, tmp_path: Path) -> None
     multiplied = [kernel for step in bundle.steps for kernel in step.kernels if step.integers]
     assert all(kernel.startswith(("mma_", "popc_", "dot_")) for kernel in multiplied)
     assert bool(multiplied) == (name in ON_INTEGERS)
+    # a thread moves one number, beside those of its neighbours
+    assert name != "moves" or "for (" not in (tmp_path / "out" / "moves.sm_80.cu").read_text()
+
+
+@needs_nvcc
+def test_products_of_floats_that_are_rounded_in_blocks(tmp_path: Path) -> None:
+    said: list[str] = []
+    blocks = np.random.default_rng(4).integers(0, 256, (70, 3, 16)).astype(np.uint8)
+    operands = [("a", np.zeros((3, 70), np.float32)), ("b", blocks), ("s", np.full((70, 3), 0.1, np.float32))]
+    settings = {"K": 70, "N": 70, "bits": 4, "block_size": 32, "accuracy_level": 4}
+    path = write(tmp_path, one_node("MatMulNBits", operands, ["a"], "com.microsoft", **settings))
+    bundle = qcompiler.compile(path, "cuda", mcpu=("sm_80",), output=tmp_path / "out", progress=said.append)
+    assert any(line.startswith("sm_80 on the processor: verified") for line in said), said
+    assert any(kernel.startswith("rounded_product_w4") for step in bundle.steps for kernel in step.kernels)
 
 
 @needs_nvcc

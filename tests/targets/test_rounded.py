@@ -51,25 +51,36 @@ def weights_of(case: Case, rng: np.random.Generator) -> Array:
     return ((codes - zeros[:, block]).astype(np.float32) * scales[:, block]).astype(np.float32)
 
 
-def check(case: Case, variant: Variant, seed: int, runner: type[KernelRunner] | type[EmulatedRunner]) -> None:
-    rng = np.random.default_rng(seed)
-    weights = weights_of(case, rng)
+def product_of(case: Case, weights: Array) -> Conv2d:
+    """With a number added to each output."""
     found = in_blocks(weights, case.size)
     assert found is not None, "weights of integers and a scale lie on a grid"
     into = Buffer(1, 1, case.rows, case.outputs, "float32")
     chain = (Operation("add", Channel()), Operation("store", into=into))
     x = Buffer(1, 1, case.rows, case.inputs, "float32")
-    problem = Conv2d(x, case.outputs, (1, 1), epilogue=chain, grid=found.grid, rounded=True)
-    kernels = variant.kernels(problem)
+    return Conv2d(x, case.outputs, (1, 1), epilogue=chain, grid=found.grid, rounded=True)
+
+
+def assert_near(case: Case, got: Array, weights: Array, values: Array, bias: Array, name: str) -> None:
+    """got [rows, O] is what numpy gives, as near as sums in any order are."""
+    rounded = rounded_in_blocks(values, case.size).astype(np.float64)
+    # what terms of all signs add up to at most, which rounding is relative to
+    bound = np.abs(rounded) @ np.abs(weights.T).astype(np.float64) + np.abs(bias)
+    expected = rounded @ weights.T.astype(np.float64) + bias
+    assert (np.abs(got - expected) <= 2e-5 * bound + 1e-30).all(), name
+
+
+def check(case: Case, variant: Variant, seed: int, runner: type[KernelRunner] | type[EmulatedRunner]) -> None:
+    rng = np.random.default_rng(seed)
+    weights = weights_of(case, rng)
+    kernels = variant.kernels(product_of(case, weights))
     assert kernels, "every such product has a kernel"
     values = inputs(rng, case)
     bias = rng.normal(size=case.outputs).astype(np.float32)
     made = Constants(weights.reshape(*weights.shape, 1, 1), channels=(bias,))
-    got = computed(kernels[seed % len(kernels)], variant, values, made, runner, seed)
-    rounded = rounded_in_blocks(values, case.size).astype(np.float64)
-    # what terms of all signs add up to at most, which rounding is relative to
-    bound = np.abs(rounded) @ np.abs(weights.T).astype(np.float64) + np.abs(bias)
-    assert (np.abs(got - (rounded @ weights.T.astype(np.float64) + bias)) <= 2e-5 * bound + 1e-30).all()
+    kernel = kernels[seed % len(kernels)]
+    got = computed(kernel, variant, values, made, runner, seed)
+    assert_near(case, got, weights, values, bias, kernel.name)
 
 
 def inputs(rng: np.random.Generator, case: Case) -> Array:

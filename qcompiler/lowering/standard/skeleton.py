@@ -20,7 +20,7 @@ from qcompiler.errors import UnsupportedModel
 from qcompiler.ir.program import Fault
 from qcompiler.ir.view import constant_of, dtype_of, shape_of
 from qcompiler.lowering.call import StandardCall
-from qcompiler.targets.standard_op import ItemLoop, Parameter
+from qcompiler.targets.standard_op import Apart, ItemLoop, Parameter
 from qcompiler.targets.vector.emit import Expr, i64, split, write
 
 # bytes; see memory.ALIGNMENT
@@ -74,18 +74,19 @@ def kernel(
     *,
     temporaries: Sequence[Operand] = (),
     faults: Sequence[Fault] = (),
+    apart: Apart | None = None,
 ) -> StandardCall:
     """A call whose function runs body(buffers, item) for its items.
 
     buffers: reads, writes, temporaries and, where there are faults, the int32 that takes one. Items must be
-    independent of each other.
+    independent of each other. apart: the same in items of one element.
     """
     operands = [*reads, *writes, *temporaries, *([Operand("int32", 1)] if faults else [])]
     parameters = [Parameter(f"p{i}", o.dtype, o.elements, ALIGN) for i, o in enumerate(operands)]
     if faults:
         parameters[-1] = Parameter("fault", "int32", 1, 4)
     return StandardCall(
-        op=ItemLoop(tuple(parameters), items, body),
+        op=ItemLoop(tuple(parameters), items, body, apart),
         inputs=tuple(_read(node, item) for item in reads),
         outputs=tuple(_name(node, index, item) for index, item in enumerate(writes)),
         output_bytes=tuple(item.nbytes for item in writes),

@@ -12,8 +12,9 @@ from qcompiler.ir.axis_order import AXIS, channels_last_shape, is_marked
 from qcompiler.ir.view import constant_of, dtype_of, integer, shape_of
 from qcompiler.lowering.call import StandardCall
 from qcompiler.lowering.standard.runs import copy_run
-from qcompiler.lowering.standard.skeleton import kernel, loop, moved, operand
-from qcompiler.targets.vector.emit import Expr, write
+from qcompiler.lowering.standard.skeleton import digits, kernel, loop, moved, operand
+from qcompiler.targets.standard_op import Apart
+from qcompiler.targets.vector.emit import Expr, i64, write
 
 
 def split(node: ir.Node) -> StandardCall | None:
@@ -53,8 +54,17 @@ def concat(node: ir.Node) -> StandardCall | None:
             with loop(width) as i:
                 write(target, source[item * width + i], at + i)
 
+    def one(buffers: list[Expr], element: Expr) -> None:
+        *sources, target = buffers
+        item, place = digits(element, (outer, sum(widths)))
+        for index, (source, width) in enumerate(zip(sources, widths, strict=True)):
+            within = T.bind(place - i64(sum(widths[:index])))
+            with T.If(T.And(within >= 0, within < width)), T.Then():
+                write(target, source[item * width + within], element)
+
     view = operand if floats else moved
-    return kernel(node, [view(value) for value in node.inputs], [view(node.outputs[0])], outer, body)
+    apart = Apart(outer * sum(widths), one)
+    return kernel(node, [view(value) for value in node.inputs], [view(node.outputs[0])], outer, body, apart=apart)
 
 
 def _widths(parts: Sequence[ir.Value], axis: int) -> tuple[list[int], int]:

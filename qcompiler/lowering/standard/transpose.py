@@ -13,6 +13,7 @@ from qcompiler.ir.view import dtype_of, ints, shape_of
 from qcompiler.lowering.call import StandardCall
 from qcompiler.lowering.standard.runs import copy_run
 from qcompiler.lowering.standard.skeleton import digits, kernel, loop, operand, strides_of
+from qcompiler.targets.standard_op import Apart
 from qcompiler.targets.vector.emit import LANES, Expr, fenced, i64, lanes, write
 from qcompiler.targets.vector.transpose_map import transposed
 
@@ -26,6 +27,11 @@ def transpose(node: ir.Node) -> StandardCall | None:
     shape, order = merged(shape_of(source), ints(node, "perm", tuple(range(rank))[::-1]))
     strides = strides_of(shape)
     moved_strides, sizes = [strides[axis] for axis in order], [shape[axis] for axis in order]
+
+    def one(buffers: list[Expr], element: Expr) -> None:
+        write(buffers[1], buffers[0][_offset(element, sizes, moved_strides)], element)
+
+    apart = Apart(prod(sizes), one)
     if order[-1] == len(shape) - 1:
         width = sizes[-1]
 
@@ -33,11 +39,11 @@ def transpose(node: ir.Node) -> StandardCall | None:
             start = _offset(item, sizes[:-1], moved_strides[:-1])
             copy_run(buffers[0], T.bind(start), buffers[1], T.bind(item * width), width)
 
-        return kernel(node, [operand(source)], [operand(out)], prod(sizes[:-1]), run)
-    return _planes(node, sizes, moved_strides)
+        return kernel(node, [operand(source)], [operand(out)], prod(sizes[:-1]), run, apart=apart)
+    return _planes(node, sizes, moved_strides, apart)
 
 
-def _planes(node: ir.Node, sizes: Sequence[int], strides: Sequence[int]) -> StandardCall:
+def _planes(node: ir.Node, sizes: Sequence[int], strides: Sequence[int], apart: Apart) -> StandardCall:
     """sizes: of the output's axes; strides: of the same in the input, where another axis than the last has 1."""
     inner = strides.index(1)
     others = [axis for axis in range(len(sizes)) if axis not in (inner, len(sizes) - 1)]
@@ -61,7 +67,7 @@ def _planes(node: ir.Node, sizes: Sequence[int], strides: Sequence[int]) -> Stan
                 write(target, line, lanes(at + (top + i) * row_step + left))
 
     source, out = operand(node.inputs[0]), operand(node.outputs[0])
-    return kernel(node, [source], [out], prod(sizes[axis] for axis in others), body)
+    return kernel(node, [source], [out], prod(sizes[axis] for axis in others), body, apart=apart)
 
 
 def _offset(item: Expr, sizes: Sequence[int], strides: Sequence[int]) -> Expr:

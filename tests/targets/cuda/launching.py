@@ -31,6 +31,7 @@ GARBAGE = 0xA5
 LAUNCHES = 8
 (AMPERE,) = TARGET.variants(("sm_80",))
 (TURING,) = TARGET.variants(("sm_75",))
+(HOPPER,) = TARGET.variants(("sm_90a",))
 Edit = Callable[[str], str]
 
 
@@ -87,6 +88,28 @@ def _shim() -> bytes:
         return (folder / cuda_shim.SHIM_OBJECT).read_bytes()
 
 
+_OBJECTS: dict[str, dict[str, bytes]] = {}
+"""Objects of all that is not kernels, by a digest of its sources: faults are planted in kernels alone."""
+
+
+def _linked(folder: Path, program: Program, edit: Edit) -> ctypes.CDLL:
+    """The library of a program of one variant."""
+    (variant,) = program.variants
+    sources = cuda_sources.shipped(program)
+    for file, text in sources.items():
+        (folder / file).write_text(edit(text) if file.endswith(".cu") else text)
+    (folder / "constants.bin").write_bytes(program.constants or b"\0")
+    (folder / cuda_shim.SHIM_OBJECT).write_bytes(_shim())
+    fixed = sorted(text for file, text in sources.items() if not file.endswith(".cu"))
+    held = _OBJECTS.setdefault(hashlib.sha256("".join(fixed).encode()).hexdigest(), {})
+    for file, content in held.items():
+        (folder / file).write_bytes(content)
+    cuda_shim.link(folder, program.name, [cuda_sources.kernel_file(program.name, variant.name)])
+    for file in ("runtime.cpp.o", f"{cuda_sources.table_file(program.name)}.o"):
+        held[file] = (folder / file).read_bytes()
+    return ctypes.CDLL(str(folder / f"lib{program.name}.so"))
+
+
 def launched(
     kernels: Sequence[Kernel],
     made: Constants,
@@ -106,13 +129,7 @@ def launched(
         end += -(-nbytes // 64) * 64 + 64
     program = cuda_sources.with_faults(program_of(kernels, made, variant, places, end))
     with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        for file, text in cuda_sources.shipped(program).items():
-            (folder / file).write_text(edit(text) if file.endswith(".cu") else text)
-        (folder / "constants.bin").write_bytes(program.constants or b"\0")
-        (folder / cuda_shim.SHIM_OBJECT).write_bytes(_shim())
-        cuda_shim.link(folder, "one", [cuda_sources.kernel_file("one", variant.name)])
-        library = ctypes.CDLL(str(folder / "libone.so"))
+        library = _linked(Path(name), program, edit)
     library.one_run_steps.argtypes = [*[ctypes.c_void_p] * 3, ctypes.c_size_t, ctypes.c_int, ctypes.c_int]
     for step, kernel in enumerate(kernels):
         for order in range(LAUNCHES):

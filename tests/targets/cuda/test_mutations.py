@@ -5,15 +5,17 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
+import numpy as np
 import pytest
 
-from qcompiler.ir.codes import BINARY
+from qcompiler.ir.codes import BINARY, Codes
 from qcompiler.ir.storage import Buffer
 from qcompiler.targets.cuda import CudaVariant
 from qcompiler.targets.cuda.mma_conv import MmaConv2d
 from qcompiler.targets.problem import Conv2d, Operation
-from qcompiler.targets.target import Kernel
-from tests.targets.cuda.launching import AMPERE, TURING, Trapped, check
+from qcompiler.targets.target import Constants, Kernel
+from tests.targets.cuda.launching import AMPERE, HOPPER, TURING, Trapped, check, launched
+from tests.targets.test_rounded import Case, assert_near, inputs, product_of, weights_of
 
 SEED = 1
 
@@ -26,9 +28,10 @@ def problem() -> Conv2d:
 
 
 def kernels(variant: CudaVariant = AMPERE) -> list[Kernel]:
-    found = [each for each in variant.kernels(problem()) if isinstance(each, MmaConv2d) and each.blocks == 1]
+    offered = [each for each in variant.kernels(problem()) if isinstance(each, MmaConv2d)]
+    found: list[Kernel] = [each for each in offered if (each.blocks, each.splits) == (1, 1)]
     assert found
-    return list(found)
+    return found
 
 
 def the(number: int, pattern: str, new: str) -> Callable[[str], str]:
@@ -51,7 +54,7 @@ MUTATIONS = {
     "nobody copies the first step": the(0, r"qc_copy_8\(", "(void)("),
     "copies go where the other step lies": the(0, r"\+ 1\) % 2\) \* 768", r"+ 0) % 2) * 768"),
     "rows lie closer than they are read": the(-1, r"(\(&\(qc_shared\[\(\(\(v_15) \* 12", r"\1 * 8"),
-    "another word of the inputs": the(0, r"\+ 96\)\]\);", "+ 97)]);"),
+    "another word of the inputs": the(0, r"\+ v_5\) \+ 4\)\]", "+ v_5) + 5)]"),
     "another instruction": the(0, r"qc_and_16x8x256\(", "shim_wrong("),
     "weights of another tile": the(0, r"\(&\(_ptr_4\[0\]\)\)", "(&(_ptr_3[0]))"),
     "a border too wide": the(-1, r"(v_\d+) >= 0\)", r"\1 >= 1)"),
@@ -104,3 +107,99 @@ def test_a_fault_planted_where_bits_are_compared_is_found(name: str) -> None:
     with pytest.raises((AssertionError, Trapped)) as found:
         check(problem(), SEED, kernels(TURING), variant=TURING, edit=edit)
     assert "is not in the source" not in str(found.value) and "changed" not in str(found.value)
+
+
+def grouped() -> Conv2d:
+    """Codes of four bits in two groups, in three steps of four warps that share pixels; another block has few."""
+    x, floats = Buffer(1, 5, 5, 160, Codes(0, 15), groups=2, packing="bytes"), Buffer(1, 5, 5, 128, "float32")
+    stores = (Operation("store", into=floats),)
+    return Conv2d(x, 128, (3, 3), pads=(1, 1, 1, 1), groups=2, padding="kernel", weights=Codes(-8, 7), epilogue=stores)
+
+
+def sharing() -> list[Kernel]:
+    offered = [each for each in AMPERE.kernels(grouped()) if isinstance(each, MmaConv2d)]
+    found: list[Kernel] = [each for each in offered if each.by == "nibbles" and each.splits == 4]
+    assert len(found) == 1
+    return found
+
+
+SHARING = {
+    "inputs of the first group for all": the(0, r"(int v_\d+ = \(\(v_1 / 2\) \* )20\);", r"\g<1>0);"),
+    "the part of another warp": the(0, r"\(v_6 \* 16\)\);", r"((v_6 ^ 1) * 16));"),
+    "the sums of a warp are forgotten": the(0, r"\+ qc_shared\[[^\]]*\+ 1920\)\]", ""),
+    "no barrier before the sums of others": the(-1, r"qc_barrier\(\);", ""),
+    "halves of bytes over one another": the(0, r"<< \(uint\)4", "<< (uint)3"),
+    "bytes instead of their halves": the(0, r"qc_nibbles_16x8x64\(", "qc_bytes_16x8x32("),
+}
+
+
+def test_the_kernel_whose_warps_share_pixels_as_it_is() -> None:
+    check(grouped(), SEED, sharing())
+
+
+@pytest.mark.parametrize("name", list(SHARING))
+def test_a_fault_planted_where_warps_share_pixels_is_found(name: str) -> None:
+    with pytest.raises((AssertionError, Trapped)) as found:
+        check(grouped(), SEED, sharing(), edit=SHARING[name])
+    assert "is not in the source" not in str(found.value)
+
+
+CASE = Case(2, 600, 33, 4, 32, True)
+ROUNDING = {
+    "no barrier before the sums of other warps": the(0, r"qc_barrier\(\);", ""),
+    "the largest of half of a block": the(0, r"qc_exchange\((\w+\[0\]), 4\)", r"qc_exchange(\1, 2)"),
+    "the scale of another block": the(0, r"qc_from_float32\((\w+\[\d\]), (\w+)\)", r"qc_from_float32(\1, \2 ^ 8)"),
+    "inputs of another thread": the(0, r"qc_from_int32\((\w+\[\d\]), \(", r"qc_from_int32(\1, 1 + ("),
+    "bytes without a sign": the(0, r"\(int\)rintf\(", "127 & (int)rintf("),
+    "an input that counts as outside": the(0, r"\+ 3\) < 600", "+ 3) < 3"),
+}
+
+
+def check_rounding(edit: Callable[[str], str] = str) -> None:
+    rng = np.random.default_rng(SEED)
+    weights, x, bias = weights_of(CASE, rng), inputs(rng, CASE), rng.normal(size=CASE.outputs).astype(np.float32)
+    kernel = next(each for each in AMPERE.kernels(product_of(CASE, weights)) if each.name.endswith("p4"))
+    made = Constants(weights.reshape(*weights.shape, 1, 1), channels=(bias,))
+    for name, (found,) in launched([kernel], made, x.reshape(1, 1, *x.shape), [], edit=edit):
+        assert_near(CASE, found.reshape(CASE.rows, -1), weights, x, bias, name)
+
+
+def test_the_kernel_that_rounds_as_it_is() -> None:
+    check_rounding()
+
+
+@pytest.mark.parametrize("name", list(ROUNDING))
+def test_a_fault_planted_where_inputs_are_rounded_is_found(name: str) -> None:
+    with pytest.raises((AssertionError, Trapped)) as found:
+        check_rounding(ROUNDING[name])
+    assert "is not in the source" not in str(found.value)
+
+
+TOGETHER = {
+    "copies that other parts of the device cannot see": the(0, r"qc_shown\(\);", ""),
+    "weights of the other step": the(
+        0, r"qc_and_64x64x256\((.*), \(&\(qc_shared\[\((v_\d+)", r"qc_and_64x64x256(\1, (&(qc_shared[((1280 - \2)"
+    ),
+    "a warp that does not come": the(0, r"qc_and_64x64x256\(", "if (threadIdx.x >= 32) qc_and_64x64x256("),
+    "inputs of another half": the(
+        0, r"qc_and_64x64x256\((.*), \(&\((\w+)\[0\]\)\), \(&\(qc", r"qc_and_64x64x256(\1, (&(\2[1])), (&(qc"
+    ),
+    "no barrier between copies and products": the(0, r"qc_barrier\(\);", ""),
+}
+
+
+def together() -> list[Kernel]:
+    found: list[Kernel] = [each for each in HOPPER.kernels(problem()) if isinstance(each, MmaConv2d) and each.wide]
+    assert len(found) == 1
+    return found
+
+
+def test_the_kernel_whose_warps_multiply_together_as_it_is() -> None:
+    check(problem(), SEED, together(), variant=HOPPER)
+
+
+@pytest.mark.parametrize("name", list(TOGETHER))
+def test_a_fault_planted_where_warps_multiply_together_is_found(name: str) -> None:
+    with pytest.raises((AssertionError, Trapped)) as found:
+        check(problem(), SEED, together(), variant=HOPPER, edit=TOGETHER[name])
+    assert "is not in the source" not in str(found.value)

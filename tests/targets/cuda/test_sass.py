@@ -15,7 +15,10 @@ from qcompiler.bundle import cuda_link, glue
 from qcompiler.ir.codes import BINARY, Codes
 from qcompiler.ir.program import LaunchGrid
 from qcompiler.ir.storage import Buffer
+from qcompiler.ir.weight_grids import WeightGrid
 from qcompiler.targets.cuda import TARGET, CudaVariant
+from qcompiler.targets.cuda.mma_conv import MmaConv2d
+from qcompiler.targets.cuda.mma_tiling import Multiplied
 from qcompiler.targets.problem import Conv2d, Map2d, Operation, Problem
 from qcompiler.targets.target import Kernel
 from tests.targets.cuda.launching import missing
@@ -34,20 +37,63 @@ ARCHITECTURES = [
 pytestmark = pytest.mark.skipif(bool(missing(*TOOLS)), reason=missing(*TOOLS))
 
 
-def layer(weights: Codes, inputs: Codes) -> Conv2d:
+def layer(weights: Codes, inputs: Codes, groups: int = 1) -> Conv2d:
     """In bit planes; `fastest` puts the inputs into bytes where these are faster."""
-    x = Buffer(8, 28, 28, 128, inputs)
-    stores = (Operation("threshold", into=x),)
-    return Conv2d(x, 128, (3, 3), pads=(1, 1, 1, 1), padding="kernel", weights=weights, pad_value=0, epilogue=stores)
+    x = Buffer(8, 28, 28, 128, inputs, groups=groups)
+    stores = (Operation("threshold", into=replace(x, groups=1)),)
+    shape = {"kernel": (3, 3), "pads": (1, 1, 1, 1), "groups": groups, "padding": "kernel"}
+    return Conv2d(x, 128, **shape, weights=weights, pad_value=0, epilogue=stores)
 
 
-ON_BITS = {"and": ("w1a1", "w2a2"), "xor": ("w1a1",), "": ()}
-"""What is fastest bit by bit, by the instruction that there is."""
+TOGETHER = "w1a1 by four warps"
+AMPERE: dict[str, Multiplied] = {
+    "w1a1": "and",
+    "w1a1 in groups": "and",
+    "w4a4": "nibbles",
+    "w8a8": "bytes",
+    "w1a1 of a few pixels": "and",
+}
+CONSUMER = {**AMPERE, "w2a2": "and"}
+ON_BYTES: dict[str, Multiplied] = dict.fromkeys([*CONSUMER], "bytes")
+MULTIPLIED: dict[str, dict[str, Multiplied]] = {
+    "sm_75": {**AMPERE, "w1a1": "xor", "w1a1 in groups": "xor", "w1a1 of a few pixels": "xor", "w2a2": "nibbles"},
+    "sm_80": {**AMPERE, "w2a2": "nibbles"},
+    "sm_86": CONSUMER,
+    "sm_89": CONSUMER,
+    "sm_90a": {**CONSUMER, "w4a4": "bytes", TOGETHER: "wide and"},
+    "sm_100": ON_BYTES,
+    "sm_120": ON_BYTES,
+}
+"""By what the fastest kernel multiplies: 2 bits tie with 4 where both have their published rates."""
+
+ASSEMBLED: dict[Multiplied, str] = {
+    "wide and": r"BGMMA\.64x64x256\.AND",
+    "and": r"BMMA\.168256\.AND",
+    "xor": r"BMMA\.88128\.XOR",
+    "nibbles": r"IMMA\.\d+\.U4\.U4",
+    "bytes": r"IMMA\.\d+\.U8\.U8",
+}
+
+
+def few() -> Conv2d:
+    """A product whose pixels warps share."""
+    x = Buffer(1, 1, 2, 2048, BINARY)
+    stores = (Operation("store", into=Buffer(1, 1, 2, 1024, "float32")),)
+    return Conv2d(x, 1024, (1, 1), padding="kernel", epilogue=stores)
+
+
 FLOATS = Buffer(1, 28, 28, 64, "float32")
 PROBLEMS: dict[str, Problem] = {
     "w1a1": layer(BINARY, BINARY),
     "w2a2": layer(Codes(-1, 1), Codes(0, 3)),
     "w4a4": layer(Codes(-8, 7), Codes(0, 15)),
+    "w8a8": layer(Codes(-128, 127), Codes(0, 255)),
+    "w1a1 in groups": layer(BINARY, BINARY, groups=2),
+    "w1a1 of a few pixels": few(),
+    "rounded floats": replace(
+        Conv2d(Buffer(1, 1, 1, 4096, "float32"), 64, (1, 1), grid=WeightGrid(4, 32, 8), rounded=True),
+        epilogue=(Operation("store", into=Buffer(1, 1, 1, 64, "float32")),),
+    ),
     "floats": Conv2d(
         FLOATS, 64, (3, 3), pads=(1, 1, 1, 1), padding="kernel", epilogue=(Operation("store", into=FLOATS),)
     ),
@@ -92,22 +138,27 @@ def by_function(sass: str) -> dict[str, str]:
 
 @pytest.mark.parametrize("variant", ARCHITECTURES)
 def test_kernels_are_native_and_keep_to_their_registers(variant: CudaVariant, tmp_path: Path) -> None:
-    kernels = {name: fastest(variant, problem) for name, problem in PROBLEMS.items()}
+    symbols = {name.replace(" ", "_"): name for name in PROBLEMS}
+    kernels = {symbol: fastest(variant, PROBLEMS[name]) for symbol, name in symbols.items()}
+    assert isinstance(shared := kernels["w1a1_of_a_few_pixels"], MmaConv2d) and shared.splits > 1
+    if variant.gpu.wide_bits:
+        symbols[symbol := TOGETHER.replace(" ", "_")] = TOGETHER
+        offered = [each for each in variant.kernels(PROBLEMS["w1a1"]) if isinstance(each, MmaConv2d)]
+        (kernels[symbol],) = [each for each in offered if each.wide]
     said, sass = assembled(variant, kernels, tmp_path)
     spilled = re.findall(r"(\d+) bytes stack frame, (\d+) bytes spill stores, (\d+) bytes spill loads", said)
-    assert len(spilled) == len(PROBLEMS) and {number for each in spilled for number in each} == {"0"}
+    assert len(spilled) == len(kernels) and {number for each in spilled for number in each} == {"0"}
     assert all(int(count) <= MOST_REGISTERS for count in re.findall(r"Used (\d+) registers", said))
     for name, text in by_function(sass).items():
         operations = Counter(re.findall(r"^\s+/\*[0-9a-f]{4,}\*/\s+(?:@!?U?P\w+ )?(\w+)", text, re.MULTILINE))
         assert operations, name
-        calls = re.findall(r"CALL\S* .*", text)
-        assert not [call for call in calls if "mma" in call], "an instruction is emulated"
         assert not {"LDL", "STL"} & set(operations)
-        bits = name in ON_BITS[variant.gpu.bits]
-        assert ("BMMA" in operations) == bits, (name, operations)
-        assert not bits or set(re.findall(r"BMMA\.\d+\.(\w+)", text)) == {variant.gpu.bits.upper()}
-        on_bytes = name.startswith("w") and not bits and variant.gpu.byte_rate > 0
-        assert ("IMMA" in operations) == on_bytes, (name, operations)
+        used = set(re.findall(r"\b[BIG]+MMA\.[\w.]+", text))
+        wanted = MULTIPLIED[variant.name].get(key := symbols[name])
+        # an instruction that is emulated is others of bytes
+        assert key != "rounded floats" or "IDP.4A.S8.U8" in text
+        assert bool(used) == (wanted is not None), (key, used)
+        assert all(re.match(ASSEMBLED[wanted], each) for each in used if wanted), (key, used)
     for kernel in kernels.values():
         assert isinstance(kernel.launch, LaunchGrid)
         assert kernel.launch.shared_bytes <= min(48 * 1024, variant.gpu.shared_bytes)

@@ -16,7 +16,7 @@
 #include <utility>
 #include <vector>
 
-enum { WARP = 32, STACK = 64 * 1024, SHARED = 256 * 1024, GUARD = 64, GARBAGE = 0xA5, MARK = 0x5A };
+enum { WARP = 32, MOST_THAT_MEET = 128, STACK = 64 * 1024, SHARED = 256 * 1024, GUARD = 64, GARBAGE = 0xA5, MARK = 0x5A };
 
 struct shim_index threadIdx, blockIdx;
 alignas(64) int qc_shared[(SHARED + GUARD) / sizeof(int)];
@@ -43,6 +43,8 @@ struct fiber {
     const char *what = nullptr;
     void *given = nullptr;
     std::vector<copy> open;
+    /* where copies have arrived that only the thread itself can count on to see */
+    std::vector<const unsigned char *> hidden;
     std::deque<std::vector<copy>> groups;
 };
 
@@ -66,6 +68,7 @@ __attribute__((noinline)) void leave() {
 }
 
 void arrive(const copy &each) {
+    fibers[current].hidden.push_back((const unsigned char *)each.to);
     memcpy(each.to, each.from, (size_t)each.given);
     memset((unsigned char *)each.to + each.given, 0, (size_t)(each.bytes - each.given));
 }
@@ -84,6 +87,7 @@ void life() {
         running(given_to_all);
         fibers[current].open.clear();
         arrive_all_but(0);
+        fibers[current].hidden.clear();
         fibers[current].now = DONE;
         leave();
     }
@@ -275,13 +279,13 @@ void shim_run(unsigned blocks, unsigned threads, size_t shared, void (*kernel)(c
     }
 }
 
-void shim_meet(const char *what, void *mine, void (*act)(void **lanes)) {
-    unsigned first = current / WARP * WARP, arrived = 1;
-    void *lanes[WARP];
-    if (first + WARP > count) die("is of a warp that is not whole");
+void shim_meet(const char *what, void *mine, void (*act)(void **lanes), unsigned threads) {
+    unsigned first = current / threads * threads, arrived = 1;
+    void *lanes[MOST_THAT_MEET];
+    if (first + threads > count) die("is of a warp that is not whole");
     fibers[current].what = what;
     fibers[current].given = mine;
-    for (unsigned i = 0; i < WARP; i++) {
+    for (unsigned i = 0; i < threads; i++) {
         fiber &other = fibers[first + i];
         lanes[i] = other.given;
         if (first + i == current) continue;
@@ -289,13 +293,13 @@ void shim_meet(const char *what, void *mine, void (*act)(void **lanes)) {
         if (other.now == IN_WARP && strcmp(other.what, what)) die("meets others of its warp in another instruction");
         arrived += other.now == IN_WARP;
     }
-    if (arrived < WARP) {
+    if (arrived < threads) {
         fibers[current].now = IN_WARP;
         leave();
         return;
     }
     act(lanes);
-    for (unsigned i = 0; i < WARP; i++) fibers[first + i].now = READY;
+    for (unsigned i = 0; i < threads; i++) fibers[first + i].now = READY;
 }
 
 void qc_barrier() {
@@ -327,6 +331,28 @@ void exchange(void **lanes) {
     }
 }
 
+/* of four bytes, of any type */
+struct taking {
+    uint32_t value;
+    int lane;
+    uint32_t found;
+};
+
+void take(void **lanes) {
+    for (unsigned i = 0; i < WARP; i++) {
+        taking *mine = (taking *)lanes[i];
+        mine->found = ((taking *)lanes[(unsigned)mine->lane % WARP])->value;
+    }
+}
+
+template <typename T> T taken(T value, int lane) {
+    taking mine = {0, lane, 0};
+    memcpy(&mine.value, &value, sizeof value);
+    shim_meet("taking", &mine, take);
+    memcpy(&value, &mine.found, sizeof value);
+    return value;
+}
+
 struct product {
     int *d;
     const uint32_t *a, *b;
@@ -356,6 +382,46 @@ void compare_bits(void **lanes) {
     multiply(lanes, [](uint32_t a, uint32_t b) { return (uint32_t)__builtin_popcount(a ^ b); });
 }
 
+struct wide_product {
+    int *d;
+    const uint32_t *a;
+    const unsigned char *b;
+};
+
+enum { WIDE = 64, NEXT_WORDS = 128, NEXT_COLUMNS = 256 };
+
+/* Bits of four warps, each with 16 rows of a and d as above. */
+void multiply_together(void **lanes) {
+    wide_product *of[4 * WARP];
+    for (unsigned i = 0; i < 4 * WARP; i++) of[i] = (wide_product *)lanes[i];
+    const unsigned char *b = of[0]->b;
+    for (unsigned i = 0; i < 4 * WARP; i++)
+        if (of[i]->b != b) die("is given different weights by threads that multiply together");
+    if ((uintptr_t)b % 16) die("reads weights from an address that is not aligned");
+    for (unsigned i = 0; i < count; i++)
+        for (const unsigned char *place : fibers[i].hidden)
+            if (place >= b && place < b + WIDE / 8 * NEXT_COLUMNS) die("reads copies that only their threads can see");
+    for (unsigned i = 0; i < 64; i++)
+        for (unsigned j = 0; j < WIDE; j++) {
+            wide_product **warp = of + i / 16 * WARP;
+            unsigned row = i % 16, sum = 0;
+            for (unsigned k = 0; k < 8; k++) {
+                uint32_t word;
+                memcpy(&word, b + k / 4 * NEXT_WORDS + j / 8 * NEXT_COLUMNS + j % 8 * 16 + k % 4 * 4, sizeof word);
+                sum += (unsigned)__builtin_popcount(warp[row % 8 * 4 + k % 4]->a[k / 4 * 2 + row / 8] & word);
+            }
+            warp[row % 8 * 4 + j % 8 / 2]->d[j / 8 * 4 + row / 8 * 2 + j % 2] += (int)sum;
+        }
+}
+
+void multiply_nibbles(void **lanes) {
+    multiply(lanes, [](uint32_t a, uint32_t b) {
+        uint32_t sum = 0;
+        for (int half = 0; half < 32; half += 4) sum += (a >> half & 15) * (b >> half & 15);
+        return sum;
+    });
+}
+
 void multiply_bytes(void **lanes) {
     multiply(lanes, [](uint32_t a, uint32_t b) { return __dp4a(a, b, 0); });
 }
@@ -374,14 +440,34 @@ int qc_exchange(int value, int mask) {
     return mine.found;
 }
 
+int qc_from_int32(int value, int lane) {
+    return taken(value, lane);
+}
+
+float qc_from_float32(float value, int lane) {
+    return taken(value, lane);
+}
+
 void qc_and_16x8x256(int *d, const uint32_t *a, const uint32_t *b) {
     product mine = {d, a, b};
     shim_meet("and of bits", &mine, multiply_bits);
 }
 
+void qc_and_64x64x256(int *d, const uint32_t *a, const void *b) {
+    wide_product mine = {d, a, (const unsigned char *)b};
+    shim_meet("and of bits by four warps", &mine, multiply_together, 4 * WARP);
+}
+
+void qc_shown() { fibers[current].hidden.clear(); }
+
 void qc_xor_16x8x256(int *d, const uint32_t *a, const uint32_t *b) {
     product mine = {d, a, b};
     shim_meet("xor of bits", &mine, compare_bits);
+}
+
+void qc_nibbles_16x8x64(int *d, const uint32_t *a, const uint32_t *b) {
+    product mine = {d, a, b};
+    shim_meet("product of halves of bytes", &mine, multiply_nibbles);
 }
 
 void qc_bytes_16x8x32(int *d, const uint32_t *a, const uint32_t *b) {

@@ -66,9 +66,9 @@ static void shim_launch(unsigned blocks, unsigned threads, size_t shared, F kern
     shim_do([=] { shim_run(blocks, threads, shared, [](const void *given) { (*(const decltype(all) *)given)(); }, &all); });
 }
 
-/* The threads of a warp meet: the last one does `act` for all of them. what: the instruction, the same in all; lanes:
- * what each gave. */
-void shim_meet(const char *what, void *mine, void (*act)(void **lanes));
+/* The threads of a warp, or of several, meet: the last one does `act` for all of them. what: the instruction, the same in
+ * all; lanes: what each gave. */
+void shim_meet(const char *what, void *mine, void (*act)(void **lanes), unsigned threads = 32);
 
 #define QC_LAUNCH(kernel, blocks, threads, shared, stream, ...) \
     shim_launch(blocks, threads, shared, [](auto... operands) { kernel(operands...); }, __VA_ARGS__)
@@ -76,8 +76,13 @@ void shim_meet(const char *what, void *mine, void (*act)(void **lanes));
 void qc_barrier();
 uint32_t qc_ballot(int condition);
 int qc_exchange(int value, int mask);
+int qc_from_int32(int value, int lane);
+float qc_from_float32(float value, int lane);
 void qc_and_16x8x256(int *d, const uint32_t *a, const uint32_t *b);
+void qc_and_64x64x256(int *d, const uint32_t *a, const void *b);
+void qc_shown();
 void qc_xor_16x8x256(int *d, const uint32_t *a, const uint32_t *b);
+void qc_nibbles_16x8x64(int *d, const uint32_t *a, const uint32_t *b);
 void qc_bytes_16x8x32(int *d, const uint32_t *a, const uint32_t *b);
 void qc_copy_4(void *to, const void *from, int given);
 void qc_copy_8(void *to, const void *from, int given);
@@ -95,6 +100,10 @@ template <typename T> static inline T max(T a, T b) { return a < b ? b : a; }
 static inline unsigned __dp4a(unsigned a, unsigned b, unsigned c) {
     for (int byte = 0; byte < 32; byte += 8) c += (a >> byte & 255) * (b >> byte & 255);
     return c;
+}
+static inline int qc_mixed_dot(int a, unsigned b, int total) {
+    for (int byte = 0; byte < 32; byte += 8) total += (int8_t)(a >> byte) * (int)(b >> byte & 255);
+    return total;
 }
 static inline int __popc(unsigned word) { return __builtin_popcount(word); }
 
