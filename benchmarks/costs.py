@@ -174,13 +174,14 @@ def check(variants: Sequence[Variant], console: Console) -> None:
             regrets.append(taken.nanoseconds / best.nanoseconds)
             kernels = [(one.kernel.name, f"{one.nanoseconds / 1e3:.1f}") for one in (taken, best)]
             label = f"w{widths[0].label} a{widths[1].label}"
-            table.add_row(_label(shape), label, *kernels[0], *kernels[1], f"{regrets[-1]:.2f}")
+            table.add_row(label_of(shape), label, *kernels[0], *kernels[1], f"{regrets[-1]:.2f}")
         console.print(table)
         within = sum(regret <= 1.1 for regret in regrets)
         console.print(f"{geometric_mean(regrets):.3f} of the best on average, {within} of {len(regrets)} within 10 %")
 
 
-def _label(shape: Shape) -> str:
+def label_of(shape: Shape) -> str:
+    """A layer for people."""
     return (
         f"{shape.kernel}x{shape.kernel}/{shape.stride} {shape.channels}-{shape.outputs} {shape.size[0]}x{shape.size[1]}"
     )

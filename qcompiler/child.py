@@ -64,6 +64,7 @@ class Child:
             self._closed = True
             if self._process is not None:
                 self._process.kill()
+                self._process.wait()
 
     def _start(self) -> Connection:
         with self._lock:

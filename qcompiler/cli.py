@@ -172,6 +172,10 @@ def _run_command(
     report: Annotated[
         Path | None, typer.Option(metavar="PAGE.html", help="With --profile: write the report with these times.")
     ] = None,
+    plot: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE.png", help="With --profile: draw the steps against the machine's limits."),
+    ] = None,
     threads: Annotated[int | None, typer.Option(metavar="N", help="Default: as given to qcompile.")] = None,
     variant: Annotated[str | None, typer.Option(metavar="NAME", help="Instruction set; default: the best.")] = None,
     remote: Annotated[str | None, typer.Option(metavar="HOST:PORT", help="Run on the device of this server.")] = None,
@@ -195,15 +199,18 @@ def _run_command(
         check_threads(threads, "--threads")
     if bundle.suffix == ".onnx" and bundle.is_file():
         raise UsageError(f"'{bundle}' is a model, expected a bundle", remedy=f"compile it first: qcompile {bundle}")
-    if report is not None and not profile:
-        raise UsageError("--report needs --profile", remedy="the page shows the times of a profile")
-    for path in (outputs, report):
+    for option, path in (("--report", report), ("--plot", plot)):
+        if path is not None and not profile:
+            raise UsageError(f"{option} needs --profile", remedy="it shows the times of a profile")
+        if path is not None and path.absolute().parent.resolve() == bundle.resolve():
+            raise UsageError(
+                f"{option} {path} is inside of the bundle", remedy="its files are fixed: name another place"
+            )
+    for path in (outputs, report, plot):
         if path is not None:
             check_file(path)
-    if report is not None and report.absolute().parent.resolve() == bundle.resolve():
-        raise UsageError(f"--report {report} is inside of the bundle", remedy="its files are fixed: name another place")
     opened = partial(_open, bundle, variant, remote, remote_key or "")
-    asked = Run(inputs, outputs, picture, labels, top, benchmark, profile, report, threads, as_json)
+    asked = Run(inputs, outputs, picture, labels, top, benchmark, profile, report, plot, threads, as_json)
     return lambda: _run(opened, asked)
 
 

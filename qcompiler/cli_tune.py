@@ -55,12 +55,19 @@ def _command(
     ] = None,
     key: Annotated[str, typer.Option(metavar="KEY", help="Of the devices, which are of one kind.")] = "",
     report: Annotated[bool, typer.Option("--report", help="Show what the file holds of the network.")] = False,
+    plot: Annotated[
+        Path | None, typer.Option(metavar="FILE.png", help="With --report: draw layers against the machine's limits.")
+    ] = None,
     debug: Debug = False,
     show_version: Version = False,
 ) -> Task:
     check_file(db)
     if report and not db.is_file():
         raise UsageError(f"cannot read '{db}': there is no such file", remedy="measure first, without --report")
+    if plot is not None and not report:
+        raise UsageError("--plot needs --report", remedy="it shows what the file holds")
+    if plot is not None:
+        check_file(plot)
     if (tracker is None) != (not key):
         raise UsageError("--tracker and --key need each other", remedy="name the tracker and the kind of device")
     if key and not (key.isprintable() and len(key) <= _MOST_KEY):
@@ -68,11 +75,18 @@ def _command(
     shapes = dict(parse_shape(text) for text in shape or ())
     names = tuple(name for name in mcpu.split(",") if name)
     options = Options(target, names, parse_bits(bits), shapes=shapes, verify=False, tune=trials, tune_db=db)
-    return lambda: _tune(model, options, tracker, key, report=report)
+    return lambda: _report(model, options, key, plot) if report else _tune(model, options, tracker or "", key)
 
 
-def _tune(model: Path, options: Options, tracker: str | None, key: str, *, report: bool) -> None:
+def _tune(model: Path, options: Options, tracker: str, key: str) -> None:
     with importing():
-        from qcompiler import tuning_run
+        from qcompiler.tuning_run import run
 
-    (tuning_run.report if report else tuning_run.run)(model, options, tracker or "", key)
+    run(model, options, tracker, key)
+
+
+def _report(model: Path, options: Options, key: str, plot: Path | None) -> None:
+    with importing():
+        from qcompiler.tuning_run import report
+
+    report(model, options, key, plot)

@@ -125,19 +125,20 @@ def profile_data(profile: Profile) -> dict[str, Any]:
     return {**asdict(profile), "seconds": profile.seconds}
 
 
-def profile_table(profile: Profile) -> Table:
-    """One line per step: its nodes, kernel, time, share of the whole and rate."""
+def profile_table(profile: Profile, limits: Sequence[str] = ()) -> Table:
+    """One line per step: its nodes, kernel, time, share of the whole, rate, and how near it is to its limit."""
     table = Table(title=f"Median of {profile.repeats} runs, {profile.threads} thread(s)", title_justify="left")
     table.add_column("step", justify="right")
     table.add_column("nodes", overflow="fold", ratio=3)
     table.add_column("kernel", overflow="fold", ratio=2)
-    for column in ("time", "share", "GMAC/s"):
+    for column in ("time", "share", "GMAC/s", *(["of limit"] if limits else [])):
         table.add_column(column, justify="right", no_wrap=True)
     total = profile.seconds or 1.0
     for step in profile.steps:
         rate = f"{step.macs / step.seconds * 1e-9:.1f}" if step.macs and step.seconds else ""
         share = f"{100 * step.seconds / total:.1f} %"
-        table.add_row(str(step.index), escape(_nodes(step)), escape(step.kernel), duration(step.seconds), share, rate)
+        cells = (str(step.index), escape(_nodes(step)), escape(step.kernel), duration(step.seconds), share, rate)
+        table.add_row(*cells, *limits[step.index : step.index + 1])
     table.add_section()
     table.add_row("", "all steps", "", duration(profile.seconds), "", "")
     return table

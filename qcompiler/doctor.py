@@ -29,6 +29,8 @@ PATIENCE = 20
 EXTRAS = {
     "train": "qtrain and qcompiler.nn: networks in PyTorch",
     "images": "qrun --image: pictures in, names out",
+    "plots": "qrun --plot and qtune --plot: rooflines",
+    "fleet": "the tracker and the servers that qtune --tracker needs",
 }
 """What the optional dependencies of users add."""
 _REQUIREMENT = re.compile(r"""([\w.-]+).*;.*extra == ["']([\w-]+)["']""")

@@ -71,7 +71,8 @@ class Run:
 
     inputs: an .npz file, else random arrays are taken; outputs: where the results go. picture: a picture instead, and
     how it becomes an input. labels: a file with the name of each class. top: how many classes are shown. benchmark,
-    profile: time whole runs, every step. report: where a page with the profile goes. threads: None for the bundle's own
+    profile: time whole runs, every step. report: where a page with the profile goes; plot: where its
+    roofline goes. threads: None for the bundle's own
     number. as_json: print JSON.
     """
 
@@ -83,5 +84,6 @@ class Run:
     benchmark: bool = False
     profile: bool = False
     report: Path | None = None
+    plot: Path | None = None
     threads: int | None = None
     as_json: bool = False

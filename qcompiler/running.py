@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -18,6 +18,7 @@ from qcompiler.classes import TOP, guesses, read_names, scores_of
 from qcompiler.command import terminal
 from qcompiler.options import Run
 from qcompiler.pictures import picture_input
+from qcompiler.roofline import Point, draw, shares
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -44,7 +45,10 @@ def run(bundle: Bundle | RemoteBundle, asked: Run) -> None:
     profiled = bundle.profile(arrays, threads=threads) if asked.profile else None
     if asked.report is not None and profiled is not None:
         _write_page(bundle, profiled, asked.report)
-    outcome = Outcome(results, found, timed, profiled)
+    points, copies = _roofline(bundle, profiled) if profiled is not None else ([], ())
+    if asked.plot is not None and profiled is not None:
+        draw(points, copies, f"{bundle.name}, {bundle.variant}, {profiled.threads} thread(s)", asked.plot)
+    outcome = Outcome(results, found, timed, profiled, tuple(shares(points, copies)))
     if asked.as_json:
         print(json.dumps(outcome.as_json(bundle), indent=1, allow_nan=False))
     else:
@@ -53,12 +57,16 @@ def run(bundle: Bundle | RemoteBundle, asked: Run) -> None:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of a run: outputs by name, their likeliest classes where asked for, and times."""
+    """What came of a run: outputs by name, their likeliest classes where asked for, and times.
+
+    limits: how near each step is to its limit; nothing where that is not known.
+    """
 
     results: Arrays
     found: Mapping[str, list[list[Guess]]]
     timed: Benchmark | None
     profiled: Profile | None
+    limits: tuple[str, ...] = ()
 
     def as_json(self, bundle: Bundle | RemoteBundle) -> dict[str, Any]:
         """Plain data."""
@@ -77,12 +85,35 @@ def _inputs(bundle: Bundle | RemoteBundle, asked: Run) -> Arrays:
     return read_npz(asked.inputs, bundle.inputs, any_batch=bundle.manifest.any_batch)
 
 
+def _roofline(bundle: Bundle | RemoteBundle, profile: Profile) -> tuple[list[Point], Sequence[tuple[str, float]]]:
+    """The steps of a bundle with their times, and the speed of memory; nothing where the bundle has no report."""
+    from qcompiler.page.content import content
+    from qcompiler.page.measured import measured
+
+    here, report = isinstance(bundle, Bundle), _report(bundle)
+    if not report:
+        return [], ()
+    steps = content(bundle.manifest, report)["steps"]
+    times = measured(profile, bundle.variant, here=here)
+    found = [
+        Point(
+            step.op, f"w{each['w_bits']}a{each['a_bits']}" if each["integers"] else "float", step.macs,
+            each["read_bytes"] + each["write_bytes"] + each["constant_bytes"], max(step.seconds, 1e-9),
+        )
+        for each, step in zip(steps, profile.steps, strict=False)
+    ]  # fmt: skip
+    return found, times.copies
+
+
+def _report(bundle: Bundle | RemoteBundle) -> Mapping[str, Any]:
+    return bundle.report if isinstance(bundle, Bundle) else describe(bundle.directory).report
+
+
 def _write_page(bundle: Bundle | RemoteBundle, profile: Profile, path: Path) -> None:
     from qcompiler.page import measured, page
 
     here = isinstance(bundle, Bundle)
-    report = bundle.report if isinstance(bundle, Bundle) else describe(bundle.directory).report
-    content = page(bundle.manifest, report, measured(profile, bundle.variant, here=here))
+    content = page(bundle.manifest, _report(bundle), measured(profile, bundle.variant, here=here))
     with new_file(path) as staged:
         staged.write_bytes(content)
 
@@ -100,6 +131,7 @@ def _print(bundle: Bundle | RemoteBundle, asked: Run, outcome: Outcome) -> None:
     if outcome.timed:
         say(display.benchmark_text(outcome.timed, bundle))
     if outcome.profiled:
-        console.print(display.profile_table(outcome.profiled))
-    if asked.report is not None:
-        say(f"wrote {asked.report}")
+        console.print(display.profile_table(outcome.profiled, outcome.limits))
+    for path in (asked.report, asked.plot):
+        if path is not None:
+            say(f"wrote {path}")

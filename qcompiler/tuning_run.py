@@ -12,10 +12,13 @@ from rich.live import Live
 from rich.table import Table
 
 from qcompiler import targets
+from qcompiler.bundle.timing import memory_rates
 from qcompiler.command import terminal
 from qcompiler.display import duration
 from qcompiler.options import Options
 from qcompiler.pipeline import identifier, rewritten
+from qcompiler.roofline import Point, draw, shares
+from qcompiler.targets.problem import outputs_of, tensors_of
 from qcompiler.targets.target import Variant
 from qcompiler.tuning.compiling import MOST_TRIALS, check_trials
 from qcompiler.tuning.database import read
@@ -26,6 +29,7 @@ from qcompiler.tuning.network import Standing, fastest
 from qcompiler.tuning.remote import Remote, devices, machine_of
 from qcompiler.tuning.search import Candidate, Search
 from qcompiler.tuning.session import Network, Tuner, here_variant
+from qcompiler.tuning.task import Task
 from qcompiler.tuning.trial import Place, Timed
 
 
@@ -75,8 +79,11 @@ def _places(tracker: str, key: str, variant: Variant) -> list[Place]:
     return [Remote(tracker, key, variant.architecture.name, number + 1) for number in range(count)]
 
 
-def report(model: Path, options: Options, tracker: str, key: str) -> None:
-    """Show what a file holds of a network: the best kernel of each problem beside the one taken without tuning."""
+def report(model: Path, options: Options, key: str, plot: Path | None) -> None:
+    """Show what a file holds of a network: the best kernel of each problem beside the one taken without tuning.
+
+    plot: where the roofline goes. Raises what a compile raises.
+    """
     assert options.tune_db is not None
     variants = targets.get(options.target).variants(options.mcpu)
     variant, machine = _tuned_there(variants, key)
@@ -87,16 +94,44 @@ def report(model: Path, options: Options, tracker: str, key: str) -> None:
     found = database.machine_for(variant.name, machine)
     known = {(r.problem, r.kernel): r for r in database.kernels() if (r.machine, r.variant) == (found, variant.name)}
     table = Table(title=f"{variant.name} on {found or 'no machine'}", title_justify="left")
-    for column in ("layer", "steps", "best kernel", "time", "expected", "noise", "GMAC/s", "default kernel", "gain"):
-        table.add_column(column, justify="left" if column in ("layer", "best kernel", "default kernel") else "right")
-    for group in network.tasks(variant).groups:
-        search = Search(group, MOST_TRIALS, known)
-        if search.best is not None:
-            table.add_row(*_report_row(search, search.best))
+    left = ("layer", "best kernel", "default kernel")
+    columns = (
+        "layer",
+        "steps",
+        "best kernel",
+        "time",
+        "expected",
+        "noise",
+        "GMAC/s",
+        "of limit",
+        "default kernel",
+        "gain",
+    )
+    for column in columns:
+        table.add_column(column, justify="left" if column in left else "right")
+    searches = [Search(group, MOST_TRIALS, known) for group in network.tasks(variant).groups]
+    measured = [(search, best) for search in searches if (best := search.best) is not None]
+    points = [_point(best.task, search.times[best][0]) for search, best in measured]
+    copies = memory_rates() if found == here() else ()
+    for (search, best), share in zip(measured, shares(points, copies), strict=True):
+        table.add_row(*_report_row(search, best, share))
     console.print(table)
+    if plot is not None:
+        draw(points, copies, f"{network.name}: {variant.name} on {found or 'no machine'}", plot)
+        console.print(f"wrote {plot}", markup=False, highlight=False, soft_wrap=True)
 
 
-def _report_row(search: Search, best: Candidate) -> list[str]:
+def _point(task: Task, nanoseconds: float) -> Point:
+    """A layer with the bytes of its input, weights and results."""
+    problem = task.problem
+    weights = problem.out_channels * problem.x.c // problem.groups * problem.kernel[0] * problem.kernel[1]
+    moved = sum(buffer.nbytes for buffer in (problem.x, *tensors_of(problem), *outputs_of(problem)))
+    return Point(
+        task.label, task.widths, problem.macs, moved + weights * problem.weights.bits // 8, max(nanoseconds, 1) * 1e-9
+    )
+
+
+def _report_row(search: Search, best: Candidate, share: str) -> list[str]:
     """The best of a search beside the kernel that is expected to be so."""
     nanoseconds, noise, _ = search.times[best]
     default = min(search.times, key=lambda each: each.expected)
@@ -104,7 +139,8 @@ def _report_row(search: Search, best: Candidate) -> list[str]:
     gain = search.times[default][0] / nanoseconds
     return [
         best.task.label, str(best.task.steps or ""), best.kernel.name, duration(nanoseconds * 1e-9),
-        duration(best.expected * 1e-9), f"{100 * noise:.0f} %", f"{rate:.0f}", default.kernel.name, f"{gain:.2f}",
+        duration(best.expected * 1e-9), f"{100 * noise:.0f} %", f"{rate:.0f}", share, default.kernel.name,
+        f"{gain:.2f}",
     ]  # fmt: skip
 
 
@@ -132,7 +168,9 @@ class _Printing:
 
 def _state(fleet: Fleet) -> Group:
     """What is measured, and what every place does."""
-    layers = Table(title=f"{fleet.left} kernels to go at most", title_justify="left")
+    seconds = fleet.seconds_left
+    time_left = "" if seconds is None else f", {seconds:.0f} s"
+    layers = Table(title=f"{fleet.left} kernels to go at most{time_left}", title_justify="left")
     for column in ("layer", "best kernel", "time", "left"):
         layers.add_column(column)
     for search in fleet.searches:
@@ -151,8 +189,8 @@ def _state(fleet: Fleet) -> Group:
 
 def _standings(found: Sequence[Standing]) -> Table:
     table = Table(title="Whole networks, in turns", title_justify="left")
-    for column in ("kernels", "threads", "median"):
+    for column in ("kernels", "threads", "time", "noise"):
         table.add_column(column)
     for each in sorted(found, key=lambda each: each.seconds):
-        table.add_row(each.choice, str(each.threads), duration(each.seconds))
+        table.add_row(each.choice, str(each.threads), duration(each.seconds), f"{100 * each.noise:.0f} %")
     return table

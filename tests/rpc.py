@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 KEY = "bench"
@@ -19,17 +19,39 @@ START_SECONDS = 240.0
 @contextmanager
 def server(log: Path, python: Path = Path(sys.executable)) -> Iterator[str]:
     """Start a server of the given Python, with `KEY`, and give its address; it ends with the context."""
+    with _program(log, "rpc_server", python, "--key", KEY) as (_, address):
+        yield address
+
+
+@contextmanager
+def tracker(log: Path) -> Iterator[str]:
+    """Start a tracker, and give its address; it ends with the context."""
+    with _program(log, "rpc_tracker", Path(sys.executable)) as (_, address):
+        yield address
+
+
+@contextmanager
+def tracked_server(log: Path, tracker: str, key: str, python: Path = Path(sys.executable)) -> Iterator[int]:
+    """Start a server that a tracker lists under a key, and give the id of the group of its processes."""
+    with _program(log, "rpc_server", python, "--key", key, "--tracker", tracker) as (process, _):
+        yield process.pid
+
+
+@contextmanager
+def _program(log: Path, name: str, python: Path, *arguments: str) -> Iterator[tuple[subprocess.Popen[bytes], str]]:
+    """A program of TVM's that listens on loopback, and its address; its processes end with the context."""
     port = free_port()
-    where = ["--host", "127.0.0.1", "--port", str(port), "--port-end", str(port + 1), "--key", KEY]
+    where = ["--host", "127.0.0.1", "--port", str(port), "--port-end", str(port + 1)]
     with log.open("wb") as file:
-        command = [str(python), "-m", "tvm.exec.rpc_server", *where]
+        command = [str(python), "-m", f"tvm.exec.{name}", *where, *arguments]
         process = subprocess.Popen(command, stdout=file, stderr=file, start_new_session=True)
         try:
             await_start(process, log)
-            yield f"127.0.0.1:{port}"
+            yield process, f"127.0.0.1:{port}"
         finally:
             # the server leaves its session's processes to themselves
-            os.killpg(process.pid, signal.SIGKILL)
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
             process.wait()
 
 

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from qcompiler.analysis.sizes import Constants
 from qcompiler.bundle.load import Bundle, load
@@ -13,6 +14,7 @@ from qcompiler.bundle.remote import RemoteBundle
 from qcompiler.bundle.write import write
 from qcompiler.options import Run
 from qcompiler.report import add_to, report
+from qcompiler.roofline import Point, shares
 from qcompiler.running import run
 from tests import rpc
 from tests.bundle import programs
@@ -43,3 +45,23 @@ def test_a_page_with_times_of_a_device_has_no_memory_of_this_machine(bundle: Bun
         run(far, Run(profile=True, report=tmp_path / "page.html"))
     measured = data_of((tmp_path / "page.html").read_bytes())["measured"]
     assert len(measured["seconds"]) == len(bundle.steps) and measured["copies"] == []
+
+
+def test_steps_stand_against_the_limits_of_the_machine(
+    bundle: Bundle, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run(bundle, Run(profile=True, plot=tmp_path / "roof.png"))
+    with Image.open(tmp_path / "roof.png") as picture:
+        assert picture.format == "PNG" and len(picture.convert("RGB").getcolors(2**16) or ()) > 10
+    shown = capsys.readouterr().out
+    assert "of limit" in shown and "%" in shown and f"wrote {tmp_path / 'roof.png'}" in shown
+
+
+def test_a_limit_is_of_memory_or_of_the_best_of_a_kind() -> None:
+    points = [
+        Point("a", "w1a1", 1000, 10, 1e-6),
+        Point("b", "w1a1", 1000, 10, 4e-6),
+        Point("c", "float", 0, 2000, 4e-6),
+    ]
+    assert shares(points, [("cached", 1e9), ("in memory", 1e8)]) == ["100 %", "25 %", "50 %"]
+    assert shares(points, ()) == ["100 %", "25 %", ""]

@@ -25,14 +25,21 @@ _TRIPLE = "tvm.codegen.llvm.GetProcessTriple"
 
 
 class Device:
-    """A session with the server at `address`, "HOST:PORT", that serves under `key`."""
+    """A session with the server at `address`, "HOST:PORT", that serves under `key`.
 
-    def __init__(self, address: str, key: str = "", *, patience: float = CONNECT_SECONDS) -> None:
+    patience: seconds for the server to answer. lifetime: seconds after which the server ends the session, whatever it
+    does; None for never.
+    """
+
+    def __init__(
+        self, address: str, key: str = "", *, patience: float = CONNECT_SECONDS, lifetime: float | None = None
+    ) -> None:
         self.address = address
         host, port = parse_address(address)
-        self._session = _connected(host, port, key, patience)
+        self._session = _connected(host, port, key, patience, lifetime)
         self._cpu = self._session.cpu(0)
         self._module: Any = None
+        self._sent: dict[str, Any] = {}
 
     @property
     def architecture(self) -> str | None:
@@ -44,10 +51,15 @@ class Device:
         return family(triple.partition("-")[0])
 
     def load(self, library: Path) -> Any:
-        """Send a shared library with functions in TVM's calling convention, to be called from now on; for `use`."""
+        """Send a shared library with functions in TVM's calling convention, to be called from now on; for `use`.
+
+        One of the same name is sent once: a file that is loaded must not be written to.
+        """
         with self._speaking():
-            self._session.upload(str(library))
-            self._module = self._session.load_module(library.name)
+            if library.name not in self._sent:
+                self._session.upload(str(library))
+                self._sent[library.name] = self._session.load_module(library.name)
+            self._module = self._sent[library.name]
         return self._module
 
     def use(self, module: Any) -> None:
@@ -97,10 +109,10 @@ def parse_address(text: str, option: str = "--remote") -> tuple[str, int]:
     return host.removeprefix("[").removesuffix("]"), int(port)
 
 
-def _connected(host: str, port: int, key: str, patience: float) -> Any:
+def _connected(host: str, port: int, key: str, patience: float, lifetime: float | None) -> Any:
     """A session of TVM, or an error that tells what is wrong with the address or the key."""
     try:
-        return _within(patience, lambda: rpc.connect(host, port, key))
+        return within(patience, lambda: rpc.connect(host, port, key, session_timeout=lifetime or 0))
     except TimeoutError as error:
         raise QCompilerError(
             f"no answer from {host}:{port} within {patience:.0f} s",
@@ -114,8 +126,11 @@ def _connected(host: str, port: int, key: str, patience: float) -> Any:
         raise QCompilerError(f"no TVM RPC server at {host}:{port} ({_reason(host, port)})", remedy=_START) from error
 
 
-def _within(seconds: float, function: Callable[[], Any]) -> Any:
-    """The result of a function that may wait for ever: a server takes one client at a time and lets others wait."""
+def within(seconds: float, function: Callable[[], Any]) -> Any:
+    """The result of a function that may wait for ever: a server takes one client at a time and lets others wait.
+
+    Raises TimeoutError, and what the function raises.
+    """
     results: list[Any] = []
 
     def call() -> None:

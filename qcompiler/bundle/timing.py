@@ -17,6 +17,8 @@ WARM_UP_RUNS = 3
 MIN_RUNS = 10
 MAX_RUNS = 1_000_000
 COPIES = 5
+# bytes that stay in a core's own caches, and that pass all of them on most machines; chosen
+_CACHED, _IN_MEMORY = 256 * 2**10, 64 * 2**20
 
 
 @dataclass(frozen=True)
@@ -93,6 +95,11 @@ def copy_rate(nbytes: int) -> float:
         np.copyto(target, source)
         times.append(time.perf_counter_ns() - started)
     return 2e9 * nbytes / max(min(times), 1)
+
+
+def memory_rates() -> tuple[tuple[str, float], ...]:
+    """What was copied, and `copy_rate` of it on this machine."""
+    return tuple((name, copy_rate(nbytes)) for name, nbytes in (("cached", _CACHED), ("in memory", _IN_MEMORY)))
 
 
 def profile_of(nanoseconds: npt.NDArray[np.uint64], steps: Sequence[Step], variant: int, threads: int) -> Profile:

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from qcompiler.bundle.timing import Profile, copy_rate
-
-# bytes that stay in a core's own caches, and that pass all of them on most machines; chosen
-_CACHED, _IN_MEMORY = 256 * 2**10, 64 * 2**20
+from qcompiler.bundle.timing import Profile, memory_rates
 
 
 @dataclass(frozen=True)
@@ -26,11 +23,10 @@ class Measured:
 
 def measured(profile: Profile, variant: str, *, here: bool) -> Measured:
     """A profile with the speed of memory; here: whether it was taken on this machine."""
-    copies = (("cached", _CACHED), ("in memory", _IN_MEMORY)) if here else ()
     return Measured(
         variant,
         profile.threads,
         profile.repeats,
         tuple(step.seconds for step in profile.steps),
-        tuple((name, copy_rate(nbytes)) for name, nbytes in copies),
+        memory_rates() if here else (),
     )

@@ -24,8 +24,13 @@ def library(kernel: Kernel, variant: Variant, pointers: int, folder: Path, name:
     if not (folder / shim).exists():
         (folder / _SOURCE).write_bytes((resources.files(__package__) / "c" / _SOURCE).read_bytes())
         arguments = ", ".join(f"p[{index}]" for index in range(pointers))
-        headers = [f"-I{path}" for path in (libinfo.find_include_path(), libinfo.find_dlpack_include_path())]
-        chain.run_all([chain.compilation(_SOURCE, shim, "-std=gnu11", f"-DARGUMENTS={arguments}", *headers)], folder)
+        found = [f"-I{path}" for path in headers()]
+        chain.run_all([chain.compilation(_SOURCE, shim, "-std=gnu11", f"-DARGUMENTS={arguments}", *found)], folder)
     chain.run_all([chain.shared_link([shim, code], target)], folder)
     (folder / code).unlink()
     return folder / target
+
+
+def headers() -> tuple[str, ...]:
+    """Folders of the headers that c/trial.c includes."""
+    return libinfo.find_include_path(), libinfo.find_dlpack_include_path()

@@ -13,7 +13,7 @@ from qcompiler.errors import QCompilerError
 from qcompiler.tuning.here import ROUND_NANOSECONDS
 from qcompiler.tuning.record import KernelRecord
 from qcompiler.tuning.search import FINAL_ROUNDS, FIRST_ROUNDS, Candidate, Search
-from qcompiler.tuning.trial import Outcome, Place, PlaceLost, Timed, Trial, Wrong
+from qcompiler.tuning.trial import NotFree, Outcome, Place, PlaceLost, Timed, Trial, Wrong
 
 # no machine is so much faster than the model of it; chosen
 IMPOSSIBLE = 20.0
@@ -75,8 +75,9 @@ class Fleet:
     """Tries all candidates of searches on all places.
 
     keep: is given each record at once. A place that fails is asked again, and given up after MOST_LOSSES times in a
-    row. A kernel whose results are wrong at one place is tried at another one; where they are right there, the first
-    place is set aside. Times that cannot be are treated as wrong results.
+    row; one for which no device is free waits for one as long as others work. A kernel whose results are wrong at one
+    place is tried at another one; where they are right there, the first place is set aside. Times that cannot be are
+    treated as wrong results.
     """
 
     def __init__(
@@ -94,8 +95,10 @@ class Fleet:
         self._watch = watch
         # reentrant: a place is set aside while its outcome is sorted out
         self._changed = threading.Condition(threading.RLock())
+        self._unfinished = list(searches)
         self._again: list[_Job] = []
         self._active = 0
+        self._started = time.monotonic()
         self._stopped = False
         self._error: BaseException | None = None
 
@@ -124,6 +127,12 @@ class Fleet:
         """Candidates that wait or run."""
         return sum(len(search.waiting) + len(search.running) for search in self.searches)
 
+    @property
+    def seconds_left(self) -> float | None:
+        """Until nothing is left, at most, if trials go on as they did; None before the first one has ended."""
+        trials = sum(status.trials for status in self.status.values())
+        return self.left * (time.monotonic() - self._started) / trials if trials else None
+
     def _stop(self) -> None:
         with self._changed:
             self._stopped = True
@@ -135,8 +144,13 @@ class Fleet:
         """Do jobs at a place until none is left."""
         losses = 0
         try:
-            while losses < MOST_LOSSES and (job := self._take(place)) is not None:
-                losses = 0 if self._do(job, place) else losses + 1
+            while losses < MOST_LOSSES and not self._stopped:
+                if (lost := self._open(place)) is not None:
+                    losses += lost
+                elif (job := self._take(place)) is None:
+                    break
+                else:
+                    losses = 0 if self._do(job, place) else losses + 1
             if losses == MOST_LOSSES:
                 self._set_aside(place, f"failed {losses} times in a row")
         except BaseException as error:
@@ -148,6 +162,22 @@ class Fleet:
             with self._changed:
                 self._changed.notify_all()
 
+    def _open(self, place: Place) -> int | None:
+        """None where a place is ready, else as how many losses that counts: none while others do the work.
+
+        No job waits for a place that is not ready.
+        """
+        try:
+            place.open()
+        except PlaceLost as lost:
+            with self._changed:
+                free = isinstance(lost, NotFree) and self._active > 0
+                self.status[place].doing = "waits for a device"
+                if not self._stopped and not free:
+                    self._watch.lost(place.name, str(lost))
+            return 0 if free else 1
+        return None
+
     def _take(self, place: Place) -> _Job | None:
         """The next job for a place; waits while others may still give one back."""
         with self._changed:
@@ -158,6 +188,8 @@ class Fleet:
                     self.status[place].doing = job.candidates[0].kernel.name
                     return job
                 if not self._active and not self._again:
+                    # others may be waiting for a device
+                    self._stop()
                     return None
                 self.status[place].doing = ""
                 self._changed.wait(1.0)
@@ -168,10 +200,12 @@ class Fleet:
             if place.name not in (*job.lost, *job.wrong) or self._alone(place):
                 self._again.remove(job)
                 return job
-        for search in self.searches:
+        for search in list(self._unfinished):
             candidates = search.next_candidates()
             if candidates:
                 return _Job(search, candidates)
+            if not search.running:
+                self._unfinished.remove(search)
         return None
 
     def _alone(self, place: Place) -> bool:
@@ -225,7 +259,8 @@ class Fleet:
             self._keep(record_of(candidate, timed, place.machine))
             job.search.add(candidate, timed.nanoseconds, timed.noise, len(timed.rounds))
             self._watch.measured(candidate, timed, place.name)
-        for liar in [each for each, status in self.status.items() if status.name in job.wrong and not status.gone]:
+        wrong = self.status.items() if job.wrong else ()
+        for liar in [each for each, status in wrong if status.name in job.wrong and not status.gone]:
             self._set_aside(liar, "gave wrong results or times where another one gave right ones")
 
     def _lost(self, job: _Job, place: Place, reason: str) -> None:

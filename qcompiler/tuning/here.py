@@ -31,6 +31,9 @@ class Here:
         self._patience = patience
         self._child = Child()
 
+    def open(self) -> None:
+        """Nothing is to be opened."""
+
     def run(self, trial: Trial) -> list[Outcome]:
         """Try kernels in the process."""
         try:

@@ -8,15 +8,15 @@ from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import median
 
 from qcompiler.bundle.load import Bundle, load
 from qcompiler.bundle.tensors import random_inputs
 from qcompiler.bundle.write import write_into
 from qcompiler.ir.program import Program
 from qcompiler.tuning.record import DEFAULTS
+from qcompiler.tuning.trial import low, spread
 
-ROUNDS = 9
+ROUNDS = 15
 # seconds of a network in a round, and how much faster a choice must be than another one that is simpler; chosen
 _SECONDS = 0.05
 _GAIN = 0.01
@@ -25,15 +25,25 @@ _MOST_THREADS = 8
 
 @dataclass(frozen=True)
 class Standing:
-    """A way to run a network and the median of its rounds, in seconds of a run."""
+    """A way to run a network; rounds: seconds of the fastest run of each round."""
 
     choice: str
     threads: int
-    seconds: float
+    rounds: tuple[float, ...]
+
+    @property
+    def seconds(self) -> float:
+        """The lower quartile: slow moments of a machine say nothing of a network."""
+        return low(self.rounds)
+
+    @property
+    def noise(self) -> float:
+        """How far the median of the rounds is above it, as a part of it."""
+        return spread(self.rounds)
 
 
 def standings(programs: Mapping[str, Program], variant: str, *, threads: bool) -> list[Standing]:
-    """The times of programs of one network, by choice; threads: try several numbers of threads too.
+    """The times of programs of one network, by choice; threads: try several numbers of them too.
 
     All take turns, so that a slow moment hits all alike. Raises what writing and loading a bundle raise.
     """
@@ -44,14 +54,14 @@ def standings(programs: Mapping[str, Program], variant: str, *, threads: bool) -
         rounds: dict[tuple[str, int], list[float]] = {(c, n): [] for c in bundles for n in counts}
         for _ in range(ROUNDS):
             for (choice, count), times in rounds.items():
-                times.append(bundles[choice].benchmark(inputs, threads=count, seconds=_SECONDS).median)
-    return [Standing(choice, count, median(times)) for (choice, count), times in rounds.items()]
+                times.append(bundles[choice].benchmark(inputs, threads=count, seconds=_SECONDS).minimum)
+    return [Standing(choice, count, tuple(times)) for (choice, count), times in rounds.items()]
 
 
 def fastest(found: Sequence[Standing]) -> Standing:
-    """The fastest of standings; the defaults, and fewer threads, where nothing is faster by more than a hundredth."""
-    best = min(each.seconds for each in found)
-    close = [each for each in found if each.seconds <= best * (1 + _GAIN)]
+    """The fastest of standings; defaults, and fewer threads, where nothing is faster by a hundredth and the noise."""
+    best = min(found, key=lambda each: each.seconds)
+    close = [each for each in found if each.seconds <= best.seconds * (1 + max(_GAIN, best.noise, each.noise))]
     return min(close, key=lambda each: (each.threads, each.choice != DEFAULTS, each.seconds))
 
 

@@ -85,11 +85,6 @@ class Search:
         self.times[candidate] = (nanoseconds, noise, rounds)
         self.decided |= rounds >= FINAL_ROUNDS
 
-    def put_back(self, candidates: Sequence[Candidate]) -> None:
-        """Candidates whose trial said nothing."""
-        self.running.difference_update(candidates)
-        self.waiting[:0] = [each for each in candidates if each not in self.times]
-
     def drop(self, candidate: Candidate) -> None:
         """A candidate that cannot be tried, or is wrong."""
         self.running.discard(candidate)

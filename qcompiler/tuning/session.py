@@ -116,9 +116,12 @@ class Tuner:
     def whole(self, machine: str) -> list[Standing]:
         """Time the whole network on this machine with what the file knows and without, and keep what was fastest."""
         choices = {choice: self._tuned(choice, machine) for choice in (DEFAULTS, KERNELS, ALL)}
-        programs = {choice: self.network.program(tuned, self.variant) for choice, tuned in choices.items()}
-        # where it takes the same kernels it is the same network
-        different = {c: p for c, p in programs.items() if c == DEFAULTS or _kernels(p) != _kernels(programs[DEFAULTS])}
+        different: dict[str, Program] = {}
+        for choice, tuned in choices.items():
+            program = self.network.program(tuned, self.variant)
+            # where it takes the same kernels it is the same network
+            if all(_kernels(program) != _kernels(each) for each in different.values()):
+                different[choice] = program
         found = standings(different, self.variant.name, threads=self.variant.architecture.threads)
         best = fastest(found)
         before = next(each for each in found if each.choice == DEFAULTS and each.threads == 1)

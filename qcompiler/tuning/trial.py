@@ -48,12 +48,22 @@ class Timed:
     @property
     def nanoseconds(self) -> float:
         """The lower quartile: slow moments of a machine say nothing of a kernel."""
-        return quantiles(self.rounds, n=4, method="inclusive")[0] if len(self.rounds) > 1 else self.rounds[0]
+        return low(self.rounds)
 
     @property
     def noise(self) -> float:
         """The distance of the quartile to the median as a part of it."""
-        return max(NOISE_FLOOR, float(np.median(self.rounds)) / max(self.nanoseconds, 1e-9) - 1)
+        return max(NOISE_FLOOR, spread(self.rounds))
+
+
+def low(times: Sequence[float]) -> float:
+    """The lower quartile."""
+    return quantiles(times, n=4, method="inclusive")[0] if len(times) > 1 else times[0]
+
+
+def spread(times: Sequence[float]) -> float:
+    """The distance of the lower quartile to the median as a part of the former."""
+    return float(np.median(times)) / max(low(times), 1e-9) - 1
 
 
 @dataclass(frozen=True)
@@ -70,6 +80,10 @@ class PlaceLost(Exception):
     """A place died, hangs or does not answer; the trial says nothing then."""
 
 
+class NotFree(PlaceLost):
+    """No device was free in time; one may come later."""
+
+
 class Place(Protocol):
     """Somewhere where kernels are tried, by one trial at a time."""
 
@@ -81,6 +95,10 @@ class Place(Protocol):
     @property
     def machine(self) -> str:
         """See `machine.machine_name`."""
+        ...
+
+    def open(self) -> None:
+        """Be ready for a trial; called before each. Raises PlaceLost and NotFree."""
         ...
 
     def run(self, trial: Trial) -> list[Outcome]:

@@ -18,7 +18,7 @@ from qcompiler.tuning.fleet import Fleet
 from qcompiler.tuning.record import KernelRecord
 from qcompiler.tuning.search import FIRST_ROUNDS, Candidate, Search
 from qcompiler.tuning.task import Task
-from qcompiler.tuning.trial import Outcome, PlaceLost, Timed, Trial, Wrong
+from qcompiler.tuning.trial import NotFree, Outcome, PlaceLost, Timed, Trial, Wrong
 
 (BASELINE,) = x86.TARGET.variants(("baseline",))
 NOTHING = Constants()
@@ -46,6 +46,11 @@ class Sleeping:
         self.name, self.seconds, self.behaviour = name, seconds, behaviour
         self.closed = threading.Event()
         self.trials = 0
+
+    def open(self) -> None:
+        if self.behaviour == "gone":
+            self.closed.wait(self.seconds)
+            raise NotFree("no answer within 0 s")
 
     def run(self, trial: Trial) -> list[Outcome]:
         self.trials += 1
@@ -124,6 +129,48 @@ def test_a_kernel_that_is_wrong_everywhere_is_left_out_and_no_place_is_blamed() 
     assert not any("set aside" in reason for _, reason in notes.losses)
 
 
+def test_no_kernel_waits_for_places_without_a_device() -> None:
+    waiting = [Sleeping("b", seconds=3600, behaviour="gone"), Sleeping("c", seconds=1e-3, behaviour="gone")]
+    made, records, notes = run([Sleeping("a"), *waiting])
+    assert made.left == 0 and records and not notes.drops
+    assert not any(place == "c" and "set aside" in reason for place, reason in notes.losses)
+    made, records, notes = run(waiting[1:])
+    assert made.left > 0 and not records and notes.losses[-1][1] == "set aside: failed 3 times in a row"
+
+
+class Interrupting:
+    """Interrupts the run when it is called for the last time."""
+
+    def __init__(self, calls: int) -> None:
+        self.left = calls
+
+    def __call__(self) -> None:
+        self.left -= 1
+        if not self.left:
+            raise KeyboardInterrupt
+
+
+def test_an_interrupt_at_any_moment_loses_nothing_and_repeats_nothing() -> None:
+    """The first run stops after so many beats, the next ones go on."""
+    whole, wanted, _ = run([Sleeping("a")])
+    records: list[KernelRecord] = []
+    beats = iter([1, 2, 3, 5, 8, 10_000])
+    done = False
+    while not done:
+        beat = Interrupting(next(beats))
+
+        known = {(record.problem, record.kernel): record for record in records}
+        searches = [Search([task(32 * n)], 100, known) for n in range(1, 21)]
+        places = [Sleeping("a"), Sleeping("b")]
+        try:
+            Fleet(searches, places, Plain(), records.append, Notes()).run(beat, 0.01)
+            done = True
+        except KeyboardInterrupt:
+            assert all(place.closed.is_set() for place in places)
+    keys = [(record.problem, record.kernel) for record in records]
+    assert len(keys) == len(set(keys)) and set(keys) == {(r.problem, r.kernel) for r in wanted}
+
+
 def test_without_a_place_it_ends_and_says_what_is_left() -> None:
     made, records, _ = run([Sleeping("a", behaviour="dies")], tasks=30)
     assert made.left > 0 and len(records) == 2
@@ -139,13 +186,15 @@ def test_what_is_known_is_not_measured_again() -> None:
 
 @pytest.mark.slow
 def test_a_hundred_devices_are_busy() -> None:
-    """Of the time from the first to the last trial; every kernel takes half a second."""
+    """Every kernel takes half a second, and nothing else counts as work: not that a thread waits for a processor."""
     places = [Sleeping(f"d{n}", seconds=0.5) for n in range(100)]
-    started = time.perf_counter()
-    made, records, _ = run(places, tasks=1000)
-    seconds = time.perf_counter() - started
-    busy = sum(status.busy for status in made.status.values()) / (len(places) * seconds)
-    print(f"{len(records)} kernels in {seconds:.2f} s; busy {busy:.0%}")
+    records: list[KernelRecord] = []
+    searches = [Search([task(32 * n)], 100, {}) for n in range(1, 1001)]
+    started, used = time.perf_counter(), time.process_time()
+    Fleet(searches, places, Plain(), records.append, Notes()).run()
+    seconds, used = time.perf_counter() - started, time.process_time() - used
+    busy = len(records) * 0.5 / (len(places) * seconds)
+    print(f"{len(records)} kernels in {seconds:.2f} s, {used:.2f} s of a processor; busy {busy:.0%}")
     assert len(records) == 2000 and busy > 0.9
 
 
