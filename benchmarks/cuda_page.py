@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 HEAD = """# Speed on a GPU
 
 {device}. Made by `python -m benchmarks.cuda` and `python -m benchmarks.cuda_page`;
-[benchmarks/README.md](../benchmarks/README.md) says how. Every output is held against onnxruntime's. Times are of CUDA
+`benchmarks/README.md` says how. Every output is held against onnxruntime's. Times are of CUDA
 graphs of whole networks, on arrays that lie on the device, with signs, quantizers and changes of layout; layers are in
 chains of eight, µs per layer. "best peer" is the fastest of torch's fp16 and int8 on the same shape, without what
 stands around it. Convolutions of bytes are not in torch: its int8 is the product alone.
@@ -47,7 +47,7 @@ python -m benchmarks.cuda run bundles --json cuda.json  # numpy, and torch for w
 python -m benchmarks.cuda_page cuda.json -o docs/performance_cuda.md
 ```
 
-measure and make this page anew; [benchmarks/README.md](../benchmarks/README.md) says how. This one is made by
+measure and make this page anew; `benchmarks/README.md` says how. This one is made by
 `python -m benchmarks.cuda_page -o docs/performance_cuda.md`.
 
 ## What it will show
