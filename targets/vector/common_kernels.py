@@ -37,6 +37,7 @@ from qcompiler.targets.vector.product_sums import ProductFinish, ProductSums
 from qcompiler.targets.vector.reduction import Reduction
 from qcompiler.targets.vector.rounded_sums import RoundedSums, blocks_together, rounded_tilings
 from qcompiler.targets.vector.sum_finish import SumFinish
+from qcompiler.targets.vector.ternary_sums import TERNARY, TernarySums
 from qcompiler.targets.vector.tilings import byte_tilings, float_tilings, word_tilings
 from qcompiler.targets.vector.transpose_map import TransposeMap2d, can_transpose
 from qcompiler.targets.vector.word_mismatches import WordMismatches
@@ -90,11 +91,13 @@ def plane_convolutions(machine: VectorMachine, problem: Problem) -> Iterator[Ker
     blocks = plane_blocks(problem)
     if not isinstance(problem, Conv2d) or blocks is None:
         return
-    for r in word_tilings(problem, blocks, machine.counts):
-        ns = compute_ns(machine, problem, blocks, machine.planes_rate, r)
-        yield DirectConv2d(
-            Frame(problem, blocks, r.tiling), PlaneSums(machine.counts, machine.widen_counts), SumFinish(), ns
-        )
+    ternary = problem.weights == TERNARY
+    sums = (TernarySums if ternary else PlaneSums)(machine.counts, machine.widen_counts)
+    # of the two planes of weights that estimates reckon with, one is left
+    rate, counts = (2 * machine.planes_rate, 2 * machine.counts) if ternary else (machine.planes_rate, machine.counts)
+    for r in word_tilings(problem, blocks, counts):
+        ns = compute_ns(machine, problem, blocks, rate, r)
+        yield DirectConv2d(Frame(problem, blocks, r.tiling), sums, SumFinish(), ns)
 
 
 def channel_convolutions(machine: VectorMachine, problem: Problem) -> Iterator[Kernel]:

@@ -92,14 +92,21 @@ class PlaneSums(PlaneReduction):
 
     def pack(self, frame: Frame, weights: npt.NDArray[np.float32]) -> list[Array]:
         """Bits of all planes, side by side."""
-        codes = frame.problem.weights
-        bits = weight_planes(codes).bits(weights, codes)
+        bits = self.bits(frame, weights)
         planes = [frame.geometry.arrange(np.where(plane, np.float32(1), np.float32(-1))) for plane in bits]
         return [np.ascontiguousarray(np.stack(planes, axis=3))]
 
+    def bits(self, frame: Frame, weights: npt.NDArray[np.float32]) -> npt.NDArray[np.bool_]:
+        """The bits of weights that are stored, [planes, ...]."""
+        return weight_planes(frame.problem.weights).bits(weights, frame.problem.weights)
+
+    def pairs(self, problem: Conv2d) -> list[Pair]:
+        """Pairs of planes (activation, weight) that are counted."""
+        return list(product(range(problem.x.planes), range(len(weight_planes(problem.weights).factors))))
+
     def _turns(self, frame: Frame) -> list[list[Pair]]:
-        """Pairs of planes (activation, weight) that are counted at the same time."""
-        pairs = list(product(range(frame.problem.x.planes), range(len(weight_planes(frame.problem.weights).factors))))
+        """Those that are counted at the same time."""
+        pairs = self.pairs(frame.problem)
         at_once = max(1, self.counts // (frame.tiling.pixels * frame.tiling.blocks))
         return [pairs[first : first + at_once] for first in range(0, len(pairs), at_once)]
 
@@ -129,14 +136,18 @@ class PlaneSums(PlaneReduction):
         """Count the bits of one word per pixel and plane against one word per block and plane."""
         held, per_block = weight_planes(tile.frame.problem.weights), tile.frame.geometry.block_weights
         planes = len(held.factors)
-        words = {
-            (p, j): T.bind(tile.source.lanes_at(at + (p * tile.source.pixel_step() + j)))
-            for p, j in dict.fromkeys((p, j) for p, _, (j, _) in counts)
-        }
+        words = self.inputs(tile, counts, at)
         for (p, b, (j, k)), count in counts.items():
             other = tile.weights[0][lanes(weight * planes + (b * per_block * planes + k * LANES))]
             both = words[p, j] ^ other if held.signs else words[p, j] & other
             self.add(count, both)
+
+    def inputs(self, tile: Tile, counts: Counts, at: Expr) -> dict[tuple[int, int], Expr]:
+        """One word per pixel and plane, in all lanes."""
+        return {
+            (p, j): T.bind(tile.source.lanes_at(at + (p * tile.source.pixel_step() + j)))
+            for p, j in dict.fromkeys((p, j) for p, _, (j, _) in counts)
+        }
 
     def add(self, count: Expr, both: Expr) -> None:
         """Add the number of bits of each word to its lane."""

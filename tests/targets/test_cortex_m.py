@@ -64,7 +64,15 @@ def test_random_problems(variant: CortexMVariant, problem: Problem, seed: int) -
 @on_board
 @per_form("cortex_m4")
 def test_reductions(variant: CortexMVariant) -> None:
-    families = {"float_conv2d", "planes_conv2d", "bytes_conv2d", "bytes_depthwise", "few_bits_conv2d", "few_conv2d"}
+    families = {
+        "ternary_conv2d",
+        "float_conv2d",
+        "planes_conv2d",
+        "bytes_conv2d",
+        "bytes_depthwise",
+        "few_bits_conv2d",
+        "few_conv2d",
+    }
     assert check(variant, BoardRunner) == families | {"rounded_conv2d"}
 
 

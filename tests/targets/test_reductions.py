@@ -81,7 +81,9 @@ LAYERS = {
     "binary, runs of 128 channels": layer(256, 20, 3, 5, 3, BINARY, BINARY),
     "binary, one pixel": layer(1152, 32, 1, 1, 1, BINARY, BINARY),
     "binary, runs of 64 channels": layer(64, 48, 5, 6, 3, BINARY, BINARY),
-    "2 x 2 bits": layer(70, 24, 4, 6, 3, Codes(0, 3), Codes(-1, 1)),
+    "ternary x 1 bit": layer(70, 41, 5, 9, 3, BINARY, Codes(-1, 1)),
+    "ternary x 3 bits, one pixel": layer(96, 128, 1, 1, 1, Codes(-3, 4), Codes(-1, 1)),
+    "2 x 2 bits": layer(70, 24, 4, 6, 3, Codes(0, 3), Codes(-2, 1)),
     "3 x 2 bits": layer(40, 17, 4, 6, 2, Codes(-3, 4), Codes(-3, 3, 2)),
     "2 x 2 bits, 64 channels": layer(70, 64, 4, 6, 3, Codes(0, 3), Codes(-2, 1)),
     "2 x 2 bits of odd numbers, 112 channels": layer(64, 100, 3, 5, 2, Codes(-3, 3, 2), Codes(-3, 3, 2)),
@@ -241,7 +243,15 @@ def logical(x: Buffer) -> tuple[int, ...]:
 
 @pytest.mark.parametrize("variant", RUNNABLE, ids=lambda variant: variant.name)
 def test_x86(variant: x86.X86Variant) -> None:
-    expected = {"float_conv2d", "xnor_conv2d", "planes_conv2d", "bytes_conv2d", "bytes_depthwise", "few_bits_conv2d"}
+    expected = {
+        "ternary_conv2d",
+        "float_conv2d",
+        "xnor_conv2d",
+        "planes_conv2d",
+        "bytes_conv2d",
+        "bytes_depthwise",
+        "few_bits_conv2d",
+    }
     lookups = {"lookup_conv2d"} if variant.name in ("avx2", "avx512bw") else set()
     lookups |= {"lookup_sums_conv2d", "nibbles_conv2d"}
     dots = {"dots_depthwise"} if variant.isa.vnni else set()

@@ -47,7 +47,15 @@ def run(problem: Problem, variant: Rv64Variant) -> None:
 @pytest.mark.slow
 @per_variant
 def test_reductions(variant: Rv64Variant) -> None:
-    families = {"float_conv2d", "planes_conv2d", "bytes_conv2d", "bytes_depthwise", "few_bits_conv2d", "rounded_conv2d"}
+    families = {
+        "ternary_conv2d",
+        "float_conv2d",
+        "planes_conv2d",
+        "bytes_conv2d",
+        "bytes_depthwise",
+        "few_bits_conv2d",
+        "rounded_conv2d",
+    }
     assert check(variant, EmulatedRunner) == families | {"xnor_conv2d" if variant.isa.counts_bits else "few_conv2d"}
 
 

@@ -59,7 +59,15 @@ def test_random_problems(variant: WasmVariant, problem: Problem, seed: int) -> N
 
 @in_node
 def test_reductions() -> None:
-    families = {"float_conv2d", "planes_conv2d", "bytes_conv2d", "bytes_depthwise", "few_bits_conv2d", "xnor_conv2d"}
+    families = {
+        "ternary_conv2d",
+        "float_conv2d",
+        "planes_conv2d",
+        "bytes_conv2d",
+        "bytes_depthwise",
+        "few_bits_conv2d",
+        "xnor_conv2d",
+    }
     families.add("rounded_conv2d")
     assert check(ALL[0], NodeRunner) == families - {"xnor_conv2d"} | {"byte_conv2d"}
     assert check(ALL[1], NodeRunner) == families
