@@ -17,7 +17,7 @@ from qcompiler.targets.arm.arm_tilings import (
     word_tilings,
 )
 from qcompiler.targets.arm.byte_dots import OrderedSums, SignedDot, WidenedPairs, largest_input
-from qcompiler.targets.arm.byte_planes import BytePlanes
+from qcompiler.targets.arm.byte_planes import BytePlanes, ByteTernary
 from qcompiler.targets.arm.byte_rows import ByteRows
 from qcompiler.targets.arm.chunk_mismatches import ChunkMismatches
 from qcompiler.targets.arm.element_dots import ElementDots, reads_registers
@@ -50,6 +50,7 @@ from qcompiler.targets.vector.estimates import compute_ns
 from qcompiler.targets.vector.frame import Frame
 from qcompiler.targets.vector.nibble_reduction import fits_nibbles
 from qcompiler.targets.vector.sum_finish import SumFinish
+from qcompiler.targets.vector.ternary_sums import TERNARY
 from qcompiler.targets.vector.tilings import Ranked, byte_tilings
 from qcompiler.targets.vector.word_mismatches import WordMismatches
 
@@ -114,9 +115,12 @@ def planes(isa: Isa, problem: Problem) -> Iterator[Kernel]:
     if not Geometry(problem, blocks).uniform(1):
         yield from plane_convolutions(isa, problem)
         return
+    ternary = problem.weights == TERNARY
+    sums = (ByteTernary if ternary else BytePlanes)(counts_of_planes(isa, problem), isa.widen)
+    # two instructions of logic, and half of the counts
+    rate = isa.planes_rate * (1.5 if ternary else 1)
     for r in plane_tilings(isa, problem, blocks):
-        ns = compute_ns(isa, problem, blocks, isa.planes_rate, r)
-        sums = BytePlanes(counts_of_planes(isa, problem), isa.widen)
+        ns = compute_ns(isa, problem, blocks, rate, r)
         yield DirectConv2d(Frame(problem, blocks, r.tiling), sums, SumFinish(), ns)
 
 

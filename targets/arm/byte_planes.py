@@ -15,6 +15,7 @@ from qcompiler.targets.arm.pinned import pinned, pinned_order
 from qcompiler.targets.vector.direct import ReductionLoop
 from qcompiler.targets.vector.emit import LANES, Expr, four_added, lanes, splat, temporary, write
 from qcompiler.targets.vector.plane_sums import Counts, Pair, PlaneSums, places, worth_of
+from qcompiler.targets.vector.ternary_sums import TernarySums
 from qcompiler.targets.vector.tile import Tile
 from qcompiler.targets.vector.unrolled_parts import for_hidden_taps, for_parts
 
@@ -58,3 +59,10 @@ class BytePlanes(PlaneSums):
             for quad in range(0, LANES, _QUAD):
                 added, here = four_added(count[lanes(4 * quad, 4 * _QUAD)], self.widen), lanes(quad, _QUAD)
                 write(sums[p][b], sums[p][b][here] + added * worth, here)
+
+
+@dataclass(frozen=True)
+class ByteTernary(TernarySums, BytePlanes):
+    """Weights as in `TernarySums`, counted in bytes."""
+
+    family: ClassVar[str] = "byte_ternary_conv2d"

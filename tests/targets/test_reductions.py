@@ -267,5 +267,13 @@ def test_arm(architecture: str) -> None:
     found = set().union(*(check(variant, EmulatedRunner) for variant in ARM[architecture]))
     wide = {"row_conv2d", "held_conv2d", "chunk_conv2d", "word_conv2d", "nibbles_conv2d"}
     wide |= {"bytes_matrix_conv2d", "bytes_element_conv2d", "bytes_row_conv2d"}
-    common = {"float_conv2d", "few_bits_conv2d", "byte_planes_conv2d", "byte_conv2d", "bytes_conv2d", "bytes_depthwise"}
+    common = {
+        "byte_ternary_conv2d",
+        "float_conv2d",
+        "few_bits_conv2d",
+        "byte_planes_conv2d",
+        "byte_conv2d",
+        "bytes_conv2d",
+        "bytes_depthwise",
+    }
     assert found == common | (wide if architecture == "aarch64" else set()) | {"rounded_conv2d"}
