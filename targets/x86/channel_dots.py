@@ -17,8 +17,8 @@ from tvm.script.ir_builder import tirx as T
 from qcompiler.targets.problem import Conv2d
 from qcompiler.targets.target import Array
 from qcompiler.targets.vector.blocks import Blocks
-from qcompiler.targets.vector.byte_sums import IndexReduction, codes_of
-from qcompiler.targets.vector.emit import LANES, Expr, Parameter, lanes, register, splat, write
+from qcompiler.targets.vector.byte_sums import IndexReduction, in_steps
+from qcompiler.targets.vector.emit import LANES, Expr, Parameter, lanes, register, write
 from qcompiler.targets.vector.frame import Frame
 from qcompiler.targets.vector.reduction import Registers
 from qcompiler.targets.vector.tile import Tile
@@ -89,7 +89,7 @@ class ChannelDots(IndexReduction):
     def fill(self, tile: Tile) -> Registers:
         """Sum all pixels and blocks, column by column."""
         frame, problem = tile.frame, tile.frame.problem
-        pixels, blocks, codes = frame.tiling.pixels, frame.tiling.blocks, codes_of(frame.problem)
+        pixels, blocks = frame.tiling.pixels, frame.tiling.blocks
         sums = [[register(0) for _ in range(blocks)] for _ in range(pixels)]
         start, dot = T.bind(tile.source.start(tile.pixel) + frame.blocks.first(tile.block)), Vnni()
         for number, rows in enumerate(row_groups(problem)):
@@ -101,8 +101,8 @@ class ChannelDots(IndexReduction):
                         weights = dot.weights(tile.weights[0][lanes(at)])
                         total = sums[pixel][b]
                         write(total, dot.add(total[lanes(0)], (inputs[b],), weights), lanes(0))
-        for total in (total for row in sums for total in row) if codes.step > 1 else ():
-            write(total, total[lanes(0)] * splat(T.int32(codes.step)), lanes(0))
+        for total in (total for row in sums for total in row):
+            write(total, in_steps(total[lanes(0)], problem), lanes(0))
         return sums
 
     def _column(self, tile: Tile, start: Expr, rows: range, column: int) -> Iterator[Expr]:

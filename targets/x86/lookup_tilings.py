@@ -56,9 +56,9 @@ def table_tilings(problem: Conv2d, blocks: Blocks, width: int, registers: int) -
     Those are half of all. A single pixel would read weights that take 8 bits for 6 but once.
     """
     planes, given = len(weight_planes(problem.weights).factors), problem.x.planes
-    per_vector, evenly = width // LANES, blocks.count % BLOCKS == 0
+    per_vector, evenly, needless = width // LANES, blocks.count % BLOCKS == 0, _needless(problem, blocks)
     tiles = [
-        (p, b, _needless(problem, blocks) * (1 + _PER_WEIGHT / p + _row_cost(problem, b / per_vector)))
+        (p, b, needless * (1 + _PER_WEIGHT / p + _row_cost(problem, b / per_vector)))
         for p, b in tiles_within(problem, blocks, registers // 2 * per_vector, 4 * BLOCKS)
         if b % (per_vector if evenly else BLOCKS) == 0 and (b % BLOCKS == 0 or BLOCKS % b == 0)
         if p * (b // per_vector) * planes <= registers // 2 and 1 < p <= _MOST_BITS // given
@@ -75,14 +75,14 @@ def lookup_column_tilings(problem: Conv2d, blocks: Blocks, width: int) -> list[R
     units, per_vector = units_of(Geometry(problem, blocks).group_inputs, given), width // LANES
     if not lookups_together(problem) or len(units) > 1 or blocks.count % BLOCKS:
         return []
-    tiles = []
+    tiles, needless = [], _needless(problem, blocks)
     for p, b in tiles_within(problem, blocks, _MOST_HELD * per_vector, 4 * BLOCKS):
         vectors, columns = b // per_vector, len(columns_of(problem, p))
         held = vectors * (p * (planes + 2) + taps * planes)
         fits = held <= _MOST_HELD and columns * given <= _MOST_COLUMNS
         if b % per_vector == 0 and (b % BLOCKS == 0 or BLOCKS % b == 0) and p > 1 and fits:
             rows = _row_cost(problem, vectors, columns / (p * taps))
-            tiles.append((p, b, _needless(problem, blocks) * (1 + _PER_WEIGHT / p + rows)))
+            tiles.append((p, b, needless * (1 + _PER_WEIGHT / p + rows)))
     return ranked(problem, blocks, tiles)
 
 

@@ -9,9 +9,9 @@ from typing import Any
 from tvm.script.ir_builder import tirx as T
 
 from qcompiler.targets.problem import Conv2d
-from qcompiler.targets.vector.byte_sums import codes_of
+from qcompiler.targets.vector.byte_sums import in_steps
 from qcompiler.targets.vector.direct import for_taps
-from qcompiler.targets.vector.emit import LANES, Expr, i64, lanes, splat, temporary, write
+from qcompiler.targets.vector.emit import LANES, Expr, i64, lanes, temporary, write
 from qcompiler.targets.vector.nibble_reduction import BYTES, NibbleReduction, planes_of, vectors_of
 from qcompiler.targets.vector.reduction import Registers
 from qcompiler.targets.vector.tile import Tile
@@ -40,8 +40,8 @@ class NibbleSums(NibbleReduction):
 
     def _register(self, tile: Tile, value: Expr) -> Expr:
         """The sums of sixteen channels, times the step."""
-        made, step = temporary("int32"), codes_of(tile.frame.problem).step
-        write(made, value if step == 1 else value * splat(T.int32(step)), lanes(0))
+        made = temporary("int32")
+        write(made, in_steps(value, tile.frame.problem), lanes(0))
         return made
 
     def _tap(self, tile: Tile, sums: list[list[Total]], at: Expr, weight: Expr) -> None:

@@ -17,7 +17,7 @@ from qcompiler.targets.problem import Conv2d, Problem
 from tests.targets.on_board import BoardRunner, missing
 from tests.targets.problems import convolutions, maps, pools, results
 from tests.targets.test_properties import PROBLEMS, binary
-from tests.targets.test_reductions import LAYERS, check
+from tests.targets.test_reductions import COMMON, LAYERS, check
 from tests.targets.test_wasm import families
 
 ALL = TARGET.variants(("m55", "m7", "m33", "m4", "m0"))
@@ -64,15 +64,7 @@ def test_random_problems(variant: CortexMVariant, problem: Problem, seed: int) -
 @on_board
 @per_form("cortex_m4")
 def test_reductions(variant: CortexMVariant) -> None:
-    families = {
-        "ternary_conv2d",
-        "float_conv2d",
-        "planes_conv2d",
-        "bytes_conv2d",
-        "bytes_depthwise",
-        "few_bits_conv2d",
-        "few_conv2d",
-    }
+    families = {*COMMON, "few_conv2d"}
     assert check(variant, BoardRunner) == families | {"rounded_conv2d"}
 
 

@@ -133,6 +133,10 @@ LAYERS = {
 }
 
 
+COMMON = {"ternary_conv2d", "float_conv2d", "planes_conv2d", "bytes_conv2d", "bytes_depthwise", "few_bits_conv2d"}
+"""Families that all processors but ARM's share."""
+
+
 def reductions(variant: Variant) -> Iterator[tuple[str, DirectConv2d]]:
     """A kernel of every reduction on every layer that it can do."""
     for name, problem in LAYERS.items():
@@ -243,15 +247,7 @@ def logical(x: Buffer) -> tuple[int, ...]:
 
 @pytest.mark.parametrize("variant", RUNNABLE, ids=lambda variant: variant.name)
 def test_x86(variant: x86.X86Variant) -> None:
-    expected = {
-        "ternary_conv2d",
-        "float_conv2d",
-        "xnor_conv2d",
-        "planes_conv2d",
-        "bytes_conv2d",
-        "bytes_depthwise",
-        "few_bits_conv2d",
-    }
+    expected = {*COMMON, "xnor_conv2d"}
     lookups = {"lookup_conv2d"} if variant.name in ("avx2", "avx512bw") else set()
     lookups |= {"lookup_sums_conv2d", "nibbles_conv2d"}
     dots = {"dots_depthwise"} if variant.isa.vnni else set()

@@ -13,7 +13,7 @@ from qcompiler.targets.rv64 import TARGET, Rv64Variant
 from tests.targets.emulated import EmulatedRunner, missing
 from tests.targets.problems import results
 from tests.targets.test_properties import PROBLEMS, binary
-from tests.targets.test_reductions import check
+from tests.targets.test_reductions import COMMON, check
 from tests.targets.test_wasm import families
 
 ALL = TARGET.variants(())
@@ -47,15 +47,7 @@ def run(problem: Problem, variant: Rv64Variant) -> None:
 @pytest.mark.slow
 @per_variant
 def test_reductions(variant: Rv64Variant) -> None:
-    families = {
-        "ternary_conv2d",
-        "float_conv2d",
-        "planes_conv2d",
-        "bytes_conv2d",
-        "bytes_depthwise",
-        "few_bits_conv2d",
-        "rounded_conv2d",
-    }
+    families = {*COMMON, "rounded_conv2d"}
     assert check(variant, EmulatedRunner) == families | {"xnor_conv2d" if variant.isa.counts_bits else "few_conv2d"}
 
 

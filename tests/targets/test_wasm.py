@@ -19,7 +19,7 @@ from qcompiler.targets.wasm import TARGET, WasmVariant, engine, llvm
 from tests.targets.in_node import NodeRunner, missing
 from tests.targets.problems import convolutions, maps, pools, results
 from tests.targets.test_properties import PROBLEMS, binary
-from tests.targets.test_reductions import LAYERS, check
+from tests.targets.test_reductions import COMMON, LAYERS, check
 
 ALL = TARGET.variants(())
 per_variant = pytest.mark.parametrize("variant", ALL, ids=lambda variant: variant.name)
@@ -59,16 +59,7 @@ def test_random_problems(variant: WasmVariant, problem: Problem, seed: int) -> N
 
 @in_node
 def test_reductions() -> None:
-    families = {
-        "ternary_conv2d",
-        "float_conv2d",
-        "planes_conv2d",
-        "bytes_conv2d",
-        "bytes_depthwise",
-        "few_bits_conv2d",
-        "xnor_conv2d",
-    }
-    families.add("rounded_conv2d")
+    families = {*COMMON, "xnor_conv2d", "rounded_conv2d"}
     assert check(ALL[0], NodeRunner) == families - {"xnor_conv2d"} | {"byte_conv2d"}
     assert check(ALL[1], NodeRunner) == families
 
