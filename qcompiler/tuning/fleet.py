@@ -98,6 +98,8 @@ class Fleet:
         self._unfinished = list(searches)
         self._again: list[_Job] = []
         self._active = 0
+        # places that did not fail when they were opened last
+        self._able = set(places)
         self._started = time.monotonic()
         self._stopped = False
         self._error: BaseException | None = None
@@ -160,6 +162,7 @@ class Fleet:
         finally:
             place.close()
             with self._changed:
+                self._able.discard(place)
                 self._changed.notify_all()
 
     def _open(self, place: Place) -> int | None:
@@ -171,11 +174,14 @@ class Fleet:
             place.open()
         except PlaceLost as lost:
             with self._changed:
-                free = isinstance(lost, NotFree) and self._active > 0
+                self._able.discard(place)
+                free = isinstance(lost, NotFree) and bool(self._able)
                 self.status[place].doing = "waits for a device"
                 if not self._stopped and not free:
                     self._watch.lost(place.name, str(lost))
             return 0 if free else 1
+        with self._changed:
+            self._able.add(place)
         return None
 
     def _take(self, place: Place) -> _Job | None:

@@ -51,6 +51,8 @@ class Sleeping:
         if self.behaviour == "gone":
             self.closed.wait(self.seconds)
             raise NotFree("no answer within 0 s")
+        if self.behaviour == "opens slowly":
+            time.sleep(0.02)
 
     def run(self, trial: Trial) -> list[Outcome]:
         self.trials += 1
@@ -129,9 +131,10 @@ def test_a_kernel_that_is_wrong_everywhere_is_left_out_and_no_place_is_blamed() 
     assert not any("set aside" in reason for _, reason in notes.losses)
 
 
-def test_no_kernel_waits_for_places_without_a_device() -> None:
+@pytest.mark.parametrize("behaviour", ["", "opens slowly"])
+def test_no_kernel_waits_for_places_without_a_device(behaviour: str) -> None:
     waiting = [Sleeping("b", seconds=3600, behaviour="gone"), Sleeping("c", seconds=1e-3, behaviour="gone")]
-    made, records, notes = run([Sleeping("a"), *waiting])
+    made, records, notes = run([Sleeping("a", behaviour=behaviour), *waiting])
     assert made.left == 0 and records and not notes.drops
     assert not any(place == "c" and "set aside" in reason for place, reason in notes.losses)
     made, records, notes = run(waiting[1:])
