@@ -32,7 +32,8 @@ from qcompiler.targets.vector.planes import WeightPlanes, weight_planes
 ENTRIES = 1 << TABLE_INPUTS
 BYTES = TABLE_CHANNELS // TABLE_INPUTS * ENTRIES
 """Of the tables of sixteen channels, and of an index."""
-LARGEST = 255 // TABLE_INPUTS
+MOST_BYTE = 255
+LARGEST = MOST_BYTE // TABLE_INPUTS
 """Number of a code, so that bytes hold sums of four."""
 
 _MOST_PLANES = 2

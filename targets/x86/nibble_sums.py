@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from dataclasses import dataclass
+from itertools import product
 from typing import Any
 
 from tvm.script.ir_builder import tirx as T
@@ -55,18 +56,32 @@ class NibbleSums(NibbleReduction):
 
     def _pair(self, tile: Tile, sums: list[list[Total]], at: Expr, weight: Expr, halves: int) -> None:
         """Look up sixteen inputs, or two times sixteen."""
-        problem, source = tile.frame.problem, tile.source
-        planes = len(planes_of(problem).factors)
-        for half in range(halves):
-            for plane in range(planes):
-                places = [weight + (b * self.block_bytes(problem) + plane * BYTES) for b in range(len(sums[0]))]
-                indices = [self.index(tile.weights[0], place, half) for place in places]
-                for p, row in enumerate(sums):
-                    table = self.table(source.data, at + (p * source.pixel_step() + half * LANES))
-                    for total, index in zip(row, indices, strict=True):
-                        self.add(total, table, index, plane, problem)
+        problem = tile.frame.problem
+        planes = range(len(planes_of(problem).factors))
+        if self.at_once(problem):
+            self._look_up(tile, sums, at, weight, range(halves), planes)
+        else:
+            for half, plane in product(range(halves), planes):
+                self._look_up(tile, sums, at, weight, range(half, half + 1), range(plane, plane + 1))
         for total in (total for row in sums for total in row):
             self.settle(total)
+
+    def _look_up(
+        self, tile: Tile, sums: list[list[Total]], at: Expr, weight: Expr, halves: range, planes: range
+    ) -> None:
+        """Look up inputs in some planes of weights, pixel by pixel, so that few tables are held."""
+        problem, source = tile.frame.problem, tile.source
+        blocks = [weight + b * self.block_bytes(problem) for b in range(tile.frame.tiling.blocks)]
+        indices = [
+            [[self.index(tile.weights[0], block + plane * BYTES, half) for half in halves] for plane in planes]
+            for block in blocks
+        ]
+        for p, row in enumerate(sums):
+            first = at + p * source.pixel_step()
+            tables = [self.table(source.data, first + half * LANES) for half in halves]
+            for total, each in zip(row, indices, strict=True):
+                for plane, index in zip(planes, each, strict=True):
+                    self.add(total, tables, index, plane, problem)
 
     @abstractmethod
     def total(self, problem: Conv2d) -> Total:
@@ -80,9 +95,13 @@ class NibbleSums(NibbleReduction):
     def table(self, data: Expr, at: Expr) -> Any:
         """The tables of sixteen inputs."""
 
+    def at_once(self, problem: Conv2d) -> bool:
+        """Whether both halves of a byte of weights, and all planes, are looked up before the next pixel is."""
+        return False
+
     @abstractmethod
-    def add(self, total: Total, table: Any, index: Any, plane: int, problem: Conv2d) -> None:
-        """Look up, and add what is found for a plane of weights."""
+    def add(self, total: Total, tables: list[Any], indices: list[Any], plane: int, problem: Conv2d) -> None:
+        """Look up each index in its table, and add what is found for a plane of weights."""
 
     def settle(self, total: Total) -> None:  # noqa: B027
         """Finish what a few additions leave open."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import chain
 from math import prod
 from typing import Any
 
@@ -126,9 +127,9 @@ class WidenedNibbles(NibbleSums):
         entries = [T.bind(T.Shuffle([table], [entry] * self.width)) for entry in (0, 1, 2, 4, 8)]
         return [entries[0], *(T.bind(entry - entries[0]) for entry in entries[1:])]
 
-    def add(self, total: _Bytes, table: list[Any], index: list[Any], plane: int, problem: Conv2d) -> None:
+    def add(self, total: _Bytes, tables: list[Any], indices: list[Any], plane: int, problem: Conv2d) -> None:
         """A shuffle and an addition for every vector."""
-        for held, bits in zip(table, index, strict=True):
+        for held, bits in zip(chain.from_iterable(tables), chain.from_iterable(indices), strict=True):
             total.add(T.bind(self._found(held, bits)), plane, _most(problem))
 
     def _found(self, table: Any, index: Any) -> Expr:
