@@ -107,9 +107,9 @@ def four_added(counts: Expr, widen: str) -> Expr:
     return T.reinterpret("int32x4", T.call_llvm_pure_intrin("uint32x4", widen, pairs))
 
 
-def mask_bits(condition: Expr) -> Expr:
-    """uint16 with bit i = lane i of a sixteen-lane comparison."""
-    return T.reinterpret("uint16", T.Cast("uint1x16", condition))
+def mask_bits(condition: Expr, count: int = LANES) -> Expr:
+    """An integer of `count` bits with bit i = lane i of a comparison of as many lanes."""
+    return T.reinterpret(f"uint{count}", T.Cast(f"uint1x{count}", condition))
 
 
 @dataclass(frozen=True)

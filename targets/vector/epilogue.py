@@ -145,7 +145,9 @@ class BoundEpilogue:
             store_numbers(target, self.blocks, pixel, block, compared.counts(levels))
             return
         for plane, mask in enumerate(compared.planes(levels)):
-            self.store_mask(target, pixel, block, mask, plane=plane)
+            for first in range(0, compared.channels, LANES):
+                bits = T.Cast("uint16", mask >> first) if first else T.Cast("uint16", mask)
+                self.store_mask(target, pixel, block + first // LANES, bits, plane=plane)
 
     def _store_codes(self, target: View, pixel: Pixel, block: Expr, v: Expr) -> None:
         """Write sixteen codes; what is no number becomes the lowest."""

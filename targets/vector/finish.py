@@ -10,7 +10,7 @@ import numpy.typing as npt
 from tvm.script.ir_builder import tirx as T
 
 from qcompiler.targets.target import Array, Constants
-from qcompiler.targets.vector.emit import Expr, Parameter, i64, lanes
+from qcompiler.targets.vector.emit import LANES, Expr, Parameter, i64, lanes
 from qcompiler.targets.vector.epilogue import Pixel
 from qcompiler.targets.vector.frame import Frame
 from qcompiler.targets.vector.reduction import Reduction, Registers
@@ -57,17 +57,22 @@ class FloatFinish(Finish):
 
 @dataclass(frozen=True)
 class IntegerFinish(Finish):
-    """Registers of int32 of codes, whose meaning depends on the border class of their pixel.
+    """Registers of integers of codes, whose meaning depends on the border class of their pixel.
 
     The last of the constants are the classes, int32 [oh + ow], where there is more than one.
     """
 
+    @property
+    def blocks(self) -> int:
+        """Of channels, in a register."""
+        return 1
+
     @abstractmethod
     def register(self, tile: Tile, pixel_class: Expr, pixel: Pixel, block: Expr, value: Expr) -> None:
-        """Turn one register, int32x16, into the outputs of a channel block at a pixel of a border class."""
+        """Turn one register into the outputs of its channels, from a block on, at a pixel of a border class."""
 
     def emit(self, tile: Tile, registers: Registers) -> None:
-        """Finish registers[p][b], stack arrays int32 [16]."""
+        """Finish registers[p][b], stack arrays of as many lanes as `blocks` have."""
         (n, y, x0), frame = tile.pixel, tile.frame
         classes = tile.finish[-1] if frame.borders.count > 1 else None
         row_class = T.bind(T.Cast("int64", classes[y])) if classes is not None else i64(0)
@@ -76,7 +81,8 @@ class IntegerFinish(Finish):
             if classes is not None:
                 pixel_class = T.bind(row_class + T.Cast("int64", classes[x0 + (p + frame.problem.out_hw[0])]))
             for b, register in enumerate(row):
-                self.register(tile, pixel_class, (n, y, x0 + p), tile.block + b, register[lanes(0)])
+                value = register[lanes(0, LANES * self.blocks)]
+                self.register(tile, pixel_class, (n, y, x0 + p), tile.block + b * self.blocks, value)
 
 
 def class_parameters(frame: Frame) -> list[Parameter]:

@@ -21,7 +21,7 @@ from qcompiler.targets.vector.frame import Frame
 from qcompiler.targets.vector.tile import Tile
 
 Registers = list[list[Expr]]
-"""A stack array of sixteen lanes per pixel and channel block of a tile."""
+"""A stack array of sixteen lanes per pixel and channel block of a tile; or of more, where the finish knows."""
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from tvm.script.ir_builder import tirx as T
@@ -19,13 +20,24 @@ from qcompiler.targets.vector.tile import Tile
 
 @dataclass(frozen=True)
 class SumFinish(IntegerFinish):
-    """For codes of any width."""
+    """For codes of any width.
+
+    sums: what registers hold: of a block of channels, or of 16 bits those of two blocks, which are compared at once and
+    which the reduction has not yet multiplied by the step of the codes.
+    """
+
+    sums: Literal["int32", "int16", "uint16"] = "int32"
+
+    @property
+    def blocks(self) -> int:
+        """One, or two of 16 bits."""
+        return 1 if self.sums == "int32" else 2
 
     def parameters(self, frame: Frame, reduction: Reduction) -> list[Parameter]:
         """`base` int32 [classes, blocks * 16], or limits of all thresholds and what turns them; `classes` [oh + ow]."""
         operations, classes = frame.problem.epilogue, frame.borders.count
         if is_threshold(operations):
-            found = threshold_parameters(operations[0], frame.blocks, classes, "int32")
+            found = threshold_parameters(operations[0], frame.blocks, classes, self.sums)
         else:
             found = [Parameter("base", "int32", classes * frame.blocks.count * LANES, 64)]
         return [*found, *class_parameters(frame)]
@@ -34,13 +46,16 @@ class SumFinish(IntegerFinish):
         """The arrays for `parameters`."""
         base = _bases(frame, reduction, constants)
         if is_threshold(frame.problem.epilogue):
-            found = pack_thresholds(constants, frame.blocks, base, np.int32)
+            codes = frame.problem.x.codes
+            assert codes is not None
+            dtype, step = np.dtype(self.sums).type, 1 if self.blocks == 1 else codes.step
+            found = pack_thresholds(constants, frame.blocks, base, dtype, step)
         else:
             found = [frame.blocks.spread(base.astype(np.int32))]
         return [*found, *class_tables(frame)]
 
     def register(self, tile: Tile, pixel_class: Expr, pixel: Pixel, block: Expr, value: Expr) -> None:
-        """Finish one register of weighted counts, int32x16."""
+        """Finish one register of weighted counts."""
         blocks, operations = tile.frame.blocks, tile.frame.problem.epilogue
         at = (pixel_class * blocks.count + block) * LANES
         if not is_threshold(operations):
@@ -48,7 +63,12 @@ class SumFinish(IntegerFinish):
             return
         limits, turned = tile.finish[:2]
         size = tile.frame.borders.count * blocks.count * LANES
-        tile.epilogue.store_counts(pixel, block, Compared(T.bind(value), limits, turned[block], at, size))
+        bits = f"uint{LANES * self.blocks}"
+        falls = T.Cast(bits, turned[block])
+        for other in range(1, self.blocks):
+            falls = falls | T.shift_left(T.Cast(bits, turned[block + other]), T.Cast(bits, other * LANES))
+        compared = Compared(T.bind(value), limits, T.bind(falls), at, size, LANES * self.blocks)
+        tile.epilogue.store_counts(pixel, block, compared)
 
 
 def _bases(frame: Frame, reduction: Reduction, constants: Constants) -> Array:

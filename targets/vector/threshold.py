@@ -1,4 +1,4 @@
-"""Codes as counts of thresholds: sixteen comparisons at a time, and bit planes out of their masks.
+"""Codes as counts of thresholds: many comparisons at a time, and bit planes out of their masks.
 
 Every threshold of a channel is a limit that values reach from below. Where a channel falls, v <= t is the opposite of
 reaching the next number, so its masks are turned. The masks of rising thresholds are nested; bit p of the count of
@@ -31,26 +31,30 @@ def threshold_parameters(operation: Operation, blocks: Blocks, classes: int, dty
     return [Parameter("limits", dtype, size, 64), Parameter("turned", "uint16", blocks.count, 64)]
 
 
-def pack_thresholds(constants: Constants, blocks: Blocks, base: Array, dtype: type) -> list[Array]:
-    """The arrays for `threshold_parameters`.
+def pack_thresholds(
+    constants: Constants, blocks: Blocks, base: Array, dtype: type[np.number], step: int = 1
+) -> list[Array]:
+    """The arrays for `threshold_parameters`, limits of `dtype`.
 
-    base: int64 [classes, channels], what a value still lacks where it is compared.
+    base: int64 [classes, channels], what a value times `step` still lacks where it is compared. Values lie below the
+    largest integer of `dtype`, which is the limit that none reaches.
     """
     assert constants.threshold is not None and constants.direction is not None
     rising = constants.direction > 0
     first = np.where(rising, least_integer(constants.threshold), least_integer(constants.threshold, beyond=True))
-    limits: Array = np.clip(first[:, None, :] - base, -(2.0**31), 2.0**31 - 1).astype(dtype)
+    ends = np.iinfo(dtype if issubclass(dtype, np.integer) else np.int32)
+    limits: Array = np.clip(np.ceil((first[:, None, :] - base) / step), ends.min, ends.max).astype(dtype)
     turned = blocks.spread((~rising).astype(np.int64)).reshape(-1, LANES)
-    beyond = np.inf if dtype is np.float32 else 2**31 - 1
+    beyond = ends.max if issubclass(dtype, np.integer) else np.inf
     return [blocks.spread(limits, beyond), (turned << np.arange(LANES)).sum(axis=1).astype(np.uint16)]
 
 
 @dataclass(frozen=True)
 class Compared:
-    """Sixteen values beside the limits of their thresholds.
+    """The values of one block of channels, or of several, beside the limits of their thresholds.
 
-    value: a bound vector of the type of `limits`; turned: the bits of the channels that fall, uint16; at: where the
-    limits of the lowest threshold lie; size: how far those of the next are.
+    value: a bound vector of the type of `limits`; turned: the bits of the channels that fall, of as many bits as there
+    are channels; at: where the limits of the lowest threshold lie; size: how far those of the next are.
     """
 
     value: Expr
@@ -58,16 +62,18 @@ class Compared:
     turned: Expr
     at: Expr
     size: int
+    channels: int = LANES
 
     def _reached(self, level: int) -> Expr:
-        return self.value >= self.limits[lanes(self.at + level * self.size)]
+        return self.value >= self.limits[lanes(self.at + level * self.size, self.channels)]
 
     def planes(self, levels: int) -> list[Expr]:
-        """uint16 of each bit plane of the counts."""
+        """Each bit plane of the counts, of the type of `turned`."""
+        bits = f"uint{self.channels}"
         masks = []
         for level in range(levels - 1):
-            mask = temporary("uint16", 1)
-            write(mask, mask_bits(self._reached(level)) ^ self.turned, i64(0))
+            mask = temporary(bits, 1)
+            write(mask, mask_bits(self._reached(level), self.channels) ^ self.turned, i64(0))
             masks.append(mask[i64(0)])
         planes = []
         for plane in range((levels - 1).bit_length()):
@@ -78,7 +84,7 @@ class Compared:
         return planes
 
     def counts(self, levels: int) -> Expr:
-        """The counts, int32x16."""
+        """The counts of one block, int32x16."""
         one, none = splat(T.int32(1)), splat(T.int32(0))
         count = temporary("int32")
         write(count, none, lanes(0))

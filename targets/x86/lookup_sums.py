@@ -9,9 +9,10 @@ same weights. Bytes hold the sums of a few lookups, then they are widened.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from math import prod
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -22,6 +23,7 @@ from qcompiler.targets.problem import Conv2d
 from qcompiler.targets.target import Array
 from qcompiler.targets.vector.direct import for_taps
 from qcompiler.targets.vector.emit import LANES, Expr, Parameter, i64, lanes, opaque, splat, split, temporary, write
+from qcompiler.targets.vector.epilogue import is_threshold
 from qcompiler.targets.vector.frame import Frame
 from qcompiler.targets.vector.plane_sums import PlaneReduction, activations
 from qcompiler.targets.vector.planes import weight_planes
@@ -68,6 +70,17 @@ def fits_sums(problem: Conv2d, steps: int) -> bool:
     return bool(above * most < 2**16 if planes.signs else max(above, below) * most < 2**15)
 
 
+def compared_sums(problem: Conv2d) -> Literal["int32", "int16", "uint16"]:
+    """What sums that `fits_sums` go on in: 16 bits, where thresholds make bit planes of them.
+
+    The largest number is left for a limit that none reaches: it is odd, and the largest sum, of whole words, is even.
+    """
+    into = problem.epilogue[0].into if is_threshold(problem.epilogue) else None
+    if into is None or not into.in_planes:
+        return "int32"
+    return "uint16" if weight_planes(problem.weights).signs else "int16"
+
+
 def lookups_together(problem: Conv2d) -> int:
     """Lookups of all taps of a kernel row whose sums bytes hold; 0 where they hold none."""
     most: int = _MOST // (problem.kernel[1] * INPUTS * (2**problem.x.planes - 1))
@@ -79,9 +92,11 @@ class LookupSums(PlaneReduction):
     """Weights uint8 [groups, taps, lookups, planes, 64], those of six inputs in a byte; and the tables of `look`.
 
     Groups are four blocks each; where these do not share the blocks evenly, runs have groups of their own.
+    sums: what the registers hold, as in `SumFinish`.
     """
 
     look: TableLookup
+    sums: Literal["int32", "int16", "uint16"] = "int32"
 
     family: ClassVar[str] = "lookup_sums_conv2d"
 
@@ -162,6 +177,8 @@ class LookupSums(PlaneReduction):
             start = tile.source.start(tile.pixel)
             loops = frame.geometry.taps()[: 1 if together > 1 else 2]
             for_taps(loops, rows, start, T.bind(first), self._tap_bytes(frame) * together, tap)
+        if self.sums != "int32":
+            return [[pair for total in row for pair in total.pairs(self.sums)] for row in sums]
         return [[block for total in row for block in total.blocks(step, signs)] for row in sums]
 
     def _taps_together(self, frame: Frame) -> int:
@@ -307,13 +324,26 @@ class _Wide:
     def blocks(self, step: int, signs: bool) -> list[Expr]:
         """The sums times `step`, int32x16 per block; signs: without a sign, whose bit is one more of the number."""
         found = []
-        pairs, odd = (T.bind(total[lanes(0, self._half)]) for total in (self._pairs, self._odd))
-        even = T.bind(pairs - T.shift_left(odd, splat(T.uint16(8), self._half)))
-        for first in range(0, self._half, LANES // 2):
-            mine = [half * self._half + first + i for i in range(LANES // 2) for half in range(2)]
-            narrow = T.Shuffle([even, odd], mine)
+        for narrow in self._in_order(LANES):
             value = T.Cast("int32x16", narrow if signs else T.reinterpret("int16x16", narrow))
             count = temporary("int32")
             write(count, value if step == 1 else value * splat(T.int32(step)), lanes(0))
             found.append(count)
         return found
+
+    def pairs(self, dtype: str) -> list[Expr]:
+        """The sums of two blocks each, of 16 bits."""
+        found = []
+        for narrow in self._in_order(2 * LANES):
+            sums = temporary(dtype, 2 * LANES)
+            write(sums, T.reinterpret(f"{dtype}x{2 * LANES}", narrow), lanes(0, 2 * LANES))
+            found.append(sums)
+        return found
+
+    def _in_order(self, count: int) -> Iterator[Expr]:
+        """The sums of `count` channels at a time, uint16."""
+        pairs, odd = (T.bind(total[lanes(0, self._half)]) for total in (self._pairs, self._odd))
+        even = T.bind(pairs - T.shift_left(odd, splat(T.uint16(8), self._half)))
+        for first in range(0, self._half, count // 2):
+            mine = [half * self._half + first + i for i in range(count // 2) for half in range(2)]
+            yield T.Shuffle([even, odd], mine)

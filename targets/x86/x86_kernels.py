@@ -33,7 +33,7 @@ from qcompiler.targets.x86.channel_dots import ChannelDots, column_tilings, fits
 from qcompiler.targets.x86.dotted_nibbles import DottedNibbles
 from qcompiler.targets.x86.field_sums import FieldSums, field_sums, field_tilings
 from qcompiler.targets.x86.lookup_mismatches import LookupMismatches
-from qcompiler.targets.x86.lookup_sums import PLANES, ColumnLookups, LookupSums, fits_sums
+from qcompiler.targets.x86.lookup_sums import PLANES, WIDTH, ColumnLookups, LookupSums, compared_sums, fits_sums
 from qcompiler.targets.x86.lookup_tilings import (
     lookup_column_tilings,
     lookup_tilings,
@@ -68,13 +68,14 @@ def tables(isa: Isa, problem: Problem) -> Iterator[Kernel]:
     if problem.x.planes not in PLANES or not fits_sums(problem, Geometry(problem, blocks).steps):
         return
     look = _table_lookup(isa, problem)
+    sums = compared_sums(problem) if look.width == WIDTH else "int32"
     for r in table_tilings(problem, blocks, look.width, isa.registers):
         ns = compute_ns(isa, problem, blocks, isa.table_rate * problem.x.planes, r)
-        yield DirectConv2d(Frame(problem, blocks, r.tiling), LookupSums(look), SumFinish(), ns)
+        yield DirectConv2d(Frame(problem, blocks, r.tiling), LookupSums(look, sums), SumFinish(sums), ns)
     if problem.kernel[1] > 1 and isa.registers > _FEW_REGISTERS:
         for r in lookup_column_tilings(problem, blocks, look.width):
             ns = compute_ns(isa, problem, blocks, isa.table_rate * problem.x.planes, r)
-            yield DirectConv2d(Frame(problem, blocks, r.tiling), ColumnLookups(look), SumFinish(), ns)
+            yield DirectConv2d(Frame(problem, blocks, r.tiling), ColumnLookups(look, sums), SumFinish(sums), ns)
 
 
 def nibbles(isa: Isa, problem: Problem) -> Iterator[Kernel]:

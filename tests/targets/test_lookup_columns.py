@@ -11,12 +11,14 @@ from hypothesis import strategies as st
 
 from qcompiler.ir.codes import BINARY, Codes
 from qcompiler.ir.storage import Buffer, Halo
+from qcompiler.targets import reference
 from qcompiler.targets.problem import Conv2d, Operation
-from qcompiler.targets.target import Kernel
+from qcompiler.targets.target import Constants, Kernel
 from qcompiler.targets.vector.conv import DirectConv2d
-from qcompiler.targets.vector.kernel_runner import KernelRunner
+from qcompiler.targets.vector.kernel_runner import KernelRunner, aligned, empty_outputs
+from qcompiler.targets.vector.sum_finish import SumFinish
 from qcompiler.targets.x86 import X86Variant, lookup_sums
-from qcompiler.targets.x86.lookup_sums import ColumnLookups
+from qcompiler.targets.x86.lookup_sums import ColumnLookups, fits_sums
 from tests.targets.problems import RUNNABLE, results
 from tests.targets.test_reductions import check_largest
 
@@ -38,6 +40,12 @@ def windows(
     return dataclasses.replace(
         found, epilogue=(Operation("store", into=Buffer(1, *found.out_hw, 16 * blocks, "float32")),)
     )
+
+
+def compared(problem: Conv2d, into: Codes) -> Conv2d:
+    """With thresholds that make bit planes."""
+    planes = Buffer(1, *problem.out_hw, problem.out_channels, into)
+    return dataclasses.replace(problem, epilogue=(Operation("threshold", into=planes),))
 
 
 def columns(problem: Conv2d, variant: X86Variant | None = None) -> list[Kernel]:
@@ -71,6 +79,45 @@ def test_every_tiling(x: Codes, weights: Codes) -> None:
     for kernel in found:
         for got, expected in results(kernel, WIDE[0], kernel.problem, 1):
             np.testing.assert_array_equal(got, expected, err_msg=kernel.name)
+
+
+@settings(max_examples=12, deadline=None, suppress_health_check=list(HealthCheck))
+@given(data=st.data())
+def test_two_blocks_are_compared_at_once(data: st.DataObject) -> None:
+    x, weights = data.draw(st.sampled_from(ACTIVATIONS)), data.draw(st.sampled_from(WEIGHTS))
+    into = data.draw(st.sampled_from([BINARY, Codes(0, 3), Codes(-3, 3, 2), Codes(-2, 4)]))
+    layer = windows(x, weights, data.draw(st.sampled_from([20, 64, 96])), 4, (4, 6), (2, 3), pad=1)
+    outputs = data.draw(st.sampled_from([60, 64, 100, 128, 200]))
+    layer = compared(dataclasses.replace(layer, out_channels=outputs, pad_value=0.0), into)
+    found = [kernel for kernel in WIDE[0].kernels(layer) if "lookup_" in kernel.name]
+    kernel = data.draw(st.sampled_from(found))
+    assert isinstance(kernel, DirectConv2d) and isinstance(kernel.finish, SumFinish) and kernel.finish.blocks == 2
+    for got, expected in results(kernel, WIDE[0], layer, data.draw(st.integers(0, 99))):
+        np.testing.assert_array_equal(got, expected, err_msg=kernel.name)
+
+
+@pytest.mark.parametrize("weights", [BINARY, Codes(-2, 1)], ids=["unsigned", "signed"])
+@pytest.mark.parametrize("x", [Codes(0, 3), Codes(-3, 3, 2)], ids=["step 1", "step 2"])
+def test_limits_at_the_ends_of_sixteen_bits(x: Codes, weights: Codes) -> None:
+    words = 681 if weights == BINARY else 170
+    layer = compared(windows(x, weights, 32 * words, 4, (1, 4), (1, 1), pad=0), Codes(0, 3))
+    assert fits_sums(layer, words) and not fits_sums(layer, words + 2)
+    kernel = next(kernel for kernel in WIDE[0].kernels(layer) if "lookup_" in kernel.name)
+    random, shape = np.random.default_rng(0), (64, 32 * words, 1, 1)
+    made = np.where(np.arange(64) % 2, weights.low, weights.high)[:, None, None, None]
+    sums = made[:, 0, 0, 0] * 32 * words * np.where(np.arange(64) % 4 < 2, x.low, x.high)
+    turns = random.choice([-1.0, 1.0], size=64).astype(np.float32)
+    never = np.full(64, 1e9)
+    limits = np.stack([-never, sums + random.integers(-1, 2, 64), never])
+    limits = np.where(turns > 0, limits, limits[::-1]).astype(np.float32)
+    constants = Constants(np.broadcast_to(made, shape).astype(np.float32), limits, turns)
+    held = np.full((1, 32 * words, 1, 4), x.low, np.float32)
+    held[..., ::2] = x.high
+    outputs = empty_outputs(layer)
+    runner = KernelRunner(kernel, WIDE[0], constants)
+    given_x = aligned(reference.store(layer.x, held))
+    runner.call(runner.bind(given_x, [], outputs), 0, runner.items)
+    np.testing.assert_array_equal(outputs[0], reference.run(layer, given_x, constants, [])[0])
 
 
 def check_largest_sums(x: Codes, taps: int) -> None:
