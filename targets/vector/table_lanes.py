@@ -20,7 +20,9 @@ def store_tables(target: View, blocks: Blocks, pixel: Pixel, block: Expr, index:
         chosen, others = inputs, T.bind(splat(T.uint8(0)))
     else:
         chosen, others = T.bind(splat(T.uint8(flips)) - inputs), inputs
-    sums = _sums_of(chosen, others, 0) + _sums_of(chosen, others, 1)
+    pairs = T.bind(T.Shuffle([others, chosen], _input(0)) + T.Shuffle([others, chosen], _input(1)))
+    # a shuffle gives no more lanes than it is given
+    sums = T.Shuffle([pairs, pairs], _pair(0)) + T.Shuffle([pairs, pairs], _pair(1))
     at = lanes(target.offset(*pixel, _first(blocks, block, target.buffer)))
     write(target.data, T.reinterpret("uint32x16", sums), at)
 
@@ -38,19 +40,24 @@ def load_tables(view: View, blocks: Blocks, pixel: Pixel, block: Expr) -> Expr:
     return T.shift_right(twice, splat(T.int32(1)))
 
 
-def _sums_of(chosen: Expr, others: Expr, half: int) -> Expr:
-    """uint8x64: of every entry of four tables, what two of its four inputs add, from uint8x16 for either bit."""
-    mine = [_operand(byte, 2 * half) for byte in range(_BYTES)]
-    next_ones = [_operand(byte, 2 * half + 1) for byte in range(_BYTES)]
-    # a shuffle gives no more lanes than it is given
-    given = [others, chosen] * (_BYTES // (2 * LANES))
-    return T.Shuffle(given, mine) + T.Shuffle(given, next_ones)
+def _input(k: int) -> list[int]:
+    """What input k adds to the sums of each pair of inputs for two bits, [4 tables, 2 pairs, 4].
+
+    By place among inputs whose bits are not set, and those whose bits are.
+    """
+    return [
+        table * TABLE_INPUTS + 2 * pair + k + (LANES if bits >> k & 1 else 0)
+        for table in range(LANES // TABLE_INPUTS)
+        for pair in range(2)
+        for bits in range(4)
+    ]
 
 
-def _operand(byte: int, k: int) -> int:
-    """Where input k of a table lies among those for bits that are not set, and those for bits that are."""
-    table, entry = divmod(byte, _ENTRIES)
-    return table * TABLE_INPUTS + k + (LANES if entry >> k & 1 else 0)
+def _pair(k: int) -> list[int]:
+    """What pair k of inputs adds to every entry of four tables, by place among the sums of `_input`."""
+    return [
+        table * 8 + 4 * k + (entry >> 2 * k & 3) for table in range(LANES // TABLE_INPUTS) for entry in range(_ENTRIES)
+    ]
 
 
 def _first(blocks: Blocks, block: Expr, buffer: Buffer) -> Expr:
