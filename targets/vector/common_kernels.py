@@ -30,6 +30,7 @@ from qcompiler.targets.vector.float_sums import FloatSums
 from qcompiler.targets.vector.frame import Frame
 from qcompiler.targets.vector.map import ElementMap2d
 from qcompiler.targets.vector.move import CodeMove2d
+from qcompiler.targets.vector.patch_sums import PatchFrame, PatchSums, fits_patches
 from qcompiler.targets.vector.planar_map import PlanarMap2d, is_planar
 from qcompiler.targets.vector.plane_sums import PlaneSums
 from qcompiler.targets.vector.pool import FloatPool2d
@@ -153,6 +154,22 @@ def byte_convolutions(
     for r in byte_tilings(problem, blocks, machine.vector_bytes, machine.registers, shared, dot.parts, joins):
         ns = compute_ns(machine, problem, blocks, machine.byte_rate, r, bits / 8)
         yield DirectConv2d(Frame(problem, blocks, r.tiling), ByteSums(dot, bits), SumFinish(), ns)
+
+
+def patch_convolutions(machine: VectorMachine, problem: Problem, dot: ByteDot) -> Iterator[DirectConv2d]:
+    """Convolutions of bytes of less than four channels, whose windows are laid out without what fills up words."""
+    blocks = convolution_blocks(problem)
+    if not isinstance(problem, Conv2d) or blocks is None or not fits_patches(problem):
+        return
+    bits = stored_bits(problem, blocks)
+    shared, joins = tile_blocks(bits), len(parts_of(bits)) - 1
+    for r in byte_tilings(problem, blocks, machine.vector_bytes, machine.registers, shared, dot.parts, joins):
+        frame = PatchFrame(problem, blocks, r.tiling, min(8, dot.width))
+        if frame.fits_stack:
+            share = frame.geometry.steps / Geometry(problem, blocks).steps
+            rate = machine.byte_rate / (share * frame.slowdown(machine.byte_rate))
+            ns = compute_ns(machine, problem, blocks, rate, r, share * bits / 8)
+            yield DirectConv2d(frame, PatchSums(dot, bits), SumFinish(), ns)
 
 
 def rounded_products(machine: VectorMachine, problem: Problem, dot: ByteDot, most: int) -> Iterator[Kernel]:
