@@ -18,7 +18,7 @@ from qcompiler.targets.vector.byte_sums import (
     stored_bits,
     tile_blocks,
 )
-from qcompiler.targets.vector.code_pool import BytePool2d, PlanePool2d
+from qcompiler.targets.vector.code_pool import BytePool2d
 from qcompiler.targets.vector.conv import DirectConv2d
 from qcompiler.targets.vector.count_finish import MOST_PRODUCTS, CountFinish
 from qcompiler.targets.vector.direct import Geometry, Tiling
@@ -32,7 +32,9 @@ from qcompiler.targets.vector.map import ElementMap2d
 from qcompiler.targets.vector.move import CodeMove2d
 from qcompiler.targets.vector.patch_sums import PatchFrame, PatchSums, fits_patches
 from qcompiler.targets.vector.planar_map import PlanarMap2d, is_planar
+from qcompiler.targets.vector.plane_pool import PlanePool2d
 from qcompiler.targets.vector.plane_sums import PlaneSums
+from qcompiler.targets.vector.planes_to_words import PlanesToWords2d, fits_words
 from qcompiler.targets.vector.pool import FloatPool2d
 from qcompiler.targets.vector.product_sums import ProductFinish, ProductSums
 from qcompiler.targets.vector.reduction import Reduction
@@ -47,7 +49,10 @@ from qcompiler.targets.vector.word_mismatches import WordMismatches
 def code_pools(machine: VectorMachine, problem: Problem) -> Iterator[Kernel]:
     """Pools of packed codes."""
     if isinstance(problem, Pool2d) and problem.kind == "codes" and not problem.x.in_tables:
-        yield (BytePool2d if problem.x.in_bytes else PlanePool2d)(problem, memory_ns(machine, problem))
+        ns = memory_ns(machine, problem)
+        # narrower vectors gain little
+        shuffled = machine.vector_bytes if machine.vector_bytes >= 32 else 0
+        yield BytePool2d(problem, ns) if problem.x.in_bytes else PlanePool2d(problem, ns, shuffled)
 
 
 def float_pools(machine: VectorMachine, problem: Problem) -> Iterator[Kernel]:
@@ -60,12 +65,14 @@ def float_pools(machine: VectorMachine, problem: Problem) -> Iterator[Kernel]:
 
 
 def maps(machine: VectorMachine, problem: Problem) -> Iterator[Kernel]:
-    """Elementwise chains: by the first of three kernels that applies, which is the fastest."""
+    """Elementwise chains: by the first of four kernels that applies, which is the fastest."""
     if not isinstance(problem, Map2d):
         return
     blocks, ns = blocks_of(problem), memory_ns(machine, problem)
     if is_planar(problem):
         yield PlanarMap2d(problem, ns)
+    elif blocks is not None and fits_words(problem):
+        yield PlanesToWords2d(problem, blocks, ns)
     elif blocks is not None:
         yield (TransposeMap2d if can_transpose(problem, blocks) else ElementMap2d)(problem, blocks, ns)
 
