@@ -14,8 +14,9 @@ import numpy.typing as npt
 from tvm.script.ir_builder import tirx as T
 
 from qcompiler.ir.numerics import WORD_BYTES, pack_bits
-from qcompiler.targets.vector.code_pool import CodePool2d, Pixel
+from qcompiler.targets.vector.code_pool import CodePool2d
 from qcompiler.targets.vector.emit import Expr, View, fenced, i64, lanes, splat, temporary, write
+from qcompiler.targets.vector.epilogue import Pixel
 from qcompiler.targets.vector.pool import for_window, for_window_rows
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from tvm.script.ir_builder import tirx as T
 
 from qcompiler.ir.numerics import WORD_BYTES
-from qcompiler.targets.problem import Map2d, Scalar, outputs_of, tensors_of
+from qcompiler.targets.problem import Map2d, Operation, Scalar, outputs_of, tensors_of
 from qcompiler.targets.vector.emit import (
     LANES,
     Expr,
@@ -82,10 +82,12 @@ class PlanesToWords2d(RowKernel):
         v = T.bind(fenced(view.data[lanes(view.offset(*pixel, i64(channel)))]))
         before = epilogue.operations[:-1] if end is None else end.before
         for operation, operand in zip(before, epilogue.operands, strict=False):
-            given = None
-            if isinstance(operation.operand, Scalar):
-                given = scalar_lanes(operation.operand)
-            elif operand is not None:
-                given = splat(operand[i64(channel)])
-            v = T.bind(apply_operation(operation.op, v, given))
+            v = T.bind(apply_operation(operation.op, v, _given(operation, operand, channel)))
         return numbers_of(codes, v) if end is None else end.indices(v)
+
+
+def _given(operation: Operation, operand: Expr | View | None, channel: int) -> Expr | None:
+    """The operand of an operation on a plane as float32x16, if it has one."""
+    if isinstance(operation.operand, Scalar):
+        return scalar_lanes(operation.operand)
+    return None if operand is None or isinstance(operand, View) else splat(operand[i64(channel)])
