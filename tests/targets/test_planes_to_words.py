@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,11 +12,17 @@ from hypothesis import strategies as st
 
 from qcompiler.ir.codes import Codes
 from qcompiler.ir.storage import Buffer, Halo
+from qcompiler.targets import wasm
 from qcompiler.targets.problem import Channel, Map2d, Operation, Scalar
+from qcompiler.targets.target import Variant
 from qcompiler.targets.vector import planes_to_words
+from qcompiler.targets.vector.kernel_runner import KernelRunner
 from qcompiler.targets.vector.planes_to_words import PlanesToWords2d
 from qcompiler.targets.x86 import X86Variant
+from tests.targets import in_node
+from tests.targets.emulated import EmulatedRunner, missing
 from tests.targets.problems import RUNNABLE, results
+from tests.targets.test_reductions import ARM
 
 CODES = [Codes(0, 255), Codes(-128, 127), Codes(0, 15), Codes(-7, 7, 2)]
 
@@ -33,10 +40,10 @@ def quantizer(channels: int, size: tuple[int, int], codes: Codes, by_channel: bo
     return Map2d(x, (*chain, Operation("store_codes", into=into)))
 
 
-def check(problem: Map2d, variant: X86Variant, seed: int = 1) -> None:
+def check(problem: Map2d, variant: Variant, seed: int = 1, make_runner: Any = KernelRunner) -> None:
     (kernel,) = variant.kernels(problem)
     assert isinstance(kernel, PlanesToWords2d)
-    for got, expected in results(kernel, variant, problem, seed, cuts=(2,)):
+    for got, expected in results(kernel, variant, problem, seed, cuts=(2,), make_runner=make_runner):
         np.testing.assert_array_equal(got, expected)
 
 
@@ -78,3 +85,18 @@ def test_a_fault_does_not_pass(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(planes_to_words, "i64", lambda value: planes_to_words.T.int64(0 if value == 1 else value))
     with pytest.raises(AssertionError):
         check(quantizer(3, (5, 37), CODES[0]), RUNNABLE[0])
+
+
+@pytest.mark.parametrize("architecture", ARM)
+def test_arm(architecture: str) -> None:
+    packages = missing(architecture)
+    if packages:
+        pytest.skip(f"missing Debian packages: {packages}")
+    for variant in ARM[architecture]:
+        check(quantizer(3, (3, 21), CODES[0], by_channel=True), variant, make_runner=EmulatedRunner)
+
+
+@pytest.mark.skipif(bool(in_node.missing()), reason=in_node.missing())
+def test_webassembly() -> None:
+    for variant in wasm.TARGET.variants([]):
+        check(quantizer(3, (3, 21), CODES[3]), variant, make_runner=in_node.NodeRunner)
