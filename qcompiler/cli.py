@@ -97,7 +97,9 @@ def _compile_command(
     shape: Annotated[
         list[str] | None, typer.Option(metavar="NAME=1x3x224x224", help="Shape of an input; may be repeated.")
     ] = None,
-    threads: Annotated[int, typer.Option(metavar="N", help="Threads that qrun uses by default.")] = 1,
+    threads: Annotated[
+        int, typer.Option(metavar="N", help="Threads that qrun uses by default, at most one a processor.")
+    ] = 1,
     verify: Annotated[bool, typer.Option(help="Compare with onnxruntime before the bundle appears.")] = True,
     inputs: Annotated[Path | None, typer.Option(metavar="DATA.npz", help="Inputs to verify with.")] = None,
     calibrate: Annotated[
@@ -176,7 +178,9 @@ def _run_command(
         Path | None,
         typer.Option(metavar="FILE.png", help="With --profile: draw the steps against the machine's limits."),
     ] = None,
-    threads: Annotated[int | None, typer.Option(metavar="N", help="Default: as given to qcompile.")] = None,
+    threads: Annotated[
+        int | None, typer.Option(metavar="N", help="At most one a processor. Default: as given to qcompile.")
+    ] = None,
     variant: Annotated[str | None, typer.Option(metavar="NAME", help="Instruction set; default: the best.")] = None,
     remote: Annotated[str | None, typer.Option(metavar="HOST:PORT", help="Run on the device of this server.")] = None,
     remote_key: Annotated[str | None, typer.Option(metavar="KEY", help="Key of the server; default: none.")] = None,

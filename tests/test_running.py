@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -31,7 +32,8 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
 def test_a_page_with_times_measured_here(bundle: Bundle, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run(bundle, Run(profile=True, report=tmp_path / "page.html", threads=2, as_json=True))
     measured = data_of((tmp_path / "page.html").read_bytes())["measured"]
-    assert (measured["variant"], measured["threads"], measured["repeats"]) == (bundle.variant, 2, 50)
+    threads = min(2, len(os.sched_getaffinity(0)))
+    assert (measured["variant"], measured["threads"], measured["repeats"]) == (bundle.variant, threads, 50)
     shown = json.loads(capsys.readouterr().out)["profile"]["steps"]
     assert measured["seconds"] == [step["seconds"] for step in shown] and len(shown) == len(bundle.steps)
     # no memory is as slow or as fast

@@ -32,10 +32,11 @@ def address_of(workspace: Workspace) -> int:
 
 
 class Runs:
-    """Runs a network on the parts of a batch, one after the other; see `Execution`."""
+    """Runs a network on the parts of a batch, one after the other; see `Execution`. threads: those of a run."""
 
-    def __init__(self, executions: Sequence[Execution]) -> None:
+    def __init__(self, executions: Sequence[Execution], threads: int = 1) -> None:
         self._executions = executions
+        self.threads = threads
 
     def run(self) -> None:
         """Run all steps on all parts."""

@@ -133,6 +133,7 @@ class Bundle:
         inputs: one array per input, by ONNX name, of exactly its shape, or where the manifest says `any_batch` of any
         multiple of it along the first axis, of its dtype or that in the ONNX file, without NaN. The result has one
         new array per output, by ONNX name, of its dtype in the ONNX file; bfloat16, which numpy has not, stays float32.
+        There are no more threads than processors that this process may run on; outputs do not depend on their number.
         Raises UsageError for wrong inputs or thread counts.
         """
         with self._runs(inputs, threads) as (runs, outputs):
@@ -147,9 +148,9 @@ class Bundle:
         return DeviceRun(self._library, self.inputs, self.outputs, self.manifest.workspace_bytes)
 
     def benchmark(self, inputs: Mapping[str, Array], *, threads: int = 1, seconds: float = 1.0) -> Benchmark:
-        """Time whole runs of the network for about `seconds`."""
+        """Time whole runs of the network for about `seconds`; the result says on how many threads they were."""
         with self._runs(_some(inputs), threads) as (runs, _):
-            return measure(runs.run, seconds, threads)
+            return measure(runs.run, seconds, runs.threads)
 
     def profile(self, inputs: Mapping[str, Array], *, repeats: int = 50, threads: int = 1) -> Profile:
         """Median time of every step over `repeats` runs, after one to warm up."""
@@ -158,7 +159,7 @@ class Bundle:
         with self._runs(_some(inputs), threads) as (runs, _):
             runs.run()
             times = np.array([runs.profile(len(self.steps)) for _ in range(repeats)])
-        return profile_of(times, self.steps, self._variant_index(), threads)
+        return profile_of(times, self.steps, self._variant_index(), runs.threads)
 
     def stepper(self, inputs: Mapping[str, Array]) -> Stepper:
         """A run on one thread that can be stopped between steps, with memory of its own."""
@@ -184,7 +185,8 @@ class Bundle:
         outputs = new_outputs(self.outputs, count)
         pooled = contextlib.nullcontext(0) if threads == 1 else self._library.pool(int(threads))
         with self._workspace() as workspace, pooled as pool:
-            yield Runs([self._part(given, outputs, index, workspace, pool) for index in range(count)]), outputs
+            parts = [self._part(given, outputs, index, workspace, pool) for index in range(count)]
+            yield Runs(parts, self._library.call("pool_threads", pool) if pool else 1), outputs
 
     def _part(
         self, inputs: Sequence[Array], outputs: Sequence[Array], index: int, workspace: Workspace, pool: int

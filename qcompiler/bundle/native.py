@@ -62,6 +62,8 @@ _SIGNATURES: dict[str, tuple[tuple[Any, ...], Any]] = {
     "run_pool": ((ctypes.c_void_p, *_POINTERS), ctypes.c_int),
     "run_pool_profile": ((ctypes.c_void_p, *_POINTERS, ctypes.c_void_p), ctypes.c_int),
     "pool_start": ((ctypes.c_void_p, ctypes.c_int), ctypes.c_int),
+    "pool_start_exactly": ((ctypes.c_void_p, ctypes.c_int), ctypes.c_int),
+    "pool_threads": ((ctypes.c_void_p,), ctypes.c_int),
     "pool_stop": ((ctypes.c_void_p,), ctypes.c_int),
 }
 
@@ -132,7 +134,7 @@ class Library:
 
     @contextlib.contextmanager
     def pool(self, threads: int) -> Iterator[int]:
-        """The address of a pool of `threads` threads that nobody else uses meanwhile."""
+        """The address of a pool that nobody else uses meanwhile, of `threads` threads, or a thread per processor."""
         with self._pools.borrow(threads) as address:
             yield address
 

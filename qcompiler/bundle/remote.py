@@ -104,10 +104,14 @@ class RemoteBundle:
         once = float(np.median(self._device.times("run", self._tensors, WARM_UP_RUNS)))
         runs = int(np.clip(seconds / max(once, 1e-9), MIN_RUNS, MAX_RUNS))
         warm = int(min(WARM_UP_SECONDS, seconds) / seconds * runs)
-        return benchmark_of(self._device.times("run", self._tensors, warm + runs)[warm:], threads)
+        times = self._device.times("run", self._tensors, warm + runs)[warm:]
+        return benchmark_of(times, self._device.call("pool_threads"))
 
     def profile(self, inputs: Mapping[str, Array], *, repeats: int = 50, threads: int = 1) -> Profile:
-        """Median time of every step over `repeats` runs, after one to warm up, by the device's clock."""
+        """Median time of every step over `repeats` runs, after one to warm up, by the device's clock.
+
+        As of `benchmark`, its threads are those that ran, no more than the device has processors for.
+        """
         if repeats < 1:
             raise UsageError(f"{repeats} repeats, expected at least 1")
         self._prepare(inputs, threads)
@@ -117,7 +121,7 @@ class RemoteBundle:
         for _ in range(1 + repeats):
             self._check(self._device.call("profile", *self._tensors, memory))
             times.append(self._device.read(memory, "uint64", (count,)))
-        return profile_of(np.array(times[1:]), self.manifest.steps, self._variant, threads)
+        return profile_of(np.array(times[1:]), self.manifest.steps, self._variant, self._device.call("pool_threads"))
 
     def _prepare(self, inputs: Mapping[str, Array], threads: int) -> None:
         given = checked_inputs(inputs, self.inputs)

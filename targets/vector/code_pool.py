@@ -11,7 +11,7 @@ import numpy.typing as npt
 from tvm.script.ir_builder import tirx as T
 
 from qcompiler.ir.codes import Codes
-from qcompiler.ir.numerics import WORD_BYTES, pack_bits
+from qcompiler.ir.numerics import WORD_BYTES
 from qcompiler.ir.storage import pack_bytes
 from qcompiler.targets.problem import Pool2d
 from qcompiler.targets.target import Array, Constants
@@ -101,53 +101,26 @@ class CodePool2d(ByItems):
         into = self.problem.into
         assert into is not None
         source, target = word_view(self.problem.x, buffers[0]), block_view(into, buffers[2])
-        oh, ow = self.problem.out_hw
+        oh, _ = self.problem.out_hw
         n, y = (T.bind(part) for part in split(item, oh))
-        with T.serial(i64(0), i64(self._channel_words // self._lanes)) as part:
-            first = part * self._lanes
-            flip = buffers[1][lanes(first, self._lanes)]
-            with T.serial(i64(0), i64(ow)) as x:
-                self._pixel(source, target, (n, y, x), first, flip)
+        self._pixels(source, target, n, y, buffers[1])
         blocks = Blocks(into.c, into.groups)
         if target.has_halo:
             with T.serial(i64(0), i64(blocks.count)) as block:
                 emit_halo(target, blocks, n, y, block, oh)
 
+    def _pixels(self, source: View, target: View, n: Expr, y: Expr, flips: Expr) -> None:
+        """All output pixels of a row."""
+        with T.serial(i64(0), i64(self._channel_words // self._lanes)) as part:
+            first = part * self._lanes
+            flip = flips[lanes(first, self._lanes)]
+            with T.serial(i64(0), i64(self.problem.out_hw[1])) as x:
+                self._pixel(source, target, (n, y, x), first, flip)
+
     def _fenced(self, words: Expr) -> Expr:
         """`_lanes` words as floats that no copy loop can be recognised by."""
         dtype = "float32" if self._lanes == 1 else f"float32x{self._lanes}"
         return fenced(T.reinterpret(dtype, words), self._lanes)
-
-
-@dataclass(frozen=True)
-class PlanePool2d(CodePool2d):
-    """In bit planes."""
-
-    @property
-    def name(self) -> str:
-        """Family."""
-        return "pool2d_bits" if self._planes == 1 else "pool2d_codes"
-
-    def _flipped(self, flips: npt.NDArray[np.bool_]) -> npt.NDArray[np.uint32]:
-        return pack_bits(np.where(flips, np.float32(1), np.float32(-1)), self.problem.x.groups)
-
-    def _pixel(self, source: View, target: View, pixel: Pixel, first: Expr, flip: Expr) -> None:
-        best = [temporary("uint32", self._lanes) for _ in range(self._planes)]
-        all_lanes = lanes(0, self._lanes)
-        highest_inverted = 2**self._planes - self._codes.levels
-        for number, plane in enumerate(best):
-            write(plane, flip if highest_inverted >> number & 1 else splat(T.uint32(0), self._lanes), all_lanes)
-
-        def tap(y: Expr, x: Expr) -> None:
-            at = source.offset(pixel[0], y, x, first * self._planes)
-            found = [source.data[lanes(at + number, self._lanes)] ^ flip for number in range(self._planes)]
-            keep_larger(best, found, all_lanes)
-
-        for_window(self.problem, pixel, tap)
-        for number, plane in enumerate(best):
-            halves = T.reinterpret(f"uint16x{2 * self._lanes}", self._fenced(plane[all_lanes] ^ flip))
-            at = target.offset(*pixel, (first * self._planes + number) * 2)
-            write(target.data, halves, lanes(at, 2 * self._lanes))
 
 
 @dataclass(frozen=True)
@@ -185,22 +158,3 @@ class BytePool2d(CodePool2d):
 
     def _words(self, found: Expr) -> Expr:
         return T.reinterpret("uint32" if self._lanes == 1 else f"uint32x{self._lanes}", found)
-
-
-def keep_larger(best: list[Expr], found: list[Expr], at: Expr) -> None:
-    """Per bit position, the larger of two binary numbers; lists of bit planes, the lowest first.
-
-    From the highest plane down, the first one that differs decides.
-    """
-    if len(best) == 1:
-        write(best[0], best[0][at] | found[0], at)
-        return
-    found = [T.bind(plane) for plane in found]
-    differs, less = None, None
-    for held, other in zip(best[::-1], found[::-1], strict=True):
-        here = T.bind(held[at] ^ other)
-        wins = here & other
-        less = T.bind(wins if differs is None or less is None else less | (wins & ~differs))
-        differs = here if differs is None else T.bind(differs | here)
-    for held, other in zip(best, found, strict=True):
-        write(held, held[at] ^ ((held[at] ^ other) & less), at)

@@ -18,7 +18,7 @@ from qcompiler.targets.vector.byte_sums import (
     stored_bits,
     tile_blocks,
 )
-from qcompiler.targets.vector.code_pool import BytePool2d, PlanePool2d
+from qcompiler.targets.vector.code_pool import BytePool2d
 from qcompiler.targets.vector.conv import DirectConv2d
 from qcompiler.targets.vector.count_finish import MOST_PRODUCTS, CountFinish
 from qcompiler.targets.vector.direct import Geometry, Tiling
@@ -30,8 +30,11 @@ from qcompiler.targets.vector.float_sums import FloatSums
 from qcompiler.targets.vector.frame import Frame
 from qcompiler.targets.vector.map import ElementMap2d
 from qcompiler.targets.vector.move import CodeMove2d
+from qcompiler.targets.vector.patch_sums import PatchFrame, PatchSums, fits_patches
 from qcompiler.targets.vector.planar_map import PlanarMap2d, is_planar
+from qcompiler.targets.vector.plane_pool import PlanePool2d
 from qcompiler.targets.vector.plane_sums import PlaneSums
+from qcompiler.targets.vector.planes_to_words import PlanesToWords2d, fits_words
 from qcompiler.targets.vector.pool import FloatPool2d
 from qcompiler.targets.vector.product_sums import ProductFinish, ProductSums
 from qcompiler.targets.vector.reduction import Reduction
@@ -46,7 +49,10 @@ from qcompiler.targets.vector.word_mismatches import WordMismatches
 def code_pools(machine: VectorMachine, problem: Problem) -> Iterator[Kernel]:
     """Pools of packed codes."""
     if isinstance(problem, Pool2d) and problem.kind == "codes" and not problem.x.in_tables:
-        yield (BytePool2d if problem.x.in_bytes else PlanePool2d)(problem, memory_ns(machine, problem))
+        ns = memory_ns(machine, problem)
+        # narrower vectors gain little
+        shuffled = machine.vector_bytes if machine.vector_bytes >= 32 else 0
+        yield BytePool2d(problem, ns) if problem.x.in_bytes else PlanePool2d(problem, ns, shuffled)
 
 
 def float_pools(machine: VectorMachine, problem: Problem) -> Iterator[Kernel]:
@@ -59,12 +65,14 @@ def float_pools(machine: VectorMachine, problem: Problem) -> Iterator[Kernel]:
 
 
 def maps(machine: VectorMachine, problem: Problem) -> Iterator[Kernel]:
-    """Elementwise chains: by the first of three kernels that applies, which is the fastest."""
+    """Elementwise chains: by the first of four kernels that applies, which is the fastest."""
     if not isinstance(problem, Map2d):
         return
     blocks, ns = blocks_of(problem), memory_ns(machine, problem)
     if is_planar(problem):
         yield PlanarMap2d(problem, ns)
+    elif blocks is not None and fits_words(problem):
+        yield PlanesToWords2d(problem, blocks, ns)
     elif blocks is not None:
         yield (TransposeMap2d if can_transpose(problem, blocks) else ElementMap2d)(problem, blocks, ns)
 
@@ -153,6 +161,22 @@ def byte_convolutions(
     for r in byte_tilings(problem, blocks, machine.vector_bytes, machine.registers, shared, dot.parts, joins):
         ns = compute_ns(machine, problem, blocks, machine.byte_rate, r, bits / 8)
         yield DirectConv2d(Frame(problem, blocks, r.tiling), ByteSums(dot, bits), SumFinish(), ns)
+
+
+def patch_convolutions(machine: VectorMachine, problem: Problem, dot: ByteDot) -> Iterator[DirectConv2d]:
+    """Convolutions of bytes of less than four channels, whose windows are laid out without what fills up words."""
+    blocks = convolution_blocks(problem)
+    if not isinstance(problem, Conv2d) or blocks is None or not fits_patches(problem):
+        return
+    bits = stored_bits(problem, blocks)
+    shared, joins = tile_blocks(bits), len(parts_of(bits)) - 1
+    for r in byte_tilings(problem, blocks, machine.vector_bytes, machine.registers, shared, dot.parts, joins):
+        frame = PatchFrame(problem, blocks, r.tiling, min(8, dot.width))
+        if frame.fits_stack:
+            share = frame.geometry.steps / Geometry(problem, blocks).steps
+            rate = machine.byte_rate / (share * frame.slowdown(machine.byte_rate))
+            ns = compute_ns(machine, problem, blocks, rate, r, share * bits / 8)
+            yield DirectConv2d(frame, PatchSums(dot, bits), SumFinish(), ns)
 
 
 def rounded_products(machine: VectorMachine, problem: Problem, dot: ByteDot, most: int) -> Iterator[Kernel]:

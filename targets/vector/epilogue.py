@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 from tvm.script.ir_builder import tirx as T
 
+from qcompiler.ir.codes import Codes
 from qcompiler.targets.problem import (
     Channel,
     Operation,
@@ -151,11 +152,8 @@ class BoundEpilogue:
 
     def _store_codes(self, target: View, pixel: Pixel, block: Expr, v: Expr) -> None:
         """Write sixteen codes; what is no number becomes the lowest."""
-        codes = target.buffer.codes
-        assert codes is not None
-        distance = fenced(clipped(v, codes.low, codes.high) - splat(T.float32(codes.low)))
-        indices = distance if codes.step == 1 else distance / splat(T.float32(codes.step))
-        self._store_indices(target, pixel, block, T.Cast("int32x16", indices))
+        assert target.buffer.codes is not None
+        self._store_indices(target, pixel, block, numbers_of(target.buffer.codes, v))
 
     def _store_indices(self, target: View, pixel: Pixel, block: Expr, numbers: Expr) -> None:
         """Write the codes of sixteen numbers, int32x16."""
@@ -252,6 +250,12 @@ def load_lanes(view: View, blocks: Blocks, pixel: Pixel, block: Expr) -> Expr:
     with T.serial(i64(0), blocks.valid(block)) as lane:
         write(gathered, view.data[view.offset(*pixel, first + lane)], lane)
     return gathered[lanes(0)]
+
+
+def numbers_of(codes: Codes, v: Expr) -> Expr:
+    """The numbers, int32x16, of codes that are float32x16; of what is no number the lowest."""
+    distance = fenced(clipped(v, codes.low, codes.high) - splat(T.float32(codes.low)))
+    return T.Cast("int32x16", distance if codes.step == 1 else distance / splat(T.float32(codes.step)))
 
 
 def _held(op: str, v: Expr) -> Expr:

@@ -118,10 +118,18 @@ def taps_inside(problem: Pool2d, axis: int, position: Expr, padded: bool) -> tup
     return T.bind(bounds[0]), T.bind(bounds[1])
 
 
+def for_window_rows(problem: Pool2d, y: Expr, row: Callable[[Expr], None]) -> None:
+    """Run `row(y)` for the input rows of the windows of output row `y`, leaving out the padding."""
+    with T.serial(*taps_inside(problem, 0, y, padded=False)) as i:
+        row(y * problem.strides[0] - problem.pads[0] + i * problem.dilations[0])
+
+
 def for_window(problem: Pool2d, pixel: Pixel, tap: Callable[[Expr, Expr], None]) -> None:
     """Run `tap(y, x)` for the input pixels of a window, row by row, leaving out the padding."""
-    (top, left, _, _), (sh, sw), (dh, dw) = problem.pads, problem.strides, problem.dilations
-    rows = taps_inside(problem, 0, pixel[1], padded=False)
+
+    def row(y: Expr) -> None:
+        with T.serial(*columns) as j:
+            tap(y, pixel[2] * problem.strides[1] - problem.pads[1] + j * problem.dilations[1])
+
     columns = taps_inside(problem, 1, pixel[2], padded=False)
-    with T.serial(*rows) as i, T.serial(*columns) as j:
-        tap(pixel[1] * sh - top + i * dh, pixel[2] * sw - left + j * dw)
+    for_window_rows(problem, pixel[1], row)

@@ -17,6 +17,7 @@ from qcompiler.targets.vector.common_kernels import (
     convolution_blocks,
     counting,
     largest_weight,
+    patch_convolutions,
     plane_blocks,
     rounded_products,
     word_convolutions,
@@ -95,6 +96,7 @@ def dots(isa: Isa, problem: Problem) -> Iterator[Kernel]:
     """Convolutions of codes in bytes, but for those that `fields` does: all variants share one copy of the weights."""
     if isinstance(problem, Conv2d) and problem.x.in_bytes and _field_sums(isa, problem) is None:
         yield from byte_convolutions(isa, problem, _dot(isa, problem))
+        yield from patch_convolutions(isa, problem, _dot(isa, problem))
 
 
 def matrices(isa: Isa, problem: Problem) -> Iterator[Kernel]:

@@ -225,6 +225,7 @@ def test_profile(bundle: Bundle, threads: int) -> None:
         bundle.profile(programs.inputs(), repeats=0)
 
 
+@pytest.mark.usefixtures("as_many_threads")
 def test_nothing_outlives_a_bundle(pristine: Path) -> None:
     def state() -> tuple[int, int, int]:
         mapped = Path("/proc/self/maps").read_text().count("memfd:libtiny.so")
@@ -245,6 +246,7 @@ def _run_in_child(bundle: Bundle, queue: Any) -> None:
 
 
 @pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
+@pytest.mark.usefixtures("as_many_threads")
 def test_a_forked_process_starts_its_own_threads(bundle: Bundle) -> None:
     expected = int(bundle.run(programs.inputs(), threads=2)["count"][0])
     context = multiprocessing.get_context("fork")
@@ -267,6 +269,7 @@ bundle = load({str(pristine)!r})
 inputs = random_inputs(bundle.inputs)
 resource.setrlimit(resource.RLIMIT_AS, (700 * 2**20, 700 * 2**20))
 try:
+    bundle._library._functions["pool_start"] = bundle._library._functions["pool_start_exactly"]
     bundle.run(inputs, threads=128)
 except UsageError as error:
     print(error)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import socket
 import threading
 from collections.abc import Iterator
@@ -47,7 +48,7 @@ def test_outputs_are_those_of_a_local_run(pristine: Path, address: str, variant:
 def test_times_are_the_devices(pristine: Path, address: str) -> None:
     bundle = RemoteBundle(pristine, address, rpc.KEY)
     timed = bundle.benchmark(programs.inputs(), threads=2, seconds=0.05)
-    assert timed.runs >= 10 and timed.threads == 2
+    assert timed.runs >= 10 and timed.threads == min(2, len(os.sched_getaffinity(0)))
     # a call over the network takes some hundred microseconds, this network one
     assert 0 < timed.minimum <= timed.median <= timed.p90 and timed.median < 1e-4
     profiled = bundle.profile(programs.inputs(), repeats=5)

@@ -53,6 +53,7 @@ def shifted(array: np.ndarray[Any, Any], offset: int) -> np.ndarray[Any, Any]:
     return memory.view(array.dtype).reshape(array.shape)
 
 
+@pytest.mark.usefixtures("as_many_threads")
 @pytest.mark.parametrize("variant", ["avx2", "plain"])
 @pytest.mark.parametrize("threads", [1, 2, 3, 4])
 def test_results_do_not_depend_on_variant_or_threads(pristine: Path, variant: str, threads: int) -> None:
@@ -65,11 +66,13 @@ def test_results_do_not_depend_on_variant_or_threads(pristine: Path, variant: st
             np.testing.assert_array_equal(found[name], expected)
 
 
+@pytest.mark.usefixtures("as_many_threads")
 def test_more_threads_than_items(bundle: Bundle) -> None:
     given = programs.inputs()
     np.testing.assert_array_equal(bundle.run(given, threads=64)["count"], programs.expected(given)["count"])
 
 
+@pytest.mark.usefixtures("as_many_threads")
 def test_a_pool_is_used_again_and_again(bundle: Bundle) -> None:
     """Many short runs, so that workers meet every state: spinning, sleeping, and between runs."""
     given = programs.inputs()
@@ -79,6 +82,7 @@ def test_a_pool_is_used_again_and_again(bundle: Bundle) -> None:
         np.testing.assert_array_equal(result["scores/out:0"], expected)
 
 
+@pytest.mark.usefixtures("as_many_threads")
 @pytest.mark.parametrize("threads", [1, 2])
 def test_callers_run_at_the_same_time(bundle: Bundle, threads: int) -> None:
     def work(seed: int) -> bool:
@@ -95,7 +99,7 @@ def test_one_pool_serves_callers_in_turn(pristine: Path) -> None:
     raws[1].library = raws[0].library
     pool = aligned_empty((4096,), "uint8")
     library = raws[0].library
-    assert library.call("pool_start", pool.ctypes.data, 2) == OK
+    assert library.call("pool_start_exactly", pool.ctypes.data, 2) == OK
 
     def work(raw: Raw) -> bool:
         pointers = (addresses(raw.inputs), addresses(raw.outputs), raw.workspace.ctypes.data, raw.size)
@@ -204,7 +208,7 @@ def test_a_batch(pristine: Path, offset: int, threads: int) -> None:
     batched = Batched(pristine, 5, offset)
     pool = aligned_empty((4096,), "uint8")
     if threads:
-        start, stop = (batched.library[f"tiny_pool_{what}"] for what in ("start", "stop"))
+        start, stop = (batched.library[f"tiny_pool_{what}"] for what in ("start_exactly", "stop"))
         start.argtypes, stop.argtypes = (ctypes.c_void_p, ctypes.c_int), (ctypes.c_void_p,)
         assert start(pool.ctypes.data, threads) == OK
     for count in (0, 1, 3, 5):
@@ -274,9 +278,12 @@ def test_pool_errors(pristine: Path) -> None:
     pool[...] = 0
     address = pool.ctypes.data
     pointers = (addresses(raw.inputs), addresses(raw.outputs), raw.workspace.ctypes.data, raw.size)
-    assert raw.library.call("pool_start", None, 1) == NULL
-    assert raw.library.call("pool_start", address, 0) == RANGE
-    assert raw.library.call("pool_start", address, 129) == RANGE
+    for start in ("pool_start", "pool_start_exactly"):
+        assert raw.library.call(start, None, 1) == NULL
+        for threads in (0, -1, 129, 2**31 - 1, -(2**31)):
+            assert raw.library.call(start, address, threads) == RANGE
+    assert raw.library.call("pool_threads", None) == 0
+    assert raw.library.call("pool_threads", address) == 0
     assert raw.library.call("run_pool", address, *pointers) == POOL
     assert raw.library.call("pool_stop", address) == POOL
     assert raw.library.call("pool_start", address, 2) == OK
@@ -284,10 +291,12 @@ def test_pool_errors(pristine: Path) -> None:
     assert raw.library.call("run_pool", address, *pointers) == OK
     raw.assert_right()
     assert raw.library.call("pool_stop", address) == OK
+    assert raw.library.call("pool_threads", address) == 0
     assert raw.library.call("pool_stop", address) == POOL
     assert raw.library.call("run_pool", address, *pointers) == POOL
 
 
+@pytest.mark.usefixtures("as_many_threads")
 @pytest.mark.parametrize("threads", [1, 2])
 def test_a_failing_kernel_is_reported(tmp_path: Path, threads: int) -> None:
     write(programs.failing(), tmp_path / "failing")
@@ -335,6 +344,7 @@ class TestDataThatMakesAStepFail:
         assert raw.run() != OK
         assert raw.outputs[1][0] == 1
 
+    @pytest.mark.usefixtures("as_many_threads")
     @pytest.mark.parametrize("threads", [1, 2, 3])
     def test_a_pool_survives_any_number_of_failures(self, tmp_path: Path, threads: int) -> None:
         """Every thread comes to every barrier, also after a failure, and the next run starts afresh."""

@@ -24,7 +24,9 @@ from tests.targets.emulated import missing
 LIBC = {"clock_gettime", "getauxval", "memcpy", "memset"}
 # what a linker provides
 LINKER = {"arm": {"_GLOBAL_OFFSET_TABLE_"}}
-THREADS = re.compile(r"pthread_(create|join|sigmask|(mutex|cond)_\w+)|sched_yield|sigfillset")
+THREADS = re.compile(
+    r"pthread_(create|join|sigmask|(mutex|cond)_\w+)|sched_(yield|getaffinity)|__sched_cpucount|sigfillset"
+)
 LIMIT = 64 * 1024
 # WebAssembly has no libraries in C, and microcontrollers none that are shared
 LIBRARIES = [each.name for each in ARCHITECTURES if each.file_format == "elf" and not each.bare]

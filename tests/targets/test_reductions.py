@@ -124,6 +124,11 @@ LAYERS = {
     "8 x 8 bits in bytes, centred, one pixel": centred(
         layer(130, 48, 1, 1, 1, Codes(-128, 127), Codes(-128, 127), "bytes")
     ),
+    "8 x 8 bits in bytes, three channels": layer(3, 40, 9, 12, 7, Codes(0, 255), Codes(-128, 127), "bytes"),
+    "8 x 4 bits in bytes, one channel": layer(1, 60, 7, 9, 5, Codes(-128, 127), Codes(-8, 7), "bytes"),
+    "8 x 8 bits in bytes, two channels, centred": centred(
+        layer(2, 33, 5, 8, 3, Codes(-3, 252), Codes(-128, 127), "bytes")
+    ),
     "channel by channel": in_channels(layer(21, 21, 4, 6, 3, Codes(-3, 252), Codes(-128, 127), "bytes")),
     "channel by channel, 48 channels": in_channels(layer(48, 48, 5, 9, 3, Codes(0, 255), Codes(-128, 127), "bytes")),
     "channel by channel, 5x5": in_channels(layer(80, 80, 6, 9, 5, Codes(-8, 7), Codes(-8, 7), "bytes")),
@@ -249,7 +254,7 @@ def logical(x: Buffer) -> tuple[int, ...]:
 def test_x86(variant: x86.X86Variant) -> None:
     expected = {*COMMON, "xnor_conv2d"}
     lookups = {"lookup_conv2d"} if variant.name in ("avx2", "avx512bw") else set()
-    lookups |= {"lookup_sums_conv2d", "nibbles_conv2d"}
+    lookups |= {"lookup_sums_conv2d", "nibbles_conv2d", "patches_conv2d"}
     dots = {"dots_depthwise"} if variant.isa.vnni else set()
     lookups |= {"lookup_columns_conv2d"} if variant.isa.vector_bytes == 64 else set()
     assert check(variant, KernelRunner) == expected | lookups | dots | {"fields_conv2d", "rounded_conv2d"}

@@ -117,6 +117,7 @@ int main(int argc, char **argv) {
     for (int o = 0; o < @NAME@_OUTPUTS; o++) outputs[o] = allocate(@name@_output(o)->bytes);
     workspace = allocate(@NAME@_WORKSPACE_SIZE);
     check(@name@_pool_start(&pool, threads));
+    printf("threads: %d\n", @name@_pool_threads(&pool));
     time_runs(runs);
     print_clock();
     time_steps();

@@ -75,11 +75,12 @@ static int map(const char *path) {
 }
 
 #ifdef @NAME@_MAX_THREADS
+/* Exactly so many, for how a step falls into parts is verified wherever a network is compiled. */
 static int use_pool(int threads) {
     if (pool_threads == threads) return @NAME@_OK;
     if (pool_threads > 0) @name@_pool_stop(&pool);
     pool_threads = threads;
-    return @name@_pool_start(&pool, threads);
+    return @name@_pool_start_exactly(&pool, threads);
 }
 #endif
 

@@ -57,7 +57,7 @@ EXPORT(variant) {
     return answer(result, status == @NAME@_OK ? @name@_variant() : -1);
 }
 
-/* Use as many threads for all later runs. */
+/* Use as many threads for all later runs, but no more than there are processors. */
 EXPORT(threads) {
     (void)self;
     int status = pooled ? @name@_pool_stop(&pool) : @NAME@_OK, wanted = integer(arguments, count);
@@ -67,6 +67,12 @@ EXPORT(threads) {
         pooled = status == @NAME@_OK;
     }
     return answer(result, status);
+}
+
+/* The threads of runs. */
+EXPORT(pool_threads) {
+    (void)self, (void)arguments, (void)count;
+    return answer(result, pooled ? @name@_pool_threads(&pool) : 1);
 }
 
 /* One run; arguments: inputs, outputs, workspace. */

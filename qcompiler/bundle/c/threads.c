@@ -1,10 +1,15 @@
 /* A pool of threads that share the steps of a run. The only source that needs pthreads. */
-#define _POSIX_C_SOURCE 200809L
+/* Which processors a thread may run on is no part of POSIX: names of glibc, musl and bionic, and of Apple. */
+#ifndef _GNU_SOURCE
+#define _GNU_SOURCE
+#endif
+#define _DARWIN_C_SOURCE
 
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "all-internals.h"
 
@@ -116,7 +121,20 @@ static int start_workers(struct pool *pool) {
     return started;
 }
 
-int API(pool_start)(POOL *storage, int threads) {
+/* Processors that the calling thread may run on, and as many as a pool can have where that is not known. A set that has
+ * no room for all processors of a machine is refused: it holds more of them than a pool has threads. */
+static int processors(void) {
+    long count = 0;
+#if defined(__linux__)
+    cpu_set_t allowed;
+    if (sched_getaffinity(0, sizeof allowed, &allowed) == 0) count = CPU_COUNT(&allowed);
+#elif defined(_SC_NPROCESSORS_ONLN)
+    count = sysconf(_SC_NPROCESSORS_ONLN);
+#endif
+    return count < 1 || count > LIMIT(MAX_THREADS) ? LIMIT(MAX_THREADS) : (int)count;
+}
+
+int API(pool_start_exactly)(POOL *storage, int threads) {
     struct pool *pool = (struct pool *)(void *)storage;
     if (!pool) return LIMIT(ERROR_NULL);
     if (threads < 1 || threads > LIMIT(MAX_THREADS)) return LIMIT(ERROR_RANGE);
@@ -133,6 +151,19 @@ int API(pool_start)(POOL *storage, int threads) {
     }
     pool->state = STARTED;
     return LIMIT(OK);
+}
+
+/* Threads that share a processor wait for one another at every step: a run on more threads than processors takes several
+ * times as long as on as many. */
+int API(pool_start)(POOL *storage, int threads) {
+    int most = processors();
+    /* a number that is out of range stays so */
+    return API(pool_start_exactly)(storage, threads <= LIMIT(MAX_THREADS) && threads > most ? most : threads);
+}
+
+int API(pool_threads)(const POOL *storage) {
+    const struct pool *pool = (const struct pool *)(const void *)storage;
+    return pool && pool->state == STARTED ? pool->threads : 0;
 }
 
 int API(pool_stop)(POOL *storage) {
