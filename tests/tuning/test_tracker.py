@@ -23,7 +23,7 @@ from tvm.rpc import base
 from qcompiler.errors import QCompilerError, UsageError
 from qcompiler.targets import arm
 from qcompiler.targets.target import Constants
-from qcompiler.tuning import build, remote
+from qcompiler.tuning import build, database, remote
 from qcompiler.tuning.builder import Builder
 from qcompiler.tuning.fleet import Fleet
 from qcompiler.tuning.record import KernelRecord
@@ -31,7 +31,7 @@ from qcompiler.tuning.remote import Remote, devices
 from qcompiler.tuning.search import Candidate, Search
 from qcompiler.tuning.task import Task
 from qcompiler.tuning.trial import PlaceLost, Subject, Trial
-from tests import board, rpc
+from tests import board, lying_server, rpc
 from tests.targets.emulated import missing
 from tests.tuning.test_fleet import Notes, task
 
@@ -181,6 +181,37 @@ def test_an_emulated_board_times_kernels_and_refuses_those_of_another_processor(
                 foreign.open()
         finally:
             foreign.close()
+
+
+@pytest.mark.slow
+@needs_tracker
+@pytest.mark.parametrize("lie", lying_server.LIES)
+def test_nothing_of_a_device_that_lies_gets_into_the_database(lie: str, tracker: str, tmp_path: Path) -> None:
+    """Beside an honest device and alone; both run the kernels that they are sent."""
+    key, path, lone = f"lie-{lie}", tmp_path / "db", Notes()
+    with ExitStack() as opened, Builder() as builder:
+
+        def run(count: int, notes: Notes) -> Fleet:
+            searches = [Search([each], 4, {}) for each in tasks(4)]
+            places = [Remote(tracker, key, "x86_64", number) for number in range(count)]
+            fleet = Fleet(searches, places, builder, lambda record: database.append(path, [record]), notes)
+            fleet.run()
+            return fleet
+
+        liar = opened.enter_context(rpc.lying_server(tmp_path / "liar", tracker, key, lie))
+        listed(tracker, key, 1)
+        run(1, lone)
+        assert lone.drops and not lone.measured_by and not path.exists()
+        opened.enter_context(rpc.tracked_server(tmp_path / "honest", tracker, key))
+        listed(tracker, key, 2)
+        notes = Notes()
+        fleet = run(2, notes)
+    assert fleet.left == 0 and not notes.drops, notes.losses
+    assert not any(liar in places for places in notes.measured_by.values())
+    assert (liar, "set aside: gave wrong results or times where another one gave right ones") in notes.losses
+    kept = list(database.read(path).kernels())
+    assert {(each.problem, each.kernel) for each in kept} == set(notes.measured_by)
+    assert all(each.expected / 20 < each.nanoseconds < 1e9 for each in kept)
 
 
 SLEEPS = """
