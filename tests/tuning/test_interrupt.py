@@ -13,7 +13,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+import typer
 
+from qcompiler import command
 from qcompiler.tuning import database
 from tests.networks import lenet
 
@@ -75,6 +77,41 @@ def test_what_was_measured_before_an_interrupt_is_kept_and_not_repeated(model: P
     assert process.returncode == 0, errors
     said.update(_MEASURED.findall(out))
     assert db.read_bytes().startswith(before) and said == kept(db) and "is kept" in out
+
+
+def _interrupted() -> None:
+    raise KeyboardInterrupt
+
+
+def _importing() -> None:
+    """What a module in C makes of an interrupt while it is imported."""
+    try:
+        _interrupted()
+    except KeyboardInterrupt as interrupt:
+        raise ImportError("initialization failed") from interrupt
+
+
+@pytest.mark.parametrize(("at_once", "task"), [(_interrupted, None), (_importing, None), (None, _importing)])
+def test_an_interrupt_is_one_whoever_catches_it_first(
+    at_once: command.Task | None,
+    task: command.Task | None,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """While arguments are read, and in the task."""
+
+    def run() -> command.Task | None:
+        if at_once is not None:
+            at_once()
+        return task
+
+    app = typer.Typer()
+    app.command()(run)
+    monkeypatch.setattr(sys, "argv", ["command"])
+    monkeypatch.setattr(signal, "signal", lambda *_: None)
+    with pytest.raises(SystemExit) as ended:
+        command.main(app, "command", kept="all is kept")
+    assert ended.value.code == 128 + signal.SIGINT and capsys.readouterr().err == "interrupted; all is kept\n"
 
 
 @pytest.mark.slow
