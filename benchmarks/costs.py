@@ -55,12 +55,14 @@ class Shape:
     stride: int = 1
     depthwise: bool = False
 
-    def problem(self, weights: Codes, activations: Codes, packing: Packing) -> Conv2d:
-        """The layer on codes, which stores floats."""
+    def problem(self, weights: Codes, activations: Codes, packing: Packing | None) -> Conv2d:
+        """The layer on codes, or on floats where there is no packing; it stores floats."""
         pad = self.kernel // 2
         border = float(activations.low) if pad else 0.0
         halo = Halo(pad, pad, pad, pad)
-        x = Buffer(1, *self.size, self.channels, activations, halo=halo, halo_value=border, packing=packing)
+        x = Buffer(1, *self.size, self.channels, "float32", halo=halo, halo_value=border)
+        if packing is not None:
+            x = replace(x, element=activations, packing=packing)
         square, strides, pads = (self.kernel, self.kernel), (self.stride, self.stride), (pad, pad, pad, pad)
         groups = self.channels if self.depthwise else 1
         problem = Conv2d(x, self.outputs, square, strides, pads, groups=groups, pad_value=border, weights=weights)
@@ -123,8 +125,9 @@ class Timing:
 
 def candidates(variant: Variant, shape: Shape, widths: tuple[Codes, Codes]) -> Iterator[tuple[Conv2d, Kernel]]:
     """The best kernels of every family by estimate, in every storage of the input."""
-    packings: tuple[Packing, ...] = ("planes", "bytes", "flips", "subsets")
-    for packing in packings:
+    packings: tuple[Packing | None, ...] = ("planes", "bytes", "flips", "subsets")
+    # where each product is of an input of its own, floats are not far behind
+    for packing in ("bytes", None) if shape.depthwise else packings:
         if packing in ("flips", "subsets") and widths[1].levels > 64:
             continue
         problem = shape.problem(*widths, packing)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -15,6 +17,9 @@ from qcompiler.targets.problem import Conv2d, Map2d, Operation
 (NATIVE,) = x86.TARGET.variants(["znver4"])
 
 
+FLOATS = Buffer(1, 8, 8, 64, "float32")
+
+
 def layer(size: int = 8, kernel: int = 1) -> Conv2d:
     x = Buffer(1, size, size, 64, Codes(0, 7), packing="bytes")
     out = Buffer(1, size - kernel + 1, size - kernel + 1, 64, "float32")
@@ -23,6 +28,11 @@ def layer(size: int = 8, kernel: int = 1) -> Conv2d:
 
 def test_kinds_of_problems() -> None:
     assert [kind_of(layer()), kind_of(layer(kernel=3)), kind_of(layer(size=3))] == ["point", "window", "rows"]
+    assert (
+        kind_of(replace(layer(kernel=3), groups=64))
+        == kind_of(replace(layer(kernel=3), groups=64, x=FLOATS))
+        == "channels"
+    )
     assert kind_of(Map2d(Buffer(1, 2, 2, 4, "float32"), ())) == ""
 
 
