@@ -43,7 +43,6 @@ _TILING = re.compile(r"_(p\d+b\d+)(s\d+[a-z])$")
 
 # a block for each decision
 _NOTHING = """
-from tvm.script import ir as I, tirx as T
 @I.ir_module(s_tir=True)
 class Nothing:
     @T.prim_func(s_tir=True)
@@ -142,7 +141,7 @@ def evolved(template: Template, trials: Trials, count: int) -> None:
             return [tvm.runtime.tensor(_features(template, each.sch.mod)) for each in candidates]
 
     context = ms.TuneContext(
-        tvm.script.from_source(_NOTHING),
+        tvm.script.from_source(_NOTHING, {"I": tvm.script.ir, "T": tvm.script.tirx}),
         target=tvm.target.Target({"kind": "llvm"}),
         space_generator=ms.space_generator.ScheduleFn(
             template.space, sch_rules=[], postprocs=[], mutator_probs={ms.mutator.MutateUnroll(): 1.0}

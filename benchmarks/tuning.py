@@ -26,7 +26,7 @@ import onnx
 from rich.console import Console
 from rich.progress import track
 
-from benchmarks.costs import CHECKED, OTHERS, Shape, label_of
+from benchmarks.costs import CHECKED, OTHERS, Shape, label_of, random_constants
 from benchmarks.graphs import float_model, qdq_model
 from benchmarks.machine import inspect
 from benchmarks.markdown import table
@@ -36,7 +36,7 @@ from qcompiler.ir.codes import Codes
 from qcompiler.ir.storage import Packing
 from qcompiler.options import Options
 from qcompiler.pipeline import identifier, rewritten
-from qcompiler.targets.target import Constants, Variant
+from qcompiler.targets.target import Variant
 from qcompiler.targets.tuned import UNTUNED
 from qcompiler.tuning.builder import Builder
 from qcompiler.tuning.fleet import Fleet
@@ -149,11 +149,8 @@ class Searched:
 
 def tasks(variant: Variant, shape: Shape, widths: tuple[Codes, Codes]) -> Iterator[Task]:
     """A layer in every storage of its input."""
-    weights, activations = widths
-    random = np.random.default_rng(0)
-    values = np.arange(weights.low, weights.high + 1, weights.step)
-    shape_of_weights = (shape.outputs, shape.channels, shape.kernel, shape.kernel)
-    constants = Constants(random.choice(values, shape_of_weights).astype(np.float32))
+    activations = widths[1]
+    constants = random_constants(shape.problem(*widths, "planes"), np.random.default_rng(0))
     packings: tuple[Packing, ...] = ("planes", "bytes", "flips", "subsets")
     for packing in packings:
         if packing in ("planes", "bytes") or activations.levels <= 64:

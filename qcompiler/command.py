@@ -83,6 +83,9 @@ def main(app: typer.Typer, name: str, kept: str = "nothing was written") -> NoRe
     signal.signal(signal.SIGTERM, _terminate)
     try:
         result = app(prog_name=name, standalone_mode=False)
+        # Typer gives an interrupt while it reads the arguments as a status
+        if result == INTERRUPTED:
+            raise KeyboardInterrupt
         if callable(result):
             result()
         sys.stdout.flush()
@@ -112,8 +115,18 @@ def _explain(error: BaseException, name: str, kept: str) -> tuple[int, str]:
         return error.code if isinstance(error.code, int) else 1, ""
     if isinstance(error, MemoryError):
         return 1, "error: out of memory"
+    if (interrupt := _interrupt_behind(error)) is not None:
+        return _explain(interrupt, name, kept)
     # Typer's own errors; its classes moved between versions, their interface did not.
     text = getattr(error, "format_message", None)
     if text is not None:
         return UsageError.exit_code, f"error: {text()} (see {name} --help)"
     return 1, f"error: internal error: {type(error).__name__}: {error} (--debug shows where)"
+
+
+def _interrupt_behind(error: BaseException) -> KeyboardInterrupt | None:
+    """The interrupt that another error comes from, as of a module in C that was interrupted in its import."""
+    behind = error.__cause__ or error.__context__
+    while behind is not None and not isinstance(behind, KeyboardInterrupt):
+        behind = behind.__cause__ or behind.__context__
+    return behind

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from qcompiler.targets.measured import ratio, shipped
+from qcompiler.targets.measured import shipped
 from qcompiler.targets.problem import Problem
 from qcompiler.targets.target import Kernel, Variant
 from qcompiler.targets.tuned import UNTUNED, Tuned
@@ -20,7 +20,7 @@ class Choice:
 
 def nanoseconds(variant: Variant, problem: Problem, kernel: Kernel) -> float:
     """What a kernel takes on a machine of the variant: its estimate, and what was measured of kernels like it."""
-    return kernel.cost * ratio(shipped(), variant.name, problem, kernel.name)
+    return kernel.cost * shipped().ratio(variant.name, problem, kernel.name)
 
 
 def choices(variant: Variant, problem: Problem) -> list[Choice]:

@@ -14,36 +14,44 @@ from pathlib import Path
 
 KEY = "bench"
 START_SECONDS = 240.0
+_SERVER = "tvm.exec.rpc_server"
 
 
 @contextmanager
 def server(log: Path, python: Path = Path(sys.executable)) -> Iterator[str]:
     """Start a server of the given Python, with `KEY`, and give its address; it ends with the context."""
-    with _program(log, "rpc_server", python, "--key", KEY) as (_, address):
+    with _program(log, _SERVER, python, "--key", KEY) as (_, address):
         yield address
 
 
 @contextmanager
 def tracker(log: Path) -> Iterator[str]:
     """Start a tracker, and give its address; it ends with the context."""
-    with _program(log, "rpc_tracker", Path(sys.executable)) as (_, address):
+    with _program(log, "tvm.exec.rpc_tracker", Path(sys.executable)) as (_, address):
         yield address
 
 
 @contextmanager
 def tracked_server(log: Path, tracker: str, key: str, python: Path = Path(sys.executable)) -> Iterator[int]:
     """Start a server that a tracker lists under a key, and give the id of the group of its processes."""
-    with _program(log, "rpc_server", python, "--key", key, "--tracker", tracker) as (process, _):
+    with _program(log, _SERVER, python, "--key", key, "--tracker", tracker) as (process, _):
         yield process.pid
 
 
 @contextmanager
-def _program(log: Path, name: str, python: Path, *arguments: str) -> Iterator[tuple[subprocess.Popen[bytes], str]]:
-    """A program of TVM's that listens on loopback, and its address; its processes end with the context."""
+def lying_server(log: Path, tracker: str, key: str, lie: str) -> Iterator[str]:
+    """Start a server that a tracker lists under a key and that lies (`tests.lying_server`), and give its address."""
+    with _program(log, "tests.lying_server", Path(sys.executable), lie, "--key", key, "--tracker", tracker) as found:
+        yield found[1]
+
+
+@contextmanager
+def _program(log: Path, module: str, python: Path, *arguments: str) -> Iterator[tuple[subprocess.Popen[bytes], str]]:
+    """A module that listens on loopback, and its address; its processes end with the context."""
     port = free_port()
     where = ["--host", "127.0.0.1", "--port", str(port), "--port-end", str(port + 1)]
     with log.open("wb") as file:
-        command = [str(python), "-m", f"tvm.exec.{name}", *where, *arguments]
+        command = [str(python), "-m", module, *where, *arguments]
         process = subprocess.Popen(command, stdout=file, stderr=file, start_new_session=True)
         try:
             await_start(process, log)

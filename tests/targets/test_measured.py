@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -9,10 +11,13 @@ from qcompiler.ir.codes import Codes
 from qcompiler.ir.storage import Buffer
 from qcompiler.targets import x86
 from qcompiler.targets.choose import chosen, nanoseconds
-from qcompiler.targets.measured import Ratios, depth_of, family_and_tile, kind_of, ratio, shipped
+from qcompiler.targets.measured import Ratios, family_and_tile, family_of, kind_of, shipped, size_of
 from qcompiler.targets.problem import Conv2d, Map2d, Operation
 
 (NATIVE,) = x86.TARGET.variants(["znver4"])
+
+
+FLOATS = Buffer(1, 8, 8, 64, "float32")
 
 
 def layer(size: int = 8, kernel: int = 1) -> Conv2d:
@@ -23,6 +28,11 @@ def layer(size: int = 8, kernel: int = 1) -> Conv2d:
 
 def test_kinds_of_problems() -> None:
     assert [kind_of(layer()), kind_of(layer(kernel=3)), kind_of(layer(size=3))] == ["point", "window", "rows"]
+    assert (
+        kind_of(replace(layer(kernel=3), groups=64))
+        == kind_of(replace(layer(kernel=3), groups=64, x=FLOATS))
+        == "channels"
+    )
     assert kind_of(Map2d(Buffer(1, 2, 2, 4, "float32"), ())) == ""
 
 
@@ -38,25 +48,51 @@ def test_names_are_taken_apart(name: str, parts: tuple[str, str]) -> None:
     assert family_and_tile(name) == parts
 
 
-def test_the_nearest_depth_counts_and_the_median_of_the_family() -> None:
-    tiles = {"p1b1r": {"4": 1.5, "9": 1.0}, "p2b1r": {"6": 1.1}, "p4b1r": {"6": 1.2}}
-    known: Ratios = {"one": {"point": {"bytes": tiles}}}
-    assert depth_of(layer()) == 6
-    assert ratio(known, "one", layer(), "bytes_p1b1s2r") == 1.5
-    assert ratio(known, "one", layer(), "bytes_p4b1s2r") == 1.2
-    assert ratio(known, "one", layer(), "bytes_p4b1s2c") == pytest.approx(1.15)
-    for variant, problem, name in (
-        ("other", layer(), "bytes_p1b1s2r"),
-        ("one", layer(size=2), "bytes_p1b1s2r"),
-        ("one", layer(), "planes_p1b1s2r"),
-    ):
-        assert ratio(known, variant, problem, name) == 1.0
+def test_what_is_measured_is_what_is_expected() -> None:
+    tiles = {"p1b1r": {"4.0": 1.5, "9.0": 1.0}, "p2b1r": {"6.0": 1.1}, "p4b1r": {"6.0": 1.2}, "p4b1c": {"9.0": 0.7}}
+    known, problem = Ratios({"one": {"point": {"bytes": tiles}}}), layer()
+    assert size_of(problem) == 6
+    assert known.ratio("one", problem, "bytes_p2b1s2r") == pytest.approx(1.1)
+    assert known.ratio("one", problem, "bytes_p4b1s9r") == pytest.approx(1.2)
+    for variant, other, name in (
+        ("other", problem, "bytes_p1b1s2r"), ("one", layer(size=2), "bytes_p1b1s2r"),
+        ("one", problem, "planes_p1b1s2r"), ("one", Map2d(Buffer(1, 2, 2, 4, "float32"), ()), "map2d_planar"),
+    ):  # fmt: skip
+        assert known.ratio(variant, other, name) == 1.0
+
+
+def test_a_tile_that_was_measured_where_all_are_fast_is_not_taken_for_a_fast_one() -> None:
+    """As p4b1 was for 1x1 layers of 256 channels, which had been measured on 64 channels alone."""
+    sizes = {"p1b2r": {"6.0": 0.80, "8.0": 0.95}, "p2b2r": {"6.0": 0.78, "8.0": 0.98}, "p4b1r": {"6.0": 0.77}}
+    family = family_of(sizes)
+    assert family.ratio("p4b1r", 6) == pytest.approx(0.77)
+    assert 0.91 < family.ratio("p4b1r", 8) < 0.96
+    assert 0.84 < family.ratio("p4b1r", 7) < 0.88
+
+
+def test_a_tile_that_was_not_measured_is_like_those_near_it() -> None:
+    """As seven blocks of weights are like eight, not like one; and another walk is another tile."""
+    family = family_of(
+        {"p1b1c": {"20.0": 0.43}, "p1b4c": {"20.0": 0.70}, "p1b8c": {"20.0": 0.66}, "p1b8r": {"20.0": 2.0}}
+    )
+    assert 0.60 < family.ratio("p1b7c", 20) < 0.75
+    assert family.ratio("p1b7r", 20) > 1.5
+    forms = family_of({"w32p1b2c": {"20.0": 0.5}, "w64p1b2c": {"20.0": 2.0}})
+    assert forms.ratio("w64p1b3c", 20) > 1.5 > 0.7 > forms.ratio("w32p1b3c", 20)
+
+
+def test_sizes_are_of_sums_and_of_rows_of_all_weights() -> None:
+    assert size_of(layer(kernel=3)) == pytest.approx(np.log2(576))
+    assert size_of(layer(size=1)) == 12
+    curve = family_of({"p1b1r": {"10.0": 1.0, "12.0": 4.0}})
+    assert [curve.ratio("p1b1r", size) for size in (10, 11, 12)] == pytest.approx([1, 2, 4])
+    assert curve.ratio("p1b1r", 99) == curve.ratio("p9b9r", 99) > 2
 
 
 def test_every_ratio_that_is_shipped_is_one() -> None:
     every = [
         value
-        for kinds in shipped().values()
+        for kinds in shipped().table.values()
         for families in kinds.values()
         for tiles in families.values()
         for depths in tiles.values()
@@ -71,6 +107,6 @@ def test_the_choice_is_by_what_was_measured() -> None:
     times = [nanoseconds(NATIVE, problem, kernel) for kernel in kernels]
     found = chosen(NATIVE, problem)
     assert found is not None and found.nanoseconds == min(times)
-    expected = [k.cost * ratio(shipped(), NATIVE.name, problem, k.name) for k in kernels]
+    expected = [k.cost * shipped().ratio(NATIVE.name, problem, k.name) for k in kernels]
     np.testing.assert_allclose(times, expected)
     assert times != [k.cost for k in kernels]
