@@ -15,7 +15,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import torch
 
 import qcompiler
@@ -28,7 +27,7 @@ from qcompiler.train.atomic import write_atomically
 from qcompiler.train.config import load_config
 from qcompiler.train.data import Data, load_data, to_input
 from qcompiler.train.deploy import INPUT, OUTPUT
-from qcompiler.train.evaluate import accuracy, bundle_classes, load_network
+from qcompiler.train.evaluate import accuracy, bundle_accuracy, load_network
 from qcompiler.train.loop import BEST, run_directory, train
 from qcompiler.train.progress import Bars
 from qcompiler.train.runlog import describe_hardware
@@ -87,7 +86,7 @@ def _compiled(file: Path, data: Data, bits: int | None, output: Path) -> Bundle:
 
 
 def _entry(label: str, bits: int | None, bundle: Bundle, data: Data) -> Entry:
-    right = float(np.mean(bundle_classes(bundle, data.test) == data.test.labels.numpy()))
+    right = bundle_accuracy(bundle, data.test)
     line = Entry(label, bits, right, len(data.test), bundle.report["constant_bytes"])
     print(line, file=sys.stderr)
     return line

@@ -116,6 +116,8 @@ def _train_command(
             raise UsageError(message, remedy="give one of them")
         checkpoint = Path(config)
         config = None
+    if config is not None and checkpoint is not None and bundle is not None:
+        raise UsageError("--bundle and --checkpoint both say what to test", remedy="give one of them")
     asked = Asked(resume, test, mode, images, checkpoint, bundle, export, deploy, pack, energy, constants)
     asked.check()
     return partial(_run, config, overrides, asked)
@@ -160,8 +162,9 @@ class Asked:
             raise UsageError(
                 "--checkpoint names a trained network, but the command would train one", remedy="add --test"
             )
-        if self.bundle is not None and self.checkpoint is not None:
-            raise UsageError("--bundle and --checkpoint both say what to test", remedy="give one of them")
+        if self.bundle is not None and self.mode == "fixed":
+            message = "--mode fixed: a compiled network computes as it was compiled"
+            raise UsageError(message, remedy="leave --mode out, or leave --bundle out to simulate the trained network")
         for written in (self.export, self.pack):
             if written is not None:
                 check_file(written)
@@ -315,12 +318,17 @@ class _Session:
 
     def test(self) -> None:
         """Print the accuracy of the bundle, or of the trained network in float or fixed point."""
-        from qcompiler.train.evaluate import evaluate, evaluate_fixed
+        from qcompiler.bundle.load import load
+        from qcompiler.train.evaluate import bundle_accuracy, evaluate, evaluate_fixed
         from qcompiler.train.fixed_point import saturation_table
 
-        path = self._asked.bundle or self._trained.path
+        # a place where nothing is, is named before data are looked for
+        bundle = None if self._asked.bundle is None else load(self._asked.bundle)
+        path = self._trained.path if bundle is None else bundle.directory
         split = self._test_images()
-        if self._asked.mode == "float":
+        if bundle is not None:
+            accuracy = bundle_accuracy(bundle, split)
+        elif self._asked.mode == "float":
             accuracy = evaluate(path, split, device=self._config.device)
         else:
             accuracy, saturations = evaluate_fixed(path, split, self._data.train.images)

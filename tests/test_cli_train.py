@@ -283,6 +283,17 @@ def test_the_first_images_in_a_bundle(place: Path, command: Command) -> None:
         expected = (pixels.argmax(1) == test.labels)[:count].double().mean()
         done = command("run/seed0", "--test", "--bundle", "quadrant.qc", "--images", count)
         assert done.out == f"test accuracy {float(expected):.2%} on {count} images (quadrant.qc, float)\n", done.err
+    # a trained network says which data they are
+    for trained in (["run/seed0/best.pt"], ["--checkpoint", "run/seed0/best.pt"]):
+        assert command(*trained, "--test", "--bundle", "quadrant.qc", "--images", 20).out == done.out
+    assert command("run/seed0/best.pt", "--test", "--images", 20).out != done.out
+
+
+def test_what_is_no_bundle(place: Path, command: Command) -> None:
+    """Neither a trained network nor its directory is taken for one."""
+    assert_error(command("run/seed0", "--test", "--bundle", "none.qc"), 2, "there is no directory 'none.qc'; name a")
+    for path, message in (("run/seed0/best.pt", "there is no directory"), ("run/seed0", "is not a bundle")):
+        assert_error(command("run/seed0", "--test", "--bundle", path), 2, message)
 
 
 def test_fixed_point_is_recorded(place: Path, command: Command) -> None:
@@ -432,7 +443,12 @@ def test_the_output_is_looked_at_before_the_data(command: Command, tmp_path: Pat
         (["cifar10_moons", "wbits=17", "network_type=qnn"], "wbits is 17"),
         (["mnist_lenet", "--mode", "fixed"], "--mode needs --test"),
         (["mnist_lenet", "--test", "--mode", "double"], "--mode double: expected float or fixed"),
+        (["none.pt", "--test"], "there is no 'none.pt'; name a config (qtrain --help lists them), the directory of a"),
+        (["runs/mnist_lenet/seed7", "--test"], "there is no 'runs/mnist_lenet/seed7'; name a config"),
+        (["mnist_lenett.yaml"], "config 'mnist_lenett.yaml' does not exist; did you mean 'mnist_lenet'?"),
         (["mnist_lenet", "--bundle", "net.qc"], "--bundle needs --test"),
+        (["mnist_lenet", "--test", "--bundle", "net.qc", "--mode", "fixed"], "--mode fixed: a compiled network"),
+        (["mnist_lenet", "--test", "--bundle", "net.qc", "--data-dir", "no"], "there is no directory 'net.qc'"),
         (["mnist_lenet", "--images", "3"], "--images needs --test"),
         (["mnist_lenet", "--test", "--images", "many"], "Invalid value for '--images'"),
         (["--test", "--checkpoint", "none.pt"], "no trained network at 'none.pt'; name an existing one"),

@@ -136,7 +136,7 @@ def _about_weights(node: ir.Node, bits: int | None) -> str:
     if bits is None and (block := block_of(node, weights)) is not None:
         return f"the weights have a scale for every {block} inputs; use one per output channel"
     if bits is None:
-        return f"the weights are real; {_QUANTIZE_WEIGHTS}"
+        return f"the weights are real, or of more than {WIDEST} bits; {_QUANTIZE_WEIGHTS}"
     if bits == 1 and two_values(weights, weight_axis(node)) is not None:
         return "the weights of a channel take two values that are no -c and +c; subtract their mean, or use sign(W)"
     # scales are taken out of the weights as soon as the activations are integers

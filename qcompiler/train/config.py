@@ -164,6 +164,9 @@ def find_config(source: str | Path) -> Path:
             return candidate
     if path.exists():
         raise UsageError(f"config '{path}' is not a file", remedy="name a .yaml file, or the directory of a run")
+    if len(path.parts) > 1 or path.suffix not in ("", ".yaml"):
+        remedy = "name a config (qtrain --help lists them), the directory of a run, or a trained network"
+        raise UsageError(f"there is no '{path}'", remedy=remedy)
     raise UsageError(f"config '{path}' does not exist", remedy=_nearest(path.stem, shipped_configs()))
 
 

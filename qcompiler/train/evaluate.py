@@ -33,7 +33,7 @@ def evaluate(path: str | Path, split: Split, *, device: str = "auto") -> float:
     if _is_bundle(path):
         import qcompiler
 
-        return float(np.mean(bundle_classes(qcompiler.load(path), split) == split.labels.numpy()))
+        return bundle_accuracy(qcompiler.load(path), split)
     model = _trained_for(path, split)
     result: float = accuracy(model.to(choose_device(device)), split)
     return result
@@ -109,6 +109,11 @@ def memory_format(model: nn.Module) -> torch.memory_format:
 def _device_of(model: nn.Module) -> torch.device:
     parameter = next(model.parameters(), None)
     return torch.device("cpu") if parameter is None else parameter.device
+
+
+def bundle_accuracy(bundle: Bundle, split: Split) -> float:
+    """Share of the images of `split` that a compiled network puts into their class, see `bundle_classes`."""
+    return float(np.mean(bundle_classes(bundle, split) == split.labels.numpy()))
 
 
 def bundle_classes(bundle: Bundle, split: Split) -> np.ndarray[tuple[int], np.dtype[np.int64]]:

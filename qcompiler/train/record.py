@@ -17,7 +17,10 @@ MAX_BYTES = 1 << 26
 
 @dataclass(frozen=True)
 class Record:
-    """What is shown of a run; accuracies are shares of 1, None where not measured. `deploy` is checked when read."""
+    """What is shown of a run; accuracies are shares of 1, None where not measured. `deploy` is checked when read.
+
+    planned: the epochs of its recipe, of which `epochs` were trained.
+    """
 
     path: Path
     name: str
@@ -29,6 +32,7 @@ class Record:
     parameters: int
     wall_s: float
     epochs: int
+    planned: int
     best_epoch: int
     validation: float
     test: float | None
@@ -56,6 +60,8 @@ def read_record(path: Path) -> Record:
         )
     hardware = fields.inner("hardware")
     deploy = fields.optional("deploy")
+    config = fields.inner("config")
+    epochs = len(fields.checked("epochs", list))
     return Record(
         path=path,
         name=fields.text("name"),
@@ -66,7 +72,8 @@ def read_record(path: Path) -> Record:
         versions={key: fields.inner("versions").text(key) for key in fields.inner("versions").values},
         parameters=fields.count("parameters"),
         wall_s=fields.number("wall_s"),
-        epochs=len(fields.checked("epochs", list)),
+        epochs=epochs,
+        planned=config.count("epochs") if "epochs" in config.values else epochs,
         best_epoch=fields.count("best_epoch"),
         validation=fields.share("validation_accuracy"),
         test=_accuracy(fields.optional("test"), "accuracy"),

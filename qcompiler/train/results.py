@@ -71,6 +71,8 @@ TWINS = {
     "cifar10_lsq_4bit_small": "cifar10_resnet18_4bit_small",
     "cifar10_bireal_small": "cifar10_resnet18_small",
     "cifar10_reactnet_small": "cifar10_resnet18_small",
+    "cifar10_resnet18_2bit_small": "cifar10_resnet18_small",
+    "cifar10_resnet18_4bit_small": "cifar10_resnet18_small",
     "mnist_keras_ternary_small": "mnist_keras_small",
     "mnist_keras_nbit_small": "mnist_keras_small",
 }
@@ -79,7 +81,8 @@ _HEAD = """# Results
 
 Made by `python -m qcompiler.train.results` from the logs of the runs. Accuracies are in per cent, a mean and standard
 deviation over the seeds, with each seed's value in brackets in the order of the seeds. The best epoch was chosen on the
-validation split; the test set was touched once by each run.
+validation split; the test set was touched once by each run, at its end. An unfinished run has none of it;
+under Runs stands how far it came.
 """
 _TWINS_NOTE = """Modern recipes beside the classic ones of their widths, and wider layers beside binary ones:
 networks of as many filters or units, trained on the same images.
@@ -252,7 +255,8 @@ def _result(group: Group) -> list[str]:
 
 
 def _epochs(group: Group) -> str:
-    return ", ".join(str(each.epochs) for each in group)
+    """Those of each run; of a run that is not finished, of how many."""
+    return ", ".join(str(each.epochs) + (f" of {each.planned}" if each.epochs < each.planned else "") for each in group)
 
 
 def _first(value: Callable[[Record], str]) -> Callable[[Group], str]:

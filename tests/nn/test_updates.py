@@ -94,6 +94,8 @@ def test_every_weight_with_a_range_is_scaled_and_no_other() -> None:
             q.QLinear(5, 3, weight_quantizer=quantizer),
             q.QConv1d(4, 6, 3, weight_quantizer=quantizer),
             q.QConv2d(4, 6, (3, 2), groups=2, weight_quantizer=quantizer),
+            q.QConv3d(4, 6, (3, 2, 1), weight_quantizer=quantizer),
+            q.QConvTranspose2d(4, 6, (3, 2), weight_quantizer=quantizer),
             parametrized(quantizer),
         ):
             weight = next(each for _, each, _ in q.quantized_weights(layer))

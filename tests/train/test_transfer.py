@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from qcompiler.cli_train import qtrain
+from qcompiler.errors import UsageError
 from qcompiler.train.config import load_config, shipped_configs
 from tests.train.files import write_mnist
 from tests.train.test_recipes import NARROW
@@ -33,6 +34,25 @@ def test_every_system_has_commands_and_every_recipe_named_exists() -> None:
     assert all("```bash\nqtrain " in section for section in sections[:6])
     named = set(re.findall(r"\b(?:mnist|cifar10|svhn|imagenet)_\w+\b(?!\.py)", PAGE))
     assert named <= set(shipped_configs())
+
+
+def test_every_setting_in_the_tables_is_one_of_a_recipe_of_its_system() -> None:
+    found = 0
+    for section in PAGE.split("\n## ")[1:7]:
+        recipes = sorted(set(re.findall(r"\w+", section)) & set(shipped_configs()))
+        here = [line.split("|")[2] for line in section.splitlines() if line.startswith("| ")]
+        for setting in re.findall(r"\b\w+=\w+", " ".join(here)):
+            assert any(accepts(recipe, setting) for recipe in recipes), f"{section.splitlines()[0]}: {setting}"
+            found += 1
+    assert found >= 14
+
+
+def accepts(recipe: str, setting: str) -> bool:
+    try:
+        load_config(recipe, [setting])
+    except UsageError:
+        return False
+    return True
 
 
 def test_the_commands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
