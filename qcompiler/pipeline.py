@@ -145,7 +145,7 @@ def run(
     summary = report(program, constants_of(source.graph), "" if cost is None else str(cost))
     with new_directory(folder, force=options.force) as staged:
         say("linking the libraries")
-        write_into(program, staged, threads=options.threads, pixels=options.pixels)
+        program = write_into(program, staged, threads=options.threads, pixels=options.pixels)
         bundle = describe(staged)
         needed = footprints(staged, bundle.manifest) if variants[0].architecture.bare else ()
         check_fits(memory, needed, program)

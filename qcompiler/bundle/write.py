@@ -48,8 +48,11 @@ def write(
         write_into(program, staged, threads=threads)
 
 
-def write_into(program: Program, folder: Path, *, threads: int = 1, pixels: Pixels | None = None) -> None:
-    """Write the files of the bundle into the existing empty directory `folder`, which is left as it is on failure."""
+def write_into(program: Program, folder: Path, *, threads: int = 1, pixels: Pixels | None = None) -> Program:
+    """Write the files of the bundle into the existing empty directory `folder`, which is left as it is on failure.
+
+    The program that comes back is the one that is in the bundle, whose workspace may lie otherwise.
+    """
     manifest.check_threads(threads)
     contract.check(program)
     architecture = _architecture(program)
@@ -66,6 +69,7 @@ def write_into(program: Program, folder: Path, *, threads: int = 1, pixels: Pixe
         _write_libraries(program, architecture, folder, pixels)
     infos = {path.name: _file_info(path.read_bytes()) for path in sorted(folder.iterdir())}
     _write_manifest(folder, replace(manifest_of(program, architecture, threads, infos), pixels=pixels))
+    return program
 
 
 def _architecture(program: Program) -> str:

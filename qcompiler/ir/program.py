@@ -90,6 +90,10 @@ class Copy:
 
 Launch = Items | LaunchGrid | Copy
 
+RUN_BYTES = "qcompiler.run_bytes"
+"""The attribute of functions for devices that says of each pointer how many bytes lie there for one run of the network,
+and 0 where there are the same ones for all: several runs that are launched at once lie one behind the other."""
+
 
 @dataclass(frozen=True)
 class Call:

@@ -9,10 +9,10 @@ import numpy as np
 import numpy.typing as npt
 
 from qcompiler.errors import InternalError, UnsupportedModel
-from qcompiler.ir.program import OBJECTS, Argument, Call, Copy, VariantCode
+from qcompiler.ir.program import OBJECTS, RUN_BYTES, Argument, Call, Copy, VariantCode
 from qcompiler.lowering.build import object_code
 from qcompiler.lowering.constant_blob import ConstantBlob
-from qcompiler.lowering.work import External, GenericWork, KernelWork, Location, Slot, Work, place_of
+from qcompiler.lowering.work import External, GenericWork, KernelWork, Location, Slot, Stored, Work, place_of
 from qcompiler.targets.choose import Choice, chosen
 from qcompiler.targets.problem import Problem
 from qcompiler.targets.target import Variant
@@ -46,6 +46,7 @@ class KernelTable:
         self._offsets = offsets
         self._blob = blob
         self._symbols: dict[Problem, tuple[str, Choice]] = {}
+        self._sizes: dict[str, tuple[int, ...]] = {}
         self.calls = tuple(self._call(work) for work in works)
 
     def parts(self) -> list[dict[str, Any]]:
@@ -98,11 +99,22 @@ class KernelTable:
         symbol, choice = self._symbols[work.problem]
         kernel = choice.kernel
         packed = kernel.pack(work.constants)
+        first_size, *sizes = map(_bytes_at, (*work.reads, *work.writes))
+        self._of_run(symbol, [first_size, *[0] * len(packed), *sizes])
         constants = [Argument("constant", self._blob.add(array)) for array in packed]
         first, *tensors = (argument_of(read.location, self._offsets) for read in work.reads)
         writes = [argument_of(write.location, self._offsets) for write in work.writes]
         arguments = (first, *constants, *tensors, *writes)
         return Call(symbol, kernel.name, arguments, kernel.launch, _bytes_of(packed), choice.nanoseconds)
+
+    def _of_run(self, symbol: str, sizes: Sequence[int]) -> None:
+        """Tell a function of a device how many bytes of a run lie at each of its pointers; see `RUN_BYTES`."""
+        if not self.variant.platform.own_memory:
+            return
+        known = self._sizes.setdefault(symbol, tuple(sizes))
+        if known != tuple(sizes):
+            raise InternalError(f"{symbol} is called on {sizes} and on {list(known)} bytes")
+        self.functions[symbol] = self.functions[symbol].with_attr(RUN_BYTES, list(sizes))
 
     def _generic(self, work: GenericWork) -> Call:
         symbol = self._symbol()
@@ -114,10 +126,19 @@ class KernelTable:
             else argument_of(place_of(read), self._offsets)
             for read in work.reads
         ]
-        arguments += [argument_of(place_of(item), self._offsets) for item in (*work.writes, *work.temporaries)]
+        others = (*work.writes, *work.temporaries)
+        arguments += [argument_of(place_of(item), self._offsets) for item in others]
         arguments += [Argument("fault", 0)] if work.call.faults else []
+        sizes = [0 if isinstance(read, np.ndarray) else _bytes_at(read) for read in work.reads]
+        self._of_run(symbol, [*sizes, *map(_bytes_at, others), *[0] * bool(work.call.faults)])
         constants = _bytes_of(read for read in work.reads if isinstance(read, np.ndarray))
         return Call(symbol, work.call.kernel, tuple(arguments), work.call.launch, constants)
+
+
+def _bytes_at(item: Stored | Slot) -> int:
+    """Bytes of the piece of workspace in which something lies; 0 in memory of the caller."""
+    place = place_of(item)
+    return place.nbytes if isinstance(place, Slot) else 0
 
 
 def _bytes_of(arrays: Iterable[Array]) -> int:

@@ -16,7 +16,7 @@
 #include <utility>
 #include <vector>
 
-enum { WARP = 32, MOST_THAT_MEET = 128, STACK = 64 * 1024, SHARED = 256 * 1024, GUARD = 64, GARBAGE = 0xA5, MARK = 0x5A };
+enum { WARP = 32, MOST_THAT_MEET = 128, STACK = 64 * 1024, SHARED = 256 * 1024, GUARD = 64, GARBAGE = 0xA5, MARK = 0x5A, MOST_ROWS = 65535 };
 
 struct shim_index threadIdx, blockIdx;
 alignas(64) int qc_shared[(SHARED + GUARD) / sizeof(int)];
@@ -247,20 +247,21 @@ void shim_discard(shim_graph *graph) {
     delete graph;
 }
 
-void shim_run(unsigned blocks, unsigned threads, size_t shared, void (*kernel)(const void *), const void *given) {
+void shim_run(unsigned blocks, unsigned rows, unsigned threads, size_t shared, void (*kernel)(const void *),
+              const void *given) {
     std::mt19937 random(launches);
     unsigned kind = launches % KINDS;
     late = launches++ / KINDS % 2;
-    if (shared > SHARED || threads > 1024 || !threads) die("launches what no device can run");
+    if (shared > SHARED || threads > 1024 || !threads || !blocks || !rows || rows > MOST_ROWS) die("launches what no device can run");
     while (fibers.size() < threads) fibers.emplace_back();
     running = kernel;
     given_to_all = given;
     count = threads;
-    std::vector<unsigned> turn(blocks), order(threads);
+    std::vector<unsigned> turn((size_t)blocks * rows), order(threads);
     put_in_order(turn, kind, random);
     put_in_order(order, kind, random);
     for (unsigned block : turn) {
-        blockIdx = {block, 0, 0};
+        blockIdx = {block % blocks, block / blocks, 0};
         unsigned char *end = (unsigned char *)qc_shared + shared;
         memset(qc_shared, GARBAGE, shared);
         memset(end, MARK, GUARD);

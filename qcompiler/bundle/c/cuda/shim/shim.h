@@ -57,21 +57,23 @@ struct shim_graph *shim_copy(const struct shim_graph *graph);
 void shim_replay(const struct shim_graph *graph);
 void shim_discard(struct shim_graph *graph);
 
-void shim_run(unsigned blocks, unsigned threads, size_t shared, void (*kernel)(const void *), const void *given);
+void shim_run(unsigned blocks, unsigned rows, unsigned threads, size_t shared, void (*kernel)(const void *),
+              const void *given);
 
 /* Operands are taken now, as a device takes them, whenever the kernel runs. */
 template <typename F, typename... Operands>
-static void shim_launch(unsigned blocks, unsigned threads, size_t shared, F kernel, Operands... operands) {
+static void shim_launch(unsigned blocks, unsigned rows, unsigned threads, size_t shared, F kernel, Operands... operands) {
     auto all = [=] { kernel(operands...); };
-    shim_do([=] { shim_run(blocks, threads, shared, [](const void *given) { (*(const decltype(all) *)given)(); }, &all); });
+    auto each = [](const void *given) { (*(const decltype(all) *)given)(); };
+    shim_do([=] { shim_run(blocks, rows, threads, shared, each, &all); });
 }
 
 /* The threads of a warp, or of several, meet: the last one does `act` for all of them. what: the instruction, the same in
  * all; lanes: what each gave. */
 void shim_meet(const char *what, void *mine, void (*act)(void **lanes), unsigned threads = 32);
 
-#define QC_LAUNCH(kernel, blocks, threads, shared, stream, ...) \
-    shim_launch(blocks, threads, shared, [](auto... operands) { kernel(operands...); }, __VA_ARGS__)
+#define QC_LAUNCH(kernel, blocks, rows, threads, shared, stream, ...) \
+    shim_launch(blocks, rows, threads, shared, [](auto... operands) { kernel(operands...); }, __VA_ARGS__)
 
 void qc_barrier();
 uint32_t qc_ballot(int condition);
