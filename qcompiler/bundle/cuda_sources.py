@@ -20,6 +20,9 @@ FIXED = {"all-internals.h": "internal.h", "instructions.h": "instructions.h", "r
 MOST_RUNS = 2**16 - 1
 """Runs that are launched at once: rows of a grid."""
 
+MOST_BYTES = 2**31 - 1
+"""Of a value of all runs, where a kernel takes their rows together: it counts in int32."""
+
 _CAPABILITY = re.compile(r"sm_(\d+)(\d)(a?)")
 
 
@@ -81,7 +84,11 @@ def _fault_bytes(program: Program) -> int:
 
 
 def _most_runs(program: Program) -> int:
-    return MOST_RUNS
+    launches = [call.launch for variant in program.variants for call in variant.calls]
+    if not any(isinstance(launch, LaunchGrid) and launch.rows is not None for launch in launches):
+        return MOST_RUNS
+    largest = max((held.nbytes for held in program.allocations), default=1)
+    return min(MOST_RUNS, max(1, MOST_BYTES // largest))
 
 
 def _kernels(program: Program, variant: VariantCode) -> str:
@@ -109,8 +116,13 @@ def _step(index: int, call: Call, arguments: Sequence[str]) -> Iterator[str]:
         yield f"    return cudaMemcpyAsync({target}, {source}, {size}, cudaMemcpyDefault, stream);\n}}"
         return
     assert isinstance(call.launch, LaunchGrid)
-    grid = f"{call.launch.blocks[0]}, memory->runs, {call.launch.threads[0]}, {call.launch.shared_bytes}, stream"
+    rows, threads = call.launch.rows, call.launch.threads[0]
     given = ", ".join(f"pointer{{{argument}}}" for argument in arguments)
+    blocks = f"{call.launch.blocks[0]}, memory->runs"
+    if rows is not None:
+        blocks = f"blocks_of(memory->runs * {rows.count}, {rows.tile}, {rows.columns}, {rows.share}), 1"
+        given += ", (int)memory->runs"
+    grid = f"{blocks}, {threads}, {call.launch.shared_bytes}, stream"
     for phase in range(call.launch.phases):
         kernel = f"{call.symbol}_{phase}" if phase else call.symbol
         yield f"    QC_LAUNCH({kernel}, {grid}, {given});"

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from qcompiler.errors import InternalError, UnsupportedModel
-from qcompiler.ir.program import OBJECTS, RUN_BYTES, Argument, Call, Copy, VariantCode
+from qcompiler.ir.program import OBJECTS, RUN_BYTES, Argument, Call, Copy, LaunchGrid, VariantCode
 from qcompiler.lowering.build import object_code
 from qcompiler.lowering.constant_blob import ConstantBlob
 from qcompiler.lowering.work import External, GenericWork, KernelWork, Location, Slot, Stored, Work, place_of
@@ -100,7 +100,10 @@ class KernelTable:
         kernel = choice.kernel
         packed = kernel.pack(work.constants)
         first_size, *sizes = map(_bytes_at, (*work.reads, *work.writes))
-        self._of_run(symbol, [first_size, *[0] * len(packed), *sizes])
+        if isinstance(kernel.launch, LaunchGrid) and kernel.launch.rows is not None:
+            _check_rows(kernel.name, work)
+        else:
+            self._of_run(symbol, [first_size, *[0] * len(packed), *sizes])
         constants = [Argument("constant", self._blob.add(array)) for array in packed]
         first, *tensors = (argument_of(read.location, self._offsets) for read in work.reads)
         writes = [argument_of(write.location, self._offsets) for write in work.writes]
@@ -133,6 +136,13 @@ class KernelTable:
         self._of_run(symbol, [*sizes, *map(_bytes_at, others), *[0] * bool(work.call.faults)])
         constants = _bytes_of(read for read in work.reads if isinstance(read, np.ndarray))
         return Call(symbol, work.call.kernel, tuple(arguments), work.call.launch, constants)
+
+
+def _check_rows(kernel: str, work: KernelWork) -> None:
+    """What runs have of their own lies one behind the other, as a kernel that takes their rows together reads it."""
+    for item in (*work.reads, *work.writes):
+        if _bytes_at(item) != item.form.nbytes:
+            raise InternalError(f"{kernel} takes {item.form.nbytes} bytes of each run, of {_bytes_at(item)}")
 
 
 def _bytes_at(item: Stored | Slot) -> int:

@@ -37,6 +37,7 @@ class MmaThreads:
         self.weights, *rest = operands
         self.weight_totals = rest.pop(0) if tiling.by == "xor" else None
         self.offsets, *self.tap_sums = rest
+        self.pixels = place.runs * tiling.pixels
         self.row = T.bind(T.truncdiv(place.block, tiling.column_tiles) * tiling.rows)
         self.column = T.bind(T.truncmod(place.block, tiling.column_tiles))
         self.thread = place.thread
@@ -72,7 +73,7 @@ class MmaThreads:
         return row, T.bind(T.truncmod(index, self.chunks)), self._pixel(self.row + row)
 
     def _pixel(self, number: Expr) -> Pixel:
-        return pixel_of(T.min(number, self.tiling.pixels - 1), self.problem.out_hw)
+        return pixel_of(T.min(number, self.pixels - 1), self.problem.out_hw)
 
     def multiply(self) -> None:
         """All steps: while one is multiplied, the next one is copied."""
@@ -104,7 +105,7 @@ class MmaThreads:
             tap = T.bind(T.truncdiv(word, tiling.tap_words))
             width = self.problem.kernel[1]
             read, inside = read_by(self.problem, pixel, (T.truncdiv(tap, width), T.truncmod(tap, width)))
-            given = T.And(inside, T.And(tap < tiling.sums.taps, self.row + row < tiling.pixels))
+            given = T.And(inside, T.And(tap < tiling.sums.taps, self.row + row < self.pixels))
             within = self.group_start + T.truncmod(word, tiling.tap_words)
             start = T.if_then_else(given, self.x.first_word(read) + within, T.int32(0))
             to = stage + row * tiling.row_words + chunk * copied
@@ -203,7 +204,7 @@ class MmaThreads:
         each = self.tiling.rows // WARPS
         with T.serial(0, each) as index:
             row = T.bind(self.warp * each + index)
-            with T.If(self.row + row < self.tiling.pixels), T.Then():
+            with T.If(self.row + row < self.pixels), T.Then():
                 pixel = self._pixel(self.row + row)
                 for number in range(self.tiling.blocks):
                     block = T.bind(self.column * self.tiling.blocks + number)

@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from qcompiler.ir.program import LaunchGrid
+from qcompiler.ir.program import LaunchGrid, Rows
 from qcompiler.targets.cuda.code_sums import CodeSums
 from qcompiler.targets.cuda.emit import WARP
 from qcompiler.targets.cuda.warp_kernel import LaneKernel
@@ -90,11 +90,6 @@ class MmaTiling(LaneKernel):
         return -(-self.lanes.blocks // self.blocks)
 
     @property
-    def row_tiles(self) -> int:
-        """Blocks of threads for all pixels."""
-        return -(-self.pixels // self.rows)
-
-    @property
     def tiles(self) -> int:
         """Instructions that cover the channels of a block of threads."""
         return self.blocks * WARP // COLUMNS
@@ -163,7 +158,8 @@ class MmaTiling(LaneKernel):
     def launch(self) -> LaunchGrid:
         """A row of blocks of threads: all channels of some pixels, then of the next."""
         shared = 4 * max(STAGES * self.stage, self.totals_at + WARPS * TILE)
-        return LaunchGrid((self.row_tiles * self.column_tiles, 1, 1), (THREADS, 1, 1), shared)
+        rows = Rows(self.pixels, self.rows, self.column_tiles)
+        return LaunchGrid((rows.blocks, 1, 1), (THREADS, 1, 1), shared, rows=rows)
 
     @property
     def weight_shape(self) -> tuple[int, int, int, int, int]:

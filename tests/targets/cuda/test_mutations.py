@@ -85,6 +85,44 @@ def test_a_planted_fault_is_found(name: str) -> None:
     assert "is not in the source" not in str(found.value)
 
 
+def few_rows() -> Conv2d:
+    """A product whose rows of several runs share a block of threads."""
+    floats = Buffer(1, 1, 3, 40, "float32")
+    stores = (Operation("store", into=floats), Operation("store_bits", into=Buffer(1, 1, 3, 40, BINARY)))
+    return Conv2d(Buffer(1, 1, 3, 192, BINARY), 40, (1, 1), padding="kernel", epilogue=stores)
+
+
+def of_few_rows() -> list[Kernel]:
+    """A kernel for rows of all runs, one behind the other."""
+    offered = [each for each in AMPERE.kernels(few_rows()) if isinstance(each, MmaConv2d)]
+    found: list[Kernel] = [each for each in offered if (each.blocks, each.splits) == (1, 4)]
+    assert len(found) == 1
+    return found
+
+
+RUNS = 7
+"""21 rows, 16 of which are of one block of threads."""
+
+TOGETHER_RUNS = {
+    "rows of the first run alone": the(0, r"\(runs \* 3\)", "3"),
+    "a row too many": the(-1, r"< \(runs \* 3\)", "<= (runs * 3)"),
+    "a run too many": the(0, r"\(int\)memory->runs", "(int)memory->runs + 1"),
+    "blocks for one run": the(0, r"blocks_of\(memory->runs \* 3,", "blocks_of(3,"),
+    "outputs of a run where another's begin": the(0, r"workspace \+ (\d+) \* memory->runs}, \(int", r"workspace + \1}, (int"),
+}
+
+
+def test_rows_of_several_runs_as_they_are() -> None:
+    check(few_rows(), SEED, of_few_rows(), runs=RUNS)
+
+
+@pytest.mark.parametrize("name", list(TOGETHER_RUNS))
+def test_a_fault_planted_where_runs_share_blocks_is_found(name: str) -> None:
+    with pytest.raises((AssertionError, Trapped)) as found:
+        check(few_rows(), SEED, of_few_rows(), edit=TOGETHER_RUNS[name], runs=RUNS)
+    assert "is not in the source" not in str(found.value)
+
+
 COMPARING = {
     "products of bits instead of comparisons": the(0, r"qc_xor_16x8x256\(", "qc_and_16x8x256("),
     "twice the sum": the(0, r"\) >> 1\)", ") >> 0)"),

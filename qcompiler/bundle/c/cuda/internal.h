@@ -44,6 +44,11 @@ struct pointer {
     template <typename T> operator T *() const { return (T *)const_cast<void *>(address); }
 };
 
+/* The blocks that compute so many rows; see `Rows` in qcompiler/ir/program.py. */
+static inline unsigned blocks_of(size_t rows, size_t tile, size_t columns, size_t share) {
+    return (unsigned)(((rows + tile - 1) / tile * columns + share - 1) / share);
+}
+
 /* The status of a run in which `step` failed with `error`. */
 #define STEP_STATUS(step, error) (((step) + 1) * 256 + (error))
 
