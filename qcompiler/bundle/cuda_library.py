@@ -96,22 +96,22 @@ def room_for(library: DeviceLibrary, nbytes: int, count: int) -> DeviceMemory:
 
 
 class DeviceBatch(Execution):
-    """`count` runs on fixed arrays that lie one behind the other, together as far as the workspace has room for them."""
+    """`count` runs on arrays that lie one behind the other, together as far as the workspace has room for them."""
 
     def __init__(
         self, library: Library, inputs: Sequence[Array], outputs: Sequence[Array], workspace: Workspace, count: int
     ) -> None:
         super().__init__(library, inputs, outputs, workspace)
-        self._pointers = (*self._pointers, count)
+        self._counted = (*self._pointers, count)
 
     def run(self) -> None:
         """Run all steps of all runs."""
-        self._library.check(self._library.call("run_batch", *self._pointers))
+        self._library.check(self._library.call("run_batch", *self._counted))
 
     def profile(self, steps: int) -> npt.NDArray[np.uint64]:
         """Run all steps of all runs; nanoseconds of each step."""
         nanoseconds = np.zeros(steps, np.uint64)
-        status = self._library.call("run_batch_profile", *self._pointers, nanoseconds.ctypes.data)
+        status = self._library.call("run_batch_profile", *self._counted, nanoseconds.ctypes.data)
         self._library.check(status)
         return nanoseconds
 

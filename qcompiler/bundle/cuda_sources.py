@@ -27,7 +27,7 @@ _CAPABILITY = re.compile(r"sm_(\d+)(\d)(a?)")
 
 
 def with_faults(program: Program) -> Program:
-    """The program with room for its faults at the beginning of the workspace; the rest may be there for several runs."""
+    """The program with room for its faults where the workspace begins; the rest may be there for several runs."""
     room = _fault_bytes(program)
 
     def moved(argument: Argument) -> Argument:

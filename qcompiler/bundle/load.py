@@ -150,8 +150,8 @@ class Bundle:
         if not isinstance(self._library, DeviceLibrary):
             raise UsageError(f"the bundle is for {self.manifest.target}", remedy="compile the model with --target cuda")
         count = 1 if batch is None else self._runs_in(batch)
-        given = (tuple(times(tensor, count) for tensor in tensors) for tensors in (self.inputs, self.outputs))
-        return DeviceRun(self._library, *given, self.manifest.workspace_bytes, count)
+        inputs, outputs = ([times(tensor, count) for tensor in tensors] for tensors in (self.inputs, self.outputs))
+        return DeviceRun(self._library, inputs, outputs, self.manifest.workspace_bytes, count)
 
     def _runs_in(self, batch: int) -> int:
         """How many runs a batch is."""

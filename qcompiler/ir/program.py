@@ -70,9 +70,9 @@ class Items:
 
 @dataclass(frozen=True)
 class Rows:
-    """Rows that a kernel computes alike, whether they are of one run of the network or of several, one behind the other.
+    """Rows that a kernel computes alike, be they of one run of the network or of several, one behind the other.
 
-    count: of each run. They are computed `tile` at a time, by `columns` workers, `share` of which are a block of threads.
+    count: of each run. They are computed `tile` at a time, by `columns` workers, `share` of which are a block.
     """
 
     count: int

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import shutil
+import ctypes
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -11,17 +12,21 @@ import onnx.parser
 import pytest
 
 import qcompiler
-from qcompiler.bundle.load import Bundle, checked_manifest
+from qcompiler.bundle.cuda_library import DeviceLibrary
+from qcompiler.bundle.load import Bundle
+from qcompiler.bundle.native import addresses
 from qcompiler.errors import QCompilerError, UsageError
-from tests.targets.cuda.launching import missing, stand_in
+from tests.end_to_end.test_cuda import OnDevice
+from tests.networks import float_mlp
+from tests.targets.cuda.launching import LAUNCHES, missing, opened, stand_in
 
 pytestmark = pytest.mark.skipif(bool(missing()), reason=missing())
 
-# layers of codes by tensor cores and word by word, in groups and of few rows, a product of two run-time matrices,
-# moves, and operators of several stages, with variables, and with indices among the data
+# layers of floats, of codes by tensor cores and word by word, in groups and of few rows, a product of two run-time
+# matrices, moves, and operators of several stages, with variables, and with indices among the data
 NETWORK = """<ir_version: 10, opset_import: ["" : 18]>
 g (float[N,3,7,5] x, float[N,5,36] v, int64[N,3] i) =>
-  (float[N,40] y, float[N,5,5] p, float[N,4,3] t, float[N,2] k, float[N,6,5] d)
+  (float[N,40] y, float[N,5,5] p, float[N,4,3] t, float[N,2] k, float[N,6,5] d, float[N,6,3,2] b2)
 <int64[1] two = {2}, int64[1] last = {-1}, float zero = {0}, float three = {3}> {
     a = Sign (x)
     b = Conv <pads = [1, 1, 1, 1]> (a, w0)
@@ -48,6 +53,8 @@ g (float[N,3,7,5] x, float[N,5,36] v, int64[N,3] i) =>
     h = Slice (v, from, to, last)
     h1 = Transpose <perm = [0, 2, 1]> (h)
     d = LayerNormalization (h1, scale)
+    b1 = Conv (x, w4)
+    b2 = AveragePool <kernel_shape = [2, 2], strides = [2, 2]> (b1)
 }"""
 
 
@@ -60,6 +67,7 @@ def network(path: Path) -> Path:
         "w1": random.integers(-1, 2, (40, 40, 2, 2)).astype(np.float32),
         "w2": random.choice([-1, 1], (40, 1, 1, 1)).astype(np.float32),
         "w3": random.choice([-1, 1], (80, 40)).astype(np.float32),
+        "w4": random.normal(size=(6, 3, 2, 2)).astype(np.float32),
         "table": random.normal(size=(9, 3)).astype(np.float32),
         "scale": random.normal(size=5).astype(np.float32),
         "from": np.array([3]),
@@ -74,3 +82,171 @@ def inputs(count: int, seed: int = 1) -> dict[str, np.ndarray]:
     random = np.random.default_rng(seed)
     x, v = random.normal(size=(count, 3, 7, 5)), random.normal(size=(count, 5, 36))
     return {"x": x.astype(np.float32), "v": v.astype(np.float32), "i": random.integers(0, 9, (count, 3))}
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("batch")
+    said: list[str] = []
+    path = network(folder / "net.onnx")
+    qcompiler.compile(path, "cuda", mcpu=("sm_80",), output=folder / "out", verify=False, progress=said.append)
+    assert "runs any batch, 1 at a time" in said
+    return folder / "out"
+
+
+@pytest.fixture(scope="module")
+def standing_in(written: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return stand_in(written, tmp_path_factory.mktemp("standing"))
+
+
+Device = tuple[Bundle, ctypes.CDLL]
+
+
+@pytest.fixture
+def device(standing_in: Path) -> Iterator[Device]:
+    with opened(standing_in) as found:
+        yield found
+
+
+def alone(bundle: Bundle, given: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """What runs of one give, one behind the other."""
+    count = len(given["x"])
+    runs = [bundle.run({name: array[i : i + 1] for name, array in given.items()}) for i in range(count)]
+    return {name: np.concatenate([run[name] for run in runs]) for name in runs[0]}
+
+
+def assert_same(found: dict[str, np.ndarray], expected: dict[str, np.ndarray]) -> None:
+    for name, array in expected.items():
+        np.testing.assert_array_equal(found[name], array, err_msg=name)
+
+
+def launches(bundle: Bundle, shim: ctypes.CDLL, count: int) -> int:
+    """Kernels that a run on a batch launches."""
+    shim.shim_order(0)
+    bundle.run(inputs(count))
+    return int(shim.shim_launched())
+
+
+@pytest.mark.parametrize("count", [2, 5, 19])
+def test_runs_together_give_what_each_gives_alone_in_any_order_of_threads(count: int, device: Device) -> None:
+    bundle, shim = device
+    given = inputs(count)
+    expected = alone(bundle, given)
+    for order in range(LAUNCHES):
+        shim.shim_order(order)
+        assert_same(bundle.run(given), expected)
+
+
+def test_every_step_is_launched_once_for_all_runs(device: Device) -> None:
+    bundle, shim = device
+    once = launches(bundle, shim, 1)
+    assert once >= sum(step.op != "transfer" for step in bundle.steps)
+    assert launches(bundle, shim, 9) == once
+    assert bundle.run(inputs(0))["y"].shape == (0, 40)
+
+
+def test_the_layers_are_of_all_kinds(device: Device) -> None:
+    names = {kernel.partition("_")[0] for step in device[0].steps for kernel in step.kernels}
+    assert names >= {"mma", "popc", "dot", "float", "pool2d", "map2d", "tvm", "standard", "transfer"}
+
+
+def test_where_memory_is_short_fewer_run_together(device: Device) -> None:
+    bundle, shim = device
+    given = inputs(8)
+    expected, once = alone(bundle, given), launches(bundle, shim, 1)
+    bundle._idle.clear()
+    shim.shim_room(3 * bundle.manifest.workspace_bytes)
+    assert launches(bundle, shim, 8) == 4 * once
+    assert_same(bundle.run(given), expected)
+    with pytest.raises(QCompilerError, match="not enough memory: [0-9]+ bytes are asked for; run smaller batches"):
+        bundle.on_device(8)
+    bundle._idle.clear()
+    shim.shim_room(bundle.manifest.workspace_bytes - 1)
+    with pytest.raises(QCompilerError, match="the device has not enough memory"):
+        bundle.run(given)
+    shim.shim_room(0)
+    assert_same(bundle.run(given), expected)
+
+
+def test_a_batch_on_the_device_by_enqueue_and_as_a_graph(device: Device) -> None:
+    bundle, _ = device
+    given = inputs(6)
+    expected = alone(bundle, given)
+    outputs = {name: np.zeros_like(array) for name, array in expected.items()}
+    on_device, left = ({n: OnDevice(a) for n, a in arrays.items()} for arrays in (given, outputs))
+    run = bundle.on_device(6)
+    run.enqueue(on_device, left)
+    run.wait()
+    assert_same(outputs, expected)
+    graph = run.capture(on_device, left)
+    changed = inputs(6, seed=2)
+    for name, array in changed.items():
+        given[name][...] = array
+    graph.replay()
+    graph.wait()
+    assert_same(outputs, alone(bundle, changed))
+    with pytest.raises(UsageError, match=r"input 'x' is float32 \[6, 3, 7, 5\]; give 'x' float32 \[5, 3, 7, 5\]"):
+        bundle.on_device(5).enqueue(on_device, left)
+
+
+def test_an_index_of_one_run_that_lies_outside_names_the_node(device: Device) -> None:
+    bundle, _ = device
+    wrong, right = inputs(4), inputs(4)
+    expected = alone(bundle, right)
+    wrong["i"][2, 1] = 9
+    with pytest.raises(QCompilerError, match="Gather n: an index lies outside of its axis"):
+        bundle.run(wrong)
+    assert_same(bundle.run(right), expected)
+
+
+def test_counts_that_no_memory_has_are_refused_and_none_does_nothing(device: Device) -> None:
+    bundle, _ = device
+    library = bundle._library
+    assert isinstance(library, DeviceLibrary)
+    given = inputs(1)
+    arrays = [given[each.name] for each in bundle.inputs]
+    left = [np.zeros(each.shape, each.dtype) for each in bundle.outputs]
+    with bundle._workspace(1) as workspace:
+        pointers = (addresses(arrays), addresses(left), workspace.address, workspace.nbytes)
+        text = library.call("status_text", library.call("run_batch", *pointers, 2**62))
+        assert text == b"a step, variant or batch is out of range"
+        assert library.call("run_batch", *pointers, 0) == 0
+    assert not any(array.any() for array in left)
+
+
+def test_times_of_steps_are_those_of_all_runs(device: Device) -> None:
+    bundle, _ = device
+    assert len(bundle.profile(inputs(3), repeats=2).steps) == len(bundle.steps)
+
+
+def test_batches_that_the_network_has_not_are_refused(tmp_path: Path, device: Device) -> None:
+    qcompiler.compile(float_mlp(tmp_path / "mlp.onnx"), "cuda", mcpu=("sm_80",), output=tmp_path / "out", verify=False)
+    bundle = qcompiler.load(stand_in(tmp_path / "out", tmp_path / "standing"))
+    for batch in (0, -1, 7):
+        with pytest.raises(
+            UsageError, match=f"a batch of {batch}, expected 1, which is compiled in; compile .*--shape"
+        ):
+            bundle.on_device(batch)
+    with pytest.raises(UsageError, match="a batch of 0, expected a multiple of 1"):
+        device[0].on_device(0)
+
+
+FAULTS = {
+    "operands of the first run": ("  QC_OF_RUN(p0, ", "  (void)(p0, "),
+    "runs closer than they lie": ("  QC_OF_RUN(out0, ", "  QC_OF_RUN(out0, -4 + "),
+    "a copy for one run": (" * memory->runs, cudaMemcpyDefault", ", cudaMemcpyDefault"),
+    "one run alone": ("memory->runs, 128, 0, stream", "1, 128, 0, stream"),
+}
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_a_planted_fault_is_found(name: str, written: Path, tmp_path: Path) -> None:
+    old, new = FAULTS[name]
+
+    def edit(source: str) -> str:
+        assert old in source
+        return source.replace(old, new, 1)
+
+    bundle, given = qcompiler.load(stand_in(written, tmp_path, edit)), inputs(5)
+    together, apart = bundle.run(given), alone(bundle, given)
+    assert any(not np.array_equal(together[output], array) for output, array in apart.items())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import functools
 import hashlib
@@ -15,9 +16,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 
-from qcompiler.bundle import cuda_link, cuda_shim, cuda_sources
-from qcompiler.bundle.load import checked_manifest
+import qcompiler
+from qcompiler.bundle import cuda_link, cuda_shim, cuda_sources, native
+from qcompiler.bundle.load import Bundle, checked_manifest
 from qcompiler.errors import QCompilerError
 from qcompiler.ir.program import RUN_BYTES, Argument, Call, LaunchGrid, Program, StepInfo, VariantCode
 from qcompiler.lowering.constant_blob import ConstantBlob
@@ -46,18 +49,47 @@ def missing(*tools: str) -> str:
     return ""
 
 
-def stand_in(bundle: Path, folder: Path) -> Path:
-    """A copy of a bundle, in an empty folder, with a library in which the processor stands for the device."""
+def stand_in(bundle: Path, folder: Path, edit: Edit = str) -> Path:
+    """A copy of a bundle, in an empty folder, with a library in which the processor stands for the device.
+
+    edit: changes the sources of kernels and launches.
+    """
     copy, build, described = folder / "out", folder / "build", checked_manifest(bundle)
     shutil.copytree(bundle, copy)
     build.mkdir()
-    cuda_shim.build(build, bundle, described)
-    content = (build / described.library).read_bytes()
-    (copy / described.library).write_bytes(content)
+    for source in copy.glob("*.cu"):
+        source.write_text(edit(source.read_text()))
+    cuda_shim.build(build, copy, described)
+    shutil.copyfile(build / described.library, copy / described.library)
     document = json.loads((copy / "manifest.json").read_text())
-    document["files"][described.library] = {"sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content)}
+    for name, file in document["files"].items():
+        content = (copy / name).read_bytes()
+        file.update(sha256=hashlib.sha256(content).hexdigest(), bytes=len(content))
     (copy / "manifest.json").write_text(json.dumps(document))
     return copy
+
+
+@contextlib.contextmanager
+def opened(bundle: Path) -> Iterator[tuple[Bundle, ctypes.CDLL]]:
+    """A bundle that `stand_in` made, and the library that it has loaded, which is told what to do and what to fail."""
+    loaded: list[ctypes.CDLL] = []
+
+    class Seen(ctypes.CDLL):
+        def __init__(self, *given: Any, **more: Any) -> None:
+            super().__init__(*given, **more)
+            loaded.append(self)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(native.ctypes, "CDLL", Seen)
+        found = qcompiler.load(bundle)
+    shim = loaded[-1]
+    shim.shim_room.argtypes = [ctypes.c_size_t]
+    shim.shim_launched.restype = ctypes.c_uint
+    try:
+        yield found, shim
+    finally:
+        shim.shim_fail(None, 0)
+        shim.shim_room(0)
 
 
 def program_of(

@@ -108,7 +108,9 @@ TOGETHER_RUNS = {
     "a row too many": the(-1, r"< \(runs \* 3\)", "<= (runs * 3)"),
     "a run too many": the(0, r"\(int\)memory->runs", "(int)memory->runs + 1"),
     "blocks for one run": the(0, r"blocks_of\(memory->runs \* 3,", "blocks_of(3,"),
-    "outputs of a run where another's begin": the(0, r"workspace \+ (\d+) \* memory->runs}, \(int", r"workspace + \1}, (int"),
+    "outputs of a run where another's begin": the(
+        0, r"workspace \+ (\d+) \* memory->runs}, \(int", r"workspace + \1}, (int"
+    ),
 }
 
 

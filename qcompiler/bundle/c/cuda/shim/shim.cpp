@@ -54,7 +54,7 @@ const void *given_to_all;
 jmp_buf scheduler;
 unsigned current, count;
 bool late;
-unsigned launches;
+unsigned launches, started_at;
 
 [[noreturn]] void die(const char *what) {
     printf("trap 0 block %u, thread %u: %s\n", blockIdx.x, current, what);
@@ -156,7 +156,11 @@ void go_ahead(const std::vector<unsigned> &order) {
 #define SHIM_EXPORT extern "C" __attribute__((visibility("default")))
 
 SHIM_EXPORT void shim_order(unsigned number) {
-    launches = number;
+    launches = started_at = number;
+}
+
+SHIM_EXPORT unsigned shim_launched() {
+    return launches - started_at;
 }
 
 struct shim_graph {
@@ -172,6 +176,7 @@ int failure, left;
 int capability[2], any = 1;
 std::map<const void *, std::pair<int, int>> places;
 shim_graph *recording;
+size_t room;
 
 }  // namespace
 
@@ -192,6 +197,16 @@ SHIM_EXPORT void shim_capability(int major, int minor) {
 
 SHIM_EXPORT void shim_place(const void *pointer, int type, int device) {
     places[pointer] = {type, device};
+}
+
+SHIM_EXPORT void shim_room(size_t bytes) {
+    room = bytes;
+}
+
+int shim_lacks(size_t bytes, int error) {
+    bool lacks = room && bytes > room;
+    if (lacks) left = error;
+    return lacks;
 }
 
 int shim_answer(const char *call, int forbidden) {

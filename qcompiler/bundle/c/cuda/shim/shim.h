@@ -33,16 +33,21 @@ extern int qc_shared[];
 /* The number of the next launch, which says in what order things happen; launches count it up. */
 extern "C" void shim_order(unsigned number);
 
+/* How many kernels were launched since the number was set. */
+extern "C" unsigned shim_launched();
+
 /* For tests of errors. From now on a call of CUDA's runtime fails with an error, or none does where `call` is null; what
  * the last error is that nobody asked for. The capability of the device, which is any at first. Where a pointer lies:
- * the type and device of its attributes. */
+ * the type and device of its attributes. How many bytes at once there are to be had; 0: as many as one likes. */
 extern "C" void shim_fail(const char *call, int error);
 extern "C" int shim_left();
 extern "C" void shim_capability(int major, int minor);
 extern "C" void shim_place(const void *pointer, int type, int device);
+extern "C" void shim_room(size_t bytes);
 
 /* What a call of the runtime gives; those that a stream in capture forbids are marked. */
 int shim_answer(const char *call, int forbidden = 0);
+int shim_lacks(size_t bytes, int error);
 int shim_forget();
 int shim_is_any();
 int shim_capability_of(int minor);
