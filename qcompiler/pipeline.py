@@ -273,6 +273,10 @@ def _verified(
         usable = [index for index in range(len(program.variants)) if isolated.supports(index)]
         variants = [isolated.at(index) for index in usable]
         found = verification.verify_on_samples(variants, program, graph, reference, given, budget, threads)
+        if program.any_batch and named(architecture).host_name:
+            pair = [next(iter(samples(graph, seed))).inputs for seed in (SEED, SEED + 1)]
+            for each in variants:
+                verification.verify_together(each, pair)
         for index, figures in zip(usable, found, strict=True):
             depth = isolated.stack_bytes(index) if named(architecture).bare else 0
             yield f"{program.variants[index].name}{where}", figures, depth

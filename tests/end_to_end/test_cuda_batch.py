@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,9 +14,11 @@ import pytest
 
 import qcompiler
 from qcompiler.bundle.cuda_library import DeviceLibrary
-from qcompiler.bundle.load import Bundle
+from qcompiler.bundle.isolated import IsolatedBundle
+from qcompiler.bundle.load import Bundle, checked_manifest
 from qcompiler.bundle.native import addresses
-from qcompiler.errors import QCompilerError, UsageError
+from qcompiler.errors import QCompilerError, UsageError, VerificationFailed
+from qcompiler.verify import verify_together
 from tests.end_to_end.test_cuda import OnDevice
 from tests.networks import float_mlp
 from tests.targets.cuda.launching import LAUNCHES, missing, opened, stand_in
@@ -233,20 +236,25 @@ def test_batches_that_the_network_has_not_are_refused(tmp_path: Path, device: De
 
 FAULTS = {
     "operands of the first run": ("  QC_OF_RUN(p0, ", "  (void)(p0, "),
-    "runs closer than they lie": ("  QC_OF_RUN(out0, ", "  QC_OF_RUN(out0, -4 + "),
     "a copy for one run": (" * memory->runs, cudaMemcpyDefault", ", cudaMemcpyDefault"),
-    "one run alone": ("memory->runs, 128, 0, stream", "1, 128, 0, stream"),
+    "runs that nobody asked for": ("memory->runs, 128, 0, stream", "memory->runs > 1 ? 99 : 1, 128, 0, stream"),
 }
 
 
+def test_runs_together_are_verified(written: Path) -> None:
+    with IsolatedBundle(written, checked_manifest(written), "c++") as bundle:
+        verify_together(bundle, [inputs(1, seed) for seed in range(3)])
+
+
 @pytest.mark.parametrize("name", FAULTS)
-def test_a_planted_fault_is_found(name: str, written: Path, tmp_path: Path) -> None:
-    old, new = FAULTS[name]
-
-    def edit(source: str) -> str:
-        assert old in source
-        return source.replace(old, new, 1)
-
-    bundle, given = qcompiler.load(stand_in(written, tmp_path, edit)), inputs(5)
-    together, apart = bundle.run(given), alone(bundle, given)
-    assert any(not np.array_equal(together[output], array) for output, array in apart.items())
+def test_verification_finds_a_planted_fault(name: str, written: Path, tmp_path: Path) -> None:
+    copy, (old, new) = tmp_path / "copy", FAULTS[name]
+    shutil.copytree(written, copy)
+    source = (copy / "net.sm_80.cu").read_text()
+    assert old in source
+    (copy / "net.sm_80.cu").write_text(source.replace(old, new, 1))
+    with (
+        IsolatedBundle(copy, checked_manifest(written), "c++") as bundle,
+        pytest.raises(VerificationFailed, match="of a run depends on others|together with others"),
+    ):
+        verify_together(bundle, [inputs(1, seed) for seed in range(3)])

@@ -49,22 +49,16 @@ def missing(*tools: str) -> str:
     return ""
 
 
-def stand_in(bundle: Path, folder: Path, edit: Edit = str) -> Path:
-    """A copy of a bundle, in an empty folder, with a library in which the processor stands for the device.
-
-    edit: changes the sources of kernels and launches.
-    """
+def stand_in(bundle: Path, folder: Path) -> Path:
+    """A copy of a bundle, in an empty folder, with a library in which the processor stands for the device."""
     copy, build, described = folder / "out", folder / "build", checked_manifest(bundle)
     shutil.copytree(bundle, copy)
     build.mkdir()
-    for source in copy.glob("*.cu"):
-        source.write_text(edit(source.read_text()))
-    cuda_shim.build(build, copy, described)
-    shutil.copyfile(build / described.library, copy / described.library)
+    cuda_shim.build(build, bundle, described)
+    content = (build / described.library).read_bytes()
+    (copy / described.library).write_bytes(content)
     document = json.loads((copy / "manifest.json").read_text())
-    for name, file in document["files"].items():
-        content = (copy / name).read_bytes()
-        file.update(sha256=hashlib.sha256(content).hexdigest(), bytes=len(content))
+    document["files"][described.library] = {"sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content)}
     (copy / "manifest.json").write_text(json.dumps(document))
     return copy
 
