@@ -26,7 +26,7 @@ from qcompiler.bundle.manifest import check_threads
 from qcompiler.bundle.staging import check_free, new_directory
 from qcompiler.bundle.tensors import describe as describe_tensor
 from qcompiler.bundle.toolchain import emulator_for
-from qcompiler.bundle.write import write_into
+from qcompiler.bundle.write import check_tools, write_into
 from qcompiler.errors import UsageError
 from qcompiler.fitting import Memory, check_fits
 from qcompiler.frontend import canonicalize
@@ -125,6 +125,7 @@ def run(
     if memory.matters and not variants[0].architecture.bare:
         raise UsageError(f"--flash and --ram are those of microcontrollers, not of {options.target}")
     tuning.check(options.tune, options.tune_db, variants)
+    check_tools(variants[0].architecture)
     watcher = GraphWatcher.create(options.print_after, options.save_ir, [each.name for each in passes.DEFAULT])
     dump = None if options.dump is None else Dump(options.dump)
     say("reading the model")

@@ -26,9 +26,15 @@ from qcompiler.bundle.staging import check_free, new_directory
 from qcompiler.bundle.toolchain import Merged, Toolchain
 from qcompiler.ir.pixels import Pixels
 from qcompiler.ir.program import Program
-from qcompiler.targets.architecture import IOS, X86_64_CUDA, named
+from qcompiler.targets.architecture import IOS, X86_64_CUDA, Architecture, named
 
 VERSIONED = ("qcompiler", "apache-tvm", "apache-tvm-ffi", "onnx", "onnx-ir", "numpy")
+
+
+def check_tools(architecture: Architecture) -> None:
+    """Raise QCompilerError, naming the packages, where the compiler of a device's code is missing: not after minutes."""
+    if architecture.file_format == "cuda":
+        cuda_link.compiler()
 
 
 def write(

@@ -299,11 +299,13 @@ def test_names_are_checked(standing_in: Path) -> None:
 
 def test_without_nvcc_the_packages_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cuda_link, "_places", lambda name: iter(()))
+    said: list[str] = []
+    path, folder = binary_cnn(tmp_path / "cnn.onnx"), tmp_path / "out"
     with pytest.raises(
         QCompilerError, match="the tool 'nvcc', .* is not installed; pip install nvidia-cuda-nvcc nvidia"
     ):
-        qcompiler.compile(binary_cnn(tmp_path / "cnn.onnx"), "cuda", mcpu=("sm_80",), output=tmp_path / "out")
-    assert not (tmp_path / "out").exists()
+        qcompiler.compile(path, "cuda", mcpu=("sm_80",), output=folder, progress=said.append)
+    assert not folder.exists() and not said, "before anything is compiled"
 
 
 def test_unknown_architectures_are_refused(tmp_path: Path) -> None:
