@@ -32,7 +32,7 @@ VERSIONED = ("qcompiler", "apache-tvm", "apache-tvm-ffi", "onnx", "onnx-ir", "nu
 
 
 def check_tools(architecture: Architecture) -> None:
-    """Raise QCompilerError, naming the packages, where the compiler of a device's code is missing: not after minutes."""
+    """Raise QCompilerError, naming the packages, where the compiler of a device's code is missing."""
     if architecture.file_format == "cuda":
         cuda_link.compiler()
 
