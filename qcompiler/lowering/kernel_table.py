@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ from qcompiler.lowering.constant_blob import ConstantBlob
 from qcompiler.lowering.work import External, GenericWork, KernelWork, Location, Slot, Stored, Work, place_of
 from qcompiler.targets.choose import Choice, chosen
 from qcompiler.targets.problem import Problem
-from qcompiler.targets.target import Variant
+from qcompiler.targets.target import Kernel, Variant
 from qcompiler.targets.tuned import UNTUNED, Tuned
 
 Array = npt.NDArray[Any]
@@ -107,7 +108,8 @@ class KernelTable:
         constants = [Argument("constant", self._blob.add(array)) for array in packed]
         first, *tensors = (argument_of(read.location, self._offsets) for read in work.reads)
         writes = [argument_of(write.location, self._offsets) for write in work.writes]
-        arguments = (first, *constants, *tensors, *writes)
+        scratch = [argument_of(slot, self._offsets) for slot in work.temporaries if scratch_of(kernel)]
+        arguments = (first, *constants, *tensors, *writes, *scratch)
         return Call(symbol, kernel.name, arguments, kernel.launch, _bytes_of(packed), choice.nanoseconds)
 
     def _of_run(self, symbol: str, sizes: Sequence[int]) -> None:
@@ -136,6 +138,24 @@ class KernelTable:
         self._of_run(symbol, [*sizes, *map(_bytes_at, others), *[0] * bool(work.call.faults)])
         constants = _bytes_of(read for read in work.reads if isinstance(read, np.ndarray))
         return Call(symbol, work.call.kernel, tuple(arguments), work.call.launch, constants)
+
+
+def with_scratch(works: Sequence[Work], variants: Sequence[Variant], tuned: Tuned) -> list[Work]:
+    """The works, each with memory for what the kernels that are chosen for it need besides, on a device."""
+    if not variants[0].platform.own_memory:
+        return list(works)
+    return [_with_scratch(work, variants, tuned) if isinstance(work, KernelWork) else work for work in works]
+
+
+def _with_scratch(work: KernelWork, variants: Sequence[Variant], tuned: Tuned) -> KernelWork:
+    choices = [chosen(variant, work.problem, tuned) for variant in variants]
+    needed = max(scratch_of(choice.kernel) for choice in choices if choice is not None) if any(choices) else 0
+    return replace(work, temporaries=(Slot(needed),)) if needed else work
+
+
+def scratch_of(kernel: Kernel) -> int:
+    """Bytes of memory of the device that a kernel needs besides its operands."""
+    return kernel.launch.scratch_bytes if isinstance(kernel.launch, LaunchGrid) else 0
 
 
 def _check_rows(kernel: str, work: KernelWork) -> None:

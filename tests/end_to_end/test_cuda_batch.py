@@ -234,6 +234,26 @@ def test_batches_that_the_network_has_not_are_refused(tmp_path: Path, device: De
         device[0].on_device(0)
 
 
+LONG = """<ir_version: 10, opset_import: ["" : 18]>
+g (float[N,16384] x) => (float[N,10] y) <float low = {0}, float high = {63}> {
+    r = Round (x)
+    c = Clip (r, low, high)
+    y = MatMul (c, w)
+}"""
+
+
+def test_sums_of_few_rows_are_split_over_blocks_where_they_are_long(tmp_path: Path) -> None:
+    model, said = onnx.parser.parse_model(LONG), list[str]()
+    weights = np.random.default_rng(2).integers(-8, 8, (16384, 10)).astype(np.float32)
+    model.graph.initializer.append(onnx.numpy_helper.from_array(weights, "w"))
+    onnx.save(model, tmp_path / "long.onnx")
+    bundle = qcompiler.compile(
+        tmp_path / "long.onnx", "cuda", mcpu=("sm_80",), output=tmp_path / "out", progress=said.append
+    )
+    assert any(line.startswith("sm_80 on the processor: verified") for line in said), said
+    assert "mma_bytes_m16n32s4x4" in [kernel for step in bundle.steps for kernel in step.kernels]
+
+
 FAULTS = {
     "operands of the first run": ("  QC_OF_RUN(p0, ", "  (void)(p0, "),
     "a copy for one run": (" * memory->runs, cudaMemcpyDefault", ", cudaMemcpyDefault"),

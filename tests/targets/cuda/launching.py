@@ -24,6 +24,7 @@ from qcompiler.bundle.load import Bundle, checked_manifest
 from qcompiler.errors import QCompilerError
 from qcompiler.ir.program import RUN_BYTES, Argument, Call, LaunchGrid, Program, StepInfo, VariantCode
 from qcompiler.lowering.constant_blob import ConstantBlob
+from qcompiler.lowering.kernel_table import scratch_of
 from qcompiler.targets import reference
 from qcompiler.targets.cuda import TARGET, CudaVariant
 from qcompiler.targets.problem import Conv2d, Problem, tensors_of
@@ -89,18 +90,25 @@ def opened(bundle: Path) -> Iterator[tuple[Bundle, ctypes.CDLL]]:
 def program_of(
     kernels: Sequence[Kernel], made: Constants, variant: CudaVariant, places: Sequence[int], end: int
 ) -> Program:
-    """A network of a step for each kernel, all on the same operands at places of the workspace."""
+    """A network of a step for each kernel, all on the same operands at places of the workspace; the last is scratch."""
     blob, calls = ConstantBlob(), []
-    first, *others = [Argument("workspace", place) for place in places]
+    first, *others, scratch = [Argument("workspace", place) for place in places]
     for number, kernel in enumerate(kernels):
         packed = [Argument("constant", blob.add(array)) for array in kernel.pack(made)]
         assert isinstance(kernel.launch, LaunchGrid)
-        calls.append(Call(f"k{number}_{variant.name}", kernel.name, (first, *packed, *others), kernel.launch))
+        besides = [scratch] if kernel.launch.scratch_bytes else []
+        arguments = (first, *packed, *others, *besides)
+        calls.append(Call(f"k{number}_{variant.name}", kernel.name, arguments, kernel.launch))
     functions = {call.symbol: _built(kernel, call) for call, kernel in zip(calls, kernels, strict=True)}
     code = variant.platform.compile(functions, variant.tvm_target)
     coded = VariantCode(variant.name, (variant.name,), (code,), tuple(calls), variant.platform.code_format)
     steps = tuple(StepInfo((), kernel.name, 0, 0, 0, 0) for kernel in kernels)
     return Program("one", "cuda", (), (), end, blob.content(), steps, (coded,))
+
+
+def _scratch(kernels: Sequence[Kernel]) -> int:
+    """Bytes that kernels need besides their operands."""
+    return max(scratch_of(kernel) for kernel in kernels)
 
 
 def _built(kernel: Kernel, call: Call) -> Any:
@@ -165,7 +173,11 @@ def launched(
     """
     assert runs == 1 or len(kernels) == 1
     places, end = [], 0
-    for nbytes in [*(array.nbytes // runs for array in (x, *tensors)), *(b.nbytes for b in kernels[0].writes)]:
+    for nbytes in [
+        *(array.nbytes // runs for array in (x, *tensors)),
+        *(b.nbytes for b in kernels[0].writes),
+        _scratch(kernels),
+    ]:
         places.append(end)
         end += -(-nbytes // 64) * 64 + 64
     program = cuda_sources.with_faults(program_of(kernels, made, variant, places, end))
@@ -198,11 +210,12 @@ def _launch(
     _in_child(lambda pointer: function(pointer, pointer, pointer, end, *given), workspace)
     after = workspace.copy()
     outputs = []
-    for place, buffer in zip(places[len(inputs) :], kernel.writes, strict=True):
+    for place, buffer in zip(places[len(inputs) : -1], kernel.writes, strict=True):
         written = after[place : place + runs * buffer.nbytes]
         each = buffer.storage_shape if runs == 1 else (runs, *buffer.storage_shape)
         outputs.append(written.copy().view(buffer.dtype).reshape(each))
         written[...] = GARBAGE
+    after[places[-1] : places[-1] + runs * _scratch([kernel])] = GARBAGE
     assert np.array_equal(after, before), "wrote past its outputs"
     return outputs
 
