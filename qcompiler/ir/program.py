@@ -94,8 +94,8 @@ class LaunchGrid:
     shared_bytes: memory that the threads of a block share. phases: kernels that are launched one behind the other.
     rows: how the blocks of several runs that are launched at once are counted, where the kernel takes their rows
     together; it takes their number, int32, behind its arguments. Without them each run has blocks of its own.
-    scratch_bytes: memory of the device, of each run, where phases leave something for those behind them; a pointer to it is
-    the last argument.
+    scratch_bytes: memory of the device, of each run, where phases leave something for those behind them; the last
+    argument points to it.
     """
 
     blocks: tuple[int, int, int]

@@ -46,6 +46,7 @@ def layer(weights: Codes, inputs: Codes, groups: int = 1) -> Conv2d:
 
 
 TOGETHER = "w1a1 by four warps"
+SLICED = "bytes of long rows, over blocks"
 AMPERE: dict[str, Multiplied] = {
     "w1a1": "and",
     "w1a1 in groups": "and",
@@ -80,6 +81,13 @@ def few() -> Conv2d:
     x = Buffer(1, 1, 2, 2048, BINARY)
     stores = (Operation("store", into=Buffer(1, 1, 2, 1024, "float32")),)
     return Conv2d(x, 1024, (1, 1), padding="kernel", epilogue=stores)
+
+
+def few_long_rows() -> Conv2d:
+    """A product whose sums several blocks of threads share."""
+    stores = (Operation("store", into=Buffer(1, 1, 2, 10, "float32")),)
+    x = Buffer(1, 1, 2, 16384, Codes(0, 63), packing="bytes")
+    return Conv2d(x, 10, (1, 1), padding="kernel", weights=Codes(-8, 7), epilogue=stores)
 
 
 FLOATS = Buffer(1, 28, 28, 64, "float32")
@@ -145,16 +153,23 @@ def test_kernels_are_native_and_keep_to_their_registers(variant: CudaVariant, tm
         symbols[symbol := TOGETHER.replace(" ", "_")] = TOGETHER
         offered = [each for each in variant.kernels(PROBLEMS["w1a1"]) if isinstance(each, MmaConv2d)]
         (kernels[symbol],) = [each for each in offered if each.wide]
+    symbols[long := "long_rows"] = SLICED
+    offered = [each for each in variant.kernels(few_long_rows()) if isinstance(each, MmaConv2d)]
+    kernels[long] = next(each for each in offered if each.slices > 1 and each.by == "bytes")
     said, sass = assembled(variant, kernels, tmp_path)
     spilled = re.findall(r"(\d+) bytes stack frame, (\d+) bytes spill stores, (\d+) bytes spill loads", said)
-    assert len(spilled) == len(kernels) and {number for each in spilled for number in each} == {"0"}
+    assert len(spilled) == len(kernels) + 1 and {number for each in spilled for number in each} == {"0"}
     assert all(int(count) <= MOST_REGISTERS for count in re.findall(r"Used (\d+) registers", said))
-    for name, text in by_function(sass).items():
+    functions = by_function(sass)
+    assert set(functions) == {*kernels, f"{long}_1"}
+    for name, text in functions.items():
         operations = Counter(re.findall(r"^\s+/\*[0-9a-f]{4,}\*/\s+(?:@!?U?P\w+ )?(\w+)", text, re.MULTILINE))
         assert operations, name
         assert not {"LDL", "STL"} & set(operations)
         used = set(re.findall(r"\b[BIG]+MMA\.[\w.]+", text))
-        wanted = MULTIPLIED[variant.name].get(key := symbols[name])
+        wanted = MULTIPLIED[variant.name].get(key := symbols[name.removesuffix("_1")])
+        if key == SLICED and name == long:
+            wanted = "bytes"
         # an instruction that is emulated is others of bytes
         assert key != "rounded floats" or "IDP.4A.S8.U8" in text
         assert bool(used) == (wanted is not None), (key, used)
