@@ -40,6 +40,8 @@ from qcompiler.targets.architecture import host, host_features, named
 Array = npt.NDArray[Any]
 # kept for later runs; chosen
 MAX_IDLE_WORKSPACES = 8
+# of a device, for runs on arrays of the host: more would wait for the copies; chosen
+MOST_TOGETHER_BYTES = 2**30
 REMEDY = "compile the model again"
 _SAFE_OPEN = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
@@ -214,8 +216,9 @@ class Bundle:
 
     @contextlib.contextmanager
     def _workspace(self, count: int) -> Iterator[Workspace]:
-        """Memory for one run at a time; of a device, for `count` at once, if it has so much."""
-        runs = max(count, 1) if isinstance(self._library, DeviceLibrary) else 1
+        """Memory for one run at a time; of a device, for `count` at once, as far as it has it and that is of use."""
+        together = min(count, MOST_TOGETHER_BYTES // self.manifest.workspace_bytes)
+        runs = max(together, 1) if isinstance(self._library, DeviceLibrary) else 1
         with self._lock:
             workspace = self._idle.pop() if self._idle else None
         if workspace is None or workspace.nbytes < runs * self.manifest.workspace_bytes:

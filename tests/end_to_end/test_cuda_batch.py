@@ -13,6 +13,7 @@ import onnx.parser
 import pytest
 
 import qcompiler
+from qcompiler.bundle import load
 from qcompiler.bundle.cuda_library import DeviceLibrary
 from qcompiler.bundle.isolated import IsolatedBundle
 from qcompiler.bundle.load import Bundle, checked_manifest
@@ -169,6 +170,14 @@ def test_where_memory_is_short_fewer_run_together(device: Device) -> None:
         bundle.run(given)
     shim.shim_room(0)
     assert_same(bundle.run(given), expected)
+
+
+def test_no_more_memory_is_taken_than_is_of_use(device: Device, monkeypatch: pytest.MonkeyPatch) -> None:
+    bundle, shim = device
+    once = launches(bundle, shim, 1)
+    bundle._idle.clear()
+    monkeypatch.setattr(load, "MOST_TOGETHER_BYTES", 5 * bundle.manifest.workspace_bytes // 2)
+    assert launches(bundle, shim, 8) == 4 * once
 
 
 def test_a_batch_on_the_device_by_enqueue_and_as_a_graph(device: Device) -> None:
