@@ -17,6 +17,7 @@ from tvm.backend import loader
 from tvm.ir.expr import Call, Var
 from tvm.script.ir_builder import tirx as T
 
+from qcompiler.errors import InternalError
 from qcompiler.ir.program import RUN_BYTES, LaunchGrid
 from qcompiler.targets.cuda.emit import kernel_function
 from qcompiler.targets.cuda.scalars import scalarized
@@ -100,6 +101,9 @@ def _source(kernels: Mapping[str, Any], tvm_target: Mapping[str, Any]) -> str:
         module = _lowering()(tirx.transform.BindTarget(target)(module))
         text = tvm.get_global_func("target.build.cuda")(module, target).inspect_source("cuda")
     parts = _KERNEL.split(_FAST.sub(r"\1f", text))[1:]
+    bodies = {found[1] for part in parts if (found := _SIGNATURE.search(part)) is not None}
+    if bodies != set(kernels):
+        raise InternalError(f"TVM's source has the kernels {sorted(bodies)}, expected {sorted(kernels)}")
     return "".join(_of_run(_with_shared_memory(part), kernels) for part in parts)
 
 

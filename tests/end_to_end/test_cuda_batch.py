@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import json
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,7 +22,6 @@ from qcompiler.bundle.native import addresses
 from qcompiler.errors import QCompilerError, UsageError, VerificationFailed
 from qcompiler.verify import verify_together
 from tests.end_to_end.test_cuda import OnDevice
-from tests.networks import float_mlp
 from tests.targets.cuda.launching import LAUNCHES, missing, opened, stand_in
 
 pytestmark = pytest.mark.skipif(bool(missing()), reason=missing())
@@ -231,9 +231,12 @@ def test_times_of_steps_are_those_of_all_runs(device: Device) -> None:
     assert len(bundle.profile(inputs(3), repeats=2).steps) == len(bundle.steps)
 
 
-def test_batches_that_the_network_has_not_are_refused(tmp_path: Path, device: Device) -> None:
-    qcompiler.compile(float_mlp(tmp_path / "mlp.onnx"), "cuda", mcpu=("sm_80",), output=tmp_path / "out", verify=False)
-    bundle = qcompiler.load(stand_in(tmp_path / "out", tmp_path / "standing"))
+def test_batches_that_the_network_has_not_are_refused(tmp_path: Path, standing_in: Path, device: Device) -> None:
+    shutil.copytree(standing_in, tmp_path / "fixed")
+    manifest = tmp_path / "fixed" / "manifest.json"
+    document = json.loads(manifest.read_text())
+    manifest.write_text(json.dumps({**document, "any_batch": False}))
+    bundle = qcompiler.load(tmp_path / "fixed")
     for batch in (0, -1, 7):
         with pytest.raises(
             UsageError, match=f"a batch of {batch}, expected 1, which is compiled in; compile .*--shape"
