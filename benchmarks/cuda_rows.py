@@ -95,6 +95,8 @@ def _by_wgmma(row: Row) -> Row:
     return replace(row, title=f"{row.title}, by wgmma", family="mma_wide_bits", layer=None)
 
 
+_FC = Row("FC 4096x4096, batch 1, w1a1", partial(product, 1, 4096, 4096, True))
+
 _WITH_WGMMA = {
     "tiny-w1a1": Row("tiny, w1a1", partial(_signs, TINY, 2), 2, small=True),
     "product4096-w1a1": _product(4096, 1),
@@ -112,7 +114,8 @@ ROWS: Mapping[str, Row] = {
     **_convolutions("w4a4", _codes(4)),
     **{f"product4096-w{width}a{width}": _product(4096, width) for width in (2, 4, 8)},
     **{f"{name}-wgmma": _by_wgmma(row) for name, row in _WITH_WGMMA.items()},
-    "fc4096-w1a1": Row("FC 4096x4096, batch 1, w1a1", partial(product, 1, 4096, 4096, True)),
+    "fc4096-w1a1": _FC,
+    "fc4096-w1a1-blocks": replace(_FC, title=f"{_FC.title}, over blocks", family="mma_bits_m16n32s4x"),
 }
 """By name; the first ones matter most where time is short."""
 

@@ -26,7 +26,7 @@ from qcompiler.bundle.manifest import check_threads
 from qcompiler.bundle.staging import check_free, new_directory
 from qcompiler.bundle.tensors import describe as describe_tensor
 from qcompiler.bundle.toolchain import emulator_for
-from qcompiler.bundle.write import write_into
+from qcompiler.bundle.write import check_tools, write_into
 from qcompiler.errors import UsageError
 from qcompiler.fitting import Memory, check_fits
 from qcompiler.frontend import canonicalize
@@ -125,6 +125,7 @@ def run(
     if memory.matters and not variants[0].architecture.bare:
         raise UsageError(f"--flash and --ram are those of microcontrollers, not of {options.target}")
     tuning.check(options.tune, options.tune_db, variants)
+    check_tools(variants[0].architecture)
     watcher = GraphWatcher.create(options.print_after, options.save_ir, [each.name for each in passes.DEFAULT])
     dump = None if options.dump is None else Dump(options.dump)
     say("reading the model")
@@ -145,7 +146,7 @@ def run(
     summary = report(program, constants_of(source.graph), "" if cost is None else str(cost))
     with new_directory(folder, force=options.force) as staged:
         say("linking the libraries")
-        write_into(program, staged, threads=options.threads, pixels=options.pixels)
+        program = write_into(program, staged, threads=options.threads, pixels=options.pixels)
         bundle = describe(staged)
         needed = footprints(staged, bundle.manifest) if variants[0].architecture.bare else ()
         check_fits(memory, needed, program)
@@ -273,6 +274,10 @@ def _verified(
         usable = [index for index in range(len(program.variants)) if isolated.supports(index)]
         variants = [isolated.at(index) for index in usable]
         found = verification.verify_on_samples(variants, program, graph, reference, given, budget, threads)
+        if program.any_batch and named(architecture).host_name:
+            pair = [next(iter(samples(graph, seed))).inputs for seed in (SEED, SEED + 1)]
+            for each in variants:
+                verification.verify_together(each, pair)
         for index, figures in zip(usable, found, strict=True):
             depth = isolated.stack_bytes(index) if named(architecture).bare else 0
             yield f"{program.variants[index].name}{where}", figures, depth

@@ -64,6 +64,18 @@ class Runnable(Protocol):
         ...
 
 
+class RunsTogether(Protocol):
+    """A bundle for a device, as verification uses it."""
+
+    def run(self, inputs: Inputs, threads: int = 1) -> Values:
+        """Outputs by name."""
+        ...
+
+    def together(self, inputs: Sequence[Inputs]) -> list[Values]:
+        """Outputs of each of several runs that are launched together."""
+        ...
+
+
 @dataclass(frozen=True)
 class Verification:
     """What was compared and how it came out; `largest` is relative to the largest magnitude of the reference.
@@ -138,6 +150,22 @@ def verify_on_samples(
         if budget is not None and not budget.another(len(results[0])):
             break
     return [_sum(found) for found in results]
+
+
+def verify_together(bundle: RunsTogether, runs: Sequence[Inputs]) -> None:
+    """Runs that a device launches together give the bits that each gives alone. Raises VerificationFailed."""
+    try:
+        alone = [bundle.run(inputs) for inputs in runs]
+    except VerificationFailed:
+        raise
+    except QCompilerError:
+        # what the network itself refuses says nothing
+        return
+    for found, expected in zip(bundle.together(runs), alone, strict=True):
+        for name, array in expected.items():
+            if not np.array_equal(found[name], array, equal_nan=array.dtype.kind == "f"):
+                what = f"output '{name}' of a run depends on others that are launched with it"
+                raise VerificationFailed(what, remedy=REMEDY)
 
 
 @dataclass

@@ -11,21 +11,25 @@ import numpy as np
 import numpy.typing as npt
 
 from qcompiler.bundle.device_arrays import DeviceArray, arrays_of
-from qcompiler.bundle.execution import Execution
-from qcompiler.bundle.native import COMMON_SIGNATURES, Library
-from qcompiler.errors import UnsupportedCpu
+from qcompiler.bundle.execution import Execution, Workspace
+from qcompiler.bundle.native import COMMON_SIGNATURES, POINTERS, Library
+from qcompiler.errors import QCompilerError, UnsupportedCpu
 from qcompiler.ir.program import TensorInfo
 
 Array = npt.NDArray[Any]
+_COUNTED = (*POINTERS, ctypes.c_size_t)
+# bytes that a size_t counts
+_MOST_BYTES = 2**63
+# as header.h says
+_ERROR_MEMORY = 7
 _SIGNATURES: dict[str, tuple[tuple[Any, ...], Any]] = {
     **COMMON_SIGNATURES,
     "prepare": ((), ctypes.c_int),
     "release": ((), ctypes.c_int),
-    "enqueue": ((ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t, ctypes.c_void_p), ctypes.c_int),
-    "capture": (
-        (ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t, ctypes.c_void_p),
-        ctypes.c_int,
-    ),
+    "run_batch": (_COUNTED, ctypes.c_int),
+    "run_batch_profile": ((*_COUNTED, ctypes.c_void_p), ctypes.c_int),
+    "enqueue_batch": ((*_COUNTED, ctypes.c_void_p), ctypes.c_int),
+    "capture_batch": ((*_COUNTED, ctypes.c_void_p), ctypes.c_int),
     "replay": ((ctypes.c_void_p, ctypes.c_void_p), ctypes.c_int),
     "discard": ((ctypes.c_void_p,), ctypes.c_int),
     "wait": ((ctypes.c_void_p, ctypes.c_void_p), ctypes.c_int),
@@ -47,12 +51,23 @@ class DeviceLibrary(Library):
             raise UnsupportedCpu(text, remedy="run the bundle where nvidia-smi lists a device that it was compiled for")
 
 
+class OutOfDeviceMemory(QCompilerError):
+    """The device has not enough memory."""
+
+
 class DeviceMemory:
     """Bytes on the device, as long as the object lives."""
 
     def __init__(self, library: DeviceLibrary, nbytes: int) -> None:
+        """Raises OutOfDeviceMemory, and QCompilerError for other errors of the device."""
         pointer = ctypes.c_void_p()
-        library.check(library.call("allocate", nbytes, ctypes.byref(pointer)))
+        fits = nbytes <= _MOST_BYTES
+        status = library.call("allocate", nbytes, ctypes.byref(pointer)) if fits else _ERROR_MEMORY
+        if status == _ERROR_MEMORY:
+            raise OutOfDeviceMemory(
+                f"the device has not enough memory: {nbytes} bytes are asked for", remedy="run smaller batches"
+            )
+        library.check(status)
         self.address, self.nbytes = int(pointer.value or 0), nbytes
         self._library = library
         weakref.finalize(self, library.call, "free", self.address)
@@ -66,14 +81,55 @@ class DeviceMemory:
         self._library.check(self._library.call("copy", data.ctypes.data, self.address, self.nbytes))
 
 
-class DeviceRun:
-    """A network with a workspace of its own, for arrays on the device; see `load.Bundle.on_device`."""
+def room_for(library: DeviceLibrary, nbytes: int, count: int) -> DeviceMemory:
+    """A workspace for `count` runs at once, `nbytes` of each, or for half as many as long as the device has no more.
+
+    Raises OutOfDeviceMemory where there is not enough for one.
+    """
+    while True:
+        try:
+            return DeviceMemory(library, nbytes * count)
+        except OutOfDeviceMemory:
+            if count == 1:
+                raise
+            count //= 2
+
+
+class DeviceBatch(Execution):
+    """`count` runs on arrays that lie one behind the other, together as far as the workspace has room for them."""
 
     def __init__(
-        self, library: DeviceLibrary, inputs: Sequence[TensorInfo], outputs: Sequence[TensorInfo], nbytes: int
+        self, library: Library, inputs: Sequence[Array], outputs: Sequence[Array], workspace: Workspace, count: int
     ) -> None:
-        self._library, self._tensors = library, (inputs, outputs)
-        self._memory = DeviceMemory(library, nbytes)
+        super().__init__(library, inputs, outputs, workspace)
+        self._counted = (*self._pointers, count)
+
+    def run(self) -> None:
+        """Run all steps of all runs."""
+        self._library.check(self._library.call("run_batch", *self._counted))
+
+    def profile(self, steps: int) -> npt.NDArray[np.uint64]:
+        """Run all steps of all runs; nanoseconds of each step."""
+        nanoseconds = np.zeros(steps, np.uint64)
+        status = self._library.call("run_batch_profile", *self._counted, nanoseconds.ctypes.data)
+        self._library.check(status)
+        return nanoseconds
+
+
+class DeviceRun:
+    """Runs of a network with a workspace of their own, for arrays on the device; see `load.Bundle.on_device`."""
+
+    def __init__(
+        self,
+        library: DeviceLibrary,
+        inputs: Sequence[TensorInfo],
+        outputs: Sequence[TensorInfo],
+        nbytes: int,
+        count: int = 1,
+    ) -> None:
+        """inputs, outputs: of all `count` runs. nbytes: of the workspace of one. Raises OutOfDeviceMemory."""
+        self._library, self._tensors, self._count = library, (inputs, outputs), count
+        self._memory = DeviceMemory(library, nbytes * count)
         self._held: list[DeviceArray] = []
 
     def enqueue(self, inputs: Mapping[str, Any], outputs: Mapping[str, Any], stream: int = 0) -> None:
@@ -85,7 +141,8 @@ class DeviceRun:
         """
         pointers = self._pointers(inputs, outputs, stream)
         memory = self._memory
-        self._library.check(self._library.call("enqueue", *pointers, memory.address, memory.nbytes, stream))
+        given = (*pointers, memory.address, memory.nbytes, self._count)
+        self._library.check(self._library.call("enqueue_batch", *given, stream))
 
     def capture(self, inputs: Mapping[str, Any], outputs: Mapping[str, Any]) -> DeviceGraph:
         """Record a run on arrays, given as for `enqueue`, as a CUDA graph: a whole network is one piece of work then.
@@ -94,8 +151,8 @@ class DeviceRun:
         arrays, QCompilerError where they are not memory of the current device.
         """
         pointers, memory, graph = self._pointers(inputs, outputs, 0), self._memory, ctypes.c_void_p()
-        status = self._library.call("capture", *pointers, memory.address, memory.nbytes, ctypes.byref(graph))
-        self._library.check(status)
+        given = (*pointers, memory.address, memory.nbytes, self._count)
+        self._library.check(self._library.call("capture_batch", *given, ctypes.byref(graph)))
         return DeviceGraph(self._library, int(graph.value or 0), (memory, self._held))
 
     def wait(self, stream: int = 0) -> None:

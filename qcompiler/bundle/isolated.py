@@ -14,11 +14,12 @@ import itertools
 import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+import numpy as np
 import numpy.typing as npt
 
 from qcompiler.bundle import board_files, cuda_shim, glue, javascript, toolchain, wasm_link
@@ -33,7 +34,7 @@ from qcompiler.bundle.manifest import (
 )
 from qcompiler.bundle.native import ALIGNMENT
 from qcompiler.bundle.stepping import Stepper
-from qcompiler.bundle.tensors import checked_inputs
+from qcompiler.bundle.tensors import checked_inputs, part, times
 from qcompiler.bundle.worker import Misbehaved, Worker
 from qcompiler.errors import QCompilerError, UsageError, VerificationFailed
 from qcompiler.targets.architecture import named
@@ -75,10 +76,10 @@ class IsolatedBundle:
             opened.callback(self._memory.close)
             self._check_boards(manifest)
             self._launches = _launches(folder, directory, manifest, emulator)
-            patience = seconds or _patience(manifest, emulator)
-            shared = f"/proc/self/fd/{self._memory.descriptor}"
-            commands = [launch.command(shared, self._memory) for launch in self._launches]
-            self._workers = [Worker(command, self._memory, patience) for command in commands]
+            self._patience = seconds or _patience(manifest, emulator)
+            self._workers = [
+                Worker(_command(each, self._memory), self._memory, self._patience) for each in self._launches
+            ]
             for worker in self._workers:
                 opened.callback(worker.close)
             self._open = opened.pop_all()
@@ -103,6 +104,28 @@ class IsolatedBundle:
         except Misbehaved as error:
             raise _failure(self.manifest, str(error), *self._culprit(inputs, number), threads) from error
         return Stepper(execution, self.manifest.steps, self.manifest.outputs).outputs()
+
+    def together(self, inputs: Sequence[Mapping[str, Array]]) -> list[dict[str, Array]]:
+        """What several runs give that a device launches together. Raises VerificationFailed where code misbehaves."""
+        count, last = len(inputs), len(self.manifest.steps)
+        kinds = (self.manifest.inputs, self.manifest.outputs)
+        all_inputs, all_outputs = (tuple(times(tensor, count) for tensor in tensors) for tensors in kinds)
+        inner = replace(self.manifest, inputs=all_inputs, outputs=all_outputs)
+        given = [checked_inputs(each, self.manifest.inputs) for each in inputs]
+        with contextlib.closing(_memory(inner, count)) as memory:
+            memory.fill(next(self._numbers), at_start=False)
+            worker = Worker(_command(self._launches[self._place(self.variant)], memory), memory, self._patience * count)
+            with contextlib.closing(worker):
+                execution = IsolatedExecution(inner, memory, worker, self.variant)
+                for array, *sources in zip(execution.inputs, *given, strict=True):
+                    array[...] = np.concatenate(sources)
+                try:
+                    execution.request(0, last, count)
+                except Misbehaved as error:
+                    raise _failure(self.manifest, f"{error}, together with others", 0, last) from error
+                parts = zip(self.manifest.outputs, execution.outputs, strict=True)
+                found = [(tensor, array.copy()) for tensor, array in parts]
+        return [{tensor.name: part(array, tensor, index) for tensor, array in found} for index in range(count)]
 
     def stepper(self, inputs: Mapping[str, Array]) -> Stepper:
         """A run on one thread that can be stopped between steps."""
@@ -177,6 +200,11 @@ class AtVariant:
         """See `IsolatedBundle.run`."""
         self.bundle.variant = self.variant
         return self.bundle.run(inputs, threads)
+
+    def together(self, inputs: Sequence[Mapping[str, Array]]) -> list[dict[str, Array]]:
+        """See `IsolatedBundle.together`."""
+        self.bundle.variant = self.variant
+        return self.bundle.together(inputs)
 
     def stepper(self, inputs: Mapping[str, Array]) -> Stepper:
         """See `IsolatedBundle.stepper`."""
@@ -291,11 +319,17 @@ def _compiled(folder: Path, manifest: Manifest, linked: str, library: str) -> Pa
     return folder / "isolated"
 
 
-def _memory(manifest: Manifest) -> GuardedMemory:
+def _command(launch: _Launch, memory: GuardedMemory) -> list[str]:
+    """A program on the file of a memory."""
+    return launch.command(f"/proc/self/fd/{memory.descriptor}", memory)
+
+
+def _memory(manifest: Manifest, runs: int = 1) -> GuardedMemory:
+    """Memory for tensors as the manifest has them, and the workspaces of so many runs."""
     tensors = [(f"input '{each.name}'", each) for each in manifest.inputs]
     tensors += [(f"output '{each.name}'", each) for each in manifest.outputs]
     arrays = [(label, tensor_bytes(each), DTYPES[each.dtype]) for label, each in tensors]
-    return GuardedMemory(plan([*arrays, ("the workspace", manifest.workspace_bytes, ALIGNMENT)]))
+    return GuardedMemory(plan([*arrays, ("the workspace", runs * manifest.workspace_bytes, ALIGNMENT)]))
 
 
 def _patience(manifest: Manifest, emulator: str) -> int:

@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from qcompiler.bundle import elf, notebook, stored_values
 from qcompiler.bundle import manifest as manifests
-from qcompiler.bundle.cuda_library import DeviceLibrary, DeviceMemory, DeviceRun, DeviceStepping
+from qcompiler.bundle.cuda_library import DeviceBatch, DeviceLibrary, DeviceRun, DeviceStepping, room_for
 from qcompiler.bundle.execution import Execution, Runs, Workspace
 from qcompiler.bundle.manifest import (
     FILE_NAME,
@@ -31,7 +31,7 @@ from qcompiler.bundle.manifest import (
 )
 from qcompiler.bundle.native import ALIGNMENT, Library, aligned_empty
 from qcompiler.bundle.stepping import Stepper
-from qcompiler.bundle.tensors import checked_inputs, in_file_dtype, new_outputs, part, runs_of
+from qcompiler.bundle.tensors import checked_inputs, in_file_dtype, new_outputs, part, runs_of, times
 from qcompiler.bundle.timing import Benchmark, Profile, measure, profile_of
 from qcompiler.errors import InvalidBundle, UnsupportedCpu, UsageError
 from qcompiler.ir.program import TensorInfo
@@ -40,6 +40,8 @@ from qcompiler.targets.architecture import host, host_features, named
 Array = npt.NDArray[Any]
 # kept for later runs; chosen
 MAX_IDLE_WORKSPACES = 8
+# of a device, for runs on arrays of the host: more would wait for the copies; chosen
+MOST_TOGETHER_BYTES = 2**30
 REMEDY = "compile the model again"
 _SAFE_OPEN = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
@@ -141,11 +143,26 @@ class Bundle:
         results = zip(self.outputs, outputs, strict=True)
         return {tensor.name: in_file_dtype(array, tensor) for tensor, array in results}
 
-    def on_device(self) -> DeviceRun:
-        """Runs on arrays that lie on a device. Raises UsageError where the bundle is for no device."""
+    def on_device(self, batch: int | None = None) -> DeviceRun:
+        """Runs on arrays that lie on a device.
+
+        batch: the first axis of all arrays, where the manifest says `any_batch`, a multiple of that of the network;
+        None: as the network has it. Raises UsageError where the bundle is for no device, or has no such batch, and
+        QCompilerError where the device has not enough memory for it.
+        """
         if not isinstance(self._library, DeviceLibrary):
             raise UsageError(f"the bundle is for {self.manifest.target}", remedy="compile the model with --target cuda")
-        return DeviceRun(self._library, self.inputs, self.outputs, self.manifest.workspace_bytes)
+        count = 1 if batch is None else self._runs_in(batch)
+        inputs, outputs = ([times(tensor, count) for tensor in tensors] for tensors in (self.inputs, self.outputs))
+        return DeviceRun(self._library, inputs, outputs, self.manifest.workspace_bytes, count)
+
+    def _runs_in(self, batch: int) -> int:
+        """How many runs a batch is."""
+        rows = self.inputs[0].shape[0] if self.inputs[0].shape else 0
+        if rows and (batch == rows or self.manifest.any_batch) and batch > 0 and batch % rows == 0:
+            return batch // rows
+        expected = f"a multiple of {rows}" if self.manifest.any_batch else f"{rows}, which is compiled in"
+        raise UsageError(f"a batch of {batch}, expected {expected}", remedy="compile the model for it with --shape")
 
     def benchmark(self, inputs: Mapping[str, Array], *, threads: int = 1, seconds: float = 1.0) -> Benchmark:
         """Time whole runs of the network for about `seconds`; the result says on how many threads they were."""
@@ -184,9 +201,12 @@ class Bundle:
         count = runs_of(given[0], self.inputs[0])
         outputs = new_outputs(self.outputs, count)
         pooled = contextlib.nullcontext(0) if threads == 1 else self._library.pool(int(threads))
-        with self._workspace() as workspace, pooled as pool:
-            parts = [self._part(given, outputs, index, workspace, pool) for index in range(count)]
-            yield Runs(parts, self._library.call("pool_threads", pool) if pool else 1), outputs
+        with self._workspace(count) as workspace, pooled as pool:
+            if isinstance(self._library, DeviceLibrary):
+                yield Runs([DeviceBatch(self._library, given, outputs, workspace, count)]), outputs
+            else:
+                parts = [self._part(given, outputs, index, workspace, pool) for index in range(count)]
+                yield Runs(parts, self._library.call("pool_threads", pool) if pool else 1), outputs
 
     def _part(
         self, inputs: Sequence[Array], outputs: Sequence[Array], index: int, workspace: Workspace, pool: int
@@ -197,11 +217,16 @@ class Bundle:
         return Execution(self._library, taken, written, workspace, pool)
 
     @contextlib.contextmanager
-    def _workspace(self) -> Iterator[Workspace]:
+    def _workspace(self, count: int) -> Iterator[Workspace]:
+        """Memory for one run at a time; of a device, for `count` at once, as far as it has it and that is of use."""
+        together = min(count, MOST_TOGETHER_BYTES // self.manifest.workspace_bytes)
+        runs = max(together, 1) if isinstance(self._library, DeviceLibrary) else 1
         with self._lock:
             workspace = self._idle.pop() if self._idle else None
-        if workspace is None:
-            workspace = self._new_workspace()
+        if workspace is None or workspace.nbytes < runs * self.manifest.workspace_bytes:
+            # what is too small goes before more is asked for
+            workspace = None
+            workspace = self._new_workspace(runs)
         try:
             yield workspace
         finally:
@@ -209,11 +234,11 @@ class Bundle:
                 if len(self._idle) < MAX_IDLE_WORKSPACES:
                     self._idle.append(workspace)
 
-    def _new_workspace(self) -> Workspace:
+    def _new_workspace(self, runs: int) -> Workspace:
         nbytes, library = self.manifest.workspace_bytes, self._library
-        return (
-            DeviceMemory(library, nbytes) if isinstance(library, DeviceLibrary) else aligned_empty((nbytes,), "uint8")
-        )
+        if isinstance(library, DeviceLibrary):
+            return room_for(library, nbytes, runs)
+        return aligned_empty((nbytes,), "uint8")
 
     def _variant_index(self) -> int:
         return int(self._library.call("variant"))

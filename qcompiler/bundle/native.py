@@ -41,11 +41,13 @@ class _Tensor(ctypes.Structure):
     )
 
 
-_POINTERS = (ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t)
+POINTERS = (ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t)
+"""Parameters of every run: arrays of pointers to inputs and outputs, the workspace and its bytes."""
+
 COMMON_SIGNATURES: dict[str, tuple[tuple[Any, ...], Any]] = {
-    "run": (_POINTERS, ctypes.c_int),
-    "run_steps": ((*_POINTERS, ctypes.c_int, ctypes.c_int), ctypes.c_int),
-    "run_profile": ((*_POINTERS, ctypes.c_void_p), ctypes.c_int),
+    "run": (POINTERS, ctypes.c_int),
+    "run_steps": ((*POINTERS, ctypes.c_int, ctypes.c_int), ctypes.c_int),
+    "run_profile": ((*POINTERS, ctypes.c_void_p), ctypes.c_int),
     "variant": ((), ctypes.c_int),
     "select_variant": ((ctypes.c_int,), ctypes.c_int),
     "variant_name": ((ctypes.c_int,), ctypes.c_char_p),
@@ -59,8 +61,8 @@ COMMON_SIGNATURES: dict[str, tuple[tuple[Any, ...], Any]] = {
 
 _SIGNATURES: dict[str, tuple[tuple[Any, ...], Any]] = {
     **COMMON_SIGNATURES,
-    "run_pool": ((ctypes.c_void_p, *_POINTERS), ctypes.c_int),
-    "run_pool_profile": ((ctypes.c_void_p, *_POINTERS, ctypes.c_void_p), ctypes.c_int),
+    "run_pool": ((ctypes.c_void_p, *POINTERS), ctypes.c_int),
+    "run_pool_profile": ((ctypes.c_void_p, *POINTERS, ctypes.c_void_p), ctypes.c_int),
     "pool_start": ((ctypes.c_void_p, ctypes.c_int), ctypes.c_int),
     "pool_start_exactly": ((ctypes.c_void_p, ctypes.c_int), ctypes.c_int),
     "pool_threads": ((ctypes.c_void_p,), ctypes.c_int),

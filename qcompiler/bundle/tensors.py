@@ -5,6 +5,7 @@ from __future__ import annotations
 import zipfile
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import IO, Any
 
@@ -112,8 +113,13 @@ def runs_of(array: Array, tensor: TensorInfo) -> int:
 
 def new_outputs(tensors: Sequence[TensorInfo], count: int) -> list[Array]:
     """Uninitialised arrays for the outputs of `count` runs, one behind the other along the first axis."""
-    shapes = [(count * tensor.shape[0], *tensor.shape[1:]) if tensor.shape else () for tensor in tensors]
-    return [aligned_empty(shape, tensor.dtype) for shape, tensor in zip(shapes, tensors, strict=True)]
+    return [aligned_empty(times(tensor, count).shape, tensor.dtype) for tensor in tensors]
+
+
+def times(tensor: TensorInfo, count: int) -> TensorInfo:
+    """What a tensor is of `count` runs, one behind the other along the first axis; a scalar stays one."""
+    shape = (count * tensor.shape[0], *tensor.shape[1:]) if tensor.shape else ()
+    return replace(tensor, shape=shape)
 
 
 def _checked(value: Any, tensor: TensorInfo, *, any_batch: bool) -> Array:

@@ -26,9 +26,15 @@ from qcompiler.bundle.staging import check_free, new_directory
 from qcompiler.bundle.toolchain import Merged, Toolchain
 from qcompiler.ir.pixels import Pixels
 from qcompiler.ir.program import Program
-from qcompiler.targets.architecture import IOS, X86_64_CUDA, named
+from qcompiler.targets.architecture import IOS, X86_64_CUDA, Architecture, named
 
 VERSIONED = ("qcompiler", "apache-tvm", "apache-tvm-ffi", "onnx", "onnx-ir", "numpy")
+
+
+def check_tools(architecture: Architecture) -> None:
+    """Raise QCompilerError, naming the packages, where the compiler of a device's code is missing."""
+    if architecture.file_format == "cuda":
+        cuda_link.compiler()
 
 
 def write(
@@ -48,8 +54,11 @@ def write(
         write_into(program, staged, threads=threads)
 
 
-def write_into(program: Program, folder: Path, *, threads: int = 1, pixels: Pixels | None = None) -> None:
-    """Write the files of the bundle into the existing empty directory `folder`, which is left as it is on failure."""
+def write_into(program: Program, folder: Path, *, threads: int = 1, pixels: Pixels | None = None) -> Program:
+    """Write the files of the bundle into the existing empty directory `folder`, which is left as it is on failure.
+
+    The program that comes back is the one that is in the bundle, whose workspace may lie otherwise.
+    """
     manifest.check_threads(threads)
     contract.check(program)
     architecture = _architecture(program)
@@ -66,6 +75,7 @@ def write_into(program: Program, folder: Path, *, threads: int = 1, pixels: Pixe
         _write_libraries(program, architecture, folder, pixels)
     infos = {path.name: _file_info(path.read_bytes()) for path in sorted(folder.iterdir())}
     _write_manifest(folder, replace(manifest_of(program, architecture, threads, infos), pixels=pixels))
+    return program
 
 
 def _architecture(program: Program) -> str:

@@ -69,16 +69,41 @@ class Items:
 
 
 @dataclass(frozen=True)
+class Rows:
+    """Rows that a kernel computes alike, be they of one run of the network or of several, one behind the other.
+
+    count: of each run. They are computed `tile` at a time, by `columns` workers, `share` of which are a block.
+    """
+
+    count: int
+    tile: int
+    columns: int
+    share: int = 1
+
+    @property
+    def blocks(self) -> int:
+        """Blocks of threads for one run."""
+        tiles = -(-self.count // self.tile)
+        return -(-tiles * self.columns // self.share)
+
+
+@dataclass(frozen=True)
 class LaunchGrid:
     """A launch on a device: symbol(*arguments) by a grid of blocks of threads, each extent along x, y and z.
 
     shared_bytes: memory that the threads of a block share. phases: kernels that are launched one behind the other.
+    rows: how the blocks of several runs that are launched at once are counted, where the kernel takes their rows
+    together; it takes their number, int32, behind its arguments. Without them each run has blocks of its own.
+    scratch_bytes: memory of the device, of each run, where phases leave something for those behind them; the last
+    argument points to it.
     """
 
     blocks: tuple[int, int, int]
     threads: tuple[int, int, int]
     shared_bytes: int = 0
     phases: int = 1
+    rows: Rows | None = None
+    scratch_bytes: int = 0
 
 
 @dataclass(frozen=True)
@@ -89,6 +114,10 @@ class Copy:
 
 
 Launch = Items | LaunchGrid | Copy
+
+RUN_BYTES = "qcompiler.run_bytes"
+"""The attribute of functions for devices that says of each pointer how many bytes lie there for one run of the network,
+and 0 where there are the same ones for all: several runs that are launched at once lie one behind the other."""
 
 
 @dataclass(frozen=True)

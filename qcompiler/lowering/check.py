@@ -65,7 +65,7 @@ def check_offsets(works: Sequence[Work], offsets: Mapping[Slot, int], workspace:
 def _slots(work: Work) -> Iterator[Slot]:
     items = [item for item in (*work.reads, *work.writes) if not isinstance(item, np.ndarray)]
     yield from (place for item in items if isinstance(place := place_of(item), Slot))
-    if isinstance(work, GenericWork):
+    if not isinstance(work, CopyWork):
         yield from work.temporaries
 
 

@@ -11,7 +11,7 @@ from qcompiler.ir.storage import Halo
 from qcompiler.lowering.forms import Form
 from qcompiler.lowering.kernel_table import KernelTable
 from qcompiler.lowering.plan import Plan
-from qcompiler.lowering.work import External, GenericWork, KernelWork, Location, Slot, Stored, Work, place_of
+from qcompiler.lowering.work import CopyWork, External, KernelWork, Location, Slot, Stored, Work, place_of
 
 
 class Dump:
@@ -78,7 +78,7 @@ def _work(number: int, work: Work, offsets: Mapping[Slot, int]) -> str:
         lines.append(f"    {work.problem}")
     for what, items in (("reads", work.reads), ("writes", work.writes)):
         lines += [f"    {what} {_item(item, offsets)}" for item in items if isinstance(item, Stored | Slot)]
-    if isinstance(work, GenericWork):
+    if not isinstance(work, CopyWork):
         lines += [f"    scratch {_item(slot, offsets)}" for slot in work.temporaries]
     return "\n".join(lines) + "\n"
 

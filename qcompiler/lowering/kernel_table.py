@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from qcompiler.errors import InternalError, UnsupportedModel
-from qcompiler.ir.program import OBJECTS, Argument, Call, Copy, VariantCode
+from qcompiler.ir.program import OBJECTS, RUN_BYTES, Argument, Call, Copy, LaunchGrid, VariantCode
 from qcompiler.lowering.build import object_code
 from qcompiler.lowering.constant_blob import ConstantBlob
-from qcompiler.lowering.work import External, GenericWork, KernelWork, Location, Slot, Work, place_of
+from qcompiler.lowering.work import External, GenericWork, KernelWork, Location, Slot, Stored, Work, place_of
 from qcompiler.targets.choose import Choice, chosen
 from qcompiler.targets.problem import Problem
-from qcompiler.targets.target import Variant
+from qcompiler.targets.target import Kernel, Variant
 from qcompiler.targets.tuned import UNTUNED, Tuned
 
 Array = npt.NDArray[Any]
@@ -46,6 +47,7 @@ class KernelTable:
         self._offsets = offsets
         self._blob = blob
         self._symbols: dict[Problem, tuple[str, Choice]] = {}
+        self._sizes: dict[str, tuple[int, ...]] = {}
         self.calls = tuple(self._call(work) for work in works)
 
     def parts(self) -> list[dict[str, Any]]:
@@ -98,11 +100,26 @@ class KernelTable:
         symbol, choice = self._symbols[work.problem]
         kernel = choice.kernel
         packed = kernel.pack(work.constants)
+        first_size, *sizes = map(_bytes_at, (*work.reads, *work.writes))
+        if isinstance(kernel.launch, LaunchGrid) and kernel.launch.rows is not None:
+            _check_rows(kernel.name, work)
+        else:
+            self._of_run(symbol, [first_size, *[0] * len(packed), *sizes])
         constants = [Argument("constant", self._blob.add(array)) for array in packed]
         first, *tensors = (argument_of(read.location, self._offsets) for read in work.reads)
         writes = [argument_of(write.location, self._offsets) for write in work.writes]
-        arguments = (first, *constants, *tensors, *writes)
+        scratch = [argument_of(slot, self._offsets) for slot in work.temporaries if scratch_of(kernel)]
+        arguments = (first, *constants, *tensors, *writes, *scratch)
         return Call(symbol, kernel.name, arguments, kernel.launch, _bytes_of(packed), choice.nanoseconds)
+
+    def _of_run(self, symbol: str, sizes: Sequence[int]) -> None:
+        """Tell a function of a device how many bytes of a run lie at each of its pointers; see `RUN_BYTES`."""
+        if not self.variant.platform.own_memory:
+            return
+        known = self._sizes.setdefault(symbol, tuple(sizes))
+        if known != tuple(sizes):
+            raise InternalError(f"{symbol} is called on {sizes} and on {list(known)} bytes")
+        self.functions[symbol] = self.functions[symbol].with_attr(RUN_BYTES, list(sizes))
 
     def _generic(self, work: GenericWork) -> Call:
         symbol = self._symbol()
@@ -114,10 +131,44 @@ class KernelTable:
             else argument_of(place_of(read), self._offsets)
             for read in work.reads
         ]
-        arguments += [argument_of(place_of(item), self._offsets) for item in (*work.writes, *work.temporaries)]
+        others = (*work.writes, *work.temporaries)
+        arguments += [argument_of(place_of(item), self._offsets) for item in others]
         arguments += [Argument("fault", 0)] if work.call.faults else []
+        sizes = [0 if isinstance(read, np.ndarray) else _bytes_at(read) for read in work.reads]
+        self._of_run(symbol, [*sizes, *map(_bytes_at, others), *[0] * bool(work.call.faults)])
         constants = _bytes_of(read for read in work.reads if isinstance(read, np.ndarray))
         return Call(symbol, work.call.kernel, tuple(arguments), work.call.launch, constants)
+
+
+def with_scratch(works: Sequence[Work], variants: Sequence[Variant], tuned: Tuned) -> list[Work]:
+    """The works, each with memory for what the kernels that are chosen for it need besides, on a device."""
+    if not variants[0].platform.own_memory:
+        return list(works)
+    return [_with_scratch(work, variants, tuned) if isinstance(work, KernelWork) else work for work in works]
+
+
+def _with_scratch(work: KernelWork, variants: Sequence[Variant], tuned: Tuned) -> KernelWork:
+    choices = [chosen(variant, work.problem, tuned) for variant in variants]
+    needed = max(scratch_of(choice.kernel) for choice in choices if choice is not None) if any(choices) else 0
+    return replace(work, temporaries=(Slot(needed),)) if needed else work
+
+
+def scratch_of(kernel: Kernel) -> int:
+    """Bytes of memory of the device that a kernel needs besides its operands."""
+    return kernel.launch.scratch_bytes if isinstance(kernel.launch, LaunchGrid) else 0
+
+
+def _check_rows(kernel: str, work: KernelWork) -> None:
+    """What runs have of their own lies one behind the other, as a kernel that takes their rows together reads it."""
+    for item in (*work.reads, *work.writes):
+        if _bytes_at(item) != item.form.nbytes:
+            raise InternalError(f"{kernel} takes {item.form.nbytes} bytes of each run, of {_bytes_at(item)}")
+
+
+def _bytes_at(item: Stored | Slot) -> int:
+    """Bytes of the piece of workspace in which something lies; 0 in memory of the caller."""
+    place = place_of(item)
+    return place.nbytes if isinstance(place, Slot) else 0
 
 
 def _bytes_of(arrays: Iterable[Array]) -> int:

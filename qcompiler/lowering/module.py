@@ -20,7 +20,7 @@ from qcompiler.lowering.delivery import deliver
 from qcompiler.lowering.dump import Dump
 from qcompiler.lowering.flow import flows
 from qcompiler.lowering.groups import partition
-from qcompiler.lowering.kernel_table import KernelTable
+from qcompiler.lowering.kernel_table import KernelTable, with_scratch
 from qcompiler.lowering.plan import Plan, Storage, plan
 from qcompiler.lowering.quiet import quiet
 from qcompiler.lowering.step_info import step_info, tensor_info
@@ -48,6 +48,7 @@ def lower(
     """
     graph = model.graph
     plans, works = planned(graph, CommonStorage(variants, tuned), platform_of(variants))
+    works = with_scratch(works, coded or variants, tuned)
     check_works(graph, works)
     spans = memory.lifetimes([slots_of(work) for work in works])
     offsets, workspace = memory.plan(spans)

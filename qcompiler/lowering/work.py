@@ -47,7 +47,8 @@ class KernelWork:
     """A call of one of our kernels.
 
     reads: the main operand, then the run-time operands of the epilogue, each in the form in which the kernel reads it;
-    writes: in the order of the epilogue's stores, in the forms in which the kernel writes them.
+    writes: in the order of the epilogue's stores, in the forms in which the kernel writes them. temporaries: memory of
+    a device that kernels need besides, at most one piece.
     """
 
     problem: Problem
@@ -56,6 +57,7 @@ class KernelWork:
     writes: tuple[Stored, ...]
     nodes: tuple[ir.Node, ...]
     op: str
+    temporaries: tuple[Slot, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -107,6 +109,6 @@ def slots_of(work: Work) -> tuple[list[Slot], list[Slot]]:
     """The slots that a work reads, and those that it writes or scratches."""
     read = [place_of(item) for item in reads_of(work)]
     touched = [place_of(item) for item in work.writes]
-    if isinstance(work, GenericWork):
+    if not isinstance(work, CopyWork):
         touched += work.temporaries
     return [p for p in read if isinstance(p, Slot)], [p for p in touched if isinstance(p, Slot)]

@@ -17,7 +17,8 @@ from tvm.backend import loader
 from tvm.ir.expr import Call, Var
 from tvm.script.ir_builder import tirx as T
 
-from qcompiler.ir.program import LaunchGrid
+from qcompiler.errors import InternalError
+from qcompiler.ir.program import RUN_BYTES, LaunchGrid
 from qcompiler.targets.cuda.emit import kernel_function
 from qcompiler.targets.cuda.scalars import scalarized
 from qcompiler.targets.cuda.tensor_function import THREADS, Phases, scheduled
@@ -25,6 +26,7 @@ from qcompiler.targets.standard_op import ItemLoop, Scheduled, StandardOp
 
 FORMAT = "cuda"
 _KERNEL = re.compile(r'extern "C" __global__ void ')
+_SIGNATURE = re.compile(r"(?:__launch_bounds__\(\d+\) )?(\w+)\(([^)]*)\) \{\n")
 _SHARED = re.compile(r"extern __shared__ __align__\(\d+\) int (\w+)\[\];")
 # TVM takes less exact functions of CUDA for these
 _FAST = re.compile(r"\b__(exp|exp10|log|log2|log10|pow|sin|cos|tan)f\b")
@@ -98,7 +100,11 @@ def _source(kernels: Mapping[str, Any], tvm_target: Mapping[str, Any]) -> str:
     with target:
         module = _lowering()(tirx.transform.BindTarget(target)(module))
         text = tvm.get_global_func("target.build.cuda")(module, target).inspect_source("cuda")
-    return "".join(map(_with_shared_memory, _KERNEL.split(_FAST.sub(r"\1f", text))[1:]))
+    parts = _KERNEL.split(_FAST.sub(r"\1f", text))[1:]
+    bodies = {found[1] for part in parts if (found := _SIGNATURE.search(part)) is not None}
+    if bodies != set(kernels):
+        raise InternalError(f"TVM's source has the kernels {sorted(bodies)}, expected {sorted(kernels)}")
+    return "".join(_of_run(_with_shared_memory(part), kernels) for part in parts)
 
 
 def _lowering() -> Any:
@@ -151,3 +157,15 @@ def _with_shared_memory(kernel: str) -> str:
         kernel = _SHARED.sub("extern __shared__ __align__(64) int qc_shared[];", kernel)
         kernel = re.sub(rf"\b{found.group(1)}\b", "qc_shared", kernel)
     return f'extern "C" __global__ void {kernel}'
+
+
+def _of_run(text: str, kernels: Mapping[str, Any]) -> str:
+    """A kernel's source, in which pointers to what a run has of its own begin at that of the run of the block."""
+    found = _SIGNATURE.search(text)
+    sizes = None if found is None else (kernels[found[1]].attrs or {}).get(RUN_BYTES)
+    if found is None or sizes is None:
+        return text
+    names = [parameter.split()[-1] for parameter in found[2].split(",")]
+    own = [(name, int(nbytes)) for name, nbytes in zip(names, sizes, strict=True) if int(nbytes)]
+    lines = "".join(f"  QC_OF_RUN({name}, {nbytes});\n" for name, nbytes in own)
+    return text[: found.end()] + lines + text[found.end() :]

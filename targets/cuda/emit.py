@@ -22,10 +22,14 @@ WARP = 32
 
 @dataclass(frozen=True)
 class Place:
-    """Where a thread is, int32: its block and its number in the block. shared: int32 words that the block shares."""
+    """Where a thread is, int32: its block and its number in the block.
+
+    shared: int32 words that the block shares. runs: how many the launch is for, where their rows are taken together.
+    """
 
     block: Expr
     thread: Expr
+    runs: Expr
     shared: Expr | None = None
 
 
@@ -40,16 +44,20 @@ def kernel_function(
         T.func_name(name)
         T.func_attr({"calling_conv": 2, "tirx.noalias": True, "global_symbol": name, "tirx.is_global_func": True})
         pointers = [T.arg(p.name, T.handle(p.dtype)) for p in parameters]
+        runs = T.int32(1) if launch.rows is None else T.arg("runs", T.int32())
         buffers = [
             T.decl_buffer((max(p.elements, 1),), p.dtype, data=pointer, align=p.align)
             for p, pointer in zip(parameters, pointers, strict=True)
         ]
         row, threads = launch.blocks[0], launch.threads[0]
+        if launch.rows is not None:
+            # TVM must not take a row of one block for all that there is
+            row = row * runs
         with T.launch_thread("blockIdx.x", row) as block, T.launch_thread("threadIdx.x", threads) as thread:
             shared = None
             if launch.shared_bytes:
                 shared = T.alloc_buffer((launch.shared_bytes // 4,), "int32", scope="shared.dyn")
-            body(buffers, Place(block, thread, shared))
+            body(buffers, Place(block, thread, runs, shared))
     return builder.get()
 
 

@@ -14,7 +14,7 @@ those of the second word above those of the first. Weights are joined alike befo
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -26,6 +26,8 @@ from qcompiler.targets.cuda.emit import WARP, Place, kernel_function
 from qcompiler.targets.cuda.machine import CACHE_BYTES, Gpu
 from qcompiler.targets.cuda.mma_threads import MmaThreads
 from qcompiler.targets.cuda.mma_tiling import COLUMNS, STEP, MmaTiling, Multiplied
+from qcompiler.targets.cuda.mma_values import SlicedSums
+from qcompiler.targets.cuda.tensor_function import Phases
 from qcompiler.targets.problem import Conv2d, Problem
 from qcompiler.targets.standard_op import Expr, Parameter
 from qcompiler.targets.target import Array, Constants
@@ -35,6 +37,11 @@ MOST_PLANES = 2
 MOST_HALVES = 4
 # of weights: their numbers fit bytes
 MOST_BITS = 8
+SLICES = 4
+"""Blocks of threads that share a tile where they do."""
+
+# nanoseconds of the second phase, a launch that waits for the first; chosen
+_SECOND_PHASE = 2500
 # of what the tensor cores can do, that a kernel like this may reach; chosen, nobody has measured it
 _REACHED = 0.4
 
@@ -47,9 +54,10 @@ class MmaConv2d(MmaTiling):
 
     @property
     def name(self) -> str:
-        """What is multiplied, pixels and channels of a block, and warps that share pixels if there are such."""
+        """What is multiplied, pixels and channels of a block, and warps and blocks that share them, if any."""
         kind = "wide_bits" if self.wide else "bits" if self.problem.x.in_planes else self.by
         shared = f"s{self.splits}" if self.splits > 1 else ""
+        shared += f"x{self.slices}" if self.slices > 1 else ""
         return f"mma_{kind}_m{self.rows}n{self.blocks * WARP}{shared}"
 
     def pack(self, constants: Constants) -> tuple[Array, ...]:
@@ -90,21 +98,35 @@ class MmaConv2d(MmaTiling):
         return np.ascontiguousarray(fragments.reshape(self.weight_shape).astype(np.uint32))
 
     def build(self, name: str) -> Any:
-        """A kernel over a row of blocks."""
+        """A kernel over a row of blocks, or two, where blocks share tiles."""
         own = [Parameter("weights", "uint32", int(np.prod(self.weight_shape)), 64)]
         own += [Parameter("weight_totals", "int32", self.lanes.size, 64)] if self.by == "xor" else []
         own += self.sums.constants()
         epilogue = self.epilogue
         parameters = [parameter("x", self.problem.x, words=True), *own, *epilogue.constants(), *epilogue.memory()]
 
-        def body(buffers: list[Expr], place: Place) -> None:
-            split = 1 + len(own)
+        split, launch = 1 + len(own), self.launch
+        if launch.scratch_bytes:
+            parameters.append(Parameter("left", "int32", launch.scratch_bytes // 4, 64))
+
+        def multiplied(buffers: list[Expr], place: Place) -> MmaThreads:
             threads = MmaThreads(self, buffers[0], buffers[1:split], place)
             threads.multiply()
             threads.leave_sums()
-            threads.finish(buffers[split:])
+            return threads
 
-        return kernel_function(name, parameters, self.launch, body)
+        def whole(buffers: list[Expr], place: Place) -> None:
+            multiplied(buffers, place).finish_all(buffers[split:])
+
+        def sliced(buffers: list[Expr], place: Place) -> None:
+            multiplied(buffers, place).leave_slice(buffers[-1])
+
+        def summed(buffers: list[Expr], place: Place) -> None:
+            SlicedSums(self, buffers[1:split], place).add(buffers[split:-1], buffers[-1])
+
+        if self.slices == 1:
+            return kernel_function(name, parameters, launch, whole)
+        return Phases(tuple(kernel_function(name, parameters, launch, body) for body in (sliced, summed)))
 
 
 def mma_convolutions(gpu: Gpu, problem: Problem) -> Iterator[MmaConv2d]:
@@ -114,10 +136,10 @@ def mma_convolutions(gpu: Gpu, problem: Problem) -> Iterator[MmaConv2d]:
     if problem.centred or problem.second is not None or problem.x.groups != problem.groups:
         return
     for by, rate in _ways(gpu, problem):
-        for blocks, splits in ((1, 1), (2, 1), (1, 4)):
-            kernel = MmaConv2d(problem, blocks, splits, by)
-            if kernel.fits:
-                yield MmaConv2d(problem, blocks, splits, by, _nanoseconds(gpu, kernel, rate))
+        for blocks, splits, slices in ((1, 1, 1), (2, 1, 1), (1, 4, 1), (1, 4, SLICES)):
+            kernel = MmaConv2d(problem, blocks, splits, by, slices)
+            if kernel.fits and (slices == 1 or replace(kernel, slices=1).steps >= slices):
+                yield replace(kernel, nanoseconds=_nanoseconds(gpu, kernel, rate))
 
 
 def _ways(gpu: Gpu, problem: Conv2d) -> Iterator[tuple[Multiplied, int]]:
@@ -142,7 +164,8 @@ def _nanoseconds(gpu: Gpu, kernel: MmaConv2d, rate: int) -> float:
     launched = kernel.launch.blocks[0]
     pairs = kernel.planes * kernel.problem.x.planes
     words = kernel.steps * kernel.splits * STEP
+    more = _SECOND_PHASE if kernel.slices > 1 else 0
     products = kernel.rows * kernel.blocks * WARP * words * kernel.joined * kernel.problem.x.word_channels * pairs
     read = 4 * words * (kernel.blocks * WARP * kernel.planes + kernel.rows * kernel.problem.x.planes * kernel.joined)
     busy = min(launched, gpu.processors)
-    return launched * (products / (rate * _REACHED) + read / CACHE_BYTES) / (busy * gpu.ghz)
+    return launched * (products / (rate * _REACHED) + read / CACHE_BYTES) / (busy * gpu.ghz) + more

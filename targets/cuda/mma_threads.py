@@ -12,35 +12,25 @@ quarter of this, whose operands lie alike.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from tvm.script.ir_builder import tirx as T
 
 from qcompiler.targets.cuda.elements import Elements, Pixel
 from qcompiler.targets.cuda.emit import WARP, Place, barrier, dot, exchange, instruction, popcount, registers, write
 from qcompiler.targets.cuda.mma_tiling import COLUMNS, INSTRUCTIONS, STAGES, STEP, THREADS, TILE, WARPS, WIDE, MmaTiling
-from qcompiler.targets.cuda.warp_kernel import pixel_of
+from qcompiler.targets.cuda.mma_values import MmaValues, place
 from qcompiler.targets.cuda.windows import read_by
 from qcompiler.targets.standard_op import Expr
 
 
-class MmaThreads:
-    """The threads of a block: to `multiply`, then `leave_sums`, then `finish`.
-
-    operands: weights, sums of the weights of a channel where bits are compared, and what `CodeSums` adds.
-    """
+class MmaThreads(MmaValues):
+    """The threads of a block: to `multiply`, then `leave_sums`, then `finish_all`, or `leave_slice`."""
 
     def __init__(self, tiling: MmaTiling, x: Expr, operands: Sequence[Expr], place: Place) -> None:
         assert place.shared is not None
-        self.tiling, self.problem, self.shared = tiling, tiling.problem, place.shared
-        self.x = Elements(tiling.problem.x, x)
-        self.weights, *rest = operands
-        self.weight_totals = rest.pop(0) if tiling.by == "xor" else None
-        self.offsets, *self.tap_sums = rest
-        self.row = T.bind(T.truncdiv(place.block, tiling.column_tiles) * tiling.rows)
-        self.column = T.bind(T.truncmod(place.block, tiling.column_tiles))
-        self.thread = place.thread
-        self.warp, self.lane = T.bind(T.truncdiv(place.thread, WARP)), T.bind(T.truncmod(place.thread, WARP))
+        super().__init__(tiling, operands, place)
+        self.shared, self.x = place.shared, Elements(tiling.problem.x, x)
         self.g, self.t = T.bind(T.truncdiv(self.lane, 4)), T.bind(T.truncmod(self.lane, 4))
         self.part, self.band = T.int32(0), self.warp
         if tiling.splits > 1:
@@ -69,17 +59,16 @@ class MmaThreads:
         """Which row and which of its chunks a thread copies, and of which output pixel."""
         index = T.bind(self.thread + number * THREADS)
         row = T.bind(T.truncdiv(index, self.chunks))
-        return row, T.bind(T.truncmod(index, self.chunks)), self._pixel(self.row + row)
-
-    def _pixel(self, number: Expr) -> Pixel:
-        return pixel_of(T.min(number, self.tiling.pixels - 1), self.problem.out_hw)
+        return row, T.bind(T.truncmod(index, self.chunks)), self.pixel(self.row + row)
 
     def multiply(self) -> None:
-        """All steps: while one is multiplied, the next one is copied."""
+        """All steps of the slice: while one is multiplied, the next one is copied."""
         steps = self.tiling.steps
-        self._start(T.int32(0))
-        with T.serial(0, steps) as step:
-            with T.If(step + 1 < steps), T.Then():
+        first = T.int32(0) if self.tiling.slices == 1 else T.bind(self.slice * steps)
+        self._start(first)
+        with T.serial(0, steps) as number:
+            step = number if self.tiling.slices == 1 else T.bind(first + number)
+            with T.If(number + 1 < steps), T.Then():
                 self._start_copies(step + 1)
             instruction("qc_commit")
             instruction("qc_wait_1")
@@ -104,7 +93,7 @@ class MmaThreads:
             tap = T.bind(T.truncdiv(word, tiling.tap_words))
             width = self.problem.kernel[1]
             read, inside = read_by(self.problem, pixel, (T.truncdiv(tap, width), T.truncmod(tap, width)))
-            given = T.And(inside, T.And(tap < tiling.sums.taps, self.row + row < tiling.pixels))
+            given = T.And(inside, T.And(tap < tiling.sums.taps, self.row + row < self.pixels))
             within = self.group_start + T.truncmod(word, tiling.tap_words)
             start = T.if_then_else(given, self.x.first_word(read) + within, T.int32(0))
             to = stage + row * tiling.row_words + chunk * copied
@@ -198,38 +187,43 @@ class MmaThreads:
                     write(self.shared, total, self.tiling.totals_at + first + half * 8)
         barrier()
 
-    def finish(self, buffers: Sequence[Expr]) -> None:
+    def finish_all(self, buffers: Sequence[Expr]) -> None:
         """The epilogue on as many pixels as each warp has to itself, one after the other. buffers: of the epilogue."""
+        for_each = self._for_each_block
+        for_each(lambda row, number, pixel, block: self.finish(buffers, pixel, block, *self._sums(row, number)))
+
+    def leave_slice(self, left: Expr) -> None:
+        """Put the sums of this slice where the second phase finds them."""
+        tiling = self.tiling
+
+        def leave(row: Expr, number: int, pixel: Pixel, block: Expr) -> None:
+            products, total = self._sums(row, number)
+            write(left, products, place(tiling, self.row + row, self.slice, block * WARP + self.lane))
+            if total is not None:
+                with T.If(self.lane == 0), T.Then():
+                    write(left, total, place(tiling, self.row + row, self.slice, tiling.lanes.size + block))
+
+        self._for_each_block(leave)
+
+    def _for_each_block(self, act: Callable[[Expr, int, Pixel, Expr], None]) -> None:
+        """act(row, number, pixel, block) for the rows that a warp has to itself, and each of its blocks of channels."""
         each = self.tiling.rows // WARPS
         with T.serial(0, each) as index:
             row = T.bind(self.warp * each + index)
-            with T.If(self.row + row < self.tiling.pixels), T.Then():
-                pixel = self._pixel(self.row + row)
+            with T.If(self.row + row < self.pixels), T.Then():
+                pixel = self.pixel(self.row + row)
                 for number in range(self.tiling.blocks):
                     block = T.bind(self.column * self.tiling.blocks + number)
                     with T.If(block < self.tiling.lanes.blocks), T.Then():
-                        value = self._value(row, number, pixel, T.bind(block * WARP + self.lane))
-                        self.tiling.epilogue.emit(buffers, pixel, block, self.lane, value)
+                        act(row, number, pixel, block)
+
+    def _sums(self, row: Expr, number: int) -> tuple[Expr, Expr | None]:
+        """int32: what all warps left of products, and, where they are needed, of inputs."""
+        width = self.tiling.result_words
+        products = self._of_all_parts(row * width + number * WARP + self.lane, width)
+        return products, self._of_all_parts(self.tiling.totals_at + row, 1) if self.tiling.needs_totals else None
 
     def _of_all_parts(self, first: Expr, between: int) -> Expr:
         """int32: the sum of what every warp left of its part, so many words from one another."""
         parts = [self.shared[first + part * self.tiling.rows * between] for part in range(self.tiling.splits)]
         return T.bind(sum(parts[1:], parts[0]))
-
-    def _value(self, row: Expr, number: int, pixel: Pixel, thread: Expr) -> Expr:
-        """float32: the sum of a pixel and channel."""
-        width, sums = self.tiling.result_words, self.tiling.sums
-        products = self._of_all_parts(row * width + number * WARP + self.lane, width)
-        offset = registers("int32", 1, self.offsets[thread])
-        for array in self.tap_sums:
-            kh, kw = self.problem.kernel
-            with T.serial(0, kh) as i, T.serial(0, kw) as j:
-                _, inside = read_by(self.problem, pixel, (i, j))
-                with T.If(T.Not(inside)), T.Then():
-                    write(offset, offset[0] + array[(i * kw + j) * self.tiling.lanes.size + thread], 0)
-        total = self._of_all_parts(self.tiling.totals_at + row, 1) if self.tiling.needs_totals else None
-        if self.weight_totals is not None:
-            assert total is not None
-            both = total * (2**self.planes - 1) + self.weight_totals[thread]
-            products = T.bind(T.shift_right(both - products, T.int32(1)))
-        return sums.value(products, total if sums.needs_totals else None, offset[0])

@@ -3,15 +3,16 @@
 A convolution is a matrix product for every group: its rows are output pixels, its columns channels, and what is summed
 over are words of inputs, tap by tap. A block of threads computes some pixels of some blocks of channels of one group.
 Its warps have 16 pixels each, or, where there are few pixels, share them: then each takes a part of every step, and
-their sums are added up when all are done.
+their sums are added up when all are done. Where there are few blocks, too, several can share a tile: each takes a slice
+of the steps and leaves its sums in memory, and a second phase adds them up.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
-from qcompiler.ir.program import LaunchGrid
+from qcompiler.ir.program import LaunchGrid, Rows
 from qcompiler.targets.cuda.code_sums import CodeSums
 from qcompiler.targets.cuda.emit import WARP
 from qcompiler.targets.cuda.warp_kernel import LaneKernel
@@ -42,12 +43,16 @@ GAP = 4
 
 @dataclass(frozen=True)
 class MmaTiling(LaneKernel):
-    """blocks: of 32 channels, that a block of threads computes. splits: warps that share the pixels, 1, 2 or 4."""
+    """blocks: of 32 channels, that a block of threads computes. splits: warps that share the pixels, 1, 2 or 4.
+
+    slices: blocks of threads that share a tile; they divide its rows.
+    """
 
     problem: Conv2d
     blocks: int
     splits: int
     by: Multiplied
+    slices: int = 1
 
     @property
     def fits(self) -> bool:
@@ -90,11 +95,6 @@ class MmaTiling(LaneKernel):
         return -(-self.lanes.blocks // self.blocks)
 
     @property
-    def row_tiles(self) -> int:
-        """Blocks of threads for all pixels."""
-        return -(-self.pixels // self.rows)
-
-    @property
     def tiles(self) -> int:
         """Instructions that cover the channels of a block of threads."""
         return self.blocks * WARP // COLUMNS
@@ -111,8 +111,18 @@ class MmaTiling(LaneKernel):
 
     @property
     def steps(self) -> int:
-        """Steps through all taps, in each of which every warp multiplies 8 words of each plane."""
-        return -(-self.sums.taps * self.problem.x.group_words // (STEP * self.joined * self.splits))
+        """Steps of a block through its slice of all taps, in each of which a warp multiplies 8 words of each plane."""
+        return -(-self.sums.taps * self.problem.x.group_words // (STEP * self.joined * self.splits * self.slices))
+
+    @property
+    def warps(self) -> int:
+        """Of a block of threads."""
+        return WARPS
+
+    @property
+    def left_words(self) -> int:
+        """Words that a slice leaves of a row."""
+        return self.lanes.size + (self.lanes.blocks if self.needs_totals else 0)
 
     @property
     def part_words(self) -> int:
@@ -163,7 +173,10 @@ class MmaTiling(LaneKernel):
     def launch(self) -> LaunchGrid:
         """A row of blocks of threads: all channels of some pixels, then of the next."""
         shared = 4 * max(STAGES * self.stage, self.totals_at + WARPS * TILE)
-        return LaunchGrid((self.row_tiles * self.column_tiles, 1, 1), (THREADS, 1, 1), shared)
+        rows = Rows(self.pixels, self.rows, self.column_tiles * self.slices)
+        grid = LaunchGrid((rows.blocks, 1, 1), (THREADS, 1, 1), shared, rows=rows)
+        left = 4 * self.pixels * self.slices * self.left_words
+        return grid if self.slices == 1 else replace(grid, phases=2, scratch_bytes=left)
 
     @property
     def weight_shape(self) -> tuple[int, int, int, int, int]:
@@ -171,4 +184,4 @@ class MmaTiling(LaneKernel):
 
         These read them from blocks of 8 columns of 4 words, two of which, one behind the other in words, are 8 words.
         """
-        return (self.steps * self.splits, self.planes, self.column_tiles * self.tiles, WARP, 2)
+        return (self.steps * self.slices * self.splits, self.planes, self.column_tiles * self.tiles, WARP, 2)

@@ -35,6 +35,11 @@ class ProductKernel(WarpKernel):
         """Of two run-time matrices."""
         return "dot_product"
 
+    @property
+    def apart(self) -> bool:
+        """Each run has a right matrix of its own."""
+        return True
+
     def operands(self) -> list[Parameter]:
         """None: the right matrix is given at run time."""
         return []

@@ -24,7 +24,7 @@ from tvm.script.ir_builder import tirx as T
 
 from qcompiler.ir.block_rounding import SMALLEST
 from qcompiler.ir.numerics import WORD_BYTES
-from qcompiler.ir.program import LaunchGrid
+from qcompiler.ir.program import LaunchGrid, Rows
 from qcompiler.ir.weight_grids import GridWeights, WeightGrid, in_blocks
 from qcompiler.targets.cuda.elements import Elements, Pixel, parameter
 from qcompiler.targets.cuda.emit import (
@@ -118,15 +118,10 @@ class RoundedProduct(LaneKernel):
         return self.pieces * self.piece // self.grid.size
 
     @property
-    def row_tiles(self) -> int:
-        """Blocks of threads for all rows."""
-        return -(-self.pixels // self.tile)
-
-    @property
     def launch(self) -> LaunchGrid:
         """A row of blocks of threads: all channels of some rows, then of the next."""
-        blocks = self.row_tiles * self.lanes.blocks
-        return LaunchGrid((blocks, 1, 1), (WARPS * WARP, 1, 1), 4 * WARPS * self.tile * WARP)
+        rows = Rows(self.pixels, self.tile, self.lanes.blocks)
+        return LaunchGrid((rows.blocks, 1, 1), (WARPS * WARP, 1, 1), 4 * WARPS * self.tile * WARP, rows=rows)
 
     @property
     def _code_shape(self) -> tuple[int, int]:
@@ -182,6 +177,7 @@ class _Threads:
         data, self.codes, self.grids = operands
         self.x = Elements(kernel.problem.x, data)
         blocks = kernel.lanes.blocks
+        self.pixels = place.runs * kernel.pixels
         self.row = T.bind(T.truncdiv(place.block, blocks) * kernel.tile)
         self.block = T.bind(T.truncmod(place.block, blocks))
         self.warp, self.lane = T.bind(T.truncdiv(place.thread, WARP)), T.bind(T.truncmod(place.thread, WARP))
@@ -255,7 +251,7 @@ class _Threads:
         return [2**n for n in range(self.kernel.sharing.bit_length() - 1)]
 
     def _pixel(self, number: Expr) -> Pixel:
-        return pixel_of(T.min(number, self.kernel.pixels - 1), self.kernel.problem.out_hw)
+        return pixel_of(T.min(number, self.pixels - 1), self.kernel.problem.out_hw)
 
     def _products(self, piece: Expr, first: Expr, words: Expr) -> Expr:
         """int32 of rows: sums of products with the indices of a block, whose words the threads from `first` on have."""
@@ -288,7 +284,7 @@ class _Threads:
         """The epilogue on every fourth row for each warp; buffers: of the epilogue."""
         with T.serial(0, -(-self.kernel.tile // WARPS)) as index:
             row = T.bind(index * WARPS + self.warp)
-            with T.If(T.And(row < self.kernel.tile, self.row + row < self.kernel.pixels)), T.Then():
+            with T.If(T.And(row < self.kernel.tile, self.row + row < self.pixels)), T.Then():
                 value: Expr = T.float32(0)
                 for warp in range(WARPS):
                     held = T.bind(self.shared[self._place(T.int32(warp), row)])

@@ -9,7 +9,7 @@ from typing import Any
 
 from tvm.script.ir_builder import tirx as T
 
-from qcompiler.ir.program import LaunchGrid
+from qcompiler.ir.program import LaunchGrid, Rows
 from qcompiler.ir.storage import Buffer
 from qcompiler.targets.cuda.elements import Pixel, parameter
 from qcompiler.targets.cuda.emit import WARP, Place, kernel_function
@@ -25,11 +25,15 @@ WARPS = 4
 
 @dataclass(frozen=True)
 class Spot:
-    """Where a warp is, int32: the first of its pixels, its block of channels, and the thread in the warp."""
+    """Where a warp is, int32: the first of its pixels, its block of channels, and the thread in the warp.
+
+    pixels: how many there are, those of all runs.
+    """
 
     first: Expr
     block: Expr
     lane: Expr
+    pixels: Expr
 
 
 class LaneKernel:
@@ -61,7 +65,7 @@ class LaneKernel:
 
     @property
     def pixels(self) -> int:
-        """Output pixels of all images."""
+        """Output pixels of all images of a run."""
         return self.problem.x.n * self.out_hw[0] * self.out_hw[1]
 
     @property
@@ -116,9 +120,15 @@ class WarpKernel(LaneKernel, ABC):
         return -(-self.pixels // self.tile) * self.lanes.blocks
 
     @property
+    def apart(self) -> bool:
+        """Whether the pixels of several runs cannot be taken for those of one."""
+        return False
+
+    @property
     def launch(self) -> LaunchGrid:
         """A row of blocks of warps, which share nothing."""
-        return LaunchGrid((-(-self.warps // WARPS), 1, 1), (WARPS * WARP, 1, 1))
+        rows = Rows(self.pixels, self.tile, self.lanes.blocks, WARPS)
+        return LaunchGrid((rows.blocks, 1, 1), (WARPS * WARP, 1, 1), rows=None if self.apart else rows)
 
     def pack(self, constants: Constants) -> tuple[Array, ...]:
         """Own constants, then those of the epilogue."""
@@ -136,10 +146,10 @@ class WarpKernel(LaneKernel, ABC):
                 operands = [*operands, rest[len(epilogue.constants())]]
             warp = T.bind(place.block * WARPS + T.truncdiv(place.thread, WARP))
             lane = T.bind(T.truncmod(place.thread, WARP))
-            with T.If(warp < self.warps), T.Then():
-                blocks = self.lanes.blocks
-                first = T.bind(T.truncdiv(warp, blocks) * self.tile)
-                spot = Spot(first, T.bind(T.truncmod(warp, blocks)), lane)
+            pixels, blocks = place.runs * self.pixels, self.lanes.blocks
+            first = T.bind(T.truncdiv(warp, blocks) * self.tile)
+            with T.If(first < pixels), T.Then():
+                spot = Spot(first, T.bind(T.truncmod(warp, blocks)), lane, pixels)
                 for index, value in enumerate(self.values(x, operands, spot)):
                     self._finish(rest, spot, index, value)
 
@@ -147,7 +157,7 @@ class WarpKernel(LaneKernel, ABC):
 
     def _finish(self, buffers: Sequence[Expr], spot: Spot, index: int, value: Expr) -> None:
         whole = self.pixels % self.tile == 0
-        with T.If(T.bool(True) if whole else spot.first + index < self.pixels), T.Then():
+        with T.If(T.bool(True) if whole else spot.first + index < spot.pixels), T.Then():
             self.finish(buffers, self.pixel(spot, index), spot, value)
 
     def finish(self, buffers: Sequence[Expr], pixel: Pixel, spot: Spot, value: Expr) -> None:
@@ -157,7 +167,7 @@ class WarpKernel(LaneKernel, ABC):
     def pixel(self, spot: Spot, index: int) -> Pixel:
         """Output pixel number `index` of the warp; the last one where there are fewer."""
         number = spot.first + index
-        return pixel_of(number if self.pixels % self.tile == 0 else T.min(number, self.pixels - 1), self.out_hw)
+        return pixel_of(number if self.pixels % self.tile == 0 else T.min(number, spot.pixels - 1), self.out_hw)
 
 
 def pixel_of(number: Expr, out_hw: tuple[int, int]) -> Pixel:

@@ -22,6 +22,7 @@ from tests.frontend.dialects.integer_files import one_node
 from tests.frontend.files import write
 from tests.networks import binary_cnn, float_mlp, lenet
 from tests.targets.cuda.launching import missing, stand_in
+from tests.targets.cuda.test_sass import TOOLS, check_assembly
 from tests.targets.toy.test_networks import codes, standard
 
 needs_nvcc = pytest.mark.skipif(bool(missing()), reason=missing())
@@ -134,6 +135,8 @@ def test_real_networks_for_every_architecture(name: str, tmp_path: Path) -> None
     bundle = qcompiler.compile(path, "cuda", output=tmp_path / "out", progress=said.append)
     verified = [line.split()[0] for line in said if " on the processor: verified" in line]
     assert verified == [variant.name for variant in bundle.variants] and len(verified) == 7
+    if not missing(*TOOLS):
+        assert check_assembly(tmp_path / "out") >= 7
 
 
 @needs_nvcc
@@ -174,6 +177,18 @@ def test_a_bundle_holds_library_header_sources_and_example(written: Path) -> Non
     kernels = [step.kernels for step in checked_manifest(written).steps if step.w_bits == 1]
     assert any(each[by_variant["sm_90a"]].startswith("mma") for each in kernels)
     assert any(each[by_variant["sm_75"]].startswith(("mma", "popc")) for each in kernels)
+
+
+@pytest.mark.skipif(bool(missing(*TOOLS)), reason=missing(*TOOLS))
+def test_the_assembly_of_a_bundle_is_what_its_kernels_are_called(written: Path, tmp_path: Path) -> None:
+    assert check_assembly(written) >= 4
+    copy = tmp_path / "copy"
+    shutil.copytree(written, copy)
+    text = (copy / "manifest.json").read_text()
+    assert "mma_bits" in text
+    (copy / "manifest.json").write_text(text.replace("mma_bits", "mma_bytes"))
+    with pytest.raises(AssertionError, match="mma_bytes"):
+        check_assembly(copy)
 
 
 @needs_nvcc
@@ -299,11 +314,13 @@ def test_names_are_checked(standing_in: Path) -> None:
 
 def test_without_nvcc_the_packages_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cuda_link, "_places", lambda name: iter(()))
+    said: list[str] = []
+    path, folder = binary_cnn(tmp_path / "cnn.onnx"), tmp_path / "out"
     with pytest.raises(
         QCompilerError, match="the tool 'nvcc', .* is not installed; pip install nvidia-cuda-nvcc nvidia"
     ):
-        qcompiler.compile(binary_cnn(tmp_path / "cnn.onnx"), "cuda", mcpu=("sm_80",), output=tmp_path / "out")
-    assert not (tmp_path / "out").exists()
+        qcompiler.compile(path, "cuda", mcpu=("sm_80",), output=folder, progress=said.append)
+    assert not folder.exists() and not said, "before anything is compiled"
 
 
 def test_unknown_architectures_are_refused(tmp_path: Path) -> None:

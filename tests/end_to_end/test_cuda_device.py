@@ -21,6 +21,7 @@ from qcompiler.bundle.load import Bundle
 from qcompiler.errors import QCompilerError, UnsupportedCpu
 from tests.bundle.test_dlpack import Capsules
 from tests.end_to_end.test_cuda import OnDevice, product
+from tests.targets.cuda import launching
 from tests.targets.cuda.launching import missing, stand_in
 
 pytestmark = pytest.mark.skipif(bool(missing()), reason=missing())
@@ -70,19 +71,10 @@ class Opened:
 
 
 @pytest.fixture
-def opened(standing_in: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Opened]:
-    loaded: list[ctypes.CDLL] = []
-
-    class Seen(ctypes.CDLL):
-        def __init__(self, *given: Any, **more: Any) -> None:
-            super().__init__(*given, **more)
-            loaded.append(self)
-
-    monkeypatch.setattr(native.ctypes, "CDLL", Seen)
-    bundle = qcompiler.load(standing_in)
+def opened(standing_in: Path) -> Iterator[Opened]:
     x = np.random.default_rng(3).normal(size=(5, 96)).astype(np.float32)
-    yield Opened(bundle, loaded[-1], x)
-    loaded[-1].shim_fail(None, 0)
+    with launching.opened(standing_in) as (bundle, shim):
+        yield Opened(bundle, shim, x)
 
 
 def arrays(opened: Opened) -> tuple[dict[str, Any], dict[str, Any], np.ndarray, np.ndarray]:

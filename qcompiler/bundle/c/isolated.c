@@ -6,7 +6,8 @@
  * For each input, each output and the workspace: PAGES bytes of the file in whole pages, and SLACK bytes of them more
  * than the buffer needs. GUARD bytes of addresses before and behind them may not be touched by any code. The pages of
  * inputs are read-only. A request is a line "variant threads first last at_start seconds": the buffers begin with
- * their pages, or SLACK bytes into them, where they end with their pages. The answer is a line "status NUMBER TEXT", or
+ * their pages, or SLACK bytes into them, where they end with their pages. On a device, which has no threads of the host, so
+ * many runs are launched together instead; their buffers lie one behind the other. The answer is a line "status NUMBER TEXT", or
  * "fault SIGNAL OFFSET" with the touched address, counted from the first guard on, or -1 where it is far from there.
  */
 #define _GNU_SOURCE
@@ -96,7 +97,8 @@ static int run(int threads, int first, int last, int at_start) {
     if (status != @NAME@_OK) return status;
     if (threads > 1) return @name@_run_pool(&pool, inputs, outputs, workspace, @NAME@_WORKSPACE_SIZE);
 #else
-    if (threads > 1) return @NAME@_ERROR_RANGE;
+    size_t runs = (size_t)threads;
+    if (threads > 1) return @name@_run_batch(inputs, outputs, workspace, runs * @NAME@_WORKSPACE_SIZE, runs);
 #endif
     return @name@_run_steps(inputs, outputs, workspace, @NAME@_WORKSPACE_SIZE, first, last);
 }

@@ -85,6 +85,46 @@ def test_a_planted_fault_is_found(name: str) -> None:
     assert "is not in the source" not in str(found.value)
 
 
+def few_rows() -> Conv2d:
+    """A product whose rows of several runs share a block of threads."""
+    floats = Buffer(1, 1, 3, 40, "float32")
+    stores = (Operation("store", into=floats), Operation("store_bits", into=Buffer(1, 1, 3, 40, BINARY)))
+    return Conv2d(Buffer(1, 1, 3, 192, BINARY), 40, (1, 1), padding="kernel", epilogue=stores)
+
+
+def of_few_rows() -> list[Kernel]:
+    """A kernel for rows of all runs, one behind the other."""
+    offered = [each for each in AMPERE.kernels(few_rows()) if isinstance(each, MmaConv2d)]
+    found: list[Kernel] = [each for each in offered if (each.blocks, each.splits, each.slices) == (1, 4, 1)]
+    assert len(found) == 1
+    return found
+
+
+RUNS = 7
+"""21 rows, 16 of which are of one block of threads."""
+
+TOGETHER_RUNS = {
+    "rows of the first run alone": the(0, r"\(runs \* 3\)", "3"),
+    "a row too many": the(-1, r"< \(runs \* 3\)", "<= (runs * 3)"),
+    "a run too many": the(0, r"\(int\)memory->runs", "(int)memory->runs + 1"),
+    "blocks for one run": the(0, r"blocks_of\(memory->runs \* 3,", "blocks_of(3,"),
+    "outputs of a run where another's begin": the(
+        0, r"workspace \+ (\d+) \* memory->runs}, \(int", r"workspace + \1}, (int"
+    ),
+}
+
+
+def test_rows_of_several_runs_as_they_are() -> None:
+    check(few_rows(), SEED, of_few_rows(), runs=RUNS)
+
+
+@pytest.mark.parametrize("name", list(TOGETHER_RUNS))
+def test_a_fault_planted_where_runs_share_blocks_is_found(name: str) -> None:
+    with pytest.raises((AssertionError, Trapped)) as found:
+        check(few_rows(), SEED, of_few_rows(), edit=TOGETHER_RUNS[name], runs=RUNS)
+    assert "is not in the source" not in str(found.value)
+
+
 COMPARING = {
     "products of bits instead of comparisons": the(0, r"qc_xor_16x8x256\(", "qc_and_16x8x256("),
     "twice the sum": the(0, r"\) >> 1\)", ") >> 0)"),
@@ -118,7 +158,7 @@ def grouped() -> Conv2d:
 
 def sharing() -> list[Kernel]:
     offered = [each for each in AMPERE.kernels(grouped()) if isinstance(each, MmaConv2d)]
-    found: list[Kernel] = [each for each in offered if each.by == "nibbles" and each.splits == 4]
+    found: list[Kernel] = [each for each in offered if each.by == "nibbles" and (each.splits, each.slices) == (4, 1)]
     assert len(found) == 1
     return found
 
@@ -141,6 +181,49 @@ def test_the_kernel_whose_warps_share_pixels_as_it_is() -> None:
 def test_a_fault_planted_where_warps_share_pixels_is_found(name: str) -> None:
     with pytest.raises((AssertionError, Trapped)) as found:
         check(grouped(), SEED, sharing(), edit=SHARING[name])
+    assert "is not in the source" not in str(found.value)
+
+
+def long_rows() -> Conv2d:
+    """Codes of four bits in five steps, of which four blocks of threads have two each or less; two tiles of rows."""
+    stores = (Operation("store", into=Buffer(1, 1, 19, 40, "float32")),)
+    x = Buffer(1, 1, 19, 1200, Codes(0, 15), packing="bytes")
+    return Conv2d(x, 40, (1, 1), padding="kernel", weights=Codes(-8, 7), epilogue=stores)
+
+
+def in_slices(problem: Conv2d, variant: CudaVariant = AMPERE) -> list[Kernel]:
+    """The kernel of which several blocks share a tile, that the target would take first."""
+    offered = [each for each in variant.kernels(problem) if isinstance(each, MmaConv2d)]
+    return [each for each in offered if each.slices > 1][:1]
+
+
+SLICES = {
+    "the first slice for all": the(0, r"(int v_\d+ = \()v_1 \* 2\);", r"\g<1>0);"),
+    "the sums of a slice are forgotten": the(0, r" \+ left\[[^\]]*\+ 132\)\]", ""),
+    "slices over one another": the(0, r"\(v_1 \* 66\)", "(v_1 * 33)"),
+    "the rows of another block": the(-1, r"\(int\)blockIdx\.x\) % 4", "(int)blockIdx.x) % 2"),
+    "no second phase": the(0, r"QC_LAUNCH\((\w+)_1,", r"QC_LAUNCH(\1,"),
+}
+
+
+def test_a_kernel_whose_blocks_share_tiles_as_it_is() -> None:
+    assert in_slices(long_rows())
+    check(long_rows(), SEED, in_slices(long_rows()), runs=2)
+
+
+def test_blocks_that_share_tiles_compare_bits_in_groups() -> None:
+    x, floats = Buffer(1, 5, 5, 1024, BINARY, groups=2), Buffer(1, 5, 5, 64, "float32")
+    stores = (Operation("store", into=floats), Operation("store_bits", into=Buffer(1, 5, 5, 64, BINARY)))
+    shape = {"kernel": (3, 3), "pads": (1, 1, 1, 1), "groups": 2, "padding": "kernel"}
+    problem = Conv2d(x, 64, **shape, pad_value=0, epilogue=stores)
+    assert in_slices(problem, TURING)
+    check(problem, SEED, in_slices(problem, TURING), variant=TURING)
+
+
+@pytest.mark.parametrize("name", list(SLICES))
+def test_a_fault_planted_where_blocks_share_tiles_is_found(name: str) -> None:
+    with pytest.raises((AssertionError, Trapped)) as found:
+        check(long_rows(), SEED, in_slices(long_rows()), edit=SLICES[name])
     assert "is not in the source" not in str(found.value)
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from qcompiler.bundle import cuda_link, glue
+from qcompiler.bundle.load import checked_manifest
 from qcompiler.ir.codes import BINARY, Codes
 from qcompiler.ir.program import LaunchGrid
 from qcompiler.ir.storage import Buffer
@@ -46,6 +47,7 @@ def layer(weights: Codes, inputs: Codes, groups: int = 1) -> Conv2d:
 
 
 TOGETHER = "w1a1 by four warps"
+SLICED = "bytes of long rows, over blocks"
 AMPERE: dict[str, Multiplied] = {
     "w1a1": "and",
     "w1a1 in groups": "and",
@@ -75,11 +77,30 @@ ASSEMBLED: dict[Multiplied, str] = {
 }
 
 
+BY_NAME = {
+    "wide_bits": ASSEMBLED["wide and"],
+    "bits": f"{ASSEMBLED['and']}|{ASSEMBLED['xor']}",
+    "nibbles": ASSEMBLED["nibbles"],
+    "bytes": ASSEMBLED["bytes"],
+}
+"""By what kernels multiply, by their names."""
+
+OWN = ("mma_", "popc_", "dot_", "float_conv2d", "rounded_product", "map2d", "pool2d")
+"""How names of our own kernels begin."""
+
+
 def few() -> Conv2d:
     """A product whose pixels warps share."""
     x = Buffer(1, 1, 2, 2048, BINARY)
     stores = (Operation("store", into=Buffer(1, 1, 2, 1024, "float32")),)
     return Conv2d(x, 1024, (1, 1), padding="kernel", epilogue=stores)
+
+
+def few_long_rows() -> Conv2d:
+    """A product whose sums several blocks of threads share."""
+    stores = (Operation("store", into=Buffer(1, 1, 2, 10, "float32")),)
+    x = Buffer(1, 1, 2, 16384, Codes(0, 63), packing="bytes")
+    return Conv2d(x, 10, (1, 1), padding="kernel", weights=Codes(-8, 7), epilogue=stores)
 
 
 FLOATS = Buffer(1, 28, 28, 64, "float32")
@@ -132,6 +153,36 @@ def fastest(variant: CudaVariant, problem: Problem) -> Kernel:
     return min((kernel for each in problems for kernel in variant.kernels(each)), key=lambda kernel: kernel.cost)
 
 
+def operations(text: str) -> Counter[str]:
+    """The instructions of a function, without what is behind the first point."""
+    return Counter(re.findall(r"^\s+/\*[0-9a-f]{4,}\*/\s+(?:@!?U?P\w+ )?(\w+)", text, re.MULTILINE))
+
+
+def check_assembly(bundle: Path) -> int:
+    """Hold all kernels of our own in a written bundle against what is asked of assembly; how many there are.
+
+    Tensor cores multiply by what the kernel's name says, by nothing that stands for it; no register goes to memory.
+    """
+    described, found = checked_manifest(bundle), 0
+    functions = by_function(shown(bundle, described.library))
+    for number, variant in enumerate(described.variants):
+        source = (bundle / f"{described.name}.{variant.name}.cu").read_text()
+        parts = re.split(r"^static cudaError_t step_(\d+)\(", source, flags=re.MULTILINE)[1:]
+        for index, text in zip(parts[0::2], parts[1::2], strict=True):
+            name = described.steps[int(index)].kernels[number]
+            if not name.startswith(OWN):
+                continue
+            symbols = re.findall(r"QC_LAUNCH\((\w+),", text)
+            assembly = "".join(functions[symbol] for symbol in symbols)
+            assert symbols and not {"LDL", "STL"} & set(operations(assembly)), (variant.name, name)
+            used = set(re.findall(r"\b[BIG]+MMA\.[\w.]+", assembly))
+            kind = next((key for key in BY_NAME if name.startswith(f"mma_{key}_")), None)
+            assert bool(used) == (kind is not None), (variant.name, name, used)
+            assert all(re.match(BY_NAME[kind], each) for each in used if kind), (variant.name, name, used)
+            found += 1
+    return found
+
+
 def by_function(sass: str) -> dict[str, str]:
     return dict(re.findall(r"Function : (\w+)\n(.*?)(?=\n\s*Function :|\Z)", sass, re.DOTALL))
 
@@ -145,16 +196,22 @@ def test_kernels_are_native_and_keep_to_their_registers(variant: CudaVariant, tm
         symbols[symbol := TOGETHER.replace(" ", "_")] = TOGETHER
         offered = [each for each in variant.kernels(PROBLEMS["w1a1"]) if isinstance(each, MmaConv2d)]
         (kernels[symbol],) = [each for each in offered if each.wide]
+    symbols[long := "long_rows"] = SLICED
+    offered = [each for each in variant.kernels(few_long_rows()) if isinstance(each, MmaConv2d)]
+    kernels[long] = next(each for each in offered if each.slices > 1 and each.by == "bytes")
     said, sass = assembled(variant, kernels, tmp_path)
     spilled = re.findall(r"(\d+) bytes stack frame, (\d+) bytes spill stores, (\d+) bytes spill loads", said)
-    assert len(spilled) == len(kernels) and {number for each in spilled for number in each} == {"0"}
+    assert len(spilled) == len(kernels) + 1 and {number for each in spilled for number in each} == {"0"}
     assert all(int(count) <= MOST_REGISTERS for count in re.findall(r"Used (\d+) registers", said))
-    for name, text in by_function(sass).items():
-        operations = Counter(re.findall(r"^\s+/\*[0-9a-f]{4,}\*/\s+(?:@!?U?P\w+ )?(\w+)", text, re.MULTILINE))
-        assert operations, name
-        assert not {"LDL", "STL"} & set(operations)
+    functions = by_function(sass)
+    assert set(functions) == {*kernels, f"{long}_1"}
+    for name, text in functions.items():
+        assert operations(text), name
+        assert not {"LDL", "STL"} & set(operations(text))
         used = set(re.findall(r"\b[BIG]+MMA\.[\w.]+", text))
-        wanted = MULTIPLIED[variant.name].get(key := symbols[name])
+        wanted = MULTIPLIED[variant.name].get(key := symbols[name.removesuffix("_1")])
+        if key == SLICED and name == long:
+            wanted = "bytes"
         # an instruction that is emulated is others of bytes
         assert key != "rounded floats" or "IDP.4A.S8.U8" in text
         assert bool(used) == (wanted is not None), (key, used)

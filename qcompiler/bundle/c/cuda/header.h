@@ -26,6 +26,9 @@ extern "C" {
 #define @NAME@_STEPS @steps@
 #define @NAME@_VARIANTS @variants@
 
+/* Whether a batch of `count` times as many rows as the shapes say is what @name@_run_batch computes. */
+#define @NAME@_ANY_BATCH @any_batch@
+
 @tensors@
 typedef enum {
     @NAME@_OK = 0,
@@ -34,7 +37,7 @@ typedef enum {
     @NAME@_ERROR_WORKSPACE = 3,    /* the workspace is smaller than @NAME@_WORKSPACE_SIZE */
     @NAME@_ERROR_PLACE = 4,        /* the workspace, or a pointer of a device, is not memory of the current device */
     @NAME@_ERROR_ARCHITECTURE = 5, /* the library holds no code for the current device */
-    @NAME@_ERROR_RANGE = 6,        /* a step or variant is out of range */
+    @NAME@_ERROR_RANGE = 6,        /* a step, variant or batch is out of range */
     @NAME@_ERROR_MEMORY = 7,       /* the device has not enough memory */
     @NAME@_ERROR_DEVICE = 8,       /* there is no device, or no driver that knows it */
     @NAME@_ERROR_KERNEL = 9,       /* a kernel failed: a fault of the compiler */
@@ -53,15 +56,25 @@ int @name@_release(void);
 /* Run the network and wait for it. inputs[@NAME@_INPUTS] and outputs[@NAME@_OUTPUTS] are in the order above. */
 int @name@_run(const void *const *inputs, void *const *outputs, void *workspace, size_t workspace_size);
 
+/* Run the network `count` times: every input and output has `count` arrays, one behind the other. As many runs are launched
+ * together, each step once for all of them, as the workspace has room for: all where it has `count` times
+ * @NAME@_WORKSPACE_SIZE bytes. 0 does nothing. */
+int @name@_run_batch(const void *const *inputs, void *const *outputs, void *workspace, size_t workspace_size,
+                     size_t count);
+
 /* Start a run on a stream (a cudaStream_t), and do not wait for it. After @name@_prepare, and with inputs and outputs in
  * memory of the device, it can be captured in a CUDA graph. */
 int @name@_enqueue(const void *const *inputs, void *const *outputs, void *workspace, size_t workspace_size,
                    void *stream);
+int @name@_enqueue_batch(const void *const *inputs, void *const *outputs, void *workspace, size_t workspace_size,
+                         size_t count, void *stream);
 
 /* Record a run as a CUDA graph, and run nothing. Inputs and outputs must be memory of the device; with the workspace,
  * they belong to the graph until it is discarded. */
 int @name@_capture(const void *const *inputs, void *const *outputs, void *workspace, size_t workspace_size,
                    void **graph);
+int @name@_capture_batch(const void *const *inputs, void *const *outputs, void *workspace, size_t workspace_size,
+                         size_t count, void **graph);
 
 /* Start the run of a graph on a stream, as one piece of work, and do not wait for it. */
 int @name@_replay(void *graph, void *stream);
@@ -80,6 +93,8 @@ int @name@_run_steps(const void *const *inputs, void *const *outputs, void *work
 /* Run the network and store what each step took in nanoseconds[@NAME@_STEPS]. */
 int @name@_run_profile(const void *const *inputs, void *const *outputs, void *workspace, size_t workspace_size,
                        uint64_t *nanoseconds);
+int @name@_run_batch_profile(const void *const *inputs, void *const *outputs, void *workspace, size_t workspace_size,
+                             size_t count, uint64_t *nanoseconds);
 
 /* Memory of the current device, for callers that do not link the CUDA runtime; copies go in any direction. */
 int @name@_allocate(size_t bytes, void **memory);

@@ -5,6 +5,10 @@
 #ifndef INSTRUCTIONS_OF_QCOMPILER
 #define INSTRUCTIONS_OF_QCOMPILER
 
+/* From what the first of several runs has at a pointer to what the run of this block has there: each has as many bytes, one
+ * run behind the other. A run has the blocks of one row of the grid. */
+#define QC_OF_RUN(pointer, bytes) pointer += (size_t)blockIdx.y * ((bytes) / sizeof *(pointer))
+
 #ifdef __CUDACC__
 
 #include <math_constants.h>
@@ -15,8 +19,8 @@ typedef unsigned char uchar;
 #define QC_DEVICE static __device__ __forceinline__
 #define QC_ALL 0xffffffffu
 
-#define QC_LAUNCH(kernel, blocks, threads, shared, stream, ...) \
-    kernel<<<dim3(blocks), dim3(threads), shared, stream>>>(__VA_ARGS__)
+#define QC_LAUNCH(kernel, blocks, runs, threads, shared, stream, ...) \
+    kernel<<<dim3(blocks, runs), dim3(threads), shared, stream>>>(__VA_ARGS__)
 
 /* All threads of the block wait for one another. */
 QC_DEVICE void qc_barrier() {

@@ -99,36 +99,75 @@ static int check(const void *const *inputs, void *const *outputs, const void *wo
     return LIMIT(OK);
 }
 
-/* One run: where everything is, and the steps of its variant. */
-struct run {
+/* The runs of one call: where the first ones have everything, how many there are, and the steps of their variant. As many
+ * are launched together as the workspace has room for. */
+struct work {
     struct memory memory;
+    size_t count;
     step_function *const *steps;
 };
 
-static int begin(struct run *run, const void *const *inputs, void *const *outputs, void *workspace, size_t size) {
+/* Whether the bytes of all runs are a number. */
+static int countable(size_t count) {
+    size_t most = 1;
+    for (int i = 0; i < LIMIT(INPUTS); i++) most = API(internal_inputs)[i].bytes > most ? API(internal_inputs)[i].bytes : most;
+    for (int o = 0; o < LIMIT(OUTPUTS); o++)
+        most = API(internal_outputs)[o].bytes > most ? API(internal_outputs)[o].bytes : most;
+    return count <= PTRDIFF_MAX / most;
+}
+
+static int begin(struct work *work, const void *const *inputs, void *const *outputs, void *workspace, size_t size,
+                 size_t count) {
     int device = 0, status = device_of(&device);
     if (status != LIMIT(OK)) return status;
     status = check(inputs, outputs, workspace, size, device);
     if (status != LIMIT(OK)) return status;
+    if (!countable(count)) return LIMIT(ERROR_RANGE);
     int variant = chosen(device);
     if (variant < 0) return LIMIT(ERROR_ARCHITECTURE);
     const unsigned char *constants = nullptr;
     status = hold(device, &constants);
     unsigned char *bytes = (unsigned char *)workspace;
-    int32_t *faults = (int32_t *)(bytes + API(internal_faults_at));
-    run->memory = {inputs, outputs, bytes, constants, faults};
-    run->steps = API(internal_variants)[variant].steps;
+    size_t shared = API(internal_fault_bytes), room = (size - shared) / (LIMIT(WORKSPACE_SIZE) - shared);
+    for (int i = 0; i < LIMIT(INPUTS); i++) work->memory.inputs[i] = inputs[i];
+    for (int o = 0; o < LIMIT(OUTPUTS); o++) work->memory.outputs[o] = outputs[o];
+    work->memory.workspace = bytes + shared;
+    work->memory.constants = constants;
+    work->memory.faults = (int32_t *)bytes;
+    work->memory.runs = room < API(internal_most_runs) ? room : API(internal_most_runs);
+    work->count = count;
+    work->steps = API(internal_variants)[variant].steps;
     return status;
 }
 
-static int start(const struct run *run, int first, int last, cudaStream_t stream) {
-    size_t faults = (size_t)API(internal_fault_count) * sizeof *run->memory.faults;
-    if (faults && cleared(cudaMemsetAsync(run->memory.faults, 0, faults, stream))) return LIMIT(ERROR_KERNEL);
-    for (int step = first; step < last; step++) {
-        int status = cleared(run->steps[step](&run->memory, stream));
-        if (status != LIMIT(OK)) return STEP_STATUS(step, status);
+/* The runs from number `done` on that are launched together. */
+static struct memory some(const struct work *work, size_t done) {
+    struct memory memory = work->memory;
+    for (int i = 0; i < LIMIT(INPUTS); i++)
+        memory.inputs[i] = (const unsigned char *)memory.inputs[i] + done * API(internal_inputs)[i].bytes;
+    for (int o = 0; o < LIMIT(OUTPUTS); o++)
+        memory.outputs[o] = (unsigned char *)memory.outputs[o] + done * API(internal_outputs)[o].bytes;
+    if (work->count - done < memory.runs) memory.runs = work->count - done;
+    return memory;
+}
+
+static int forget_faults(const struct work *work, cudaStream_t stream) {
+    size_t faults = (size_t)API(internal_fault_count) * sizeof *work->memory.faults;
+    return faults ? cleared(cudaMemsetAsync(work->memory.faults, 0, faults, stream)) : LIMIT(OK);
+}
+
+static int launch(const struct work *work, const struct memory *memory, int step, cudaStream_t stream) {
+    int status = cleared(work->steps[step](memory, stream));
+    return status == LIMIT(OK) ? status : STEP_STATUS(step, status);
+}
+
+static int start(const struct work *work, int first, int last, cudaStream_t stream) {
+    int status = forget_faults(work, stream);
+    for (size_t done = 0; done < work->count; done += work->memory.runs) {
+        struct memory memory = some(work, done);
+        for (int step = first; step < last && status == LIMIT(OK); step++) status = launch(work, &memory, step, stream);
     }
-    return LIMIT(OK);
+    return status;
 }
 
 static int finish(const int32_t *faults, cudaStream_t stream) {
@@ -141,12 +180,12 @@ static int finish(const int32_t *faults, cudaStream_t stream) {
     return status;
 }
 
-static int run_all(const void *const *inputs, void *const *outputs, void *workspace, size_t size, int first, int last) {
-    struct run run;
-    int status = begin(&run, inputs, outputs, workspace, size);
-    if (status == LIMIT(OK)) status = start(&run, first, last, nullptr);
-    int finished = status == LIMIT(OK) ? finish(run.memory.faults, nullptr) : status;
-    return finished;
+static int run_all(const void *const *inputs, void *const *outputs, void *workspace, size_t size, size_t count, int first,
+                   int last) {
+    struct work work;
+    int status = begin(&work, inputs, outputs, workspace, size, count);
+    if (status == LIMIT(OK)) status = start(&work, first, last, nullptr);
+    return status == LIMIT(OK) ? finish(work.memory.faults, nullptr) : status;
 }
 
 int API(prepare)(void) {
@@ -167,19 +206,29 @@ int API(release)(void) {
 }
 
 int API(run)(const void *const *inputs, void *const *outputs, void *workspace, size_t workspace_size) {
-    return run_all(inputs, outputs, workspace, workspace_size, 0, LIMIT(STEPS));
+    return API(run_batch)(inputs, outputs, workspace, workspace_size, 1);
+}
+
+int API(run_batch)(const void *const *inputs, void *const *outputs, void *workspace, size_t workspace_size,
+                   size_t count) {
+    return run_all(inputs, outputs, workspace, workspace_size, count, 0, LIMIT(STEPS));
 }
 
 int API(run_steps)(const void *const *inputs, void *const *outputs, void *workspace, size_t workspace_size, int first,
                    int last) {
     if (first < 0 || last < first || last > LIMIT(STEPS)) return LIMIT(ERROR_RANGE);
-    return run_all(inputs, outputs, workspace, workspace_size, first, last);
+    return run_all(inputs, outputs, workspace, workspace_size, 1, first, last);
 }
 
 int API(enqueue)(const void *const *inputs, void *const *outputs, void *workspace, size_t workspace_size, void *stream) {
-    struct run run;
-    int status = begin(&run, inputs, outputs, workspace, workspace_size);
-    return status == LIMIT(OK) ? start(&run, 0, LIMIT(STEPS), (cudaStream_t)stream) : status;
+    return API(enqueue_batch)(inputs, outputs, workspace, workspace_size, 1, stream);
+}
+
+int API(enqueue_batch)(const void *const *inputs, void *const *outputs, void *workspace, size_t workspace_size,
+                       size_t count, void *stream) {
+    struct work work;
+    int status = begin(&work, inputs, outputs, workspace, workspace_size, count);
+    return status == LIMIT(OK) ? start(&work, 0, LIMIT(STEPS), (cudaStream_t)stream) : status;
 }
 
 /* Whether all inputs and outputs are memory of the device, as a graph needs them. */
@@ -192,11 +241,11 @@ static int on_device(const void *const *inputs, void *const *outputs) {
     return status;
 }
 
-static int record(const struct run *run, cudaStream_t stream, cudaGraphExec_t *graph) {
+static int record(const struct work *work, cudaStream_t stream, cudaGraphExec_t *graph) {
     cudaGraph_t recorded = nullptr;
     int status = cleared(cudaStreamBeginCapture(stream, cudaStreamCaptureModeThreadLocal));
     if (status != LIMIT(OK)) return status;
-    status = start(run, 0, LIMIT(STEPS), stream);
+    status = start(work, 0, LIMIT(STEPS), stream);
     int ended = cleared(cudaStreamEndCapture(stream, &recorded));
     if (status == LIMIT(OK)) status = ended;
     if (status == LIMIT(OK)) status = cleared(cudaGraphInstantiate(graph, recorded, 0));
@@ -205,16 +254,21 @@ static int record(const struct run *run, cudaStream_t stream, cudaGraphExec_t *g
 }
 
 int API(capture)(const void *const *inputs, void *const *outputs, void *workspace, size_t workspace_size, void **graph) {
-    struct run run;
+    return API(capture_batch)(inputs, outputs, workspace, workspace_size, 1, graph);
+}
+
+int API(capture_batch)(const void *const *inputs, void *const *outputs, void *workspace, size_t workspace_size,
+                       size_t count, void **graph) {
+    struct work work;
     cudaStream_t stream;
     cudaGraphExec_t made = nullptr;
     if (!graph) return LIMIT(ERROR_NULL);
     *graph = nullptr;
-    int status = begin(&run, inputs, outputs, workspace, workspace_size);
+    int status = begin(&work, inputs, outputs, workspace, workspace_size, count);
     if (status == LIMIT(OK)) status = on_device(inputs, outputs);
     if (status == LIMIT(OK)) status = cleared(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking));
     if (status != LIMIT(OK)) return status;
-    status = record(&run, stream, &made);
+    status = record(&work, stream, &made);
     cudaStreamDestroy(stream);
     if (status == LIMIT(OK)) *graph = made;
     return status;
@@ -230,16 +284,38 @@ int API(discard)(void *graph) {
 
 int API(wait)(const void *workspace, void *stream) {
     if (!workspace) return LIMIT(ERROR_NULL);
-    const unsigned char *bytes = (const unsigned char *)workspace;
-    return finish((const int32_t *)(bytes + API(internal_faults_at)), (cudaStream_t)stream);
+    return finish((const int32_t *)workspace, (cudaStream_t)stream);
 }
 
 int API(run_profile)(const void *const *inputs, void *const *outputs, void *workspace, size_t workspace_size,
                      uint64_t *nanoseconds) {
-    struct run run;
+    return API(run_batch_profile)(inputs, outputs, workspace, workspace_size, 1, nanoseconds);
+}
+
+static int timed(const struct work *work, cudaEvent_t before, cudaEvent_t after, uint64_t *nanoseconds) {
+    int status = forget_faults(work, nullptr);
+    for (size_t done = 0; done < work->count; done += work->memory.runs) {
+        struct memory memory = some(work, done);
+        for (int step = 0; step < LIMIT(STEPS) && status == LIMIT(OK); step++) {
+            float milliseconds = 0;
+            cudaEventRecord(before, nullptr);
+            status = launch(work, &memory, step, nullptr);
+            cudaEventRecord(after, nullptr);
+            if (status == LIMIT(OK)) status = finish(work->memory.faults, nullptr);
+            if (status == LIMIT(OK)) status = cleared(cudaEventElapsedTime(&milliseconds, before, after));
+            nanoseconds[step] += (uint64_t)(milliseconds * 1e6f);
+        }
+    }
+    return status;
+}
+
+int API(run_batch_profile)(const void *const *inputs, void *const *outputs, void *workspace, size_t workspace_size,
+                           size_t count, uint64_t *nanoseconds) {
+    struct work work;
     cudaEvent_t before, after;
     if (!nanoseconds) return LIMIT(ERROR_NULL);
-    int status = begin(&run, inputs, outputs, workspace, workspace_size);
+    for (int step = 0; step < LIMIT(STEPS); step++) nanoseconds[step] = 0;
+    int status = begin(&work, inputs, outputs, workspace, workspace_size, count);
     if (status != LIMIT(OK)) return status;
     status = cleared(cudaEventCreate(&before));
     if (status != LIMIT(OK)) return status;
@@ -248,15 +324,7 @@ int API(run_profile)(const void *const *inputs, void *const *outputs, void *work
         cudaEventDestroy(before);
         return status;
     }
-    for (int step = 0; step < LIMIT(STEPS) && status == LIMIT(OK); step++) {
-        float milliseconds = 0;
-        cudaEventRecord(before, nullptr);
-        status = start(&run, step, step + 1, nullptr);
-        cudaEventRecord(after, nullptr);
-        if (status == LIMIT(OK)) status = finish(run.memory.faults, nullptr);
-        if (status == LIMIT(OK)) status = cleared(cudaEventElapsedTime(&milliseconds, before, after));
-        nanoseconds[step] = (uint64_t)(milliseconds * 1e6f);
-    }
+    status = timed(&work, before, after, nanoseconds);
     cudaEventDestroy(before);
     cudaEventDestroy(after);
     return status;
@@ -299,7 +367,7 @@ const char *API(status_text)(int status) {
         "the workspace is too small",
         "the workspace, or an array of a device, is not memory of the current device",
         "the library holds no code for this device",
-        "a step or variant is out of range",
+        "a step, variant or batch is out of range",
         "the device has not enough memory",
         "there is no CUDA device here, or no driver for it",
         "a kernel failed",

@@ -47,6 +47,7 @@ static inline cudaError_t cudaPointerGetAttributes(struct cudaPointerAttributes 
 }
 static inline cudaError_t cudaMalloc(void **memory, size_t bytes) {
     SHIM_CALL(1);
+    if (shim_lacks(bytes, cudaErrorMemoryAllocation)) return cudaErrorMemoryAllocation;
     *memory = aligned_alloc(256, (bytes + 255) / 256 * 256);
     return *memory ? cudaSuccess : cudaErrorMemoryAllocation;
 }

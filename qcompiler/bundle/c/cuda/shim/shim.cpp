@@ -16,7 +16,7 @@
 #include <utility>
 #include <vector>
 
-enum { WARP = 32, MOST_THAT_MEET = 128, STACK = 64 * 1024, SHARED = 256 * 1024, GUARD = 64, GARBAGE = 0xA5, MARK = 0x5A };
+enum { WARP = 32, MOST_THAT_MEET = 128, STACK = 64 * 1024, SHARED = 256 * 1024, GUARD = 64, GARBAGE = 0xA5, MARK = 0x5A, MOST_ROWS = 65535 };
 
 struct shim_index threadIdx, blockIdx;
 alignas(64) int qc_shared[(SHARED + GUARD) / sizeof(int)];
@@ -54,7 +54,7 @@ const void *given_to_all;
 jmp_buf scheduler;
 unsigned current, count;
 bool late;
-unsigned launches;
+unsigned launches, started_at;
 
 [[noreturn]] void die(const char *what) {
     printf("trap 0 block %u, thread %u: %s\n", blockIdx.x, current, what);
@@ -156,7 +156,11 @@ void go_ahead(const std::vector<unsigned> &order) {
 #define SHIM_EXPORT extern "C" __attribute__((visibility("default")))
 
 SHIM_EXPORT void shim_order(unsigned number) {
-    launches = number;
+    launches = started_at = number;
+}
+
+SHIM_EXPORT unsigned shim_launched() {
+    return launches - started_at;
 }
 
 struct shim_graph {
@@ -172,6 +176,7 @@ int failure, left;
 int capability[2], any = 1;
 std::map<const void *, std::pair<int, int>> places;
 shim_graph *recording;
+size_t room;
 
 }  // namespace
 
@@ -192,6 +197,16 @@ SHIM_EXPORT void shim_capability(int major, int minor) {
 
 SHIM_EXPORT void shim_place(const void *pointer, int type, int device) {
     places[pointer] = {type, device};
+}
+
+SHIM_EXPORT void shim_room(size_t bytes) {
+    room = bytes;
+}
+
+int shim_lacks(size_t bytes, int error) {
+    bool lacks = room && bytes > room;
+    if (lacks) left = error;
+    return lacks;
 }
 
 int shim_answer(const char *call, int forbidden) {
@@ -247,20 +262,21 @@ void shim_discard(shim_graph *graph) {
     delete graph;
 }
 
-void shim_run(unsigned blocks, unsigned threads, size_t shared, void (*kernel)(const void *), const void *given) {
+void shim_run(unsigned blocks, unsigned rows, unsigned threads, size_t shared, void (*kernel)(const void *),
+              const void *given) {
     std::mt19937 random(launches);
     unsigned kind = launches % KINDS;
     late = launches++ / KINDS % 2;
-    if (shared > SHARED || threads > 1024 || !threads) die("launches what no device can run");
+    if (shared > SHARED || threads > 1024 || !threads || !blocks || !rows || rows > MOST_ROWS) die("launches what no device can run");
     while (fibers.size() < threads) fibers.emplace_back();
     running = kernel;
     given_to_all = given;
     count = threads;
-    std::vector<unsigned> turn(blocks), order(threads);
+    std::vector<unsigned> turn((size_t)blocks * rows), order(threads);
     put_in_order(turn, kind, random);
     put_in_order(order, kind, random);
     for (unsigned block : turn) {
-        blockIdx = {block, 0, 0};
+        blockIdx = {block % blocks, block / blocks, 0};
         unsigned char *end = (unsigned char *)qc_shared + shared;
         memset(qc_shared, GARBAGE, shared);
         memset(end, MARK, GUARD);

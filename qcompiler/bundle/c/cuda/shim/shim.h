@@ -33,16 +33,21 @@ extern int qc_shared[];
 /* The number of the next launch, which says in what order things happen; launches count it up. */
 extern "C" void shim_order(unsigned number);
 
+/* How many kernels were launched since the number was set. */
+extern "C" unsigned shim_launched();
+
 /* For tests of errors. From now on a call of CUDA's runtime fails with an error, or none does where `call` is null; what
  * the last error is that nobody asked for. The capability of the device, which is any at first. Where a pointer lies:
- * the type and device of its attributes. */
+ * the type and device of its attributes. How many bytes at once there are to be had; 0: as many as one likes. */
 extern "C" void shim_fail(const char *call, int error);
 extern "C" int shim_left();
 extern "C" void shim_capability(int major, int minor);
 extern "C" void shim_place(const void *pointer, int type, int device);
+extern "C" void shim_room(size_t bytes);
 
 /* What a call of the runtime gives; those that a stream in capture forbids are marked. */
 int shim_answer(const char *call, int forbidden = 0);
+int shim_lacks(size_t bytes, int error);
 int shim_forget();
 int shim_is_any();
 int shim_capability_of(int minor);
@@ -57,21 +62,23 @@ struct shim_graph *shim_copy(const struct shim_graph *graph);
 void shim_replay(const struct shim_graph *graph);
 void shim_discard(struct shim_graph *graph);
 
-void shim_run(unsigned blocks, unsigned threads, size_t shared, void (*kernel)(const void *), const void *given);
+void shim_run(unsigned blocks, unsigned rows, unsigned threads, size_t shared, void (*kernel)(const void *),
+              const void *given);
 
 /* Operands are taken now, as a device takes them, whenever the kernel runs. */
 template <typename F, typename... Operands>
-static void shim_launch(unsigned blocks, unsigned threads, size_t shared, F kernel, Operands... operands) {
+static void shim_launch(unsigned blocks, unsigned rows, unsigned threads, size_t shared, F kernel, Operands... operands) {
     auto all = [=] { kernel(operands...); };
-    shim_do([=] { shim_run(blocks, threads, shared, [](const void *given) { (*(const decltype(all) *)given)(); }, &all); });
+    auto each = [](const void *given) { (*(const decltype(all) *)given)(); };
+    shim_do([=] { shim_run(blocks, rows, threads, shared, each, &all); });
 }
 
 /* The threads of a warp, or of several, meet: the last one does `act` for all of them. what: the instruction, the same in
  * all; lanes: what each gave. */
 void shim_meet(const char *what, void *mine, void (*act)(void **lanes), unsigned threads = 32);
 
-#define QC_LAUNCH(kernel, blocks, threads, shared, stream, ...) \
-    shim_launch(blocks, threads, shared, [](auto... operands) { kernel(operands...); }, __VA_ARGS__)
+#define QC_LAUNCH(kernel, blocks, rows, threads, shared, stream, ...) \
+    shim_launch(blocks, rows, threads, shared, [](auto... operands) { kernel(operands...); }, __VA_ARGS__)
 
 void qc_barrier();
 uint32_t qc_ballot(int condition);
