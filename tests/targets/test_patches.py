@@ -18,6 +18,7 @@ from qcompiler.targets.vector import patch_sums
 from qcompiler.targets.vector.conv import DirectConv2d
 from qcompiler.targets.vector.patch_sums import PatchFrame, PatchSums, fits_patches
 from qcompiler.targets.x86 import X86Variant
+from tests.targets.fenced import survives
 from tests.targets.problems import RUNNABLE, results
 
 WEIGHTS = [Codes(-128, 127), Codes(-8, 7), Codes(-2, 1)]
@@ -101,6 +102,21 @@ def test_layers_that_would_gain_nothing(channels: int, kernel: tuple[int, int], 
     problem = windows(channels, 32, (9, 9), kernel)
     assert fits_patches(problem) == fits
     assert not fits_patches(dataclasses.replace(problem, dilations=(1, 2)))
+
+
+@pytest.mark.parametrize("variant", RUNNABLE, ids=lambda variant: variant.name)
+@pytest.mark.parametrize("columns", [3, 7, 9])
+def test_nothing_behind_the_input_is_read(variant: X86Variant, columns: int) -> None:
+    problem = windows(3, 32, (3, columns + 1), (3, columns), pad=0)
+    assert survives(patches(problem, variant)[0], variant, problem)
+
+
+@pytest.mark.skipif(RUNNABLE[0].isa.vector_bytes < 32, reason="the processor has no loads that leave lanes out")
+def test_a_pixel_too_far_does_not_survive(monkeypatch: pytest.MonkeyPatch) -> None:
+    problem, variant = windows(3, 32, (3, 8), (3, 7), pad=0), RUNNABLE[0]
+    kernel = patches(problem, variant)[0]
+    monkeypatch.setattr(patch_sums.T, "masked_load", lambda dtype, data, index, mask: data[index])
+    assert not survives(kernel, variant, problem)
 
 
 def test_windows_lie_on_the_stack() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 
 import numpy as np
@@ -15,6 +16,7 @@ from qcompiler.targets.problem import Pool2d
 from qcompiler.targets.vector import plane_pool
 from qcompiler.targets.vector.plane_pool import PlanePool2d
 from qcompiler.targets.x86 import X86Variant
+from tests.targets.fenced import survives
 from tests.targets.problems import RUNNABLE, results
 
 CODES = [BINARY, Codes(0, 3), Codes(-1, 1), Codes(0, 7), Codes(-3, 6), Codes(0, 12)]
@@ -69,6 +71,14 @@ def test_behind_the_first_layer(codes: Codes, variant: X86Variant) -> None:
 def test_rows_that_are_too_short() -> None:
     for width in range(3, 12):
         check(pool(Codes(0, 3), 64, (4, width)), RUNNABLE[0])
+
+
+@pytest.mark.parametrize("stride", [1, 2, 3])
+def test_nothing_behind_the_input_is_read(stride: int) -> None:
+    problem = pool(Codes(0, 3), 64, (4, 26), stride=stride, pad=0)
+    problem = dataclasses.replace(problem, x=dataclasses.replace(problem.x, halo=Halo()))
+    assert kernel_of(problem, RUNNABLE[0]).together > 1 or RUNNABLE[0].isa.vector_bytes < 32
+    assert survives(kernel_of(problem, RUNNABLE[0]), RUNNABLE[0], problem)
 
 
 def wrong_planes(patch: pytest.MonkeyPatch) -> None:
