@@ -19,9 +19,11 @@ from qcompiler.bundle.cuda_library import DeviceLibrary
 from qcompiler.bundle.isolated import IsolatedBundle
 from qcompiler.bundle.load import Bundle, checked_manifest
 from qcompiler.bundle.native import addresses
+from qcompiler.bundle.tensors import random_inputs
 from qcompiler.errors import QCompilerError, UsageError, VerificationFailed
 from qcompiler.verify import verify_together
 from tests.end_to_end.test_cuda import OnDevice
+from tests.end_to_end.test_shared_models import BINARY_LAYERS, MODELS, WIDER, manifest
 from tests.targets.cuda.launching import LAUNCHES, missing, opened, stand_in
 
 pytestmark = pytest.mark.skipif(bool(missing()), reason=missing())
@@ -233,9 +235,9 @@ def test_times_of_steps_are_those_of_all_runs(device: Device) -> None:
 
 def test_batches_that_the_network_has_not_are_refused(tmp_path: Path, standing_in: Path, device: Device) -> None:
     shutil.copytree(standing_in, tmp_path / "fixed")
-    manifest = tmp_path / "fixed" / "manifest.json"
-    document = json.loads(manifest.read_text())
-    manifest.write_text(json.dumps({**document, "any_batch": False}))
+    described = tmp_path / "fixed" / "manifest.json"
+    document = json.loads(described.read_text())
+    described.write_text(json.dumps({**document, "any_batch": False}))
     bundle = qcompiler.load(tmp_path / "fixed")
     for batch in (0, -1, 7):
         with pytest.raises(
@@ -264,6 +266,16 @@ def test_sums_of_few_rows_are_split_over_blocks_where_they_are_long(tmp_path: Pa
     )
     assert any(line.startswith("sm_80 on the processor: verified") for line in said), said
     assert "mma_bytes_m16n32s4x4" in [kernel for step in bundle.steps for kernel in step.kernels]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not MODELS.exists(), reason=f"the model collection {MODELS} is not here")
+@pytest.mark.parametrize("name", (*BINARY_LAYERS, *WIDER))
+def test_runs_of_real_networks_together(name: str, tmp_path: Path) -> None:
+    path = MODELS / manifest()[name]["file"]
+    bundle = qcompiler.compile(path, "cuda", mcpu=("sm_80",), output=tmp_path / "out", verify=False)
+    with IsolatedBundle(tmp_path / "out", bundle.manifest, "c++") as isolated:
+        verify_together(isolated, [random_inputs(bundle.inputs, seed) for seed in range(3)])
 
 
 FAULTS = {
