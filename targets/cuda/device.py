@@ -27,6 +27,7 @@ from qcompiler.targets.standard_op import ItemLoop, Scheduled, StandardOp
 FORMAT = "cuda"
 _KERNEL = re.compile(r'extern "C" __global__ void ')
 _SIGNATURE = re.compile(r"(?:__launch_bounds__\(\d+\) )?(\w+)\(([^)]*)\) \{\n")
+_BOUNDS = re.compile(r"\b__launch_bounds__\b")
 _SHARED = re.compile(r"extern __shared__ __align__\(\d+\) int (\w+)\[\];")
 # TVM takes less exact functions of CUDA for these
 _FAST = re.compile(r"\b__(exp|exp10|log|log2|log10|pow|sin|cos|tan)f\b")
@@ -104,7 +105,8 @@ def _source(kernels: Mapping[str, Any], tvm_target: Mapping[str, Any]) -> str:
     bodies = {found[1] for part in parts if (found := _SIGNATURE.search(part)) is not None}
     if bodies != set(kernels):
         raise InternalError(f"TVM's source has the kernels {sorted(bodies)}, expected {sorted(kernels)}")
-    return "".join(_of_run(_with_shared_memory(part), kernels) for part in parts)
+    parts = [_of_run(_with_shared_memory(part), kernels) for part in parts]
+    return "".join(_BOUNDS.sub("QC_LAUNCH_BOUNDS", part) for part in parts)
 
 
 def _lowering() -> Any:

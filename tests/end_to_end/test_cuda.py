@@ -137,18 +137,10 @@ def test_real_networks_for_every_architecture(name: str, tmp_path: Path) -> None
     assert verified == [variant.name for variant in bundle.variants] and len(verified) == 7
 
 
-SPILLS = "nvcc 13.0 keeps one register of a kernel (mma_bytes_m16n32s4, seven steps) in memory on sm_100"
-SPILLING = pytest.param(
-    "qdq.resnet18_int8_qdq_s8s8_perchannel", marks=pytest.mark.xfail(strict=True, raises=AssertionError, reason=SPILLS)
-)
-
-
 @pytest.mark.skipif(bool(missing(*TOOLS)), reason=missing(*TOOLS))
 @pytest.mark.slow
 @pytest.mark.skipif(not MODELS.exists(), reason=f"the model collection {MODELS} is not here")
-@pytest.mark.parametrize(
-    "name", [SPILLING if each == SPILLING.values[0] else each for each in (*BINARY_LAYERS, *WIDER)]
-)
+@pytest.mark.parametrize("name", [*BINARY_LAYERS, *WIDER])
 def test_the_assembly_of_real_networks(name: str, tmp_path: Path) -> None:
     qcompiler.compile(MODELS / manifest()[name]["file"], "cuda", output=tmp_path / "out", verify=False)
     assert check_assembly(tmp_path / "out") >= 7

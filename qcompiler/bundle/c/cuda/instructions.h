@@ -9,6 +9,14 @@
  * run behind the other. A run has the blocks of one row of the grid. */
 #define QC_OF_RUN(pointer, bytes) pointer += (size_t)blockIdx.y * ((bytes) / sizeof *(pointer))
 
+/* Threads of a block. On sm_100 nvcc 13.0 keeps registers in memory for the sake of more blocks, unless it is told that one
+ * at a time will do. */
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ == 1000
+#define QC_LAUNCH_BOUNDS(threads) __launch_bounds__(threads, 1)
+#else
+#define QC_LAUNCH_BOUNDS(threads) __launch_bounds__(threads)
+#endif
+
 #ifdef __CUDACC__
 
 #include <math_constants.h>
