@@ -48,7 +48,8 @@ def link(program: Program, folder: Path) -> Path:
             for symbol in {call.symbol for call in variant.calls}
         ]
     target = folder / f"lib{program.name}.so"
-    flags = ("-O0", "-pipe", "-w", "-shared", "-fPIC", "-Wl,-z,noexecstack", "-o", target.name)
+    # what the last source asks of the headers, which the first one includes
+    flags = ("-D_GNU_SOURCE", "-O0", "-pipe", "-w", "-shared", "-fPIC", "-Wl,-z,noexecstack", "-o", target.name)
     command = ["cc", *flags, _UNIT, "constants.S", *objects, *names, "-lm", "-pthread"]
     subprocess.run(command, cwd=folder, check=True, capture_output=True, text=True)
     return target

@@ -19,7 +19,7 @@ enum {
     CACHE_LINE = 64
 };
 
-static const uint64_t STARTED = 0x71636f6d70706f6fu;
+static const uint64_t STARTED = 0x71636f6du;
 
 /* The counters that threads spin on have cache lines of their own. */
 struct pool {
@@ -127,17 +127,19 @@ static int processors(void) {
     long count = 0;
 #if defined(__linux__)
     cpu_set_t allowed;
-    if (sched_getaffinity(0, sizeof allowed, &allowed) == 0) count = CPU_COUNT(&allowed);
+    if (sched_getaffinity(0, sizeof allowed, &allowed) == 0)
+        for (int processor = 0; processor < CPU_SETSIZE; processor++) count += CPU_ISSET(processor, &allowed) != 0;
 #elif defined(_SC_NPROCESSORS_ONLN)
     count = sysconf(_SC_NPROCESSORS_ONLN);
 #endif
-    return count < 1 || count > LIMIT(MAX_THREADS) ? LIMIT(MAX_THREADS) : (int)count;
+    return count > 0 ? (int)count : LIMIT(MAX_THREADS);
 }
 
-int API(pool_start_exactly)(POOL *storage, int threads) {
+ONE_COPY static int start(POOL *storage, int threads, int most) {
     struct pool *pool = (struct pool *)(void *)storage;
     if (!pool) return LIMIT(ERROR_NULL);
     if (threads < 1 || threads > LIMIT(MAX_THREADS)) return LIMIT(ERROR_RANGE);
+    if (threads > most) threads = most;
     memset(pool, 0, sizeof *pool);
     pool->threads = threads;
     atomic_init(&pool->next_part, 1);
@@ -153,12 +155,14 @@ int API(pool_start_exactly)(POOL *storage, int threads) {
     return LIMIT(OK);
 }
 
+int API(pool_start_exactly)(POOL *storage, int threads) {
+    return start(storage, threads, LIMIT(MAX_THREADS));
+}
+
 /* Threads that share a processor wait for one another at every step: a run on more threads than processors takes several
  * times as long as on as many. */
 int API(pool_start)(POOL *storage, int threads) {
-    int most = processors();
-    /* a number that is out of range stays so */
-    return API(pool_start_exactly)(storage, threads <= LIMIT(MAX_THREADS) && threads > most ? most : threads);
+    return start(storage, threads, processors());
 }
 
 int API(pool_threads)(const POOL *storage) {
