@@ -23,11 +23,10 @@ from tests.bundle import programs
 
 ROOT = Path(__file__).resolve().parents[2]
 API = {
-    "tiny_input", "tiny_output", "tiny_pool_start", "tiny_pool_start_exactly", "tiny_pool_stop", "tiny_pool_threads", "tiny_run", "tiny_run_batch",
-    "tiny_run_batch_pool", "tiny_run_pool",
-    "tiny_run_pool_profile", "tiny_run_profile", "tiny_run_steps", "tiny_select_variant",
-    "tiny_status_text", "tiny_step_name", "tiny_steps",
-    "tiny_variant", "tiny_variant_name", "tiny_workspace_size",
+    "tiny_input", "tiny_output", "tiny_pool_start", "tiny_pool_start_exactly", "tiny_pool_stop", "tiny_pool_threads",
+    "tiny_run", "tiny_run_batch", "tiny_run_batch_pool", "tiny_run_pool", "tiny_run_pool_profile", "tiny_run_profile",
+    "tiny_run_steps", "tiny_select_variant", "tiny_status_text", "tiny_step_name", "tiny_steps", "tiny_variant",
+    "tiny_variant_name", "tiny_workspace_size",
 }  # fmt: skip
 
 
