@@ -82,6 +82,8 @@ DEPTHWISE = (
     Shape(64, (56, 56), 64, 3, depthwise=True), Shape(512, (14, 14), 512, 3, depthwise=True),
     Shape(128, (56, 56), 128, 3, 2, depthwise=True),
 )  # fmt: skip
+FIRST = (Shape(3, (224, 224), 64, 7, 2), Shape(1, (28, 28), 32, 5), Shape(3, (32, 32), 128, 3))
+"""Layers of images, whose pixels fill no word."""
 OTHERS = (
     Shape(32, (40, 40), 48, 3), Shape(48, (24, 24), 96, 3, 2), Shape(96, (20, 20), 96, 3), Shape(160, (10, 10), 160, 3),
     Shape(192, (13, 13), 384, 3), Shape(384, (8, 8), 256, 3), Shape(256, (28, 28), 128), Shape(144, (32, 32), 32),
@@ -108,6 +110,7 @@ WIDTHS = (
 )  # fmt: skip
 WIDTHS_OF_DEPTHWISE = ((signed(8), unsigned(8)), (signed(4), unsigned(4)))
 """The same kernels do all."""
+WIDTHS_OF_FIRST = ((signed(8), unsigned(8)), (signed(4), unsigned(8)))
 CHECKED = (
     (BINARY, BINARY), (BINARY, unsigned(2)), (BINARY, unsigned(4)), (signed(2), unsigned(2)), (signed(2), unsigned(4)),
     (signed(3), unsigned(3)), (signed(4), unsigned(4)), (signed(8), unsigned(8)), (TERNARY, unsigned(8)),
@@ -239,6 +242,7 @@ def layers_with(texts: Sequence[str]) -> list[tuple[Shape, tuple[Codes, Codes]]]
     """The layers that the table is made of, those with one of the texts in their name."""
     every = [(shape, widths) for shape in SHAPES for widths in WIDTHS]
     every += [(shape, widths) for shape in DEPTHWISE for widths in WIDTHS_OF_DEPTHWISE]
+    every += [(shape, widths) for shape in FIRST for widths in WIDTHS_OF_FIRST]
     return [each for each in every if any(text in f"{label_of(each[0])} {label_of_widths(each[1])}" for text in texts)]
 
 
