@@ -189,8 +189,11 @@ class MmaThreads(MmaValues):
 
     def finish_all(self, buffers: Sequence[Expr]) -> None:
         """The epilogue on as many pixels as each warp has to itself, one after the other. buffers: of the epilogue."""
-        for_each = self._for_each_block
-        for_each(lambda row, number, pixel, block: self.finish(buffers, pixel, block, *self._sums(row, number)))
+
+        def finish(row: Expr, number: int, pixel: Pixel, block: Expr) -> None:
+            self.finish(buffers, pixel, block, *self._sums(row, number))
+
+        self._for_each_block(finish)
 
     def leave_slice(self, left: Expr) -> None:
         """Put the sums of this slice where the second phase finds them."""
