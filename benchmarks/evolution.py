@@ -23,7 +23,7 @@ import tvm
 from tvm.ir.utils import derived_object
 from tvm.s_tir import meta_schedule as ms
 
-from benchmarks.costs import SHAPES, signed, unsigned
+from benchmarks.layers import SHAPES, signed, unsigned
 from benchmarks.tuning import TARGET, tasks
 from qcompiler import targets
 from qcompiler.errors import QCompilerError

@@ -26,8 +26,8 @@ import onnx
 from rich.console import Console
 from rich.progress import track
 
-from benchmarks.costs import CHECKED, OTHERS, Shape, label_of, random_constants
 from benchmarks.graphs import float_model, qdq_model
+from benchmarks.layers import CHECKED, OTHERS, Shape, label_of, random_constants
 from benchmarks.machine import inspect
 from benchmarks.markdown import table
 from benchmarks.models import Workload, birealnet18, quantized_resnet18, resnet18
@@ -150,11 +150,11 @@ class Searched:
 def tasks(variant: Variant, shape: Shape, widths: tuple[Codes, Codes]) -> Iterator[Task]:
     """A layer in every storage of its input."""
     activations = widths[1]
-    constants = random_constants(shape.problem(*widths, "planes"), np.random.default_rng(0))
+    constants = random_constants(shape.problem(*widths, "planes", "floats"), np.random.default_rng(0))
     packings: tuple[Packing, ...] = ("planes", "bytes", "flips", "subsets")
     for packing in packings:
         if packing in ("planes", "bytes") or activations.levels <= 64:
-            yield Task(variant, shape.problem(*widths, packing), constants, activations, "", 1)
+            yield Task(variant, shape.problem(*widths, packing, "floats"), constants, activations, "", 1)
 
 
 def search(variant: Variant, asked: Sequence[tuple[Shape, tuple[Codes, Codes]]], console: Console) -> list[Searched]:

@@ -25,6 +25,9 @@ import numpy as np
 
 from qcompiler.targets.problem import Conv2d, Problem
 
+MEASURED = "measured.json"
+"""The table that comes with the package, in this folder."""
+
 FEW_PIXELS = 16
 """Below that many, weights are read for few products."""
 
@@ -162,5 +165,5 @@ class Ratios:
 @lru_cache(maxsize=1)
 def shipped() -> Ratios:
     """The table that comes with the package."""
-    text = resources.files(__package__).joinpath("measured.json").read_text(encoding="utf-8")
+    text = resources.files(__package__).joinpath(MEASURED).read_text(encoding="utf-8")
     return Ratios(json.loads(text)["ratios"])
