@@ -22,6 +22,8 @@ class SignedDot:
     name: ClassVar[str] = "sdot"
     width: ClassVar[int] = 4
     parts: ClassVar[int] = 1
+    chain: ClassVar[int] = 8
+    speed: ClassVar[float] = 1
     signed: ClassVar[bool] = True
 
     def inputs(self, words: Expr) -> tuple[Expr, ...]:
@@ -52,6 +54,8 @@ class WidenedPairs:
 
     width: ClassVar[int] = 4
     parts: ClassVar[int] = 2
+    chain: ClassVar[int] = 8
+    speed: ClassVar[float] = 1
     signed: ClassVar[bool] = True
 
     @property

@@ -19,6 +19,8 @@ class DualProducts:
     name: ClassVar[str] = "smlad"
     width: ClassVar[int] = 1
     parts: ClassVar[int] = 2
+    chain: ClassVar[int] = 8
+    speed: ClassVar[float] = 1
     signed: ClassVar[bool] = False
 
     def inputs(self, words: Expr) -> tuple[Expr, ...]:

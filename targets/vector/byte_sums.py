@@ -64,6 +64,16 @@ class ByteDot(Protocol):
         """Registers that `width` words of an operand are kept in."""
         ...
 
+    @property
+    def chain(self) -> int:
+        """Registers of sums, of `width` lanes, of which one is through with `add` when its turn comes again."""
+        ...
+
+    @property
+    def speed(self) -> float:
+        """Products in a time, beside those that the machine's `byte_rate` says."""
+        ...
+
     def inputs(self, words: Expr) -> tuple[Expr, ...]:
         """What is kept of inputs, from words of four."""
         ...

@@ -151,15 +151,18 @@ def byte_convolutions(
     if not isinstance(problem, Conv2d) or blocks is None or not problem.x.in_bytes or problem.by_channel:
         return
     if problem.second is not None:
-        for r in byte_tilings(problem, blocks, machine.vector_bytes, machine.registers, parts=dot.parts):
-            ns = compute_ns(machine, problem, blocks, machine.byte_rate, r)
+        for r in byte_tilings(
+            problem, blocks, machine.vector_bytes, machine.registers, parts=dot.parts, chain=dot.chain
+        ):
+            ns = compute_ns(machine, problem, blocks, machine.byte_rate * dot.speed, r)
             yield DirectConv2d(Frame(problem, blocks, r.tiling), ProductSums(dot), ProductFinish(), ns)
         return
     bits = bits or stored_bits(problem, blocks)
     shared = tile_blocks(bits)
     joins = len(parts_of(bits)) - 1
-    for r in byte_tilings(problem, blocks, machine.vector_bytes, machine.registers, shared, dot.parts, joins):
-        ns = compute_ns(machine, problem, blocks, machine.byte_rate, r, bits / 8)
+    registers = machine.vector_bytes, machine.registers
+    for r in byte_tilings(problem, blocks, *registers, shared, dot.parts, joins, dot.chain):
+        ns = compute_ns(machine, problem, blocks, machine.byte_rate * dot.speed, r, bits / 8)
         yield DirectConv2d(Frame(problem, blocks, r.tiling), ByteSums(dot, bits), SumFinish(), ns)
 
 
@@ -170,11 +173,12 @@ def patch_convolutions(machine: VectorMachine, problem: Problem, dot: ByteDot) -
         return
     bits = stored_bits(problem, blocks)
     shared, joins = tile_blocks(bits), len(parts_of(bits)) - 1
-    for r in byte_tilings(problem, blocks, machine.vector_bytes, machine.registers, shared, dot.parts, joins):
+    registers, most = (machine.vector_bytes, machine.registers), machine.byte_rate * dot.speed
+    for r in byte_tilings(problem, blocks, *registers, shared, dot.parts, joins, dot.chain):
         frame = PatchFrame(problem, blocks, r.tiling, min(8, dot.width))
         if frame.fits_stack:
             share = frame.geometry.steps / Geometry(problem, blocks).steps
-            rate = machine.byte_rate / (share * frame.slowdown(machine.byte_rate))
+            rate = most / (share * frame.slowdown(most))
             ns = compute_ns(machine, problem, blocks, rate, r, share * bits / 8)
             yield DirectConv2d(frame, PatchSums(dot, bits), SumFinish(), ns)
 

@@ -14,12 +14,15 @@ from qcompiler.targets.vector.emit import Expr, splat
 class MultiplyWords:
     """Bytes 0 and 2 of every word, then bytes 1 and 3, as 16-bit integers: never saturates.
 
-    instruction: the LLVM intrinsic that adds the products of two neighbours of 16 bits; name: what people call it.
+    instruction: the LLVM intrinsic that adds the products of two neighbours of 16 bits; name: what people call it;
+    chain: see `ByteDot`, where additions take one cycle and products more than that they take none.
     """
 
     width: int
     name: str
     instruction: str
+    chain: int = 8
+    speed: ClassVar[float] = 1
     parts: ClassVar[int] = 2
     signed: ClassVar[bool] = False
 

@@ -19,6 +19,8 @@ class SingleBytes:
     name: ClassVar[str] = "mul"
     width: ClassVar[int] = 4
     parts: ClassVar[int] = _BYTES
+    chain: ClassVar[int] = 8
+    speed: ClassVar[float] = 1
     signed: ClassVar[bool] = False
 
     def inputs(self, words: Expr) -> tuple[Expr, ...]:

@@ -56,12 +56,20 @@ def float_tilings(problem: Conv2d, blocks: Blocks, vector_bytes: int, registers:
 
 
 def byte_tilings(
-    problem: Conv2d, blocks: Blocks, vector_bytes: int, registers: int, shared: int = 1, parts: int = 1, joins: int = 0
+    problem: Conv2d,
+    blocks: Blocks,
+    vector_bytes: int,
+    registers: int,
+    shared: int = 1,
+    parts: int = 1,
+    joins: int = 0,
+    chain: int = 8,
 ) -> list[Ranked]:
     """Tiles of convolutions of bytes: accumulators, one side of a step and one operand of the other in registers.
 
     shared: blocks whose weights lie in the same bytes; tiles hold all of them. parts: registers of an operand; where
-    there are several, those of all pixels are held. joins: parts of stored weights that are put to a first one.
+    there are several, those of all pixels are held. joins: parts of stored weights that are put to a first one. chain:
+    registers of sums that hide the latency of a product and its addition.
     """
     per_block, limit = 64 // vector_bytes, 24
     inputs = int(problem.centred and not problem.by_channel)
@@ -69,7 +77,7 @@ def byte_tilings(
     if shared > 1:
         found = [(p, b) for p, b in tiles_within(problem, blocks, limit) if b % shared == blocks.count % b == 0]
     tiles = [
-        (p, b, _vector_slowdown(p, b, 8 / per_block) * (1 + _JOINING * joins / p))
+        (p, b, _vector_slowdown(p, b, chain / per_block) * (1 + _JOINING * joins / p))
         for p, b in found
         if per_block * p * (b + inputs) + _held(p, b, parts) <= registers or (p, b) == (1, shared)
     ]
