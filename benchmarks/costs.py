@@ -30,7 +30,7 @@ from benchmarks.choice import check
 from benchmarks.kernel_times import KernelTimes
 from benchmarks.layers import Offer, Shape, Widths, layers_with, offered
 from benchmarks.machine import cpu_name
-from qcompiler.targets.measured import MEASURED, Ratios, family_and_tile, kind_of, size_of
+from qcompiler.targets.measured import MEASURED, Ratios, family_and_tile, in_table, kind_of, size_of
 from qcompiler.targets.target import Variant
 from qcompiler.targets.x86 import TARGET
 from qcompiler.train.atomic import write_atomically
@@ -52,7 +52,7 @@ Found: TypeAlias = Mapping[Place, Sequence[float]]
 
 def place_of(offer: Offer) -> Place:
     """Where the ratio of a kernel belongs."""
-    return kind_of(offer.problem), *family_and_tile(offer.kernel.name), f"{size_of(offer.problem):.1f}"
+    return kind_of(offer.problem), *family_and_tile(offer.kernel.name), in_table(size_of(offer.problem))
 
 
 def starting(offers: Sequence[Offer], found: Found) -> list[Offer]:

@@ -64,6 +64,11 @@ def size_of(problem: Conv2d) -> float:
     return log2(products * problem.out_channels if kind_of(problem) == "rows" else products)
 
 
+def in_table(size: float) -> str:
+    """A size as the table writes it."""
+    return f"{size:.1f}"
+
+
 def family_and_tile(name: str) -> tuple[str, str]:
     """The parts of the name of a kernel, as "bytes_conv2d_vnni_w4" and "p4b2c" of "bytes_conv2d_vnni_w4_p4b2s7c"."""
     family, _, tiling = name.rpartition("_")
@@ -152,7 +157,8 @@ class Ratios:
             return 1.0
         name, tile = family_and_tile(kernel)
         family = self._family(variant, kind_of(problem), name)
-        return 1.0 if family is None else family.ratio(tile, size_of(problem))
+        # as it was rounded when it was measured, so that a layer that was measured is told exactly that
+        return 1.0 if family is None else family.ratio(tile, float(in_table(size_of(problem))))
 
     def _family(self, variant: str, kind: str, name: str) -> Family | None:
         key = variant, kind, name

@@ -6,12 +6,14 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from qcompiler.ir.codes import Codes
 from qcompiler.ir.storage import Buffer
 from qcompiler.targets import x86
 from qcompiler.targets.choose import chosen, nanoseconds
-from qcompiler.targets.measured import Ratios, family_and_tile, family_of, kind_of, shipped, size_of
+from qcompiler.targets.measured import Ratios, Tiles, family_and_tile, family_of, in_table, kind_of, shipped, size_of
 from qcompiler.targets.problem import Conv2d, Map2d, Operation
 
 (NATIVE,) = x86.TARGET.variants(["znver4"])
@@ -20,8 +22,8 @@ from qcompiler.targets.problem import Conv2d, Map2d, Operation
 FLOATS = Buffer(1, 8, 8, 64, "float32")
 
 
-def layer(size: int = 8, kernel: int = 1) -> Conv2d:
-    x = Buffer(1, size, size, 64, Codes(0, 7), packing="bytes")
+def layer(size: int = 8, kernel: int = 1, channels: int = 64) -> Conv2d:
+    x = Buffer(1, size, size, channels, Codes(0, 7), packing="bytes")
     out = Buffer(1, size - kernel + 1, size - kernel + 1, 64, "float32")
     return Conv2d(x, 64, (kernel, kernel), epilogue=(Operation("store", into=out),), weights=Codes(-4, 3))
 
@@ -59,6 +61,24 @@ def test_what_is_measured_is_what_is_expected() -> None:
         ("one", problem, "planes_p1b1s2r"), ("one", Map2d(Buffer(1, 2, 2, 4, "float32"), ()), "map2d_planar"),
     ):  # fmt: skip
         assert known.ratio(variant, other, name) == 1.0
+
+
+@given(
+    st.dictionaries(
+        st.builds("p{}b{}c".format, st.integers(1, 14), st.integers(1, 8)),
+        st.dictionaries(st.sampled_from(["6.0", "7.6", "8.0", "8.6", "9.0"]), st.floats(0.2, 5), min_size=1),
+        min_size=1,
+        max_size=8,
+    )
+)
+def test_a_fit_never_turns_around_what_was_measured_on_the_very_same_layer(tiles: Tiles) -> None:
+    """Also where the table rounds the size, as that of 384 channels."""
+    known = Ratios({"one": {"point": {"bytes": tiles}}})
+    for channels in (64, 192, 256, 384, 512):
+        problem = layer(channels=channels)
+        size = in_table(size_of(problem))
+        for tile, ratio in ((tile, sizes[size]) for tile, sizes in tiles.items() if size in sizes):
+            assert known.ratio("one", problem, f"bytes_{tile[:-1]}s1{tile[-1]}") == pytest.approx(ratio, rel=1e-9)
 
 
 def test_a_tile_that_was_measured_where_all_are_fast_is_not_taken_for_a_fast_one() -> None:
