@@ -16,8 +16,9 @@ from qcompiler.tuning.database import append, read
 from qcompiler.tuning.machine import here
 from qcompiler.tuning.record import KernelRecord
 
-ROUNDS = 9
-# nanoseconds of a round at least, and runs in it; chosen
+# rounds at least and at most, and the spread at which they are enough; nanoseconds of a round at least, and runs in it;
+# chosen
+_FEWEST, _MOST, _SPREAD = 9, 36, 0.03
 _ROUND, _RUNS = 300_000, 2
 
 
@@ -42,14 +43,14 @@ class KernelTimes:
         new = [offer for offer in offers if self._key(variant, offer) not in self._known]
         lines = []
         for offer, rounds in zip(new, timed(variant, new), strict=True):
-            lower, middle = np.quantile(rounds, (0.25, 0.5)).tolist()
+            nanoseconds = float(np.quantile(rounds, 0.25))
             lines.append(
                 KernelRecord(
                     offer.kernel.name, problem_key(offer.problem), label_of(shape), label_of_widths(widths),
-                    self._machine, variant.name, lower, middle / lower - 1, offer.kernel.cost, len(rounds),
+                    self._machine, variant.name, nanoseconds, spread(rounds), offer.kernel.cost, len(rounds),
                 )
             )  # fmt: skip
-            self._known[self._key(variant, offer)] = lower
+            self._known[self._key(variant, offer)] = nanoseconds
         append(self.path, lines)
         return [self._known[self._key(variant, offer)] for offer in offers]
 
@@ -58,21 +59,40 @@ class KernelTimes:
 
 
 def timed(variant: Variant, offers: Sequence[Offer]) -> list[list[float]]:
-    """Nanoseconds of each kernel in every round; they take turns, so that a slow moment hits all alike."""
+    """Nanoseconds of each kernel in every round; they take turns, so that a slow moment hits all alike.
+
+    Those whose rounds differ have more of them.
+    """
     rng = np.random.default_rng(0)
-    runs = []
-    for offer in offers:
+    runs = [_Run(variant, offer, rng) for offer in offers]
+    for number in range(_MOST):
+        for run in runs:
+            if number < _FEWEST or spread(run.times) > _SPREAD:
+                run.round()
+    return [run.times for run in runs]
+
+
+def spread(times: Sequence[float]) -> float:
+    """Between the lower quartile, which counts, and the median, as a part of it."""
+    lower, middle = np.quantile(times, (0.25, 0.5)).tolist()
+    return float(middle / lower - 1)
+
+
+class _Run:
+    """A kernel with its data, and what its rounds took."""
+
+    def __init__(self, variant: Variant, offer: Offer, rng: np.random.Generator) -> None:
         problem = offer.problem
-        runner = KernelRunner(offer.kernel, variant, random_constants(problem, rng))
-        x, outputs = aligned(np.zeros(problem.x.storage_shape, problem.x.dtype)), empty_outputs(problem)
-        runs.append((runner, runner.bind(x, [], outputs), x, outputs))
-    times: list[list[float]] = [[] for _ in runs]
-    for _ in range(ROUNDS):
-        for (runner, pointers, _, _), collected in zip(runs, times, strict=True):
-            runner.call(pointers, 0, runner.items)
-            repeats, begin = 0, perf_counter_ns()
-            while repeats < _RUNS or perf_counter_ns() - begin < _ROUND:
-                runner.call(pointers, 0, runner.items)
-                repeats += 1
-            collected.append((perf_counter_ns() - begin) / repeats)
-    return times
+        self.times: list[float] = []
+        self._runner = KernelRunner(offer.kernel, variant, random_constants(problem, rng))
+        self._data = aligned(np.zeros(problem.x.storage_shape, problem.x.dtype)), empty_outputs(problem)
+        self._pointers = self._runner.bind(self._data[0], [], self._data[1])
+
+    def round(self) -> None:
+        """A first run that reads its data again, then those that count."""
+        self._runner.call(self._pointers, 0, self._runner.items)
+        repeats, begin = 0, perf_counter_ns()
+        while repeats < _RUNS or perf_counter_ns() - begin < _ROUND:
+            self._runner.call(self._pointers, 0, self._runner.items)
+            repeats += 1
+        self.times.append((perf_counter_ns() - begin) / repeats)
