@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from statistics import median
 from time import perf_counter_ns
 
 import numpy as np
@@ -43,7 +44,7 @@ class KernelTimes:
         new = [offer for offer in offers if self._key(variant, offer) not in self._known]
         lines = []
         for offer, rounds in zip(new, timed(variant, new), strict=True):
-            nanoseconds = float(np.quantile(rounds, 0.25))
+            nanoseconds = quartile(rounds)
             lines.append(
                 KernelRecord(
                     offer.kernel.name, problem_key(offer.problem), label_of(shape), label_of_widths(widths),
@@ -63,8 +64,7 @@ def timed(variant: Variant, offers: Sequence[Offer]) -> list[list[float]]:
 
     Those whose rounds differ have more of them.
     """
-    rng = np.random.default_rng(0)
-    runs = [_Run(variant, offer, rng) for offer in offers]
+    runs = [_Run(variant, offer) for offer in offers]
     for number in range(_MOST):
         for run in runs:
             if number < _FEWEST or spread(run.times) > _SPREAD:
@@ -74,17 +74,21 @@ def timed(variant: Variant, offers: Sequence[Offer]) -> list[list[float]]:
 
 def spread(times: Sequence[float]) -> float:
     """Between the lower quartile, which counts, and the median, as a part of it."""
-    lower, middle = np.quantile(times, (0.25, 0.5)).tolist()
-    return float(middle / lower - 1)
+    return median(times) / quartile(times) - 1
+
+
+def quartile(times: Sequence[float]) -> float:
+    """The lower one, which slow moments do not reach."""
+    return sorted(times)[len(times) // 4]
 
 
 class _Run:
     """A kernel with its data, and what its rounds took."""
 
-    def __init__(self, variant: Variant, offer: Offer, rng: np.random.Generator) -> None:
+    def __init__(self, variant: Variant, offer: Offer) -> None:
         problem = offer.problem
         self.times: list[float] = []
-        self._runner = KernelRunner(offer.kernel, variant, random_constants(problem, rng))
+        self._runner = KernelRunner(offer.kernel, variant, random_constants(problem))
         self._data = aligned(np.zeros(problem.x.storage_shape, problem.x.dtype)), empty_outputs(problem)
         self._pointers = self._runner.bind(self._data[0], [], self._data[1])
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Literal, TypeAlias
 
 import numpy as np
+import numpy.typing as npt
 
 from qcompiler.ir.codes import BINARY, Codes
 from qcompiler.ir.storage import Buffer, Halo, Packing
@@ -124,10 +126,16 @@ CHECKED = (
 )  # fmt: skip
 
 
-def random_constants(problem: Conv2d, rng: np.random.Generator) -> Constants:
+@lru_cache(maxsize=1)
+def _weights(codes: Codes, shape: tuple[int, ...]) -> npt.NDArray[np.float32]:
+    numbers = np.random.default_rng(0).integers(0, codes.levels, shape, np.int16)
+    return codes.low + codes.step * numbers.astype(np.float32)
+
+
+def random_constants(problem: Conv2d) -> Constants:
     """Weights of a layer, and of its epilogue thresholds or scales and offsets, by which all codes come up."""
     codes, shape = problem.weights, (problem.out_channels, problem.x.c // problem.groups, *problem.kernel)
-    weights = rng.choice(np.arange(codes.low, codes.high + 1, codes.step), shape).astype(np.float32)
+    weights, rng = _weights(codes, shape), np.random.default_rng(1)
     into = problem.epilogue[-1].into
     if into is None or into.codes is None:
         return Constants(weights)

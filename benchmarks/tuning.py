@@ -21,7 +21,6 @@ from functools import partial
 from pathlib import Path
 from statistics import geometric_mean
 
-import numpy as np
 import onnx
 from rich.console import Console
 from rich.progress import track
@@ -150,7 +149,7 @@ class Searched:
 def tasks(variant: Variant, shape: Shape, widths: tuple[Codes, Codes]) -> Iterator[Task]:
     """A layer in every storage of its input."""
     activations = widths[1]
-    constants = random_constants(shape.problem(*widths, "planes", "floats"), np.random.default_rng(0))
+    constants = random_constants(shape.problem(*widths, "planes", "floats"))
     packings: tuple[Packing, ...] = ("planes", "bytes", "flips", "subsets")
     for packing in packings:
         if packing in ("planes", "bytes") or activations.levels <= 64:
