@@ -82,11 +82,13 @@ def epilogue(into: Buffer) -> tuple[Operation, ...]:
 SHAPES = (
     Shape(64, (56, 56), 64, 3), Shape(128, (28, 28), 128, 3), Shape(256, (14, 14), 256, 3), Shape(512, (7, 7), 512, 3),
     Shape(64, (56, 56), 64), Shape(256, (14, 14), 256), Shape(512, (7, 7), 1024),
-    Shape(1024, (1, 1), 1024), Shape(4096, (1, 1), 1024), Shape(1024, (1, 8), 512), Shape(4096, (1, 1), 4096),
+    Shape(1024, (1, 1), 1024), Shape(4096, (1, 1), 1024), Shape(1024, (1, 8), 512),
     # tiles that divide none of the others
     Shape(128, (26, 26), 80, 3), Shape(96, (12, 12), 192, 3), Shape(192, (20, 20), 96), Shape(384, (13, 13), 160),
     Shape(1152, (1, 1), 336),
 )  # fmt: skip
+LARGE = (Shape(4096, (1, 1), 4096),)
+"""Laying out their weights takes longer than all else."""
 DEPTHWISE = (
     Shape(64, (56, 56), 64, 3, depthwise=True), Shape(512, (14, 14), 512, 3, depthwise=True),
     Shape(128, (56, 56), 128, 3, 2, depthwise=True),
@@ -124,6 +126,7 @@ CHECKED = (
     (BINARY, BINARY), (BINARY, unsigned(2)), (BINARY, unsigned(4)), (signed(2), unsigned(2)), (signed(2), unsigned(4)),
     (signed(3), unsigned(3)), (signed(4), unsigned(4)), (signed(8), unsigned(8)), (TERNARY, unsigned(8)),
 )  # fmt: skip
+WIDTHS_OF_LARGE = (*CHECKED, *((signed(w), unsigned(8)) for w in (1, 2, 4)))
 
 
 @lru_cache(maxsize=1)
@@ -175,6 +178,7 @@ def label_of_widths(widths: Widths) -> str:
 def layers_with(texts: Sequence[str]) -> list[tuple[Shape, Widths]]:
     """The layers that the table is made of, those with one of the texts in their name."""
     every = [(shape, widths) for shape in SHAPES for widths in WIDTHS]
+    every += [(shape, widths) for shape in LARGE for widths in WIDTHS_OF_LARGE]
     every += [(shape, widths) for shape in DEPTHWISE for widths in WIDTHS_OF_DEPTHWISE]
     every += [(shape, widths) for shape in FIRST for widths in WIDTHS_OF_FIRST]
     return [each for each in every if any(text in f"{label_of(each[0])} {label_of_widths(each[1])}" for text in texts)]

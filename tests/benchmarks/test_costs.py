@@ -13,7 +13,7 @@ from rich.console import Console
 from benchmarks import costs, kernel_times
 from benchmarks.choice import choice
 from benchmarks.kernel_times import KernelTimes
-from benchmarks.layers import SHAPES, WIDTHS, Offer, Shape, layers_with, offered, signed, unsigned
+from benchmarks.layers import SHAPES, Offer, Shape, layers_with, offered, signed, unsigned
 from qcompiler.errors import QCompilerError
 from qcompiler.targets.measured import Ratios, Tiles, family_and_tile, shipped
 from qcompiler.targets.target import Variant
@@ -69,7 +69,7 @@ def test_a_kernel_runs_as_it_is_timed() -> None:
     for widths in ((signed(2), unsigned(2)), BYTES):
         offers = offered(NATIVE, Shape(16, (5, 5), 16, 3), widths)[:2]
         if all(feature.name in Path("/proc/cpuinfo").read_text().split() for feature in NATIVE.features):
-            assert all(0 < time < 1e6 for rounds in kernel_times.timed(NATIVE, offers) for time in rounds)
+            assert all(time > 0 for rounds in kernel_times.timed(NATIVE, offers) for time in rounds)
 
 
 def test_at_first_the_best_of_each_family_are_timed_but_for_hopeless_ones() -> None:
@@ -145,9 +145,8 @@ def test_times_of_another_machine_do_not_count(
 @pytest.mark.parametrize("variant", MEASURED, ids=lambda variant: variant.name)
 def test_what_the_shipped_table_chooses_for_its_layers_was_measured_and_was_the_fastest(variant: Variant) -> None:
     """As a tile was not that had been measured on other layers alone: 71 µs instead of 63 for 1x1 layers of 256."""
-    table, layers = shipped(), [(shape, widths) for shape in SHAPES for widths in WIDTHS]
-    known = table.table[variant.name]
-    for shape, widths in layers:
+    table, known = shipped(), shipped().table[variant.name]
+    for shape, widths in layers_with([""]):
         offers = offered(variant, shape, widths)
         taken = choice(variant, table, offers)
         kind, family, tile, size = costs.place_of(taken)
