@@ -31,9 +31,9 @@ MEASURED = "measured.json"
 FEW_PIXELS = 16
 """Below that many, weights are read for few products."""
 
-# how much what a tile adds is held to be nothing, in measurements; how far another walk is, in doublings of a tile;
-# and the least distance of two tiles; chosen
-_DOUBT, _OTHER_WALK, _LEAST = 0.25, 1.0, 0.05
+# how much what a tile adds is held to be nothing, in measurements; over how many doublings of a size it fades; how far
+# another walk is, in doublings of a tile; and the least distance of two tiles; chosen
+_DOUBT, _FADING, _OTHER_WALK, _LEAST = 0.25, 4.0, 1.0, 0.05
 _TILE = re.compile(r"(?P<form>\w*?)p(?P<pixels>\d+)b(?P<blocks>\d+)(?P<walk>\w*)")
 
 Tiles: TypeAlias = Mapping[str, Mapping[str, float]]
@@ -83,27 +83,36 @@ class Family:
     sizes: _Curve
     tiles: Mapping[str, float]
     rest: Mapping[str, _Curve]
-    _guessed: dict[str, float] = field(init=False, default_factory=dict)
+    _guessed: dict[tuple[str, float], float] = field(init=False, default_factory=dict)
 
     def ratio(self, tile: str, size: float) -> float:
         """Measured over estimated time.
 
-        Between sizes that were measured it changes evenly; a tile that was not measured is like those near it.
+        Between sizes that were measured it changes evenly; beyond those of a tile the rest fades over one doubling, and
+        what the tile adds over four. A tile that was not measured is like those near it.
         """
         common = _at(self.sizes, size)
         if tile not in self.tiles:
-            return exp(common + self._near(tile))
-        rest = self.rest[tile]
-        away = max(0.0, rest[0][0] - size, size - rest[-1][0])
-        return exp(common + self.tiles[tile] + _at(rest, size) * max(0.0, 1 - away))
+            return exp(common + self._near(tile, size))
+        rest = _at(self.rest[tile], size) * max(0.0, 1 - self._beyond(tile, size))
+        return exp(common + self._added(tile, size) + rest)
 
-    def _near(self, tile: str) -> float:
+    def _beyond(self, tile: str, size: float) -> float:
+        """How far a size is from those on which a tile was measured, in doublings."""
+        sizes = self.rest[tile]
+        return max(0.0, sizes[0][0] - size, size - sizes[-1][0])
+
+    def _added(self, tile: str, size: float) -> float:
+        """What a tile adds that was measured."""
+        return self.tiles[tile] * max(0.0, 1 - self._beyond(tile, size) / _FADING)
+
+    def _near(self, tile: str, size: float) -> float:
         """What a tile adds that was not measured."""
-        if tile not in self._guessed:
+        if (tile, size) not in self._guessed:
             weights = {other: (_distance(tile, other) + _LEAST) ** -2 for other in self.tiles}
-            total = sum(weight * self.tiles[other] for other, weight in weights.items())
-            self._guessed[tile] = total / sum(weights.values())
-        return self._guessed[tile]
+            total = sum(weight * self._added(other, size) for other, weight in weights.items())
+            self._guessed[tile, size] = total / sum(weights.values())
+        return self._guessed[tile, size]
 
 
 def family_of(tiles: Tiles) -> Family:

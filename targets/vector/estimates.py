@@ -14,6 +14,8 @@ from qcompiler.targets.vector.tilings import Ranked, unit_weights
 
 # one lane after the other instead of a broadcast
 _GATHER_SLOWDOWN = 10
+# operations that a threshold takes, as measured on x86
+_COMPARING = 1.5
 # nanoseconds of a call; chosen
 _CALL = 500
 
@@ -75,7 +77,7 @@ class VectorMachine(Protocol):
 def compute_ns(
     machine: VectorMachine, problem: Conv2d, blocks: Blocks, macs_per_ns: float, ranked: Ranked, share: float = 1
 ) -> float:
-    """Arithmetic or weight streaming, whichever is slower, and the traffic of the epilogue.
+    """Arithmetic or weight streaming, whichever is slower, then operations and traffic of the epilogue.
 
     share: of the bytes of the weights that is stored.
     """
@@ -86,7 +88,16 @@ def compute_ns(
     if gathers(problem, blocks):
         arithmetic *= _GATHER_SLOWDOWN
     streaming = blocks.count * LANES * steps * unit_weights(problem) * share / machine.stream
-    return max(arithmetic, streaming) + sum(b.nbytes for b in outputs_of(problem)) / machine.stream
+    epilogue = outputs * _operations(problem) / machine.float_rate
+    return max(arithmetic, streaming) + epilogue + sum(b.nbytes for b in outputs_of(problem)) / machine.stream
+
+
+def _operations(problem: Conv2d) -> float:
+    """Of the epilogue on an output, each as long as a multiply-add; to store them is traffic."""
+    into = problem.epilogue[-1].into
+    if problem.epilogue[0].op == "threshold" and into is not None and into.codes is not None:
+        return _COMPARING * (into.codes.levels - 1)
+    return sum(operation.op != "store" for operation in problem.epilogue)
 
 
 def _products(problem: Conv2d) -> int:
