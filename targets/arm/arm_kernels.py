@@ -129,7 +129,7 @@ def nibbles(isa: Isa, problem: Problem) -> Iterator[Kernel]:
     blocks = convolution_blocks(problem)
     if not isinstance(problem, Conv2d) or blocks is None or not isa.wide:
         return
-    if not fits_nibbles(problem, _most_planes(isa)) or not fits_halves(problem):
+    if len(problem.x.digits) > 1 or not fits_nibbles(problem, _most_planes(isa)) or not fits_halves(problem):
         return
     for r in nibble_tilings(isa, problem, blocks):
         reduction = NibbleLookups(pixels_ahead(problem, r.tiling.pixels, r.tiling.blocks))
