@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from benchmarks.inner_loops import InnerLoop, assembly, inner_loops
 from qcompiler.ir.codes import BINARY, Codes
-from qcompiler.ir.storage import Buffer, Halo, Packing
+from qcompiler.ir.storage import Buffer, Halo, Packing, table_digits
 from qcompiler.targets.arm import TARGET, ArmVariant
 from qcompiler.targets.problem import Conv2d, Operation
 from qcompiler.targets.target import Kernel
@@ -53,7 +53,7 @@ def activations(bits: int) -> Codes:
 SIGNED = {bits: Codes(-(2 ** (bits - 1)), 2 ** (bits - 1) - 1) for bits in (2, 3, 4, 8)}
 WIDTHS: Mapping[str, Width] = {
     "w1a1": (BINARY, BINARY),
-    **{f"w1a{bits}": (BINARY, activations(bits)) for bits in (2, 3, 4)},
+    **{f"w1a{bits}": (BINARY, activations(bits)) for bits in (2, 3, 4, 8)},
     "w2a1": (SIGNED[2], activations(1)),
     "w2a2": (SIGNED[2], activations(2)),
     "w2a2, weights -3, -1, 1, 3": (Codes(-3, 3, 2), activations(2)),
@@ -119,7 +119,8 @@ def offered(width: Width, variant: ArmVariant) -> list[tuple[Conv2d, Kernel]]:
 def products(problem: Conv2d, loop: InnerLoop) -> float:
     """Multiply-adds of an iteration."""
     bits = 1 if problem.binary else plane_pairs(problem)
-    shares = ((_BITS, bits), (_LOOKUPS, len(weight_planes(problem.weights).factors)), (_BYTES, 1))
+    lookups = len(weight_planes(problem.weights).factors) * max(1, len(problem.x.digits))
+    shares = ((_BITS, bits), (_LOOKUPS, lookups), (_BYTES, 1))
     return sum(loop.count(name) * count / share for names, share in shares for name, count in names.items())
 
 
@@ -133,8 +134,8 @@ def ceiling(width: Width, core: Core) -> float:
     weights, codes = width
     planes = layer(width, "planes")
     bits = core.bits / (1 if planes.binary else plane_pairs(planes))
-    lookups = core.lookups / len(weight_planes(weights).factors) if codes.levels > 2 and codes.bits <= 6 else 0
-    return max(bits, lookups, core.bytes)
+    each = len(weight_planes(weights).factors) * len(table_digits(codes.levels))
+    return max(bits, core.lookups / each if codes.levels > 2 else 0, core.bytes)
 
 
 def measured(name: str, core: Core) -> Measured:

@@ -51,7 +51,7 @@ NETWORKS: Mapping[str, Callable[[bool], Workload]] = {
 }
 
 WIDTHS: tuple[tuple[Width, int], ...] = (
-    (1, 2), (1, 3), (1, 4), (2, 2), (2, 4), (3, 3), (4, 4), (8, 8), ("ternary", 8)
+    (1, 2), (1, 3), (1, 4), (1, 8), (2, 2), (2, 4), (3, 3), (4, 4), (8, 8), ("ternary", 8)
 )  # fmt: skip
 """Bits of weights and activations."""
 

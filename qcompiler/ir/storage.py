@@ -8,14 +8,15 @@ channels starts at a word. Words are little-endian: the bytes are the same for e
 - In bytes, byte c % 4 of word c // 4 is channel c of a group.
 - In tables, sixteen words belong to sixteen channels of a group: byte 16 * j + m of them is a sum over the channels
   4 * j + k, k = 0 to 3. In tables of flips it is over all, of the largest number less the channel where bit k of m is
-  set; in tables of subsets it is over those where bit k of m is set. Numbers take 6 bits at most.
+  set; in tables of subsets it is over those where bit k of m is set. Where numbers take more than 6 bits, sixteen words
+  are of their lowest 4 bits, and sixteen more, behind them, of the others: these are the digits of a number.
 
 What lies beyond the last channel of a group is 0; in tables such channels are 0.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
 from typing import Any, Literal
@@ -42,6 +43,10 @@ PACKED_LAYOUTS: Mapping[str, Packing] = {
 
 TABLE_CHANNELS, TABLE_INPUTS = 16, 4
 """Channels of a group whose tables lie side by side, and channels of each table."""
+TABLE_DIGIT_BITS = 4
+"""Of the lowest digit of numbers in tables that have two."""
+
+_LARGEST_DIGIT = 255 // TABLE_INPUTS
 
 
 @dataclass(frozen=True)
@@ -96,9 +101,14 @@ class Buffer:
         return self.packed and self.packing in ("flips", "subsets")
 
     @property
+    def digits(self) -> tuple[int, ...]:
+        """The largest digits of numbers in tables, the lowest digit first; () for other buffers."""
+        return table_digits(self.element.levels) if isinstance(self.element, Codes) and self.in_tables else ()
+
+    @property
     def flips(self) -> int | None:
-        """The largest number of a buffer in tables of flips; None for other buffers."""
-        return self.element.levels - 1 if isinstance(self.element, Codes) and self.packing == "flips" else None
+        """The number whose digits are the largest ones of a buffer in tables of flips; None for other buffers."""
+        return _whole(self.digits) if self.packed and self.packing == "flips" else None
 
     @property
     def in_planes(self) -> bool:
@@ -121,7 +131,7 @@ class Buffer:
         """Words of a group of channels of a packed buffer, of each plane."""
         channels = self.c // self.groups
         if self.in_tables:
-            return -(-channels // TABLE_CHANNELS) * TABLE_CHANNELS
+            return -(-channels // TABLE_CHANNELS) * TABLE_CHANNELS * len(self.digits)
         return -(-channels // self.word_channels)
 
     @property
@@ -198,31 +208,58 @@ def unpack_bytes(words: npt.NDArray[np.uint32], channels: int, groups: int = 1) 
     return grouped[..., : channels // groups].reshape(*words.shape[:-1], channels)
 
 
-def pack_tables(index: npt.NDArray[np.integer], flips: int | None, groups: int = 1) -> npt.NDArray[np.uint32]:
-    """Integers in tables along the last axis: of flips from 0 up to so many, or of subsets.
+def table_digits(levels: int) -> tuple[int, ...]:
+    """The largest digits of so many numbers in tables, the lowest digit first."""
+    most = levels - 1
+    return (most,) if most <= _LARGEST_DIGIT else (2**TABLE_DIGIT_BITS - 1, most >> TABLE_DIGIT_BITS)
 
-    index: [..., C]; C divisible by `groups`. result: uint32 [..., groups * words], each group starts at a table.
+
+def pack_tables(
+    index: npt.NDArray[np.integer], digits: Sequence[int], flips: bool, groups: int = 1
+) -> npt.NDArray[np.uint32]:
+    """Integers in tables along the last axis, of flips or of subsets.
+
+    index: [..., C]; C divisible by `groups`. digits: the largest ones. result: uint32 [..., groups * words], each group
+    starts at a table.
     """
     *lead, channels = index.shape
     grouped = index.reshape(*lead, groups, channels // groups)
     padded = np.pad(grouped, [*[(0, 0)] * (len(lead) + 1), (0, -grouped.shape[-1] % TABLE_CHANNELS)])
-    inputs = padded.reshape(*lead, -1, 1, TABLE_INPUTS)
+    taken = np.stack([_digit(padded, digits, place) for place in range(len(digits))], axis=-1)
+    sixteen = taken.reshape(*lead, -1, TABLE_CHANNELS, len(digits)).swapaxes(-1, -2)
+    inputs = sixteen.reshape(*sixteen.shape[:-1], -1, 1, TABLE_INPUTS)
     entries = np.arange(1 << TABLE_INPUTS)[:, None] >> np.arange(TABLE_INPUTS) & 1
-    chosen, others = (inputs, 0) if flips is None else (flips - inputs, inputs)
+    most = np.array(digits)[:, None, None, None]
+    chosen, others = (most - inputs, inputs) if flips else (inputs, 0)
     sums = np.where(entries, chosen, others).sum(axis=-1).astype(np.uint8)
     words: npt.NDArray[np.uint32] = np.ascontiguousarray(sums.reshape(*lead, -1)).view("<u4").astype(np.uint32)
     return words
 
 
 def unpack_tables(
-    words: npt.NDArray[np.uint32], flips: int | None, channels: int, groups: int = 1
+    words: npt.NDArray[np.uint32], digits: Sequence[int], flips: bool, channels: int, groups: int = 1
 ) -> npt.NDArray[np.uint8]:
     """Inverse of `pack_tables`: uint8 [..., channels]."""
-    sums = np.ascontiguousarray(words).astype("<u4").view(np.uint8).reshape(*words.shape[:-1], -1, 1 << TABLE_INPUTS)
+    held = np.ascontiguousarray(words).astype("<u4").view(np.uint8)
+    sums = held.reshape(*words.shape[:-1], -1, len(digits), TABLE_CHANNELS // TABLE_INPUTS, 1 << TABLE_INPUTS)
     single = sums[..., 1 << np.arange(TABLE_INPUTS)].astype(np.int64)
-    index = single if flips is None else (sums[..., :1] - single + flips) // 2
+    most = np.array(digits)[:, None, None]
+    taken = (sums[..., :1] - single + most) // 2 if flips else single
+    scales = 1 << TABLE_DIGIT_BITS * np.arange(len(digits))[:, None, None]
+    index: Array = (taken * scales).sum(axis=-3)
     grouped = index.reshape(*words.shape[:-1], groups, -1)[..., : channels // groups]
-    return grouped.reshape(*words.shape[:-1], channels).astype(np.uint8)
+    return np.asarray(grouped.reshape(*words.shape[:-1], channels), np.uint8)
+
+
+def _whole(digits: Sequence[int]) -> int:
+    """The number of digits."""
+    return sum(digit << TABLE_DIGIT_BITS * place for place, digit in enumerate(digits))
+
+
+def _digit(index: Array, digits: Sequence[int], place: int) -> Array:
+    """The digits at a place of numbers; the last one has all bits that are left."""
+    shifted = index >> TABLE_DIGIT_BITS * place
+    return shifted if place == len(digits) - 1 else shifted & digits[place]
 
 
 def _index(numbers: npt.NDArray[np.floating], codes: Codes) -> npt.NDArray[np.int64]:
@@ -278,7 +315,7 @@ def _encoded(buffer: Buffer, logical: Array) -> Array:
         if buffer.in_bytes:
             return pack_bytes(_index(numbers, buffer.element), buffer.groups)
         if buffer.in_tables:
-            return pack_tables(_index(numbers, buffer.element), buffer.flips, buffer.groups)
+            return pack_tables(_index(numbers, buffer.element), buffer.digits, buffer.packing == "flips", buffer.groups)
         return pack(numbers, buffer.element, buffer.groups)
     return np.ascontiguousarray(logical if buffer.order == "nchw" else logical.transpose(0, 2, 3, 1))
 
@@ -288,5 +325,6 @@ def _decoded(buffer: Buffer, codes: Codes, words: npt.NDArray[np.uint32]) -> Flo
     if buffer.in_bytes:
         return _numbers(unpack_bytes(words, buffer.c, buffer.groups), codes)
     if buffer.in_tables:
-        return _numbers(unpack_tables(words, buffer.flips, buffer.c, buffer.groups), codes)
+        numbers = unpack_tables(words, buffer.digits, buffer.packing == "flips", buffer.c, buffer.groups)
+        return _numbers(numbers, codes)
     return unpack(words, codes, buffer.c, buffer.groups)

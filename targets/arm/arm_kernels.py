@@ -129,7 +129,7 @@ def nibbles(isa: Isa, problem: Problem) -> Iterator[Kernel]:
     blocks = convolution_blocks(problem)
     if not isinstance(problem, Conv2d) or blocks is None or not isa.wide:
         return
-    if not fits_nibbles(problem, _most_planes(isa)) or not fits_halves(problem):
+    if not fits_nibbles(problem, _most_lookups(isa)) or not fits_halves(problem):
         return
     for r in nibble_tilings(isa, problem, blocks):
         reduction = NibbleLookups(pixels_ahead(problem, r.tiling.pixels, r.tiling.blocks))
@@ -206,9 +206,9 @@ KERNELS: tuple[Family[Isa], ...] = (
 )
 
 
-def _most_planes(isa: Isa) -> int:
-    """Planes of weights of which lookups may be faster than products of bytes."""
-    return 2 if isa.dotprod else 3
+def _most_lookups(isa: Isa) -> int:
+    """Of an input, with which they may still be faster than products of bytes."""
+    return 2 if isa.dotprod else 4
 
 
 def _dot(isa: Isa, problem: Conv2d, bits: int) -> ByteDot:

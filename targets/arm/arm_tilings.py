@@ -109,8 +109,7 @@ def nibble_tilings(isa: Isa, problem: Conv2d, blocks: Blocks) -> list[Ranked]:
 
 def _lookup_slowdown(isa: Isa, problem: Conv2d, pixels: int, blocks: int) -> float:
     """Slots of vector pipes per lookup, and what loads and latency add, relative to a tbl and an addition."""
-    planes, widened = planes_of(problem), 1 / tables_in_bytes(problem)
-    columns = blocks * len(planes.factors)
+    columns, widened = blocks * len(planes_of(problem).factors), 1 / tables_in_bytes(problem)
     slots = isa.lookup_slots + 1 + 2 * widened + 1 / pixels
     if isa.in_order:
         slots += 1 / columns + 1 / (2 * pixels) + _WAIT / (columns * pixels_ahead(problem, pixels, blocks)) ** 2

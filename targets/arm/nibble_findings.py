@@ -1,7 +1,8 @@
 """Sums of what tables of sixteen bytes give: in bytes, then in 16 bits, then in 32.
 
-Bytes hold the findings of up to eight tables, and are widened then. All planes of weights share the sums of 16 bits:
-plane k is added times what it is worth. Before 16 bits could overflow, they are added to 32 bits.
+Bytes hold the findings of up to eight tables, and are widened then. All kinds, a digit in a plane of weights each,
+share the sums of 16 bits: what is found is added times what its kind is worth. Before 16 bits could overflow, they are
+added to 32 bits.
 """
 
 from __future__ import annotations
@@ -13,9 +14,8 @@ from tvm.script.ir_builder import tirx as T
 from qcompiler.ir.storage import TABLE_CHANNELS, TABLE_INPUTS
 from qcompiler.targets.arm.pinned import Register, pin, pinned
 from qcompiler.targets.problem import Conv2d
-from qcompiler.targets.vector.byte_sums import codes_of
 from qcompiler.targets.vector.emit import LANES, Expr, lanes, splat, temporary, write
-from qcompiler.targets.vector.nibble_reduction import planes_of
+from qcompiler.targets.vector.nibble_reduction import largest_digit, worths_of
 from qcompiler.targets.vector.tile import Tile
 
 _HALF = LANES // 2
@@ -26,15 +26,15 @@ PAIR = 2 * TABLES
 
 def tables_in_bytes(problem: Conv2d) -> int:
     """Tables whose findings are added up in bytes: 8, 4, 2 or 1."""
-    fit: int = (2**8 - 1) // (TABLE_INPUTS * (codes_of(problem).levels - 1))
+    fit: int = (2**8 - 1) // (TABLE_INPUTS * largest_digit(problem))
     return next(count for count in (PAIR, TABLES, 2, 1) if count <= fit)
 
 
 def tables_in_halves(problem: Conv2d) -> int:
-    """Tables whose findings 16 bits hold the sum of, times what planes are worth."""
-    worth = sum(map(abs, planes_of(problem).factors))
+    """Tables whose findings 16 bits hold the sum of, times what kinds are worth."""
+    worth = sum(map(abs, worths_of(problem)))
     limit = 2**16 if narrow(problem) == "uint16" else 2**15
-    return (limit - 1) // (TABLE_INPUTS * (codes_of(problem).levels - 1) * worth)
+    return (limit - 1) // (TABLE_INPUTS * largest_digit(problem) * worth)
 
 
 def fits_halves(problem: Conv2d) -> bool:
@@ -44,7 +44,7 @@ def fits_halves(problem: Conv2d) -> bool:
 
 def narrow(problem: Conv2d) -> str:
     """The integers of 16 bits that hold sums."""
-    return "int16" if min(planes_of(problem).factors) < 0 else "uint16"
+    return "int16" if min(worths_of(problem)) < 0 else "uint16"
 
 
 @dataclass(frozen=True)
@@ -72,16 +72,19 @@ class Sums:
 
 @dataclass(frozen=True)
 class Findings:
-    """Bytes that wait to be added to sums of 16 bits, `most` of a kind together; factors: what planes are worth."""
+    """Bytes that wait to be added to sums of 16 bits, `most` of a kind together.
+
+    worths: of kinds, a digit in a plane of weights each.
+    """
 
     sums: Sums
-    factors: tuple[int, ...]
+    worths: tuple[int, ...]
     most: int
     waiting: dict[tuple[int, int, int], tuple[int, Register]] = field(default_factory=dict)
 
-    def add(self, found: Expr, pixel: int, block: int, plane: int) -> None:
-        """Add uint8x16 for a pixel, of a block and a plane of its weights."""
-        place = pixel, block, plane
+    def add(self, found: Expr, pixel: int, block: int, kind: int) -> None:
+        """Add uint8x16 for a pixel, of a block and a kind."""
+        place = pixel, block, kind
         count, total = self.waiting.pop(place, (0, None))
         self.waiting[place] = count + 1, Register(found if total is None else total.bytes + found)
         if count + 1 == self.most:
@@ -96,10 +99,10 @@ class Findings:
         for place in list(self.waiting):
             self._widen(*place)
 
-    def _widen(self, pixel: int, block: int, plane: int) -> None:
+    def _widen(self, pixel: int, block: int, kind: int) -> None:
         """Add a kind of findings to the sums."""
-        (_, total), register = self.waiting.pop((pixel, block, plane)), self.sums.registers[pixel, block]
-        dtype, factor = f"{self.sums.dtype}x{_HALF}", self.factors[plane]
+        (_, total), register = self.waiting.pop((pixel, block, kind)), self.sums.registers[pixel, block]
+        dtype, factor = f"{self.sums.dtype}x{_HALF}", self.worths[kind]
         for first in range(0, LANES, _HALF):
             here = lanes(first, _HALF)
             worth = self._times(T.Shuffle([total.bytes], list(range(first, first + _HALF))), abs(factor))

@@ -32,8 +32,10 @@ from qcompiler.targets.vector.nibble_reduction import (
     BYTES,
     ENTRIES,
     NibbleReduction,
+    digits_of,
     planes_of,
     vectors_of,
+    worths_of,
 )
 from qcompiler.targets.vector.reduction import Registers
 from qcompiler.targets.vector.tile import Tile
@@ -49,21 +51,26 @@ _REGISTERS = 29
 
 def pixels_ahead(problem: Conv2d, pixels: int, blocks: int) -> int:
     """Pixels whose tables can be loaded while others are looked up without a need of the stack; 0 if none can."""
-    planes = planes_of(problem)
-    columns = blocks * len(planes.factors)
-    sums = pixels * (2 * blocks + columns)
-    # a mask, and with several planes what they are worth and findings that wait to be multiplied by it
-    others = 1 if len(planes.factors) == 1 else 4
+    columns, kinds = blocks * len(planes_of(problem).factors), len(worths_of(problem))
+    sums = pixels * blocks * (2 + kinds)
+    # a mask, and with several kinds what they are worth and findings that wait to be multiplied by it
+    others = 1 if kinds == 1 else 4
     return max(0, min(_MOST_PIXELS, pixels, (_REGISTERS - sums - 2 * columns - others) // 2))
 
 
 @dataclass(frozen=True)
 class _Group:
-    """A few pixels whose inputs are looked up in one of four tables. half: which sixteen of 32 inputs."""
+    """A few pixels of whose inputs a digit is looked up in one of four tables. half: which sixteen of 32 inputs."""
 
     table: int
     half: int
+    digit: int
     pixels: range
+
+    @property
+    def starts_bits(self) -> bool:
+        """Whether it is the first to be looked up by its bits of weights."""
+        return self.digit == 0 and self.pixels.start == 0
 
 
 @dataclass(frozen=True)
@@ -100,7 +107,7 @@ class NibbleLookups(NibbleReduction):
         tables, geometry = vectors_of(problem) * TABLES, tile.frame.geometry
         if tables % PAIR == 0:
             *outer, inner = geometry.loops()
-            self._add(tile, sums, self._pairs(tile, outer, inner.extent // (2 * LANES)), at, weight)
+            self._add(tile, sums, self._pairs(tile, outer, inner.extent // _pair_words(problem)), at, weight)
         elif tables <= tables_in_halves(problem):
             self._add(tile, sums, self._taps(tile, geometry.taps(), tables), at, weight)
         else:
@@ -114,7 +121,7 @@ class NibbleLookups(NibbleReduction):
 
         def part(loops: list[ReductionLoop], at: Expr, weight: Expr) -> None:
             few = Sums.from_zero(narrow(problem), tile)
-            findings = Findings(few, planes_of(problem).factors, tables_in_bytes(problem))
+            findings = Findings(few, worths_of(problem), tables_in_bytes(problem))
             step = partial(steps.step, findings)
             for_hidden_taps(loops, tile.every_row, at, weight, steps.size, lambda x, w: step(T.bind(x), T.bind(w)))
             sums.add(few)
@@ -124,7 +131,7 @@ class NibbleLookups(NibbleReduction):
     def _pairs(self, tile: Tile, outer: list[ReductionLoop], count: int) -> _Steps:
         """Runs of 32 inputs."""
         problem = tile.frame.problem
-        loops = [*outer, ReductionLoop(count, 2 * LANES)]
+        loops = [*outer, ReductionLoop(count, _pair_words(problem))]
         most = tables_in_halves(problem) // PAIR
         return _Steps(loops, self.pair_bytes(problem), most, partial(self._look_up, tile, 2))
 
@@ -135,25 +142,28 @@ class NibbleLookups(NibbleReduction):
 
         def step(findings: Findings, x: Expr, w: Expr) -> None:
             if pairs:
-                run, look_up = ReductionLoop(pairs, 2 * LANES), partial(self._look_up, tile, 2, findings)
+                run, look_up = ReductionLoop(pairs, _pair_words(problem)), partial(self._look_up, tile, 2, findings)
                 for_hidden_taps([run], tile.every_row, x, w, size, lambda x, w: look_up(T.bind(x), T.bind(w)))
-            self._look_up(tile, 1, findings, x + pairs * (2 * LANES), w + pairs * size)
+            self._look_up(tile, 1, findings, x + pairs * _pair_words(problem), w + pairs * size)
 
         return _Steps(taps, self.tap_bytes(problem), tables_in_halves(problem) // tables, step)
 
     def _add_tap(self, tile: Tile, sums: Sums, at: Expr, weight: Expr) -> None:
         """Such a tap in several parts."""
-        pairs, size = vectors_of(tile.frame.problem) // 2, self.pair_bytes(tile.frame.problem)
+        problem = tile.frame.problem
+        pairs, size = vectors_of(problem) // 2, self.pair_bytes(problem)
         self._add(tile, sums, self._pairs(tile, [], pairs), T.bind(at), T.bind(weight))
         last = _Steps([], size, 1, partial(self._look_up, tile, 1))
-        self._add(tile, sums, last, at + pairs * (2 * LANES), weight + pairs * size)
+        self._add(tile, sums, last, at + pairs * _pair_words(problem), weight + pairs * size)
 
     def _look_up(self, tile: Tile, halves: int, findings: Findings, at: Expr, weight: Expr) -> None:
         """Look up sixteen inputs, or two times sixteen: a few pixels at a time, while those after them are loaded."""
+        digits = digits_of(tile.frame.problem)
         groups = [
-            _Group(table, half, pixels)
+            _Group(table, half, digit, pixels)
             for table in range(TABLES)
             for half in range(halves)
+            for digit in range(digits)
             for pixels in _groups_of(tile.frame.tiling.pixels, self.ahead)
         ]
         with pinned_order():
@@ -163,22 +173,23 @@ class NibbleLookups(NibbleReduction):
                 bits, tables = loaded.bits or bits, loaded.tables
                 if following is not None:
                     loaded = self._load(tile, following, at, weight)
-                if group.pixels.start == 0:
+                if group.starts_bits:
                     indices = {column: T.bind(_index(each, group.half)) for column, each in bits.items()}
                 for pixel, table in zip(group.pixels, tables, strict=True):
                     for (block, plane), index in indices.items():
                         found = T.call_llvm_pure_intrin("uint8x16", "llvm.aarch64.neon.tbl1.v16i8", table, index)
-                        findings.add(found, pixel, block, plane)
+                        findings.add(found, pixel, block, plane * digits + group.digit)
                 findings.pin()
             findings.widen()
 
     def _load(self, tile: Tile, group: _Group, at: Expr, weight: Expr) -> _Loaded:
         """The tables of a group, and the bits that it is the first to need."""
         problem, source = tile.frame.problem, tile.source
-        first = at + (group.half * LANES + group.table * _WORDS)
+        sixteen = group.half * digits_of(problem) + group.digit
+        first = at + (sixteen * LANES + group.table * _WORDS)
         words = [source.data[lanes(first + pixel * source.pixel_step(), _WORDS)] for pixel in group.pixels]
         tables = [T.bind(T.reinterpret("uint8x16", each)) for each in words]
-        if group.half or group.pixels.start:
+        if group.half or not group.starts_bits:
             return _Loaded({}, tables)
         bits = {}
         for block in range(tile.frame.tiling.blocks):
@@ -194,6 +205,11 @@ class NibbleLookups(NibbleReduction):
         for register in sums.registers.values() if step > 1 else ():
             write(register, register[lanes(0)] * splat(T.int32(step)), lanes(0))
         return [[sums.registers[pixel, block] for block in range(tiling.blocks)] for pixel in range(tiling.pixels)]
+
+
+def _pair_words(problem: Conv2d) -> int:
+    """Words of the tables of two times sixteen inputs."""
+    return 2 * LANES * digits_of(problem)
 
 
 def _index(bits: Expr, half: int) -> Expr:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from tvm.script.ir_builder import tirx as T
 
 from qcompiler.ir.numerics import WORD_BYTES
-from qcompiler.ir.storage import TABLE_INPUTS, Buffer
+from qcompiler.ir.storage import TABLE_CHANNELS, TABLE_DIGIT_BITS, TABLE_INPUTS, Buffer
 from qcompiler.targets.vector.blocks import Blocks
 from qcompiler.targets.vector.byte_lanes import load_bytes, store_bytes
 from qcompiler.targets.vector.emit import LANES, Expr, View, i64, lanes, splat, split, temporary, write
@@ -78,13 +78,16 @@ def _gathered(view: View, blocks: Blocks, pixel: Pixel, block: Expr) -> Expr:
 
 def _from_table(view: View, pixel: Pixel, first: Expr, channel: Expr) -> Expr:
     """The number of the code of one channel of the group whose tables begin at word `first`, int32."""
-    table, k = split(channel, TABLE_INPUTS)
+    digits, (sixteen, within) = view.buffer.digits, split(channel, TABLE_CHANNELS)
+    table, k = split(within, TABLE_INPUTS)
     word, position = split(T.shift_left(T.int64(1), k), WORD_BYTES)
-    sums = [view.data[view.offset(*pixel, first + table * TABLE_INPUTS + at)] for at in (i64(0), word)]
-    shifts = [T.uint32(0), T.Cast("uint32", position * 8)]
-    whole, single = (
-        T.Cast("int32", T.shift_right(held, shift) & T.uint32(0xFF)) for held, shift in zip(sums, shifts, strict=True)
-    )
-    if view.buffer.flips is None:
-        return single
-    return T.shift_right(whole - single + view.buffer.flips, T.int32(1))
+    shifts, number = [T.uint32(0), T.Cast("uint32", position * 8)], T.int32(0)
+    for place, most in enumerate(digits):
+        start = first + (sixteen * len(digits) + place) * TABLE_CHANNELS + table * TABLE_INPUTS
+        sums = [view.data[view.offset(*pixel, start + at)] for at in (i64(0), word)]
+        whole, single = (
+            T.Cast("int32", T.shift_right(held, by) & T.uint32(0xFF)) for held, by in zip(sums, shifts, strict=True)
+        )
+        digit = single if view.buffer.flips is None else T.shift_right(whole - single + most, T.int32(1))
+        number = number + T.shift_left(digit, T.int32(TABLE_DIGIT_BITS * place))
+    return number

@@ -144,9 +144,12 @@ def few_convolutions(machine: VectorMachine, problem: Problem, reduction: FewMis
 
 
 def byte_convolutions(
-    machine: VectorMachine, problem: Problem, dot: ByteDot, bits: int | None = None
+    machine: VectorMachine, problem: Problem, dot: ByteDot, bits: int | None = None, lowers: bool = False
 ) -> Iterator[DirectConv2d]:
-    """Convolutions of codes in bytes by sums of four products; bits: of stored weights, if not the fewest."""
+    """Convolutions of codes in bytes by sums of four products.
+
+    bits: of stored weights, if not the fewest. lowers: as of `ByteSums`.
+    """
     blocks = convolution_blocks(problem)
     if not isinstance(problem, Conv2d) or blocks is None or not problem.x.in_bytes or problem.by_channel:
         return
@@ -163,11 +166,16 @@ def byte_convolutions(
     registers = machine.vector_bytes, machine.registers
     for r in byte_tilings(problem, blocks, *registers, shared, dot.parts, joins, dot.chain):
         ns = compute_ns(machine, problem, blocks, machine.byte_rate * dot.speed, r, bits / 8)
-        yield DirectConv2d(Frame(problem, blocks, r.tiling), ByteSums(dot, bits), SumFinish(), ns)
+        yield DirectConv2d(Frame(problem, blocks, r.tiling), ByteSums(dot, bits, lowers), SumFinish(), ns)
 
 
-def patch_convolutions(machine: VectorMachine, problem: Problem, dot: ByteDot) -> Iterator[DirectConv2d]:
-    """Convolutions of bytes of less than four channels, whose windows are laid out without what fills up words."""
+def patch_convolutions(
+    machine: VectorMachine, problem: Problem, dot: ByteDot, lowers: bool = False
+) -> Iterator[DirectConv2d]:
+    """Convolutions of bytes of less than four channels, whose windows are laid out without what fills up words.
+
+    lowers: as of `ByteSums`.
+    """
     blocks = convolution_blocks(problem)
     if not isinstance(problem, Conv2d) or blocks is None or not fits_patches(problem):
         return
@@ -180,7 +188,7 @@ def patch_convolutions(machine: VectorMachine, problem: Problem, dot: ByteDot) -
             share = frame.geometry.steps / Geometry(problem, blocks).steps
             rate = most / (share * frame.slowdown(most))
             ns = compute_ns(machine, problem, blocks, rate, r, share * bits / 8)
-            yield DirectConv2d(frame, PatchSums(dot, bits), SumFinish(), ns)
+            yield DirectConv2d(frame, PatchSums(dot, bits, lowers), SumFinish(), ns)
 
 
 def rounded_products(machine: VectorMachine, problem: Problem, dot: ByteDot, most: int) -> Iterator[Kernel]:

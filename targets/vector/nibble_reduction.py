@@ -5,7 +5,8 @@ N = 1 where V is -1, and inputs i from 0 to M, a table of flips holds for every 
 
     sum(n ? M - i : i) = sum(i * V) + M * popcount(n),
 
-and a table of subsets sum(i * W) for every four bits of W.
+and a table of subsets sum(i * W) for every four bits of W. Where numbers have two digits, those are looked up by the
+same bits, and the findings of the second one count sixteen times as much.
 
 An index has bits for sixteen channels of each of four tables, table by table where shuffles read it; those of two times
 four tables lie in one byte, the first in its low bits. No tiling shows in the weights.
@@ -21,7 +22,7 @@ import numpy as np
 import numpy.typing as npt
 
 from qcompiler.ir.codes import BYTE, Codes
-from qcompiler.ir.storage import TABLE_CHANNELS, TABLE_INPUTS, Packing
+from qcompiler.ir.storage import TABLE_CHANNELS, TABLE_DIGIT_BITS, TABLE_INPUTS, Packing
 from qcompiler.targets.problem import Conv2d
 from qcompiler.targets.target import Array
 from qcompiler.targets.vector.byte_sums import IndexReduction, codes_of
@@ -34,10 +35,10 @@ BYTES = TABLE_CHANNELS // TABLE_INPUTS * ENTRIES
 """Of the tables of sixteen channels, and of an index."""
 MOST_BYTE = 255
 LARGEST = MOST_BYTE // TABLE_INPUTS
-"""Number of a code, so that bytes hold sums of four."""
+"""Digit, so that bytes hold sums of four."""
 
-_MOST_PLANES = 2
-"""Of weights; with more, products of bytes are faster."""
+_MOST_LOOKUPS = 2
+"""Of an input: planes of weights times digits; with more, products of bytes are faster."""
 
 
 def planes_of(problem: Conv2d) -> WeightPlanes:
@@ -50,22 +51,38 @@ def vectors_of(problem: Conv2d) -> int:
     return -(-problem.x.c // TABLE_CHANNELS)
 
 
+def digits_of(problem: Conv2d) -> int:
+    """Of the numbers in tables."""
+    return len(problem.x.digits)
+
+
+def worths_of(problem: Conv2d) -> tuple[int, ...]:
+    """What findings are worth: those of every digit in the first plane of weights, then in the next one."""
+    scales = [1 << TABLE_DIGIT_BITS * place for place in range(digits_of(problem))]
+    return tuple(factor * scale for factor in planes_of(problem).factors for scale in scales)
+
+
+def largest_digit(problem: Conv2d) -> int:
+    """Of the numbers in tables."""
+    return max(problem.x.digits)
+
+
 def table_packing(weights: Codes) -> Packing:
     """The tables that weights are looked up in."""
     return "flips" if weight_planes(weights).signs else "subsets"
 
 
-def fits_nibbles(problem: Conv2d, most_planes: int = _MOST_PLANES) -> bool:
+def fits_nibbles(problem: Conv2d, most_lookups: int = _MOST_LOOKUPS) -> bool:
     """Whether inputs are in the right tables, bytes hold the sums of four of them, and 32 bits those of all.
 
-    most_planes: of weights, with which lookups may still be faster than other kernels.
+    most_lookups: of an input, with which they may still be faster than other kernels.
     """
     if problem.x.packing != table_packing(problem.weights) or problem.groups > 1 or problem.centred:
         return False
-    most, planes = codes_of(problem).levels - 1, planes_of(problem)
+    worths, most = [abs(worth) for worth in worths_of(problem)], largest_digit(problem)
     lookups = prod(problem.kernel) * vectors_of(problem)
-    largest = lookups * TABLE_CHANNELS * most * sum(abs(factor) for factor in planes.factors)
-    few = 1 < most <= LARGEST and len(planes.factors) <= most_planes and max(map(abs, planes.factors)) <= BYTE.high
+    largest = lookups * TABLE_CHANNELS * most * sum(worths)
+    few = 1 < most <= LARGEST and len(worths) <= most_lookups and max(worths) <= BYTE.high
     return few and largest < 2**31
 
 

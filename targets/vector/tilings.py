@@ -134,7 +134,7 @@ def best_first(found: list[Ranked]) -> list[Ranked]:
 def unit_weights(problem: Conv2d) -> float:
     """Bytes of weights of a channel for a unit of input."""
     if problem.x.in_tables:
-        return len(weight_planes(problem.weights).factors) / 8
+        return len(weight_planes(problem.weights).factors) / (8 * len(problem.x.digits))
     return 1 if problem.by_channel else WORD_BYTES
 
 

@@ -10,9 +10,8 @@ from tvm.script.ir_builder import tirx as T
 
 from qcompiler.ir.storage import TABLE_INPUTS
 from qcompiler.targets.problem import Conv2d
-from qcompiler.targets.vector.byte_sums import codes_of
 from qcompiler.targets.vector.emit import Expr, lanes, register, splat, write
-from qcompiler.targets.vector.nibble_reduction import BYTES, MOST_BYTE, planes_of
+from qcompiler.targets.vector.nibble_reduction import BYTES, MOST_BYTE, largest_digit, worths_of
 from qcompiler.targets.x86.byte_dots import Vnni
 from qcompiler.targets.x86.nibble_sums import NibbleSums
 from qcompiler.targets.x86.table_lookups import PERMUTATION, looked_up
@@ -44,13 +43,13 @@ class DottedNibbles(NibbleSums):
 
     def at_once(self, problem: Conv2d) -> bool:
         """Where bytes hold the sums of two lookups: additions are at home in more units than products."""
-        return 2 * TABLE_INPUTS * (codes_of(problem).levels - 1) <= MOST_BYTE
+        return 2 * TABLE_INPUTS * largest_digit(problem) <= MOST_BYTE
 
-    def add(self, total: Expr, tables: list[Expr], indices: list[Expr], plane: int, problem: Conv2d) -> None:
+    def add(self, total: Expr, tables: list[Expr], indices: list[Expr], kind: int, problem: Conv2d) -> None:
         """A lookup and a product, or two lookups, their sum and a product."""
         each = [looked_up(PERMUTATION, BYTES, *pair) for pair in zip(tables, indices, strict=True)]
         found = each[0] if len(each) == 1 else each[0] + each[1]
-        worth = splat(T.uint32((planes_of(problem).factors[plane] & 0xFF) * 0x01010101))
+        worth = splat(T.uint32((worths_of(problem)[kind] & 0xFF) * 0x01010101))
         dot = Vnni()
         write(total, dot.add(total[lanes(0)], dot.inputs(found), dot.weights(worth)), lanes(0))
 

@@ -7,6 +7,7 @@ from qcompiler.targets.problem import Conv2d
 from qcompiler.targets.vector.blocks import Blocks
 from qcompiler.targets.vector.direct import Geometry
 from qcompiler.targets.vector.emit import LANES
+from qcompiler.targets.vector.nibble_reduction import worths_of
 from qcompiler.targets.vector.planes import weight_planes
 from qcompiler.targets.vector.tilings import Ranked, best_first, ranked, tiles_within
 from qcompiler.targets.x86.channel_dots import columns_of
@@ -100,10 +101,10 @@ def _row_cost(problem: Conv2d, vectors: float, found: float = 1) -> float:
 def nibble_tilings(problem: Conv2d, blocks: Blocks, width: int, parts: int, registers: int) -> list[Ranked]:
     """Tiles of lookups of four inputs: sums stay in registers.
 
-    width: bytes of a vector. parts: registers that sums of a plane of weights are in; 0: one holds those of all planes.
+    width: bytes of a vector. parts: registers that sums of a kind are in; 0: one holds those of all.
     """
-    planes = len(weight_planes(problem.weights).factors)
-    each = parts * planes or 1
+    planes, kinds = len(weight_planes(problem.weights).factors), len(worths_of(problem))
+    each = parts * kinds or 1
     per_pixel, per_block = _NIBBLE_COSTS[width]
     most = registers * 3 // 4 if width > LANES else registers * planes * 2
     tiles = [

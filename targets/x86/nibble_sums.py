@@ -13,7 +13,7 @@ from qcompiler.targets.problem import Conv2d
 from qcompiler.targets.vector.byte_sums import in_steps
 from qcompiler.targets.vector.direct import for_taps
 from qcompiler.targets.vector.emit import LANES, Expr, i64, lanes, temporary, write
-from qcompiler.targets.vector.nibble_reduction import BYTES, NibbleReduction, planes_of, vectors_of
+from qcompiler.targets.vector.nibble_reduction import BYTES, NibbleReduction, digits_of, planes_of, vectors_of
 from qcompiler.targets.vector.reduction import Registers
 from qcompiler.targets.vector.tile import Tile
 
@@ -47,12 +47,13 @@ class NibbleSums(NibbleReduction):
 
     def _tap(self, tile: Tile, sums: list[list[Total]], at: Expr, weight: Expr) -> None:
         """Look up the inputs of one tap, two times sixteen of them at once."""
-        vectors, size = vectors_of(tile.frame.problem), self.pair_bytes(tile.frame.problem)
+        problem = tile.frame.problem
+        vectors, size, words = vectors_of(problem), self.pair_bytes(problem), LANES * digits_of(problem)
         if vectors > 1:
             with T.serial(i64(0), i64(vectors // 2)) as pair:
-                self._pair(tile, sums, T.bind(at + pair * (2 * LANES)), T.bind(weight + pair * size), 2)
+                self._pair(tile, sums, T.bind(at + pair * (2 * words)), T.bind(weight + pair * size), 2)
         if vectors % 2:
-            self._pair(tile, sums, at + (vectors - 1) * LANES, weight + vectors // 2 * size, 1)
+            self._pair(tile, sums, at + (vectors - 1) * words, weight + vectors // 2 * size, 1)
 
     def _pair(self, tile: Tile, sums: list[list[Total]], at: Expr, weight: Expr, halves: int) -> None:
         """Look up sixteen inputs, or two times sixteen."""
@@ -71,17 +72,18 @@ class NibbleSums(NibbleReduction):
     ) -> None:
         """Look up inputs in some planes of weights, pixel by pixel, so that few tables are held."""
         problem, source = tile.frame.problem, tile.source
+        digits = digits_of(problem)
         blocks = [weight + b * self.block_bytes(problem) for b in range(tile.frame.tiling.blocks)]
         indices = [
             [[self.index(tile.weights[0], block + plane * BYTES, half) for half in halves] for plane in planes]
             for block in blocks
         ]
-        for p, row in enumerate(sums):
-            first = at + p * source.pixel_step()
-            tables = [self.table(source.data, first + half * LANES) for half in halves]
+        for (p, row), digit in product(enumerate(sums), range(digits)):
+            first = at + p * source.pixel_step() + digit * LANES
+            tables = [self.table(source.data, first + half * (digits * LANES)) for half in halves]
             for total, each in zip(row, indices, strict=True):
                 for plane, index in zip(planes, each, strict=True):
-                    self.add(total, tables, index, plane, problem)
+                    self.add(total, tables, index, plane * digits + digit, problem)
 
     @abstractmethod
     def total(self, problem: Conv2d) -> Total:
@@ -100,8 +102,11 @@ class NibbleSums(NibbleReduction):
         return False
 
     @abstractmethod
-    def add(self, total: Total, tables: list[Any], indices: list[Any], plane: int, problem: Conv2d) -> None:
-        """Look up each index in its table, and add what is found for a plane of weights."""
+    def add(self, total: Total, tables: list[Any], indices: list[Any], kind: int, problem: Conv2d) -> None:
+        """Look up each index in its table, and add what is found for a digit in a plane of weights.
+
+        kind: the place of what it is worth in `worths_of`.
+        """
 
     def settle(self, total: Total) -> None:  # noqa: B027
         """Finish what a few additions leave open."""

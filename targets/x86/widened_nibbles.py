@@ -11,16 +11,17 @@ from tvm.script.ir_builder import tirx as T
 
 from qcompiler.ir.storage import TABLE_INPUTS
 from qcompiler.targets.problem import Conv2d
-from qcompiler.targets.vector.byte_sums import codes_of
 from qcompiler.targets.vector.emit import LANES, Expr, lanes, splat, temporary, write
-from qcompiler.targets.vector.nibble_reduction import BYTES, ENTRIES, planes_of, vectors_of
+from qcompiler.targets.vector.nibble_reduction import BYTES, ENTRIES, largest_digit, vectors_of, worths_of
 from qcompiler.targets.x86.nibble_sums import NibbleSums
 from qcompiler.targets.x86.table_lookups import SHUFFLES, looked_up
 
 
 @dataclass
 class _Bytes:
-    """Found bytes added up per plane of weights, in wide lanes: every second or fourth byte in a part of its own.
+    """Found bytes added up per kind, a digit in a plane of weights, in wide lanes.
+
+    Every second or fourth byte has a part of its own.
 
     width: bytes of a vector. size: bytes of a lane. waiting: not yet added.
     """
@@ -31,37 +32,37 @@ class _Bytes:
     waiting: list[list[Expr]]
 
     @classmethod
-    def from_zero(cls, width: int, size: int, planes: int) -> _Bytes:
+    def from_zero(cls, width: int, size: int, kinds: int) -> _Bytes:
         """Nothing is added yet."""
         count, dtype = width // size, f"uint{8 * size}"
-        parts = [[temporary(dtype, count) for _ in range(size)] for _ in range(planes)]
+        parts = [[temporary(dtype, count) for _ in range(size)] for _ in range(kinds)]
         for part in (part for each in parts for part in each):
             write(part, splat(_number(size, 0), count), lanes(0, count))
-        return cls(width, size, parts, [[] for _ in range(planes)])
+        return cls(width, size, parts, [[] for _ in range(kinds)])
 
-    def add(self, found: Expr, plane: int, most: int) -> None:
+    def add(self, found: Expr, kind: int, most: int) -> None:
         """Add bytes, and widen them as soon as there are `most` of them."""
-        self.waiting[plane].append(found)
-        if len(self.waiting[plane]) == most:
-            self.widen(plane)
+        self.waiting[kind].append(found)
+        if len(self.waiting[kind]) == most:
+            self.widen(kind)
 
-    def widen(self, plane: int) -> None:
+    def widen(self, kind: int) -> None:
         """Add the bytes that wait to the wide lanes."""
-        if not self.waiting[plane]:
+        if not self.waiting[kind]:
             return
-        total, count = self.waiting[plane][0], self.width // self.size
-        for found in self.waiting[plane][1:]:
+        total, count = self.waiting[kind][0], self.width // self.size
+        for found in self.waiting[kind][1:]:
             total = total + found
-        self.waiting[plane].clear()
+        self.waiting[kind].clear()
         wide = T.bind(T.reinterpret(f"uint{8 * self.size}x{count}", total))
         low = splat(_number(self.size, 0xFF), count)
-        for place, part in enumerate(self.parts[plane]):
+        for place, part in enumerate(self.parts[kind]):
             moved = T.shift_right(wide, splat(_number(self.size, 8 * place), count)) if place else wide
             write(part, part[lanes(0, count)] + (moved & low if place < self.size - 1 else moved), lanes(0, count))
 
-    def channels(self, plane: int) -> Expr:
+    def channels(self, kind: int) -> Expr:
         """The sums of sixteen channels, int32x16, over all tables of a vector."""
-        found = [self._over_tables(part) for part in self.parts[plane]]
+        found = [self._over_tables(part) for part in self.parts[kind]]
         per_part = LANES // self.size
         return T.bind(T.Shuffle(found, [lane % self.size * per_part + lane // self.size for lane in range(LANES)]))
 
@@ -82,7 +83,7 @@ def _number(size: int, value: int) -> Expr:
 
 def lane_bytes(problem: Conv2d, width: int) -> int:
     """Of the lanes that hold the sums of all lookups by vectors of `width` bytes: 2, or 4."""
-    largest = prod(problem.kernel) * vectors_of(problem) * TABLE_INPUTS * (codes_of(problem).levels - 1)
+    largest = prod(problem.kernel) * vectors_of(problem) * TABLE_INPUTS * largest_digit(problem)
     return 2 if largest * (BYTES // width) < 2**16 else 4
 
 
@@ -97,7 +98,7 @@ class WidenedNibbles(NibbleSums):
 
     def total(self, problem: Conv2d) -> _Bytes:
         """Of all planes."""
-        return _Bytes.from_zero(self.width, lane_bytes(problem, self.width), len(planes_of(problem).factors))
+        return _Bytes.from_zero(self.width, lane_bytes(problem, self.width), len(worths_of(problem)))
 
     def index(self, weights: Expr, at: Expr, half: int) -> list[Any]:
         """What is kept of the bits, vector by vector."""
@@ -127,10 +128,10 @@ class WidenedNibbles(NibbleSums):
         entries = [T.bind(T.Shuffle([table], [entry] * self.width)) for entry in (0, 1, 2, 4, 8)]
         return [entries[0], *(T.bind(entry - entries[0]) for entry in entries[1:])]
 
-    def add(self, total: _Bytes, tables: list[Any], indices: list[Any], plane: int, problem: Conv2d) -> None:
+    def add(self, total: _Bytes, tables: list[Any], indices: list[Any], kind: int, problem: Conv2d) -> None:
         """A shuffle and an addition for every vector."""
         for held, bits in zip(chain.from_iterable(tables), chain.from_iterable(indices), strict=True):
-            total.add(T.bind(self._found(held, bits)), plane, _most(problem))
+            total.add(T.bind(self._found(held, bits)), kind, _most(problem))
 
     def _found(self, table: Any, index: Any) -> Expr:
         if self.width not in SHUFFLES:
@@ -142,18 +143,18 @@ class WidenedNibbles(NibbleSums):
 
     def settle(self, total: _Bytes) -> None:
         """Widen what waits."""
-        for plane in range(len(total.parts)):
-            total.widen(plane)
+        for kind in range(len(total.parts)):
+            total.widen(kind)
 
     def channels(self, total: _Bytes, problem: Conv2d) -> Expr:
         """Of all planes, times what they are worth."""
         found = None
-        for plane, factor in enumerate(planes_of(problem).factors):
-            worth = total.channels(plane) * splat(T.int32(factor))
+        for kind, factor in enumerate(worths_of(problem)):
+            worth = total.channels(kind) * splat(T.int32(factor))
             found = worth if found is None else found + worth
         return found
 
 
 def _most(problem: Conv2d) -> int:
     """Found bytes whose sum a byte holds."""
-    return 255 // (TABLE_INPUTS * (codes_of(problem).levels - 1))
+    return 255 // (TABLE_INPUTS * largest_digit(problem))

@@ -82,7 +82,7 @@ def tables(isa: Isa, problem: Problem) -> Iterator[Kernel]:
 def nibbles(isa: Isa, problem: Problem) -> Iterator[Kernel]:
     """Convolutions of codes in tables by lookups of four inputs."""
     blocks = convolution_blocks(problem)
-    if not isinstance(problem, Conv2d) or blocks is None or not fits_nibbles(problem):
+    if not isinstance(problem, Conv2d) or blocks is None or not fits_nibbles(problem, _most_lookups(isa)):
         return
     dotted = isa.vbmi and isa.vnni
     reduction = DottedNibbles() if dotted else WidenedNibbles(isa.vector_bytes)
@@ -95,8 +95,9 @@ def nibbles(isa: Isa, problem: Problem) -> Iterator[Kernel]:
 def dots(isa: Isa, problem: Problem) -> Iterator[Kernel]:
     """Convolutions of codes in bytes, but for those that `fields` does: all variants share one copy of the weights."""
     if isinstance(problem, Conv2d) and problem.x.in_bytes and _field_sums(isa, problem) is None:
-        yield from byte_convolutions(isa, problem, _dot(isa, problem))
-        yield from patch_convolutions(isa, problem, _dot(isa, problem))
+        dot, lowers = _dot(isa, problem)
+        yield from byte_convolutions(isa, problem, dot, lowers=lowers)
+        yield from patch_convolutions(isa, problem, dot, lowers)
 
 
 def matrices(isa: Isa, problem: Problem) -> Iterator[Kernel]:
@@ -156,6 +157,11 @@ KERNELS: tuple[Family[Isa], ...] = (
 )
 
 
+def _most_lookups(isa: Isa) -> int:
+    """Of four inputs, with which they may still be faster than products of bytes."""
+    return 2 if isa.vnni or isa.vector_bytes != 32 else 4
+
+
 def _table_lookup(isa: Isa, problem: Conv2d) -> TableLookup:
     """The fastest way to look up."""
     if isa.vbmi:
@@ -165,14 +171,16 @@ def _table_lookup(isa: Isa, problem: Conv2d) -> TableLookup:
     return SelectedBits(problem.x.planes, weight_planes(problem.weights).signs)
 
 
-def _dot(isa: Isa, problem: Conv2d) -> ByteDot:
-    """The fastest instructions that are exact."""
-    width = isa.vector_bytes // 4
+def _dot(isa: Isa, problem: Conv2d) -> tuple[ByteDot, bool]:
+    """The fastest instructions that are exact, and whether weights of few bits are brought down for them."""
+    width, most = isa.vector_bytes // 4, codes_of(problem).levels - 1
     if isa.vnni:
-        return Vnni(width)
-    if width > 4 and fits_sixteen_bits(codes_of(problem).levels - 1, largest_weight(problem)):
-        return MultiplyBytes(width)
-    return multiply_words(width)
+        return Vnni(width), False
+    if width > 4 and fits_sixteen_bits(most, largest_weight(problem)):
+        return MultiplyBytes(width), False
+    if width > 4 and fits_sixteen_bits(most, largest_weight(problem, 8)) and problem.second is None:
+        return MultiplyBytes(width), True
+    return multiply_words(width), False
 
 
 def _field_sums(isa: Isa, problem: Problem) -> FieldSums | None:

@@ -30,8 +30,8 @@ def buffers(draw: st.DrawFn) -> Buffer:
     order = draw(st.sampled_from(["nhwc", "nchw"])) if element == "float32" else "nhwc"
     value = 0.5 if element == "float32" else element.low + element.step * draw(st.integers(0, element.levels - 1))
     shape = [draw(st.integers(1, 3)) for _ in range(3)]
-    tables = element != "float32" and element.levels <= 64
-    packing = draw(st.sampled_from(["planes", "bytes", "flips", "subsets"] if tables else ["planes", "bytes"]))
+    packings = ["planes"] if element == "float32" else ["planes", "bytes", "flips", "subsets"]
+    packing = draw(st.sampled_from(packings))
     return Buffer(*shape, groups * draw(st.integers(1, 70)), element, order, halo, value, groups, packing)
 
 
@@ -72,22 +72,30 @@ def test_planes_bit_by_bit(codes: Codes, channels: int, seed: int) -> None:
     np.testing.assert_array_equal(words, expected.reshape(-1), strict=True)
 
 
-@given(levels=st.integers(2, 64), flipped=st.booleans(), channels=st.integers(1, 70), seed=st.integers(0, 99))
+@given(levels=st.integers(2, 256), flipped=st.booleans(), channels=st.integers(1, 70), seed=st.integers(0, 99))
 def test_tables_entry_by_entry(levels: int, flipped: bool, channels: int, seed: int) -> None:
     index = np.random.default_rng(seed).integers(0, levels, channels)
-    flips = levels - 1 if flipped else None
-    sums = storage.pack_tables(index, flips).view(np.uint8).reshape(-1, 16)
-    inputs = np.zeros(-(-channels // 16) * 16, np.int64)
+    digits = storage.table_digits(levels)
+    words = storage.pack_tables(index, digits, flipped)
+    sixteens = -(-channels // 16)
+    inputs = np.zeros(sixteens * 16, np.int64)
     inputs[:channels] = index
-    assert len(sums) == len(inputs) // 4
-    for table, four in zip(sums, inputs.reshape(-1, 4), strict=True):
-        for entry, total in enumerate(table):
-            if flipped:
-                assert total == sum(levels - 1 - i if entry >> k & 1 else i for k, i in enumerate(four))
-            else:
-                assert total == sum(i for k, i in enumerate(four) if entry >> k & 1)
-    found = storage.unpack_tables(storage.pack_tables(index, flips), flips, channels)
-    np.testing.assert_array_equal(found, index)
+    tables = words.view(np.uint8).reshape(sixteens, len(digits), 4, 16)
+    for sixteen, place, table, entry in np.ndindex(tables.shape):
+        four = inputs[16 * sixteen + 4 * table :][:4]
+        taken = [int(i) if len(digits) == 1 else int(i) % 16 if place == 0 else int(i) // 16 for i in four]
+        chosen = [digits[place] - i if flipped else i for i in taken]
+        others = taken if flipped else [0] * 4
+        assert tables[sixteen, place, table, entry] == sum(
+            one if entry >> k & 1 else other for k, (one, other) in enumerate(zip(chosen, others, strict=True))
+        )
+    np.testing.assert_array_equal(storage.unpack_tables(words, digits, flipped, channels), index)
+
+
+def test_tables_of_more_than_six_bits_have_two_digits() -> None:
+    assert [storage.table_digits(levels) for levels in (64, 65, 128, 200, 256)] == [
+        (63,), (15, 4), (15, 7), (15, 12), (15, 15),
+    ]  # fmt: skip
 
 
 def test_signs_are_one_plane() -> None:

@@ -18,6 +18,7 @@ from qcompiler.targets.problem import Conv2d
 from qcompiler.targets.target import Array, Constants
 from qcompiler.targets.vector.conv import DirectConv2d
 from qcompiler.targets.vector.kernel_runner import aligned, empty_outputs
+from qcompiler.targets.vector.nibble_reduction import worths_of
 from tests.targets.emulated import EmulatedRunner, missing
 from tests.targets.problems import results
 from tests.targets.test_reductions import Raw, check_largest, layer, logical
@@ -28,6 +29,11 @@ pytestmark = pytest.mark.skipif(bool(missing("aarch64")), reason=f"missing Debia
 SCHEDULED = TARGET.variants(["i8mm", "dotprod", "cortex-a72", "cortex-a76", "generic"])
 BITS, SIGNS = Codes(-2, 1), Codes(-3, 3, 2)
 WEIGHTS = [BINARY, BITS, SIGNS, Codes(0, 1), Codes(-1, 0), Codes(-1, 1), Codes(0, 3), Codes(-4, 3), Codes(-7, 7, 2)]
+
+
+def offered(problem: Conv2d, variant: ArmVariant) -> bool:
+    """Whether lookups can be faster than other kernels."""
+    return len(worths_of(problem)) <= (2 if variant.isa.dotprod else 4)
 
 
 def pixels(channels: int, x: Codes, weights: Codes, outputs: int = 16, width: int = 3) -> Conv2d:
@@ -51,7 +57,7 @@ def lookups(problem: Conv2d, variant: ArmVariant = GENERIC) -> list[DirectConv2d
 
 AT_THE_LIMITS = {
     f"{name} {weights.bits} x {bits} bits": (bits, weights, difference)
-    for bits, weights in ((6, BITS), (6, SIGNS), (4, BINARY), (5, BITS))
+    for bits, weights in ((6, BITS), (6, SIGNS), (4, BINARY), (5, BITS), (8, BINARY), (7, BITS))
     for name, difference in (("below", -16), ("at", 0), ("above", 16), ("above by two", 32))
 }
 
@@ -62,10 +68,10 @@ def test_sums_of_16_bits_hold_the_largest(bits: int, weights: Codes, difference:
     check_largest(lookups(pixels(limit + difference, activations(bits), weights))[0], GENERIC, EmulatedRunner)
 
 
-@pytest.mark.parametrize("bits", [2, 3, 4, 5, 6])
+@pytest.mark.parametrize("bits", [2, 3, 4, 5, 6, 8])
 def test_sums_of_bytes_hold_the_largest(bits: int) -> None:
     problem = pixels(70, activations(bits), BINARY)
-    assert tables_in_bytes(problem) == {2: 8, 3: 8, 4: 4, 5: 2, 6: 1}[bits]
+    assert tables_in_bytes(problem) == {2: 8, 3: 8, 4: 4, 5: 2, 6: 1, 8: 4}[bits]
     check_largest(lookups(problem)[0], GENERIC, EmulatedRunner)
 
 
@@ -127,14 +133,14 @@ def raw_sums(kernel: DirectConv2d, weights: Array, entry: int | None) -> Array:
 @settings(max_examples=12, deadline=None, suppress_health_check=list(HealthCheck))
 @given(data=st.data())
 def test_any_layer(data: st.DataObject) -> None:
-    levels, step = data.draw(st.integers(3, 64)), data.draw(st.integers(1, 3))
+    levels, step = data.draw(st.integers(3, 256)), data.draw(st.integers(1, 3))
     x = Codes(low := data.draw(st.integers(-40, 3)), low + step * (levels - 1), step)
     weights = data.draw(st.sampled_from(WEIGHTS))
     size = data.draw(st.integers(1, 3))
     channels, outputs = data.draw(st.integers(1, 200)), data.draw(st.integers(1, 40))
     problem = layer(channels, outputs, size, size + data.draw(st.integers(0, 7)), size, x, weights, "tables")
     variants = [variant for variant in SCHEDULED if variant.kernels(problem)]
-    assert variants or weights.bits > 2
+    assert variants or not offered(problem, GENERIC)
     if not variants:
         return
     variant = data.draw(st.sampled_from(variants))
@@ -147,13 +153,13 @@ def test_any_layer(data: st.DataObject) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("variant", SCHEDULED, ids=lambda variant: variant.name)
 @pytest.mark.parametrize("weights", [BINARY, BITS, SIGNS, Codes(0, 1), Codes(-4, 3)], ids=str)
-@pytest.mark.parametrize("bits", [2, 3, 4, 5, 6])
+@pytest.mark.parametrize("bits", [2, 3, 4, 5, 6, 8])
 def test_every_tiling(bits: int, weights: Codes, variant: ArmVariant) -> None:
     for problem in (
         layer(64, 48, 3, 11, 3, activations(bits), weights, "tables"),
         layer(48, 40, 2, 9, 2, activations(bits), weights, "tables"),
     ):
-        for kernel in lookups(problem, variant) if weights.bits < 3 or not variant.isa.dotprod else ():
+        for kernel in lookups(problem, variant) if offered(problem, variant) else ():
             check_largest(kernel, variant, EmulatedRunner)
             for got, expected in results(kernel, variant, problem, 1, make_runner=EmulatedRunner):
                 np.testing.assert_array_equal(got, expected, err_msg=kernel.name)

@@ -21,20 +21,24 @@ def kernels(x: Codes, weights: Codes, channels: int = 64) -> list[DirectConv2d]:
     return [each for each in found if isinstance(each, DirectConv2d) and isinstance(each.reduction, DottedNibbles)]
 
 
-@pytest.mark.parametrize(("weights", "channels"), [(BINARY, 33), (Codes(-2, 1), 64)], ids=["w1", "w2"])
-def test_every_tiling(weights: Codes, channels: int) -> None:
-    found = kernels(Codes(0, 15), weights, channels)
+@pytest.mark.parametrize(
+    ("x", "weights", "channels"),
+    [(Codes(0, 15), BINARY, 33), (Codes(0, 15), Codes(-2, 1), 64), (Codes(-128, 127), BINARY, 50)],
+    ids=["w1a4", "w2a4", "w1a8"],
+)
+def test_every_tiling(x: Codes, weights: Codes, channels: int) -> None:
+    found = kernels(x, weights, channels)
     assert len(found) == 16
     for kernel in found:
         for got, expected in results(kernel, DOTTED[0], kernel.problem, 1):
             np.testing.assert_array_equal(got, expected, err_msg=kernel.name)
 
 
-@pytest.mark.parametrize("levels", [32, 33, 64])
+@pytest.mark.parametrize("levels", [32, 33, 64, 65, 256])
 def test_bytes_hold_the_largest_sums(levels: int) -> None:
     for weights in (BINARY, Codes(0, 1)):
         kernel = kernels(Codes(0, levels - 1), weights)[0]
-        assert kernel.reduction.at_once(kernel.problem) == (levels == 32)
+        assert kernel.reduction.at_once(kernel.problem) == (levels not in (33, 64))
         check_largest(kernel, DOTTED[0], KernelRunner)
 
 
