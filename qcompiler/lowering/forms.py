@@ -150,8 +150,8 @@ def serves(stored: Form, read: Read) -> bool:
 
 
 def _same_codes(a: Form, b: Form) -> bool:
-    """Whether both store codes in one group in the same view, whatever their packings and halos."""
-    if a.buffer is None or b.buffer is None or a.matrix != b.matrix or not a.is_packed:
+    """Whether both store codes in one group in the same view, pixel by pixel, whatever their packings and halos."""
+    if a.buffer is None or b.buffer is None or a.matrix != b.matrix or not a.is_packed or a.buffer.by_pixels:
         return False
     return a.buffer.element == b.buffer.element and a.packed_groups == b.packed_groups == 1
 

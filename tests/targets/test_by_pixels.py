@@ -1,0 +1,177 @@
+"""Convolutions of bit planes by pixels: any layer against numpy, the way into this storage, and faults that must show."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from qcompiler.ir.codes import BINARY, Codes
+from qcompiler.ir.storage import Buffer, Halo
+from qcompiler.targets.problem import Conv2d, Map2d, Operation
+from qcompiler.targets.vector import flat_conv
+from qcompiler.targets.vector.flat_conv import FlatConv2d
+from qcompiler.targets.vector.kernel_runner import KernelRunner
+from qcompiler.targets.vector.planes_to_pixels import PlanesToPixels2d
+from qcompiler.targets.x86 import pixel_lookups
+from qcompiler.targets.x86.pixel_lookups import Part, PixelLookups, parts_of
+from tests.targets.problems import RUNNABLE, epilogues, results
+from tests.targets.test_reductions import check_largest, layer
+
+LOOKING = [variant for variant in RUNNABLE if variant.isa.vbmi and variant.isa.vnni]
+looking = pytest.mark.skipif(not LOOKING, reason="the processor has no AVX-512 VBMI or VNNI")
+
+BITS = Codes(0, 1)
+ACTIVATIONS = [BITS, BINARY, Codes(0, 3), Codes(-3, 3, 2), Codes(-1, 1)]
+WEIGHTS = [
+    Codes(-4, 3), Codes(-7, 7, 2), Codes(-8, 7), Codes(0, 15), Codes(-16, 15), Codes(-32, 31), Codes(-31, 31),
+    Codes(0, 63), Codes(-64, 63), Codes(-128, 127), Codes(0, 255),
+]  # fmt: skip
+BORDERS = [(0, 0, 0, 0), (1, 1, 1, 1), (2, 0, 1, 3)]
+
+
+def by_pixels(channels: int, outputs: int, x: Codes, weights: Codes, size: tuple[int, int] = (7, 13)) -> Conv2d:
+    return layer(channels, outputs, *size, 3, x, weights, "pixels")
+
+
+def lookups(problem: Conv2d) -> list[FlatConv2d]:
+    return [kernel for kernel in LOOKING[0].kernels(problem) if isinstance(kernel, FlatConv2d)]
+
+
+def wide_enough(x: Codes, weights: Codes) -> bool:
+    return weights.bits >= (3 if x.bits == 1 else 4)
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+@given(data=st.data())
+def test_any_layer(data: st.DataObject) -> None:
+    draw = data.draw
+    x, weights = draw(st.sampled_from(ACTIVATIONS)), draw(st.sampled_from(WEIGHTS))
+    kernel, dilations = (draw(st.tuples(st.integers(1, 3), st.integers(1, 3))) for _ in range(2))
+    pads, extra = draw(st.sampled_from(BORDERS)), draw(st.integers(0, 1))
+    pad_value = draw(st.sampled_from([float(x.low), float(x.high), 0.0, 2.0]))
+    held = pad_value if x.index(pad_value) is not None else float(x.low)
+    reach = [(k - 1) * d + 1 for k, d in zip(kernel, dilations, strict=True)]
+    h, w = (r + draw(st.integers(0, 12)) for r in reach)
+    n, channels, outputs = draw(st.integers(1, 2)), draw(st.integers(1, 170)), draw(st.integers(1, 40))
+    halo = Halo(*(pad + extra for pad in pads))
+    buffer = Buffer(n, h, w, channels, x, halo=halo, halo_value=held, packing="pixels")
+    problem = Conv2d(buffer, outputs, kernel, (1, 1), pads, dilations, 1, pad_value, weights=weights)
+    operations = draw(epilogues(n, *problem.out_hw, outputs, threshold=True, wide=True))
+    problem = dataclasses.replace(problem, epilogue=operations)
+    variant = draw(st.sampled_from(RUNNABLE))
+    for made in variant.kernels(problem)[:3]:
+        for got, expected in results(made, variant, problem, draw(st.integers(0, 99)), cuts=(3, 7)):
+            np.testing.assert_array_equal(got, expected, err_msg=made.name)
+
+
+@looking
+@pytest.mark.parametrize("x", ACTIVATIONS, ids=str)
+@pytest.mark.parametrize("weights", WEIGHTS, ids=str)
+def test_bytes_hold_the_largest_sums(x: Codes, weights: Codes) -> None:
+    found = lookups(by_pixels(70, 20, x, weights))
+    assert bool(found) == wide_enough(x, weights)
+    for kernel in found[:1]:
+        for lowest in (False, True):
+            check_largest(kernel, LOOKING[0], KernelRunner, lowest)
+
+
+@looking
+@pytest.mark.parametrize("weights", [Codes(-4, 3), Codes(-32, 31), Codes(-128, 127)], ids=["w3", "w6", "w8"])
+def test_every_tiling(weights: Codes) -> None:
+    found = lookups(by_pixels(100, 33, BITS, weights, (9, 11)))
+    assert sorted(kernel.frame.tiling.pixels for kernel in found) == [16, 32, 64]
+    for kernel in found:
+        for got, expected in results(kernel, LOOKING[0], kernel.problem, 1):
+            np.testing.assert_array_equal(got, expected, err_msg=kernel.name)
+
+
+@looking
+def test_one_lookup_too_many_does_not_pass(monkeypatch: pytest.MonkeyPatch) -> None:
+    problem = by_pixels(64, 16, BITS, Codes(-16, 15))
+    (held,) = parts_of(problem.weights)
+    assert held.together == 2
+    monkeypatch.setattr(Part, "together", property(lambda self: 3))
+    with pytest.raises(AssertionError):
+        check_largest(lookups(problem)[0], LOOKING[0], KernelRunner)
+
+
+@looking
+@pytest.mark.parametrize("entry", [0, 5, 15])
+def test_an_entry_off_by_one_does_not_pass(monkeypatch: pytest.MonkeyPatch, entry: int) -> None:
+    pack = PixelLookups.pack
+
+    def wrong(self: PixelLookups, *given: object) -> list[npt.NDArray[np.int8]]:
+        (tables,) = pack(self, *given)
+        tables[0, 0, 1, 0, 0, 1, 3, 1, entry] += 1
+        return [tables]
+
+    monkeypatch.setattr(PixelLookups, "pack", wrong)
+    kernel = lookups(by_pixels(64, 16, BITS, Codes(-8, 7), (12, 40)))[0]
+    with pytest.raises(AssertionError):
+        for got, expected in results(kernel, LOOKING[0], kernel.problem, 1):
+            np.testing.assert_array_equal(got, expected)
+
+
+@looking
+@pytest.mark.parametrize("shift", [-1, 1])
+def test_a_tile_that_starts_elsewhere_does_not_pass(monkeypatch: pytest.MonkeyPatch, shift: int) -> None:
+    run = flat_conv.FlatGrid.run.fget
+    assert run is not None
+    monkeypatch.setattr(flat_conv.FlatGrid, "run", property(lambda self: run(self) + shift))
+    kernel = next(each for each in lookups(by_pixels(40, 16, BITS, Codes(-8, 7))) if each.frame.tiling.pixels == 32)
+    with pytest.raises(AssertionError):
+        for got, expected in results(kernel, LOOKING[0], kernel.problem, 1):
+            np.testing.assert_array_equal(got, expected)
+
+
+@looking
+def test_not_offered_where_lanes_would_be_apart_or_missing() -> None:
+    problem = by_pixels(64, 16, BITS, Codes(-8, 7))
+    assert lookups(problem)
+    others = [
+        dataclasses.replace(problem, strides=(1, 2)),
+        dataclasses.replace(problem, groups=2, x=dataclasses.replace(problem.x, groups=2)),
+        by_pixels(64, 16, BITS, Codes(-8, 7), (4, 17)),
+        by_pixels(64, 16, BITS, Codes(-2, 1)),
+        by_pixels(64, 16, Codes(0, 7), Codes(-8, 7)),
+    ]
+    assert by_pixels(64, 16, BITS, Codes(-8, 7), (4, 17)).out_hw == (2, 15)
+    assert lookups(by_pixels(64, 16, BITS, Codes(-8, 7), (4, 17)))
+    del others[2]
+    assert not any(lookups(other) for other in others)
+    assert not lookups(by_pixels(64, 16, BITS, Codes(-8, 7), (4, 16)))
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
+@given(data=st.data())
+def test_any_way_into_pixels(data: st.DataObject) -> None:
+    draw = data.draw
+    codes = draw(st.sampled_from(ACTIVATIONS))
+    n, h, w, c = draw(st.integers(1, 2)), draw(st.integers(1, 5)), draw(st.integers(1, 40)), draw(st.integers(1, 300))
+    halos: Callable[[], Halo] = lambda: draw(st.sampled_from([Halo(), Halo(1, 1, 1, 1), Halo(2, 0, 1, 3)]))  # noqa: E731
+    fill = float(draw(st.sampled_from([codes.low, codes.high])))
+    x = Buffer(n, h, w, c, codes, halo=halos(), halo_value=fill)
+    into = dataclasses.replace(x, halo=halos(), halo_value=float(codes.high), packing="pixels")
+    problem = Map2d(x, (Operation("store_bits" if codes.binary else "store_codes", into=into),))
+    variant = draw(st.sampled_from(RUNNABLE))
+    (kernel,) = variant.kernels(problem)
+    assert isinstance(kernel, PlanesToPixels2d)
+    for got, expected in results(kernel, variant, problem, draw(st.integers(0, 99)), cuts=(1, 3)):
+        np.testing.assert_array_equal(got, expected)
+
+
+def test_parts_make_up_weights() -> None:
+    for codes in WEIGHTS:
+        numbers = np.arange(codes.low, codes.high + 1)
+        parts = parts_of(codes)
+        assert (sum(part.of(numbers) << part.shift for part in parts) == numbers).all()
+        for part in parts:
+            assert part.low <= part.of(numbers).min() and part.of(numbers).max() <= part.high
+            largest = pixel_lookups.TABLE_INPUTS * part.together
+            assert part.together and largest * part.low >= -128 and largest * part.high <= 127
