@@ -96,6 +96,13 @@ def packed(value: ir.Value, matrix: bool, codes: Codes, groups: int = 1, packing
     return of_buffer(replace(buffer, element=codes, groups=groups, packing=packing), matrix=matrix)
 
 
+def pixel_by_pixel(form: Form) -> Form:
+    """The form of bit planes that those by pixels are made of; every other form as it is."""
+    if form.buffer is None or not form.buffer.by_pixels:
+        return form
+    return of_buffer(replace(form.buffer, packing="planes"), matrix=form.matrix)
+
+
 def of_buffer(buffer: Buffer, *, matrix: bool) -> Form:
     """The form that stores a value in `buffer`."""
     return Form(buffer, buffer.nbytes, matrix)

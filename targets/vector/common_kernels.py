@@ -49,7 +49,7 @@ from qcompiler.targets.vector.word_mismatches import WordMismatches
 
 def code_pools(machine: VectorMachine, problem: Problem) -> Iterator[Kernel]:
     """Pools of packed codes."""
-    if isinstance(problem, Pool2d) and problem.kind == "codes" and not problem.x.in_tables:
+    if isinstance(problem, Pool2d) and problem.kind == "codes" and not (problem.x.in_tables or problem.x.by_pixels):
         ns = memory_ns(machine, problem)
         # narrower vectors gain little
         shuffled = machine.vector_bytes if machine.vector_bytes >= 32 else 0
@@ -264,8 +264,10 @@ def _fits_registers(geometry: Geometry) -> bool:
 def blocks_of(problem: Problem) -> Blocks | None:
     """Channel blocks that suit the outputs, and the groups of a convolution where the outputs leave a choice.
 
-    None if packed buffers group their channels irreconcilably.
+    None if packed buffers group their channels irreconcilably, or lie by pixels.
     """
+    if any(buffer.by_pixels for buffer in outputs_of(problem)):
+        return None
     if not isinstance(problem, Conv2d):
         return blocks_for(problem.x.c, problem.epilogue)
     blocks = blocks_for(problem.out_channels, problem.epilogue)

@@ -12,7 +12,7 @@ from qcompiler.ir.storage import Buffer, Halo
 from qcompiler.targets.problem import Map2d, Problem, outputs_of
 from qcompiler.targets.target import Array, Constants
 from qcompiler.targets.vector.by_items import ByItems
-from qcompiler.targets.vector.emit import LANES, Expr, Parameter, View, fenced, i64, lanes, prim_func, split, write
+from qcompiler.targets.vector.emit import LANES, Expr, Parameter, View, fenced, i64, lanes, opaque, prim_func, split, write
 
 # words of a pixel up to which sixteen pixels are loaded as they lie, and shuffled
 _SHUFFLED = 4
@@ -109,15 +109,16 @@ def _border(target: View, n: Expr, y: Expr, x: int, columns: int) -> None:
         return
     index, rest = into.codes.index(into.halo_value) or 0, into.c % WORD_BITS
     for plane in range(into.planes):
-        bits = -(index >> plane & 1)
+        # unknown to the optimiser, which would set memory by a call of memset
+        bits = T.bind(T.Cast("uint32", 0 - opaque(index >> plane & 1)))
         with T.serial(i64(0), i64(into.group_words)) as word, T.serial(i64(0), i64(columns)) as column:
-            value = T.uint32(bits % 2**WORD_BITS)
-            if rest and bits:
-                value = T.Select(word == into.group_words - 1, T.uint32((1 << rest) - 1), value)
-            write(target.data, _hidden(value, 1), target.offset(n, y, column + x, word * into.planes + plane))
+            value = bits
+            if rest:
+                value = T.Select(word == into.group_words - 1, bits & T.uint32((1 << rest) - 1), bits)
+            write(target.data, value, target.offset(n, y, column + x, word * into.planes + plane))
 
 
 def _hidden(found: Expr, count: int) -> Expr:
-    """Words that no loop can be recognised to copy or set, which would become a call of memcpy or memset."""
+    """Words that no loop can be recognised to copy, which would become a call of memcpy."""
     dtype, words = ("float32", "uint32") if count == 1 else (f"float32x{count}", f"uint32x{count}")
     return T.reinterpret(words, fenced(T.reinterpret(dtype, found), count))
