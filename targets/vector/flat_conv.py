@@ -7,6 +7,7 @@ wide as a vector, and rows that are no multiple of it waste nothing but that.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from tvm.script.ir_builder import tirx as T
@@ -17,10 +18,11 @@ from qcompiler.targets.vector.conv import DirectConv2d
 from qcompiler.targets.vector.direct import Tiling
 from qcompiler.targets.vector.emit import LANES, Expr, i64, lanes, split, temporary, write
 from qcompiler.targets.vector.epilogue import BoundEpilogue
+from qcompiler.targets.vector.sum_finish import SumFinish
 from qcompiler.targets.vector.tile import Source, Tile
 from qcompiler.targets.vector.transpose_map import transposed
 
-# sixteen rows of a transposed vector would be the first array that does not lie on the stack
+# sixteen rows of a transposed vector would be too much for an array on the stack
 _ROWS = LANES // 2
 
 
@@ -93,29 +95,55 @@ class FlatConv2d(DirectConv2d):
         source = Source(frame, self.reduction.element, x, offsets, block)
         rows = frame.geometry.visited_rows(i64(0))
         tile = Tile(frame, source, start, weights, finish, epilogue, (n, i64(0), first), rows, block, block)
+        compares = isinstance(self.finish, SumFinish) and self.finish.compares_pixels(frame)
         for v, vector in enumerate(self.reduction.fill(tile)):
-            self._finish(tile, vector, v * LANES, own)
+            finish = self._compare if compares else self._transpose
+            finish(tile, vector, v * LANES, own)
 
-    def _finish(self, tile: Tile, vector: list[Expr], offset: int, own: Expr) -> None:
-        """Outputs of sixteen neighbours, of which those before `own` belong to the tile before."""
+    def _compare(self, tile: Tile, vector: list[Expr], offset: int, own: Expr) -> None:
+        """Bits of outputs of sixteen neighbours, compared where they are."""
+        assert isinstance(self.finish, SumFinish)
+        held = []
+        for plane in self.finish.planes_of_pixels(tile, vector):
+            held.append(temporary("int32"))
+            write(held[-1], plane, lanes(0))
+        (target,) = tile.epilogue.targets
+        assert target is not None
+
+        def store(at: Tile, lane: Expr) -> None:
+            for plane, bits in enumerate(held):
+                mask = T.Cast("uint16", bits[lane])
+                tile.epilogue.store_mask(target, at.pixel, tile.block, mask, plane=plane)
+
+        self._outputs(tile, offset, LANES, own, store)
+
+    def _transpose(self, tile: Tile, vector: list[Expr], offset: int, own: Expr) -> None:
+        """Outputs of sixteen neighbours, by any finish of registers of channels."""
         columns = transposed([T.bind(register[lanes(0)]) for register in vector])
-        (n, _, first), (oh, ow) = tile.pixel, self.problem.out_hw
         for half in range(0, LANES, _ROWS):
             held = temporary("int32", _ROWS * LANES)
             for row in range(_ROWS):
                 write(held, columns[half + row], lanes(row * LANES))
-            with T.serial(i64(0), i64(_ROWS)) as row:
-                place = T.bind(first + (offset + half) + row)
-                y, x = (T.bind(part) for part in split(place, self.problem.x.width))
-                with T.If(T.And(place >= own, x < ow)), T.Then():
-                    at = replace(tile, pixel=(n, y, x))
-                    self._halos(at, n, y, x, oh)
-                    value = temporary("int32")
-                    write(value, held[lanes(row * LANES)], lanes(0))
-                    self.finish.emit(at, [[value]])
 
-    def _halos(self, tile: Tile, n: Expr, y: Expr, x: Expr, oh: int) -> None:
-        """The first pixel of a row writes what the row owns of halos."""
-        if any(target is not None and target.has_halo for target in tile.epilogue.targets):
-            with T.If(x == 0), T.Then():
-                tile.epilogue.emit_halos(n, y, tile.block, oh)
+            def finish(at: Tile, row: Expr, held: Expr = held) -> None:
+                value = temporary("int32")
+                write(value, held[lanes(row * LANES)], lanes(0))
+                self.finish.emit(at, [[value]])
+
+            self._outputs(tile, offset + half, _ROWS, own, finish)
+
+    def _outputs(self, tile: Tile, offset: int, count: int, own: Expr, body: Callable[[Tile, Expr], None]) -> None:
+        """Run `body(tile at an output pixel, i)` for `count` neighbours, but for those before `own`, of another tile.
+
+        The first pixel of a row writes what the row owns of halos.
+        """
+        (n, _, first), (oh, ow) = tile.pixel, self.problem.out_hw
+        halos = any(target is not None and target.has_halo for target in tile.epilogue.targets)
+        with T.serial(i64(0), i64(count)) as i:
+            place = T.bind(first + offset + i)
+            y, x = (T.bind(part) for part in split(place, self.problem.x.width))
+            with T.If(T.And(place >= own, x < ow)), T.Then():
+                if halos:
+                    with T.If(x == 0), T.Then():
+                        tile.epilogue.emit_halos(n, y, tile.block, oh)
+                body(replace(tile, pixel=(n, y, x)), i)

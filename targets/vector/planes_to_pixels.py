@@ -12,7 +12,19 @@ from qcompiler.ir.storage import Buffer, Halo
 from qcompiler.targets.problem import Map2d, Problem, outputs_of
 from qcompiler.targets.target import Array, Constants
 from qcompiler.targets.vector.by_items import ByItems
-from qcompiler.targets.vector.emit import LANES, Expr, Parameter, View, fenced, i64, lanes, opaque, prim_func, split, write
+from qcompiler.targets.vector.emit import (
+    LANES,
+    Expr,
+    Parameter,
+    View,
+    fenced,
+    i64,
+    lanes,
+    opaque,
+    prim_func,
+    split,
+    write,
+)
 
 # words of a pixel up to which sixteen pixels are loaded as they lie, and shuffled
 _SHUFFLED = 4

@@ -195,9 +195,7 @@ class PixelLookups(IndexReduction):
         """Look up (word, half) of a plane in the tables of a part, whose findings a byte holds."""
         frame, vectors = tile.frame, range(len(sums))
         run, parts = len(sums[0]), parts_of(frame.problem.weights)
-        indices = {
-            (v, place): self._index(tile, at + v * LANES, plane, *place) for place in lookups for v in vectors
-        }
+        indices = {(v, place): self._index(tile, at + v * LANES, plane, *place) for place in lookups for v in vectors}
         worth = splat(T.uint32((1 << plane + parts[part].shift) * 0x01010101))
         dot = Vnni()
         for channel in range(run):

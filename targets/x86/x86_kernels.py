@@ -98,9 +98,9 @@ def nibbles(isa: Isa, problem: Problem) -> Iterator[Kernel]:
 
 
 def pixels(isa: Isa, problem: Problem) -> Iterator[Kernel]:
-    """Convolutions of activations of fewer bits than weights, by pixels: lookups in sums of weights where there are any.
+    """Convolutions of activations of fewer bits than weights, by pixels: lookups in sums of weights.
 
-    Processors without them count bits of the same words.
+    Processors without the instructions count bits of the same words.
     """
     blocks = pixel_blocks(problem)
     if not isinstance(problem, Conv2d) or blocks is None or not gains_by_pixels(problem):

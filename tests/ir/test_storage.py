@@ -31,7 +31,8 @@ def buffers(draw: st.DrawFn) -> Buffer:
     value = 0.5 if element == "float32" else element.low + element.step * draw(st.integers(0, element.levels - 1))
     shape = [draw(st.integers(1, 3)) for _ in range(3)]
     tables = element != "float32" and element.levels <= 64
-    packing = draw(st.sampled_from(["planes", "bytes", "flips", "subsets"] if tables else ["planes", "bytes"]))
+    packings = ["planes", "pixels", "bytes", *(["flips", "subsets"] if tables else [])]
+    packing = draw(st.sampled_from(packings))
     return Buffer(*shape, groups * draw(st.integers(1, 70)), element, order, halo, value, groups, packing)
 
 
@@ -59,6 +60,15 @@ def test_overwriting_keeps_the_halo(buffer: Buffer, seed: int) -> None:
     other = tensor(buffer, seed + 100)
     storage.overwrite(buffer, stored, other)
     np.testing.assert_array_equal(stored, storage.store(buffer, other), strict=True)
+
+
+@given(codes=CODES, channels=st.integers(1, 70), seed=st.integers(0, 99))
+def test_by_pixels_are_the_words_of_planes(codes: Codes, channels: int, seed: int) -> None:
+    planes = Buffer(2, 3, 4, channels, codes, halo=Halo(1, 0, 0, 2), halo_value=float(codes.high))
+    logical = tensor(planes, seed)
+    words = storage.store(planes, logical)
+    by_pixels = storage.store(replace(planes, packing="pixels"), logical)
+    np.testing.assert_array_equal(by_pixels, words.transpose(0, 3, 1, 2), strict=True)
 
 
 @given(codes=CODES, channels=st.integers(1, 70), seed=st.integers(0, 99))
