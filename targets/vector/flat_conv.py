@@ -97,8 +97,10 @@ class FlatConv2d(DirectConv2d):
         tile = Tile(frame, source, start, weights, finish, epilogue, (n, i64(0), first), rows, block, block)
         compares = isinstance(self.finish, SumFinish) and self.finish.compares_pixels(frame)
         for v, vector in enumerate(self.reduction.fill(tile)):
-            finish = self._compare if compares else self._transpose
-            finish(tile, vector, v * LANES, own)
+            if compares:
+                self._compare(tile, vector, v * LANES, own)
+            else:
+                self._transpose(tile, vector, v * LANES, own)
 
     def _compare(self, tile: Tile, vector: list[Expr], offset: int, own: Expr) -> None:
         """Bits of outputs of sixteen neighbours, compared where they are."""
