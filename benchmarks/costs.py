@@ -107,6 +107,8 @@ WIDTHS = (
     (BINARY, BINARY), *((signed(w), unsigned(a)) for w in (1, 2, 3) for a in (1, 2, 3, 4)),
     *((signed(w), unsigned(8)) for w in range(1, 9)), (signed(4), unsigned(4)), (TERNARY, unsigned(2)),
     (TERNARY, unsigned(4)), (TERNARY, unsigned(8)),
+    # by pixels
+    *((signed(w), unsigned(1)) for w in (4, 5, 6, 8)), (signed(4), unsigned(2)), (signed(6), unsigned(2)),
 )  # fmt: skip
 WIDTHS_OF_DEPTHWISE = ((signed(8), unsigned(8)), (signed(4), unsigned(4)))
 """The same kernels do all."""
@@ -128,7 +130,7 @@ class Timing:
 
 def candidates(variant: Variant, shape: Shape, widths: tuple[Codes, Codes]) -> Iterator[tuple[Conv2d, Kernel]]:
     """The best kernels of every family by estimate, in every storage of the input."""
-    packings: tuple[Packing | None, ...] = ("planes", "bytes", "flips", "subsets")
+    packings: tuple[Packing | None, ...] = ("planes", "bytes", "flips", "subsets", "pixels")
     # where each product is of an input of its own, floats are not far behind
     for packing in ("bytes", None) if shape.depthwise else packings:
         if packing in ("flips", "subsets") and widths[1].levels > 64:

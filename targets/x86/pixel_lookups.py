@@ -155,24 +155,34 @@ class PixelLookups(IndexReduction):
         return sums
 
     def _run(self, tile: Tile, start: Expr, table: Expr) -> Registers:
-        """Sums of a run of channels."""
+        """Sums of a run of channels, plane by plane: side by side their indices would take too many registers."""
         frame, run = tile.frame, channels_of(tile.frame.tiling.pixels)
         sums = [[register(0) for _ in range(run)] for _ in range(frame.tiling.pixels // LANES)]
-        words = frame.geometry.group_inputs
-        size = run * self._word_bytes(frame)
-        rows, columns = frame.geometry.taps()
+        planes, pitch = frame.problem.x.planes, frame.geometry.plane_pitch
+        if planes == 1:
+            self._plane(tile, sums, start, table, T.uint32(1))
+        else:
+            with T.serial(i64(0), i64(planes)) as plane:
+                worth = T.bind(T.shift_left(T.uint32(1), T.Cast("uint32", plane)))
+                self._plane(tile, sums, T.bind(start + plane * pitch), table, worth)
+        return [[self._register(tile, total) for total in row] for row in sums]
+
+    def _plane(self, tile: Tile, sums: Registers, start: Expr, table: Expr, worth: Expr) -> None:
+        """Look up all inputs of a plane."""
+        geometry, words = tile.frame.geometry, tile.frame.geometry.group_inputs
+        size, pitch = len(sums[0]) * self._word_bytes(tile.frame), geometry.channel_pitch
+        rows, columns = geometry.taps()
+        whole, rest = divmod(words, _MOST_WORDS)
         with T.serial(i64(0), i64(rows.extent)) as i, T.serial(i64(0), i64(columns.extent)) as j:
             at = T.bind(start + i * rows.stride + j * columns.stride)
             tap = T.bind(table + (i * columns.extent + j) * (words * size))
-            pitch = frame.geometry.channel_pitch
-            whole, rest = divmod(words, _MOST_WORDS)
             if whole:
                 with T.serial(i64(0), i64(whole)) as k:
                     here = T.bind(at + k * (_MOST_WORDS * pitch))
-                    self._words(tile, sums, here, T.bind(tap + k * (_MOST_WORDS * size)), _MOST_WORDS)
+                    self._words(tile, sums, here, T.bind(tap + k * (_MOST_WORDS * size)), worth, _MOST_WORDS)
             if rest:
-                self._words(tile, sums, at + whole * _MOST_WORDS * pitch, tap + whole * _MOST_WORDS * size, rest)
-        return [[self._register(tile, total) for total in row] for row in sums]
+                end = whole * _MOST_WORDS
+                self._words(tile, sums, at + end * pitch, tap + end * size, worth, rest)
 
     def _register(self, tile: Tile, total: Expr) -> Expr:
         """A register, times the step of the codes."""
@@ -180,23 +190,21 @@ class PixelLookups(IndexReduction):
         write(made, in_steps(total[lanes(0)], tile.frame.problem), lanes(0))
         return made
 
-    def _words(self, tile: Tile, sums: Registers, at: Expr, table: Expr, words: int) -> None:
-        """Look up some words of every pixel, plane by plane and part by part."""
-        parts = parts_of(tile.frame.problem.weights)
-        for plane in range(tile.frame.problem.x.planes):
-            for number, part in enumerate(parts):
-                lookups = list(product(range(words), range(HALVES)))
-                for first in range(0, len(lookups), part.together):
-                    self._look_up(tile, sums, at, table, plane, number, lookups[first : first + part.together])
+    def _words(self, tile: Tile, sums: Registers, at: Expr, table: Expr, worth: Expr, words: int) -> None:
+        """Look up some words of every pixel, part by part."""
+        lookups = list(product(range(words), range(HALVES)))
+        for number, part in enumerate(parts_of(tile.frame.problem.weights)):
+            times = splat(worth * T.uint32(0x01010101 << part.shift))
+            for first in range(0, len(lookups), part.together):
+                self._look_up(tile, sums, at, table, times, number, lookups[first : first + part.together])
 
     def _look_up(
-        self, tile: Tile, sums: Registers, at: Expr, table: Expr, plane: int, part: int, lookups: list[tuple[int, int]]
+        self, tile: Tile, sums: Registers, at: Expr, table: Expr, times: Expr, part: int, lookups: list[tuple[int, int]]
     ) -> None:
-        """Look up (word, half) of a plane in the tables of a part, whose findings a byte holds."""
+        """Look up (word, half) in the tables of a part, whose findings a byte holds, and count them `times`."""
         frame, vectors = tile.frame, range(len(sums))
         run, parts = len(sums[0]), parts_of(frame.problem.weights)
-        indices = {(v, place): self._index(tile, at + v * LANES, plane, *place) for place in lookups for v in vectors}
-        worth = splat(T.uint32((1 << plane + parts[part].shift) * 0x01010101))
+        indices = {(v, place): self._index(tile, at + v * LANES, *place) for place in lookups for v in vectors}
         dot = Vnni()
         for channel in range(run):
             found: list[Any] = [None for _ in vectors]
@@ -208,12 +216,11 @@ class PixelLookups(IndexReduction):
                     found[v] = value if found[v] is None else found[v] + value
             for v in vectors:
                 total = sums[v][channel]
-                write(total, dot.add(total[lanes(0)], dot.inputs(worth), dot.weights(found[v])), lanes(0))
+                write(total, dot.add(total[lanes(0)], dot.inputs(times), dot.weights(found[v])), lanes(0))
 
-    def _index(self, tile: Tile, at: Expr, plane: int, word: int, half: int) -> Expr:
+    def _index(self, tile: Tile, at: Expr, word: int, half: int) -> Expr:
         """The places of four bytes for each of sixteen pixels, int8x64."""
-        geometry = tile.frame.geometry
-        words = T.bind(tile.source.data[lanes(at + word * geometry.channel_pitch + plane * geometry.plane_pitch)])
+        words = T.bind(tile.source.data[lanes(at + word * tile.frame.geometry.channel_pitch)])
         if half:
             words = T.shift_right(words, splat(T.uint32(TABLE_INPUTS)))
         places = words & splat(T.uint32(0x0F0F0F0F)) | splat(T.uint32(0x30201000))
