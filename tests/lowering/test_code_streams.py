@@ -11,7 +11,11 @@ from hypothesis import strategies as st
 
 from qcompiler.ir import oracle
 from qcompiler.lowering.common_storage import CommonStorage
-from qcompiler.lowering.work import Slot, Stored
+from qcompiler.lowering.module import planned
+from qcompiler.lowering.work import KernelWork, Slot, Stored
+from qcompiler.targets.problem import Conv2d
+from qcompiler.targets.vector.host import HOST
+from qcompiler.targets.x86 import TARGET
 from tests.lowering.interpreter import by_pixels, canonical, in_bytes, in_planes, run
 
 
@@ -112,6 +116,19 @@ def stored_in_streams(ops: list[Op], low: int, levels: int, seed: int, storage: 
         np.testing.assert_allclose(array, expected[name], rtol=1e-6, atol=1e-6)
     held = [item for work in works for item in work.writes if isinstance(item, Stored)]
     return [item for item in held if isinstance(item.location, Slot)]
+
+
+@pytest.mark.parametrize(("channels", "size", "changes"), [(64, 28, True), (24, 10, False)])
+def test_a_change_of_storage_counts_where_one_is_chosen(channels: int, size: int, changes: bool) -> None:
+    """Of a small layer it would take longer than lookups save."""
+    net = Streams(np.random.default_rng(0))
+    y = net.dequantized(net.layer(net.quantized("x", 0.25, 0, 2), channels, channels), 0.1)
+    text = net.text([y]).replace("float[1, 5, 6, 6] x", f"float[1, {channels}, {size}, {size}] x")
+    storage = CommonStorage(TARGET.variants(("avx512vpopcntdq",)))
+    _, works = planned(canonical(text, net.constants).graph, storage, HOST)
+    (layer,) = (work for work in works if isinstance(work, KernelWork) and work.op == "IntegerConv")
+    assert isinstance(layer.problem, Conv2d)
+    assert layer.problem.x.by_pixels == changes
 
 
 @pytest.mark.parametrize("op", ["Add", "Mul"])

@@ -11,8 +11,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from qcompiler.ir.codes import BINARY, Codes
-from qcompiler.ir.storage import Buffer, Halo
+from qcompiler.ir.storage import Buffer, Halo, load
 from qcompiler.targets.problem import Conv2d, Map2d, Operation
+from qcompiler.targets.target import Constants
 from qcompiler.targets.vector import flat_conv
 from qcompiler.targets.vector.flat_conv import FlatConv2d
 from qcompiler.targets.vector.kernel_runner import KernelRunner
@@ -20,8 +21,8 @@ from qcompiler.targets.vector.planes_to_pixels import PlanesToPixels2d
 from qcompiler.targets.x86 import pixel_lookups
 from qcompiler.targets.x86.pixel_lookups import Part, PixelLookups, parts_of
 from tests.targets.fenced import survives
-from tests.targets.problems import RUNNABLE, epilogues, results
-from tests.targets.test_reductions import check_largest, layer
+from tests.targets.problems import RUNNABLE, drawn, epilogues, results, values
+from tests.targets.test_reductions import check_largest, layer, patches
 
 LOOKING = [variant for variant in RUNNABLE if variant.isa.vbmi and variant.isa.vnni]
 looking = pytest.mark.skipif(not LOOKING, reason="the processor has no AVX-512 VBMI or VNNI")
@@ -102,6 +103,21 @@ def test_every_tiling(weights: Codes, x: Codes, into: Codes | None) -> None:
     for kernel in found:
         for got, expected in results(kernel, LOOKING[0], kernel.problem, 1):
             np.testing.assert_array_equal(got, expected, err_msg=kernel.name)
+
+
+@looking
+@pytest.mark.parametrize("direction", [1.0, -1.0])
+def test_sums_that_meet_their_thresholds(direction: float) -> None:
+    problem = by_pixels(40, 33, BINARY, Codes(-8, 7))
+    planes = Buffer(1, *problem.out_hw, 33, BINARY)
+    problem = dataclasses.replace(problem, epilogue=(Operation("threshold", into=planes),))
+    weights = drawn(np.random.default_rng(0), problem.weights, (33, 40, 3, 3))
+    seen = patches(problem, load(problem.x, values(np.random.default_rng(1), problem.x, whole=True)))
+    met = (seen[20] @ weights.reshape(33, -1).T).astype(np.float32)
+    made = Constants(weights, met[None], np.full(33, direction, np.float32))
+    kernel = tiled(lookups(problem), 16)
+    for got, expected in results(kernel, LOOKING[0], problem, 1, made=made):
+        np.testing.assert_array_equal(got, expected)
 
 
 @looking
