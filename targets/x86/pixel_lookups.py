@@ -45,6 +45,9 @@ _LOW_BITS = 4
 _MOST_BITS = 8
 # of weights, by planes of activations; as measured
 _FEWEST_BITS = {1: 3, 2: 4}
+# Tables of a network come from memory once an inference, unless they are few: many must serve many pixels. As measured in
+# chains of layers.
+_FEW_TABLES, _MANY_PIXELS = 2**19, 400
 # words whose findings are added up before they are multiplied
 _MOST_WORDS = 2
 
@@ -85,7 +88,9 @@ def gains_by_pixels(problem: Conv2d) -> bool:
     fewest = _FEWEST_BITS.get(problem.x.planes)
     if fewest is None or not fewest <= problem.weights.bits or not fits_flat(problem, 2 * LANES):
         return False
-    return fits_lookups(problem)
+    words, pixels = prod(problem.kernel) * problem.x.group_words, problem.x.n * prod(problem.out_hw)
+    tables = problem.out_channels * words * len(parts_of(problem.weights)) * TABLE_BYTES
+    return (tables <= _FEW_TABLES or pixels >= _MANY_PIXELS) and fits_lookups(problem)
 
 
 def fits_lookups(problem: Conv2d) -> bool:

@@ -183,7 +183,9 @@ def test_not_offered_where_lanes_would_be_apart_or_missing() -> None:
         by_pixels(64, 16, BITS, Codes(-2, 1)),
         by_pixels(64, 16, Codes(0, 7), Codes(-8, 7)),
         by_pixels(64, 16, BITS, Codes(-8, 7), (4, 16)),
+        by_pixels(128, 128, BITS, Codes(-8, 7), (20, 20)),
     ]
+    assert lookups(by_pixels(128, 128, BITS, Codes(-8, 7), (22, 22)))
     assert lookups(by_pixels(64, 16, BITS, Codes(-8, 7), (4, 17)))
     for other in others:
         assert not any(variant.kernels(other) for variant in RUNNABLE)
