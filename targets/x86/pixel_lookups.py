@@ -45,8 +45,8 @@ _LOW_BITS = 4
 _MOST_BITS = 8
 # of weights, by planes of activations; as measured
 _FEWEST_BITS = {1: 3, 2: 4}
-# Tables of a network come from memory once an inference, unless they are few; many must serve many pixels; as measured in
-# chains of layers
+# Tables of a network come from memory once an inference, unless they are few; many must serve many pixels, as chains of
+# layers show.
 _FEW_TABLES, _MANY_PIXELS = 2**19, 400
 # words whose findings are added up before they are multiplied
 _MOST_WORDS = 2
