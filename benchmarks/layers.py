@@ -63,7 +63,9 @@ class Shape:
         )  # fmt: skip
         into = Buffer(1, *problem.out_hw, self.outputs, "float32")
         if stores == "codes" and kind_of(problem) != "rows":
-            into = replace(into, element=activations, packing=codes.packing, halo=halo, halo_value=border)
+            # no layer writes pixels side by side
+            written: Packing = "planes" if packing == "pixels" else codes.packing
+            into = replace(into, element=activations, packing=written, halo=halo, halo_value=border)
         return replace(problem, epilogue=epilogue(into))
 
 
@@ -118,6 +120,8 @@ WIDTHS = (
     (BINARY, BINARY), *((signed(w), unsigned(a)) for w in (1, 2, 3) for a in (1, 2, 3, 4)),
     *((signed(w), unsigned(8)) for w in range(1, 9)), (signed(4), unsigned(4)), (TERNARY, unsigned(2)),
     (TERNARY, unsigned(4)), (TERNARY, unsigned(8)),
+    # by pixels
+    *((signed(w), unsigned(1)) for w in (4, 5, 6, 8)), (signed(4), unsigned(2)), (signed(6), unsigned(2)),
 )  # fmt: skip
 WIDTHS_OF_DEPTHWISE = ((signed(8), unsigned(8)), (signed(4), unsigned(4)))
 """The same kernels do all."""
@@ -153,12 +157,10 @@ def random_constants(problem: Conv2d) -> Constants:
 
 def offered(variant: Variant, shape: Shape, widths: Widths, stores: Stores = "codes") -> list[Offer]:
     """All kernels for a layer, in every storage of its input."""
-    packings: tuple[Packing | None, ...] = ("planes", "bytes")
+    packings: tuple[Packing | None, ...] = ("planes", "bytes", "flips", "subsets", "pixels")
     if shape.depthwise:
         # each product is of an input of its own there, and floats are not far behind
         packings = ("bytes", None)
-    elif widths[1].levels <= 64:
-        packings = (*packings, "flips", "subsets")
     problems = [shape.problem(*widths, packing, stores) for packing in packings]
     return [Offer(problem, kernel) for problem in problems for kernel in variant.kernels(problem)]
 

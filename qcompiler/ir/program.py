@@ -162,9 +162,10 @@ class VariantCode:
 class StoredValue:
     """Where a step leaves a graph value, for verification and debugging.
 
-    layout is "bit-nhwc", "byte-nhwc", "table-nhwc" or "subset-nhwc" (codes in bit planes, bytes, tables of flips or of
-    subsets), "float-nhwc", "float-nchw" or "dense" (the ONNX order, dtype `dtype`). shape is the ONNX shape; halo is
-    (top, left, bottom, right); groups, and the codes of packed layouts, as in ir.storage.Buffer.
+    layout is "bit-nhwc", "bit-nchw", "byte-nhwc", "table-nhwc" or "subset-nhwc" (codes in bit planes, bit planes by
+    pixels, bytes, tables of flips or of subsets), "float-nhwc", "float-nchw" or "dense" (the ONNX order, dtype
+    `dtype`). shape is the ONNX shape; halo is (top, left, bottom, right); groups, and the codes of packed layouts, as
+    in ir.storage.Buffer.
     """
 
     name: str

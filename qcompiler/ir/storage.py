@@ -5,6 +5,7 @@ channels starts at a word. Words are little-endian: the bytes are the same for e
 
 - In bit planes, bit c % 32 of word c // 32 of plane p is bit p of channel c of a group, and the planes of one word lie
   next to each other. For -1 and +1 there is one plane, in which 1 is +1.
+- In bit planes by pixels the words are the same, but the pixels of an image lie next to each other, word by word.
 - In bytes, byte c % 4 of word c // 4 is channel c of a group.
 - In tables, sixteen words belong to sixteen channels of a group: byte 16 * j + m of them is a sum over the channels
   4 * j + k, k = 0 to 3. In tables of flips it is over all, of the largest number less the channel where bit k of m is
@@ -32,9 +33,10 @@ FloatArray = npt.NDArray[np.float32]
 
 Element = Codes | Literal["float32"]
 Order = Literal["nhwc", "nchw"]
-Packing = Literal["planes", "bytes", "flips", "subsets"]
+Packing = Literal["planes", "pixels", "bytes", "flips", "subsets"]
 PACKED_LAYOUTS: Mapping[str, Packing] = {
     "bit-nhwc": "planes",
+    "bit-nchw": "pixels",
     "byte-nhwc": "bytes",
     "table-nhwc": "flips",
     "subset-nhwc": "subsets",
@@ -64,9 +66,9 @@ class Buffer:
     """A tensor of n images of h x w pixels of c channels in memory; a matrix [M, K] is (1, 1, M, K).
 
     element "float32": order "nhwc" stores [n, height, width, c], "nchw" [n, c, height, width], with height = top + h +
-    bottom and width = left + w + right. element `Codes`: always "nhwc", stored as uint32 [n, height, width, words],
-    packed in bit planes, bytes or tables. halo_value: what the halo holds, a float or one of the codes. Whoever writes
-    the buffer writes its halo.
+    bottom and width = left + w + right. element `Codes`: order is always "nhwc"; stored as uint32 [n, height, width,
+    words], packed in bit planes, bytes or tables, or as [n, words, height, width] in bit planes by pixels. halo_value:
+    what the halo holds, a float or one of the codes. Whoever writes the buffer writes its halo.
     """
 
     n: int
@@ -112,19 +114,24 @@ class Buffer:
 
     @property
     def in_planes(self) -> bool:
-        """Whether the buffer holds codes in bit planes."""
+        """Whether the buffer holds codes in bit planes, pixel after pixel."""
         return self.packed and self.packing == "planes"
+
+    @property
+    def by_pixels(self) -> bool:
+        """Whether the buffer holds codes in bit planes, word after word of all pixels."""
+        return self.packed and self.packing == "pixels"
 
     @property
     def planes(self) -> int:
         """Words of a packed buffer that hold the same channels: its bit planes, or one."""
         assert isinstance(self.element, Codes)
-        return self.element.bits if self.in_planes else 1
+        return self.element.bits if self.in_planes or self.by_pixels else 1
 
     @property
     def word_channels(self) -> int:
         """Channels in a word of a packed buffer; a table takes as many words as it has channels."""
-        return {"planes": WORD_BITS, "bytes": WORD_BYTES, "flips": 1, "subsets": 1}[self.packing]
+        return {"bytes": WORD_BYTES, "flips": 1, "subsets": 1}.get(self.packing, WORD_BITS)
 
     @property
     def group_words(self) -> int:
@@ -157,6 +164,8 @@ class Buffer:
     @property
     def storage_shape(self) -> tuple[int, int, int, int]:
         """Shape of the stored array."""
+        if self.by_pixels:
+            return (self.n, self.words, self.height, self.width)
         if self.packed:
             return (self.n, self.height, self.width, self.words)
         if self.order == "nhwc":
@@ -304,7 +313,7 @@ def interior(buffer: Buffer, stored: Array) -> Array:
     """A view of the stored array without its halo."""
     rows = slice(buffer.halo.top, buffer.halo.top + buffer.h)
     columns = slice(buffer.halo.left, buffer.halo.left + buffer.w)
-    planar = not buffer.packed and buffer.order == "nchw"
+    planar = buffer.by_pixels or not buffer.packed and buffer.order == "nchw"
     return stored[:, :, rows, columns] if planar else stored[:, rows, columns]
 
 
@@ -316,12 +325,15 @@ def _encoded(buffer: Buffer, logical: Array) -> Array:
             return pack_bytes(_index(numbers, buffer.element), buffer.groups)
         if buffer.in_tables:
             return pack_tables(_index(numbers, buffer.element), buffer.digits, buffer.packing == "flips", buffer.groups)
-        return pack(numbers, buffer.element, buffer.groups)
+        words = pack(numbers, buffer.element, buffer.groups)
+        return np.ascontiguousarray(words.transpose(0, 3, 1, 2)) if buffer.by_pixels else words
     return np.ascontiguousarray(logical if buffer.order == "nchw" else logical.transpose(0, 2, 3, 1))
 
 
 def _decoded(buffer: Buffer, codes: Codes, words: npt.NDArray[np.uint32]) -> FloatArray:
     """Codes [n, h, w, c] from their words."""
+    if buffer.by_pixels:
+        words = np.ascontiguousarray(words.transpose(0, 2, 3, 1))
     if buffer.in_bytes:
         return _numbers(unpack_bytes(words, buffer.c, buffer.groups), codes)
     if buffer.in_tables:

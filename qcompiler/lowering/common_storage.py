@@ -16,8 +16,9 @@ from qcompiler.ir.storage import Buffer, Packing
 from qcompiler.lowering.forms import Form, of_buffer
 from qcompiler.lowering.plan import weights_of
 from qcompiler.lowering.problem_builder import layer_problem
+from qcompiler.lowering.values import store_op
 from qcompiler.targets.choose import chosen
-from qcompiler.targets.problem import Conv2d, Operation
+from qcompiler.targets.problem import Conv2d, Map2d, Operation
 from qcompiler.targets.target import Variant
 from qcompiler.targets.tuned import UNTUNED, Tuned
 
@@ -74,9 +75,19 @@ class CommonStorage:
     def _cost(self, node: ir.Node, x: Buffer) -> float:
         """The weighted logarithm of the times on all variants; infinite where one has no kernel."""
         problem = _layer(node, x)
-        found = [chosen(variant, problem, self._tuned) for variant in self._variants]
-        times = [inf if choice is None else choice.nanoseconds for choice in found]
+        times = [self._nanoseconds(variant, problem) for variant in self._variants]
         return float(sum(log(time) / 2**place for place, time in enumerate(times)))
+
+    def _nanoseconds(self, variant: Variant, problem: Conv2d) -> float:
+        """Of the kernel, and of what brings codes into a storage that none writes but what makes it."""
+        choice = chosen(variant, problem, self._tuned)
+        if choice is None:
+            return inf
+        if not problem.x.by_pixels:
+            return choice.nanoseconds
+        store = Operation(store_op(of_buffer(problem.x, matrix=False)), into=problem.x)
+        made = chosen(variant, Map2d(replace(problem.x, packing="planes"), (store,)))
+        return inf if made is None else choice.nanoseconds + made.nanoseconds
 
 
 def _layer(node: ir.Node, x: Buffer) -> Conv2d:

@@ -96,6 +96,13 @@ def packed(value: ir.Value, matrix: bool, codes: Codes, groups: int = 1, packing
     return of_buffer(replace(buffer, element=codes, groups=groups, packing=packing), matrix=matrix)
 
 
+def pixel_by_pixel(form: Form) -> Form:
+    """The form of bit planes that those by pixels are made of; every other form as it is."""
+    if form.buffer is None or not form.buffer.by_pixels:
+        return form
+    return of_buffer(replace(form.buffer, packing="planes"), matrix=form.matrix)
+
+
 def of_buffer(buffer: Buffer, *, matrix: bool) -> Form:
     """The form that stores a value in `buffer`."""
     return Form(buffer, buffer.nbytes, matrix)
@@ -150,8 +157,8 @@ def serves(stored: Form, read: Read) -> bool:
 
 
 def _same_codes(a: Form, b: Form) -> bool:
-    """Whether both store codes in one group in the same view, whatever their packings and halos."""
-    if a.buffer is None or b.buffer is None or a.matrix != b.matrix or not a.is_packed:
+    """Whether both store codes in one group in the same view, pixel by pixel, whatever their packings and halos."""
+    if a.buffer is None or b.buffer is None or a.matrix != b.matrix or not a.is_packed or a.buffer.by_pixels:
         return False
     return a.buffer.element == b.buffer.element and a.packed_groups == b.packed_groups == 1
 

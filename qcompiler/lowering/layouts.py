@@ -62,13 +62,19 @@ def layout_of(buffer: Buffer, *, matrix: bool) -> Layout:
     """
     if matrix:
         assert buffer.n == buffer.h == 1 and buffer.halo == Halo()
-        rows = [LayoutAxis(buffer.w, buffer.c), *_channels(buffer, 1)]
-        return _normal(buffer.element, rows, packing=_packing(buffer))
+        rows = LayoutAxis(buffer.w, buffer.c)
+        if buffer.by_pixels:
+            loops = [*_words(buffer, 1), rows, LayoutAxis(buffer.word_channels, 1)]
+        else:
+            loops = [rows, *_channels(buffer, 1)]
+        return _normal(buffer.element, loops, packing=_packing(buffer))
     plane = buffer.h * buffer.w
     images = LayoutAxis(buffer.n, buffer.c * plane)
     height = LayoutAxis(buffer.h, buffer.w, buffer.halo.top, buffer.halo.bottom)
     width = LayoutAxis(buffer.w, 1, buffer.halo.left, buffer.halo.right)
-    if not buffer.packed and buffer.order == "nchw":
+    if buffer.by_pixels:
+        loops = [images, *_words(buffer, plane), height, width, LayoutAxis(buffer.word_channels, plane)]
+    elif not buffer.packed and buffer.order == "nchw":
         loops = [images, LayoutAxis(buffer.c, plane), height, width]
     else:
         loops = [images, height, width, *_channels(buffer, plane)]
@@ -90,6 +96,14 @@ def _channels(buffer: Buffer, stride: int) -> list[LayoutAxis]:
     per_group = buffer.c // buffer.groups
     filling = buffer.group_words * buffer.word_channels - per_group
     return [LayoutAxis(buffer.groups, per_group * stride), LayoutAxis(per_group, stride, 0, filling)]
+
+
+def _words(buffer: Buffer, stride: int) -> list[LayoutAxis]:
+    """The words of the channels of a pixel, which are `stride` flattened elements apart; the last is filled up."""
+    per_group = buffer.c // buffer.groups
+    filling = buffer.group_words * buffer.word_channels - per_group
+    words = LayoutAxis(buffer.group_words, buffer.word_channels * stride, 0, filling)
+    return [LayoutAxis(buffer.groups, per_group * stride), words]
 
 
 def _normal(

@@ -24,7 +24,18 @@ from qcompiler.ir.storage import Packing
 from qcompiler.ir.view import constant_of, dtype_of, is_quantized_op, shape_of
 from qcompiler.lowering.code_moves import can_write, stored
 from qcompiler.lowering.code_source import is_storable
-from qcompiler.lowering.forms import Form, Read, as_view, merge, natural, natural_view, packed, plain, serves
+from qcompiler.lowering.forms import (
+    Form,
+    Read,
+    as_view,
+    merge,
+    natural,
+    natural_view,
+    packed,
+    pixel_by_pixel,
+    plain,
+    serves,
+)
 from qcompiler.lowering.forms import through_alias as through
 from qcompiler.lowering.group import Group
 from qcompiler.lowering.links import Link
@@ -171,8 +182,8 @@ class _Planner:
     def _writable(self, group: Group, value: ir.Value, signs: bool) -> list[Form]:
         """The forms asked for that the kernel can write; signs: it knows the codes of the value alone."""
         seen = [as_view(form, value, group.is_matrix) for form in self._asked(value)]
-        own = [form for form in seen if form and form.buffer and (form.is_packed or not signs)]
-        return [form for form in own if self.storage.writes(group.kind, form)]
+        own = [pixel_by_pixel(form) for form in seen if form and form.buffer and (form.is_packed or not signs)]
+        return [form for form in dict.fromkeys(own) if self.storage.writes(group.kind, form)]
 
     def _grouping(self, group: Group) -> int:
         """The grouping of channels in which the kernel packs, the first that is asked for."""

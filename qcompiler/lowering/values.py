@@ -8,7 +8,7 @@ import onnx_ir as ir
 
 from qcompiler.errors import InternalError
 from qcompiler.ir.storage import Buffer
-from qcompiler.lowering.forms import Form, Read, natural, natural_view, serves
+from qcompiler.lowering.forms import Form, Read, natural, natural_view, pixel_by_pixel, serves
 from qcompiler.lowering.group import is_alias
 from qcompiler.lowering.plan import source_of
 from qcompiler.lowering.work import External, KernelWork, Location, Slot, Stored, Work
@@ -78,8 +78,13 @@ class Values:
         return made
 
     def _source(self, value: ir.Value, target: Form) -> Stored:
-        """A stored form to convert from: the smallest in the target's view, else the natural form seen in that view."""
-        options = [item for item in self._stored.get(value, []) if item.form.buffer is not None]
+        """A stored form to convert from: the smallest in the target's view, else the natural form seen in that view.
+
+        Bit planes by pixels are made of bit planes, and nothing is made of them.
+        """
+        if pixel_by_pixel(target) != target:
+            return self.deliver(Read(value, pixel_by_pixel(target)))
+        options = [item for item in self._stored.get(value, []) if _is_source(item.form)]
         same_view = [item for item in options if item.form.matrix == target.matrix or target.is_natural]
         if same_view:
             return min(same_view, key=lambda item: item.form.nbytes)
@@ -87,6 +92,10 @@ class Values:
             raise InternalError(f"value '{value.name}' has no stored form to convert from")
         dense = self.deliver(Read(value, natural(value), exact=True))
         return Stored(value, natural_view(value, target.matrix), dense.location)
+
+
+def _is_source(form: Form) -> bool:
+    return form.buffer is not None and not form.buffer.by_pixels
 
 
 def store_op(form: Form) -> OperationName:

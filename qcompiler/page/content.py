@@ -21,6 +21,7 @@ _NAME, _NOTE = 120, 800
 
 _FORMS = {
     "bit-nhwc": "codes {0.low} to {0.high} in bit planes, channels last",
+    "bit-nchw": "codes {0.low} to {0.high} in bit planes, word after word of all pixels",
     "byte-nhwc": "codes {0.low} to {0.high} in bytes, channels last",
     "table-nhwc": "codes {0.low} to {0.high} in tables of sums of four, flipped or not, channels last",
     "subset-nhwc": "codes {0.low} to {0.high} in tables of sums of up to four, channels last",

@@ -34,6 +34,7 @@ from qcompiler.targets.vector.patch_sums import PatchFrame, PatchSums, fits_patc
 from qcompiler.targets.vector.planar_map import PlanarMap2d, is_planar
 from qcompiler.targets.vector.plane_pool import PlanePool2d
 from qcompiler.targets.vector.plane_sums import PlaneSums
+from qcompiler.targets.vector.planes_to_pixels import PlanesToPixels2d, becomes_pixels
 from qcompiler.targets.vector.planes_to_words import PlanesToWords2d, fits_words
 from qcompiler.targets.vector.pool import FloatPool2d
 from qcompiler.targets.vector.product_sums import ProductFinish, ProductSums
@@ -48,7 +49,7 @@ from qcompiler.targets.vector.word_mismatches import WordMismatches
 
 def code_pools(machine: VectorMachine, problem: Problem) -> Iterator[Kernel]:
     """Pools of packed codes."""
-    if isinstance(problem, Pool2d) and problem.kind == "codes" and not problem.x.in_tables:
+    if isinstance(problem, Pool2d) and problem.kind == "codes" and not (problem.x.in_tables or problem.x.by_pixels):
         ns = memory_ns(machine, problem)
         # narrower vectors gain little
         shuffled = machine.vector_bytes if machine.vector_bytes >= 32 else 0
@@ -65,11 +66,13 @@ def float_pools(machine: VectorMachine, problem: Problem) -> Iterator[Kernel]:
 
 
 def maps(machine: VectorMachine, problem: Problem) -> Iterator[Kernel]:
-    """Elementwise chains: by the first of four kernels that applies, which is the fastest."""
+    """Elementwise chains: by the first of five kernels that applies, which is the fastest."""
     if not isinstance(problem, Map2d):
         return
     blocks, ns = blocks_of(problem), memory_ns(machine, problem)
-    if is_planar(problem):
+    if becomes_pixels(problem):
+        yield PlanesToPixels2d(problem, ns)
+    elif is_planar(problem):
         yield PlanarMap2d(problem, ns)
     elif blocks is not None and fits_words(problem):
         yield PlanesToWords2d(problem, blocks, ns)
@@ -105,6 +108,17 @@ def plane_convolutions(machine: VectorMachine, problem: Problem) -> Iterator[Ker
     rate, counts = (2 * machine.planes_rate, 2 * machine.counts) if ternary else (machine.planes_rate, machine.counts)
     for r in word_tilings(problem, blocks, counts):
         ns = compute_ns(machine, problem, blocks, rate, r)
+        yield DirectConv2d(Frame(problem, blocks, r.tiling), sums, SumFinish(), ns)
+
+
+def pixel_convolutions(machine: VectorMachine, problem: Problem) -> Iterator[Kernel]:
+    """Convolutions of codes in bit planes by pixels, which are there for other kernels."""
+    blocks = pixel_blocks(problem)
+    if not isinstance(problem, Conv2d) or blocks is None:
+        return
+    sums = PlaneSums(machine.counts, machine.widen_counts)
+    for r in word_tilings(problem, blocks, machine.counts):
+        ns = compute_ns(machine, problem, blocks, machine.planes_rate, r)
         yield DirectConv2d(Frame(problem, blocks, r.tiling), sums, SumFinish(), ns)
 
 
@@ -229,6 +243,13 @@ def plane_blocks(problem: Problem) -> Blocks | None:
     return convolution_blocks(problem)
 
 
+def pixel_blocks(problem: Problem) -> Blocks | None:
+    """The channel blocks of a convolution of codes in bit planes by pixels; None for other problems."""
+    if not isinstance(problem, Conv2d) or not problem.x.by_pixels or problem.centred:
+        return None
+    return convolution_blocks(problem)
+
+
 @lru_cache(maxsize=16)
 def convolution_blocks(problem: Problem) -> Blocks | None:
     """The channel blocks of a convolution that a direct kernel can do; None for others.
@@ -249,14 +270,16 @@ def _fits_registers(geometry: Geometry) -> bool:
     problem = geometry.problem
     if problem.x.in_bytes:
         return fits_bytes(problem)
-    return not problem.x.in_planes or geometry.steps * WORD_BITS < MOST_PRODUCTS
+    return not (problem.x.in_planes or problem.x.by_pixels) or geometry.steps * WORD_BITS < MOST_PRODUCTS
 
 
 def blocks_of(problem: Problem) -> Blocks | None:
     """Channel blocks that suit the outputs, and the groups of a convolution where the outputs leave a choice.
 
-    None if packed buffers group their channels irreconcilably.
+    None if packed buffers group their channels irreconcilably, or lie by pixels.
     """
+    if any(buffer.by_pixels for buffer in outputs_of(problem)):
+        return None
     if not isinstance(problem, Conv2d):
         return blocks_for(problem.x.c, problem.epilogue)
     blocks = blocks_for(problem.out_channels, problem.epilogue)

@@ -87,15 +87,21 @@ class Geometry:
     @property
     def pixel_pitch(self) -> int:
         """Units from one input pixel to the next."""
+        if self.planar:
+            return 1
         if self.problem.x.packed:
             return self.problem.x.words * (1 if self.in_words else WORD_BYTES)
-        return 1 if self.planar else self.problem.x.c
+        return self.problem.x.c
 
     @property
     def channel_pitch(self) -> int:
         """Units from one input channel (or word) to the next."""
-        if self.problem.x.packed:
-            return self.problem.x.planes
+        planes = self.problem.x.planes if self.problem.x.packed else 1
+        return planes * self.plane_pitch
+
+    @property
+    def plane_pitch(self) -> int:
+        """Units from one word of a plane of codes to that of the next plane."""
         return self.problem.x.height * self.problem.x.width if self.planar else 1
 
     def taps(self) -> list[ReductionLoop]:
@@ -202,12 +208,14 @@ class Geometry:
 
     def weight_lanes(self, weights: npt.NDArray[np.float32]) -> npt.NDArray[np.generic]:
         """OIHW weights as [blocks, steps, 16] in the order of `loops`; uint32 words of signs or bytes for codes."""
-        ordered = weights if self.planar else weights.transpose(0, 2, 3, 1)
+        ordered = weights.transpose(0, 2, 3, 1)
         parts = max(1, self.problem.x.groups // self.problem.groups)
         units: npt.NDArray[np.generic] = ordered.astype(np.float32)
         if self.in_words:
             whole = np.rint(ordered).astype(np.int64)
             units = pack_bytes(whole, parts) if self.problem.x.in_bytes else pack_bits(ordered, parts)
+        if self.planar:
+            units = units.transpose(0, 3, 1, 2)
         lanes = self.blocks.spread(units.reshape(len(weights), -1).T)
         return np.ascontiguousarray(lanes.reshape(self.steps, -1, LANES).transpose(1, 0, 2))
 

@@ -136,7 +136,7 @@ class View:
         row, column = y + b.halo.top, x + b.halo.left
         if self.channels_last:
             return ((n * b.height + row) * b.width + column) * self.per_pixel + c
-        return ((n * b.c + c) * b.height + row) * b.width + column
+        return ((n * (b.words if b.packed else b.c) + c) * b.height + row) * b.width + column
 
     def half_offset(self, pixel: tuple[Expr, Expr, Expr], half: Expr, plane: int) -> Expr:
         """Flat index of the uint16 that holds bit `plane` of half a word of channels, in a view of halves."""
@@ -149,7 +149,9 @@ class View:
 
 def channels_last(buffer: Buffer) -> bool:
     """Whether the channels of a pixel are contiguous; with a single stored pixel both orders are the same."""
-    return buffer.packed or buffer.order == "nhwc" or buffer.height * buffer.width == 1
+    if buffer.packed:
+        return not buffer.by_pixels
+    return buffer.order == "nhwc" or buffer.height * buffer.width == 1
 
 
 def float_view(buffer: Buffer, data: Expr) -> View:

@@ -144,8 +144,9 @@ class PlaneSums(PlaneReduction):
 
     def inputs(self, tile: Tile, counts: Counts, at: Expr) -> dict[tuple[int, int], Expr]:
         """One word per pixel and plane, in all lanes."""
+        pitch = tile.frame.geometry.plane_pitch
         return {
-            (p, j): T.bind(tile.source.lanes_at(at + (p * tile.source.pixel_step() + j)))
+            (p, j): T.bind(tile.source.lanes_at(at + (p * tile.source.pixel_step() + j * pitch)))
             for p, j in dict.fromkeys((p, j) for p, _, (j, _) in counts)
         }
 

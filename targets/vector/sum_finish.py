@@ -14,7 +14,14 @@ from qcompiler.targets.vector.epilogue import Pixel, is_threshold
 from qcompiler.targets.vector.finish import IntegerFinish, class_parameters, class_tables
 from qcompiler.targets.vector.frame import Frame
 from qcompiler.targets.vector.reduction import Reduction
-from qcompiler.targets.vector.threshold import Compared, pack_thresholds, threshold_parameters
+from qcompiler.targets.vector.threshold import (
+    Compared,
+    counted,
+    pack_thresholds,
+    reached_by_pixels,
+    threshold_count,
+    threshold_parameters,
+)
 from qcompiler.targets.vector.tile import Tile
 
 
@@ -69,6 +76,21 @@ class SumFinish(IntegerFinish):
             falls = falls | T.shift_left(T.Cast(bits, turned[block + other]), T.Cast(bits, other * LANES))
         compared = Compared(T.bind(value), limits, T.bind(falls), at, size, LANES * self.blocks)
         tile.epilogue.store_counts(pixel, block, compared)
+
+    def compares_pixels(self, frame: Frame) -> bool:
+        """Whether `planes_of_pixels` makes the outputs: all pixels of a channel have the same limits."""
+        operations = frame.problem.epilogue
+        if not is_threshold(operations) or frame.borders.count > 1:
+            return False
+        return operations[0].into is not None and operations[0].into.in_planes
+
+    def planes_of_pixels(self, tile: Tile, registers: list[Expr]) -> list[Expr]:
+        """Bits of a block of channels in int32x16, a lane for each pixel, plane by plane; registers: by channels."""
+        limits, turned = tile.finish[:2]
+        size = tile.frame.blocks.count * LANES
+        levels = threshold_count(tile.frame.problem.epilogue[0])
+        at = [tile.block * LANES + level * size for level in range(levels)]
+        return counted([reached_by_pixels(registers, limits, turned[tile.block], first) for first in at])
 
 
 def _bases(frame: Frame, reduction: Reduction, constants: Constants) -> Array:

@@ -75,13 +75,7 @@ class Compared:
             mask = temporary(bits, 1)
             write(mask, mask_bits(self._reached(level), self.channels) ^ self.turned, i64(0))
             masks.append(mask[i64(0)])
-        planes = []
-        for plane in range((levels - 1).bit_length()):
-            first, *others = masks[2**plane - 1 :: 2**plane]
-            for other in others:
-                first = first ^ other
-            planes.append(first)
-        return planes
+        return counted(masks)
 
     def counts(self, levels: int) -> Expr:
         """The counts of one block, int32x16."""
@@ -92,3 +86,28 @@ class Compared:
             write(count, count[lanes(0)] + T.Select(self._reached(level), one, none), lanes(0))
         falls = T.shift_right(splat(T.Cast("int32", self.turned)), T.ramp(T.int32(0), T.int32(1), LANES)) & one
         return T.Select(falls == one, splat(T.int32(levels - 1)) - count[lanes(0)], count[lanes(0)])
+
+
+def counted(masks: list[Expr]) -> list[Expr]:
+    """Each bit plane of the counts of nested masks."""
+    planes = []
+    for plane in range(len(masks).bit_length()):
+        first, *others = masks[2**plane - 1 :: 2**plane]
+        for other in others:
+            first = first ^ other
+        planes.append(first)
+    return planes
+
+
+def reached_by_pixels(values: list[Expr], limits: Expr, turned: Expr, at: Expr) -> Expr:
+    """Bit c of int32x16, a lane for each pixel: whether channel c of a block reaches its limit, turned where it falls.
+
+    values: a register of pixels for each channel; limits: those of the channels lie from `at` on.
+    """
+    bits = temporary("int32")
+    write(bits, splat(T.Cast("int32", turned)), lanes(0))
+    for channel, value in enumerate(values):
+        reached = value[lanes(0)] >= splat(limits[at + channel])
+        bit = T.Select(reached, splat(T.int32(1 << channel)), splat(T.int32(0)))
+        write(bits, bits[lanes(0)] ^ bit, lanes(0))
+    return bits[lanes(0)]

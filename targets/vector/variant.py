@@ -70,7 +70,10 @@ class VectorVariant(Generic[IsaT]):
         return self.isa.tvm_target
 
     def operands(self, layer: Conv2d, codes: Codes | None) -> tuple[Buffer, ...]:
-        """Planes, bytes or tables where the codes are known, and floats as they lie; the halo serves the padding."""
+        """Planes, bytes, tables or planes by pixels where the codes are known, and floats as they lie.
+
+        The halo serves the padding.
+        """
         floats = _padded(layer, layer.x, layer.pad_value)
         if codes is None:
             return (floats,)
@@ -80,7 +83,9 @@ class VectorVariant(Generic[IsaT]):
             return planes, floats
         tables = replace(planes, packing=table_packing(layer.weights))
         looked_up = (tables,) if self.kernels(replace(layer, x=tables, padding="halo")) else ()
-        return planes, _in_bytes(layer, planes), *looked_up, floats
+        pixels = replace(planes, packing="pixels")
+        by_pixels = (pixels,) if self.kernels(replace(layer, x=pixels, padding="halo")) else ()
+        return planes, _in_bytes(layer, planes), *looked_up, *by_pixels, floats
 
     @property
     def code_packing(self) -> Packing:
@@ -88,8 +93,8 @@ class VectorVariant(Generic[IsaT]):
         return "bytes"
 
     def writes(self, kind: str, buffer: Buffer) -> bool:
-        """Every storage but tables, which pools do not write."""
-        return not buffer.in_tables or kind != "pool"
+        """Every storage but tables, which pools do not write, and planes by pixels."""
+        return not buffer.by_pixels and (not buffer.in_tables or kind != "pool")
 
     def kernels(self, problem: Problem) -> Sequence[Kernel]:
         """Every kernel that computes the problem, cheapest estimate first."""

@@ -5,8 +5,9 @@ from __future__ import annotations
 from qcompiler.ir.numerics import WORD_BITS
 from qcompiler.targets.problem import Conv2d
 from qcompiler.targets.vector.blocks import Blocks
-from qcompiler.targets.vector.direct import Geometry
+from qcompiler.targets.vector.direct import Geometry, Tiling
 from qcompiler.targets.vector.emit import LANES
+from qcompiler.targets.vector.flat_conv import FlatGrid, fits_flat
 from qcompiler.targets.vector.nibble_reduction import worths_of
 from qcompiler.targets.vector.planes import weight_planes
 from qcompiler.targets.vector.tilings import Ranked, best_first, ranked, tiles_within
@@ -31,6 +32,9 @@ _PER_WEIGHT, _PER_ROW, _PER_UNIT = 0.5, 0.6, 1.0
 # what taking weights apart, shared by the pixels, and loading tables, shared by the blocks, add to a lookup of four
 # inputs, as measured
 _NIBBLE_COSTS = {16: (3.0, 3.0), 32: (0.3, 0.1), 64: (0.5, 0.1)}
+
+# vectors of pixels share the loads of tables, channels those of indices; as measured
+_PIXEL_COSTS = {16: 1.3, 32: 1.1}
 
 
 def lookup_tilings(isa: Isa, problem: Conv2d, blocks: Blocks) -> list[Ranked]:
@@ -85,6 +89,18 @@ def lookup_column_tilings(problem: Conv2d, blocks: Blocks, width: int) -> list[R
             rows = _row_cost(problem, vectors, columns / (p * taps))
             tiles.append((p, b, needless * (1 + _PER_WEIGHT / p + rows)))
     return ranked(problem, blocks, tiles)
+
+
+def pixel_tilings(problem: Conv2d, blocks: Blocks) -> list[Ranked]:
+    """Tiles of lookups whose lanes are pixels: vectors of pixels by a run of channels, sixteen registers of sums."""
+    oh, ow = problem.out_hw
+    found = []
+    for pixels, slowdown in _PIXEL_COSTS.items():
+        if fits_flat(problem, pixels):
+            tiling = Tiling(pixels, 1, 1, channel_major=True)
+            computed = FlatGrid(problem, blocks, tiling).tiles * pixels
+            found.append(Ranked(tiling, slowdown * computed / (oh * ow)))
+    return best_first(found)
 
 
 def _needless(problem: Conv2d, blocks: Blocks) -> float:

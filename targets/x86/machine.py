@@ -77,6 +77,11 @@ class Isa:
         return _LIMITS.nibbles[self.level] * _LIMITS.ghz
 
     @property
+    def pixel_rate(self) -> float:
+        """Multiply-adds of activations of one bit per nanosecond by lookups in sums of weights."""
+        return _LIMITS.pixels * _LIMITS.ghz
+
+    @property
     def vnni(self) -> bool:
         """Whether one instruction adds four products of bytes to a lane."""
         return "avx512_vnni" in self.cpuinfo or "avx_vnni" in self.cpuinfo
@@ -162,7 +167,8 @@ class PortLimits:
     word: 1-bit multiply-adds by words; lookup: by lookups in byte lanes, as reached; tables: by lookups in tables of 64
     entries, of activations of one bit (without shuffles, as many as it takes to read the weights of the others);
     nibbles: with weights of one bit by lookups of four inputs; bytes: multiply-adds of bytes, by vpmaddwd where there
-    is no VNNI; fma: float32 multiply-adds; tiles: multiply-adds of bytes by AMX.
+    is no VNNI; fma: float32 multiply-adds; tiles: multiply-adds of bytes by AMX; pixels: of activations of one bit by
+    lookups in sums of weights.
     """
 
     ghz: float
@@ -173,6 +179,7 @@ class PortLimits:
     bytes: Mapping[Level, float]
     fma: Mapping[Level, float]
     tiles: float = 1024
+    pixels: float = 200
 
 
 PORT_LIMITS: Mapping[str, PortLimits] = {
@@ -193,6 +200,7 @@ PORT_LIMITS: Mapping[str, PortLimits] = {
         _limits(359, 359, 172, 0),
         _limits(128, 43, 21, 11) | {"amx": 128, "avxvnni": 64},
         _limits(32, 32, 16, 8),
+        pixels=400,
     ),
 }
 

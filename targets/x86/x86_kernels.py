@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from qcompiler.ir.numerics import WORD_BITS
+from qcompiler.ir.numerics import WORD_BITS, WORD_BYTES
 from qcompiler.targets.offers import Family
 from qcompiler.targets.problem import Conv2d, Problem
 from qcompiler.targets.target import Kernel
@@ -18,6 +18,8 @@ from qcompiler.targets.vector.common_kernels import (
     counting,
     largest_weight,
     patch_convolutions,
+    pixel_blocks,
+    pixel_convolutions,
     plane_blocks,
     rounded_products,
     word_convolutions,
@@ -25,6 +27,7 @@ from qcompiler.targets.vector.common_kernels import (
 from qcompiler.targets.vector.conv import DirectConv2d
 from qcompiler.targets.vector.direct import Geometry
 from qcompiler.targets.vector.estimates import compute_ns
+from qcompiler.targets.vector.flat_conv import FlatConv2d
 from qcompiler.targets.vector.frame import Frame
 from qcompiler.targets.vector.nibble_reduction import fits_nibbles
 from qcompiler.targets.vector.planes import weight_planes
@@ -39,9 +42,11 @@ from qcompiler.targets.x86.lookup_tilings import (
     lookup_column_tilings,
     lookup_tilings,
     nibble_tilings,
+    pixel_tilings,
     table_tilings,
 )
 from qcompiler.targets.x86.machine import Isa
+from qcompiler.targets.x86.pixel_lookups import TABLE_BYTES, PixelLookups, gains_by_pixels, parts_of
 from qcompiler.targets.x86.table_lookups import SelectedBits, SplitTables, TableLookup, WholeTables
 from qcompiler.targets.x86.tile_sums import TileSums, multiplies_tiles, tile_tilings
 from qcompiler.targets.x86.widened_nibbles import WidenedNibbles, lane_bytes
@@ -90,6 +95,25 @@ def nibbles(isa: Isa, problem: Problem) -> Iterator[Kernel]:
     for r in nibble_tilings(problem, blocks, isa.vector_bytes, parts, isa.registers):
         ns = compute_ns(isa, problem, blocks, isa.nibble_rate, r)
         yield DirectConv2d(Frame(problem, blocks, r.tiling), reduction, SumFinish(), ns)
+
+
+def pixels(isa: Isa, problem: Problem) -> Iterator[Kernel]:
+    """Convolutions of activations of fewer bits than weights, by pixels: lookups in sums of weights.
+
+    Processors without the instructions count bits of the same words.
+    """
+    blocks = pixel_blocks(problem)
+    if not isinstance(problem, Conv2d) or blocks is None or not gains_by_pixels(problem):
+        return
+    if not (isa.vbmi and isa.vnni):
+        yield from pixel_convolutions(isa, problem)
+        return
+    parts = len(parts_of(problem.weights))
+    # estimates reckon with a product for each bit of a weight
+    rate = isa.pixel_rate * len(weight_planes(problem.weights).factors) / parts
+    for r in pixel_tilings(problem, blocks):
+        ns = compute_ns(isa, problem, blocks, rate, r, parts * TABLE_BYTES / WORD_BYTES)
+        yield FlatConv2d(Frame(problem, blocks, r.tiling), PixelLookups(), SumFinish(), ns)
 
 
 def dots(isa: Isa, problem: Problem) -> Iterator[Kernel]:
@@ -149,6 +173,7 @@ KERNELS: tuple[Family[Isa], ...] = (
     lookups,
     tables,
     nibbles,
+    pixels,
     dots,
     matrices,
     channels,

@@ -30,7 +30,7 @@ def buffers(draw: st.DrawFn) -> Buffer:
     order = draw(st.sampled_from(["nhwc", "nchw"])) if element == "float32" else "nhwc"
     value = 0.5 if element == "float32" else element.low + element.step * draw(st.integers(0, element.levels - 1))
     shape = [draw(st.integers(1, 3)) for _ in range(3)]
-    packings = ["planes"] if element == "float32" else ["planes", "bytes", "flips", "subsets"]
+    packings = ["planes"] if element == "float32" else ["planes", "pixels", "bytes", "flips", "subsets"]
     packing = draw(st.sampled_from(packings))
     return Buffer(*shape, groups * draw(st.integers(1, 70)), element, order, halo, value, groups, packing)
 
@@ -59,6 +59,15 @@ def test_overwriting_keeps_the_halo(buffer: Buffer, seed: int) -> None:
     other = tensor(buffer, seed + 100)
     storage.overwrite(buffer, stored, other)
     np.testing.assert_array_equal(stored, storage.store(buffer, other), strict=True)
+
+
+@given(codes=CODES, channels=st.integers(1, 70), seed=st.integers(0, 99))
+def test_by_pixels_are_the_words_of_planes(codes: Codes, channels: int, seed: int) -> None:
+    planes = Buffer(2, 3, 4, channels, codes, halo=Halo(1, 0, 0, 2), halo_value=float(codes.high))
+    logical = tensor(planes, seed)
+    words = storage.store(planes, logical)
+    by_pixels = storage.store(replace(planes, packing="pixels"), logical)
+    np.testing.assert_array_equal(by_pixels, words.transpose(0, 3, 1, 2), strict=True)
 
 
 @given(codes=CODES, channels=st.integers(1, 70), seed=st.integers(0, 99))

@@ -44,8 +44,16 @@ class InBytes(CommonStorage):
         return float(not x.in_bytes) + float(not x.packed)
 
 
+class ByPixels(CommonStorage):
+    """Every layer that can reads bit planes by pixels, others bit planes."""
+
+    def _cost(self, node: ir.Node, x: Buffer) -> float:
+        return 2.0 * (not x.by_pixels) + float(not x.in_planes)
+
+
 in_planes = InPlanes(TARGET.variants(("baseline",)))
 in_bytes = InBytes(TARGET.variants(("avx512bw",)))
+by_pixels = ByPixels(TARGET.variants(("avx512vpopcntdq", "avx2")))
 
 
 def run(model: ir.Model, inputs: list[np.ndarray], storage: CommonStorage = in_planes) -> tuple[list[np.ndarray], list]:

@@ -10,8 +10,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from qcompiler.ir import oracle
-from qcompiler.lowering.work import Slot, Stored
-from tests.lowering.interpreter import canonical, in_bytes, run
+from qcompiler.lowering.common_storage import CommonStorage
+from qcompiler.lowering.module import planned
+from qcompiler.lowering.work import KernelWork, Slot, Stored
+from qcompiler.targets.problem import Conv2d
+from qcompiler.targets.vector.host import HOST
+from qcompiler.targets.x86 import TARGET
+from tests.lowering.interpreter import by_pixels, canonical, in_bytes, in_planes, run
 
 
 class Streams:
@@ -57,14 +62,29 @@ class Streams:
 OPS = ["layer", "add", "mul", "relu", "average", "max"]
 
 
+Op = tuple[str, int, int]
+steps = st.lists(st.tuples(st.sampled_from(OPS), st.integers(0, 9), st.integers(0, 9)), min_size=1, max_size=8)
+lowest = st.sampled_from([-128, -7, -1, 0])
+
+
 @settings(max_examples=60, deadline=None)
-@given(
-    ops=st.lists(st.tuples(st.sampled_from(OPS), st.integers(0, 9), st.integers(0, 9)), min_size=1, max_size=8),
-    low=st.sampled_from([-128, -7, -1, 0]),
-    levels=st.sampled_from([2, 4, 16, 256]),
-    seed=st.integers(0, 99),
-)
-def test_streams_stay_codes(ops: list[tuple[str, int, int]], low: int, levels: int, seed: int) -> None:
+@given(ops=steps, low=lowest, levels=st.sampled_from([2, 4, 16, 256]), seed=st.integers(0, 99))
+def test_streams_stay_codes(ops: list[Op], low: int, levels: int, seed: int) -> None:
+    held = stored_in_streams(ops, low, levels, seed, in_planes)
+    assert all(item.form.is_packed for item in held)
+
+
+@settings(max_examples=20, deadline=None)
+@given(ops=steps, low=lowest, seed=st.integers(0, 99))
+def test_streams_of_few_bits_by_pixels(ops: list[Op], low: int, seed: int) -> None:
+    """What other steps read beside a layer is stored for them, too."""
+    held = stored_in_streams([*ops, ("layer", len(ops), 0)], low, 2, seed, by_pixels)
+    assert all(item.form.is_packed for item in held)
+    assert any(item.form.buffer is not None and item.form.buffer.by_pixels for item in held)
+
+
+def stored_in_streams(ops: list[Op], low: int, levels: int, seed: int, storage: CommonStorage) -> list[Stored]:
+    """What is stored between the steps of a network that computes what onnxruntime does."""
     generator = np.random.default_rng(seed)
     net = Streams(generator)
     streams = [(net.quantized("x", 0.25, low, levels), 0.25)]
@@ -90,12 +110,25 @@ def test_streams_stay_codes(ops: list[tuple[str, int, int]], low: int, levels: i
     outputs = [net.node("Neg", value) for value in outputs]
     model = canonical(net.text(outputs), net.constants)
     x = generator.normal(size=(1, 5, 6, 6)).astype(np.float32)
-    got, works = run(model, [x])
+    got, works = run(model, [x], storage)
     expected = oracle.run(model, {"x": x})
     for name, array in zip(outputs, got, strict=True):
         np.testing.assert_allclose(array, expected[name], rtol=1e-6, atol=1e-6)
     held = [item for work in works for item in work.writes if isinstance(item, Stored)]
-    assert all(item.form.is_packed for item in held if isinstance(item.location, Slot))
+    return [item for item in held if isinstance(item.location, Slot)]
+
+
+@pytest.mark.parametrize(("channels", "size", "changes"), [(64, 28, True), (24, 10, False)])
+def test_a_change_of_storage_counts_where_one_is_chosen(channels: int, size: int, changes: bool) -> None:
+    """Of a small layer it would take longer than lookups save."""
+    net = Streams(np.random.default_rng(0))
+    y = net.dequantized(net.layer(net.quantized("x", 0.25, 0, 2), channels, channels), 0.1)
+    text = net.text([y]).replace("float[1, 5, 6, 6] x", f"float[1, {channels}, {size}, {size}] x")
+    storage = CommonStorage(TARGET.variants(("avx512vpopcntdq",)))
+    _, works = planned(canonical(text, net.constants).graph, storage, HOST)
+    (layer,) = (work for work in works if isinstance(work, KernelWork) and work.op == "IntegerConv")
+    assert isinstance(layer.problem, Conv2d)
+    assert layer.problem.x.by_pixels == changes
 
 
 @pytest.mark.parametrize("op", ["Add", "Mul"])

@@ -28,7 +28,7 @@ def buffers(draw: st.DrawFn) -> tuple[Buffer, bool]:
     halo = Halo() if matrix or draw(st.booleans()) else Halo(*draw(st.tuples(*[st.integers(0, 1)] * 4)))
     order = "nhwc" if bit or matrix else draw(st.sampled_from(["nhwc", "nchw"]))
     value = draw(st.sampled_from([-1.0, 1.0] if bit else [0.0, 1.0]))
-    packing = draw(st.sampled_from(["planes", "bytes"])) if bit else "planes"
+    packing = draw(st.sampled_from(["planes", "bytes", "pixels"])) if bit else "planes"
     return Buffer(n, h, w, c, BINARY if bit else "float32", order, halo, value, groups, packing), matrix
 
 

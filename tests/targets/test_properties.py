@@ -50,6 +50,17 @@ def pixel(c: int, o: int, element: Element) -> Conv2d:
     return Conv2d(x, o, (1, 1), epilogue=(Operation("threshold" if element == BINARY else "store", into=into),))
 
 
+def by_pixels(c: int, o: int, **more: object) -> Conv2d:
+    operation = Operation("threshold", into=image(o, Codes(0, 3)))
+    x = image(c, BINARY, packing="pixels")
+    return Conv2d(x, o, (3, 3), (1, 1), (1, 1, 1, 1), epilogue=(operation,), weights=Codes(-8, 7), **more)
+
+
+def to_pixels(c: int, **more: object) -> Map2d:
+    into = image(c, BINARY, packing="pixels", **more)
+    return Map2d(image(c, BINARY, **more), (Operation("store_bits", into=into),))
+
+
 PROBLEMS: dict[str, Problem] = {
     "binary": binary(64, 64),
     "binary-odd": binary(70, 41),
@@ -98,6 +109,11 @@ PROBLEMS: dict[str, Problem] = {
             Operation("store_bits", into=image(48, BINARY, w=37)),
         ),
     ),
+    "by-pixels": by_pixels(70, 41),
+    "by-pixels-same-padding": by_pixels(64, 16, pad_value=-1.0),
+    "to-pixels": to_pixels(70),
+    "to-pixels-whole": to_pixels(32, halo=Halo(), w=40),
+    "to-pixels-wide": to_pixels(270, w=21),
     "repack": Map2d(image(48, BINARY), (Operation("store_bits", into=image(48, BINARY, groups=4)),)),
 }
 per_problem = pytest.mark.parametrize("problem", PROBLEMS.values(), ids=PROBLEMS.keys())

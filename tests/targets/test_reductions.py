@@ -101,6 +101,9 @@ LAYERS = {
     "7 x 1 bits in tables, 0 and 1": layer(70, 20, 4, 5, 3, Codes(-64, 63), Codes(0, 1), "tables"),
     "200 levels x 1 bit in tables, sums beyond 16 bits": layer(528, 17, 3, 4, 3, Codes(-100, 99), BINARY, "tables"),
     "21 levels x 1 bit in tables": layer(48, 50, 3, 4, 2, Codes(-10, 10), BINARY, "tables"),
+    "1 x 4 bits by pixels": layer(70, 41, 5, 13, 3, BINARY, Codes(-8, 7), "pixels"),
+    "2 x 5 bits by pixels": layer(64, 16, 6, 9, 2, Codes(-3, 3, 2), Codes(-16, 15), "pixels"),
+    "1 x 8 bits by pixels, rows": layer(33, 50, 1, 40, 1, Codes(0, 1), Codes(-128, 127), "pixels"),
     "8 x 8 bits in bytes": layer(33, 40, 3, 5, 3, Codes(0, 255), Codes(-128, 127), "bytes"),
     "8 x 8 bits in bytes, one pixel": layer(130, 48, 1, 1, 1, Codes(-128, 127), Codes(-127, 127), "bytes"),
     "7 x 4 bits in bytes": layer(18, 20, 3, 4, 2, Codes(-64, 63), Codes(-8, 7), "bytes"),
@@ -259,6 +262,7 @@ def test_x86(variant: x86.X86Variant) -> None:
     lookups = {"lookup_conv2d"} if variant.name in ("avx2", "avx512bw") else set()
     lookups |= {"lookup_sums_conv2d", "nibbles_conv2d", "patches_conv2d"}
     dots = {"dots_depthwise"} if variant.isa.vnni else set()
+    lookups |= {"pixels_conv2d"} if variant.isa.vnni and variant.isa.vbmi else set()
     lookups |= {"lookup_columns_conv2d"} if variant.isa.vector_bytes == 64 else set()
     assert check(variant, KernelRunner) == expected | lookups | dots | {"fields_conv2d", "rounded_conv2d"}
 
