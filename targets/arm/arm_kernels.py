@@ -26,6 +26,7 @@ from qcompiler.targets.arm.machine import Isa
 from qcompiler.targets.arm.matrix_sums import MatrixSums, multiplies_pairs
 from qcompiler.targets.arm.nibble_findings import fits_halves
 from qcompiler.targets.arm.nibble_lookups import NibbleLookups, pixels_ahead
+from qcompiler.targets.arm.row_batches import RowBatches
 from qcompiler.targets.arm.row_mismatches import RowMismatches, reads_rows
 from qcompiler.targets.offers import Family
 from qcompiler.targets.problem import Conv2d, Problem
@@ -78,7 +79,7 @@ def rows(isa: Isa, problem: Problem) -> Iterator[Kernel]:
         return
     if reads_rows(Geometry(problem, blocks)):
         for r in row_tilings(problem, blocks):
-            yield counting(problem, blocks, r.tiling, _ns(isa, problem, blocks, r), RowMismatches(isa.dotprod))
+            yield counting(problem, blocks, r.tiling, _ns(isa, problem, blocks, r), _rows(isa, r))
 
 
 def held(isa: Isa, problem: Problem) -> Iterator[Kernel]:
@@ -182,6 +183,13 @@ def rounded(isa: Isa, problem: Problem) -> Iterator[Kernel]:
     bits = problem.grid.bits if isinstance(problem, Conv2d) and problem.grid is not None else 8
     dot = SignedDot() if isa.dotprod else WidenedPairs(fits_sixteen_bits(127, 2**bits - 1), isa.wide)
     yield from rounded_products(isa, problem, dot, 2**bits - 1)
+
+
+def _rows(isa: Isa, ranked: Ranked) -> RowMismatches:
+    """One pixel alone has sixteen channels, and no registers for batches."""
+    if ranked.tiling.pixels == 1 or isa.mcpu != "generic":
+        return RowMismatches(isa.dotprod)
+    return RowBatches(False, fourfold=not isa.dotprod)
 
 
 # that do not pay for whole bytes of weights; chosen

@@ -240,6 +240,13 @@ def test_dotprod_adds_up_in_one_instruction() -> None:
             assert all(loop.count("udot") == loop.count("cnt") for loop in loops), kernel.name
 
 
+@pytest.mark.parametrize("variant", [v for v in ALL if v.isa.dotprod], ids=lambda v: v.name)
+def test_cores_with_dot_products_load_no_pairs_of_vectors(variant: ArmVariant) -> None:
+    for problem in (layer(128, 128), reductions.layer(128, 128, 7, 7, 3, Codes(0, 15), Codes(-8, 7), "bytes")):
+        text = assembly(variant.kernels(problem)[0], variant)
+        assert re.search(r"\tldu?r\tq\d", text) and not re.search(r"\tldp\tq\d", text)
+
+
 def test_variants_by_cpu_name() -> None:
     assert [v.name for v in TARGET.variants(())] == ["dotprod", "generic"]
     assert [v.name for v in TARGET.variants(["cortex-a53", "cortex-a76"])] == ["cortex_a76", "cortex_a53"]
