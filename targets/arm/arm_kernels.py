@@ -26,6 +26,7 @@ from qcompiler.targets.arm.machine import Isa
 from qcompiler.targets.arm.matrix_sums import MatrixSums, multiplies_pairs
 from qcompiler.targets.arm.nibble_findings import fits_halves
 from qcompiler.targets.arm.nibble_lookups import NibbleLookups, pixels_ahead
+from qcompiler.targets.arm.ordered_elements import OrderedElements
 from qcompiler.targets.arm.row_batches import RowBatches
 from qcompiler.targets.arm.row_mismatches import RowMismatches, reads_rows
 from qcompiler.targets.offers import Family
@@ -158,8 +159,8 @@ def elements(isa: Isa, problem: Problem) -> Iterator[Kernel]:
     blocks = convolution_blocks(problem)
     if not isinstance(problem, Conv2d) or blocks is None or not _elements(isa, problem, blocks):
         return
-    sums = ElementDots(SignedDot(), 8) if isa.dotprod else ByteRows(_dot(isa, problem, 8), 8)
-    for r in element_tilings(problem, blocks) if isa.dotprod else byte_row_tilings(problem, blocks):
+    sums = _dots_by_elements(isa) if isa.dotprod else ByteRows(_dot(isa, problem, 8), 8)
+    for r in element_tilings(isa, problem, blocks) if isa.dotprod else byte_row_tilings(problem, blocks):
         ns = compute_ns(isa, problem, blocks, isa.byte_rate, r)
         yield DirectConv2d(Frame(problem, blocks, r.tiling), sums, SumFinish(), ns)
 
@@ -183,6 +184,11 @@ def rounded(isa: Isa, problem: Problem) -> Iterator[Kernel]:
     bits = problem.grid.bits if isinstance(problem, Conv2d) and problem.grid is not None else 8
     dot = SignedDot() if isa.dotprod else WidenedPairs(fits_sixteen_bits(127, 2**bits - 1), isa.wide)
     yield from rounded_products(isa, problem, dot, 2**bits - 1)
+
+
+def _dots_by_elements(isa: Isa) -> ElementDots:
+    """In an order of our own for cores that keep to it; others take its loads for two operations."""
+    return (OrderedElements if isa.in_order else ElementDots)(SignedDot(), 8)
 
 
 def _rows(isa: Isa, ranked: Ranked) -> RowMismatches:

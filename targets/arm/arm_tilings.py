@@ -88,9 +88,10 @@ def plane_tilings(isa: Isa, problem: Conv2d, blocks: Blocks) -> list[Ranked]:
     return ranked(problem, blocks, [(p, b, 1 + 0.08 / planes + 0.1 / (p * problem.x.planes)) for p, b in tiles])
 
 
-def element_tilings(problem: Conv2d, blocks: Blocks) -> list[Ranked]:
-    """Tiles of `ElementDots`: sums, inputs and a few weights in registers."""
-    tiles = [(p, b) for p, b in streams(problem, blocks, 6) if 4 * p * b + p <= _REGISTERS - 2]
+def element_tilings(isa: Isa, problem: Conv2d, blocks: Blocks) -> list[Ranked]:
+    """Tiles of `ElementDots`: sums, inputs and a few weights in registers, in order one more and what is shifted."""
+    others = 4 if isa.in_order else 2
+    tiles = [(p, b) for p, b in streams(problem, blocks, 6) if 4 * p * b + p <= _REGISTERS - others]
     return ranked(problem, blocks, [(p, b, max(1.0, 2 / (p * b)) * (1 + 0.4 / p)) for p, b in tiles])
 
 
