@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from qcompiler.targets.arm.arm_tilings import (
-    byte_row_tilings,
+    byte_word_tilings,
     chunk_tilings,
     counts_of_planes,
     element_tilings,
@@ -18,7 +18,7 @@ from qcompiler.targets.arm.arm_tilings import (
 )
 from qcompiler.targets.arm.byte_dots import OrderedSums, SignedDot, WidenedPairs, largest_input
 from qcompiler.targets.arm.byte_planes import BytePlanes, ByteTernary
-from qcompiler.targets.arm.byte_rows import ByteRows
+from qcompiler.targets.arm.byte_words import ByteWords
 from qcompiler.targets.arm.chunk_mismatches import ChunkMismatches
 from qcompiler.targets.arm.element_dots import ElementDots, reads_registers
 from qcompiler.targets.arm.held_mismatches import HeldMismatches, holds
@@ -159,8 +159,8 @@ def elements(isa: Isa, problem: Problem) -> Iterator[Kernel]:
     blocks = convolution_blocks(problem)
     if not isinstance(problem, Conv2d) or blocks is None or not _elements(isa, problem, blocks):
         return
-    sums = _dots_by_elements(isa) if isa.dotprod else ByteRows(_dot(isa, problem, 8), 8)
-    for r in element_tilings(isa, problem, blocks) if isa.dotprod else byte_row_tilings(problem, blocks):
+    sums = _dots_by_elements(isa) if isa.dotprod else ByteWords(_dot(isa, problem, 8), 8)
+    for r in element_tilings(isa, problem, blocks) if isa.dotprod else byte_word_tilings(isa, problem, blocks):
         ns = compute_ns(isa, problem, blocks, isa.byte_rate, r)
         yield DirectConv2d(Frame(problem, blocks, r.tiling), sums, SumFinish(), ns)
 

@@ -6,7 +6,7 @@ instructions for 128 products (`python -m benchmarks.arm`).
 
 from __future__ import annotations
 
-from qcompiler.targets.arm.byte_rows import in_halves
+from qcompiler.targets.arm.byte_words import in_halves
 from qcompiler.targets.arm.chunk_mismatches import chunk_of
 from qcompiler.targets.arm.held_mismatches import holds
 from qcompiler.targets.arm.machine import Isa
@@ -95,11 +95,14 @@ def element_tilings(isa: Isa, problem: Conv2d, blocks: Blocks) -> list[Ranked]:
     return ranked(problem, blocks, [(p, b, max(1.0, 2 / (p * b)) * (1 + 0.4 / p)) for p, b in tiles])
 
 
-def byte_row_tilings(problem: Conv2d, blocks: Blocks) -> list[Ranked]:
-    """Tiles of `ByteRows`."""
-    halves = in_halves(problem)
-    tiles = tiles_within(problem, blocks, 4 if halves else 3, 1)
-    return ranked(problem, blocks, [(p, b, (1 + 0.4 / p) if halves else (1.4 + 0.8 / p)) for p, b in tiles])
+def byte_word_tilings(isa: Isa, problem: Conv2d, blocks: Blocks) -> list[Ranked]:
+    """Tiles of `ByteWords`: slots of a pipe for sixteen products, of which cores with two have four in two cycles."""
+    slots = (2.2, 0.8) if in_halves(problem) else (5.1, 0.8)
+    if not isa.in_order:
+        slots = (4, 0.4) if in_halves(problem) else (4.4, 0.4)
+    return ranked(
+        problem, blocks, [(p, b, (slots[0] + slots[1] / p) / 4) for p, b in tiles_within(problem, blocks, 2, 1)]
+    )
 
 
 def nibble_tilings(isa: Isa, problem: Conv2d, blocks: Blocks) -> list[Ranked]:

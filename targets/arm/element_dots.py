@@ -37,15 +37,24 @@ class ElementDots(ByteSums):
 
     family: ClassVar[str] = "bytes_element_conv2d"
 
+    def parts(self, frame: Frame) -> int:
+        """How many times sixteen inputs are a step."""
+        return 1
+
+    def even_parts(self, frame: Frame) -> int:
+        """Two if the inputs that lie together are so many."""
+        return 2 if super().loops(frame)[-1].extent % (2 * WORDS) == 0 else 1
+
     def loops(self, frame: Frame) -> list[ReductionLoop]:
-        """The reduction in steps of sixteen inputs."""
+        """The reduction in steps of sixteen inputs, or several times as many."""
         *outer, inner = super().loops(frame)
-        return [*outer, replace(inner, extent=inner.extent // WORDS, stride=WORDS)]
+        size = WORDS * self.parts(frame)
+        return [*outer, replace(inner, extent=inner.extent // size, stride=size)]
 
     def weight_steps(self, frame: Frame, block: Expr) -> tuple[Expr, int]:
         """Offset of the weights of a run that starts at `block`, and from one step to the next."""
         first, size = super().weight_steps(frame, block)
-        return first, size * WORDS
+        return first, size * WORDS * self.parts(frame)
 
     def step(self, tile: Tile, sums: Registers, at: Expr, weight: Expr) -> None:
         """Sixteen products in every lane."""

@@ -8,7 +8,7 @@ own sum.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from tvm.script.ir_builder import tirx as T
 
@@ -16,14 +16,13 @@ from qcompiler.targets.arm.element_dots import WORDS, ElementDots
 from qcompiler.targets.arm.indexed_load import indexed_loads, load_indexed
 from qcompiler.targets.arm.pinned import Register, pinned, pinned_address, pinned_order
 from qcompiler.targets.vector.byte_sums import ONES, codes_of
-from qcompiler.targets.vector.direct import ReductionLoop
 from qcompiler.targets.vector.emit import LANES, Expr, lanes, splat, write
 from qcompiler.targets.vector.frame import Frame
 from qcompiler.targets.vector.reduction import Registers
 from qcompiler.targets.vector.tile import Tile
 
-# steps of sixteen inputs per jump; registers of weights that are loaded ahead
-_STEPS, _AHEAD = 2, 2
+# registers of weights that are loaded ahead
+_AHEAD = 2
 _WORD_BYTES = 4
 # pixels times blocks whose sums leave registers for the inputs of two steps
 _MOST_TWICE = 4
@@ -45,31 +44,15 @@ class _Products:
 class OrderedElements(ElementDots):
     """Weights as in `ElementDots`."""
 
-    def loops(self, frame: Frame) -> list[ReductionLoop]:
-        """The reduction in steps of sixteen inputs, or of two times as many."""
-        *outer, inner = super().loops(frame)
-        steps = _together(frame, inner)
-        return [*outer, replace(inner, extent=inner.extent // steps, stride=inner.stride * steps)]
-
-    def weight_steps(self, frame: Frame, block: Expr) -> tuple[Expr, int]:
-        """Offset of the weights of a run that starts at `block`, and from one step to the next."""
-        first, size = super().weight_steps(frame, block)
-        return first, size * self._parts(frame)
+    def parts(self, frame: Frame) -> int:
+        """Two where registers hold the inputs of both."""
+        few = frame.tiling.pixels * frame.tiling.blocks <= _MOST_TWICE
+        return self.even_parts(frame) if few else 1
 
     def step(self, tile: Tile, sums: Registers, at: Expr, weight: Expr) -> None:
         """Sixteen products in every lane, or two times as many."""
         with pinned_order(), indexed_loads():
-            _Step(self, tile, sums, at, weight, self._parts(tile.frame)).emit()
-
-    def _parts(self, frame: Frame) -> int:
-        """Times sixteen inputs of a step."""
-        return _together(frame, super().loops(frame)[-1])
-
-
-def _together(frame: Frame, inner: ReductionLoop) -> int:
-    """Steps of sixteen inputs per jump: several where registers hold the inputs of two."""
-    few = frame.tiling.pixels * frame.tiling.blocks <= _MOST_TWICE
-    return _STEPS if few and inner.extent % _STEPS == 0 else 1
+            _Step(self, tile, sums, at, weight, self.parts(tile.frame)).emit()
 
 
 class _Place:

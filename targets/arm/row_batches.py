@@ -8,7 +8,7 @@ then added up, and the operands of what comes next are loaded between the additi
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import ClassVar
 
 from tvm.script.ir_builder import tirx as T
@@ -59,9 +59,15 @@ class RowBatches(RowMismatches):
             for load in operands.loads(batches[0], channels):
                 load()
             for batch, following in zip(batches, [*batches[1:], None], strict=True):
-                here = [(sums[p][c], operands.pixels[p] ^ operands.weights[c]) for p in batch.pixels for c in range(channels)]
+                here = [
+                    (sums[p][c], operands.pixels[p] ^ operands.weights[c])
+                    for p in batch.pixels
+                    for c in range(channels)
+                ]
                 apart = [Register(pinned("uint32x4", each)) for _, each in here]
-                counted = [Register(pinned("uint32x4", T.reinterpret("uint32x4", T.popcount(each.bytes)))) for each in apart]
+                counted = [
+                    Register(pinned("uint32x4", T.reinterpret("uint32x4", T.popcount(each.bytes)))) for each in apart
+                ]
                 additions = [_addition(total, each) for (total, _), each in zip(here, counted, strict=True)]
                 _mixed(additions, operands.loads(following, channels) if following else [])
 

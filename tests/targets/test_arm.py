@@ -133,9 +133,9 @@ def test_sums_of_products_of_bytes_do_not_overflow(x: Codes, weights: Codes, ste
     """In 16 bits, where that many products of the largest numbers fit, and one step more."""
     (variant,) = TARGET.variants(["generic"])
     largest = (x.high if x.high < 128 else 128) * -weights.low
-    channels = max(32, (2**15 - 1) // largest // 2 * 16) + 16 * steps
+    channels = max(32, (2**15 - 1) // largest // 4 * 16) + 16 * steps
     kernel = variant.kernels(reductions.layer(channels, 16, 1, 7, 1, x, weights, "bytes"))[0]
-    assert isinstance(kernel, DirectConv2d) and kernel.reduction.family == "bytes_row_conv2d"
+    assert isinstance(kernel, DirectConv2d) and kernel.reduction.family == "bytes_word_conv2d"
     for lowest in (False, True):
         reductions.check_largest(kernel, variant, EmulatedRunner, lowest)
 
