@@ -11,6 +11,7 @@ from qcompiler.targets.arm.arm_tilings import (
     counts_of_planes,
     element_tilings,
     held_tilings,
+    in_batches,
     nibble_tilings,
     plane_tilings,
     row_tilings,
@@ -79,7 +80,7 @@ def rows(isa: Isa, problem: Problem) -> Iterator[Kernel]:
     if not isinstance(problem, Conv2d) or blocks is None or not isa.wide:
         return
     if reads_rows(Geometry(problem, blocks)):
-        for r in row_tilings(problem, blocks):
+        for r in row_tilings(isa, problem, blocks):
             yield counting(problem, blocks, r.tiling, _ns(isa, problem, blocks, r), _rows(isa, r))
 
 
@@ -193,9 +194,9 @@ def _dots_by_elements(isa: Isa) -> ElementDots:
 
 def _rows(isa: Isa, ranked: Ranked) -> RowMismatches:
     """One pixel alone has sixteen channels, and no registers for batches."""
-    if ranked.tiling.pixels == 1 or isa.mcpu != "generic":
-        return RowMismatches(isa.dotprod)
-    return RowBatches(False, fourfold=not isa.dotprod)
+    if ranked.tiling.pixels > 1 and in_batches(isa):
+        return RowBatches(False, fourfold=not isa.dotprod)
+    return RowMismatches(isa.dotprod)
 
 
 # that do not pay for whole bytes of weights; chosen

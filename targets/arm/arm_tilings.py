@@ -32,6 +32,8 @@ _WORD_SINGLE: Slowdowns = {(2, 1): 1.09, (1, 2): 1.22, (1, 1): 1.35}
 _WORD_16_REGISTERS: Slowdowns = {(2, 1): 1.1, (1, 2): 1.2, (1, 1): 1.3}
 # one pixel reaches 1.04 with its weights at hand, and reads them twice as often as two
 _ROW: Slowdowns = {(2, 1): 1.0, (3, 1): 1.01, (4, 1): 1.02, (1, 1): 1.17}
+# in batches; on cores in order two pixels wait longer for what is loaded
+_ROW_BATCHES: Slowdowns = {**_ROW, (2, 1): 1.05, (3, 1): 1.1, (4, 1): 1.0}
 # one pixel reads all weights once for 16 channels
 _HELD: Slowdowns = {(2, 1): 1.0, (3, 1): 1.0, (4, 1): 1.0, (1, 1): 1.25}
 _CHUNK: Slowdowns = {(1, 1): 1.06}
@@ -52,10 +54,16 @@ def word_tilings(isa: Isa, problem: Conv2d, blocks: Blocks) -> list[Ranked]:
     return _offered(problem, blocks, _WORD_SCHEDULED if scheduled else _WORD)
 
 
-def row_tilings(problem: Conv2d, blocks: Blocks) -> list[Ranked]:
-    """Tiles of `RowConv2d` that are too large for `HeldConv2d`."""
+def row_tilings(isa: Isa, problem: Conv2d, blocks: Blocks) -> list[Ranked]:
+    """Tiles of `RowMismatches` and `RowBatches` that are too large for `HeldMismatches`."""
     geometry = Geometry(problem, blocks)
-    return _offered(problem, blocks, {tile: s for tile, s in _ROW.items() if not holds(geometry, tile[0])})
+    slowdowns = _ROW_BATCHES if in_batches(isa) else _ROW
+    return _offered(problem, blocks, {tile: s for tile, s in slowdowns.items() if not holds(geometry, tile[0])})
+
+
+def in_batches(isa: Isa) -> bool:
+    """Whether rows of several pixels come in batches: where there may be cores that keep to an order."""
+    return isa.mcpu == "generic"
 
 
 def chunk_tilings(problem: Conv2d, blocks: Blocks) -> list[Ranked]:

@@ -129,7 +129,7 @@ class _Step:
         return load
 
     def _shift_inputs(self, part: int) -> None:
-        """Takes from bytes what is too much for signed ones: of all pixels at once, which is done sooner than products."""
+        """Takes what is too much for signed bytes from all inputs at once, since products take longer."""
         for pixel in range(len(self._registers) if self._shift else 0):
             shifted = self._inputs[part, pixel] ^ splat(T.uint32(ONES * self._shift), WORDS)
             self._inputs[part, pixel] = Register(pinned("uint32x4", shifted)).words
