@@ -10,6 +10,7 @@ from qcompiler.targets.arm.arm_tilings import (
     chunk_tilings,
     counts_of_planes,
     element_tilings,
+    fourfold_tables,
     held_tilings,
     in_batches,
     nibble_tilings,
@@ -22,6 +23,7 @@ from qcompiler.targets.arm.byte_planes import BytePlanes, ByteTernary
 from qcompiler.targets.arm.byte_words import ByteWords
 from qcompiler.targets.arm.chunk_mismatches import ChunkMismatches
 from qcompiler.targets.arm.element_dots import ElementDots, reads_registers
+from qcompiler.targets.arm.fourfold_lookups import FourfoldLookups
 from qcompiler.targets.arm.held_mismatches import HeldMismatches, holds
 from qcompiler.targets.arm.machine import Isa
 from qcompiler.targets.arm.matrix_sums import MatrixSums, multiplies_pairs
@@ -135,7 +137,8 @@ def nibbles(isa: Isa, problem: Problem) -> Iterator[Kernel]:
     if not fits_nibbles(problem, _most_planes(isa)) or not fits_halves(problem):
         return
     for r in nibble_tilings(isa, problem, blocks):
-        reduction = NibbleLookups(pixels_ahead(problem, r.tiling.pixels, r.tiling.blocks))
+        ahead = pixels_ahead(problem, r.tiling.pixels, r.tiling.blocks)
+        reduction = FourfoldLookups(0) if fourfold_tables(isa) else NibbleLookups(ahead)
         ns = compute_ns(isa, problem, blocks, isa.nibble_rate, r)
         yield DirectConv2d(Frame(problem, blocks, r.tiling), reduction, SumFinish(), ns)
 

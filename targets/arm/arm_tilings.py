@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from qcompiler.targets.arm.byte_words import in_halves
 from qcompiler.targets.arm.chunk_mismatches import chunk_of
+from qcompiler.targets.arm.fourfold_lookups import holds_indices
 from qcompiler.targets.arm.held_mismatches import holds
 from qcompiler.targets.arm.machine import Isa
 from qcompiler.targets.arm.nibble_findings import tables_in_bytes
@@ -114,9 +115,15 @@ def byte_word_tilings(isa: Isa, problem: Conv2d, blocks: Blocks) -> list[Ranked]
 
 
 def nibble_tilings(isa: Isa, problem: Conv2d, blocks: Blocks) -> list[Ranked]:
-    """Tiles of `NibbleLookups`."""
-    tiles = [(p, b) for p, b in tiles_within(problem, blocks, 8, 2) if pixels_ahead(problem, p, b)]
+    """Tiles of `NibbleLookups` and `FourfoldLookups`."""
+    fits = holds_indices if fourfold_tables(isa) else pixels_ahead
+    tiles = [(p, b) for p, b in tiles_within(problem, blocks, 8, 2) if fits(problem, p, b)]
     return ranked(problem, blocks, [(p, b, _lookup_slowdown(isa, problem, p, b)) for p, b in tiles])
+
+
+def fourfold_tables(isa: Isa) -> bool:
+    """Whether tables are loaded four at a time: in code that is not for cores that keep to an order too."""
+    return isa.mcpu == "cortex-a76"
 
 
 def _lookup_slowdown(isa: Isa, problem: Conv2d, pixels: int, blocks: int) -> float:
@@ -126,7 +133,7 @@ def _lookup_slowdown(isa: Isa, problem: Conv2d, pixels: int, blocks: int) -> flo
     slots = isa.lookup_slots + 1 + 2 * widened + 1 / pixels
     if isa.in_order:
         slots += 1 / columns + 1 / (2 * pixels) + _WAIT / (columns * pixels_ahead(problem, pixels, blocks)) ** 2
-    elif isa.dotprod and not isa.i8mm:
+    elif isa.dotprod and not isa.i8mm and not fourfold_tables(isa):
         slots += _LOAD / columns
     return slots / (isa.lookup_slots + 1)
 

@@ -126,7 +126,7 @@ class NibbleLookups(NibbleReduction):
         problem = tile.frame.problem
         loops = [*outer, ReductionLoop(count, 2 * LANES)]
         most = tables_in_halves(problem) // PAIR
-        return _Steps(loops, self.pair_bytes(problem), most, partial(self._look_up, tile, 2))
+        return _Steps(loops, self.pair_bytes(problem), most, partial(self.look_up, tile, 2))
 
     def _taps(self, tile: Tile, taps: list[ReductionLoop], tables: int) -> _Steps:
         """Taps whose last sixteen inputs are alone in their bytes of weights."""
@@ -135,9 +135,9 @@ class NibbleLookups(NibbleReduction):
 
         def step(findings: Findings, x: Expr, w: Expr) -> None:
             if pairs:
-                run, look_up = ReductionLoop(pairs, 2 * LANES), partial(self._look_up, tile, 2, findings)
+                run, look_up = ReductionLoop(pairs, 2 * LANES), partial(self.look_up, tile, 2, findings)
                 for_hidden_taps([run], tile.every_row, x, w, size, lambda x, w: look_up(T.bind(x), T.bind(w)))
-            self._look_up(tile, 1, findings, x + pairs * (2 * LANES), w + pairs * size)
+            self.look_up(tile, 1, findings, x + pairs * (2 * LANES), w + pairs * size)
 
         return _Steps(taps, self.tap_bytes(problem), tables_in_halves(problem) // tables, step)
 
@@ -145,10 +145,10 @@ class NibbleLookups(NibbleReduction):
         """Such a tap in several parts."""
         pairs, size = vectors_of(tile.frame.problem) // 2, self.pair_bytes(tile.frame.problem)
         self._add(tile, sums, self._pairs(tile, [], pairs), T.bind(at), T.bind(weight))
-        last = _Steps([], size, 1, partial(self._look_up, tile, 1))
+        last = _Steps([], size, 1, partial(self.look_up, tile, 1))
         self._add(tile, sums, last, at + pairs * (2 * LANES), weight + pairs * size)
 
-    def _look_up(self, tile: Tile, halves: int, findings: Findings, at: Expr, weight: Expr) -> None:
+    def look_up(self, tile: Tile, halves: int, findings: Findings, at: Expr, weight: Expr) -> None:
         """Look up sixteen inputs, or two times sixteen: a few pixels at a time, while those after them are loaded."""
         groups = [
             _Group(table, half, pixels)
@@ -164,7 +164,7 @@ class NibbleLookups(NibbleReduction):
                 if following is not None:
                     loaded = self._load(tile, following, at, weight)
                 if group.pixels.start == 0:
-                    indices = {column: T.bind(_index(each, group.half)) for column, each in bits.items()}
+                    indices = {column: T.bind(index_of(each, group.half)) for column, each in bits.items()}
                 for pixel, table in zip(group.pixels, tables, strict=True):
                     for (block, plane), index in indices.items():
                         found = T.call_llvm_pure_intrin("uint8x16", "llvm.aarch64.neon.tbl1.v16i8", table, index)
@@ -196,7 +196,7 @@ class NibbleLookups(NibbleReduction):
         return [[sums.registers[pixel, block] for block in range(tiling.blocks)] for pixel in range(tiling.pixels)]
 
 
-def _index(bits: Expr, half: int) -> Expr:
+def index_of(bits: Expr, half: int) -> Expr:
     """The lower or the upper four bits of bytes."""
     if half:
         return T.shift_right(bits, splat(T.uint8(TABLE_INPUTS)))
