@@ -30,6 +30,7 @@ from qcompiler.targets.arm.matrix_sums import MatrixSums, multiplies_pairs
 from qcompiler.targets.arm.nibble_findings import fits_halves
 from qcompiler.targets.arm.nibble_lookups import NibbleLookups, pixels_ahead
 from qcompiler.targets.arm.ordered_elements import OrderedElements
+from qcompiler.targets.arm.plane_batches import PlaneBatches
 from qcompiler.targets.arm.row_batches import RowBatches
 from qcompiler.targets.arm.row_mismatches import RowMismatches, reads_rows
 from qcompiler.targets.offers import Family
@@ -121,7 +122,10 @@ def planes(isa: Isa, problem: Problem) -> Iterator[Kernel]:
         yield from plane_convolutions(isa, problem)
         return
     ternary = problem.weights == TERNARY
-    sums = (ByteTernary if ternary else BytePlanes)(counts_of_planes(isa, problem), isa.widen)
+    form = ByteTernary if ternary else BytePlanes
+    sums = form(counts_of_planes(isa, problem), isa.widen)
+    if isa.in_order and isa.wide and not ternary:
+        sums = PlaneBatches(sums.counts, sums.widen, fourfold=not isa.dotprod)
     # two instructions of logic, and half of the counts
     rate = isa.planes_rate * (1.5 if ternary else 1)
     for r in plane_tilings(isa, problem, blocks):
