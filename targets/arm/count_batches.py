@@ -53,22 +53,31 @@ def emit(batches: Sequence[Batch]) -> None:
 
 
 def loads_into(found: list[Expr], words: Expr, at: Expr, count: int, fourfold: bool) -> list[Order]:
-    """Loads of so many registers that lie side by side; fourfold: four by one instruction, within `fourfold_loads`."""
+    """Loads of so many registers that lie side by side; fourfold: four by one instruction, within `fourfold_loads`.
+
+    Their addresses are computed at once, since one takes as long as a few side by side.
+    """
 
     def one(register: int) -> None:
         found.append(T.bind(words[lanes(at + register * WORDS, WORDS)]))
 
-    def four(first: int) -> None:
-        found.extend(each.words for each in load_four(pinned_address(words, at + first * WORDS)))
+    def four(address: Expr) -> None:
+        found.extend(each.words for each in load_four(address))
 
     if fourfold:
-        return [partial(four, first) for first in range(0, count, 4)]
+        return [partial(four, pinned_address(words, at + first * WORDS)) for first in range(0, count, 4)]
     return [partial(one, register) for register in range(count)]
 
 
 def _addition(count: Count, counted: Register) -> Order:
     every = lanes(count.first, BYTES)
-    return lambda: write(count.total, pinned("uint8x16", count.total[every] + counted.bytes), every)
+
+    def add() -> None:
+        # not before what was loaded before it
+        counted.pin()
+        write(count.total, pinned("uint8x16", count.total[every] + counted.bytes), every)
+
+    return add
 
 
 def _mixed(orders: Sequence[Order], others: Sequence[Order]) -> None:
