@@ -124,8 +124,9 @@ def planes(isa: Isa, problem: Problem) -> Iterator[Kernel]:
     ternary = problem.weights == TERNARY
     form = ByteTernary if ternary else BytePlanes
     sums = form(counts_of_planes(isa, problem), isa.widen)
-    if isa.in_order and isa.wide and not ternary:
-        sums = PlaneBatches(sums.counts, sums.widen, fourfold=not isa.dotprod)
+    if in_batches(isa) and not ternary:
+        # words of several planes take the registers of weights that are loaded ahead
+        sums = PlaneBatches(sums.counts, sums.widen, fourfold=not isa.dotprod and problem.x.planes == 1)
     # two instructions of logic, and half of the counts
     rate = isa.planes_rate * (1.5 if ternary else 1)
     for r in plane_tilings(isa, problem, blocks):

@@ -81,11 +81,13 @@ def _addition(count: Count, counted: Register) -> Order:
 
 
 def _mixed(orders: Sequence[Order], others: Sequence[Order]) -> None:
-    """Emit all, the others evenly among them."""
+    """Emit all, the others evenly among them from the first on."""
     done = 0
-    for number, order in enumerate(orders, 1):
+    for number, order in enumerate(orders):
         order()
-        due = number * len(others) // len(orders)
+        due = number * len(others) // len(orders) + 1
         for other in others[done:due]:
             other()
         done = due
+    for other in others[done:]:
+        other()

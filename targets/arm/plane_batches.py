@@ -61,7 +61,7 @@ class PlaneBatches(BytePlanes):
                 repeat = [partial(words.repeat, step, place) for place in here if place not in repeated]
                 repeated |= set(here)
                 found = partial(_counts, planes.signs, counts, words, plane, weights, here)
-                batches.append(Batch([*repeat, *([] if start else loads)], found))
+                batches.append(Batch([*([] if start else loads), *repeat], found))
         return batches
 
 
