@@ -26,6 +26,7 @@ from qcompiler.targets.arm.element_dots import ElementDots, reads_registers
 from qcompiler.targets.arm.fourfold_lookups import FourfoldLookups
 from qcompiler.targets.arm.held_mismatches import HeldMismatches, holds
 from qcompiler.targets.arm.machine import Isa
+from qcompiler.targets.arm.lookup_batches import LookupBatches
 from qcompiler.targets.arm.matrix_sums import MatrixSums, multiplies_pairs
 from qcompiler.targets.arm.nibble_findings import fits_halves
 from qcompiler.targets.arm.nibble_lookups import NibbleLookups, pixels_ahead
@@ -143,7 +144,8 @@ def nibbles(isa: Isa, problem: Problem) -> Iterator[Kernel]:
         return
     for r in nibble_tilings(isa, problem, blocks):
         ahead = pixels_ahead(problem, r.tiling.pixels, r.tiling.blocks)
-        reduction = FourfoldLookups(0) if fourfold_tables(isa) else NibbleLookups(ahead)
+        form = LookupBatches if in_batches(isa) and isa.dotprod and not isa.i8mm else NibbleLookups
+        reduction = FourfoldLookups(0) if fourfold_tables(isa) else form(ahead)
         ns = compute_ns(isa, problem, blocks, isa.nibble_rate, r)
         yield DirectConv2d(Frame(problem, blocks, r.tiling), reduction, SumFinish(), ns)
 

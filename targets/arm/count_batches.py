@@ -49,7 +49,7 @@ def emit(batches: Sequence[Batch]) -> None:
         apart = [Register(pinned("uint32x4", each.both)) for each in counts]
         counted = [Register(pinned("uint32x4", T.reinterpret("uint32x4", T.popcount(each.bytes)))) for each in apart]
         additions = [_addition(*each) for each in zip(counts, counted, strict=True)]
-        _mixed(additions, following.loads if following else [])
+        mixed(additions, following.loads if following else [])
 
 
 def loads_into(found: list[Expr], words: Expr, at: Expr, count: int, fourfold: bool) -> list[Order]:
@@ -80,7 +80,7 @@ def _addition(count: Count, counted: Register) -> Order:
     return add
 
 
-def _mixed(orders: Sequence[Order], others: Sequence[Order]) -> None:
+def mixed(orders: Sequence[Order], others: Sequence[Order]) -> None:
     """Emit all, the others evenly among them from the first on."""
     done = 0
     for number, order in enumerate(orders):

@@ -58,7 +58,7 @@ def pixels_ahead(problem: Conv2d, pixels: int, blocks: int) -> int:
 
 
 @dataclass(frozen=True)
-class _Group:
+class Group:
     """A few pixels whose inputs are looked up in one of four tables. half: which sixteen of 32 inputs."""
 
     table: int
@@ -150,12 +150,7 @@ class NibbleLookups(NibbleReduction):
 
     def look_up(self, tile: Tile, halves: int, findings: Findings, at: Expr, weight: Expr) -> None:
         """Look up sixteen inputs, or two times sixteen: a few pixels at a time, while those after them are loaded."""
-        groups = [
-            _Group(table, half, pixels)
-            for table in range(TABLES)
-            for half in range(halves)
-            for pixels in _groups_of(tile.frame.tiling.pixels, self.ahead)
-        ]
+        groups = self.groups(tile, halves)
         with pinned_order():
             loaded = self._load(tile, groups[0], at, weight)
             bits = loaded.bits
@@ -172,7 +167,16 @@ class NibbleLookups(NibbleReduction):
                 findings.pin()
             findings.widen()
 
-    def _load(self, tile: Tile, group: _Group, at: Expr, weight: Expr) -> _Loaded:
+    def groups(self, tile: Tile, halves: int) -> list[Group]:
+        """All that is looked up, in order."""
+        return [
+            Group(table, half, pixels)
+            for table in range(TABLES)
+            for half in range(halves)
+            for pixels in _groups_of(tile.frame.tiling.pixels, self.ahead)
+        ]
+
+    def _load(self, tile: Tile, group: Group, at: Expr, weight: Expr) -> _Loaded:
         """The tables of a group, and the bits that it is the first to need."""
         problem, source = tile.frame.problem, tile.source
         first = at + (group.half * LANES + group.table * _WORDS)
