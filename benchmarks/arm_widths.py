@@ -2,7 +2,8 @@
 
 A core's ceiling for a form is what its vector pipes can do if nothing else takes a slot: exclusive or, count and add
 for 128 products of one bit; tbl and add for 64 products of one plane of weights; smull or smlal for 8 products of
-bytes, and sadalp where 16 bits do not hold the sum of two; sdot for 16, smmla for 32. The ceiling of a width is that of the best of these.
+bytes, and sadalp where 16 bits do not hold the sum of two; sdot for 16, smmla for 32. The ceiling of a width is that
+of the best of these.
 """
 
 from __future__ import annotations

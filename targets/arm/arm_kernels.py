@@ -25,8 +25,8 @@ from qcompiler.targets.arm.chunk_mismatches import ChunkMismatches
 from qcompiler.targets.arm.element_dots import ElementDots, reads_registers
 from qcompiler.targets.arm.fourfold_lookups import FourfoldLookups
 from qcompiler.targets.arm.held_mismatches import HeldMismatches, holds
-from qcompiler.targets.arm.machine import Isa
 from qcompiler.targets.arm.lookup_batches import LookupBatches
+from qcompiler.targets.arm.machine import Isa
 from qcompiler.targets.arm.matrix_sums import MatrixSums, multiplies_pairs
 from qcompiler.targets.arm.nibble_findings import fits_halves
 from qcompiler.targets.arm.nibble_lookups import NibbleLookups, pixels_ahead
