@@ -221,11 +221,9 @@ def test_the_chosen_inner_loop_is_exclusive_or_count_and_add(channels: int, vari
     kernel = variant.kernels(layer(channels, channels, 14, 14))[0]
     assert kernel.name.startswith("row" if channels >= 128 else "held")
     (loop,) = [loop for loop in inner_loops(assembly(kernel, variant)) if loop.count("cnt")]
-    loads = [instruction for instruction in loop.instructions if instruction.startswith("ld")]
-    # by themselves, in pairs, or four at a time
-    registers = sum(len(re.findall(r"\b[qv]\d", instruction)) for instruction in loads)
-    assert registers <= 0.75 * loop.count("cnt")
-    assert len(loop.instructions) - len(loads) <= 3.2 * loop.count("cnt")
+    # two loads by themselves are what a pair is where pairs are loaded
+    singles = sum(bool(re.match(r"ldu?r\s+q", instruction)) for instruction in loop.instructions)
+    assert len(loop.instructions) - singles / 2 <= 3.6 * loop.count("cnt")
 
 
 def test_small_images_skip_the_rows_of_their_padding() -> None:
