@@ -1,8 +1,8 @@
 """The tiling of one template found by TVM MetaSchedule's evolutionary search beside that by trying all.
 
-    python -m benchmarks.evolution [--widths 8] [--trials 24]        # needs xgboost
+    python -m benchmarks.evolution [--widths 8] [--trials 8]        # needs the extra bench, for xgboost
 
-What is searched are decisions, a tile and a walk of a kernel's template, sampled in a schedule of a program that does
+What is searched are decisions, the blocks and pixels of a template's tile, sampled in a schedule of a program that does
 nothing; a builder of ours makes the kernel that they name, a runner of ours times it as qtune does. TVM's strategy
 mutates decisions, and its model of gradient-boosted trees learns from times and our estimates which are worth a trial.
 """
@@ -10,6 +10,7 @@ mutates decisions, and its model of gradient-boosted trees learns from times and
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import re
 import sys
 import tempfile
@@ -38,7 +39,7 @@ from qcompiler.tuning.trial import Timed
 
 # what MetaSchedule's own mutator changes
 _DECIDED = "meta_schedule.unroll_explicit"
-_TILING = re.compile(r"_(p\d+b\d+)(s\d+[a-z])$")
+_TILING = re.compile(r"_p(\d+)b(\d+)s(\d+)([a-z])$")
 
 
 # a block for each decision
@@ -48,41 +49,45 @@ class Nothing:
     @T.prim_func(s_tir=True)
     def main(a: T.Buffer((1,), "float32"), b: T.Buffer((1,), "float32")):
         for i in range(1):
-            with T.sblock("tile"):
+            with T.sblock("blocks"):
                 vi = T.axis.spatial(1, i)
                 a[vi] = T.float32(0)
         for i in range(1):
-            with T.sblock("walk"):
+            with T.sblock("pixels"):
                 vi = T.axis.spatial(1, i)
                 b[vi] = T.float32(0)
 """
 
 
 class Template:
-    """The kernels of the family that has most of them, by tile and walk."""
+    """The kernels of the family that has most of them, by the blocks and pixels of their tiles."""
 
     def __init__(self, task: Task) -> None:
-        families: dict[str, dict[tuple[str, str], Candidate]] = defaultdict(dict)
+        families: dict[str, dict[tuple[int, int], Candidate]] = defaultdict(dict)
         for each in choices(task.variant, task.problem):
             found = _TILING.search(each.kernel.name)
             if found is not None:
                 family, _ = family_and_tile(each.kernel.name)
-                families[family][found[1], found[2]] = Candidate(task, each.kernel, each.nanoseconds)
-        self.family, self.kernels = max(families.items(), key=lambda item: len(item[1]))
-        self.tiles, self.walks = (sorted({key[part] for key in self.kernels}) for part in (0, 1))
+                families[family][int(found[2]), int(found[1])] = Candidate(task, each.kernel, each.nanoseconds)
+        self.family, self.kernels = max(families.items(), key=lambda item: len(item[1]), default=("", {}))
+        by_blocks: dict[int, list[Candidate]] = defaultdict(list)
+        for blocks, pixels in sorted(self.kernels):
+            by_blocks[blocks].append(self.kernels[blocks, pixels])
+        self._by_blocks = list(by_blocks.values())
 
     def space(self, schedule: Any) -> None:
-        """Sample a tile and a walk."""
-        for name, options in (("tile", self.tiles), ("walk", self.walks)):
-            count = len(options)
+        """Sample blocks, and pixels; where there are fewer pixels than elsewhere they are counted round."""
+        for name, count in (("blocks", len(self._by_blocks)), ("pixels", max(map(len, self._by_blocks)))):
             decided = schedule.sample_categorical(list(range(count)), [1.0 / count] * count)
             schedule.annotate(schedule.get_sblock(name), _DECIDED, decided)
 
-    def named(self, module: Any) -> Candidate | None:
-        """The kernel that decisions name; None where there is none."""
+    def named(self, module: Any) -> Candidate:
+        """The kernel that decisions name."""
         schedule = tvm.s_tir.Schedule(module)
-        found = [int(schedule.get(schedule.get_sblock(name)).annotations[_DECIDED]) for name in ("tile", "walk")]
-        return self.kernels.get((self.tiles[found[0]], self.walks[found[1]]))
+        blocks, pixels = (
+            int(schedule.get(schedule.get_sblock(name)).annotations[_DECIDED]) for name in ("blocks", "pixels")
+        )
+        return self._by_blocks[blocks][pixels % len(self._by_blocks[blocks])]
 
 
 class Trials:
@@ -111,12 +116,8 @@ def evolved(template: Template, trials: Trials, count: int) -> None:
         def build(self, build_inputs: Sequence[Any]) -> list[Any]:
             results = []
             for each in build_inputs:
-                candidate = template.named(each.mod)
-                if candidate is None:
-                    results.append(ms.builder.BuilderResult(None, "no such kernel"))
-                else:
-                    asked.append(candidate)
-                    results.append(ms.builder.BuilderResult(str(len(asked) - 1), None))
+                asked.append(template.named(each.mod))
+                results.append(ms.builder.BuilderResult(str(len(asked) - 1), None))
             return results
 
     @derived_object
@@ -159,22 +160,22 @@ def evolved(template: Template, trials: Trials, count: int) -> None:
 
 
 def _features(template: Template, module: Any) -> np.ndarray:
-    """Sizes of the tile and the walk, and what is expected of the kernel: float32 [1, 5]."""
+    """The sizes in the kernel's name, its walk, and what is expected of it: float32 [1, 5]."""
     candidate = template.named(module)
-    if candidate is None:
-        return np.full((1, 5), -1, np.float32)
     found = _TILING.search(candidate.kernel.name)
     assert found is not None
-    numbers = [float(digits) for digits in re.findall(r"\d+", found[0])]
-    return np.array([[*numbers, found[2][-1] == "c", np.log(candidate.expected)]], np.float32)
+    *sizes, walk = found.groups()
+    return np.array([[*map(float, sizes), walk == "c", np.log(candidate.expected)]], np.float32)
 
 
 def main() -> int:
     """Search in both ways, and time both best beside each other."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.evolution", description=__doc__.partition("\n")[0])
     parser.add_argument("--widths", type=int, default=8, metavar="BITS", help="of weights and activations")
-    parser.add_argument("--trials", type=int, default=24, metavar="N", help="kernels that the evolution tries at most")
+    parser.add_argument("--trials", type=int, default=8, metavar="N", help="kernels that the evolution tries at most")
     options = parser.parse_args()
+    if importlib.util.find_spec("xgboost") is None:
+        parser.error("TVM's cost model needs xgboost: pip install -e '.[bench]'")
     variant = here_variant(targets.get(TARGET).variants(()))
     widths = signed(options.widths), unsigned(options.widths)
     template = Template(max(tasks(variant, SHAPES[1], widths), key=lambda each: len(Template(each).kernels)))
