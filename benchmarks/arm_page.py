@@ -18,8 +18,8 @@ A layer is a 3x3 convolution of 128 to 128 channels of 28x28 pixels. For every w
 the compiler takes, with its weights and activations in the packing that it prefers on that core alone. The ceiling is
 what the vector pipes could do if nothing but the products took a slot, by the best of these forms:
 
-| core | exclusive or, count, add: bits by bits | tbl and add: bits of a plane | products of bytes |
-| --- | --- | --- | --- |
+| core | exclusive or, count, add: bits by bits | tbl and add: bits of a plane | products of bytes | of 8 by 8 bits |
+| --- | --- | --- | --- | --- |
 {ceilings}
 divided by the pairs of planes, and by the planes of weights. On Cortex-A72 a tbl takes three slots.
 
@@ -28,15 +28,24 @@ divided by the pairs of planes, and by the planes of weights. On Cortex-A72 a tb
 """
 
 REASONS = """
-- In the models of Cortex-A53 and A55 a load takes a slot of its own, and an instruction waits for those before it: what
-  counts is vector instructions and loads together, and on A53 the latency of whatever a tile leaves alone.
-- Neoverse N1's model takes three operations a cycle, and a load of 16 bytes is two of them: a table that serves one or
-  two lookups is too dear there.
-- smmla (Neoverse N2) reads eight inputs of two pixels, which are put together from two loads of eight bytes.
-- 8 by 8 bits without dot instructions: two products of 128 * 128 do not fit 16 bits, so that sixteen products take
-  smull, smull2 and two sadalp, four slots, not two; weights of -127 to 127 take three.
-- Products of bytes in 16-bit sums (3 and 4 bits, ternary) take eight permutations per 64 bytes of weights, which lie as
-  all variants of a bundle share them.
+- Sixteen products of 8 by 8 bits without dot instructions: 16 bits do not hold the sum of two (2 * 128 * 128), so
+  that each of two registers of products (smull, smull2) takes a sadalp of its own, which is four slots, on Cortex-A53
+  one after the other: 4 a cycle, not 8. Weights of -127 to 127 could do with three. The order of two products and a
+  sum needs registers: there are two fewer than it takes to hide all of the six cycles of a product.
+- Products of bytes in 16-bit sums on A53 (3 and 4 bits, ternary): a word of inputs is repeated for eight registers of
+  products, so sixteen products are 2.25 slots, not 2: 7.1 a cycle. Addresses and jumps are the rest: there is no load
+  of four registers with an offset, and a jump is four slots there.
+- Inputs of 8 bits with sdot (w8a8, ternary): an exclusive or for every sixteen inputs of a pixel makes them signed,
+  0.25 slots for 64 multiply-adds, and as much of waiting on A55, where it takes one cycle and sdot four.
+- Lookups: beside a tbl and an addition there are two instructions that take eight tables' worth of indices apart, for
+  all pixels of a tile, and two that widen what eight tables gave (four where activations have 4 bits), less the
+  addition that the first of them does not need: 2.3 to 2.8 slots for a plane, not 2.
+- On A53 a load is a slot of its own, except for ld1 of several registers, and those of all tables of a pixel do not
+  fit beside its sums: 0.7 slots for a plane. Its order is LLVM's: in batches as on A55, lookups wait longer than they
+  do so.
+- On A55 additions (two cycles) wait for lookups (four) that were begun before them, once for every batch.
+- Neoverse N1's model takes three operations a cycle: 2.3 of lookups, 1.1 of loads, which are four for ld1 of four
+  registers, and 0.4 of addresses and the jump.
 """
 
 NETWORKS = """## Whole networks
@@ -49,7 +58,8 @@ random weights{before}. Instruction counts do not see latency.
 
 def page(rows: Sequence[Measured], tool: str, counts: Counts, before: Counts, commit: str) -> str:
     """All of it."""
-    ceilings = "".join(f"| {core.model} | {core.bits} | {core.lookups} | {core.bytes} |\n" for core in CORES)
+    limits = ((core.model, core.bits, core.lookups, core.bytes, core.long_bytes) for core in CORES)
+    ceilings = "".join(f"| {' | '.join(map(str, each))} |\n" for each in limits)
     text = HEAD.format(tool=tool, ceilings=ceilings, reasons=REASONS) + _overview(rows) + "\n" + _loops(rows)
     return (
         text + "\n" + NETWORKS.format(before=f"; before: as of {commit}" if before else "") + _networks(counts, before)

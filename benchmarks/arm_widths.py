@@ -2,7 +2,8 @@
 
 A core's ceiling for a form is what its vector pipes can do if nothing else takes a slot: exclusive or, count and add
 for 128 products of one bit; tbl and add for 64 products of one plane of weights; smull or smlal for 8 products of
-bytes, sdot for 16, smmla for 32. The ceiling of a width is that of the best of these.
+bytes, and sadalp where 16 bits do not hold the sum of two; sdot for 16, smmla for 32. The ceiling of a width is that
+of the best of these.
 """
 
 from __future__ import annotations
@@ -15,8 +16,10 @@ from benchmarks.inner_loops import InnerLoop, assembly, inner_loops
 from qcompiler.ir.codes import BINARY, Codes
 from qcompiler.ir.storage import Buffer, Halo, Packing, table_digits
 from qcompiler.targets.arm import TARGET, ArmVariant
+from qcompiler.targets.arm.byte_dots import largest_input
 from qcompiler.targets.problem import Conv2d, Operation
 from qcompiler.targets.target import Kernel
+from qcompiler.targets.vector.byte_sums import fits_sixteen_bits
 from qcompiler.targets.vector.planes import plane_pairs, weight_planes
 
 Width = tuple[Codes, Codes]
@@ -25,23 +28,28 @@ Width = tuple[Codes, Codes]
 
 @dataclass(frozen=True)
 class Core:
-    """A core in llvm-mca's models, the level that serves it, and products per cycle of its vector pipes by form."""
+    """A core in llvm-mca's models, the level that serves it, and products per cycle of its vector pipes by form.
+
+    long_bytes: of bytes of which 16 bits do not hold the sum of two products.
+    """
 
     model: str
     level: str
     bits: float
     lookups: float
     bytes: float
+    long_bytes: float
 
 
 # ADR 7; of lookups and bytes likewise: two slots for 64 products, of which Cortex-A72 gives a tbl three; smull and
-# smlal on one pipe, sdot on one or two, smmla on two
+# smlal on one pipe, sdot on one or two, smmla on two. Without dot instructions sixteen products that are added up in 32
+# bits at once take two of smull and two of sadalp, which Cortex-A72 has on the other pipe
 CORES = (
-    Core("cortex-a53", "cortex-a53", 42.7, 32, 8),
-    Core("cortex-a55", "cortex-a55", 42.7, 32, 16),
-    Core("cortex-a72", "cortex-a72", 85.3, 32, 8),
-    Core("neoverse-n1", "cortex-a76", 85.3, 64, 32),
-    Core("neoverse-n2", "i8mm", 85.3, 64, 64),
+    Core("cortex-a53", "cortex-a53", 42.7, 32, 8, 4),
+    Core("cortex-a55", "cortex-a55", 42.7, 32, 16, 16),
+    Core("cortex-a72", "cortex-a72", 85.3, 32, 8, 8),
+    Core("neoverse-n1", "cortex-a76", 85.3, 64, 32, 32),
+    Core("neoverse-n2", "i8mm", 85.3, 64, 64, 64),
 )
 
 
@@ -134,8 +142,10 @@ def ceiling(width: Width, core: Core) -> float:
     weights, codes = width
     planes = layer(width, "planes")
     bits = core.bits / (1 if planes.binary else plane_pairs(planes))
-    each = len(weight_planes(weights).factors) * len(table_digits(codes.levels))
-    return max(bits, core.lookups / each if codes.levels > 2 else 0, core.bytes)
+    lookups = len(weight_planes(weights).factors) * len(table_digits(codes.levels))
+    pairs = fits_sixteen_bits(largest_input(planes), max(abs(weights.low), abs(weights.high)))
+    products = core.bytes if pairs else core.long_bytes
+    return max(bits, core.lookups / lookups if codes.levels > 2 else 0, products)
 
 
 def measured(name: str, core: Core) -> Measured:

@@ -6,11 +6,13 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from qcompiler.targets.arm.arm_tilings import (
-    byte_row_tilings,
+    byte_word_tilings,
     chunk_tilings,
     counts_of_planes,
     element_tilings,
+    fourfold_tables,
     held_tilings,
+    in_batches,
     nibble_tilings,
     plane_tilings,
     row_tilings,
@@ -18,14 +20,19 @@ from qcompiler.targets.arm.arm_tilings import (
 )
 from qcompiler.targets.arm.byte_dots import OrderedSums, SignedDot, WidenedPairs, largest_input
 from qcompiler.targets.arm.byte_planes import BytePlanes, ByteTernary
-from qcompiler.targets.arm.byte_rows import ByteRows
+from qcompiler.targets.arm.byte_words import ByteWords
 from qcompiler.targets.arm.chunk_mismatches import ChunkMismatches
 from qcompiler.targets.arm.element_dots import ElementDots, reads_registers
+from qcompiler.targets.arm.fourfold_lookups import FourfoldLookups
 from qcompiler.targets.arm.held_mismatches import HeldMismatches, holds
+from qcompiler.targets.arm.lookup_batches import LookupBatches
 from qcompiler.targets.arm.machine import Isa
 from qcompiler.targets.arm.matrix_sums import MatrixSums, multiplies_pairs
 from qcompiler.targets.arm.nibble_findings import fits_halves
 from qcompiler.targets.arm.nibble_lookups import NibbleLookups, pixels_ahead
+from qcompiler.targets.arm.ordered_elements import OrderedElements
+from qcompiler.targets.arm.plane_batches import PlaneBatches
+from qcompiler.targets.arm.row_batches import RowBatches
 from qcompiler.targets.arm.row_mismatches import RowMismatches, reads_rows
 from qcompiler.targets.offers import Family
 from qcompiler.targets.problem import Conv2d, Problem
@@ -77,8 +84,8 @@ def rows(isa: Isa, problem: Problem) -> Iterator[Kernel]:
     if not isinstance(problem, Conv2d) or blocks is None or not isa.wide:
         return
     if reads_rows(Geometry(problem, blocks)):
-        for r in row_tilings(problem, blocks):
-            yield counting(problem, blocks, r.tiling, _ns(isa, problem, blocks, r), RowMismatches(isa.dotprod))
+        for r in row_tilings(isa, problem, blocks):
+            yield counting(problem, blocks, r.tiling, _ns(isa, problem, blocks, r), _rows(isa, r))
 
 
 def held(isa: Isa, problem: Problem) -> Iterator[Kernel]:
@@ -116,7 +123,11 @@ def planes(isa: Isa, problem: Problem) -> Iterator[Kernel]:
         yield from plane_convolutions(isa, problem)
         return
     ternary = problem.weights == TERNARY
-    sums = (ByteTernary if ternary else BytePlanes)(counts_of_planes(isa, problem), isa.widen)
+    form = ByteTernary if ternary else BytePlanes
+    sums = form(counts_of_planes(isa, problem), isa.widen)
+    if in_batches(isa) and not ternary:
+        # words of several planes take the registers of weights that are loaded ahead
+        sums = PlaneBatches(sums.counts, sums.widen, fourfold=not isa.dotprod and problem.x.planes == 1)
     # two instructions of logic, and half of the counts
     rate = isa.planes_rate * (1.5 if ternary else 1)
     for r in plane_tilings(isa, problem, blocks):
@@ -132,7 +143,9 @@ def nibbles(isa: Isa, problem: Problem) -> Iterator[Kernel]:
     if not fits_nibbles(problem, _most_lookups(isa)) or not fits_halves(problem):
         return
     for r in nibble_tilings(isa, problem, blocks):
-        reduction = NibbleLookups(pixels_ahead(problem, r.tiling.pixels, r.tiling.blocks))
+        ahead = pixels_ahead(problem, r.tiling.pixels, r.tiling.blocks)
+        form = LookupBatches if in_batches(isa) and isa.dotprod and not isa.i8mm else NibbleLookups
+        reduction = FourfoldLookups(0) if fourfold_tables(isa) else form(ahead)
         ns = compute_ns(isa, problem, blocks, isa.nibble_rate, r)
         yield DirectConv2d(Frame(problem, blocks, r.tiling), reduction, SumFinish(), ns)
 
@@ -157,8 +170,8 @@ def elements(isa: Isa, problem: Problem) -> Iterator[Kernel]:
     blocks = convolution_blocks(problem)
     if not isinstance(problem, Conv2d) or blocks is None or not _elements(isa, problem, blocks):
         return
-    sums = ElementDots(SignedDot(), 8) if isa.dotprod else ByteRows(_dot(isa, problem, 8), 8)
-    for r in element_tilings(problem, blocks) if isa.dotprod else byte_row_tilings(problem, blocks):
+    sums = _dots_by_elements(isa) if isa.dotprod else ByteWords(_dot(isa, problem, 8), 8)
+    for r in element_tilings(isa, problem, blocks) if isa.dotprod else byte_word_tilings(isa, problem, blocks):
         ns = compute_ns(isa, problem, blocks, isa.byte_rate, r)
         yield DirectConv2d(Frame(problem, blocks, r.tiling), sums, SumFinish(), ns)
 
@@ -182,6 +195,18 @@ def rounded(isa: Isa, problem: Problem) -> Iterator[Kernel]:
     bits = problem.grid.bits if isinstance(problem, Conv2d) and problem.grid is not None else 8
     dot = SignedDot() if isa.dotprod else WidenedPairs(fits_sixteen_bits(127, 2**bits - 1), isa.wide)
     yield from rounded_products(isa, problem, dot, 2**bits - 1)
+
+
+def _dots_by_elements(isa: Isa) -> ElementDots:
+    """In an order of our own for cores that keep to it; others take its loads for two operations."""
+    return (OrderedElements if isa.in_order else ElementDots)(SignedDot(), 8)
+
+
+def _rows(isa: Isa, ranked: Ranked) -> RowMismatches:
+    """One pixel alone has sixteen channels, and no registers for batches."""
+    if ranked.tiling.pixels > 1 and in_batches(isa):
+        return RowBatches(False, fourfold=not isa.dotprod)
+    return RowMismatches(isa.dotprod)
 
 
 # that do not pay for whole bytes of weights; chosen

@@ -6,8 +6,9 @@ instructions for 128 products (`python -m benchmarks.arm`).
 
 from __future__ import annotations
 
-from qcompiler.targets.arm.byte_rows import in_halves
+from qcompiler.targets.arm.byte_words import in_halves
 from qcompiler.targets.arm.chunk_mismatches import chunk_of
+from qcompiler.targets.arm.fourfold_lookups import holds_indices
 from qcompiler.targets.arm.held_mismatches import holds
 from qcompiler.targets.arm.machine import Isa
 from qcompiler.targets.arm.nibble_findings import tables_in_bytes
@@ -32,6 +33,8 @@ _WORD_SINGLE: Slowdowns = {(2, 1): 1.09, (1, 2): 1.22, (1, 1): 1.35}
 _WORD_16_REGISTERS: Slowdowns = {(2, 1): 1.1, (1, 2): 1.2, (1, 1): 1.3}
 # one pixel reaches 1.04 with its weights at hand, and reads them twice as often as two
 _ROW: Slowdowns = {(2, 1): 1.0, (3, 1): 1.01, (4, 1): 1.02, (1, 1): 1.17}
+# in batches; on cores in order two pixels wait longer for what is loaded
+_ROW_BATCHES: Slowdowns = {**_ROW, (2, 1): 1.05, (3, 1): 1.1, (4, 1): 1.0}
 # one pixel reads all weights once for 16 channels
 _HELD: Slowdowns = {(2, 1): 1.0, (3, 1): 1.0, (4, 1): 1.0, (1, 1): 1.25}
 _CHUNK: Slowdowns = {(1, 1): 1.06}
@@ -52,10 +55,16 @@ def word_tilings(isa: Isa, problem: Conv2d, blocks: Blocks) -> list[Ranked]:
     return _offered(problem, blocks, _WORD_SCHEDULED if scheduled else _WORD)
 
 
-def row_tilings(problem: Conv2d, blocks: Blocks) -> list[Ranked]:
-    """Tiles of `RowConv2d` that are too large for `HeldConv2d`."""
+def row_tilings(isa: Isa, problem: Conv2d, blocks: Blocks) -> list[Ranked]:
+    """Tiles of `RowMismatches` and `RowBatches` that are too large for `HeldMismatches`."""
     geometry = Geometry(problem, blocks)
-    return _offered(problem, blocks, {tile: s for tile, s in _ROW.items() if not holds(geometry, tile[0])})
+    slowdowns = _ROW_BATCHES if in_batches(isa) else _ROW
+    return _offered(problem, blocks, {tile: s for tile, s in slowdowns.items() if not holds(geometry, tile[0])})
+
+
+def in_batches(isa: Isa) -> bool:
+    """Whether rows of several pixels come in batches: where there may be cores that keep to an order."""
+    return isa.mcpu == "generic"
 
 
 def chunk_tilings(problem: Conv2d, blocks: Blocks) -> list[Ranked]:
@@ -88,23 +97,33 @@ def plane_tilings(isa: Isa, problem: Conv2d, blocks: Blocks) -> list[Ranked]:
     return ranked(problem, blocks, [(p, b, 1 + 0.08 / planes + 0.1 / (p * problem.x.planes)) for p, b in tiles])
 
 
-def element_tilings(problem: Conv2d, blocks: Blocks) -> list[Ranked]:
-    """Tiles of `ElementDots`: sums, inputs and a few weights in registers."""
-    tiles = [(p, b) for p, b in streams(problem, blocks, 6) if 4 * p * b + p <= _REGISTERS - 2]
+def element_tilings(isa: Isa, problem: Conv2d, blocks: Blocks) -> list[Ranked]:
+    """Tiles of `ElementDots`: sums, inputs and a few weights in registers, in order one more and what is shifted."""
+    others = 4 if isa.in_order else 2
+    tiles = [(p, b) for p, b in streams(problem, blocks, 6) if 4 * p * b + p <= _REGISTERS - others]
     return ranked(problem, blocks, [(p, b, max(1.0, 2 / (p * b)) * (1 + 0.4 / p)) for p, b in tiles])
 
 
-def byte_row_tilings(problem: Conv2d, blocks: Blocks) -> list[Ranked]:
-    """Tiles of `ByteRows`."""
-    halves = in_halves(problem)
-    tiles = tiles_within(problem, blocks, 4 if halves else 3, 1)
-    return ranked(problem, blocks, [(p, b, (1 + 0.4 / p) if halves else (1.4 + 0.8 / p)) for p, b in tiles])
+def byte_word_tilings(isa: Isa, problem: Conv2d, blocks: Blocks) -> list[Ranked]:
+    """Tiles of `ByteWords`: slots of a pipe for sixteen products, of which cores with two have four in two cycles."""
+    slots = (2.2, 0.8) if in_halves(problem) else (5.1, 0.8)
+    if not isa.in_order:
+        slots = (4, 0.4) if in_halves(problem) else (4.4, 0.4)
+    return ranked(
+        problem, blocks, [(p, b, (slots[0] + slots[1] / p) / 4) for p, b in tiles_within(problem, blocks, 2, 1)]
+    )
 
 
 def nibble_tilings(isa: Isa, problem: Conv2d, blocks: Blocks) -> list[Ranked]:
-    """Tiles of `NibbleLookups`."""
-    tiles = [(p, b) for p, b in tiles_within(problem, blocks, 8, 2) if pixels_ahead(problem, p, b)]
+    """Tiles of `NibbleLookups` and `FourfoldLookups`."""
+    fits = holds_indices if fourfold_tables(isa) else pixels_ahead
+    tiles = [(p, b) for p, b in tiles_within(problem, blocks, 8, 2) if fits(problem, p, b)]
     return ranked(problem, blocks, [(p, b, _lookup_slowdown(isa, problem, p, b)) for p, b in tiles])
+
+
+def fourfold_tables(isa: Isa) -> bool:
+    """Whether tables are loaded four at a time: in code that is not for cores that keep to an order too."""
+    return isa.mcpu == "cortex-a76"
 
 
 def _lookup_slowdown(isa: Isa, problem: Conv2d, pixels: int, blocks: int) -> float:
@@ -113,7 +132,7 @@ def _lookup_slowdown(isa: Isa, problem: Conv2d, pixels: int, blocks: int) -> flo
     slots = isa.lookup_slots + 1 + 2 * widened + 1 / pixels
     if isa.in_order:
         slots += 1 / columns + 1 / (2 * pixels) + _WAIT / (columns * pixels_ahead(problem, pixels, blocks)) ** 2
-    elif isa.dotprod and not isa.i8mm:
+    elif isa.dotprod and not isa.i8mm and not fourfold_tables(isa):
         slots += _LOAD / columns
     return slots / (isa.lookup_slots + 1)
 

@@ -38,11 +38,15 @@ class BytePlanes(PlaneSums):
             for count in counts.values():
                 write(count, splat(T.uint8(0), _BYTES), lanes(0, _BYTES))
             with pinned_order():
-                step = partial(self.step, tile, counts)
-                for_hidden_taps(loops, tile.every_row, at, weight, geometry.step_weights, step)
+                self.count_words(tile, counts, loops, at, weight)
             self._widen(tile, sums, counts)
 
         for_parts(geometry.loops(), tile.every_row, at, weight, geometry.step_weights, part)
+
+    def count_words(self, tile: Tile, counts: Counts, loops: list[ReductionLoop], at: Expr, weight: Expr) -> None:
+        """Add the bits of every word of a part of the reduction, within `pinned_order`."""
+        step = partial(self.step, tile, counts)
+        for_hidden_taps(loops, tile.every_row, at, weight, tile.frame.geometry.step_weights, step)
 
     def add(self, count: Expr, both: Expr) -> None:
         """Add the number of bits of each byte to its lane."""

@@ -20,7 +20,7 @@ from qcompiler.targets.vector.reduction import Registers
 from qcompiler.targets.vector.tile import Tile
 
 # words of a register, each of four inputs
-_WORDS = 4
+WORDS = 4
 
 
 def reads_registers(problem: Conv2d, blocks: Blocks) -> bool:
@@ -28,7 +28,7 @@ def reads_registers(problem: Conv2d, blocks: Blocks) -> bool:
     geometry = Geometry(problem, blocks)
     inner = geometry.loops()[-1]
     fixed = problem.second is None and not problem.centred and not problem.by_channel
-    return fixed and geometry.uniform(1) and inner.extent % _WORDS == 0 and inner.stride == 1
+    return fixed and geometry.uniform(1) and inner.extent % WORDS == 0 and inner.stride == 1
 
 
 @dataclass(frozen=True)
@@ -37,31 +37,40 @@ class ElementDots(ByteSums):
 
     family: ClassVar[str] = "bytes_element_conv2d"
 
+    def parts(self, frame: Frame) -> int:
+        """How many times sixteen inputs are a step."""
+        return 1
+
+    def even_parts(self, frame: Frame) -> int:
+        """Two if the inputs that lie together are so many."""
+        return 2 if super().loops(frame)[-1].extent % (2 * WORDS) == 0 else 1
+
     def loops(self, frame: Frame) -> list[ReductionLoop]:
-        """The reduction in steps of sixteen inputs."""
+        """The reduction in steps of sixteen inputs, or several times as many."""
         *outer, inner = super().loops(frame)
-        return [*outer, replace(inner, extent=inner.extent // _WORDS, stride=_WORDS)]
+        size = WORDS * self.parts(frame)
+        return [*outer, replace(inner, extent=inner.extent // size, stride=size)]
 
     def weight_steps(self, frame: Frame, block: Expr) -> tuple[Expr, int]:
         """Offset of the weights of a run that starts at `block`, and from one step to the next."""
         first, size = super().weight_steps(frame, block)
-        return first, size * _WORDS
+        return first, size * WORDS * self.parts(frame)
 
     def step(self, tile: Tile, sums: Registers, at: Expr, weight: Expr) -> None:
         """Sixteen products in every lane."""
         inputs = [self.inputs(tile, at, p) for p in range(len(sums))]
         _, size = super().weight_steps(tile.frame, tile.block)
-        for word in range(_WORDS):
-            ours = [self.dot.inputs(T.Shuffle([words], [word] * _WORDS)) for words in inputs]
+        for word in range(WORDS):
+            ours = [self.dot.inputs(T.Shuffle([words], [word] * WORDS)) for words in inputs]
             for b in range(tile.frame.tiling.blocks):
-                for first in range(0, LANES, _WORDS):
+                for first in range(0, LANES, WORDS):
                     weights = self.dot.weights(T.bind(self.words(tile, b, weight + (word * size + first))))
-                    here = lanes(first, _WORDS)
+                    here = lanes(first, WORDS)
                     for row, x in zip(sums, ours, strict=True):
                         write(row[b], self.dot.add(row[b][here], weights, x), here)
 
     def inputs(self, tile: Tile, at: Expr, p: int) -> Expr:
         """uint32x4: sixteen inputs of a pixel."""
         shift = self.shift(codes_of(tile.frame.problem))
-        words = tile.source.data[lanes(at + p * tile.source.pixel_step(), _WORDS)]
-        return T.bind(words ^ splat(T.uint32(ONES * shift), _WORDS) if shift else words)
+        words = tile.source.data[lanes(at + p * tile.source.pixel_step(), WORDS)]
+        return T.bind(words ^ splat(T.uint32(ONES * shift), WORDS) if shift else words)

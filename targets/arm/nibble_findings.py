@@ -84,11 +84,22 @@ class Findings:
 
     def add(self, found: Expr, pixel: int, block: int, kind: int) -> None:
         """Add uint8x16 for a pixel, of a block and a kind."""
+        self.hold(found, pixel, block, kind)
+        if self.waiting[pixel, block, kind][0] == self.most:
+            self._widen(pixel, block, kind)
+
+    def hold(self, found: Expr, pixel: int, block: int, kind: int) -> Register:
+        """The same, but what waits is left to `widen_full`, before more than `most` of a kind are held."""
         place = pixel, block, kind
         count, total = self.waiting.pop(place, (0, None))
         self.waiting[place] = count + 1, Register(found if total is None else total.bytes + found)
-        if count + 1 == self.most:
-            self._widen(*place)
+        return self.waiting[place][1]
+
+    def widen_full(self) -> None:
+        """Add kinds of which `most` wait to the sums."""
+        for place, (count, _) in list(self.waiting.items()):
+            if count == self.most:
+                self._widen(*place)
 
     def pin(self) -> None:
         """Compute what waits before what follows."""

@@ -59,7 +59,7 @@ def pixels_ahead(problem: Conv2d, pixels: int, blocks: int) -> int:
 
 
 @dataclass(frozen=True)
-class _Group:
+class Group:
     """A few pixels of whose inputs a digit is looked up in one of four tables. half: which sixteen of 32 inputs."""
 
     table: int
@@ -133,7 +133,7 @@ class NibbleLookups(NibbleReduction):
         problem = tile.frame.problem
         loops = [*outer, ReductionLoop(count, _pair_words(problem))]
         most = tables_in_halves(problem) // PAIR
-        return _Steps(loops, self.pair_bytes(problem), most, partial(self._look_up, tile, 2))
+        return _Steps(loops, self.pair_bytes(problem), most, partial(self.look_up, tile, 2))
 
     def _taps(self, tile: Tile, taps: list[ReductionLoop], tables: int) -> _Steps:
         """Taps whose last sixteen inputs are alone in their bytes of weights."""
@@ -142,9 +142,9 @@ class NibbleLookups(NibbleReduction):
 
         def step(findings: Findings, x: Expr, w: Expr) -> None:
             if pairs:
-                run, look_up = ReductionLoop(pairs, _pair_words(problem)), partial(self._look_up, tile, 2, findings)
+                run, look_up = ReductionLoop(pairs, _pair_words(problem)), partial(self.look_up, tile, 2, findings)
                 for_hidden_taps([run], tile.every_row, x, w, size, lambda x, w: look_up(T.bind(x), T.bind(w)))
-            self._look_up(tile, 1, findings, x + pairs * _pair_words(problem), w + pairs * size)
+            self.look_up(tile, 1, findings, x + pairs * _pair_words(problem), w + pairs * size)
 
         return _Steps(taps, self.tap_bytes(problem), tables_in_halves(problem) // tables, step)
 
@@ -153,19 +153,12 @@ class NibbleLookups(NibbleReduction):
         problem = tile.frame.problem
         pairs, size = vectors_of(problem) // 2, self.pair_bytes(problem)
         self._add(tile, sums, self._pairs(tile, [], pairs), T.bind(at), T.bind(weight))
-        last = _Steps([], size, 1, partial(self._look_up, tile, 1))
+        last = _Steps([], size, 1, partial(self.look_up, tile, 1))
         self._add(tile, sums, last, at + pairs * _pair_words(problem), weight + pairs * size)
 
-    def _look_up(self, tile: Tile, halves: int, findings: Findings, at: Expr, weight: Expr) -> None:
+    def look_up(self, tile: Tile, halves: int, findings: Findings, at: Expr, weight: Expr) -> None:
         """Look up sixteen inputs, or two times sixteen: a few pixels at a time, while those after them are loaded."""
-        digits = digits_of(tile.frame.problem)
-        groups = [
-            _Group(table, half, digit, pixels)
-            for table in range(TABLES)
-            for half in range(halves)
-            for digit in range(digits)
-            for pixels in _groups_of(tile.frame.tiling.pixels, self.ahead)
-        ]
+        groups, digits = self.groups(tile, halves), digits_of(tile.frame.problem)
         with pinned_order():
             loaded = self._load(tile, groups[0], at, weight)
             bits = loaded.bits
@@ -174,7 +167,7 @@ class NibbleLookups(NibbleReduction):
                 if following is not None:
                     loaded = self._load(tile, following, at, weight)
                 if group.starts_bits:
-                    indices = {column: T.bind(_index(each, group.half)) for column, each in bits.items()}
+                    indices = {column: T.bind(index_of(each, group.half)) for column, each in bits.items()}
                 for pixel, table in zip(group.pixels, tables, strict=True):
                     for (block, plane), index in indices.items():
                         found = T.call_llvm_pure_intrin("uint8x16", "llvm.aarch64.neon.tbl1.v16i8", table, index)
@@ -182,11 +175,20 @@ class NibbleLookups(NibbleReduction):
                 findings.pin()
             findings.widen()
 
-    def _load(self, tile: Tile, group: _Group, at: Expr, weight: Expr) -> _Loaded:
+    def groups(self, tile: Tile, halves: int) -> list[Group]:
+        """All that is looked up, in order."""
+        return [
+            Group(table, half, digit, pixels)
+            for table in range(TABLES)
+            for half in range(halves)
+            for digit in range(digits_of(tile.frame.problem))
+            for pixels in _groups_of(tile.frame.tiling.pixels, self.ahead)
+        ]
+
+    def _load(self, tile: Tile, group: Group, at: Expr, weight: Expr) -> _Loaded:
         """The tables of a group, and the bits that it is the first to need."""
         problem, source = tile.frame.problem, tile.source
-        sixteen = group.half * digits_of(problem) + group.digit
-        first = at + (sixteen * LANES + group.table * _WORDS)
+        first = at + (place_of_tables(problem, group.half, group.digit) + group.table * _WORDS)
         words = [source.data[lanes(first + pixel * source.pixel_step(), _WORDS)] for pixel in group.pixels]
         tables = [T.bind(T.reinterpret("uint8x16", each)) for each in words]
         if group.half or not group.starts_bits:
@@ -207,12 +209,17 @@ class NibbleLookups(NibbleReduction):
         return [[sums.registers[pixel, block] for block in range(tiling.blocks)] for pixel in range(tiling.pixels)]
 
 
+def place_of_tables(problem: Conv2d, half: int, digit: int) -> int:
+    """Words from two times sixteen inputs to the tables of a digit of half of them."""
+    return (half * digits_of(problem) + digit) * LANES
+
+
 def _pair_words(problem: Conv2d) -> int:
     """Words of the tables of two times sixteen inputs."""
     return 2 * LANES * digits_of(problem)
 
 
-def _index(bits: Expr, half: int) -> Expr:
+def index_of(bits: Expr, half: int) -> Expr:
     """The lower or the upper four bits of bytes."""
     if half:
         return T.shift_right(bits, splat(T.uint8(TABLE_INPUTS)))

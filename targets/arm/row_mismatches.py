@@ -96,18 +96,7 @@ class RowMismatches(WordMismatches):
         every = lanes(0, size)
         for total in (total for row in sums for total in row):
             write(total, splat(T.Cast(dtype, T.uint32(0)), size), every)
-        source = tile.source
-
-        def step(x: Expr, first: Expr) -> None:
-            for p, row in enumerate(sums):
-                words = source.data[lanes(x + p * source.pixel_step(), _WORDS)]
-                for c, total in enumerate(row):
-                    mismatch = T.reinterpret(f"{dtype}x{size}", words ^ self._weights(tile, first, c))
-                    write(total, total[every] + T.popcount(mismatch), every)
-
-        unrolled = _UNROLLED.get(tile.frame.tiling.pixels, 1)
-        with single_loads():
-            for_unrolled_taps(loops, tile.rows, at, weight, channels * _WORDS, step, unrolled)
+        self.count(tile, sums, f"{dtype}x{size}", loops, at, weight)
         whole = tile.start == 0 and steps * _WORDS == tile.frame.geometry.steps
         for count, row in zip(counts, sums, strict=True):
             for quad in range(0, channels, _QUAD):
@@ -115,6 +104,24 @@ class RowMismatches(WordMismatches):
                 totals = [total[every] for total in row[quad : quad + _QUAD]]
                 added = T.reinterpret("int32x4", _added(totals, dtype, most))
                 write(count, added if whole else count[into] + added, into)
+
+    def count(
+        self, tile: Tile, sums: list[list[Expr]], dtype: str, loops: list[ReductionLoop], at: Expr, weight: Expr
+    ) -> None:
+        """sums[p][c] += mismatches of pixel p and channel c, lane by lane; dtype: of the vectors that are summed up."""
+        source, channels = tile.source, _channels(tile.frame)
+
+        def step(x: Expr, first: Expr) -> None:
+            for p, row in enumerate(sums):
+                words = source.data[lanes(x + p * source.pixel_step(), _WORDS)]
+                for c, total in enumerate(row):
+                    every = lanes(0, total.shape[0])
+                    mismatch = T.reinterpret(dtype, words ^ self._weights(tile, first, c))
+                    write(total, total[every] + T.popcount(mismatch), every)
+
+        unrolled = _UNROLLED.get(tile.frame.tiling.pixels, 1)
+        with single_loads():
+            for_unrolled_taps(loops, tile.rows, at, weight, channels * _WORDS, step, unrolled)
 
     def _weights(self, tile: Tile, first: Expr, channel: int) -> Expr:
         """uint32x4: the weights of a channel of the pass whose weights start at `first`."""

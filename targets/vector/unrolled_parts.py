@@ -67,13 +67,30 @@ def for_unrolled_taps(
 
     A single loop does not become straight code either, which LLVM would merge with what follows.
     """
+
+    def several(steps: list[tuple[Expr, Expr]]) -> None:
+        for at, weight in steps:
+            body(at, weight)
+
+    for_runs_of_taps(loops, rows, x, w, w_step, several, most)
+
+
+def for_runs_of_taps(
+    loops: list[ReductionLoop],
+    rows: tuple[Expr, Expr],
+    x: Expr,
+    w: Expr,
+    w_step: int,
+    body: Callable[[list[tuple[Expr, Expr]]], None],
+    most: int,
+) -> None:
+    """`for_unrolled_taps` whose body gets the offsets of all steps of a jump, to mix them."""
     *outer, inner = loops
     most = min(most, inner.extent if outer else inner.extent // 2)
     times = next(count for count in range(max(most, 1), 0, -1) if inner.extent % count == 0)
 
     def several(at: Expr, weight: Expr) -> None:
-        for i in range(times):
-            body(at + i * inner.stride, weight + i * w_step)
+        body([(at + i * inner.stride, weight + i * w_step) for i in range(times)])
 
     def innermost(at: Expr, weight: Expr) -> None:
         if inner.extent == times:

@@ -274,7 +274,7 @@ def test_arm(architecture: str) -> None:
         pytest.skip(f"missing Debian packages: {packages}")
     found = set().union(*(check(variant, EmulatedRunner) for variant in ARM[architecture]))
     wide = {"row_conv2d", "held_conv2d", "chunk_conv2d", "word_conv2d", "nibbles_conv2d"}
-    wide |= {"bytes_matrix_conv2d", "bytes_element_conv2d", "bytes_row_conv2d"}
+    wide |= {"bytes_matrix_conv2d", "bytes_element_conv2d", "bytes_word_conv2d"}
     common = {
         "byte_ternary_conv2d",
         "float_conv2d",
