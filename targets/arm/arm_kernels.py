@@ -125,7 +125,7 @@ def planes(isa: Isa, problem: Problem) -> Iterator[Kernel]:
     ternary = problem.weights == TERNARY
     form = ByteTernary if ternary else BytePlanes
     sums = form(counts_of_planes(isa, problem), isa.widen)
-    if in_batches(isa) and not ternary:
+    if in_batches(isa) and not ternary and problem.x.planes <= _MOST_IN_BATCHES:
         # words of several planes take the registers of weights that are loaded ahead
         sums = PlaneBatches(sums.counts, sums.widen, fourfold=not isa.dotprod and problem.x.planes == 1)
     # two instructions of logic, and half of the counts
@@ -208,6 +208,9 @@ def _rows(isa: Isa, ranked: Ranked) -> RowMismatches:
         return RowBatches(False, fourfold=not isa.dotprod)
     return RowMismatches(isa.dotprod)
 
+
+# planes of activations whose words there are registers for
+_MOST_IN_BATCHES = 2
 
 # that do not pay for whole bytes of weights; chosen
 _FEW_PIXELS = 4
