@@ -209,8 +209,9 @@ def _rows(isa: Isa, ranked: Ranked) -> RowMismatches:
     return RowMismatches(isa.dotprod)
 
 
-# planes of activations, whose words of several steps are in registers
-_MOST_IN_BATCHES = 4
+# planes of activations whose words there are registers for
+_MOST_IN_BATCHES = 2
+
 # that do not pay for whole bytes of weights; chosen
 _FEW_PIXELS = 4
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from tvm.script.ir_builder import tirx as T
 
 from qcompiler.targets.arm.element_dots import WORDS, ElementDots
-from qcompiler.targets.arm.indexed_load import indexed_loads, load_indexed
+from qcompiler.targets.arm.indexed_load import hidden_offset, indexed_loads, load_indexed
 from qcompiler.targets.arm.pinned import Register, pinned, pinned_address, pinned_order
 from qcompiler.targets.vector.byte_sums import ONES, codes_of
 from qcompiler.targets.vector.emit import LANES, Expr, lanes, splat, write
@@ -62,11 +62,11 @@ class _Place:
         self._words, self._at = words, at
         self._run, self._address = -1, None
 
-    def load(self, run: int, offset: int) -> Expr:
-        """uint32x4 that lie so many words behind a run that begins so many words behind the place."""
+    def load(self, run: int, offset: Expr) -> Expr:
+        """uint32x4 that lie an offset behind a run that begins so many words behind the place."""
         if run != self._run:
             self._run, self._address = run, pinned_address(self._words, self._at + run)
-        return load_indexed(self._address, _WORD_BYTES * offset)
+        return load_indexed(self._address, offset)
 
 
 class _Step:
@@ -81,6 +81,7 @@ class _Step:
         self._x, self._w = _Place(source.data, at), _Place(tile.weights[0], weight)
         self._inputs: dict[tuple[int, int], Expr] = {}
         self._weights: dict[_Products, Register] = {}
+        self._offsets: dict[int, Expr] = {}
 
     def emit(self) -> None:
         """All instructions, a load between the products of every register of weights."""
@@ -92,6 +93,10 @@ class _Step:
             for block in range(blocks)
             for channel in range(0, LANES, WORDS)
         ]
+        # before anything is pinned
+        words = {self._input_offset(part, p) for part in range(self._parts) for p in range(pixels)}
+        words |= {self._weight_place(each)[1] for each in order}
+        self._offsets = {offset: hidden_offset(_WORD_BYTES * offset) for offset in sorted(words)}
         inputs = [[self._load_input(part, p) for p in range(pixels)] for part in range(self._parts)]
         loads = [self._load_weights(each) for each in order]
         for load in [loads[0], *inputs[0], *loads[1:_AHEAD]]:
@@ -123,7 +128,7 @@ class _Step:
         """Loads sixteen inputs of a pixel."""
 
         def load() -> None:
-            words = self._x.load(0, part * WORDS + pixel * self._tile.source.pixel_step())
+            words = self._x.load(0, self._offsets[self._input_offset(part, pixel)])
             self._inputs[part, pixel] = Register(words).words
 
         return load
@@ -138,11 +143,18 @@ class _Step:
         """Loads weights of four channels for four inputs."""
 
         def load() -> None:
-            frame = self._tile.frame
-            size = frame.geometry.step_weights
-            block = each.block * self._sums.block_weights(frame)
-            *_, offset = divmod((each.part * WORDS + each.word) * size + each.channel, _RUN)
-            run = (each.part * WORDS + each.word) * size + each.channel - offset
-            self._weights[each] = Register(self._w.load(block + run, offset))
+            run, offset = self._weight_place(each)
+            self._weights[each] = Register(self._w.load(run, self._offsets[offset]))
 
         return load
+
+    def _input_offset(self, part: int, pixel: int) -> int:
+        """Words from the inputs of the step."""
+        return part * WORDS + pixel * self._tile.source.pixel_step()
+
+    def _weight_place(self, each: _Products) -> tuple[int, int]:
+        """Words from the weights of the step to a run of them, and within it."""
+        frame = self._tile.frame
+        place = (each.part * WORDS + each.word) * frame.geometry.step_weights + each.channel
+        offset = place % _RUN
+        return each.block * self._sums.block_weights(frame) + place - offset, offset
