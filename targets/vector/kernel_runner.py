@@ -44,9 +44,9 @@ class KernelRunner:
         """Pointer arguments for `call`; the arrays must outlive them."""
         return [ctypes.c_void_p(a.ctypes.data) for a in (x, *self._constants, *tensors, *outputs)]
 
-    def call(self, pointers: Sequence[Any], begin: int, end: int, beyond: Sequence[int] = ()) -> None:
-        """Run the work items [begin, end); beyond: arguments that the kernel does not have, which move its stack."""
-        status = self._function(*pointers, ctypes.c_int32(begin), ctypes.c_int32(end), *beyond)
+    def call(self, pointers: Sequence[Any], begin: int, end: int) -> None:
+        """Run the work items [begin, end)."""
+        status = self._function(*pointers, ctypes.c_int32(begin), ctypes.c_int32(end))
         assert status == 0
 
     def nanoseconds(self, pointers: Sequence[Any], repeats: int = 200) -> int:
