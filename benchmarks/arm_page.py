@@ -40,9 +40,9 @@ REASONS = """
 - Lookups: beside a tbl and an addition there are two instructions that take eight tables' worth of indices apart, for
   all pixels of a tile, and two that widen what eight tables gave (four where activations have 4 bits), less the
   addition that the first of them does not need: 2.3 to 2.8 slots for a plane, not 2.
-- On A53 a load is a slot of its own, except for ld1 of several registers, and those of all tables of a pixel do not
-  fit beside its sums: 0.7 slots for a plane. Its order is LLVM's: in batches as on A55, lookups wait longer than they
-  do so.
+- On A53 a load is a slot of its own, except for ld1 of several registers. Those of all tables of a pixel do not fit
+  beside its sums: 0.7 slots for a plane. Their order is LLVM's: in batches as on A55, lookups would wait longer. For
+  w2a1 ld1 needs the stack in some layers: half a slot of loads for 64 multiply-adds, and the jump.
 - On A55 additions (two cycles) wait for lookups (four) that were begun before them, once for every batch.
 - Neoverse N1's model takes three operations a cycle: 2.3 of lookups, 1.1 of loads, which are four for ld1 of four
   registers, and 0.4 of addresses and the jump.

@@ -126,8 +126,7 @@ def planes(isa: Isa, problem: Problem) -> Iterator[Kernel]:
     form = ByteTernary if ternary else BytePlanes
     sums = form(counts_of_planes(isa, problem), isa.widen)
     if in_batches(isa) and not ternary and problem.x.planes <= _MOST_IN_BATCHES:
-        # words of several planes take the registers of weights that are loaded ahead
-        sums = PlaneBatches(sums.counts, sums.widen, fourfold=not isa.dotprod and problem.x.planes == 1)
+        sums = PlaneBatches(sums.counts, sums.widen)
     # two instructions of logic, and half of the counts
     rate = isa.planes_rate * (1.5 if ternary else 1)
     for r in plane_tilings(isa, problem, blocks):

@@ -34,12 +34,12 @@ define linkonce_odr hidden <16 x i32> @load_four(ptr %at) alwaysinline nounwind 
 """
 _PINS = """
 define linkonce_odr hidden <4 x i32> @pin_register(<4 x i32> %words) alwaysinline nounwind {
-  %same = call <4 x i32> asm sideeffect "", "=w,0"(<4 x i32> %words) nounwind willreturn
+  %same = call <4 x i32> asm sideeffect "", "=w,0"(<4 x i32> %words)
   ret <4 x i32> %same
 }
 
 define linkonce_odr hidden ptr @pin_address(ptr %at) alwaysinline nounwind {
-  %same = call ptr asm sideeffect "", "=r,0"(ptr %at) nounwind willreturn
+  %same = call ptr asm sideeffect "", "=r,0"(ptr %at)
   ret ptr %same
 }
 """

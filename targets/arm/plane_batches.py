@@ -12,7 +12,7 @@ from tvm.script.ir_builder import tirx as T
 
 from qcompiler.targets.arm.byte_planes import BytePlanes
 from qcompiler.targets.arm.count_batches import BYTES, WORDS, Batch, Count, emit, loads_into
-from qcompiler.targets.arm.pinned import Register, fourfold_loads, pinned
+from qcompiler.targets.arm.pinned import Register, pinned
 from qcompiler.targets.vector.direct import ReductionLoop
 from qcompiler.targets.vector.emit import LANES, Expr, lanes
 from qcompiler.targets.vector.plane_sums import Counts
@@ -27,9 +27,7 @@ _UNROLLED, _COUNTS = 4, 8
 
 @dataclass(frozen=True)
 class PlaneBatches(BytePlanes):
-    """Weights as in `PlaneSums`; tiles of one block. fourfold: whether weights are loaded four at a time."""
-
-    fourfold: bool = False
+    """Weights as in `PlaneSums`; tiles of one block."""
 
     family: ClassVar[str] = "byte_planes_conv2d"
 
@@ -43,9 +41,8 @@ class PlaneBatches(BytePlanes):
             words.load(dict.fromkeys((p, j) for p, _, (j, _) in counts))
             emit(batches)
 
-        with fourfold_loads():
-            size = tile.frame.geometry.step_weights
-            for_runs_of_taps(loops, tile.every_row, at, weight, size, several, _UNROLLED)
+        size = tile.frame.geometry.step_weights
+        for_runs_of_taps(loops, tile.every_row, at, weight, size, several, _UNROLLED)
 
     def _batches(self, tile: Tile, counts: Counts, words: _Words, step: int, weight: Expr) -> list[Batch]:
         """Those of a step: a plane of weights, and as many words of pixels as a batch holds."""
@@ -54,7 +51,7 @@ class PlaneBatches(BytePlanes):
         for plane in dict.fromkeys(k for _, _, (_, k) in counts):
             weights = list[Expr]()
             first = weight * len(planes.factors) + plane * LANES
-            loads = loads_into(weights, tile.weights[0], first, len(_QUADS), self.fourfold)
+            loads = loads_into(weights, tile.weights[0], first, len(_QUADS), fourfold=False)
             places = [(p, j) for p, _, (j, k) in counts if k == plane]
             for start in range(0, len(places), _COUNTS // len(_QUADS)):
                 here = places[start : start + _COUNTS // len(_QUADS)]
