@@ -21,7 +21,8 @@ what the vector pipes could do if nothing but the products took a slot, by the b
 | core | exclusive or, count, add: bits by bits | tbl and add: bits of a plane | products of bytes | of 8 by 8 bits |
 | --- | --- | --- | --- | --- |
 {ceilings}
-divided by the pairs of planes, and by the planes of weights. On Cortex-A72 a tbl takes three slots.
+divided by the pairs of planes, and by the planes of weights times the digits of inputs in tables. On Cortex-A72 a tbl
+takes three slots.
 
 "Vector", "loads" and "rest" are instructions for 64 multiply-adds. Where a share is below 85 %, they are the reason:
 {reasons}
