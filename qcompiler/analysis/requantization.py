@@ -62,17 +62,21 @@ def requantization(found: Thresholds, lattice: Lattice, codes: Codes) -> Requant
     turning = np.where(
         np.isfinite(steps.reached) & np.isfinite(steps.missed), found.thresholds * found.direction, np.nan
     )
-    fitted = _fitted(steps, _slope(turning))
-    if fitted is None:
-        return None
-    scale, low, high = fitted
-    for offset in (_nearest(turning, steps, scale, low, high, codes.low), _between(low, high)):
-        # a level is rounded to from half below it
-        lifted = (offset + codes.low - 0.5).astype(np.float32)
-        line = Requantization((scale * found.direction).astype(np.float32), lifted)
-        if _counts(line, steps, found.direction, codes):
-            return line
-    return None
+    found_scale, found_offset = np.zeros_like(found.direction), np.zeros_like(found.direction)
+    left = np.ones(len(found.direction), np.bool_)
+    for slope in (_slope(turning), np.full(len(left), np.nan)):
+        fitted = _fitted(steps, slope)
+        if fitted is None:
+            continue
+        scale, low, high = fitted
+        for offset in (_nearest(turning, steps, scale, low, high, codes.low), _between(low, high)):
+            # a level is rounded to from half below it
+            lifted = (offset + codes.low - 0.5).astype(np.float32)
+            line = Requantization((scale * found.direction).astype(np.float32), lifted)
+            new = left & _counts(line, steps, found.direction, codes)
+            found_scale, found_offset = np.where(new, line.scale, found_scale), np.where(new, lifted, found_offset)
+            left &= ~new
+    return None if left.any() else Requantization(found_scale, found_offset)
 
 
 def _slope(turning: DoubleArray) -> DoubleArray:
@@ -119,16 +123,16 @@ def _steps(found: Thresholds, lattice: Lattice) -> _Steps:
     )
 
 
-def _fitted(steps: _Steps, slope: DoubleArray) -> tuple[DoubleArray, DoubleArray, DoubleArray] | None:
+def _fitted(steps: _Steps, guess: DoubleArray) -> tuple[DoubleArray, DoubleArray, DoubleArray] | None:
     """A scale of at least 0 of every channel, and the bounds of its offset, float64 [C] each, if there are any.
 
     Where two bounds of the offset exclude each other, the same two bound the scale on one side of the one tried. The
-    slope is tried first.
+    guess is tried first.
     """
     channels = steps.reached.shape[1]
     least, most = np.zeros(channels), np.full(channels, np.inf)
     for _ in range(_TRIES):
-        scale = np.where((least < slope) & (slope < most), slope, _between(least, most))
+        scale = np.where((least < guess) & (guess < most), guess, _between(least, most))
         low, high, first, second = _offset_bounds(steps, scale)
         # a single scale is left where numbers between two codes are rounded to the even one
         excluded = (low >= high) & (least < most)
@@ -162,11 +166,11 @@ def _between(low: DoubleArray, high: DoubleArray) -> DoubleArray:
     return np.where(np.isinf(low), high - 0.5, np.where(np.isinf(high), low + 0.5, middle))
 
 
-def _counts(line: Requantization, steps: _Steps, direction: FloatArray, codes: Codes) -> bool:
-    """Whether the line is in every level that is reached, and below every level that is missed."""
+def _counts(line: Requantization, steps: _Steps, direction: FloatArray, codes: Codes) -> npt.NDArray[np.bool_]:
+    """In which channels the line is in every level that is reached, and below every level that is missed."""
     levels = np.arange(1, codes.levels)[:, None] + codes.low
     with np.errstate(all="ignore"):
         at, before = (line(v * direction, codes) for v in (steps.reached, steps.missed))
     reached = (at >= levels) | np.isinf(steps.reached)
     missed = (before < levels) | np.isinf(steps.missed)
-    return bool((reached & missed).all())
+    return np.asarray((reached & missed).all(axis=0), np.bool_)
