@@ -3,9 +3,6 @@
 A line through the steps of a quantizer is bounded from two sides: at the integer that reaches level k it must round to
 k at least, at the one before it to less. Given a scale, every bound is one of the offset. What is found is tried in
 float32 on both sides of every step, which proves it for all integers, because every rounding keeps order.
-
-Of all such lines the one nearest to that through the thresholds is taken: where a threshold lies next to an integer, so
-that rounding errors alone decide its code, the line comes as near to a half there, and the integer is known for a tie.
 """
 
 from __future__ import annotations
@@ -24,9 +21,6 @@ DoubleArray = npt.NDArray[np.float64]
 
 _TRIES = 64
 """Scales tried at most; each leaves half of the others or less."""
-
-_MARGIN = 2.0**-22
-"""Of the largest number on the way, by which a line keeps off its bounds: some roundings to float32."""
 
 
 @dataclass(frozen=True)
@@ -59,54 +53,14 @@ def requantization(found: Thresholds, lattice: Lattice, codes: Codes) -> Requant
     if codes.step != 1:
         return None
     steps = _steps(found, lattice)
-    turning = np.where(
-        np.isfinite(steps.reached) & np.isfinite(steps.missed), found.thresholds * found.direction, np.nan
-    )
-    found_scale, found_offset = np.zeros_like(found.direction), np.zeros_like(found.direction)
-    left = np.ones(len(found.direction), np.bool_)
-    for slope in (_slope(turning), np.full(len(left), np.nan)):
-        fitted = _fitted(steps, slope)
-        if fitted is None:
-            continue
-        scale, low, high = fitted
-        for offset in (_nearest(turning, steps, scale, low, high, codes.low), _between(low, high)):
-            # a level is rounded to from half below it
-            lifted = (offset + codes.low - 0.5).astype(np.float32)
-            line = Requantization((scale * found.direction).astype(np.float32), lifted)
-            new = left & _counts(line, steps, found.direction, codes)
-            found_scale, found_offset = np.where(new, line.scale, found_scale), np.where(new, lifted, found_offset)
-            left &= ~new
-    return None if left.any() else Requantization(found_scale, found_offset)
-
-
-def _slope(turning: DoubleArray) -> DoubleArray:
-    """Of the line through the first and the last threshold, float64 [C]; NaN where there are not two.
-
-    turning: thresholds of rising channels between two integers, [levels - 1, C], else NaN.
-    """
-    known = ~np.isnan(turning)
-    first, last = known.argmax(axis=0), len(turning) - 1 - known[::-1].argmax(axis=0)
-    channels = np.arange(turning.shape[1])
-    with np.errstate(all="ignore"):
-        slope = (last - first) / (turning[last, channels] - turning[first, channels])
-    return np.where(np.isfinite(slope) & (slope > 0), slope, np.nan)
-
-
-def _nearest(
-    turning: DoubleArray, steps: _Steps, scale: DoubleArray, low: DoubleArray, high: DoubleArray, lowest: int
-) -> DoubleArray:
-    """The offset of the line through the thresholds, a little inside its bounds; the middle where there are none.
-
-    lowest: the code of level 0, which is added to offsets.
-    """
-    levels, known = np.arange(1.0, len(turning) + 1)[:, None], ~np.isnan(turning)
-    count = known.sum(axis=0)
-    through = np.where(known, levels - scale * turning, 0).sum(axis=0) / np.maximum(count, 1)
-    ends = np.where(np.isfinite(steps.reached), np.abs(steps.reached), 0).max(axis=0)
-    margin = _MARGIN * (scale * ends + np.abs(through + lowest))
-    with np.errstate(invalid="ignore"):
-        roomy = (count > 0) & (high - low > 2 * margin)
-    return np.where(roomy, np.clip(through, low + margin, high - margin), _between(low, high))
+    fitted = _fitted(steps)
+    if fitted is None:
+        return None
+    scale, offset = fitted
+    # a level is rounded to from half below it
+    lifted = (offset + codes.low - 0.5).astype(np.float32)
+    line = Requantization((scale * found.direction).astype(np.float32), lifted)
+    return line if _counts(line, steps, found.direction, codes) else None
 
 
 def _steps(found: Thresholds, lattice: Lattice) -> _Steps:
@@ -123,21 +77,20 @@ def _steps(found: Thresholds, lattice: Lattice) -> _Steps:
     )
 
 
-def _fitted(steps: _Steps, guess: DoubleArray) -> tuple[DoubleArray, DoubleArray, DoubleArray] | None:
-    """A scale of at least 0 of every channel, and the bounds of its offset, float64 [C] each, if there are any.
+def _fitted(steps: _Steps) -> tuple[DoubleArray, DoubleArray] | None:
+    """A scale of at least 0 and an offset of every channel, float64 [C] each, within all bounds, if there are any.
 
-    Where two bounds of the offset exclude each other, the same two bound the scale on one side of the one tried. The
-    guess is tried first.
+    Where two bounds of the offset exclude each other, the same two bound the scale on one side of the one tried.
     """
     channels = steps.reached.shape[1]
     least, most = np.zeros(channels), np.full(channels, np.inf)
     for _ in range(_TRIES):
-        scale = np.where((least < guess) & (guess < most), guess, _between(least, most))
+        scale = _between(least, most)
         low, high, first, second = _offset_bounds(steps, scale)
         # a single scale is left where numbers between two codes are rounded to the even one
         excluded = (low >= high) & (least < most)
         if not excluded.any():
-            return scale, low, high
+            return scale, _between(low, high)
         rise = second - first
         run = steps.missed[second, np.arange(channels)] - steps.reached[first, np.arange(channels)]
         slope = rise / np.where(run == 0, 1.0, run)
@@ -166,11 +119,11 @@ def _between(low: DoubleArray, high: DoubleArray) -> DoubleArray:
     return np.where(np.isinf(low), high - 0.5, np.where(np.isinf(high), low + 0.5, middle))
 
 
-def _counts(line: Requantization, steps: _Steps, direction: FloatArray, codes: Codes) -> npt.NDArray[np.bool_]:
-    """In which channels the line is in every level that is reached, and below every level that is missed."""
+def _counts(line: Requantization, steps: _Steps, direction: FloatArray, codes: Codes) -> bool:
+    """Whether the line is in every level that is reached, and below every level that is missed."""
     levels = np.arange(1, codes.levels)[:, None] + codes.low
     with np.errstate(all="ignore"):
         at, before = (line(v * direction, codes) for v in (steps.reached, steps.missed))
     reached = (at >= levels) | np.isinf(steps.reached)
     missed = (before < levels) | np.isinf(steps.missed)
-    return np.asarray((reached & missed).all(axis=0), np.bool_)
+    return bool((reached & missed).all())
