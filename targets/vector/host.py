@@ -11,6 +11,7 @@ import tvm
 
 from qcompiler.ir.program import OBJECTS, Items
 from qcompiler.targets.standard_op import ItemLoop, Scheduled, StandardOp
+from qcompiler.targets.vector.aligned_stack import on_aligned_stack
 from qcompiler.targets.vector.emit import prim_func
 from qcompiler.targets.vector.schedule import scheduled
 
@@ -66,8 +67,10 @@ def assembly_of(functions: Mapping[str, Any], tvm_target: Mapping[str, Any]) -> 
 
 
 def _built(functions: Mapping[str, Any], tvm_target: Mapping[str, Any]) -> Any:
+    register = int(tvm_target.get("vector-width", 0)) // 8
+    aligned = {name: on_aligned_stack(function, register) for name, function in functions.items()}
     with tvm.transform.PassContext(disabled_pass=list(_IDLE_PASSES)):
-        return tvm.tirx.build(tvm.IRModule(dict(functions)), target=tvm.target.Target(dict(tvm_target)))
+        return tvm.tirx.build(tvm.IRModule(aligned), target=tvm.target.Target(dict(tvm_target)))
 
 
 HOST = Host()

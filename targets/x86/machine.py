@@ -115,7 +115,8 @@ class Isa:
     def tvm_target(self) -> Mapping[str, Any]:
         """The dict form of tvm.target.Target; 512-bit vectors are asked for, whatever the CPU model prefers."""
         # the optimiser's third level costs a third more time and makes no kernel faster
-        target: dict[str, Any] = {"kind": "llvm", "mtriple": X86_64.triple, "mcpu": self.mcpu, "opt-level": 2}
+        target: dict[str, Any] = {"kind": "llvm", "mtriple": X86_64.triple, "mcpu": self.mcpu, "opt-level": 2,
+                                  "vector-width": 8 * self.vector_bytes}  # fmt: skip
         return {**target, "mattr": list(self.mattr)} if self.mattr else target
 
 
