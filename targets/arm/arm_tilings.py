@@ -84,7 +84,7 @@ def held_tilings(problem: Conv2d, blocks: Blocks) -> list[Ranked]:
 
 def counts_of_planes(isa: Isa, problem: Conv2d) -> int:
     """Pairs of planes of a pixel that are counted at once: fewer where words of more than two planes are held."""
-    if isa.registers == 16:
+    if isa.registers == 16 or problem.x.planes > 3:
         return 2
     return 4 if problem.x.planes <= 2 else 3
 
