@@ -59,9 +59,12 @@ def kind_of(problem: Problem) -> str:
 
 
 def size_of(problem: Conv2d) -> float:
-    """The logarithm of how many products a sum has; of rows that of all weights, which caches hold or do not."""
+    """The logarithm of how many products a sum has; of rows and single channels that of all weights.
+
+    Those are what caches hold or do not.
+    """
     products = problem.kernel[0] * problem.kernel[1] * max(1, problem.x.c // problem.groups)
-    return log2(products * problem.out_channels if kind_of(problem) == "rows" else products)
+    return log2(products if kind_of(problem) in ("window", "point") else products * problem.out_channels)
 
 
 def in_table(size: float) -> str:
