@@ -27,6 +27,9 @@ Line = tuple[DoubleArray, DoubleArray]
 _TRIES = 64
 """Scales tried at most; each leaves half of the others or less."""
 
+_ROOM = 1e-9
+"""What bounds of an offset exclude each other by but for rounding errors of float64."""
+
 _MARGIN = 2.0**-22
 """Of the largest numbers on the way, how far a line keeps off its bounds: some roundings to float32."""
 
@@ -156,7 +159,7 @@ def _fitted(steps: _Steps) -> Line | None:
         scale = _between(least, most)
         low, high, first, second = _offset_bounds(steps, scale)
         # a single scale is left where numbers between two codes are rounded to the even one
-        excluded = (low >= high) & (least < most)
+        excluded = (low + _ROOM >= high) & (least < most)
         if not excluded.any():
             return scale, _between(low, high)
         rise = second - first
