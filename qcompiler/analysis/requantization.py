@@ -27,11 +27,8 @@ Line = tuple[DoubleArray, DoubleArray]
 _TRIES = 64
 """Scales tried at most; each leaves half of the others or less."""
 
-_ROOM = 1e-9
-"""What bounds of an offset exclude each other by but for rounding errors of float64."""
-
 _MARGIN = 2.0**-22
-"""Of the largest numbers on the way, how far a line keeps off its bounds: some roundings to float32."""
+"""Of the largest numbers on the way, more than their roundings to float32 amount to."""
 
 _SHARES = (0.0, *(4.0**-power for power in range(11, 0, -1)))
 """Of the line in the middle of the bounds in that through the thresholds, where the latter alone is not exact."""
@@ -55,11 +52,17 @@ class _Steps:
     """Where the levels 1, 2, ... begin, for channels that rise; each float64 [levels - 1, C].
 
     reached: the least attained number of a level or one above it, missed: the largest of one below it; infinite where
-    there is none.
+    there is none. largest: the magnitude of the codes.
     """
 
     reached: DoubleArray
     missed: DoubleArray
+    largest: int
+
+    def margin(self, scale: DoubleArray) -> DoubleArray:
+        """What rounding errors may add up to on a line, in codes, [C]."""
+        ends = np.where(np.isfinite(self.reached), np.abs(self.reached), 0.0).max(axis=0)
+        return np.asarray(_MARGIN * (scale * ends + self.largest))
 
 
 def requantization(found: Thresholds, lattice: Lattice, codes: Codes) -> Requantization | None:
@@ -69,40 +72,40 @@ def requantization(found: Thresholds, lattice: Lattice, codes: Codes) -> Requant
     """
     if codes.step != 1:
         return None
-    steps = _steps(found, lattice)
-    fitted = _fitted(steps)
-    if fitted is None:
-        return None
+    steps = _steps(found, lattice, codes)
     within = np.isfinite(steps.reached) & np.isfinite(steps.missed)
     turning = np.where(within, found.thresholds * found.direction.astype(np.float64), np.nan)
-    chosen, left = (
-        Requantization(*np.zeros((2, *found.direction.shape), np.float32)),
-        np.ones_like(found.direction, bool),
-    )
-    for scale, offset in _lines(turning, steps, fitted, codes.low):
-        # a level is rounded to from half below it
-        lifted = (offset + codes.low - 0.5).astype(np.float32)
-        line = Requantization((scale * found.direction).astype(np.float32), lifted)
-        proven = left & _counts(line, steps, found.direction, codes)
-        chosen = Requantization(
-            np.where(proven, line.scale, chosen.scale), np.where(proven, line.offset, chosen.offset)
-        )
-        left = left & ~proven
-        if not left.any():
-            return chosen
+    chosen = Requantization(np.zeros_like(found.direction), np.zeros_like(found.direction))
+    left = np.ones(found.direction.shape, np.bool_)
+    roomy = ~left
+    for _ in range(2):
+        fitted = _fitted(steps, roomy)
+        if fitted is None:
+            return None
+        for scale, offset in _lines(turning, steps, fitted):
+            # a level is rounded to from half below it
+            lifted = (offset + codes.low - 0.5).astype(np.float32)
+            line = Requantization((scale * found.direction).astype(np.float32), lifted)
+            proven = left & _counts(line, steps, found.direction, codes)
+            chosen = Requantization(
+                np.where(proven, line.scale, chosen.scale), np.where(proven, line.offset, chosen.offset)
+            )
+            left = left & ~proven
+            if not left.any():
+                return chosen
+        roomy = left
     return None
 
 
-def _lines(turning: DoubleArray, steps: _Steps, fitted: Line, lowest: int) -> Iterator[Line]:
+def _lines(turning: DoubleArray, steps: _Steps, fitted: Line) -> Iterator[Line]:
     """Scales and offsets to try, float64 [C] each: from the line through the thresholds to the one fitted.
 
-    turning: of rising channels, [levels - 1, C], NaN where no two integers are on its two sides. lowest: the code of
-    level 0.
+    turning: of rising channels, [levels - 1, C], NaN where no two integers are on its two sides.
     """
     slope = _slope(turning, fitted[0])
     through = _through(turning, slope, fitted[1])
     yield slope, through
-    inside = _inside(steps, slope, through, lowest)
+    inside = _inside(steps, slope, through)
     for share in _SHARES:
         yield slope + share * (fitted[0] - slope), inside + share * (fitted[1] - inside)
     yield fitted
@@ -125,16 +128,15 @@ def _through(turning: DoubleArray, slope: DoubleArray, otherwise: DoubleArray) -
     return np.where(count > 0, total / np.maximum(count, 1), otherwise)
 
 
-def _inside(steps: _Steps, slope: DoubleArray, offset: DoubleArray, lowest: int) -> DoubleArray:
+def _inside(steps: _Steps, slope: DoubleArray, offset: DoubleArray) -> DoubleArray:
     """The offset [C] clipped to a little inside its bounds; what bounds are too close for that has their middle."""
     low, high, _, _ = _offset_bounds(steps, slope)
-    ends = np.where(np.isfinite(steps.reached), np.abs(steps.reached), 0.0).max(axis=0)
-    margin = _MARGIN * (slope * ends + np.abs(offset + lowest))
+    margin = steps.margin(slope)
     roomy = high - low > 2 * margin
     return np.where(roomy, np.clip(offset, low + margin, high - margin), _between(low, high))
 
 
-def _steps(found: Thresholds, lattice: Lattice) -> _Steps:
+def _steps(found: Thresholds, lattice: Lattice, codes: Codes) -> _Steps:
     """The steps of rising channels; those of falling ones with the signs of their numbers changed."""
     every = lattice.over(found.thresholds.shape)
     direction = found.direction.astype(np.float64)
@@ -145,13 +147,15 @@ def _steps(found: Thresholds, lattice: Lattice) -> _Steps:
     return _Steps(
         np.where(reached <= most, np.maximum(reached, least), np.inf),
         np.where(missed >= least, np.minimum(missed, most), -np.inf),
+        max(abs(codes.low), abs(codes.high)),
     )
 
 
-def _fitted(steps: _Steps) -> Line | None:
+def _fitted(steps: _Steps, roomy: BoolArray) -> Line | None:
     """A scale of at least 0 and an offset of every channel, float64 [C] each, within all bounds, if there are any.
 
     Where two bounds of the offset exclude each other, the same two bound the scale on one side of the one tried.
+    roomy: channels where they do so, too, if between them is only what roundings to float32 may amount to, bool [C].
     """
     channels = steps.reached.shape[1]
     least, most = np.zeros(channels), np.full(channels, np.inf)
@@ -159,7 +163,7 @@ def _fitted(steps: _Steps) -> Line | None:
         scale = _between(least, most)
         low, high, first, second = _offset_bounds(steps, scale)
         # a single scale is left where numbers between two codes are rounded to the even one
-        excluded = (low + _ROOM >= high) & (least < most)
+        excluded = (low + np.where(roomy, 2 * steps.margin(scale), 0.0) >= high) & (least < most)
         if not excluded.any():
             return scale, _between(low, high)
         rise = second - first
