@@ -110,6 +110,21 @@ def test_sums_that_rounding_errors_decide_are_known_for_ties(drawn):
     assert (np.abs(at - half) <= TIE * (codes.levels - 1)).all()
 
 
+@settings(max_examples=100, deadline=None)
+@given(st.integers(2, 40), st.integers(5, 16), st.integers(-16, 0), st.integers(-100, 100), st.data())
+def test_a_line_leans_no_more_than_its_ties_need(apart, levels, least, start, data):
+    """Every level is a tie, decided upwards on one side of some level and downwards on the other."""
+    turn, first = data.draw(st.integers(1, levels - 2)), data.draw(st.booleans())
+    reached = (np.arange(levels - 1) < turn) == first
+    integer = start + apart * np.arange(levels - 1)
+    thresholds = np.where(reached, integer, np.nextafter(np.float32(integer), np.float32(np.inf)))[:, None]
+    reach, codes = lattice(-1000, 1000, 1, 1), Codes(least, least + levels - 1)
+    found = requantization(Thresholds(thresholds.astype(np.float32), np.ones(1, np.float32)), reach, codes)
+    assert found is not None
+    at = integer.astype(np.float32) * found.scale + found.offset
+    assert (np.abs(at - (least + np.arange(levels - 1) + 0.5)) <= TIE * (levels - 1)).all()
+
+
 @settings(max_examples=200, deadline=None)
 @given(st.integers(0, 2**32 - 1), st.integers(2, 12), st.integers(1, 40))
 def test_what_is_found_counts_any_thresholds(seed, levels, reach):
