@@ -103,11 +103,9 @@ def _lines(turning: DoubleArray, steps: _Steps, fitted: Line) -> Iterator[Line]:
     turning: of rising channels, [levels - 1, C], NaN where no two integers are on its two sides.
     """
     slope = _slope(turning, fitted[0])
-    through = _through(turning, slope, fitted[1])
-    yield slope, through
-    inside = _inside(steps, slope, through)
+    offset = _inside(steps, slope, _through(turning, slope, fitted[1]))
     for share in _SHARES:
-        yield slope + share * (fitted[0] - slope), inside + share * (fitted[1] - inside)
+        yield slope + share * (fitted[0] - slope), offset + share * (fitted[1] - offset)
     yield fitted
 
 
@@ -132,8 +130,7 @@ def _inside(steps: _Steps, slope: DoubleArray, offset: DoubleArray) -> DoubleArr
     """The offset [C] clipped to a little inside its bounds; what bounds are too close for that has their middle."""
     low, high, _, _ = _offset_bounds(steps, slope)
     margin = steps.margin(slope)
-    roomy = high - low > 2 * margin
-    return np.where(roomy, np.clip(offset, low + margin, high - margin), _between(low, high))
+    return np.where(high - low > 2 * margin, np.clip(offset, low + margin, high - margin), _between(low, high))
 
 
 def _steps(found: Thresholds, lattice: Lattice, codes: Codes) -> _Steps:
