@@ -30,7 +30,7 @@ _TRIES = 64
 _MARGIN = 2.0**-22
 """Of the largest numbers on the way, more than their roundings to float32 amount to."""
 
-_SHARES = (0.0, *(4.0**-power for power in range(11, 0, -1)))
+_SHARES = (0.0, *(2.0**-power for power in range(22, 0, -1)))
 """Of the line in the middle of the bounds in that through the thresholds, where the latter alone is not exact."""
 
 

@@ -111,9 +111,12 @@ def test_sums_that_rounding_errors_decide_are_known_for_ties(drawn):
 
 
 @settings(max_examples=100, deadline=None)
-@given(st.integers(2, 40), st.integers(5, 16), st.integers(-16, 0), st.integers(-100, 100), st.data())
+@given(st.integers(2, 40), st.integers(5, 16), st.integers(-16, 0), st.integers(-20, 20), st.data())
 def test_a_line_leans_no_more_than_its_ties_need(apart, levels, least, start, data):
-    """Every level is a tie, decided upwards on one side of some level and downwards on the other."""
+    """Every level is a tie, decided upwards on one side of some level and downwards on the other.
+
+    Of products so small that what float32 rounds between two levels is little at all the others.
+    """
     turn, first = data.draw(st.integers(1, levels - 2)), data.draw(st.booleans())
     reached = (np.arange(levels - 1) < turn) == first
     integer = start + apart * np.arange(levels - 1)
