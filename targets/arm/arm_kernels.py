@@ -159,6 +159,8 @@ def dots(isa: Isa, problem: Problem) -> Iterator[Kernel]:
     for kernel in byte_convolutions(isa, problem, dot, bits):
         if kernel.frame.tiling.pixels > _MOST_BROADCAST:
             continue
+        if isa.dotprod and 4 < bits < 8 and kernel.frame.tiling.blocks > _MOST_JOINED:
+            continue
         if isinstance(dot, WidenedPairs) and problem.second is None:
             kernel = replace(kernel, reduction=OrderedSums(replace(dot, ordered=True), bits))
         yield kernel
@@ -208,6 +210,9 @@ def _rows(isa: Isa, ranked: Ranked) -> RowMismatches:
     return RowMismatches(isa.dotprod)
 
 
+# blocks whose weights of 5 to 7 bits are put together from two parts without a need of the stack
+_MOST_JOINED = 2
+
 # planes of activations whose words there are registers for
 _MOST_IN_BATCHES = 2
 
@@ -234,8 +239,10 @@ KERNELS: tuple[Family[Isa], ...] = (
 
 
 def _most_lookups(isa: Isa) -> int:
-    """Of an input, with which they may still be faster than products of bytes."""
-    return 2 if isa.dotprod else 4
+    """Of an input, with which they may still be faster than products of bytes, and need no stack."""
+    if isa.dotprod:
+        return 2
+    return 3 if isa.mcpu == "cortex-a72" else 4
 
 
 def _dot(isa: Isa, problem: Conv2d, bits: int) -> ByteDot:

@@ -54,7 +54,7 @@ def pixels_ahead(problem: Conv2d, pixels: int, blocks: int) -> int:
     columns, kinds = blocks * len(planes_of(problem).factors), len(worths_of(problem))
     sums = pixels * blocks * (2 + kinds)
     # a mask, and with several kinds what they are worth and findings that wait to be multiplied by it
-    others = 1 if kinds == 1 else 4
+    others = 1 if kinds == 1 else 2 + kinds
     return max(0, min(_MOST_PIXELS, pixels, (_REGISTERS - sums - 2 * columns - others) // 2))
 
 
