@@ -11,7 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-ADDS = 20_000_000
+# half a millisecond, which is less than a system gives a process at a time
+ADDS = 2_000_000
 
 # each addition waits for the one before it and takes one cycle on every CPU this runs on
 _SOURCE = """
@@ -41,14 +42,14 @@ class Machine:
 
 
 def clock_ghz() -> float:
-    """Clock of one busy core in GHz, from a loop of dependent additions: the best of fifty, as others may be busy too."""
+    """Clock of one busy core in GHz, from a loop of dependent additions: the best of many, as others may run too."""
     with tempfile.TemporaryDirectory() as folder:
         source, library = Path(folder) / "clock.c", Path(folder) / "clock.so"
         source.write_text(_SOURCE)
         subprocess.run(["cc", "-O2", "-shared", "-fPIC", "-o", str(library), str(source)], check=True)
         function = ctypes.CDLL(str(library)).seconds_for
     function.restype, function.argtypes = ctypes.c_double, [ctypes.c_int64]
-    return max(ADDS / float(function(ADDS)) / 1e9 for _ in range(50))
+    return max(ADDS / float(function(ADDS)) / 1e9 for _ in range(300))
 
 
 def cpu_name() -> str:
