@@ -110,11 +110,13 @@ def _processes(contestants: Sequence[Contestant], threads: int, python: str) -> 
             process.close()
 
 
-def _opened(process: _Process, row: str) -> tuple[Result, int]:
-    """The verified but not yet timed result, and the number of layers in the chain."""
+def _opened(process: _Process, row: str) -> tuple[Result, int] | None:
+    """The verified but not yet timed result, and the number of layers in the chain; None for what an engine lacks."""
     contestant = process.contestant
     result = Result(row, process.threads, contestant.name, contestant.precision, process.version)
     answer = process.ask(open=row)
+    if "lacks" in answer:
+        return None
     if "failed" in answer:
         return replace(result, failure=answer["failed"]), 1
     failure = ""
@@ -164,10 +166,10 @@ class _Cell:
 
 def _row(processes: Sequence[_Process], row: str, settings: Settings) -> list[Result]:
     able = [process for process in processes if measures(row, process.contestant.precision)]
-    cells = [_Cell(process, *_opened(process, row)) for process in able]
+    cells = [_Cell(process, *opened) for process in able if (opened := _opened(process, row)) is not None]
     for turn in range(settings.rounds):
         # each round begins with another contestant
-        first = turn % len(cells)
+        first = turn % max(len(cells), 1)
         for cell in cells[first:] + cells[:first]:
             cell.take_turn(settings.seconds)
     return [cell.summary() for cell in cells]
@@ -183,4 +185,5 @@ def compete(
     """Measure every row with all contestants on `threads` threads; `finished` gets the results row by row."""
     with _processes(contestants, threads, settings.peers_python) as processes:
         for row in rows:
-            finished(_row(processes, row, settings))
+            if results := _row(processes, row, settings):
+                finished(results)

@@ -91,10 +91,11 @@ class _Sketch:
             weights = np.abs(weights) / np.abs(weights).sum((1, 2, 3), keepdims=True)
         return self.add(Conv(source, self.fresh(), weights, bias, stride, kernel // 2, relu, groups=groups))
 
-    def binary_conv(self, source: str, out: int, stride: int = 1, kernel: int = 3) -> str:
+    def binary_conv(self, source: str, out: int, stride: int = 1, kernel: int = 3, depthwise: bool = False) -> str:
         bits = self.add(Sign(source, self.fresh()))
-        weights = self.signs(out, self.channels(bits), kernel, kernel)
-        return self.add(Conv(bits, self.fresh(), weights, None, stride, kernel // 2, binary=True))
+        weights = self.signs(out, 1 if depthwise else self.channels(bits), kernel, kernel)
+        groups = out if depthwise else 1
+        return self.add(Conv(bits, self.fresh(), weights, None, stride, kernel // 2, binary=True, groups=groups))
 
     def quantized(self, source: str, bits: int) -> str:
         """Codes of no sign, times a power of two."""
@@ -185,7 +186,7 @@ def conv_chain(layer: Layer, repeats: int, binary: bool, seed: int = 1) -> Workl
     sketch = _Sketch(np.where(x >= 0, np.float32(1), np.float32(-1)) if binary else np.abs(x), seed)
     for _ in range(repeats):
         if binary:
-            sketch.binary_conv(sketch.last, layer.channels, kernel=layer.kernel)
+            sketch.binary_conv(sketch.last, layer.channels, kernel=layer.kernel, depthwise=layer.depthwise)
         else:
             sketch.conv(sketch.last, layer.channels, layer.kernel, relu=True, depthwise=layer.depthwise)
     return Workload(layer.title, sketch.finish(layer.title), sketch.values["input"], repeats, layer.macs)

@@ -2,8 +2,8 @@
 
 Commands are lines of JSON on standard input, answers lines of JSON on standard output:
 {"open": ROW} makes a row of the table ready and answers the error of its output against numpy; {"measure": SECONDS}
-times it; {"kernel": true} asks for the time in binary kernels. Threads are bound to the first THREADS processors
-before the engine is loaded.
+times it; {"kernel": true} asks for the time in binary kernels. Of what an engine does not have the answer is what it
+"lacks". Threads are bound to the first THREADS processors before the engine is loaded.
 """
 
 from __future__ import annotations
@@ -63,6 +63,8 @@ def _serve(worker: Worker, answers: TextIO) -> None:
     for line in sys.stdin:
         try:
             answer = worker.answer(json.loads(line))
+        except NotImplementedError as missing:
+            answer = {"lacks": str(missing)}
         except Exception as failure:  # noqa: BLE001 - whatever an engine raises is its result
             answer = {"failed": f"{type(failure).__name__}: {failure}"[:300]}
         answers.write(json.dumps(answer) + "\n")

@@ -39,7 +39,7 @@ SHAPES: Mapping[str, Layer] = {
 }
 
 LAYERS: Mapping[str, Callable[[bool], Workload]] = {
-    **{key: partial(conv_chain, layer, CHAIN) for key, layer in SHAPES.items() if not layer.depthwise},
+    **{key: partial(conv_chain, layer, CHAIN) for key, layer in SHAPES.items()},
     **{f"{key}-alone": partial(conv_chain, layer, 1) for key, layer in SHAPES.items() if layer.kernel == 3},
     "fc4096": partial(product, 1, 4096, 4096),
     "product1024": partial(product, 1024, 1024, 1024),

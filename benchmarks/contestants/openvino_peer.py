@@ -49,6 +49,8 @@ class _BinaryGraph:
         x = self.tensors[node.source]
         strides, pads = [node.stride] * 2, [node.pad] * 2
         if node.binary:
+            if node.groups > 1:
+                raise NotImplementedError("a binary convolution of several groups")
             weights = self.bits(node.weights)
             return ops.binary_convolution(x, weights, strides, pads, pads, [1, 1], "xnor-popcount", 0.0)
         y = ops.convolution(x, node.weights, strides, pads, pads, [1, 1])

@@ -79,13 +79,15 @@ class VectorVariant(Generic[IsaT]):
             return (floats,)
         fill = layer.pad_value if codes.index(layer.pad_value) is not None else float(codes.low)
         planes = _padded(layer, replace(layer.x, element=codes, order="nhwc", groups=layer.groups), fill)
+        in_bytes = _in_bytes(layer, planes)
         if codes.binary and layer.weights.binary:
-            return planes, floats
+            # words of bits of several groups would have to be taken apart
+            return (planes, in_bytes, floats) if in_bytes.groups < layer.groups else (planes, floats)
         tables = replace(planes, packing=table_packing(layer.weights))
         looked_up = (tables,) if self.kernels(replace(layer, x=tables, padding="halo")) else ()
         pixels = replace(planes, packing="pixels")
         by_pixels = (pixels,) if self.kernels(replace(layer, x=pixels, padding="halo")) else ()
-        return planes, _in_bytes(layer, planes), *looked_up, *by_pixels, floats
+        return planes, in_bytes, *looked_up, *by_pixels, floats
 
     @property
     def code_packing(self) -> Packing:

@@ -147,6 +147,19 @@ def test_every_layer_is_on_integers_on_every_variant(name: str, tmp_path: Path) 
     np.testing.assert_allclose(bundle.run({"x": x})["y"], expected, rtol=0, atol=1e-4 * np.abs(expected).max())
 
 
+@pytest.mark.parametrize("pads", [0, 1])
+@pytest.mark.parametrize("channels", [24, 48])
+def test_binary_layers_channel_by_channel_read_bytes(channels: int, pads: int, tmp_path: Path) -> None:
+    net = Network(1, channels, 8, 9)
+    value, settings = "x", {"group": channels, "pads": [pads] * 4}
+    for _ in range(2):
+        signs = net.generator.choice(np.float32([-1, 1]), (channels, 1, 3, 3))
+        value = net.node("Conv", [net.node("Sign", [value]), net.constant(signs)], **settings)
+    bundle = qcompiler.compile(net.saved(tmp_path / "net.onnx"), output=tmp_path / "out")
+    kernels = [kernel for step in bundle.steps if step.macs for kernel in step.kernels]
+    assert kernels and all("depthwise" in kernel for kernel in kernels), kernels
+
+
 def test_layers_of_wide_sums_have_a_width(tmp_path: Path) -> None:
     path = wide_product().saved(tmp_path / "net.onnx")
     with pytest.raises(UnsupportedModel, match="wider than 4 bits"):
