@@ -41,6 +41,27 @@ The plots are of a run on the machine that they name; less is faster. Made by
 ![Every layer by width](pictures/speed_layers.svg)
 """
 
+REASONS = """
+## What keeps rows from their limits
+
+Limits are of products alone, on Zen 4. Where a layer of many products reaches less than 85 %, it is for this:
+
+- **1 by 2 bits on 64 channels.** Eight pixels of a kernel row take 264 lookups with an addition each, at 1.27 cycles
+  the pair, 110 additions that find rows of tables, and 72 that widen sums, at half a cycle: 426 cycles, as measured.
+  The thresholds of eight pixels take 58 ([adr/0024](adr/0024-lookups-in-tables-of-64.md)).
+- **1x1 on 256 channels, and 1 by 4 bits on 64 channels.** To scale, round and store sixteen outputs of 4 bits takes
+  11 cycles, as long as sums of 128 products ([adr/0026](adr/0026-tables-of-four.md)).
+- **1 by 3 bits** are done as 1 by 4, by lookups of four inputs, whose limit is 186. Those of six inputs, whose limit is
+  given, made 80 to 181: bytes hold the sums of one word only, and are widened behind each.
+- **1 by 8 bits.** The limit is that of tables of 64 words, which would take longer to make than they save. Two lookups
+  in tables of bytes, one for each half of an activation, have a limit of 93.
+- **3 by 3 bits** are done in bytes, whose limit is 64, or by lookups, as fast: 63 and 60 in kernels of 3x3 on 64
+  channels.
+- **Channel by channel** no input serves more than one output channel, as all limits assume. Of sixteen channels one
+  instruction multiplies a column of up to four rows, and 2.5 to 4 put it together.
+- **FC at batch 1** reads each weight once: what counts is the bandwidth of the cache that holds them.
+"""
+
 PEERS = {"binary": ("binary", "int8"), "few bits": ("int8",)}
 """In what peers compute beside ours, where it is not the same."""
 
@@ -91,6 +112,8 @@ def page(results: Sequence[Result], machine: Machine) -> str:
                 what = "Networks" if networks else "Layers"
                 parts.append(f"\n## {what}, {threads} thread{'s' if threads > 1 else ''}\n\n")
                 parts.append(_table(lines(chosen, machine)))
+    if machine.macs_per_cycle:
+        parts.append(REASONS)
     return "".join(parts)
 
 
