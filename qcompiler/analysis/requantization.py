@@ -13,14 +13,18 @@ import numpy as np
 import numpy.typing as npt
 
 from qcompiler.analysis.ranges import Lattice
-from qcompiler.analysis.thresholds import Thresholds, next_to
+from qcompiler.analysis.thresholds import BoolArray, Thresholds, next_to
 from qcompiler.ir.codes import Codes
 
 FloatArray = npt.NDArray[np.float32]
 DoubleArray = npt.NDArray[np.float64]
+Line = tuple[DoubleArray, DoubleArray]
 
 _TRIES = 64
 """Scales tried at most; each leaves half of the others or less."""
+
+_MARGIN = 2.0**-22
+"""Of the largest numbers on the way, more than their roundings to float32 amount to."""
 
 
 @dataclass(frozen=True)
@@ -41,29 +45,41 @@ class _Steps:
     """Where the levels 1, 2, ... begin, for channels that rise; each float64 [levels - 1, C].
 
     reached: the least attained number of a level or one above it, missed: the largest of one below it; infinite where
-    there is none.
+    there is none. largest: the magnitude of the codes.
     """
 
     reached: DoubleArray
     missed: DoubleArray
+    largest: int
+
+    def margin(self, scale: DoubleArray) -> DoubleArray:
+        """What rounding errors may add up to on a line, in codes, [C]."""
+        ends = np.where(np.isfinite(self.reached), np.abs(self.reached), 0.0).max(axis=0)
+        return np.asarray(_MARGIN * (scale * ends + self.largest))
 
 
 def requantization(found: Thresholds, lattice: Lattice, codes: Codes) -> Requantization | None:
     """The line that counts the thresholds of every channel on the integers of the lattice; None if there is none."""
     if codes.step != 1:
         return None
-    steps = _steps(found, lattice)
-    fitted = _fitted(steps)
-    if fitted is None:
-        return None
-    scale, offset = fitted
-    # a level is rounded to from half below it
-    lifted = (offset + codes.low - 0.5).astype(np.float32)
-    line = Requantization((scale * found.direction).astype(np.float32), lifted)
-    return line if _counts(line, steps, found.direction, codes) else None
+    steps = _steps(found, lattice, codes)
+    roomy = np.zeros(found.direction.shape, np.bool_)
+    for _ in range(2):
+        fitted = _fitted(steps, roomy)
+        if fitted is None:
+            return None
+        scale, offset = fitted
+        # a level is rounded to from half below it
+        lifted = (offset + codes.low - 0.5).astype(np.float32)
+        line = Requantization((scale * found.direction).astype(np.float32), lifted)
+        proven = _counts(line, steps, found.direction, codes)
+        if proven.all():
+            return line
+        roomy = roomy | ~proven
+    return None
 
 
-def _steps(found: Thresholds, lattice: Lattice) -> _Steps:
+def _steps(found: Thresholds, lattice: Lattice, codes: Codes) -> _Steps:
     """The steps of rising channels; those of falling ones with the signs of their numbers changed."""
     every = lattice.over(found.thresholds.shape)
     direction = found.direction.astype(np.float64)
@@ -74,13 +90,15 @@ def _steps(found: Thresholds, lattice: Lattice) -> _Steps:
     return _Steps(
         np.where(reached <= most, np.maximum(reached, least), np.inf),
         np.where(missed >= least, np.minimum(missed, most), -np.inf),
+        max(abs(codes.low), abs(codes.high)),
     )
 
 
-def _fitted(steps: _Steps) -> tuple[DoubleArray, DoubleArray] | None:
+def _fitted(steps: _Steps, roomy: BoolArray) -> Line | None:
     """A scale of at least 0 and an offset of every channel, float64 [C] each, within all bounds, if there are any.
 
     Where two bounds of the offset exclude each other, the same two bound the scale on one side of the one tried.
+    roomy: channels where they do so, too, if between them is only what roundings to float32 may amount to, bool [C].
     """
     channels = steps.reached.shape[1]
     least, most = np.zeros(channels), np.full(channels, np.inf)
@@ -88,7 +106,7 @@ def _fitted(steps: _Steps) -> tuple[DoubleArray, DoubleArray] | None:
         scale = _between(least, most)
         low, high, first, second = _offset_bounds(steps, scale)
         # a single scale is left where numbers between two codes are rounded to the even one
-        excluded = (low >= high) & (least < most)
+        excluded = (low + np.where(roomy, 2 * steps.margin(scale), 0.0) >= high) & (least < most)
         if not excluded.any():
             return scale, _between(low, high)
         rise = second - first
@@ -119,11 +137,11 @@ def _between(low: DoubleArray, high: DoubleArray) -> DoubleArray:
     return np.where(np.isinf(low), high - 0.5, np.where(np.isinf(high), low + 0.5, middle))
 
 
-def _counts(line: Requantization, steps: _Steps, direction: FloatArray, codes: Codes) -> bool:
-    """Whether the line is in every level that is reached, and below every level that is missed."""
+def _counts(line: Requantization, steps: _Steps, direction: FloatArray, codes: Codes) -> BoolArray:
+    """In which channels the line is in every level that is reached, and below every level that is missed; bool [C]."""
     levels = np.arange(1, codes.levels)[:, None] + codes.low
     with np.errstate(all="ignore"):
         at, before = (line(v * direction, codes) for v in (steps.reached, steps.missed))
     reached = (at >= levels) | np.isinf(steps.reached)
     missed = (before < levels) | np.isinf(steps.missed)
-    return bool((reached & missed).all())
+    return np.asarray((reached & missed).all(axis=0), np.bool_)
