@@ -71,6 +71,11 @@ class _Sketch:
     def channels(self, name: str) -> int:
         return int(self.values[name].shape[1])
 
+    def grouped(self, source: str, depthwise: bool) -> tuple[int, int]:
+        """Inputs of each weight of a convolution, and its groups."""
+        channels = self.channels(source)
+        return (1, channels) if depthwise else (channels, 1)
+
     def signs(self, *shape: int) -> FloatArray:
         return np.where(self.random.standard_normal(shape) >= 0, np.float32(1), np.float32(-1))
 
@@ -83,9 +88,9 @@ class _Sketch:
     def conv(
         self, source: str, out: int, kernel: int, stride: int = 1, relu: bool = False, depthwise: bool = False
     ) -> str:
-        weights = self.normal(out, 1 if depthwise else self.channels(source), kernel, kernel)
+        inputs, groups = self.grouped(source, depthwise)
+        weights = self.normal(out, inputs, kernel, kernel)
         bias = (self.random.standard_normal(out) * 0.1).astype(np.float32)
-        groups = out if depthwise else 1
         if depthwise:
             # channels that nothing mixes would drift apart or die, and all share one range of 8 bits
             weights = np.abs(weights) / np.abs(weights).sum((1, 2, 3), keepdims=True)
@@ -93,8 +98,8 @@ class _Sketch:
 
     def binary_conv(self, source: str, out: int, stride: int = 1, kernel: int = 3, depthwise: bool = False) -> str:
         bits = self.add(Sign(source, self.fresh()))
-        weights = self.signs(out, 1 if depthwise else self.channels(bits), kernel, kernel)
-        groups = out if depthwise else 1
+        inputs, groups = self.grouped(bits, depthwise)
+        weights = self.signs(out, inputs, kernel, kernel)
         return self.add(Conv(bits, self.fresh(), weights, None, stride, kernel // 2, binary=True, groups=groups))
 
     def quantized(self, source: str, bits: int) -> str:
@@ -114,8 +119,9 @@ class _Sketch:
         depthwise: bool = False,
     ) -> str:  # fmt: skip
         """A layer of weights of few bits on codes, whose sums are exact: all scales are powers of two."""
-        weights = self.integers(width, out, 1 if depthwise else self.channels(codes), kernel, kernel)
-        plain = Conv(codes, self.fresh(), weights, None, stride, kernel // 2, groups=out if depthwise else 1)
+        inputs, groups = self.grouped(codes, depthwise)
+        weights = self.integers(width, out, inputs, kernel, kernel)
+        plain = Conv(codes, self.fresh(), weights, None, stride, kernel // 2, groups=groups)
         sums = evaluate_node(plain, self.values)
         unit = np.float32(2.0 ** -np.rint(np.log2(sums.std())))
         # so that about half of the sums are positive

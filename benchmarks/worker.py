@@ -18,7 +18,7 @@ from typing import Any, TextIO
 
 import numpy as np
 
-from benchmarks.contestants import CONTESTANTS, Contestant, Session
+from benchmarks.contestants import CONTESTANTS, Contestant, Lacking, Session
 from benchmarks.network import FloatArray, evaluate
 from benchmarks.workloads import is_network, workload
 
@@ -63,7 +63,7 @@ def _serve(worker: Worker, answers: TextIO) -> None:
     for line in sys.stdin:
         try:
             answer = worker.answer(json.loads(line))
-        except NotImplementedError as missing:
+        except Lacking as missing:
             answer = {"lacks": str(missing)}
         except Exception as failure:  # noqa: BLE001 - whatever an engine raises is its result
             answer = {"failed": f"{type(failure).__name__}: {failure}"[:300]}

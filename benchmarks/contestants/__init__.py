@@ -12,6 +12,10 @@ from benchmarks.timing import Round
 from benchmarks.workloads import Precision
 
 
+class Lacking(Exception):
+    """An engine does not have what a row asks for, and is left out of it."""
+
+
 class Session(Protocol):
     """A network made ready on a fixed number of threads, its input in place."""
 

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from benchmarks.contestants import Lacking
 from benchmarks.models import Workload
 from benchmarks.network import FewBitDense, FloatArray
 from benchmarks.timing import Round, measure
@@ -56,7 +57,7 @@ class GgmlSession:
     def __init__(self, workload: Workload, threads: int) -> None:
         (product,) = workload.network.nodes
         if not isinstance(product, FewBitDense) or product.bits not in _TYPES or product.size != _BLOCK:
-            raise ValueError("only products with weights of 4 and 8 bits in blocks of 32")
+            raise Lacking("only products with weights of 4 and 8 bits in blocks of 32")
         self._ggml, (rows, inputs), outputs = _Library(), workload.x.shape, len(product.codes)
         self._shape = rows, outputs
         call = self._ggml.call

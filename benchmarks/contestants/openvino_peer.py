@@ -12,6 +12,7 @@ import openvino
 import openvino.opset1 as ops
 from openvino import Shape, Tensor, Type
 
+from benchmarks.contestants import Lacking
 from benchmarks.graphs import float_model, qdq_model
 from benchmarks.models import BLOCK, Workload
 from benchmarks.network import Add, BatchNorm, Conv, Dense, FloatArray, GlobalAverage, Network, Node, Pool, Sign
@@ -50,7 +51,7 @@ class _BinaryGraph:
         strides, pads = [node.stride] * 2, [node.pad] * 2
         if node.binary:
             if node.groups > 1:
-                raise NotImplementedError("a binary convolution of several groups")
+                raise Lacking("a binary convolution of several groups")
             weights = self.bits(node.weights)
             return ops.binary_convolution(x, weights, strides, pads, pads, [1, 1], "xnor-popcount", 0.0)
         y = ops.convolution(x, node.weights, strides, pads, pads, [1, 1])

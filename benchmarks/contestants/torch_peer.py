@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from benchmarks.contestants import Lacking
 from benchmarks.graphs import Range, quantized_ranges, quantized_weights
 from benchmarks.models import Workload
 from benchmarks.network import Add, Conv, Dense, FloatArray, GlobalAverage, Node, Pool, evaluate
@@ -47,7 +48,7 @@ class TorchSession:
                 return lambda v: torch.max_pool2d(v[node.source], square, strides, pads)
             case GlobalAverage():
                 return lambda v: torch.nn.functional.adaptive_avg_pool2d(v[node.source], 1).flatten(1)
-        raise ValueError(f"{type(node).__name__} is not run by torch in 8 bits")
+        raise Lacking(f"{type(node).__name__} is not run by torch in 8 bits")
 
     def _conv(self, node: Conv, made: Range) -> Step:
         bias = None if node.bias is None else torch.from_numpy(node.bias)

@@ -18,7 +18,6 @@ from qcompiler.ir.codes import Codes
 
 FloatArray = npt.NDArray[np.float32]
 DoubleArray = npt.NDArray[np.float64]
-Line = tuple[DoubleArray, DoubleArray]
 
 _TRIES = 64
 """Scales tried at most; each leaves half of the others or less."""
@@ -94,7 +93,7 @@ def _steps(found: Thresholds, lattice: Lattice, codes: Codes) -> _Steps:
     )
 
 
-def _fitted(steps: _Steps, roomy: BoolArray) -> Line | None:
+def _fitted(steps: _Steps, roomy: BoolArray) -> tuple[DoubleArray, DoubleArray] | None:
     """A scale of at least 0 and an offset of every channel, float64 [C] each, within all bounds, if there are any.
 
     Where two bounds of the offset exclude each other, the same two bound the scale on one side of the one tried.
