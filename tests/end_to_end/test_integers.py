@@ -151,10 +151,12 @@ def test_every_layer_is_on_integers_on_every_variant(name: str, tmp_path: Path) 
 @pytest.mark.parametrize("channels", [24, 48])
 def test_binary_layers_channel_by_channel_read_bytes(channels: int, pads: int, tmp_path: Path) -> None:
     net = Network(1, channels, 8, 9)
+    zero, plus, minus = (net.constant(np.float32(number)) for number in (0, 1, -1))
     value, settings = "x", {"group": channels, "pads": [pads] * 4}
     for _ in range(2):
         signs = net.generator.choice(np.float32([-1, 1]), (channels, 1, 3, 3))
-        value = net.node("Conv", [net.node("Sign", [value]), net.constant(signs)], **settings)
+        codes = net.node("Where", [net.node("GreaterOrEqual", [value, zero]), plus, minus])
+        value = net.node("Conv", [codes, net.constant(signs)], **settings)
     bundle = qcompiler.compile(net.saved(tmp_path / "net.onnx"), output=tmp_path / "out")
     kernels = [kernel for step in bundle.steps if step.macs for kernel in step.kernels]
     assert kernels and all("depthwise" in kernel for kernel in kernels), kernels
