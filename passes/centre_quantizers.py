@@ -81,7 +81,7 @@ class _Centred:
             return 0
         if not can_replace(node.outputs[0], codes):
             return 0
-        replace(node.outputs[0], codes, keep_name=False)
+        replace(node.outputs[0], codes)
         return 1
 
     def _pad(self, node: ir.Node) -> None:

@@ -98,14 +98,14 @@ def _fold_levels(node: ir.Node, chain: Chain, lattice: Lattice) -> int | str:
         return 0
     if levels > MOST_THRESHOLDS and not _has_line(chain, lattice):
         return _NO_LINE
-    found = find_levels(chain.ops, lattice, chain.codes)
+    found = between_integers(find_levels(chain.ops, lattice, chain.codes), chain.ops, lattice, chain.codes)
     line = requantization(found, lattice, chain.codes) if levels > MOST_COMPARED else None
     if line is not None:
         _insert_requantization(node, chain, line)
         return 1
     if levels > MOST_THRESHOLDS:
         return _NO_LINE
-    _insert_threshold(node, chain, between_integers(found, chain.ops, lattice, chain.codes), len(lattice.low))
+    _insert_threshold(node, chain, found, len(lattice.low))
     return 1
 
 

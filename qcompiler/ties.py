@@ -26,6 +26,10 @@ Mask = npt.NDArray[np.bool_]
 BOUND = 1e-4
 # of the largest magnitude of what jumps
 TIE = 1e-5
+# share of codes that ties may decide; chosen
+_FEW = 1 / 16
+# elements that tell whether all are to be compared; chosen
+_LOOKED_AT = 4096
 # all up, all down, the smallest to 0, and the rest at random
 _PATTERNS = 9
 
@@ -141,7 +145,8 @@ class Aligned:
     """A graph evaluated beside another one of the same meaning, with every tie decided as there.
 
     What both compute is compared, given that all before it is equal, and the other's is used from there on. A value
-    that differs by more than ties explain is not taken for the same, and is left to what follows.
+    that differs by more than ties explain is not taken for the same, and is left to what follows. Codes that have
+    another name or zero point in the other graph are known by their values.
     """
 
     def __init__(self, model: ir.Model, wanted: Sequence[str]) -> None:
@@ -155,12 +160,20 @@ class Aligned:
     def values(self, upstream: Values) -> dict[str, Array]:
         """All that is wanted, from `upstream`: the graph's inputs, and what the other graph computes by name."""
         shared = {name for name, array in upstream.items() if self._fits(name, array)}
+        renamed: dict[str, Array] | None = None
         while True:
             ties = Ties(self._model, shared, exact=True)
             wanted = list(dict.fromkeys([*self._wanted, *sorted(shared), *ties.sources]))
             values = Pieces(self._model, shared, wanted).run(upstream)
             decided = {**values, **{name: upstream[name] for name in shared}}
-            unlike = _unlike(shared, values, upstream, ties, decided)
+            suspects = _suspects(shared, values, upstream)
+            if not suspects:
+                return decided
+            if renamed is None:
+                renamed = _renamed({name: values[name] for name in self._wanted if name not in shared}, upstream)
+                upstream, shared = {**upstream, **renamed}, shared | renamed.keys()
+                continue
+            unlike = _unlike(suspects, values, upstream, ties, decided)
             if not unlike:
                 return decided
             shared -= unlike
@@ -170,12 +183,49 @@ class Aligned:
         return value is not None and (shape_of(value), dtype_of(value)) == (array.shape, array.dtype)
 
 
-def _unlike(shared: Collection[str], values: Values, upstream: Values, ties: Ties, decided: Values) -> set[str]:
-    """Names of the values that are not the same in both, ties apart."""
+def _suspects(shared: Collection[str], values: Values, upstream: Values) -> dict[str, Mask]:
+    """The values that are not the same in both, with the elements where they differ."""
     wrong = {name: wrong_elements(values[name], upstream[name], exactly=False) for name in shared}
-    suspects = {name: mask for name, mask in wrong.items() if mask.any()}
-    others = Kept(ties.others({**upstream, **decided}, values) if suspects else iter(()))
+    return {name: mask for name, mask in wrong.items() if mask.any()}
+
+
+def _unlike(suspects: Mapping[str, Mask], values: Values, upstream: Values, ties: Ties, decided: Values) -> set[str]:
+    """Names of the suspects that ties do not explain."""
+    others = Kept(ties.others({**upstream, **decided}, values))
     return {name for name, mask in suspects.items() if not explained(upstream[name], mask, name, others, exactly=False)}
+
+
+def _renamed(values: Values, upstream: Values) -> dict[str, Array]:
+    """Codes as the other graph has them, for `values` that have another name or zero point there."""
+    codes = {name: array for name, array in upstream.items() if _is_whole(array)}
+    found = {}
+    for name, array in values.items():
+        if not _is_whole(array):
+            continue
+        alike = [each for other in codes.values() if (each := _less_zero_point(other, array)) is not None]
+        if alike:
+            found[name] = min(alike, key=lambda each: int((each != array).sum()))
+    return found
+
+
+def _less_zero_point(other: Array, codes: Array) -> Array | None:
+    """The other codes less what they are most often above these; None unless few elements then differ."""
+    if (other.shape, other.dtype) != (codes.shape, codes.dtype):
+        return None
+    pace = max(1, codes.size // _LOOKED_AT)
+    some, same = other.reshape(-1)[::pace], codes.reshape(-1)[::pace]
+    zero = np.median(some - same).astype(codes.dtype)
+    if np.mean(some - zero != same) > _FEW:
+        return None
+    moved = np.asarray(other - zero)
+    return moved if np.mean(moved != codes) <= _FEW else None
+
+
+def _is_whole(array: Array) -> bool:
+    """Whether there are several numbers in an array, and no fractions."""
+    if array.dtype.kind != "f" or array.size < 2 or not np.isfinite(array).all():
+        return False
+    return bool((np.rint(array) == array).all() and np.ptp(array) > 0)
 
 
 class Kept:

@@ -5,7 +5,8 @@ time, and after each step what it stored is compared: codes exactly, floats with
 the value; those that have drifted by an eighth of that, or of 1, are set to the reference's, so that every step
 answers for its own errors. Where rounding errors alone decide a sign or a rounding (qcompiler/ties.py) or what a closed
 gate lets through (qcompiler/roundings.py), the bundle may have taken the other side; such ties are counted and set to
-the reference's, so that what follows is compared on equal inputs.
+the reference's, so that what follows is compared on equal inputs. Where the final graph and the original file decide
+them differently, every step is compared with what the final graph makes of the values before it as the file has them.
 
 End to end: the outputs after all steps, with ties decided as in the original file, are always within `BOUND` of its
 outputs. Whole runs on one thread and on two give these outputs too, where no tie falls otherwise.
@@ -29,6 +30,7 @@ from qcompiler.bundle.stepping import Stepper
 from qcompiler.bundle.tensors import in_dtype, part
 from qcompiler.errors import InvalidModel, QCompilerError, UnsupportedModel, UsageError, VerificationFailed
 from qcompiler.ir import oracle
+from qcompiler.ir.cutting import Pieces
 from qcompiler.ir.program import Program, StoredValue, TensorInfo
 from qcompiler.ir.samples import RANDOM, Sample
 from qcompiler.ir.storage import PACKED_LAYOUTS
@@ -243,18 +245,23 @@ def samples(inputs: Inputs, tensors: Sequence[TensorInfo]) -> Iterator[Values]:
 
 @dataclass(frozen=True)
 class _Known:
-    """What is known of one sample: the outputs expected, all stored values, and where ties may be."""
+    """What is known of one sample: the outputs expected, all stored values, and where ties may be.
+
+    values: with ties decided as in the original file. made: of each stored value what the final graph makes of those
+    before it, which is the same unless a tie in between was decided otherwise there.
+    """
 
     sample: Sample
     expected: Values
     values: Values
+    made: Values
     ties: Ties
     off_halves: float | None = None
 
     @cached_property
     def others(self) -> Kept:
         """What stored values can be instead, the same for all variants."""
-        return Kept(self.ties.others(self.values))
+        return Kept(self.ties.others(self.values, self.made))
 
 
 class _Check:
@@ -269,9 +276,10 @@ class _Check:
         self._ties_of_aligned = Ties(final, stored, exact=True)
         outputs = [tensor.name for tensor in program.outputs]
         self._cast = _cast_to_integers(final)
-        wanted = list(dict.fromkeys([*outputs, *sorted(stored), *self._ties_of_aligned.sources, *self._cast]))
-        self._final = oracle.Session(final, wanted)
-        self._aligned = Aligned(final, wanted)
+        self._graph, self._stored = final, sorted(stored)
+        self._wanted = list(dict.fromkeys([*outputs, *self._stored, *self._ties_of_aligned.sources, *self._cast]))
+        self._final = oracle.Session(final, self._wanted)
+        self._aligned = Aligned(final, self._wanted)
         self._computing = {str(value.name): node for node in final.graph for value in node.outputs}
         self._finite: set[str] = set()
 
@@ -300,12 +308,20 @@ class _Check:
 
     def _evaluate(self, sample: Sample, expected: Values) -> _Known:
         inputs = sample.inputs
-        values, ties = self._final.run(inputs), self._ties
+        values, ties = {**self._final.run(inputs), **inputs}, self._ties
+        made = values
         if not within_bound(values, expected):
-            values, ties = self._aligned.values(self._reference.values(inputs)), self._ties_of_aligned
-            require("rewriting the graph", values, expected)
+            decided, ties = self._aligned.values(self._reference.values(inputs)), self._ties_of_aligned
+            require("rewriting the graph", decided, expected)
+            made = {**self._steps_alone.run({**decided, **inputs}), **inputs}
+            values = {**made, **{name: decided[name] for name in self._stored}}
         off = self._reference.off_halves(inputs, expected) if sample.kind in (GIVEN, RANDOM) else None
-        return _Known(sample, expected, {**values, **inputs}, ties, off)
+        return _Known(sample, expected, values, made, ties, off)
+
+    @cached_property
+    def _steps_alone(self) -> Pieces:
+        """The final graph with every stored value given to those that read it."""
+        return Pieces(self._graph, self._stored, self._wanted)
 
     def compare(self, bundle: Runnable, known: _Known) -> Verification:
         """Verify a bundle on one sample."""
@@ -336,19 +352,18 @@ class _Check:
         for index, step in enumerate(self._program.steps):
             stepper.run_steps(index, index + 1)
             for value in step.values:
-                expected, found = known.values[value.name].reshape(value.shape), stepper.value(value)
+                expected, decided = (of[value.name].reshape(value.shape) for of in (known.made, known.values))
+                found = stepper.value(value)
                 exactly = value.layout in PACKED_LAYOUTS
                 codes += found.size if exactly else 0
                 wrong = wrong_elements(found, expected, exactly=exactly)
-                if not wrong.any():
-                    if not exactly and _drifted(found, expected):
-                        stepper.overwrite(value, expected)
-                    continue
-                left = wrong & ~self._rounded(value.name, found, expected, known.values)
+                left = wrong & ~self._rounded(value.name, found, expected, known.values) if wrong.any() else wrong
                 if left.any() and not explained(found, left, value.name, known.others, exactly=exactly):
                     raise _failure(self._program, index, value, found, expected)
-                stepper.overwrite(value, expected)
-                tied += int(wrong.sum())
+                ties = wrong | wrong_elements(decided, expected, exactly=exactly)
+                if ties.any() or (not exactly and _drifted(found, decided)):
+                    stepper.overwrite(value, decided)
+                tied += int(ties.sum())
         return codes, tied
 
     def _rounded(self, name: str, found: Array, expected: Array, values: Values) -> Mask:

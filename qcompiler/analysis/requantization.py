@@ -3,10 +3,14 @@
 A line through the steps of a quantizer is bounded from two sides: at the integer that reaches level k it must round to
 k at least, at the one before it to less. Given a scale, every bound is one of the offset. What is found is tried in
 float32 on both sides of every step, which proves it for all integers, because every rounding keeps order.
+
+Of such lines one is taken that is close to the thresholds. Where the chain turns next to an integer, so that rounding
+errors alone decide its code, that line is next to a half there too, and the integer is known for a tie (ties.py).
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,12 +22,16 @@ from qcompiler.ir.codes import Codes
 
 FloatArray = npt.NDArray[np.float32]
 DoubleArray = npt.NDArray[np.float64]
+Line = tuple[DoubleArray, DoubleArray]
 
 _TRIES = 64
 """Scales tried at most; each leaves half of the others or less."""
 
 _MARGIN = 2.0**-22
 """Of the largest numbers on the way, more than their roundings to float32 amount to."""
+
+_SHARES = (0.0, *(2.0**-power for power in range(22, 0, -1)))
+"""Of the line in the middle of the bounds in that through the thresholds, where the latter alone is not exact."""
 
 
 @dataclass(frozen=True)
@@ -58,24 +66,71 @@ class _Steps:
 
 
 def requantization(found: Thresholds, lattice: Lattice, codes: Codes) -> Requantization | None:
-    """The line that counts the thresholds of every channel on the integers of the lattice; None if there is none."""
+    """A line that counts the thresholds of every channel on the integers of the lattice; None if there is none.
+
+    found: thresholds that are where the chain turns (see `between_integers`) have the line close to them.
+    """
     if codes.step != 1:
         return None
     steps = _steps(found, lattice, codes)
-    roomy = np.zeros(found.direction.shape, np.bool_)
+    within = np.isfinite(steps.reached) & np.isfinite(steps.missed)
+    turning = np.where(within, found.thresholds * found.direction.astype(np.float64), np.nan)
+    chosen = Requantization(np.zeros_like(found.direction), np.zeros_like(found.direction))
+    left = np.ones(found.direction.shape, np.bool_)
+    roomy = ~left
     for _ in range(2):
         fitted = _fitted(steps, roomy)
         if fitted is None:
             return None
-        scale, offset = fitted
-        # a level is rounded to from half below it
-        lifted = (offset + codes.low - 0.5).astype(np.float32)
-        line = Requantization((scale * found.direction).astype(np.float32), lifted)
-        proven = _counts(line, steps, found.direction, codes)
-        if proven.all():
-            return line
-        roomy = roomy | ~proven
+        for scale, offset in _lines(turning, steps, fitted):
+            # a level is rounded to from half below it
+            lifted = (offset + codes.low - 0.5).astype(np.float32)
+            line = Requantization((scale * found.direction).astype(np.float32), lifted)
+            proven = left & _counts(line, steps, found.direction, codes)
+            chosen = Requantization(
+                np.where(proven, line.scale, chosen.scale), np.where(proven, line.offset, chosen.offset)
+            )
+            left = left & ~proven
+            if not left.any():
+                return chosen
+        roomy = left
     return None
+
+
+def _lines(turning: DoubleArray, steps: _Steps, fitted: Line) -> Iterator[Line]:
+    """Scales and offsets to try, float64 [C] each: from the line through the thresholds to the one fitted.
+
+    turning: of rising channels, [levels - 1, C], NaN where no two integers are on its two sides.
+    """
+    slope = _slope(turning, fitted[0])
+    offset = _inside(steps, slope, _through(turning, slope, fitted[1]))
+    for share in _SHARES:
+        yield slope + share * (fitted[0] - slope), offset + share * (fitted[1] - offset)
+    yield fitted
+
+
+def _slope(turning: DoubleArray, otherwise: DoubleArray) -> DoubleArray:
+    """Of the line through the first and the last threshold, float64 [C], where these are two."""
+    known = ~np.isnan(turning)
+    first, last = known.argmax(axis=0), len(turning) - 1 - known[::-1].argmax(axis=0)
+    channels = np.arange(turning.shape[1])
+    run = turning[last, channels] - turning[first, channels]
+    return np.where(run > 0, (last - first) / np.where(run > 0, run, 1.0), otherwise)
+
+
+def _through(turning: DoubleArray, slope: DoubleArray, otherwise: DoubleArray) -> DoubleArray:
+    """The offset that leads a line through the thresholds, on the average, float64 [C], where there are any."""
+    known = ~np.isnan(turning)
+    levels, count = np.arange(1.0, len(turning) + 1)[:, None], known.sum(axis=0)
+    total = np.where(known, levels - slope * turning, 0.0).sum(axis=0)
+    return np.where(count > 0, total / np.maximum(count, 1), otherwise)
+
+
+def _inside(steps: _Steps, slope: DoubleArray, offset: DoubleArray) -> DoubleArray:
+    """The offset [C] clipped to a little inside its bounds; what bounds are too close for that has their middle."""
+    low, high, _, _ = _offset_bounds(steps, slope)
+    margin = steps.margin(slope)
+    return np.where(high - low > 2 * margin, np.clip(offset, low + margin, high - margin), _between(low, high))
 
 
 def _steps(found: Thresholds, lattice: Lattice, codes: Codes) -> _Steps:
@@ -93,7 +148,7 @@ def _steps(found: Thresholds, lattice: Lattice, codes: Codes) -> _Steps:
     )
 
 
-def _fitted(steps: _Steps, roomy: BoolArray) -> tuple[DoubleArray, DoubleArray] | None:
+def _fitted(steps: _Steps, roomy: BoolArray) -> Line | None:
     """A scale of at least 0 and an offset of every channel, float64 [C] each, within all bounds, if there are any.
 
     Where two bounds of the offset exclude each other, the same two bound the scale on one side of the one tried.

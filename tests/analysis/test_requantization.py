@@ -6,6 +6,7 @@ from qcompiler.analysis.ranges import Lattice
 from qcompiler.analysis.requantization import requantization
 from qcompiler.analysis.thresholds import Thresholds
 from qcompiler.ir.codes import Codes
+from qcompiler.ties import TIE
 
 
 def lattice(low: int, high: int, step: int, channels: int) -> Lattice:
@@ -73,6 +74,58 @@ def test_every_line_is_found_again(lines, levels, low, high, step, least):
     assert found is not None
     numbers = integers(reach)
     np.testing.assert_array_equal(found(numbers, codes) - least, counted(thresholds, numbers))
+
+
+@st.composite
+def tied(draw):
+    """Thresholds where a line turns 1e-6 beside an integer, their lattice and codes, that integer, and the half there.
+
+    For three channels.
+    """
+    levels, least = draw(st.integers(5, 64)), draw(st.integers(-64, 0))
+    scale = np.array([draw(st.floats(2.0**-6, 1)) for _ in range(3)])
+    direction = np.array([draw(st.sampled_from([1.0, -1.0])) for _ in range(3)])
+    reach = int(2 * levels / scale.min())
+    # where other levels are reached, too
+    integer = np.array([draw(st.integers(-int(levels / s), int(levels / s))) for s in scale]) * direction
+    level = np.array([draw(st.integers(1, levels - 1)) for _ in range(3)])
+    beside = np.array([draw(st.sampled_from([-1e-6, 1e-6])) for _ in range(3)])
+    turning = integer + direction * (beside + (np.arange(1, levels)[:, None] - level) / scale)
+    rounded, side = turning.astype(np.float32), np.sign(direction * beside)
+    # to the side that they are on
+    away = np.nextafter(rounded, np.where(side > 0, np.float32(np.inf), np.float32(-np.inf)))
+    thresholds = Thresholds(np.where(side * (turning - rounded) > 0, away, rounded), direction.astype(np.float32))
+    return thresholds, lattice(-reach, reach, 1, 3), Codes(least, least + levels - 1), integer, least + level - 0.5
+
+
+@settings(max_examples=200, deadline=None)
+@given(tied())
+def test_sums_that_rounding_errors_decide_are_known_for_ties(drawn):
+    thresholds, reach, codes, integer, half = drawn
+    found = requantization(thresholds, reach, codes)
+    assert found is not None
+    numbers = integers(reach)
+    np.testing.assert_array_equal(found(numbers, codes) - codes.low, counted(thresholds, numbers))
+    at = integer.astype(np.float32) * found.scale + found.offset
+    assert (np.abs(at - half) <= TIE * (codes.levels - 1)).all()
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.integers(2, 40), st.integers(5, 16), st.integers(-16, 0), st.integers(-20, 20), st.data())
+def test_a_line_leans_no_more_than_its_ties_need(apart, levels, least, start, data):
+    """Every level is a tie, decided upwards on one side of some level and downwards on the other.
+
+    Of products so small that what float32 rounds between two levels is little at all the others.
+    """
+    turn, first = data.draw(st.integers(1, levels - 2)), data.draw(st.booleans())
+    reached = (np.arange(levels - 1) < turn) == first
+    integer = start + apart * np.arange(levels - 1)
+    thresholds = np.where(reached, integer, np.nextafter(np.float32(integer), np.float32(np.inf)))[:, None]
+    reach, codes = lattice(-1000, 1000, 1, 1), Codes(least, least + levels - 1)
+    found = requantization(Thresholds(thresholds.astype(np.float32), np.ones(1, np.float32)), reach, codes)
+    assert found is not None
+    at = integer.astype(np.float32) * found.scale + found.offset
+    assert (np.abs(at - (least + np.arange(levels - 1) + 0.5)) <= TIE * (levels - 1)).all()
 
 
 @settings(max_examples=200, deadline=None)

@@ -63,3 +63,30 @@ def test_quantizers_of_the_standard_end_kernels(tmp_path: Path) -> None:
     bundle = qcompiler.compile(saved(tmp_path, nodes, constants), output=tmp_path / "out", mcpu=["x86-64-v3"])
     (conv,) = (row for row in bundle.report["rows"] if row["macs"])
     assert {"conv", "d_q", "d_d", "sum", "y_q", "y_d"} <= set(conv["nodes"])
+
+
+def test_sums_that_rounding_errors_decide_are_ties(tmp_path: Path) -> None:
+    """In every channel the shift of the BatchNorm puts one sum beside the half of a code of 4 bits."""
+    random, channels = np.random.default_rng(0), 64
+    activation, weight, step = np.float32([0.13, 0.021, 0.37])
+    codes, integers = random.integers(0, 16, (1, 8, 6, 6)), random.integers(-7, 8, (channels, 8, 3, 3))
+    constants = {
+        "s": activation, "t": step, "z": 0, "b": 4, "w1": integers * weight, "m": random.normal(size=channels),
+        "g": random.choice([-1, 1], channels) * random.uniform(1, 2, channels), "v": random.uniform(0.5, 1, channels),
+        "w2": random.integers(-7, 8, (4, channels, 1, 1)) * weight,
+    }  # fmt: skip
+    stored = {name: np.asarray(array, np.float32) for name, array in constants.items()}
+    gamma, mean, variance = (stored[name].astype(np.float64) for name in "gmv")
+    sums = np.einsum("ihw,oihw->o", codes[0, :, 1:4, 1:4], integers) * (np.float64(activation) * weight)
+    halves = (random.integers(2, 12, channels) + 0.5) * step
+    stored["a"] = (halves - gamma * (sums - mean) / np.sqrt(variance + 1e-5)).astype(np.float32)
+    nodes = [
+        helper.make_node("Quant", ["x", "s", "z", "b"], ["q"], name="q1", domain=GENERAL, signed=0),
+        helper.make_node("Conv", ["q", "w1"], ["c"], name="c1"),
+        helper.make_node("BatchNormalization", ["c", "g", "a", "m", "v"], ["n"], name="n1"),
+        helper.make_node("Quant", ["n", "t", "z", "b"], ["r"], name="q2", domain=GENERAL, signed=0),
+        helper.make_node("Conv", ["r", "w2"], ["y"], name="c2"),
+    ]
+    x = {"x": (codes * activation).astype(np.float32)}
+    bundle = qcompiler.compile(saved(tmp_path, nodes, stored), output=tmp_path / "out", mcpu=["x86-64-v3"], inputs=x)
+    assert [row["op"] for row in bundle.report["rows"] if row["macs"]] == ["IntegerConv", "IntegerConv"]
