@@ -26,8 +26,8 @@ def constants_of(zero=3.0, **more):
 def test_codes_that_are_moved_are_moved_without_their_zero_point():
     after = """
     Quantize_q.quantize = qcompiler.Quantize <high = 124, low = -131, order = ROUND_SHIFT> (x, 0.25, 0)
-    Transpose_m.transpose = Transpose <perm = [0, 2, 1, 3]> (Quantize_q.quantize)
-    y = Mul (Transpose_m.transpose, 0.25)"""
+    d = Transpose <perm = [0, 2, 1, 3]> (Quantize_q.quantize)
+    y = Mul (d, 0.25)"""
     assert rewritten(CentreQuantizers(), text_of("m = Transpose <perm = [0, 2, 1, 3]> (q)"), **constants_of()) == after
 
 
