@@ -41,12 +41,12 @@ def _aligned(buffer: Buffer, blocks: Blocks) -> bool:
 def _from_planes(view: View, blocks: Blocks, pixel: Pixel, block: Expr) -> Expr:
     """The numbers of the codes of a block at one pixel, int32x16."""
     half = blocks.half(block, view.buffer)[0]
+    of_lanes = T.shift_left(splat(T.int32(1)), T.ramp(T.int32(0), T.int32(1), LANES))
     index: Expr = splat(T.int32(0))
     for plane in range(view.buffer.planes):
         word = splat(T.Cast("int32", view.data[view.half_offset(pixel, half, plane)]))
-        bit = T.shift_right(word, T.ramp(T.int32(0), T.int32(1), LANES)) & splat(T.int32(1))
-        bit = bit * splat(T.int32(1 << plane))
-        index = index + bit if plane else bit
+        worth = T.Select((word & of_lanes) != splat(T.int32(0)), splat(T.int32(1 << plane)), splat(T.int32(0)))
+        index = index + worth if plane else worth
     return index
 
 

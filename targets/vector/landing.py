@@ -21,7 +21,7 @@ _MOST = 2**20
 
 @dataclass(frozen=True)
 class Landing:
-    """The end of an epilogue: codes are round(v) + shift, clipped to those that are stored.
+    """The end of an epilogue: codes are round(v) + shift, clipped to `codes`, which are stored, or multiples of them.
 
     before: the operations that give v, or what is divided to give it.
     """
@@ -52,10 +52,10 @@ def landing(operations: Sequence[Operation]) -> Landing | None:
     """How an epilogue lands on codes that it only stores; None if it does so in another way."""
     if not operations or operations[-1].op != "store_codes" or operations[-1].into is None:
         return None
-    codes = operations[-1].into.codes
-    if codes is None or codes.step != 1:
-        return None
     rest, shift = list(operations[:-1]), 0
+    codes = _multiplied(operations[-1].into.codes, rest)
+    if codes is None:
+        return None
     while rest and rest[-1].op != "round":
         operation = rest.pop()
         if not _clips_alike(operation, *_ends(codes, shift)):
@@ -72,6 +72,18 @@ def landing(operations: Sequence[Operation]) -> Landing | None:
     if divided is not None:
         rest = _unclipped(rest[:-1], divided.least, divided.most)
     return Landing(tuple(rest), codes, shift, divided)
+
+
+def _multiplied(stored: Codes | None, rest: list[Operation]) -> Codes | None:
+    """The codes before the product that makes those stored of them, which leaves the rest, if there has to be one."""
+    if stored is None or stored.step == 1:
+        return stored
+    product = rest.pop() if rest else None
+    if product is None or product.op != "mul" or not isinstance(product.operand, Scalar):
+        return None
+    if product.operand.value != stored.step or stored.low % stored.step:
+        return None
+    return Codes(stored.low // stored.step, stored.high // stored.step)
 
 
 def _ends(codes: Codes, shift: int) -> tuple[int, int]:

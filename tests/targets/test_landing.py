@@ -18,6 +18,7 @@ HELD = Codes(-3, 12)
 X = Buffer(1, 1, 8, 64, "float32")
 INTO = Buffer(1, 1, 8, 64, HELD, packing="bytes")
 STORE = Operation("store_codes", into=INTO)
+STORE_THIRDS = Operation("store_codes", into=Buffer(1, 1, 8, 64, Codes(-9, 36, 3), packing="bytes"))
 
 
 def op(name: OperationName, value: float | None = None) -> Operation:
@@ -40,13 +41,14 @@ TAILS = {
     "a zero point, clipped behind": [op("round"), op("sub", -5), op("max", -3), op("min", 12)],
     "a wide clip ahead": [op("max", -100.5), op("round"), op("max", -3), op("min", 12)],
     "scaled": [Operation("mul", Channel()), op("round"), op("max", -3), op("min", 12)],
+    "multiples": [op("max", -8), op("round"), op("add", 5), op("max", -3), op("min", 12), op("mul", 3)],
 }
 
 
 @pytest.mark.parametrize("variant", RUNNABLE, ids=lambda variant: variant.name)
 @pytest.mark.parametrize("tail", TAILS.values(), ids=TAILS)
 def test_codes_are_those_of_every_step_by_itself(variant, tail) -> None:
-    problem = Map2d(X, (*tail, STORE))
+    problem = Map2d(X, (*tail, STORE_THIRDS if tail[-1].op == "mul" else STORE))
     found = landing(problem.epilogue)
     assert found is not None and len(found.before) == sum(isinstance(each.operand, Channel) for each in tail)
     used = any(isinstance(each.operand, Channel) for each in tail)
@@ -71,6 +73,9 @@ def test_codes_are_those_of_every_step_by_itself(variant, tail) -> None:
 def test_other_ends_are_left(tail) -> None:
     assert landing([*tail, STORE]) is None
     assert landing([op("round"), STORE, op("add", 1)]) is None
+    for product in (op("mul", 2), op("add", 3), Operation("mul", Channel())):
+        assert landing([op("round"), product, STORE_THIRDS]) is None
+    assert landing([STORE_THIRDS]) is None
 
 
 def test_clips_that_say_more_stay_ahead() -> None:
