@@ -24,7 +24,7 @@ from qcompiler.targets.problem import Conv2d, centres
 from qcompiler.targets.target import Array
 from qcompiler.targets.vector.blocks import Blocks
 from qcompiler.targets.vector.direct import Geometry, ReductionLoop, for_taps
-from qcompiler.targets.vector.emit import LANES, Expr, Parameter, i64, lanes, register, splat, split, write
+from qcompiler.targets.vector.emit import LANES, Expr, Parameter, i64, lanes, prefetch, register, splat, split, write
 from qcompiler.targets.vector.frame import Frame
 from qcompiler.targets.vector.reduction import Reduction, Registers, weight_words
 from qcompiler.targets.vector.tile import Tile
@@ -33,6 +33,8 @@ ONES = 0x01010101
 _HALF = 128
 # pixels from which on arithmetic outweighs reading weights; chosen
 _MANY_PIXELS = 16
+# bytes of weights that the second level of a cache does not keep until they are read again; measured
+_MANY_WEIGHTS = 2**18
 _IN_FEWER_PARTS = {3: 4, 7: 8}
 # blocks of a tile that leave room for pixels; chosen
 _MOST_TOGETHER = 4
@@ -261,9 +263,24 @@ class ByteSums(IndexSums):
                 write(row[-1], self.dot.add(row[-1][here], inputs[p], ones), here)
         for b in range(tile.frame.tiling.blocks):
             words = self.words(tile, b, weight + first)
+            if self._fetches(tile.frame):
+                prefetch(tile.weights[0][weight + b * self.block_weights(tile.frame) + self._next(tile)])
             weights = tuple(T.bind(each) for each in self.dot.weights(words))
             for p, row in enumerate(sums):
                 write(row[b], self.dot.add(row[b][here], inputs[p], weights), here)
+
+    def _fetches(self, frame: Frame) -> bool:
+        """Whether lines of weights are asked for one tile ahead: where there are many, and a register is a line."""
+        geometry = frame.geometry
+        size = frame.blocks.count * geometry.steps * LANES * WORD_BYTES
+        alone = self.bits == 8 and self.dot.width == LANES and geometry.interleave == 1
+        return alone and size > _MANY_WEIGHTS and frame.blocks.count > frame.tiling.blocks
+
+    def _next(self, tile: Tile) -> Expr:
+        """Words from the weights of a tile to those of the next blocks; 0 for the last."""
+        blocks, frame = tile.frame.tiling.blocks, tile.frame
+        followed = tile.block + 2 * blocks <= frame.blocks.count
+        return T.Select(followed, i64(blocks * self.block_weights(frame)), i64(0))
 
     def words(self, tile: Tile, b: int, at: Expr) -> Expr:
         """Words of weights of block `b` of a tile; at: their offset in the first block."""
