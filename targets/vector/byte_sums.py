@@ -33,7 +33,7 @@ ONES = 0x01010101
 _HALF = 128
 # pixels from which on arithmetic outweighs reading weights; chosen
 _MANY_PIXELS = 16
-# bytes of weights that the second level of a cache does not keep until they are read again; measured
+# bytes of weights from which on it pays to ask for them, a register of which is a line; measured
 _MANY_WEIGHTS = 2**18
 _IN_FEWER_PARTS = {3: 4, 7: 8}
 # blocks of a tile that leave room for pixels; chosen
@@ -263,39 +263,45 @@ class ByteSums(IndexSums):
                 write(row[-1], self.dot.add(row[-1][here], inputs[p], ones), here)
         for b in range(tile.frame.tiling.blocks):
             words = self.words(tile, b, weight + first)
-            if self._fetches(tile.frame):
-                prefetch(tile.weights[0][weight + b * self.block_weights(tile.frame) + self._next(tile)])
+            self._fetch(tile, b, weight)
             weights = tuple(T.bind(each) for each in self.dot.weights(words))
             for p, row in enumerate(sums):
                 write(row[b], self.dot.add(row[b][here], inputs[p], weights), here)
 
-    def _fetches(self, frame: Frame) -> bool:
-        """Whether lines of weights are asked for one tile ahead: where there are many, and a register is a line."""
-        geometry = frame.geometry
-        size = frame.blocks.count * geometry.steps * LANES * WORD_BYTES
-        alone = self.bits == 8 and self.dot.width == LANES and geometry.interleave == 1
-        return alone and size > _MANY_WEIGHTS and frame.blocks.count > frame.tiling.blocks
-
-    def _next(self, tile: Tile) -> Expr:
-        """Words from the weights of a tile to those of the next blocks; 0 for the last."""
-        blocks, frame = tile.frame.tiling.blocks, tile.frame
-        followed = tile.block + 2 * blocks <= frame.blocks.count
-        return T.Select(followed, i64(blocks * self.block_weights(frame)), i64(0))
-
     def words(self, tile: Tile, b: int, at: Expr) -> Expr:
         """Words of weights of block `b` of a tile; at: their offset in the first block."""
-        width, geometry = self.dot.width, tile.frame.geometry
-        if self.bits == 8:
-            return tile.weights[0][lanes(at + b * self.block_weights(tile.frame), width)]
-        words, first, above = None, 0, 0
-        for part in parts_of(self.bits):
-            group, place = _shared_place(tile, b, 8 // part)
-            held = tile.weights[0][lanes(group * (geometry.steps * LANES) + first + at, width)]
-            found = self._lowered(self._highest(held, part, place), above)
+        words, above = None, 0
+        for part, line in self._lines(tile, b, at):
+            held = tile.weights[0][lanes(line, self.dot.width)]
+            if part == 8:
+                return held
+            found = self._lowered(self._highest(held, part, _shared_place(tile, b, 8 // part)[1]), above)
             words = found if words is None else words | found
-            first += tile.frame.blocks.count * part // 8 * geometry.steps * LANES
             above += part
         return self._brought_down(words) if self.lowers else words
+
+    def _lines(self, tile: Tile, b: int, at: Expr) -> list[tuple[int, Expr]]:
+        """Each part of the weights of block `b` of a tile, and the offset of its words; at: see `words`."""
+        if self.bits == 8:
+            return [(8, at + b * self.block_weights(tile.frame))]
+        lines, first, steps = [], 0, tile.frame.geometry.steps * LANES
+        for part in parts_of(self.bits):
+            lines.append((part, _shared_place(tile, b, 8 // part)[0] * steps + first + at))
+            first += tile.frame.blocks.count * part // 8 * steps
+        return lines
+
+    def _fetch(self, tile: Tile, b: int, at: Expr) -> None:
+        """Ask for what block `b` of the next tile of blocks reads, where there are many weights; at: see `words`."""
+        frame, blocks = tile.frame, tile.frame.tiling.blocks
+        size = frame.blocks.count * frame.geometry.steps * LANES * self.bits // 2
+        if size < _MANY_WEIGHTS or frame.geometry.interleave > 1 or self.dot.width < LANES:
+            return
+        followed = tile.block + 2 * blocks <= frame.blocks.count
+        for part, line in self._lines(tile, b, at):
+            shared = 8 // part
+            if blocks % shared == b % shared == 0:
+                ahead = blocks // shared * frame.geometry.steps * LANES
+                prefetch(tile.weights[0][line + T.Select(followed, i64(ahead), i64(0))])
 
     def _brought_down(self, words: Expr) -> Expr:
         """Words with the highest bits of every byte as a number with a sign."""
