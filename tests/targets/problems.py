@@ -123,9 +123,15 @@ def epilogues(
 
 @st.composite
 def landings(draw: st.DrawFn, into: Buffer) -> list[Operation]:
-    """Steps that make codes of any value and store them: clipped before or behind rounding and a sum, or twice."""
+    """Steps that make codes of any value and store them: clipped before or behind rounding and a sum, or twice.
+
+    Codes with a step are multiples of others, or put together around the rounding.
+    """
     held = into.codes
     assert held is not None
+    if held.low % held.step == 0 and held.step != 1 and draw(st.booleans()):
+        steps = draw(landings(dataclasses.replace(into, element=Codes(held.low // held.step, held.high // held.step))))
+        return [*steps[:-1], Operation("mul", Scalar(held.step)), Operation("store_codes", into=into)]
     if held.step != 1:
         scaling = [Operation("add", Scalar(-held.low)), Operation("div", Scalar(held.step)), Operation("round")]
         back = [Operation("mul", Scalar(held.step)), Operation("add", Scalar(held.low))]
