@@ -24,7 +24,7 @@ from qcompiler.targets.problem import Conv2d, centres
 from qcompiler.targets.target import Array
 from qcompiler.targets.vector.blocks import Blocks
 from qcompiler.targets.vector.direct import Geometry, ReductionLoop, for_taps
-from qcompiler.targets.vector.emit import LANES, Expr, Parameter, i64, lanes, prefetch, register, splat, split, write
+from qcompiler.targets.vector.emit import LANES, Expr, Parameter, i64, lanes, register, splat, split, write
 from qcompiler.targets.vector.frame import Frame
 from qcompiler.targets.vector.reduction import Reduction, Registers, weight_words
 from qcompiler.targets.vector.tile import Tile
@@ -33,8 +33,6 @@ ONES = 0x01010101
 _HALF = 128
 # pixels from which on arithmetic outweighs reading weights; chosen
 _MANY_PIXELS = 16
-# bytes of weights from which on it pays to ask for them, a register of which is a line; measured
-_MANY_WEIGHTS = 2**18
 _IN_FEWER_PARTS = {3: 4, 7: 8}
 # blocks of a tile that leave room for pixels; chosen
 _MOST_TOGETHER = 4
@@ -291,17 +289,15 @@ class ByteSums(IndexSums):
         return lines
 
     def _fetch(self, tile: Tile, b: int, at: Expr) -> None:
-        """Ask for what block `b` of the next tile of blocks reads, where there are many weights; at: see `words`."""
+        """Ask for what block `b` of the next tile of blocks reads, if a register is a line; at: see `words`."""
         frame, blocks = tile.frame, tile.frame.tiling.blocks
-        size = frame.blocks.count * frame.geometry.steps * LANES * self.bits // 2
-        if size < _MANY_WEIGHTS or frame.geometry.interleave > 1 or self.dot.width < LANES:
+        if frame.geometry.interleave > 1 or self.dot.width < LANES:
             return
-        followed = tile.block + 2 * blocks <= frame.blocks.count
+        size = frame.blocks.count * frame.geometry.steps * LANES * self.bits // 2
         for part, line in self._lines(tile, b, at):
             shared = 8 // part
             if blocks % shared == b % shared == 0:
-                ahead = blocks // shared * frame.geometry.steps * LANES
-                prefetch(tile.weights[0][line + T.Select(followed, i64(ahead), i64(0))])
+                tile.ask_ahead(line, blocks // shared * frame.geometry.steps * LANES, size)
 
     def _brought_down(self, words: Expr) -> Expr:
         """Words with the highest bits of every byte as a number with a sign."""

@@ -6,9 +6,12 @@ from dataclasses import dataclass
 
 from tvm.script.ir_builder import tirx as T
 
-from qcompiler.targets.vector.emit import LANES, Expr, View, i64, lanes, splat
+from qcompiler.targets.vector.emit import LANES, Expr, View, i64, lanes, prefetch, splat
 from qcompiler.targets.vector.epilogue import BoundEpilogue, Pixel
 from qcompiler.targets.vector.frame import Frame
+
+# bytes of weights from which on it pays to ask for those of the next tile; measured
+_MANY_WEIGHTS = 2**18
 
 
 @dataclass(frozen=True)
@@ -68,6 +71,16 @@ class Tile:
     rows: tuple[Expr, Expr]
     run: Expr
     block: Expr
+
+    def ask_ahead(self, at: Expr, run: int, size: int) -> None:
+        """Ask for the weights that the next tile of blocks reads where this one reads those at `at`, if there are many.
+
+        run: elements from the weights of one tile to those of the next; size: bytes of all.
+        """
+        if size < _MANY_WEIGHTS:
+            return
+        followed = self.block + 2 * self.frame.tiling.blocks <= self.frame.blocks.count
+        prefetch(self.weights[0][at + T.Select(followed, i64(run), i64(0))])
 
     @property
     def every_row(self) -> tuple[Expr, Expr]:

@@ -9,32 +9,37 @@ from tests.targets.problems import RUNNABLE, results
 ASKED = "llvm.prefetch"
 
 
-def kernels(name, outputs, bits):
-    """Those that multiply bytes, with blocks of outputs by one, two and four."""
+def kernels(name, family, outputs, weights, activations):
+    """Those of a family, the first with tiles of one, two and four blocks each."""
     (variant,) = TARGET.variants([name])
-    shape = Shape(256, (3, 3), outputs, 3)
-    offers = [
-        o for o in offered(variant, shape, (signed(bits), unsigned(8))) if o.kernel.name.startswith("bytes_conv2d")
-    ]
-    found = {blocks: [o for o in offers if f"b{blocks}s" in o.kernel.name] for blocks in (1, 2, 4)}
-    return variant, [(blocks, each[0]) for blocks, each in found.items() if each]
+    offers = offered(variant, Shape(256, (3, 3), outputs, 3), (signed(weights), unsigned(activations)))
+    mine = [offer for offer in offers if offer.kernel.name.startswith(family)]
+    found = {blocks: [offer for offer in mine if f"b{blocks}s" in offer.kernel.name] for blocks in (1, 2, 4)}
+    return variant, {blocks: each[0] for blocks, each in found.items() if each}
 
 
-@pytest.mark.parametrize("bits", [8, 4, 2])
-def test_weights_of_the_next_blocks_are_asked_for(bits):
-    variant, found = kernels("avx512vpopcntdq", 512, bits)
-    asked = {blocks: str(offer.kernel.build("kernel")).count(ASKED) for blocks, offer in found}
-    # one for each line of a step
-    assert asked == {blocks: blocks * bits // 8 for blocks in asked} and any(asked.values())
-    for _, offer in found:
+def asked(offer):
+    return str(offer.kernel.build("kernel")).count(ASKED)
+
+
+@pytest.mark.parametrize("family, bits, of_inputs, lines", [
+    ("bytes_conv2d", 8, 8, 1), ("bytes_conv2d", 4, 8, 0.5), ("bytes_conv2d", 2, 8, 0.25),
+    # two planes in each lookup, of which a loop over pairs of words has eleven
+    ("lookup_sums", 2, 2, 2 / 4 * 11), ("lookup_columns", 2, 2, 2 / 4 * 11 * 3),
+])  # fmt: skip
+def test_weights_of_the_next_blocks_are_asked_for(family, bits, of_inputs, lines):
+    variant, found = kernels("avx512vpopcntdq", family, 1024, bits, of_inputs)
+    assert {blocks: asked(offer) for blocks, offer in found.items()} == {blocks: blocks * lines for blocks in found}
+    assert found
+    for offer in found.values():
+        made = random_constants(offer.problem)
         if variant in RUNNABLE:
-            for output, expected in results(
-                offer.kernel, variant, offer.problem, 0, made=random_constants(offer.problem)
-            ):
-                assert (output == expected).all()
+            assert all(
+                (out == expected).all() for out, expected in results(offer.kernel, variant, offer.problem, 0, made=made)
+            )
 
 
 @pytest.mark.parametrize("name, outputs", [("avx512vpopcntdq", 64), ("avx2", 512)])
 def test_few_weights_and_halves_of_lines_are_not(name, outputs):
-    _, found = kernels(name, outputs, 8)
-    assert found and not any(ASKED in str(offer.kernel.build("kernel")) for _, offer in found)
+    _, found = kernels(name, "bytes_conv2d", outputs, 8, 8)
+    assert found and not any(map(asked, found.values()))
