@@ -160,7 +160,7 @@ class Aligned:
     def values(self, upstream: Values) -> dict[str, Array]:
         """All that is wanted, from `upstream`: the graph's inputs, and what the other graph computes by name."""
         shared = {name for name, array in upstream.items() if self._fits(name, array)}
-        renamed: dict[str, Array] | None = None
+        unknown = [name for name in self._wanted if name not in shared]
         while True:
             ties = Ties(self._model, shared, exact=True)
             wanted = list(dict.fromkeys([*self._wanted, *sorted(shared), *ties.sources]))
@@ -169,8 +169,9 @@ class Aligned:
             suspects = _suspects(shared, values, upstream)
             if not suspects:
                 return decided
-            if renamed is None:
-                renamed = _renamed({name: values[name] for name in self._wanted if name not in shared}, upstream)
+            renamed = _renamed({name: values[name] for name in unknown}, upstream)
+            unknown = []
+            if renamed:
                 upstream, shared = {**upstream, **renamed}, shared | renamed.keys()
                 continue
             unlike = _unlike(suspects, values, upstream, ties, decided)
@@ -197,12 +198,11 @@ def _unlike(suspects: Mapping[str, Mask], values: Values, upstream: Values, ties
 
 def _renamed(values: Values, upstream: Values) -> dict[str, Array]:
     """Codes as the other graph has them, for `values` that have another name or zero point there."""
-    codes = {name: array for name, array in upstream.items() if _is_whole(array)}
+    codes = {name: array for name, array in values.items() if _is_whole(array)}
+    others = [array for array in upstream.values() if _is_whole(array)] if codes else []
     found = {}
-    for name, array in values.items():
-        if not _is_whole(array):
-            continue
-        alike = [each for other in codes.values() if (each := _less_zero_point(other, array)) is not None]
+    for name, array in codes.items():
+        alike = [each for other in others if (each := _less_zero_point(other, array)) is not None]
         if alike:
             found[name] = min(alike, key=lambda each: int((each != array).sum()))
     return found

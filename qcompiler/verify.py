@@ -360,7 +360,9 @@ class _Check:
                 left = wrong & ~self._rounded(value.name, found, expected, known.values) if wrong.any() else wrong
                 if left.any() and not explained(found, left, value.name, known.others, exactly=exactly):
                     raise _failure(self._program, index, value, found, expected)
-                ties = wrong | wrong_elements(decided, expected, exactly=exactly)
+                ties = wrong
+                if known.values is not known.made:
+                    ties = ties | wrong_elements(decided, expected, exactly=exactly)
                 if ties.any() or (not exactly and _drifted(found, decided)):
                     stepper.overwrite(value, decided)
                 tied += int(ties.sum())

@@ -11,7 +11,7 @@ from typing import Any
 
 from tvm import tirx
 
-from qcompiler.targets.vector.emit import DATA, FIRST, READ
+from qcompiler.targets.vector.emit import FIRST, prefetch
 
 _ALIGNED = 16
 """Bytes by which systems align the stack: the x86-64 psABI, 3.2.2."""
@@ -23,8 +23,7 @@ def on_aligned_stack(function: Any, register: int) -> Any:
         return function
     array = tirx.decl_buffer((1,), f"int32x{register // 4}", "aligned")
     # an instruction that changes nothing, and that the optimiser keeps with what it is about
-    how = (tirx.const(number, "int32") for number in (READ, FIRST, DATA))
-    used = tirx.Evaluate(tirx.call_llvm_intrin("void", "llvm.prefetch", array.data, *how))
+    used = tirx.Evaluate(prefetch(array.data, FIRST))
     statements = function.body.seq if isinstance(function.body, tirx.SeqStmt) else [function.body]
     *before, done = statements
     return function.with_body(tirx.SeqStmt([tirx.AllocBuffer(array), used, *before, used, done]))

@@ -261,7 +261,7 @@ class ByteSums(IndexSums):
                 write(row[-1], self.dot.add(row[-1][here], inputs[p], ones), here)
         for b in range(tile.frame.tiling.blocks):
             words = self.words(tile, b, weight + first)
-            self._fetch(tile, b, weight)
+            self._ask_ahead(tile, b, weight)
             weights = tuple(T.bind(each) for each in self.dot.weights(words))
             for p, row in enumerate(sums):
                 write(row[b], self.dot.add(row[b][here], inputs[p], weights), here)
@@ -288,7 +288,7 @@ class ByteSums(IndexSums):
             first += tile.frame.blocks.count * part // 8 * steps
         return lines
 
-    def _fetch(self, tile: Tile, b: int, at: Expr) -> None:
+    def _ask_ahead(self, tile: Tile, b: int, at: Expr) -> None:
         """Ask for what block `b` of the next tile of blocks reads, if a register is a line; at: see `words`."""
         frame, blocks = tile.frame, tile.frame.tiling.blocks
         if frame.geometry.interleave > 1 or self.dot.width < LANES:

@@ -21,7 +21,7 @@ from qcompiler.targets.standard_op import Parameter as Parameter
 # of 32 bits: one register of 512 bits, and whole ones of those that are narrower
 LANES = 16
 # of llvm.prefetch: a read, into the first or the second level of the cache, of data
-READ, FIRST, SECOND, DATA = 0, 3, 2, 1
+_READ, FIRST, SECOND, _DATA = 0, 3, 2, 1
 
 
 def prim_func(name: str, parameters: Sequence[Parameter], body: Callable[[list[Expr], Expr], None]) -> Any:
@@ -78,9 +78,9 @@ def write(target: Expr, value: Expr, index: Expr) -> None:
     T.buffer_store(target, value, [index])
 
 
-def prefetch(place: Expr) -> None:
-    """Ask for the line of an element, to be read soon, in the second level of the cache."""
-    T.evaluate(T.call_llvm_intrin("void", "llvm.prefetch", T.address_of(place), *map(T.int32, (READ, SECOND, DATA))))
+def prefetch(address: Expr, level: int) -> Expr:
+    """A call that asks for the line at an address, to be read soon, in the FIRST or the SECOND level of the cache."""
+    return T.call_llvm_intrin("void", "llvm.prefetch", address, T.int32(_READ), T.int32(level), T.int32(_DATA))
 
 
 def split(value: Expr, extent: int) -> tuple[Expr, Expr]:

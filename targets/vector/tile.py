@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from tvm.script.ir_builder import tirx as T
 
-from qcompiler.targets.vector.emit import LANES, Expr, View, i64, lanes, prefetch, splat
+from qcompiler.targets.vector.emit import LANES, SECOND, Expr, View, i64, lanes, prefetch, splat
 from qcompiler.targets.vector.epilogue import BoundEpilogue, Pixel
 from qcompiler.targets.vector.frame import Frame
 
@@ -80,7 +80,8 @@ class Tile:
         if size < _MANY_WEIGHTS:
             return
         followed = self.block + 2 * self.frame.tiling.blocks <= self.frame.blocks.count
-        prefetch(self.weights[0][at + T.Select(followed, i64(run), i64(0))])
+        place = self.weights[0][at + T.Select(followed, i64(run), i64(0))]
+        T.evaluate(prefetch(T.address_of(place), SECOND))
 
     @property
     def every_row(self) -> tuple[Expr, Expr]:

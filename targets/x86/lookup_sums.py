@@ -265,10 +265,10 @@ class LookupSums(PlaneReduction):
         return [[self._index(tile, each) for each in row] for row in places]
 
     def _index(self, tile: Tile, at: Expr) -> tuple[Expr, ...]:
-        frame, groups = tile.frame, tile.frame.tiling.blocks // BLOCKS
-        if self.look.width == WIDTH and self._shares(frame) and groups * BLOCKS == frame.tiling.blocks:
+        frame, blocks = tile.frame, tile.frame.tiling.blocks
+        if self.look.width == WIDTH and self._shares(frame) and blocks % BLOCKS == 0:
             size = self._group_bytes(frame)
-            tile.ask_ahead(at, groups * size, len(self._groups(frame)) * size)
+            tile.ask_ahead(at, blocks // BLOCKS * size, frame.blocks.count // BLOCKS * size)
         weights = T.bind(tile.weights[0][lanes(at, self.look.width)])
         return tuple(T.bind(each) for each in self.look.indices(weights))
 
