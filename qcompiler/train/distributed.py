@@ -16,8 +16,8 @@ from torch import distributed as torch_distributed
 from qcompiler.errors import UsageError
 
 T = TypeVar("T")
-# seconds for gloo's threads to let go of the last tensors
-FAREWELL = 0.2
+# seconds for gloo's threads to let go of the last tensors, on a busy machine too
+FAREWELL = 1.0
 
 
 @dataclass(frozen=True)
@@ -92,16 +92,20 @@ def join_group(device_name: str) -> Group:
         torch.cuda.set_device(device)
     if int(os.environ.get("WORLD_SIZE", "1")) > 1 and not torch_distributed.is_initialized():
         torch_distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
-        atexit.register(_leave_group)
+        atexit.register(leave_group)
     if not torch_distributed.is_initialized():
         return Group(device)
     return Group(device, torch_distributed.get_rank(), torch_distributed.get_world_size())
 
 
-def _leave_group() -> None:
+def leave_group() -> None:
+    """Leave the group of processes, if there is one, so that the interpreter can end.
+
+    A thread of gloo that frees the tensor of a finished collective needs the interpreter's lock. One that still waits
+    for it when the interpreter ends calls std::terminate (pytorch issue 190489), so it gets the lock while this thread
+    sleeps.
+    """
     if not torch_distributed.is_initialized():
         return
-    # A thread of gloo that frees the tensor of a finished collective needs the interpreter's lock. One that still waits
-    # for it when the interpreter goes ends in std::terminate, so it gets the lock while this thread sleeps.
     time.sleep(FAREWELL)
     torch_distributed.destroy_process_group()

@@ -9,6 +9,7 @@ from torch import distributed, multiprocessing, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from qcompiler import nn as q
+from qcompiler.train.distributed import leave_group
 
 PROCESSES = 2
 PER_PROCESS = 3
@@ -44,7 +45,7 @@ def worker(rank: int, folder: str) -> None:
     backward(DistributedDataParallel(model), joint_batch()[rank * PER_PROCESS :][:PER_PROCESS])
     found = {name: (parameter.detach(), parameter.grad) for name, parameter in model.named_parameters()}
     torch.save(found, f"{folder}/{rank}.pt")
-    distributed.destroy_process_group()
+    leave_group()
 
 
 def test_gradients_equal_those_of_one_process(tmp_path: Path) -> None:

@@ -142,3 +142,30 @@ assert found[0] == found[1], found
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
+
+
+def test_process_ends_with_collectives_under_way(tmp_path: Path) -> None:
+    """Gloo's threads free the tensors of collectives late: the interpreter, which they need for it, waits for them."""
+    program = tmp_path / "program.py"
+    program.write_text(
+        """
+import sys
+import torch
+from torch import distributed
+from qcompiler.train.distributed import Group, leave_group
+
+torch.set_num_threads(1)
+distributed.init_process_group("gloo", init_method=f"file://{sys.argv[1]}", rank=0, world_size=1)
+wrapped = Group(torch.device("cpu"), 0, 2).wrap(torch.nn.Linear(2, 2))
+# no thread is given the interpreter but by one that waits
+sys.setswitchinterval(100)
+for _ in range(500):
+    distributed.all_reduce(torch.ones(300_000), async_op=True)
+leave_group()
+"""
+    )
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    for number in range(3):
+        command = [sys.executable, str(program), str(tmp_path / f"rendezvous{number}")]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
+        assert done.returncode == 0, done.stderr
