@@ -1,8 +1,10 @@
 """Codes as counts of thresholds: many comparisons at a time, and bit planes out of their masks.
 
 Every threshold of a channel is a limit that values reach from below. Where a channel falls, v <= t is the opposite of
-reaching the next number, so its masks are turned. The masks of rising thresholds are nested; bit p of the count of
-nested masks is the parity of every 2^p-th of them.
+reaching the next number, so its masks are turned. Where the counts are all numbers of some bits, a value is compared with
+the limit in the middle, which tells the highest bit and where the limit of the next bit lies. Else it is compared with
+every limit: the masks of rising thresholds are nested; bit p of the count of nested masks is the parity of every 2^p-th
+of them.
 """
 
 from __future__ import annotations
@@ -44,6 +46,9 @@ def pack_thresholds(
     first = np.where(rising, least_integer(constants.threshold), least_integer(constants.threshold, beyond=True))
     ends = np.iinfo(dtype if issubclass(dtype, np.integer) else np.int32)
     limits: Array = np.clip(np.ceil((first[:, None, :] - base) / step), ends.min, ends.max).astype(dtype)
+    if _whole_bits(len(limits) + 1):
+        # those of channels that fall come from the highest on
+        limits = np.sort(limits, axis=0)
     turned = blocks.spread((~rising).astype(np.int64)).reshape(-1, LANES)
     beyond = ends.max if issubclass(dtype, np.integer) else np.inf
     return [blocks.spread(limits, beyond), (turned << np.arange(LANES)).sum(axis=1).astype(np.uint16)]
@@ -64,28 +69,55 @@ class Compared:
     size: int
     channels: int = LANES
 
-    def _reached(self, level: int) -> Expr:
-        return self.value >= self.limits[lanes(self.at + level * self.size, self.channels)]
-
     def planes(self, levels: int) -> list[Expr]:
         """Each bit plane of the counts, of the type of `turned`."""
-        bits = f"uint{self.channels}"
-        masks = []
-        for level in range(levels - 1):
-            mask = temporary(bits, 1)
-            write(mask, mask_bits(self._reached(level), self.channels) ^ self.turned, i64(0))
-            masks.append(mask[i64(0)])
-        return counted(masks)
+        whole = _whole_bits(levels)
+        masks = [self._turned(reached) for reached in (self._bits(levels) if whole else self._every(levels))]
+        return masks[::-1] if whole else counted(masks)
 
     def counts(self, levels: int) -> Expr:
         """The counts of one block, int32x16."""
         one, none = splat(T.int32(1)), splat(T.int32(0))
+        if _whole_bits(levels):
+            worths = [(bit, levels >> place) for place, bit in enumerate(self._bits(levels), 1)]
+        else:
+            worths = [(reached, 1) for reached in self._every(levels)]
         count = temporary("int32")
         write(count, none, lanes(0))
-        for level in range(levels - 1):
-            write(count, count[lanes(0)] + T.Select(self._reached(level), one, none), lanes(0))
+        for reached, worth in worths:
+            write(count, count[lanes(0)] + T.Select(reached, splat(T.int32(worth)), none), lanes(0))
         falls = T.shift_right(splat(T.Cast("int32", self.turned)), T.ramp(T.int32(0), T.int32(1), LANES)) & one
         return T.Select(falls == one, splat(T.int32(levels - 1)) - count[lanes(0)], count[lanes(0)])
+
+    def _limits(self, levels: int) -> list[Expr]:
+        """Of all thresholds, from the lowest on."""
+        return [self.limits[lanes(self.at + level * self.size, self.channels)] for level in range(levels - 1)]
+
+    def _every(self, levels: int) -> list[Expr]:
+        """Whether each limit is reached."""
+        return [self.value >= limit for limit in self._limits(levels)]
+
+    def _bits(self, levels: int) -> list[Expr]:
+        """The bits of the number of limits that are reached, from the highest on."""
+        limits, bits = self._limits(levels), []
+        while limits:
+            middle = len(limits) // 2
+            reached = self.value >= limits[middle]
+            halves = zip(limits[middle + 1 :], limits[:middle], strict=True)
+            limits = [T.bind(T.Select(reached, above, below)) for above, below in halves]
+            bits.append(reached)
+        return bits
+
+    def _turned(self, reached: Expr) -> Expr:
+        """Whether lanes hold a condition, or do not where the channel falls, of the type of `turned`."""
+        mask = temporary(f"uint{self.channels}", 1)
+        write(mask, mask_bits(reached, self.channels) ^ self.turned, i64(0))
+        return mask[i64(0)]
+
+
+def _whole_bits(levels: int) -> bool:
+    """Whether the counts of limits are all numbers of some bits."""
+    return levels & (levels - 1) == 0
 
 
 def counted(masks: list[Expr]) -> list[Expr]:
