@@ -85,6 +85,8 @@ SHAPES = (
     Shape(64, (56, 56), 64, 3), Shape(128, (28, 28), 128, 3), Shape(256, (14, 14), 256, 3), Shape(512, (7, 7), 512, 3),
     Shape(64, (56, 56), 64), Shape(256, (14, 14), 256), Shape(512, (7, 7), 1024),
     Shape(1024, (1, 1), 1024), Shape(4096, (1, 1), 1024), Shape(1024, (1, 8), 512),
+    # more blocks out than in
+    Shape(64, (56, 56), 128, 3, 2),
     # tiles that divide none of the others
     Shape(128, (26, 26), 80, 3), Shape(96, (12, 12), 192, 3), Shape(192, (20, 20), 96), Shape(384, (13, 13), 160),
     Shape(1152, (1, 1), 336),
