@@ -52,7 +52,7 @@ def run(problem: Problem, x: Array, constants: Constants, tensors: Sequence[Arra
     elif isinstance(problem, Conv2d):
         values = _convolution(problem, logical, constants)
     elif isinstance(problem, Pool2d):
-        values = _pooled(problem, _after(problem.through, logical))
+        values = _pooled(problem, after(problem.through, logical))
     else:
         values = logical.astype(np.float64)
     return _epilogue(problem.epilogue, values, constants, iter(tensors))
@@ -190,7 +190,7 @@ def _epilogue(
             assert operation.into is not None
             outputs.append(store(operation.into, np.where(v >= 0 if operation.zero_is_positive else v > 0, 1, -1)))
         else:
-            v = _apply(operation.op, v, _operand(operation, channels, tensors))
+            v = apply(operation.op, v, _operand(operation, channels, tensors))
     return tuple(outputs)
 
 
@@ -208,25 +208,26 @@ def _operand(operation: Operation, channels: Iterator[Array], tensors: Iterator[
     if isinstance(operation.operand, Channel):
         return next(channels).astype(np.float32)[:, None, None]
     if isinstance(operation.operand, Tensor):
-        return _after(operation.operand.through, load(operation.operand.buffer, next(tensors)))
-    return _number(operation.operand)
+        return after(operation.operand.through, load(operation.operand.buffer, next(tensors)))
+    return number(operation.operand)
 
 
-def _after(operations: Sequence[ScalarOperation], v: Array) -> Array:
+def after(operations: Sequence[ScalarOperation], v: Array) -> Array:
     """Numbers after what they go through before they are used."""
     for operation in operations:
-        v = _apply(operation.op, v, _number(operation.operand))
+        v = apply(operation.op, v, number(operation.operand))
     return v
 
 
-def _number(operand: Operand | None) -> Array | None:
+def number(operand: Operand | None) -> Array | None:
+    """An operand that is a constant, float32, if there is one."""
     if operand is None:
         return None
     assert isinstance(operand, Scalar)
     return np.asarray(operand.value, np.float32)
 
 
-def _apply(op: str, v: Array, operand: Array | None) -> Array:
+def apply(op: str, v: Array, operand: Array | None) -> Array:
     """One float32 operation; max and min keep v unless the operand is strictly better, so a NaN in v stays."""
     if op == "round":
         return np.rint(v)

@@ -18,7 +18,7 @@ def load_codes(view: View, blocks: Blocks, pixel: Pixel, block: Expr) -> Expr:
     """The codes of a block at one pixel of a packed buffer, float32x16; padding lanes hold anything."""
     codes = view.buffer.codes
     assert codes is not None
-    if not _aligned(view.buffer, blocks):
+    if not aligned(view.buffer, blocks):
         return _gathered(view, blocks, pixel, block)
     loads = {"planes": _from_planes, "bytes": load_bytes, "flips": load_tables, "subsets": load_tables}
     index = loads[view.buffer.packing](view, blocks, pixel, block)
@@ -33,9 +33,30 @@ def store_numbers(target: View, blocks: Blocks, pixel: Pixel, block: Expr, index
     store(target, blocks, pixel, block, index)
 
 
-def _aligned(buffer: Buffer, blocks: Blocks) -> bool:
+def aligned(buffer: Buffer, blocks: Blocks) -> bool:
     """Whether every block is one half of a word of planes, whole words of bytes, or four tables."""
     return buffer.groups == blocks.groups or (blocks.groups == 1 and (buffer.c // buffer.groups) % LANES == 0)
+
+
+def plane_masks(view: View, blocks: Blocks, pixel: Pixel, block: Expr, count: int, whole: bool) -> list[Expr]:
+    """The bits of each plane of `count` blocks, which are `aligned`, an integer of as many bits as these have channels.
+
+    whole: whether the blocks fill words.
+    """
+    found = []
+    for plane in range(view.buffer.planes):
+        at = [view.half_offset(pixel, blocks.half(block + other, view.buffer)[0], plane) for other in range(count)]
+        bits = temporary(f"uint{LANES * count}", 1)
+        if whole:
+            write(bits, T.reinterpret(f"uint{LANES * count}", view.data[lanes(at[0], count)]), i64(0))
+        else:
+            halves = [T.Cast(f"uint{LANES * count}", view.data[each]) for each in at]
+            mask = halves[0]
+            for other, half in enumerate(halves[1:], 1):
+                mask = mask | T.shift_left(half, T.Cast(f"uint{LANES * count}", other * LANES))
+            write(bits, mask, i64(0))
+        found.append(bits[i64(0)])
+    return found
 
 
 def _from_planes(view: View, blocks: Blocks, pixel: Pixel, block: Expr) -> Expr:

@@ -16,7 +16,6 @@ from qcompiler.targets.vector.emit import LANES, Expr, Parameter, prim_func
 from qcompiler.targets.vector.epilogue import (
     BoundEpilogue,
     channel_parameters,
-    is_threshold,
     memory_parameters,
     pack_channels,
 )
@@ -56,8 +55,7 @@ class DirectConv2d(ByItems):
     @property
     def _float_operations(self) -> tuple[Operation, ...]:
         """The operations whose constants are those of floats: thresholds of integers belong to the finish."""
-        integers = self.problem.x.packed and is_threshold(self.problem.epilogue)
-        return () if integers else self.problem.epilogue
+        return () if self.finish.compares(self.frame) else self.problem.epilogue
 
     def pack(self, constants: Constants) -> tuple[Array, ...]:
         """Weights, lane offsets if lanes of a block read different groups, finish and channel constants."""

@@ -45,7 +45,13 @@ from qcompiler.targets.vector.emit import (
 )
 from qcompiler.targets.vector.halo import emit_halo
 from qcompiler.targets.vector.landing import clipped, landing
-from qcompiler.targets.vector.threshold import Compared, pack_thresholds, threshold_parameters
+from qcompiler.targets.vector.threshold import (
+    Compared,
+    pack_thresholds,
+    read_limits,
+    threshold_count,
+    threshold_parameters,
+)
 
 Pixel = tuple[Expr, Expr, Expr]
 
@@ -72,6 +78,8 @@ def memory_parameters(problem: Problem) -> list[Parameter]:
 
 def pack_channels(operations: Sequence[Operation], constants: Constants, blocks: Blocks) -> list[npt.NDArray[Any]]:
     """The arrays for `channel_parameters`; padding lanes hold 1, harmless for every operation."""
+    if not operations:
+        return []
     if is_threshold(operations):
         return pack_thresholds(constants, blocks, np.zeros((1, blocks.channels), np.int64), np.float32)
     return [blocks.spread(values.astype(np.float32), 1.0) for values in constants.channels]
@@ -89,12 +97,15 @@ class BoundEpilogue:
 
     @staticmethod
     def bind(problem: Problem, blocks: Blocks, channels: Sequence[Expr], memory: Sequence[Expr]) -> BoundEpilogue:
-        """Hand out the buffers of `channel_parameters` and `memory_parameters` to the operations."""
+        """Hand out the buffers of `channel_parameters` and `memory_parameters` to the operations.
+
+        channels: none where what comes ahead of the epilogue makes use of the constants.
+        """
         operations, channel, rest = problem.epilogue, iter(channels), iter(memory)
         operands: list[Expr | View | None] = []
         for operation in operations:
             if isinstance(operation.operand, Channel):
-                operands.append(next(channel))
+                operands.append(next(channel, None))
             elif isinstance(operation.operand, Tensor):
                 operands.append(block_view(operation.operand.buffer, next(rest)))
             else:
@@ -134,18 +145,18 @@ class BoundEpilogue:
     def _store_counts(self, pixel: Pixel, block: Expr, v: Expr) -> None:
         """Compare v with the thresholds, and write the codes that count them."""
         limits, turned = self.thresholds
-        compared = Compared(v, limits, turned[block], block * LANES, self.blocks.count * LANES)
-        self.store_counts(pixel, block, compared)
+        size = self.blocks.count * LANES
+        each = read_limits(limits, block * LANES, size, threshold_count(self.operations[0]) + 1)
+        self.store_counts(pixel, block, Compared(v, each, turned[block]))
 
     def store_counts(self, pixel: Pixel, block: Expr, compared: Compared) -> None:
-        """Write the codes that count the thresholds of the first operation."""
-        target = self.targets[0]
-        assert target is not None and target.buffer.codes is not None
-        levels = target.buffer.codes.levels
+        """Write the codes that count thresholds, into the buffer of the last operation."""
+        target = self.targets[-1]
+        assert target is not None
         if not target.buffer.in_planes:
-            store_numbers(target, self.blocks, pixel, block, compared.counts(levels))
+            store_numbers(target, self.blocks, pixel, block, compared.counts())
             return
-        for plane, mask in enumerate(compared.planes(levels)):
+        for plane, mask in enumerate(compared.planes()):
             for first in range(0, compared.channels, LANES):
                 bits = T.Cast("uint16", mask >> first) if first else T.Cast("uint16", mask)
                 self.store_mask(target, pixel, block + first // LANES, bits, plane=plane)

@@ -11,7 +11,7 @@ from tvm.script.ir_builder import tirx as T
 
 from qcompiler.targets.target import Array, Constants
 from qcompiler.targets.vector.emit import LANES, Expr, Parameter, i64, lanes
-from qcompiler.targets.vector.epilogue import Pixel
+from qcompiler.targets.vector.epilogue import Pixel, is_threshold
 from qcompiler.targets.vector.frame import Frame
 from qcompiler.targets.vector.reduction import Reduction, Registers
 from qcompiler.targets.vector.tile import Tile
@@ -37,6 +37,10 @@ class Finish(ABC):
     def pack(self, frame: Frame, reduction: Reduction, constants: Constants) -> list[Array]:
         """The arrays for `parameters`."""
         return []
+
+    def compares(self, frame: Frame) -> bool:
+        """Whether its own thresholds make all outputs, so that the constants of the epilogue are among its own."""
+        return False
 
     @abstractmethod
     def emit(self, tile: Tile, registers: Registers) -> None:
@@ -66,6 +70,10 @@ class IntegerFinish(Finish):
     def blocks(self) -> int:
         """Of channels, in a register."""
         return 1
+
+    def compares(self, frame: Frame) -> bool:
+        """Whether the epilogue is a comparison with thresholds."""
+        return is_threshold(frame.problem.epilogue)
 
     @abstractmethod
     def register(self, tile: Tile, pixel_class: Expr, pixel: Pixel, block: Expr, value: Expr) -> None:

@@ -1,10 +1,10 @@
 """Codes as counts of thresholds: many comparisons at a time, and bit planes out of their masks.
 
 Every threshold of a channel is a limit that values reach from below. Where a channel falls, v <= t is the opposite of
-reaching the next number, so its masks are turned. Where the counts are all numbers of some bits, a value is compared with
-the limit in the middle, which tells the highest bit and where the limit of the next bit lies. Else it is compared with
-every limit: the masks of rising thresholds are nested; bit p of the count of nested masks is the parity of every 2^p-th
-of them.
+reaching the next number, so its masks are turned. Where the counts are all numbers of some bits, a value is compared
+with the limit in the middle, which tells the highest bit and where the limit of the next bit lies. Else it is compared
+with every limit: the masks of rising thresholds are nested; bit p of the count of nested masks is the parity of every
+2^p-th of them.
 """
 
 from __future__ import annotations
@@ -27,61 +27,80 @@ def threshold_count(operation: Operation) -> int:
     return operation.into.codes.levels - 1
 
 
-def threshold_parameters(operation: Operation, blocks: Blocks, classes: int, dtype: str) -> list[Parameter]:
-    """`limits` [levels, classes, blocks * 16], and `turned` uint16 [blocks]: a bit per channel that falls."""
-    size = threshold_count(operation) * classes * blocks.count * LANES
+def threshold_parameters(
+    operation: Operation, blocks: Blocks, classes: int, dtype: str, choices: int = 1
+) -> list[Parameter]:
+    """`limits` [choices, levels, classes, blocks * 16], and `turned` uint16 [blocks]: a bit per channel that falls."""
+    size = choices * threshold_count(operation) * classes * blocks.count * LANES
     return [Parameter("limits", dtype, size, 64), Parameter("turned", "uint16", blocks.count, 64)]
 
 
 def pack_thresholds(
     constants: Constants, blocks: Blocks, base: Array, dtype: type[np.number], step: int = 1
 ) -> list[Array]:
-    """The arrays for `threshold_parameters`, limits of `dtype`.
-
-    base: int64 [classes, channels], what a value times `step` still lacks where it is compared. Values lie below the
-    largest integer of `dtype`, which is the limit that none reaches.
-    """
+    """The arrays for `threshold_parameters`, limits of `dtype`; see `pack_limits`."""
     assert constants.threshold is not None and constants.direction is not None
     rising = constants.direction > 0
     first = np.where(rising, least_integer(constants.threshold), least_integer(constants.threshold, beyond=True))
+    return pack_limits(first, rising, blocks, base, dtype, step)
+
+
+def pack_limits(
+    first: Array, rising: Array, blocks: Blocks, base: Array, dtype: type[np.number], step: int = 1
+) -> list[Array]:
+    """The arrays for `threshold_parameters`, limits of `dtype`.
+
+    first: [..., levels, channels], the least integers that reach thresholds, or in channels that are not `rising` lie
+    beyond. base: int64 [classes, channels], what a value times `step` still lacks where it is compared. Values lie
+    below the largest integer of `dtype`, which is the limit that none reaches.
+    """
     ends = np.iinfo(dtype if issubclass(dtype, np.integer) else np.int32)
-    limits: Array = np.clip(np.ceil((first[:, None, :] - base) / step), ends.min, ends.max).astype(dtype)
-    if _whole_bits(len(limits) + 1):
+    limits: Array = np.clip(np.ceil((first[..., None, :] - base) / step), ends.min, ends.max).astype(dtype)
+    if _whole_bits(limits.shape[-3] + 1):
         # those of channels that fall come from the highest on
-        limits = np.sort(limits, axis=0)
+        limits = np.sort(limits, axis=-3)
     turned = blocks.spread((~rising).astype(np.int64)).reshape(-1, LANES)
     beyond = ends.max if issubclass(dtype, np.integer) else np.inf
     return [blocks.spread(limits, beyond), (turned << np.arange(LANES)).sum(axis=1).astype(np.uint16)]
+
+
+def read_limits(limits: Expr, at: Expr, size: int, levels: int, channels: int = LANES) -> list[Expr]:
+    """Of the channels whose lowest threshold lies at `at`, from the lowest on; size: how far those of the next are."""
+    return [limits[lanes(at + level * size, channels)] for level in range(levels - 1)]
 
 
 @dataclass(frozen=True)
 class Compared:
     """The values of one block of channels, or of several, beside the limits of their thresholds.
 
-    value: a bound vector of the type of `limits`; turned: the bits of the channels that fall, of as many bits as there
-    are channels; at: where the limits of the lowest threshold lie; size: how far those of the next are.
+    value: a bound vector; limits: from the lowest on, of the same type; turned: the bits of the channels that fall, of
+    as many bits as there are channels.
     """
 
     value: Expr
-    limits: Expr
+    limits: list[Expr]
     turned: Expr
-    at: Expr
-    size: int
     channels: int = LANES
 
-    def planes(self, levels: int) -> list[Expr]:
+    @property
+    def levels(self) -> int:
+        """How many numbers the counts may be."""
+        return len(self.limits) + 1
+
+    def planes(self) -> list[Expr]:
         """Each bit plane of the counts, of the type of `turned`."""
-        whole = _whole_bits(levels)
-        masks = [self._turned(reached) for reached in (self._bits(levels) if whole else self._every(levels))]
+        whole = _whole_bits(self.levels)
+        masks = [self._turned(reached) for reached in (self._bits() if whole else self._every())]
         return masks[::-1] if whole else counted(masks)
 
-    def counts(self, levels: int) -> Expr:
+    def counts(self) -> Expr:
         """The counts of one block, int32x16."""
+        levels = self.levels
         one, none = splat(T.int32(1)), splat(T.int32(0))
         if _whole_bits(levels):
-            worths = [(bit, levels >> place) for place, bit in enumerate(self._bits(levels), 1)]
+            worths = [(bit, levels >> place) for place, bit in enumerate(self._bits(), 1)]
         else:
-            worths = [(reached, 1) for reached in self._every(levels)]
+            worths = [(reached, 1) for reached in self._every()]
         count = temporary("int32")
         write(count, none, lanes(0))
         for reached, worth in worths:
@@ -89,17 +108,13 @@ class Compared:
         falls = T.shift_right(splat(T.Cast("int32", self.turned)), T.ramp(T.int32(0), T.int32(1), LANES)) & one
         return T.Select(falls == one, splat(T.int32(levels - 1)) - count[lanes(0)], count[lanes(0)])
 
-    def _limits(self, levels: int) -> list[Expr]:
-        """Of all thresholds, from the lowest on."""
-        return [self.limits[lanes(self.at + level * self.size, self.channels)] for level in range(levels - 1)]
-
-    def _every(self, levels: int) -> list[Expr]:
+    def _every(self) -> list[Expr]:
         """Whether each limit is reached."""
-        return [self.value >= limit for limit in self._limits(levels)]
+        return [self.value >= limit for limit in self.limits]
 
-    def _bits(self, levels: int) -> list[Expr]:
+    def _bits(self) -> list[Expr]:
         """The bits of the number of limits that are reached, from the highest on."""
-        limits, bits = self._limits(levels), []
+        limits, bits = self.limits, []
         while limits:
             middle = len(limits) // 2
             reached = self.value >= limits[middle]

@@ -21,6 +21,8 @@ from tvm.script.ir_builder import tirx as T
 from qcompiler.ir.numerics import WORD_BITS
 from qcompiler.targets.problem import Conv2d
 from qcompiler.targets.target import Array
+from qcompiler.targets.vector.blocks import Blocks
+from qcompiler.targets.vector.chosen_thresholds import chosen_thresholds
 from qcompiler.targets.vector.direct import for_taps
 from qcompiler.targets.vector.emit import LANES, Expr, Parameter, i64, lanes, opaque, splat, split, temporary, write
 from qcompiler.targets.vector.epilogue import is_threshold
@@ -70,13 +72,13 @@ def fits_sums(problem: Conv2d, steps: int) -> bool:
     return bool(above * most < 2**16 if planes.signs else max(above, below) * most < 2**15)
 
 
-def compared_sums(problem: Conv2d) -> Literal["int32", "int16", "uint16"]:
+def compared_sums(problem: Conv2d, blocks: Blocks) -> Literal["int32", "int16", "uint16"]:
     """What sums that `fits_sums` go on in: 16 bits, where thresholds make bit planes of them.
 
     The largest number is left for a limit that none reaches: it is odd, and the largest sum, of whole words, is even.
     """
     into = problem.epilogue[0].into if is_threshold(problem.epilogue) else None
-    if into is None or not into.in_planes:
+    if (into is None or not into.in_planes) and chosen_thresholds(problem, blocks) is None:
         return "int32"
     return "uint16" if weight_planes(problem.weights).signs else "int16"
 

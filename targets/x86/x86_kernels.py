@@ -74,7 +74,7 @@ def tables(isa: Isa, problem: Problem) -> Iterator[Kernel]:
     if problem.x.planes not in PLANES or not fits_sums(problem, Geometry(problem, blocks).steps):
         return
     look = _table_lookup(isa, problem)
-    sums = compared_sums(problem) if look.width == WIDTH else "int32"
+    sums = compared_sums(problem, blocks) if look.width == WIDTH else "int32"
     for r in table_tilings(problem, blocks, look.width, isa.registers):
         ns = compute_ns(isa, problem, blocks, isa.table_rate * problem.x.planes, r)
         yield DirectConv2d(Frame(problem, blocks, r.tiling), LookupSums(look, sums), SumFinish(sums), ns)
