@@ -80,15 +80,16 @@ class IntegerFinish(Finish):
         """Turn one register into the outputs of its channels, from a block on, at a pixel of a border class."""
 
     def emit(self, tile: Tile, registers: Registers) -> None:
-        """Finish registers[p][b], stack arrays of as many lanes as `blocks` have."""
+        """Finish registers[p][b], stack arrays of as many lanes as `blocks` have; pixels share what is read for a block."""
         (n, y, x0), frame = tile.pixel, tile.frame
         classes = tile.finish[-1] if frame.borders.count > 1 else None
         row_class = T.bind(T.Cast("int64", classes[y])) if classes is not None else i64(0)
-        for p, row in enumerate(registers):
-            pixel_class = row_class
-            if classes is not None:
-                pixel_class = T.bind(row_class + T.Cast("int64", classes[x0 + (p + frame.problem.out_hw[0])]))
-            for b, register in enumerate(row):
+        pixel_classes = [row_class for _ in registers]
+        if classes is not None:
+            columns = [classes[x0 + (p + frame.problem.out_hw[0])] for p in range(len(registers))]
+            pixel_classes = [T.bind(row_class + T.Cast("int64", column)) for column in columns]
+        for b, of_pixels in enumerate(zip(*registers, strict=True)):
+            for p, (register, pixel_class) in enumerate(zip(of_pixels, pixel_classes, strict=True)):
                 value = register[lanes(0, LANES * self.blocks)]
                 self.register(tile, pixel_class, (n, y, x0 + p), tile.block + b * self.blocks, value)
 
