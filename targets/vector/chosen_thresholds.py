@@ -63,7 +63,7 @@ class ChosenThresholds:
         assert constants.weights is not None
         channels = len(constants.weights)
         first, last = (self._numbers(np.full((1, 1, channels), end), constants) for end in (-_REACH, _REACH - 1))
-        rising = (first <= last).all(axis=(0, 1))
+        rising = np.asarray((first <= last).all(axis=(0, 1)), np.bool_)
         wanted = np.arange(1, _codes(self.operations[-1].into).levels)[:, None]
         below = np.full((self.choices, len(wanted), channels), -_REACH - 1)
         reached = np.full_like(below, _REACH)
@@ -78,6 +78,7 @@ class ChosenThresholds:
         channels = iter(constants.channels)
         v = accumulators.astype(np.float32)
         for operation in self.operations[:-1]:
+            operand: npt.NDArray[np.float32] | None
             if isinstance(operation.operand, Channel):
                 operand = next(channels).astype(np.float32)
             elif isinstance(operation.operand, Tensor):
@@ -122,7 +123,7 @@ def _whole_bits(into: Buffer | None) -> bool:
 
 def _orderly(operations: Sequence[Operation]) -> bool:
     """Whether these keep the order of accumulators, whatever the constants, up to NaN where the end is the lowest."""
-    ends = np.float32([-_REACH, _REACH])
+    ends = np.array([-_REACH, _REACH], np.float32)
     for place, operation in enumerate(operations):
         operand = operation.operand
         if operation.op in ("add", "sub"):
@@ -149,7 +150,7 @@ def _ends_lowest(tail: Sequence[Operation]) -> bool:
             fits = _scales(operation) or operation.op == "round"
         if not fits:
             return False
-    return bool(_numbers(tail[-1].into, _scaled(tail[:-1], np.float32([-np.inf, np.inf]))).min() == 0)
+    return bool(_numbers(tail[-1].into, _scaled(tail[:-1], np.array([-np.inf, np.inf], np.float32))).min() == 0)
 
 
 def _is_number(operand: object) -> bool:

@@ -80,7 +80,7 @@ class IntegerFinish(Finish):
         """Turn one register into the outputs of its channels, from a block on, at a pixel of a border class."""
 
     def emit(self, tile: Tile, registers: Registers) -> None:
-        """Finish registers[p][b], stack arrays of as many lanes as `blocks` have; pixels share what is read for a block."""
+        """Finish registers[p][b], stack arrays of as many lanes as `blocks` have, one block of all pixels at a time."""
         (n, y, x0), frame = tile.pixel, tile.frame
         classes = tile.finish[-1] if frame.borders.count > 1 else None
         row_class = T.bind(T.Cast("int64", classes[y])) if classes is not None else i64(0)
