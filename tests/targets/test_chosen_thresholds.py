@@ -201,7 +201,7 @@ def check_kernel(problem: Conv2d, kernel: DirectConv2d, seed: int) -> None:
 @given(data=st.data())
 def test_any_layer(data: st.DataObject) -> None:
     x = data.draw(st.sampled_from([Codes(0, 3), Codes(-2, 1), Codes(-3, 3, 2)]))
-    pads, outputs = data.draw(st.sampled_from([0, 1])), data.draw(st.sampled_from([60, 64, 80, 100, 128, 200]))
+    pads, outputs = data.draw(st.sampled_from([0, 1])), data.draw(st.sampled_from([60, 64, 80, 96, 100, 128, 200]))
     image = Buffer(1, 4, 6, data.draw(st.sampled_from([20, 64, 96])), x, "nhwc", Halo(*[pads] * 4), float(x.low))
     weights = data.draw(st.sampled_from([BINARY, Codes(-2, 1), Codes(-1, 1)]))
     problem = Conv2d(image, outputs, (2, 3), (1, 1), (pads,) * 4, pad_value=0.0, weights=weights)
@@ -214,6 +214,17 @@ def test_any_layer(data: st.DataObject) -> None:
     kernel = data.draw(st.sampled_from([each for each in WIDE[0].kernels(problem) if "lookup_" in each.name]))
     assert isinstance(kernel, DirectConv2d) and kernel.finish.compares(kernel.frame)
     check_kernel(problem, kernel, data.draw(st.integers(0, 99)))
+
+
+@wide
+@pytest.mark.parametrize("channels, groups", [(80, 1), (96, 2)], ids=["an odd number of blocks", "odd groups"])
+def test_two_blocks_may_lie_in_two_words(channels: int, groups: int) -> None:
+    problem = layer(channels=channels)
+    added = Operation("add", Tensor(Buffer(1, 2, 5, channels, Codes(0, 3), groups=groups)))
+    problem = dataclasses.replace(problem, epilogue=(*problem.epilogue[:2], added, *problem.epilogue[3:]))
+    for kernel in [each for each in WIDE[0].kernels(problem) if "lookup_" in each.name][:3]:
+        assert isinstance(kernel, DirectConv2d) and kernel.finish.compares(kernel.frame)
+        check_kernel(problem, kernel, 1)
 
 
 @wide
