@@ -6,7 +6,6 @@ channels are searched at once.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,7 +14,7 @@ import numpy.typing as npt
 from qcompiler.analysis.monotone import MonotoneOp, run_chain
 from qcompiler.analysis.ranges import IntArray, Lattice
 from qcompiler.ir.codes import Codes
-from qcompiler.ir.numerics import least_integer
+from qcompiler.ir.numerics import first_true, least_integer
 
 FloatArray = npt.NDArray[np.float32]
 
@@ -43,18 +42,6 @@ class Thresholds:
 
     thresholds: FloatArray
     direction: FloatArray
-
-
-def first_true(count: IntArray, holds: Callable[[IntArray], BoolArray]) -> IntArray:
-    """Per channel, the first index in range(count) at which a predicate that never turns back holds; else count."""
-    low, high = np.zeros_like(count), count.copy()
-    while (low < high).any():
-        middle = (low + high) // 2
-        yes = holds(np.minimum(middle, count - 1))
-        searching = low < high
-        high = np.where(searching & yes, middle, high)
-        low = np.where(searching & ~yes, middle + 1, low)
-    return low
 
 
 def finite_at_ends(ops: tuple[MonotoneOp, ...], lattice: Lattice) -> bool:

@@ -7,6 +7,8 @@ last channel are 0.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import numpy.typing as npt
 
@@ -70,6 +72,20 @@ def least_integer(threshold: npt.NDArray[np.float32], *, beyond: bool = False) -
         middle = np.ceil((goal.astype(np.float64) + np.nextafter(goal, -infinity)) / 2)
         reaches = middle.astype(np.float32) >= goal
     return np.where(np.abs(threshold) < EXACT, exact, np.where(reaches, middle, middle + 1))
+
+
+def first_true(
+    count: npt.NDArray[np.int64], holds: Callable[[npt.NDArray[np.int64]], npt.NDArray[np.bool_]]
+) -> npt.NDArray[np.int64]:
+    """Of each element, the first index in range(count) at which a predicate that never turns back holds; else count."""
+    low, high = np.zeros_like(count), count.copy()
+    while (low < high).any():
+        middle = (low + high) // 2
+        yes = holds(np.minimum(middle, count - 1))
+        searching = low < high
+        high = np.where(searching & yes, middle, high)
+        low = np.where(searching & ~yes, middle + 1, low)
+    return low
 
 
 def fits_byte_sums(taps: int, inputs: int, step: int = 1, centred: bool = False) -> bool:

@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from qcompiler.ir.codes import Codes
+from qcompiler.ir.numerics import first_true
 from qcompiler.ir.storage import Buffer
 from qcompiler.targets.problem import Channel, Conv2d, Operation, Scalar, Tensor
 from qcompiler.targets.reference import after, apply, number
@@ -65,13 +66,9 @@ class ChosenThresholds:
         first, last = (self._numbers(np.full((1, 1, channels), end), constants) for end in (-_REACH, _REACH - 1))
         rising = np.asarray((first <= last).all(axis=(0, 1)), np.bool_)
         wanted = np.arange(1, _codes(self.operations[-1].into).levels)[:, None]
-        below = np.full((self.choices, len(wanted), channels), -_REACH - 1)
-        reached = np.full_like(below, _REACH)
-        while (reached - below > 1).any():
-            middle = (below + reached) // 2
-            found = (self._numbers(middle, constants) >= wanted) == rising
-            reached, below = np.where(found, middle, reached), np.where(found, below, middle)
-        return reached, rising
+        every = np.full((self.choices, len(wanted), channels), 2 * _REACH)
+        found = first_true(every, lambda index: (self._numbers(index - _REACH, constants) >= wanted) == rising)
+        return found - _REACH, rising
 
     def _numbers(self, accumulators: Array, constants: Constants) -> Array:
         """The numbers of the codes stored, [choices, levels - 1 or 1, O]."""
