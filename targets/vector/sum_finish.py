@@ -19,10 +19,9 @@ from qcompiler.targets.vector.frame import Frame
 from qcompiler.targets.vector.reduction import Reduction
 from qcompiler.targets.vector.threshold import (
     Compared,
-    counted,
     pack_limits,
     pack_thresholds,
-    reached_by_pixels,
+    planes_of_pixels,
     read_limits,
     threshold_count,
     threshold_parameters,
@@ -132,7 +131,7 @@ class SumFinish(IntegerFinish):
         size = tile.frame.blocks.count * LANES
         levels = threshold_count(tile.frame.problem.epilogue[0])
         at = [tile.block * LANES + level * size for level in range(levels)]
-        return counted([reached_by_pixels(registers, limits, turned[tile.block], first) for first in at])
+        return planes_of_pixels(registers, limits, turned[tile.block], at)
 
 
 def _bases(frame: Frame, reduction: Reduction, constants: Constants) -> Array:

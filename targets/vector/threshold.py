@@ -89,39 +89,19 @@ class Compared:
 
     def planes(self) -> list[Expr]:
         """Each bit plane of the counts, of the type of `turned`."""
-        whole = _whole_bits(self.levels)
-        masks = [self._turned(reached) for reached in (self._bits() if whole else self._every())]
-        return masks[::-1] if whole else counted(masks)
+        return _planes([self._turned(reached) for reached in _compared(self.value, self.limits)], self.levels)
 
     def counts(self) -> Expr:
         """The counts of one block, int32x16."""
         levels = self.levels
         one, none = splat(T.int32(1)), splat(T.int32(0))
-        if _whole_bits(levels):
-            worths = [(bit, levels >> place) for place, bit in enumerate(self._bits(), 1)]
-        else:
-            worths = [(reached, 1) for reached in self._every()]
         count = temporary("int32")
         write(count, none, lanes(0))
-        for reached, worth in worths:
+        for place, reached in enumerate(_compared(self.value, self.limits), 1):
+            worth = levels >> place if _whole_bits(levels) else 1
             write(count, count[lanes(0)] + T.Select(reached, splat(T.int32(worth)), none), lanes(0))
         falls = T.shift_right(splat(T.Cast("int32", self.turned)), T.ramp(T.int32(0), T.int32(1), LANES)) & one
         return T.Select(falls == one, splat(T.int32(levels - 1)) - count[lanes(0)], count[lanes(0)])
-
-    def _every(self) -> list[Expr]:
-        """Whether each limit is reached."""
-        return [self.value >= limit for limit in self.limits]
-
-    def _bits(self) -> list[Expr]:
-        """The bits of the number of limits that are reached, from the highest on."""
-        limits, bits = self.limits, []
-        while limits:
-            middle = len(limits) // 2
-            reached = self.value >= limits[middle]
-            halves = zip(limits[middle + 1 :], limits[:middle], strict=True)
-            limits = [T.bind(T.Select(reached, above, below)) for above, below in halves]
-            bits.append(reached)
-        return bits
 
     def _turned(self, reached: Expr) -> Expr:
         """Whether lanes hold a condition, or do not where the channel falls, of the type of `turned`."""
@@ -130,13 +110,52 @@ class Compared:
         return mask[i64(0)]
 
 
+def planes_of_pixels(values: list[Expr], limits: Expr, turned: Expr, at: list[Expr]) -> list[Expr]:
+    """Each bit plane of the counts of a block of channels, int32x16: bit c of a lane is that of channel c of a pixel.
+
+    values: a register of pixels for each channel; limits: those of the channels lie from each of `at` on, which are for
+    one threshold each; turned: the bits of the channels that fall.
+    """
+    levels = len(at) + 1
+    masks = [temporary("int32") for _ in range(_comparisons(levels))]
+    for mask in masks:
+        write(mask, splat(T.Cast("int32", turned)), lanes(0))
+    for channel, value in enumerate(values):
+        mine = [splat(limits[first + channel]) for first in at]
+        for mask, reached in zip(masks, _compared(value[lanes(0)], mine), strict=True):
+            bit = T.Select(reached, splat(T.int32(1 << channel)), splat(T.int32(0)))
+            write(mask, mask[lanes(0)] ^ bit, lanes(0))
+    return _planes([mask[lanes(0)] for mask in masks], levels)
+
+
 def _whole_bits(levels: int) -> bool:
     """Whether the counts of limits are all numbers of some bits."""
     return levels & (levels - 1) == 0
 
 
-def counted(masks: list[Expr]) -> list[Expr]:
-    """Each bit plane of the counts of nested masks."""
+def _comparisons(levels: int) -> int:
+    """How often a value is compared."""
+    return levels.bit_length() - 1 if _whole_bits(levels) else levels - 1
+
+
+def _compared(value: Expr, limits: list[Expr]) -> list[Expr]:
+    """What a value is compared with: the bits of the number of limits that it reaches, from the highest on, or each."""
+    if not _whole_bits(len(limits) + 1):
+        return [value >= limit for limit in limits]
+    bits = []
+    while limits:
+        middle = len(limits) // 2
+        reached = value >= limits[middle]
+        halves = zip(limits[middle + 1 :], limits[:middle], strict=True)
+        limits = [T.bind(T.Select(reached, above, below)) for above, below in halves]
+        bits.append(reached)
+    return bits
+
+
+def _planes(masks: list[Expr], levels: int) -> list[Expr]:
+    """Each bit plane of counts below `levels`, of the masks of what a value is compared with."""
+    if _whole_bits(levels):
+        return masks[::-1]
     planes = []
     for plane in range(len(masks).bit_length()):
         first, *others = masks[2**plane - 1 :: 2**plane]
@@ -144,17 +163,3 @@ def counted(masks: list[Expr]) -> list[Expr]:
             first = first ^ other
         planes.append(first)
     return planes
-
-
-def reached_by_pixels(values: list[Expr], limits: Expr, turned: Expr, at: Expr) -> Expr:
-    """Bit c of int32x16, a lane for each pixel: whether channel c of a block reaches its limit, turned where it falls.
-
-    values: a register of pixels for each channel; limits: those of the channels lie from `at` on.
-    """
-    bits = temporary("int32")
-    write(bits, splat(T.Cast("int32", turned)), lanes(0))
-    for channel, value in enumerate(values):
-        reached = value[lanes(0)] >= splat(limits[at + channel])
-        bit = T.Select(reached, splat(T.int32(1 << channel)), splat(T.int32(0)))
-        write(bits, bits[lanes(0)] ^ bit, lanes(0))
-    return bits[lanes(0)]

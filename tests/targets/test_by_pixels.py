@@ -106,15 +106,18 @@ def test_every_tiling(weights: Codes, x: Codes, into: Codes | None) -> None:
 
 
 @looking
+@pytest.mark.parametrize("into", [BINARY, Codes(0, 2), Codes(0, 3), Codes(0, 7)], ids=str)
 @pytest.mark.parametrize("direction", [1.0, -1.0])
-def test_sums_that_meet_their_thresholds(direction: float) -> None:
+def test_sums_that_meet_their_thresholds(direction: float, into: Codes) -> None:
     problem = by_pixels(40, 33, BINARY, Codes(-8, 7))
-    planes = Buffer(1, *problem.out_hw, 33, BINARY)
+    planes = Buffer(1, *problem.out_hw, 33, into)
     problem = dataclasses.replace(problem, epilogue=(Operation("threshold", into=planes),))
     weights = drawn(np.random.default_rng(0), problem.weights, (33, 40, 3, 3))
     seen = patches(problem, load(problem.x, values(np.random.default_rng(1), problem.x, whole=True)))
     met = (seen[20] @ weights.reshape(33, -1).T).astype(np.float32)
-    made = Constants(weights, met[None], np.full(33, direction, np.float32))
+    apart = np.arange(into.levels - 1, dtype=np.float32) - (into.levels - 1) // 2
+    thresholds = met + direction * apart[:, None]
+    made = Constants(weights, thresholds, np.full(33, direction, np.float32))
     kernel = tiled(lookups(problem), 16)
     for got, expected in results(kernel, LOOKING[0], problem, 1, made=made):
         np.testing.assert_array_equal(got, expected)
