@@ -197,7 +197,7 @@ def check_kernel(problem: Conv2d, kernel: DirectConv2d, seed: int) -> None:
 
 
 @wide
-@settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=16, deadline=None, suppress_health_check=list(HealthCheck))
 @given(data=st.data())
 def test_any_layer(data: st.DataObject) -> None:
     x = data.draw(st.sampled_from([Codes(0, 3), Codes(-2, 1), Codes(-3, 3, 2)]))
