@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
@@ -92,6 +93,7 @@ class ChosenThresholds:
         return after(self.chooser.through, codes[:, None, None])
 
 
+@lru_cache(maxsize=64)
 def chosen_thresholds(problem: Conv2d, blocks: Blocks) -> ChosenThresholds | None:
     """How codes that are added choose the thresholds of an epilogue that stores bit planes; None if they do not."""
     operations = problem.epilogue

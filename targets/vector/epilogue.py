@@ -146,7 +146,7 @@ class BoundEpilogue:
         """Compare v with the thresholds, and write the codes that count them."""
         limits, turned = self.thresholds
         size = self.blocks.count * LANES
-        each = read_limits(limits, block * LANES, size, threshold_count(self.operations[0]) + 1)
+        each = read_limits(limits, block * LANES, size, threshold_count(self.operations[0]))
         self.store_counts(pixel, block, Compared(v, each, turned[block]))
 
     def store_counts(self, pixel: Pixel, block: Expr, compared: Compared) -> None:

@@ -97,9 +97,9 @@ class SumFinish(IntegerFinish):
         """Those of the thresholds of the channels of a register, the first of which lie at `at`."""
         frame, chosen = tile.frame, self._chosen(tile.frame)
         size, channels = frame.borders.count * frame.blocks.count * LANES, LANES * self.blocks
-        levels = threshold_count(frame.problem.epilogue[-1]) + 1
+        count = threshold_count(frame.problem.epilogue[-1])
         of_choices = [
-            read_limits(tile.finish[0], at + choice * (levels - 1) * size, size, levels, channels)
+            read_limits(tile.finish[0], at + choice * count * size, size, count, channels)
             for choice in range(1 if chosen is None else chosen.choices)
         ]
         if chosen is not None:

@@ -64,9 +64,9 @@ def pack_limits(
     return [blocks.spread(limits, beyond), (turned << np.arange(LANES)).sum(axis=1).astype(np.uint16)]
 
 
-def read_limits(limits: Expr, at: Expr, size: int, levels: int, channels: int = LANES) -> list[Expr]:
-    """Of the channels whose lowest threshold lies at `at`, from the lowest on; size: how far those of the next are."""
-    return [limits[lanes(at + level * size, channels)] for level in range(levels - 1)]
+def read_limits(limits: Expr, at: Expr, size: int, count: int, channels: int = LANES) -> list[Expr]:
+    """Those of `count` thresholds, the lowest of which lie at `at`, from the lowest on; size: how far the next are."""
+    return [limits[lanes(at + level * size, channels)] for level in range(count)]
 
 
 @dataclass(frozen=True)
