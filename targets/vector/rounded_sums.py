@@ -45,10 +45,12 @@ from qcompiler.targets.vector.tile import Tile
 from qcompiler.targets.vector.tilings import Ranked, ranked
 
 _SIGN = 0x80
-# rows of a tile, and blocks side by side; chosen
-_MOST_ROWS, _TOGETHER = 2, 16
+# blocks side by side; chosen
+_TOGETHER = 16
 # inputs that are rounded together: what a stack array may hold
 _CHUNK = 512
+# blocks whose totals are in one array on the stack: TVM takes larger ones from the heap
+_ARRAY = 8
 
 
 @dataclass(frozen=True)
@@ -140,9 +142,12 @@ class RoundedSums(Reduction):
     def fill(self, tile: Tile) -> Registers:
         """Sum all rows and blocks, chunk by chunk of groups whose inputs are rounded together."""
         frame = tile.frame
-        totals = [[temporary("float32") for _ in range(frame.tiling.blocks)] for _ in range(frame.tiling.pixels)]
-        for total in (total for row in totals for total in row):
-            write(total, splat(T.float32(0)), lanes(0))
+        size, blocks = self._array(frame), range(frame.tiling.blocks)
+        arrays = range(len(blocks) // size)
+        totals = [[temporary("float32", size * LANES) for _ in arrays] for _ in range(frame.tiling.pixels)]
+        for row in totals:
+            for b in blocks:
+                write(row[b // size], splat(T.float32(0)), lanes(b % size * LANES))
         whole, rest = divmod(frame.problem.x.c, self.grid.size)
         most = max(1, min(whole, _CHUNK // self.grid.size))
         rows = [RoundedBlocks(self.grid.size, most) for _ in range(frame.tiling.pixels)]
@@ -153,10 +158,10 @@ class RoundedSums(Reduction):
                 self._chunk(tile, totals, rows, first, count, self.grid.size)
         if rest:
             self._chunk(tile, totals, rows, i64(whole), i64(1), rest)
-        return totals
+        return [[_register_of(row[b // size], b % size) for b in blocks] for row in totals]
 
     def _chunk(
-        self, tile: Tile, totals: Registers, rows: list[RoundedBlocks], first: Expr, count: Expr, inputs: int
+        self, tile: Tile, totals: list[list[Expr]], rows: list[RoundedBlocks], first: Expr, count: Expr, inputs: int
     ) -> None:
         """`count` blocks of the grid from `first` on, of `inputs` inputs each."""
         start = tile.source.start(tile.pixel)
@@ -167,27 +172,41 @@ class RoundedSums(Reduction):
         with T.serial(i64(0), count) as place:
             self._group(tile, totals, rows, place, T.bind(first + place))
 
-    def _group(self, tile: Tile, totals: Registers, rows: list[RoundedBlocks], place: Expr, group: Expr) -> None:
+    def _group(self, tile: Tile, totals: list[list[Expr]], rows: list[RoundedBlocks], place: Expr, group: Expr) -> None:
         """One block of the grid, for as many channel blocks at a time as registers hold."""
-        frame, totals_of = tile.frame, range(tile.frame.tiling.blocks)
-        together = self._at_once(frame)
-        for first in totals_of[::together]:
-            blocks = totals_of[first : first + together]
-            sums = [[register(0) for _ in blocks] for _ in rows]
-            for row, registers in zip(rows, sums, strict=True):
-                total = T.bind(row.sums[place])
-                for b, found in zip(blocks, registers, strict=True):
-                    write(found, splat(self._started(frame, total, b)), lanes(0))
-            with T.serial(i64(0), i64(self._group_steps())) as step:
-                words = [row.words[place * self._group_steps() + step] for row in rows]
-                self._step(tile, words, sums, T.bind(group * self._group_steps() + step), first)
-            for i, b in enumerate(blocks):
-                pairs = [(found[i], total[b]) for found, total in zip(sums, totals, strict=True)]
-                self._add(tile, rows, pairs, place, group, b)
+        size, at_once = self._array(tile.frame), self._at_once(tile.frame)
+        if size == 1:
+            self._blocks(tile, rows, _Part(place, group, totals, 0, i64(0)))
+            return
+        for array in range(tile.frame.tiling.blocks // size):
+            held = [row[array : array + 1] for row in totals]
+            with T.serial(i64(0), i64(size // at_once)) as turn:
+                self._blocks(tile, rows, _Part(place, group, held, array * size, T.bind(turn * at_once)))
+
+    def _blocks(self, tile: Tile, rows: list[RoundedBlocks], part: _Part) -> None:
+        """One block of the grid, for the channel blocks whose sums are in registers."""
+        blocks = range(self._at_once(tile.frame))
+        sums = [[register(0) for _ in blocks] for _ in rows]
+        for row, registers in zip(rows, sums, strict=True):
+            total = T.bind(row.sums[part.place])
+            for b, found in enumerate(registers):
+                write(found, splat(self._started(tile.frame, total, b)), lanes(0))
+        with T.serial(i64(0), i64(self._group_steps())) as step:
+            words = [row.words[part.place * self._group_steps() + step] for row in rows]
+            self._step(tile, words, sums, T.bind(part.group * self._group_steps() + step), part.start + part.first)
+        for b in blocks:
+            self._add(tile, rows, [registers[b] for registers in sums], part, b)
 
     def _at_once(self, frame: Frame) -> int:
-        """Blocks of a tile whose sums are in registers at the same time."""
-        return max(self._in_byte if self._in_place(frame) else 1, self.held // frame.tiling.pixels)
+        """Blocks of a tile whose sums are in registers at the same time: a divisor of those of the tile."""
+        least, blocks = self._in_byte if self._in_place(frame) else 1, frame.tiling.blocks
+        sizes = [b for b in range(least, blocks + 1, least) if blocks % b == self.together % b == 0]
+        return max([b for b in sizes if b * frame.tiling.pixels <= self.held], default=least)
+
+    def _array(self, frame: Frame) -> int:
+        """Blocks whose totals are in one array: one where the sums of all are in registers, else some at a time."""
+        blocks, at_once = frame.tiling.blocks, self._at_once(frame)
+        return 1 if at_once == blocks else max(at_once, min(blocks, _ARRAY))
 
     def _started(self, frame: Frame, total: Expr, b: int) -> Expr:
         """What a register starts from: the products with the index of 0, taken away."""
@@ -204,22 +223,22 @@ class RoundedSums(Reduction):
     def _is_lowered(self, shift: int) -> bool:
         return shift > 0 and (2**self.grid.bits - 1) << shift > self.most
 
-    def _step(self, tile: Tile, words: list[Expr], sums: Registers, step: Expr, block: int) -> None:
-        """Four products in every lane."""
+    def _step(self, tile: Tile, words: list[Expr], sums: Registers, step: Expr, block: Expr) -> None:
+        """Four products in every lane, of the blocks of a tile from `block` on."""
         width = self.dot.width
         inputs = [tuple(T.bind(each) for each in self.dot.weights(splat(word, width))) for word in words]
         for first in range(0, LANES, width):
             here = lanes(first, width)
             for i in range(len(sums[0])):
-                factors = tuple(T.bind(each) for each in self.dot.inputs(self._factor(tile, step, first, block + i)))
+                factors = tuple(T.bind(each) for each in self.dot.inputs(self._factor(tile, step, first, block, i)))
                 for p, row in enumerate(sums):
                     write(row[i], self.dot.add(row[i][here], factors, inputs[p]), here)
 
-    def _factor(self, tile: Tile, step: Expr, first: int, b: int) -> Expr:
-        """Words with the indices of a block of a tile alone."""
+    def _factor(self, tile: Tile, step: Expr, first: int, block: Expr, b: int) -> Expr:
+        """Words with the indices of a block of a tile alone, `b` behind `block`."""
         width, mask, shift = self.dot.width, 2**self.grid.bits - 1, b % self._in_byte * self.grid.bits
         in_place = self._in_place(tile.frame)
-        run, within = split(tile.block if in_place else tile.block + b, self.together)
+        run, within = split(tile.block + block if in_place else tile.block + block + b, self.together)
         group, place = split(within, self._in_byte)
         group = group + b // self._in_byte if in_place else group
         steps = self._groups(tile.frame) * self._group_steps()
@@ -232,21 +251,45 @@ class RoundedSums(Reduction):
         down = T.uint32(shift) if in_place else T.Cast("uint32", place * self.grid.bits)
         return T.shift_right(words, splat(down, width)) & splat(T.uint32(mask * ONES), width)
 
-    def _add(
-        self, tile: Tile, rows: list[RoundedBlocks], pairs: list[tuple[Expr, Expr]], place: Expr, group: Expr, b: int
-    ) -> None:
-        """Scale the sums of one block of channels and add them to the totals."""
+    def _add(self, tile: Tile, rows: list[RoundedBlocks], sums: list[Expr], part: _Part, b: int) -> None:
+        """Scale the sums of one block of channels, `b` behind the first, and add them to the totals."""
         frame = tile.frame
-        run, within = split(tile.block + b, self.together)
-        at = T.bind(((run * self._groups(frame) + group) * self.together + within) * (self._sides * LANES))
+        here = lanes(T.bind((part.first + b) * LANES) if self._array(frame) > 1 else 0)
+        run, within = split(tile.block + part.start + part.first + b, self.together)
+        groups = run * self._groups(frame) + part.group
+        at = T.bind((groups * self.together + within) * (self._sides * LANES))
         step = T.bind(tile.weights[1][lanes(at)])
-        for row, (found, total) in zip(rows, pairs, strict=True):
-            factor = step * splat(row.steps[place] * T.float32(2.0 ** -self._scale(frame, b)))
-            value = total[lanes(0)] + T.Cast("float32x16", found[lanes(0)]) * factor
+        for row, found, totals in zip(rows, sums, part.totals, strict=True):
+            total = totals[b % len(totals)]
+            factor = step * splat(row.steps[part.place] * T.float32(2.0 ** -self._scale(frame, b)))
+            value = total[here] + T.Cast("float32x16", found[lanes(0)]) * factor
             if self.grid.zero is None:
                 low = tile.weights[1][lanes(at + LANES)]
-                value = value + low * splat(row.steps[place] * T.Cast("float32", row.sums[place]))
-            write(total, value, lanes(0))
+                value = value + low * splat(row.steps[part.place] * T.Cast("float32", row.sums[part.place]))
+            write(total, value, here)
+
+
+@dataclass(frozen=True)
+class _Part:
+    """What is summed at a time: one block of the grid and some channel blocks of a tile.
+
+    place: of the block of the grid among those that are rounded together. group: of all of them, which one.
+    totals: of each row, an array for each channel block, or one array where these are those from `first` on.
+    start: of the tile, the channel block where totals begin.
+    """
+
+    place: Expr
+    group: Expr
+    totals: list[list[Expr]]
+    start: int
+    first: Expr
+
+
+def _register_of(totals: Expr, b: int) -> Expr:
+    """The register of one block."""
+    found = temporary("float32")
+    write(found, totals[lanes(b * LANES)], lanes(0))
+    return found
 
 
 def blocks_together(bits: int, count: int) -> int:
@@ -258,10 +301,19 @@ def blocks_together(bits: int, count: int) -> int:
 
 
 def rounded_tilings(problem: Conv2d, blocks: Blocks, sums: RoundedSums) -> list[Ranked]:
-    """Tiles that hold whole bytes where the blocks divide evenly; the more blocks, the fewer times a row is rounded."""
+    """Tiles that hold whole bytes where the blocks divide evenly.
+
+    The more blocks, the fewer times a row is rounded; the more rows, the fewer times weights are read. Each row has a
+    factor for every place in a byte, for which registers are left.
+    """
     in_byte = 8 // sums.grid.bits
-    sizes = [b for b in (16, 8, 4, 2, 1) if b <= blocks.count]
-    whole = [b for b in sizes if b % in_byte == sums.together % b == blocks.count % b == 0]
-    rows = range(1, min(problem.out_hw[1], _MOST_ROWS) + 1)
-    tiles = [(p, b, 1.3 + 0.3 / p + 2.0 / b) for p in rows if p <= sums.held for b in whole or sizes]
+    sizes = [b for b in (32, 16, 8, 4, 2, 1) if b <= blocks.count and sums.together % min(b, sums.together) == 0]
+    whole = [b for b in sizes if b % in_byte == blocks.count % b == 0]
+    most = min(problem.out_hw[1], max(min(2, sums.held), sums.held // (2 * in_byte)))
+    tiles = [
+        (p, b, 1.25 + 3.0 / b + 0.2 * sums.grid.bits / p)
+        for p in range(1, most + 1)
+        for b in whole or sizes
+        if b <= (_TOGETHER if p <= 2 else 2 * _TOGETHER)
+    ]
     return ranked(problem, blocks, tiles)

@@ -70,7 +70,10 @@ def assert_near(case: Case, got: Array, weights: Array, values: Array, bias: Arr
     assert (np.abs(got - expected) <= 2e-5 * bound + 1e-30).all(), name
 
 
-def check(case: Case, variant: Variant, seed: int, runner: type[KernelRunner] | type[EmulatedRunner]) -> None:
+def check(
+    case: Case, variant: Variant, seed: int, runner: type[KernelRunner] | type[EmulatedRunner], every: bool = False
+) -> None:
+    """One of the kernels, or every one."""
     rng = np.random.default_rng(seed)
     weights = weights_of(case, rng)
     kernels = variant.kernels(product_of(case, weights))
@@ -78,9 +81,9 @@ def check(case: Case, variant: Variant, seed: int, runner: type[KernelRunner] | 
     values = inputs(rng, case)
     bias = rng.normal(size=case.outputs).astype(np.float32)
     made = Constants(weights.reshape(*weights.shape, 1, 1), channels=(bias,))
-    kernel = kernels[seed % len(kernels)]
-    got = computed(kernel, variant, values, made, runner, seed)
-    assert_near(case, got, weights, values, bias, kernel.name)
+    for kernel in kernels if every else [kernels[seed % len(kernels)]]:
+        got = computed(kernel, variant, values, made, runner, seed)
+        assert_near(case, got, weights, values, bias, kernel.name)
 
 
 def inputs(rng: np.random.Generator, case: Case) -> Array:
@@ -115,6 +118,14 @@ def computed(
 @given(case=cases, variant=st.sampled_from(RUNNABLE), seed=st.integers(0, 2**31))
 def test_products(case: Case, variant: Variant, seed: int) -> None:
     check(case, variant, seed, KernelRunner)
+
+
+@pytest.mark.parametrize("zeros", [False, True])
+@pytest.mark.parametrize("bits", [2, 4, 8])
+@pytest.mark.parametrize("variant", RUNNABLE, ids=lambda variant: variant.name)
+def test_every_tiling(variant: Variant, bits: int, zeros: bool) -> None:
+    """Of eight rows and so many channels that some tiles hold several runs of blocks, and totals of several arrays."""
+    check(Case(8, 70, 512, bits, 32, zeros), variant, bits, KernelRunner, every=True)
 
 
 @per_variant
