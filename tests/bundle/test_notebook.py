@@ -41,6 +41,22 @@ def test_a_notebook_shows_facts_and_the_report(browser: Browser, pristine: Path,
     assert noticed == []
 
 
+def test_a_report_that_is_hidden_at_first(browser: Browser, pristine: Path, tmp_path: Path) -> None:
+    """As in a folded cell or a tab behind another, and in a frame whose scripts run before it is laid out."""
+    report = networks.written(tmp_path, networks.program(6)).read_bytes()
+    page = browser.new_page()
+    page.set_content(f"<div hidden>{as_html(load(pristine).manifest, '', report)}</div>")
+    frame = page.frame_locator("iframe")
+    frame.locator("html[data-ready]").wait_for(state="attached")
+    page.evaluate("document.querySelector('div').hidden = false")
+    body = frame.locator("#node-s3 rect.body")
+    body.click()
+    shown = body.bounding_box()
+    assert shown is not None and shown["width"] > 50, "large enough to be read"
+    assert "layer/3/Conv" in frame.locator("#facts").inner_text()
+    page.close()
+
+
 def test_without_a_report_there_are_facts(bundle: Bundle) -> None:
     shown = bundle._repr_html_()
     assert "<th>network</th><td>tiny</td>" in shown and "avx2, plain" in shown

@@ -103,6 +103,27 @@ def test_pan_and_zoom(opened: Open, tmp_path: Path) -> None:
     page.locator("#zoom-out").click()
 
 
+def test_a_view_that_nobody_moved_follows_the_window(opened: Open, tmp_path: Path) -> None:
+    page = opened(networks.written(tmp_path, networks.program(6)))
+    before = place(page)
+
+    def resize(width: int) -> None:
+        page.set_viewport_size({"width": width, "height": 900})
+        page.evaluate("() => new Promise((done) => requestAnimationFrame(() => setTimeout(done)))")
+
+    resize(500)
+    assert place(page) != before
+    box = page.locator("#graph").bounding_box()
+    assert box is not None
+    for node in page.locator("#graph rect.body").all():
+        seen = node.bounding_box()
+        assert seen is not None and box["x"] <= seen["x"] and seen["x"] + seen["width"] <= box["x"] + box["width"] + 1
+    page.locator("#zoom-in").click()
+    moved = place(page)
+    resize(1400)
+    assert place(page) == moved
+
+
 def test_two_fingers_zoom(opened: Open, tmp_path: Path) -> None:
     page = opened(networks.written(tmp_path, networks.program(6)))
     _, _, scale = place(page)

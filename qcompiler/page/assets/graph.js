@@ -119,9 +119,10 @@ function drawGraph(svg, data, choose) {
 }
 
 // What part of the scene is seen: panned by dragging, zoomed by the wheel, two fingers or buttons.
+// Until somebody moves it, it follows the size of the svg, which has none while its frame is hidden or not laid out.
 class View {
   constructor(svg, scene, size, places) {
-    Object.assign(this, { svg, scene, size, places, pointers: new Map(), moved: 0 });
+    Object.assign(this, { svg, scene, size, places, pointers: new Map(), moved: 0, x: 0, y: 0, scale: 1, follows: true });
     svg.addEventListener("wheel", (event) => this.onWheel(event), { passive: false });
     svg.addEventListener("pointerdown", (event) => this.onDown(event));
     svg.addEventListener("pointermove", (event) => this.onMove(event));
@@ -130,16 +131,18 @@ class View {
     }
     svg.addEventListener("click", (event) => this.moved > 4 && event.stopPropagation(), { capture: true });
     this.fit();
+    new ResizeObserver(() => this.follows && this.fit()).observe(svg);
   }
 
   fit() {
     const box = this.svg.getBoundingClientRect();
+    if (!box.width || !box.height) return;
     const all = Math.min(box.width / this.size.width, box.height / this.size.height, 1.2);
     // a long network is shown from its start, large enough to be read
     this.scale = Math.max(all, Math.min(0.75, box.width / this.size.width));
     this.x = Math.max((box.width - this.size.width * this.scale) / 2, 0);
     this.y = Math.max((box.height - this.size.height * this.scale) / 2, 0);
-    this.show();
+    this.draw();
   }
 
   whole() {
@@ -151,6 +154,11 @@ class View {
   }
 
   show() {
+    this.follows = false;
+    this.draw();
+  }
+
+  draw() {
     this.scene.setAttribute("transform", `translate(${this.x},${this.y}) scale(${this.scale})`);
   }
 
