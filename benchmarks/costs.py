@@ -29,10 +29,11 @@ from rich.progress import track
 from benchmarks.choice import check
 from benchmarks.kernel_times import KernelTimes
 from benchmarks.layers import Offer, Shape, Widths, layers_with, offered
-from benchmarks.machine import cpu_name
+from benchmarks.machine import clock_ghz, cpu_name
 from qcompiler.targets.measured import MEASURED, Ratios, family_and_tile, in_table, kind_of, size_of
 from qcompiler.targets.target import Variant
 from qcompiler.targets.x86 import TARGET
+from qcompiler.targets.x86.machine import GHZ
 from qcompiler.train.atomic import write_atomically
 
 # kernels of a family at a size that are measured whatever is expected of them; chosen
@@ -86,7 +87,11 @@ def ratios(found: Found) -> dict[str, Any]:
 def measured(
     variant: Variant, layers: Sequence[tuple[Shape, Widths]], times: KernelTimes, console: Console
 ) -> dict[str, Any]:
-    """The ratios of a variant."""
+    """The ratios of a variant, as if this machine had the clock that estimates assume.
+
+    What is not measured is estimated for that clock, and must not look faster for it.
+    """
+    faster = clock_ghz() / GHZ
     found: dict[Place, list[float]] = defaultdict(list)
     for number in range(PASSES):
         before, known = len(found), Ratios({variant.name: ratios(found)})
@@ -94,7 +99,7 @@ def measured(
             offers = offered(variant, shape, widths)
             asked = starting(offers, found) if number == 0 else promising(variant, known, offers, found)
             for each, nanoseconds in zip(asked, times.of(variant, shape, widths, asked), strict=True):
-                found[place_of(each)].append(nanoseconds / each.kernel.cost)
+                found[place_of(each)].append(nanoseconds * faster / each.kernel.cost)
         console.print(f"{len(found) - before} kernels in pass {number + 1}")
         if len(found) == before:
             break

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.arena import Result
-from benchmarks.machine import Machine
+from benchmarks.machine import CEILINGS, Machine
 from benchmarks.markdown import table
 from benchmarks.table import micros, per_cycle, share, widths
 from benchmarks.workloads import is_network, label_of, title
@@ -32,7 +32,9 @@ timings. "best peer" is the fastest other engine, in 8 bits where the row is in 
 in.
 
 Engines: {engines}.
+"""
 
+PLOTS = """
 The plots are of a run on the machine that they name; less is faster. Made by
 `python -m benchmarks.plots results.json -o docs/pictures/`.
 
@@ -41,7 +43,7 @@ The plots are of a run on the machine that they name; less is faster. Made by
 ![Every layer by width](pictures/speed_layers.svg)
 """
 
-REASONS = """
+ZEN_4 = """
 ## What keeps rows from their limits
 
 Limits are of products alone, on Zen 4. Where a layer of many products reaches less than 85 %, it is for this:
@@ -72,6 +74,22 @@ Where a row is no more than a tenth faster than the best peer, it is for this:
 - **Depthwise as one operator** reads and writes plain floats or bytes and reorders them itself; in a chain it is 1.5
   times as fast as the best peer.
 """
+
+ZEN_3 = """
+## What keeps rows from their limits
+
+Limits are of products alone, on Zen 3: eight of vpshufb and vpaddb take 4.75 cycles, of vpmaddubsw and vpaddw 4.97, of
+vpmaddwd and vpaddd 4.92 ([adr/0046](adr/0046-avx2.md)).
+
+- **8 by 8 bits** are exact here. vpmaddubsw saturates, and with it peers' products of bytes, whose limit is 31 a cycle;
+  by vpmaddwd it is 26. Choosing vpmaddubsw for pairs of weights that cannot overflow is to be done.
+- **Few bits** spend a fifth to a third of their time on choosing rows of tables and taking weights apart: sixteen
+  registers hold the sums of few pixels, which share that.
+- **Weights of 5 and 6 bits** lie in two parts of bytes, which takes longer to put together than products of eight bits.
+"""
+
+REASONS = {"znver4": ZEN_4, "znver3": ZEN_3}
+"""What stands at the end of the page, by processor."""
 
 PEERS = {"binary": ("binary", "int8"), "few bits": ("int8",)}
 """In what peers compute beside ours, where it is not the same."""
@@ -115,7 +133,10 @@ def page(results: Sequence[Result], machine: Machine) -> str:
     """The whole page."""
     versions = {result.contestant.split()[0]: result.version for result in results if result.median}
     engines = ", ".join(f"{name} {version}" for name, version in versions.items())
+    processor = next((name for name in REASONS if CEILINGS[name] == machine.macs_per_cycle), "")
     parts = [HEAD.format(machine=machine.cpu, ghz=machine.ghz, engines=engines)]
+    if processor == "znver4":
+        parts.append(PLOTS)
     for threads in sorted({result.threads for result in results}):
         for networks in (False, True):
             chosen = [r for r in results if r.threads == threads and is_network(r.row) == networks]
@@ -123,9 +144,7 @@ def page(results: Sequence[Result], machine: Machine) -> str:
                 what = "Networks" if networks else "Layers"
                 parts.append(f"\n## {what}, {threads} thread{'s' if threads > 1 else ''}\n\n")
                 parts.append(_table(lines(chosen, machine)))
-    if machine.macs_per_cycle:
-        parts.append(REASONS)
-    return "".join(parts)
+    return "".join([*parts, REASONS.get(processor, "")])
 
 
 def _table(found: Sequence[Line]) -> str:

@@ -121,18 +121,24 @@ class IndexSums(IndexReduction):
         frame = tile.frame
         sums = [self.started(frame) for _ in range(frame.tiling.pixels)]
         first, per_step = self.weight_steps(frame, tile.block)
-        start, rows = tile.source.start(tile.pixel), self.rows(tile)
-
-        def step(at: Expr, weight: Expr) -> None:
-            self.step(tile, sums, at, weight)
-
-        for_taps(self.loops(frame), rows, start, T.bind(first), per_step, step)
+        self.add_up(tile, sums, tile.source.start(tile.pixel), T.bind(first), per_step)
         self.settle(tile, sums)
         for row in sums:
             for b in range(frame.tiling.blocks):
                 value = self.finished(tile, row, b)
                 write(row[b], in_steps(value, frame.problem), lanes(0))
         return [row[: frame.tiling.blocks] for row in sums]
+
+    def add_up(self, tile: Tile, sums: Registers, at: Expr, weight: Expr, per_step: int) -> None:
+        """Add the products of all units of input to the registers.
+
+        at, weight: offsets of the first unit and its weights; per_step: from the weights of one unit to the next.
+        """
+
+        def step(x: Expr, w: Expr) -> None:
+            self.step(tile, sums, x, w)
+
+        for_taps(self.loops(tile.frame), self.rows(tile), at, weight, per_step, step)
 
     def weight_steps(self, frame: Frame, block: Expr) -> tuple[Expr, int]:
         """Offset of the weights of a run that starts at `block`, and from one step to the next."""
@@ -172,7 +178,7 @@ class ByteSums(IndexSums):
     side by side. A weight is put together in the highest bits of a byte, which makes sums 2**(8 - bits) times as large.
 
     lowers: whether weights of fewer than 8 bits are brought down to what they are, for dots that add two products in 16
-    bits.
+    bits. apart: whether a tile may have one block of those whose weights lie in the same bytes.
 
     Where the problem is centred, int32 [blocks, 16] of centres follow, and a pixel has one more register: its inputs.
     """
@@ -182,6 +188,7 @@ class ByteSums(IndexSums):
     lowers: bool = False
 
     family: ClassVar[str] = "bytes_conv2d"
+    apart: ClassVar[bool] = False
 
     def label(self, frame: Frame) -> str:
         """Instruction, bits of weights, whether they are brought down, and tiling."""
@@ -254,37 +261,41 @@ class ByteSums(IndexSums):
             words = source.lanes_at(at + p * source.pixel_step(), first, width)
             words = words ^ splat(T.uint32(ONES * shift), width) if shift else words
             inputs.append(tuple(T.bind(each) for each in self.dot.inputs(words)))
-        here = lanes(first, width)
         if tile.frame.problem.centred:
             ones = self.dot.weights(splat(T.uint32(ONES), width))
             for p, row in enumerate(sums):
-                write(row[-1], self.dot.add(row[-1][here], inputs[p], ones), here)
+                self.multiply(row[-1], first, inputs[p], ones)
         for b in range(tile.frame.tiling.blocks):
             words = self.words(tile, b, weight + first)
             self._ask_ahead(tile, b, weight)
             weights = tuple(T.bind(each) for each in self.dot.weights(words))
             for p, row in enumerate(sums):
-                write(row[b], self.dot.add(row[b][here], inputs[p], weights), here)
+                self.multiply(row[b], first, inputs[p], weights)
+
+    def multiply(self, total: Expr, first: int, inputs: tuple[Expr, ...], weights: tuple[Expr, ...]) -> None:
+        """Add four products to `width` lanes of a register from lane `first` on."""
+        here = lanes(first, self.dot.width)
+        write(total, self.dot.add(total[here], inputs, weights), here)
 
     def words(self, tile: Tile, b: int, at: Expr) -> Expr:
         """Words of weights of block `b` of a tile; at: their offset in the first block."""
         words, above = None, 0
-        for part, line in self._lines(tile, b, at):
+        for part, line in self.lines(tile, b, at):
             held = tile.weights[0][lanes(line, self.dot.width)]
             if part == 8:
                 return held
-            found = self._lowered(self._highest(held, part, _shared_place(tile, b, 8 // part)[1]), above)
+            found = self._lowered(self._highest(held, part, shared_place(tile, b, 8 // part)[1]), above)
             words = found if words is None else words | found
             above += part
         return self._brought_down(words) if self.lowers else words
 
-    def _lines(self, tile: Tile, b: int, at: Expr) -> list[tuple[int, Expr]]:
+    def lines(self, tile: Tile, b: int, at: Expr) -> list[tuple[int, Expr]]:
         """Each part of the weights of block `b` of a tile, and the offset of its words; at: see `words`."""
         if self.bits == 8:
             return [(8, at + b * self.block_weights(tile.frame))]
         lines, first, steps = [], 0, tile.frame.geometry.steps * LANES
         for part in parts_of(self.bits):
-            lines.append((part, _shared_place(tile, b, 8 // part)[0] * steps + first + at))
+            lines.append((part, shared_place(tile, b, 8 // part)[0] * steps + first + at))
             first += tile.frame.blocks.count * part // 8 * steps
         return lines
 
@@ -294,7 +305,7 @@ class ByteSums(IndexSums):
         if frame.geometry.interleave > 1 or self.dot.width < LANES:
             return
         size = frame.blocks.count * frame.geometry.steps * LANES * self.bits // 2
-        for part, line in self._lines(tile, b, at):
+        for part, line in self.lines(tile, b, at):
             shared = 8 // part
             if blocks % shared == b % shared == 0:
                 tile.ask_ahead(line, blocks // shared * frame.geometry.steps * LANES, size)
@@ -327,7 +338,7 @@ def _side_by_side(blocks: npt.NDArray[np.uint8], part: int) -> npt.NDArray[np.ui
     return np.ascontiguousarray(np.bitwise_or.reduce(apart << places, axis=1))
 
 
-def _shared_place(tile: Tile, b: int, shared: int) -> tuple[Expr, Expr]:
+def shared_place(tile: Tile, b: int, shared: int) -> tuple[Expr, Expr]:
     """Which of the bytes that `shared` blocks share hold block `b` of a tile, and at which place.
 
     The place is known beforehand where tiles hold whole bytes: they start at a multiple of their blocks then.

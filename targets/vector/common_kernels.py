@@ -158,7 +158,12 @@ def few_convolutions(machine: VectorMachine, problem: Problem, reduction: FewMis
 
 
 def byte_convolutions(
-    machine: VectorMachine, problem: Problem, dot: ByteDot, bits: int | None = None, lowers: bool = False
+    machine: VectorMachine,
+    problem: Problem,
+    dot: ByteDot,
+    bits: int | None = None,
+    lowers: bool = False,
+    reduction: type[ByteSums] = ByteSums,
 ) -> Iterator[DirectConv2d]:
     """Convolutions of codes in bytes by sums of four products.
 
@@ -177,14 +182,18 @@ def byte_convolutions(
     bits = bits or stored_bits(problem, blocks)
     shared = tile_blocks(bits)
     joins = len(parts_of(bits)) - 1
-    registers = machine.vector_bytes, machine.registers
-    for r in byte_tilings(problem, blocks, *registers, shared, dot.parts, joins, dot.chain):
+    registers, apart = (machine.vector_bytes, machine.registers), reduction.apart
+    for r in byte_tilings(problem, blocks, *registers, shared, dot.parts, joins, dot.chain, apart):
         ns = compute_ns(machine, problem, blocks, machine.byte_rate * dot.speed, r, bits / 8)
-        yield DirectConv2d(Frame(problem, blocks, r.tiling), ByteSums(dot, bits, lowers), SumFinish(), ns)
+        yield DirectConv2d(Frame(problem, blocks, r.tiling), reduction(dot, bits, lowers), SumFinish(), ns)
 
 
 def patch_convolutions(
-    machine: VectorMachine, problem: Problem, dot: ByteDot, lowers: bool = False
+    machine: VectorMachine,
+    problem: Problem,
+    dot: ByteDot,
+    lowers: bool = False,
+    reduction: type[PatchSums] = PatchSums,
 ) -> Iterator[DirectConv2d]:
     """Convolutions of bytes of less than four channels, whose windows are laid out without what fills up words.
 
@@ -196,13 +205,13 @@ def patch_convolutions(
     bits = stored_bits(problem, blocks)
     shared, joins = tile_blocks(bits), len(parts_of(bits)) - 1
     registers, most = (machine.vector_bytes, machine.registers), machine.byte_rate * dot.speed
-    for r in byte_tilings(problem, blocks, *registers, shared, dot.parts, joins, dot.chain):
+    for r in byte_tilings(problem, blocks, *registers, shared, dot.parts, joins, dot.chain, reduction.apart):
         frame = PatchFrame(problem, blocks, r.tiling, min(8, dot.width))
         if frame.fits_stack:
             share = frame.geometry.steps / Geometry(problem, blocks).steps
             rate = most / (share * frame.slowdown(most))
             ns = compute_ns(machine, problem, blocks, rate, r, share * bits / 8)
-            yield DirectConv2d(frame, PatchSums(dot, bits, lowers), SumFinish(), ns)
+            yield DirectConv2d(frame, reduction(dot, bits, lowers), SumFinish(), ns)
 
 
 def rounded_products(machine: VectorMachine, problem: Problem, dot: ByteDot, most: int) -> Iterator[Kernel]:

@@ -162,7 +162,7 @@ class LookupSums(PlaneReduction):
     def fill(self, tile: Tile) -> Registers:
         """Sum up in bytes, and widen after every unit."""
         frame, size = tile.frame, self._group_bytes(tile.frame)
-        sums = [[_Wide(self.look.width) for _ in self._places(frame)] for _ in range(frame.tiling.pixels)]
+        sums = [[WideSums(self.look.width) for _ in self._places(frame)] for _ in range(frame.tiling.pixels)]
         group, within = split(tile.block, BLOCKS)
         first = group * size + within * LANES
         if not self._shares(frame):
@@ -192,7 +192,7 @@ class LookupSums(PlaneReduction):
         firsts = range(0, frame.tiling.blocks * LANES, self.look.width)
         return [first // WIDTH * self._group_bytes(frame) + first % WIDTH for first in firsts]
 
-    def _tap(self, tile: Tile, sums: list[list[_Wide]], at: Expr, weight: Expr) -> None:
+    def _tap(self, tile: Tile, sums: list[list[WideSums]], at: Expr, weight: Expr) -> None:
         """Add the products of the taps that go together, unit by unit."""
         frame = tile.frame
         for unit, count in self._units(frame):
@@ -204,7 +204,7 @@ class LookupSums(PlaneReduction):
                     self._unit(tile, sums, unit, T.bind(at + index * stride), T.bind(weight + index * size))
             at, weight = at + count * stride, weight + count * size
 
-    def _unit(self, tile: Tile, sums: list[list[_Wide]], unit: Unit, at: Expr, weight: Expr) -> None:
+    def _unit(self, tile: Tile, sums: list[list[WideSums]], unit: Unit, at: Expr, weight: Expr) -> None:
         """Look up all inputs of a unit, for every pixel, vector and plane of weights."""
         counts = self._counts(tile.frame, sums)
         inputs = [self._inputs(tile, unit, at + p * tile.source.pixel_step()) for p in range(len(sums))]
@@ -215,12 +215,12 @@ class LookupSums(PlaneReduction):
                 self._look_up(tile, counts, inputs, weight, each)
         self._widen(tile.frame, sums, counts)
 
-    def _counts(self, frame: Frame, sums: list[list[_Wide]]) -> list[list[list[Expr]]]:
+    def _counts(self, frame: Frame, sums: list[list[WideSums]]) -> list[list[list[Expr]]]:
         """Sums in bytes for every pixel, vector and plane of weights."""
         planes = range(len(self._factors(frame)))
         return [[[temporary("uint8", self.look.width) for _ in planes] for _ in row] for row in sums]
 
-    def _widen(self, frame: Frame, sums: list[list[_Wide]], counts: list[list[list[Expr]]]) -> None:
+    def _widen(self, frame: Frame, sums: list[list[WideSums]], counts: list[list[list[Expr]]]) -> None:
         """Add sums in bytes to wide ones."""
         for totals, narrow in zip(sums, counts, strict=True):
             for total, each in zip(totals, narrow, strict=True):
@@ -284,7 +284,7 @@ class ColumnLookups(LookupSums):
     def _taps_together(self, frame: Frame) -> int:
         return frame.problem.kernel[1]
 
-    def _unit(self, tile: Tile, sums: list[list[_Wide]], unit: Unit, at: Expr, weight: Expr) -> None:
+    def _unit(self, tile: Tile, sums: list[list[WideSums]], unit: Unit, at: Expr, weight: Expr) -> None:
         """Look up all inputs of a unit, as many at a time as bytes hold the sums of."""
         frame, problem = tile.frame, tile.frame.problem
         columns = columns_of(problem, frame.tiling.pixels)
@@ -306,17 +306,20 @@ class ColumnLookups(LookupSums):
             self._widen(frame, sums, counts)
 
 
-class _Wide:
+class WideSums:
     """The sums of byte lanes in 16 bits: of pairs of lanes as they lie, modulo 2**16, and of odd lanes.
 
     What odd lanes add to pairs is 256 times their sum, so that the sums of even lanes are the difference.
+
+    Every lane starts `times` times `less` below 0.
     """
 
-    def __init__(self, width: int) -> None:
+    def __init__(self, width: int, times: Expr = 0, less: int = 0) -> None:
         self._width, self._half = width, width // 2
         self._pairs, self._odd = (temporary("uint16", self._half) for _ in range(2))
-        for total in (self._pairs, self._odd):
-            write(total, splat(T.uint16(0), self._half), lanes(0, self._half))
+        for total, share in ((self._pairs, 257), (self._odd, 1)):
+            start = T.Cast("uint16", T.Cast("int32", times) * (-less * share % 2**16) & 0xFFFF) if less else T.uint16(0)
+            write(total, splat(start, self._half), lanes(0, self._half))
 
     def add(self, counts: list[Expr], factors: tuple[int, ...]) -> None:
         """Add sums in bytes, one per plane of weights, times what the planes are worth."""

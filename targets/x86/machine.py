@@ -72,6 +72,11 @@ class Isa:
         return _LIMITS.tables[self.level] * _LIMITS.ghz
 
     @property
+    def code_rate(self) -> float:
+        """One-bit multiply-adds per nanosecond by lookups of whole codes, of activations of one bit."""
+        return _LIMITS.codes * _LIMITS.ghz
+
+    @property
     def nibble_rate(self) -> float:
         """Multiply-adds with weights of one bit per nanosecond by lookups of four inputs."""
         return _LIMITS.nibbles[self.level] * _LIMITS.ghz
@@ -169,7 +174,7 @@ class PortLimits:
     entries, of activations of one bit (without shuffles, as many as it takes to read the weights of the others);
     nibbles: with weights of one bit by lookups of four inputs; bytes: multiply-adds of bytes, by vpmaddwd where there
     is no VNNI; fma: float32 multiply-adds; tiles: multiply-adds of bytes by AMX; pixels: of activations of one bit by
-    lookups in sums of weights.
+    lookups in sums of weights; codes: by lookups of whole codes (AVX2), of activations of one bit.
     """
 
     ghz: float
@@ -181,6 +186,7 @@ class PortLimits:
     fma: Mapping[Level, float]
     tiles: float = 1024
     pixels: float = 200
+    codes: float = 170
 
 
 PORT_LIMITS: Mapping[str, PortLimits] = {
@@ -205,8 +211,10 @@ PORT_LIMITS: Mapping[str, PortLimits] = {
     ),
 }
 
-# the machine that estimates assume
 _LIMITS = PORT_LIMITS["znver4"]
+
+GHZ = _LIMITS.ghz
+"""The clock of the machine that estimates assume."""
 
 
 def supports(isa: Isa, features: frozenset[str]) -> bool:

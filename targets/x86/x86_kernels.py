@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from qcompiler.ir.numerics import WORD_BITS, WORD_BYTES
 from qcompiler.targets.offers import Family
 from qcompiler.targets.problem import Conv2d, Problem
 from qcompiler.targets.target import Kernel
 from qcompiler.targets.vector.blocks import Blocks
-from qcompiler.targets.vector.byte_sums import ByteDot, codes_of, fits_sixteen_bits
+from qcompiler.targets.vector.byte_sums import ByteDot, ByteSums, codes_of
 from qcompiler.targets.vector.common_kernels import (
     COMMON_KERNELS,
     binary_blocks,
@@ -30,10 +30,13 @@ from qcompiler.targets.vector.estimates import compute_ns
 from qcompiler.targets.vector.flat_conv import FlatConv2d
 from qcompiler.targets.vector.frame import Frame
 from qcompiler.targets.vector.nibble_reduction import fits_nibbles
+from qcompiler.targets.vector.patch_sums import PatchSums
 from qcompiler.targets.vector.planes import weight_planes
 from qcompiler.targets.vector.sum_finish import SumFinish
 from qcompiler.targets.x86.byte_dots import MultiplyBytes, Vnni, multiply_words
 from qcompiler.targets.x86.channel_dots import ChannelDots, column_tilings, fits_columns
+from qcompiler.targets.x86.code_lookups import WIDTH as SHUFFLED
+from qcompiler.targets.x86.code_lookups import CodeLookups, code_tilings, fits_codebook
 from qcompiler.targets.x86.dotted_nibbles import DottedNibbles
 from qcompiler.targets.x86.field_sums import FieldSums, field_sums, field_tilings
 from qcompiler.targets.x86.lookup_mismatches import LookupMismatches
@@ -46,11 +49,20 @@ from qcompiler.targets.x86.lookup_tilings import (
     table_tilings,
 )
 from qcompiler.targets.x86.machine import Isa
+from qcompiler.targets.x86.pair_sums import PairSums, PatchPairs
 from qcompiler.targets.x86.pixel_lookups import TABLE_BYTES, PixelLookups, gains_by_pixels, parts_of
 from qcompiler.targets.x86.table_lookups import SelectedBits, SplitTables, TableLookup, WholeTables
 from qcompiler.targets.x86.tile_sums import TileSums, multiplies_tiles, tile_tilings
 from qcompiler.targets.x86.widened_nibbles import WidenedNibbles, lane_bytes
+from qcompiler.targets.x86.word_sums import PatchWords, WordSums
 
+# bytes of vectors whose sums of two products are added up
+_PAIRED = 32
+_OF_PATCHES: Mapping[type[ByteSums], type[PatchSums]] = {
+    ByteSums: PatchSums,
+    PairSums: PatchPairs,
+    WordSums: PatchWords,
+}
 # too few for the weights of a kernel row
 _FEW_REGISTERS = 16
 
@@ -82,6 +94,19 @@ def tables(isa: Isa, problem: Problem) -> Iterator[Kernel]:
         for r in lookup_column_tilings(problem, blocks, look.width):
             ns = compute_ns(isa, problem, blocks, isa.table_rate * problem.x.planes, r)
             yield DirectConv2d(Frame(problem, blocks, r.tiling), ColumnLookups(look, sums), SumFinish(sums), ns)
+
+
+def whole_codes(isa: Isa, problem: Problem) -> Iterator[Kernel]:
+    """Convolutions of codes of few bits in bit planes by lookups of all bits of some codes (AVX2)."""
+    blocks = plane_blocks(problem)
+    if not isinstance(problem, Conv2d) or blocks is None or isa.vector_bytes != SHUFFLED:
+        return
+    if problem.x.planes not in PLANES or not fits_sums(problem, Geometry(problem, blocks).steps):
+        return
+    if fits_codebook(problem, blocks):
+        for r in code_tilings(problem, blocks):
+            ns = compute_ns(isa, problem, blocks, isa.code_rate * problem.x.planes, r)
+            yield DirectConv2d(Frame(problem, blocks, r.tiling), CodeLookups(), SumFinish(), ns)
 
 
 def nibbles(isa: Isa, problem: Problem) -> Iterator[Kernel]:
@@ -120,8 +145,9 @@ def dots(isa: Isa, problem: Problem) -> Iterator[Kernel]:
     """Convolutions of codes in bytes, but for those that `fields` does: all variants share one copy of the weights."""
     if isinstance(problem, Conv2d) and problem.x.in_bytes and _field_sums(isa, problem) is None:
         dot, lowers = _dot(isa, problem)
-        yield from byte_convolutions(isa, problem, dot, lowers=lowers)
-        yield from patch_convolutions(isa, problem, dot, lowers)
+        reduction = _reduction(isa, problem, dot)
+        yield from byte_convolutions(isa, problem, dot, lowers=lowers, reduction=reduction)
+        yield from patch_convolutions(isa, problem, dot, lowers, _OF_PATCHES[reduction])
 
 
 def matrices(isa: Isa, problem: Problem) -> Iterator[Kernel]:
@@ -172,6 +198,7 @@ KERNELS: tuple[Family[Isa], ...] = (
     word_convolutions,
     lookups,
     tables,
+    whole_codes,
     nibbles,
     pixels,
     dots,
@@ -198,14 +225,31 @@ def _table_lookup(isa: Isa, problem: Conv2d) -> TableLookup:
 
 def _dot(isa: Isa, problem: Conv2d) -> tuple[ByteDot, bool]:
     """The fastest instructions that are exact, and whether weights of few bits are brought down for them."""
-    width, most = isa.vector_bytes // 4, codes_of(problem).levels - 1
+    width = isa.vector_bytes // 4
     if isa.vnni:
         return Vnni(width), False
-    if width > 4 and fits_sixteen_bits(most, largest_weight(problem)):
-        return MultiplyBytes(width), False
-    if width > 4 and fits_sixteen_bits(most, largest_weight(problem, 8)) and problem.second is None:
-        return MultiplyBytes(width), True
+    if width > 4:
+        as_stored, as_they_are = (_pairs_held(isa, problem, bits) for bits in (None, 8))
+        if as_they_are > as_stored and problem.second is None:
+            return MultiplyBytes(width, as_they_are), True
+        if as_stored:
+            return MultiplyBytes(width, as_stored), False
     return multiply_words(width), False
+
+
+def _reduction(isa: Isa, problem: Conv2d, dot: ByteDot) -> type[ByteSums]:
+    """What adds products up by such instructions; other vectors than those of AVX2 are not measured."""
+    if isinstance(dot, MultiplyBytes):
+        return PairSums if dot.held > 1 else ByteSums
+    blocks = convolution_blocks(problem)
+    side_by_side = blocks is not None and Geometry(problem, blocks).uniform(1) and not problem.centred
+    return WordSums if isa.vector_bytes == _PAIRED and not isa.vnni and side_by_side else ByteSums
+
+
+def _pairs_held(isa: Isa, problem: Conv2d, bits: int | None) -> int:
+    """How many sums of two products 16 bits hold the sum of, 1 where only one is added to others; bits: of weights."""
+    held = (2**15 - 1) // max(1, 2 * (codes_of(problem).levels - 1) * largest_weight(problem, bits))
+    return held if isa.vector_bytes == _PAIRED and problem.second is None else min(held, 1)
 
 
 def _field_sums(isa: Isa, problem: Problem) -> FieldSums | None:

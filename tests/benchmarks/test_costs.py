@@ -18,6 +18,7 @@ from qcompiler.errors import QCompilerError
 from qcompiler.targets.measured import Ratios, Tiles, family_and_tile, shipped
 from qcompiler.targets.target import Variant
 from qcompiler.targets.x86 import TARGET
+from qcompiler.targets.x86.machine import GHZ
 
 Tables = Mapping[str, Mapping[str, Tiles]]
 (NATIVE,) = TARGET.variants(["znver4"])
@@ -45,6 +46,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> list[int]:
         return made_up(variant, offers)
 
     monkeypatch.setattr(kernel_times, "timed", timed)
+    monkeypatch.setattr(costs, "clock_ghz", lambda: GHZ)
     return counts
 
 
@@ -95,6 +97,18 @@ def test_what_may_be_the_best_is_timed_until_the_best_is_known(quick: list[int],
         took = {each: each.kernel.cost * true_ratio(each.kernel.name) for each in known}
         assert taken in took and took[taken] <= 1.002 * min(took.values())
     assert sum(quick) < sum(len(offered(NATIVE, *layer)) for layer in SOME) / 2
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_slower_clock_makes_no_kernel_slower(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beside those that are not measured, whose estimates are for one clock."""
+    usual = costs.measured(NATIVE, SOME, KernelTimes(tmp_path / "times.jsonl"), silent())
+    timed, slow = kernel_times.timed, 0.8
+    monkeypatch.setattr(costs, "clock_ghz", lambda: slow * GHZ)
+    monkeypatch.setattr(
+        kernel_times, "timed", lambda *asked: [[time / slow for time in rounds] for rounds in timed(*asked)]
+    )
+    assert costs.measured(NATIVE, SOME, KernelTimes(tmp_path / "slow.jsonl"), silent()) == usual
 
 
 def test_a_run_that_was_stopped_goes_on_and_the_table_is_written_at_the_end(

@@ -6,7 +6,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from benchmarks.arena import Result, Settings
-from benchmarks.machine import Machine
+from benchmarks.machine import CEILINGS, Machine
 from benchmarks.performance_page import latest, page, read
 from benchmarks.table import write_json
 
@@ -38,6 +38,17 @@ def test_a_row_of_few_bits_stands_beside_the_fastest_in_eight(tmp_path: Path) ->
     ]
     line = cells(page(found, machine), "| conv 3x3, C64, 56x56, w1a4")
     assert line[1:] == ["few bits", "5.0", "125", "62%", "LiteRT int8", "8.0", "1.60"]
+
+
+def test_reasons_are_of_the_processor() -> None:
+    """What is said of a Zen 4 does not stand below the figures of another processor; plots are of the first alone."""
+    texts = {
+        name: page([result("conv64-w8a8", "qcompiler few bits", "few bits", 5e-6)], Machine("x", 2, 2.0, limits))
+        for name, limits in [*CEILINGS.items(), ("another", {})]
+    }
+    said = {name: text.count("on Zen 4") - text.count("on Zen 3") for name, text in texts.items()}
+    assert said == {"znver4": 1, "znver3": -1, "znver5": 0, "another": 0}
+    assert [name for name, text in texts.items() if "pictures/speed.svg" in text] == ["znver4"]
 
 
 def test_floats_stand_beside_floats_and_networks_apart() -> None:

@@ -218,6 +218,7 @@ def test_sums_in_bytes_hold_the_largest(variant: x86.X86Variant) -> None:
         "lookup_sums_conv2d",
         "nibbles_conv2d",
         *({"lookup_columns_conv2d"} if variant.isa.vector_bytes == 64 else ()),
+        *({"lookup_codes_conv2d"} if variant.isa.vector_bytes == 32 else ()),
     }
     found = [kernel for _, kernel in reductions(variant) if kernel.reduction.family in families]
     assert {kernel.reduction.family for kernel in found} == families
@@ -264,6 +265,9 @@ def test_x86(variant: x86.X86Variant) -> None:
     dots = {"dots_depthwise"} if variant.isa.vnni else set()
     lookups |= {"pixels_conv2d"} if variant.isa.vnni and variant.isa.vbmi else set()
     lookups |= {"lookup_columns_conv2d"} if variant.isa.vector_bytes == 64 else set()
+    if variant.isa.vector_bytes == 32:
+        lookups |= {"lookup_codes_conv2d", "pairs_conv2d", "words_conv2d"}
+        lookups |= {"patches_pairs_conv2d", "patches_words_conv2d"}
     assert check(variant, KernelRunner) == expected | lookups | dots | {"fields_conv2d", "rounded_conv2d"}
 
 

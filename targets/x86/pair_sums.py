@@ -1,0 +1,124 @@
+"""Sums of products of few bits by vpmaddubsw, whose sums of two products are added up in 16 bits while those hold them.
+
+So two instructions do as many products as three or four where every pair is added up in 32 bits: 64 products of 4 by 4
+bits in a cycle of a processor that multiplies two vectors of 32 bytes, where sums of pairs are widened after 136 steps.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+from tvm.script.ir_builder import tirx as T
+
+from qcompiler.ir.numerics import WORD_BYTES
+from qcompiler.targets.vector.byte_sums import ONES, ByteSums, shared_place
+from qcompiler.targets.vector.direct import ReductionLoop
+from qcompiler.targets.vector.emit import LANES, Expr, lanes, splat, temporary, write
+from qcompiler.targets.vector.patch_sums import PatchSums
+from qcompiler.targets.vector.reduction import Registers
+from qcompiler.targets.vector.tile import Tile
+from qcompiler.targets.vector.unrolled_parts import for_parts, for_unrolled_taps
+from qcompiler.targets.x86.byte_dots import MultiplyBytes
+from qcompiler.targets.x86.table_lookups import SHUFFLES, looked_up
+
+# steps between two jumps; chosen
+_UNROLLED = 2
+_PAIRS = 2 * LANES
+"""Of a register: two for each lane of 32 bits."""
+
+
+@dataclass(frozen=True)
+class PairSums(ByteSums):
+    """Weights as in `ByteSums`."""
+
+    dot: MultiplyBytes
+
+    family: ClassVar[str] = "pairs_conv2d"
+    apart: ClassVar[bool] = True
+
+    def add_up(self, tile: Tile, sums: Registers, at: Expr, weight: Expr, per_step: int) -> None:
+        """Add up as many steps in 16 bits as those hold, then in 32."""
+        rows = self.rows(tile)
+
+        def part(loops: list[ReductionLoop], x: Expr, w: Expr) -> None:
+            pairs = [[temporary("int16", _PAIRS) for _ in row] for row in sums]
+            for each in (each for row in pairs for each in row):
+                write(each, splat(T.int16(0), _PAIRS), lanes(0, _PAIRS))
+
+            def step(x: Expr, w: Expr) -> None:
+                self.step(tile, pairs, x, w)
+
+            for_unrolled_taps(loops, rows, x, w, per_step, step, _UNROLLED)
+            for totals, narrow in zip(sums, pairs, strict=True):
+                for total, each in zip(totals, narrow, strict=True):
+                    self._widen(total, each)
+
+        for_parts(self.loops(tile.frame), rows, at, weight, per_step, part, self.dot.held)
+
+    def words(self, tile: Tile, b: int, at: Expr) -> Expr:
+        """Weights of few bits as they are: their highest part is looked up, with its sign; see `ByteSums.words`."""
+        if not self.lowers:
+            return super().words(tile, b, at)
+        words, below = None, self.bits
+        for part, line in self.lines(tile, b, at):
+            below -= part
+            bits = self._part_of(tile, b, part, line)
+            found = self._with_sign(bits, part, below) if words is None else self._raised(bits, below)
+            words = found if words is None else words | found
+        return words
+
+    def _part_of(self, tile: Tile, b: int, part: int, line: Expr) -> Expr:
+        """Words with a part of the weights of block `b` in the lowest bits of every byte."""
+        (_, place), width = shared_place(tile, b, 8 // part), self.dot.width
+        moved = T.shift_right(tile.weights[0][lanes(line, width)], splat(T.Cast("uint32", place * part), width))
+        return moved & splat(T.uint32(ONES * (2**part - 1)), width)
+
+    def _with_sign(self, bits: Expr, part: int, below: int) -> Expr:
+        """Words whose bytes are the part as a number with a sign, times 2**below."""
+        size = WORD_BYTES * self.dot.width
+        found = looked_up(SHUFFLES[size], size, _numbers(part, below, size), T.reinterpret(f"uint8x{size}", bits))
+        return T.reinterpret(f"uint32x{self.dot.width}", found)
+
+    def _raised(self, bits: Expr, by: int) -> Expr:
+        return T.shift_left(bits, splat(T.uint32(by), self.dot.width)) if by else bits
+
+    def step(self, tile: Tile, sums: Registers, at: Expr, weight: Expr) -> None:
+        """Four products in every lane, pixel by pixel, so that registers hold the inputs of one alone."""
+        if tile.frame.problem.centred or tile.frame.gathers:
+            super().step(tile, sums, at, weight)
+            return
+        width, source = self.dot.width, tile.source
+        parts = [(b, first) for b in range(tile.frame.tiling.blocks) for first in range(0, LANES, width)]
+        weights = [self.dot.weights(T.bind(self.words(tile, b, weight + first))) for b, first in parts]
+        for p, row in enumerate(sums):
+            inputs = self.dot.inputs(T.bind(source.lanes_at(at + p * source.pixel_step(), 0, width)))
+            for (b, first), each in zip(parts, weights, strict=True):
+                self.multiply(row[b], first, inputs, each)
+
+    def multiply(self, total: Expr, first: int, inputs: tuple[Expr, ...], weights: tuple[Expr, ...]) -> None:
+        """Add sums of two products in 16 bits."""
+        here = lanes(2 * first, 2 * self.dot.width)
+        write(total, total[here] + self.dot.pairs(inputs, weights), here)
+
+    def _widen(self, total: Expr, pairs: Expr) -> None:
+        """Add sums in 16 bits to those in 32."""
+        width = self.dot.width
+        for first in range(0, LANES, width):
+            here = lanes(first, width)
+            write(total, total[here] + self.dot.widened(pairs[lanes(2 * first, 2 * width)]), here)
+
+
+@dataclass(frozen=True)
+class PatchPairs(PatchSums, PairSums):
+    """Of windows whose bytes lie side by side."""
+
+    family: ClassVar[str] = "patches_pairs_conv2d"
+
+
+def _numbers(bits: int, below: int, size: int) -> Expr:
+    """uint8 lanes: what a part of a byte is as a number with a sign, times 2**below; sixteen entries, repeated."""
+    signed = [(part - 2**bits if part >> (bits - 1) else part) << below for part in range(2**bits)]
+    words = [T.uint32(int(word)) for word in np.resize(np.array(signed, np.int8), size).view(np.uint32)]
+    return T.reinterpret(f"uint8x{size}", T.Shuffle(words, list(range(len(words)))))
