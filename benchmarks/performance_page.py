@@ -69,8 +69,9 @@ Where a row is no more than a tenth faster than the best peer, it is for this:
   90 to 100 % of that, and so do the best peers' in 8 bits: no kernel can be a tenth faster than they are. Weights of
   fewer bits than eight take less memory, and in these layers no less time.
 - **Eight rows in blocks.** Of 886 µs at 4 bits, products are 568; to scale sums of 32 products and add them to totals
-  takes 4.3 cycles for sixteen outputs, beside eight for the products. At 8 bits indices come from memory in steps of
-  1 KiB ([adr/0027](adr/0027-weights-of-few-bits.md)).
+  takes 4.3 cycles for sixteen outputs, beside eight for the products. At 8 bits indices came from memory in steps of
+  1 KiB; since these rows were measured they lie in the order in which they are read
+  ([adr/0027](adr/0027-weights-of-few-bits.md)).
 - **Depthwise as one operator** reads and writes plain floats or bytes and reorders them itself; in a chain it is 1.5
   times as fast as the best peer.
 """

@@ -45,8 +45,8 @@ from qcompiler.targets.vector.tile import Tile
 from qcompiler.targets.vector.tilings import Ranked, ranked
 
 _SIGN = 0x80
-# blocks side by side; chosen
-_TOGETHER = 16
+# blocks side by side, and those that are read at a time; measured
+_TOGETHER, _TURN = 16, 4
 # inputs that are rounded together: what a stack array may hold
 _CHUNK = 512
 # blocks whose totals are in one array on the stack: TVM takes larger ones from the heap
@@ -55,8 +55,9 @@ _ARRAY = 8
 
 @dataclass(frozen=True)
 class RoundedSums(Reduction):
-    """codes: uint32 [blocks / together, steps, together * bits / 8, 16], blocks rounded up; a step is four inputs.
+    """codes: uint32 [blocks / together, groups, together / turn, steps of a group, turn * bits / 8, 16], as loops go.
 
+    Blocks are rounded up; a step is four inputs, a group a block of the grid.
     grids: float32 [blocks / together, groups, together, 16] of steps, or [..., together, 2, 16] of steps and lows where
     0 has no index.
     most: the largest factor that `dot` takes. held: sums of sixteen lanes that registers have room for.
@@ -87,6 +88,15 @@ class RoundedSums(Reduction):
     @property
     def _sides(self) -> int:
         return 2 if self.grid.zero is None else 1
+
+    def turn(self, problem: Conv2d) -> int:
+        """Blocks whose indices for a block of the grid lie in one piece.
+
+        One row of few bits takes all that lie side by side: registers of 512 bits hold their sums.
+        """
+        if self.grid.bits < 8 and problem.out_hw[1] == 1:
+            return self.together
+        return min(self.together, max(_TURN, self._in_byte))
 
     def _groups(self, frame: Frame) -> int:
         return -(-frame.problem.x.c // self.grid.size)
@@ -125,7 +135,10 @@ class RoundedSums(Reduction):
         held = words.reshape(len(words), self._runs(frame), -1, self._in_byte, LANES)
         places = (np.arange(self._in_byte, dtype=np.uint32) * np.uint32(self.grid.bits)).reshape(-1, 1)
         joined = np.bitwise_or.reduce(held << places, axis=3)
-        return np.ascontiguousarray(joined.swapaxes(0, 1)).reshape(-1)
+        turn = self.turn(frame.problem)
+        parts = self.together // turn, turn // self._in_byte
+        apart = joined.reshape(self._groups(frame), self._group_steps(), self._runs(frame), *parts, LANES)
+        return np.ascontiguousarray(apart.transpose(2, 0, 3, 1, 4, 5)).reshape(-1)
 
     def _grids(self, frame: Frame, found: GridWeights) -> Array:
         low = found.low + found.step * np.float32(_SIGN) if self._flips else found.low
@@ -193,14 +206,14 @@ class RoundedSums(Reduction):
                 write(found, splat(self._started(tile.frame, total, b)), lanes(0))
         with T.serial(i64(0), i64(self._group_steps())) as step:
             words = [row.words[part.place * self._group_steps() + step] for row in rows]
-            self._step(tile, words, sums, T.bind(part.group * self._group_steps() + step), part.start + part.first)
+            self._step(tile, words, sums, part, step)
         for b in blocks:
             self._add(tile, rows, [registers[b] for registers in sums], part, b)
 
     def _at_once(self, frame: Frame) -> int:
         """Blocks of a tile whose sums are in registers at the same time: a divisor of those of the tile."""
         least, blocks = self._in_byte if self._in_place(frame) else 1, frame.tiling.blocks
-        sizes = [b for b in range(least, blocks + 1, least) if blocks % b == self.together % b == 0]
+        sizes = [b for b in range(least, blocks + 1, least) if blocks % b == self.turn(frame.problem) % b == 0]
         return max([b for b in sizes if b * frame.tiling.pixels <= self.held], default=least)
 
     def _array(self, frame: Frame) -> int:
@@ -223,41 +236,54 @@ class RoundedSums(Reduction):
     def _is_lowered(self, shift: int) -> bool:
         return shift > 0 and (2**self.grid.bits - 1) << shift > self.most
 
-    def _step(self, tile: Tile, words: list[Expr], sums: Registers, step: Expr, block: Expr) -> None:
-        """Four products in every lane, of the blocks of a tile from `block` on."""
+    def _step(self, tile: Tile, words: list[Expr], sums: Registers, part: _Part, step: Expr) -> None:
+        """Four products in every lane."""
         width = self.dot.width
         inputs = [tuple(T.bind(each) for each in self.dot.weights(splat(word, width))) for word in words]
         for first in range(0, LANES, width):
             here = lanes(first, width)
             for i in range(len(sums[0])):
-                factors = tuple(T.bind(each) for each in self.dot.inputs(self._factor(tile, step, first, block, i)))
+                factors = tuple(T.bind(each) for each in self.dot.inputs(self._factor(tile, part, step, first, i)))
                 for p, row in enumerate(sums):
                     write(row[i], self.dot.add(row[i][here], factors, inputs[p]), here)
 
-    def _factor(self, tile: Tile, step: Expr, first: int, block: Expr, b: int) -> Expr:
-        """Words with the indices of a block of a tile alone, `b` behind `block`."""
+    def _factor(self, tile: Tile, part: _Part, step: Expr, first: int, b: int) -> Expr:
+        """Words with the indices of a block alone, `b` behind the first of a part."""
         width, mask, shift = self.dot.width, 2**self.grid.bits - 1, b % self._in_byte * self.grid.bits
-        in_place = self._in_place(tile.frame)
-        run, within = split(tile.block + block if in_place else tile.block + block + b, self.together)
-        group, place = split(within, self._in_byte)
-        group = group + b // self._in_byte if in_place else group
-        steps = self._groups(tile.frame) * self._group_steps()
-        at = ((run * steps + step) * (self.together // self._in_byte) + group) * LANES + first
-        words = tile.weights[0][lanes(at, width)]
+        at, place = self._indices(tile, part, step, b)
+        words = tile.weights[0][lanes(at + first, width)]
         if self.grid.bits == 8:
             return words
+        in_place = self._in_place(tile.frame)
         if in_place and not self._is_lowered(shift):
             return words & splat(T.uint32((mask << shift) * ONES), width)
         down = T.uint32(shift) if in_place else T.Cast("uint32", place * self.grid.bits)
         return T.shift_right(words, splat(down, width)) & splat(T.uint32(mask * ONES), width)
 
+    def _indices(self, tile: Tile, part: _Part, step: Expr, b: int) -> tuple[Expr, Expr]:
+        """Where the indices of a block lie, and at which place in bytes where that is not known beforehand."""
+        size = self.turn(tile.frame.problem)
+        run, within, behind = self._place(tile, part, b)
+        turn, left = split(within, size)
+        word, place = split(left, self._in_byte)
+        turn = (run * self._groups(tile.frame) + part.group) * (self.together // size) + turn
+        steps = turn * self._group_steps() + step
+        return (steps * (size // self._in_byte) + word + behind // self._in_byte) * LANES, place
+
+    def _place(self, tile: Tile, part: _Part, b: int) -> tuple[Expr, Expr, int]:
+        """Run and place of a channel block, `b` behind the first of a part: the place of one before, and how far."""
+        block = tile.block + part.start + part.first
+        if self._in_place(tile.frame):
+            return *split(block, self.together), b
+        return *split(block + b, self.together), 0
+
     def _add(self, tile: Tile, rows: list[RoundedBlocks], sums: list[Expr], part: _Part, b: int) -> None:
         """Scale the sums of one block of channels, `b` behind the first, and add them to the totals."""
         frame = tile.frame
         here = lanes(T.bind((part.first + b) * LANES) if self._array(frame) > 1 else 0)
-        run, within = split(tile.block + part.start + part.first + b, self.together)
+        run, within, behind = self._place(tile, part, b)
         groups = run * self._groups(frame) + part.group
-        at = T.bind((groups * self.together + within) * (self._sides * LANES))
+        at = T.bind((groups * self.together + within + behind) * (self._sides * LANES))
         step = T.bind(tile.weights[1][lanes(at)])
         for row, found, totals in zip(rows, sums, part.totals, strict=True):
             total = totals[b % len(totals)]
@@ -301,19 +327,20 @@ def blocks_together(bits: int, count: int) -> int:
 
 
 def rounded_tilings(problem: Conv2d, blocks: Blocks, sums: RoundedSums) -> list[Ranked]:
-    """Tiles that hold whole bytes where the blocks divide evenly.
+    """Tiles that hold whole bytes where the blocks divide evenly; elsewhere bytes are taken apart for every tile.
 
-    The more blocks, the fewer times a row is rounded; the more rows, the fewer times weights are read. Each row has a
-    factor for every place in a byte, for which registers are left.
+    The more blocks, the fewer times a row is rounded; the more rows, the fewer times weights are read, which takes
+    longer where turns are read in parts. Each row has a factor for every place in a byte, for which registers are left.
     """
-    in_byte = 8 // sums.grid.bits
+    bits, in_byte, turn = sums.grid.bits, 8 // sums.grid.bits, sums.turn(problem)
     sizes = [b for b in (32, 16, 8, 4, 2, 1) if b <= blocks.count and sums.together % min(b, sums.together) == 0]
     whole = [b for b in sizes if b % in_byte == blocks.count % b == 0]
-    most = min(problem.out_hw[1], max(min(2, sums.held), sums.held // (2 * in_byte)))
-    tiles = [
-        (p, b, 1.25 + 3.0 / b + 0.2 * sums.grid.bits / p)
-        for p in range(1, most + 1)
-        for b in whole or sizes
-        if b <= (_TOGETHER if p <= 2 else 2 * _TOGETHER)
-    ]
+    least, reading = (in_byte, 0.12 * bits) if whole else (1, 0.12 * bits + 0.45)
+    most = 1 if sums.held == 1 else max(3 if bits >= 4 else 2, sums.held // (2 * in_byte))
+    tiles = []
+    for p in range(1, min(problem.out_hw[1], most) + 1):
+        in_parts = turn > least and p * turn > sums.held
+        largest = _TOGETHER if p <= 2 or bits == 8 or in_parts else 2 * _TOGETHER
+        slowdown = 1.08 if in_parts else 1.0
+        tiles += [(p, b, slowdown * (1.25 + 3.0 / b + reading / p)) for b in whole or sizes if b <= largest]
     return ranked(problem, blocks, tiles)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterator
 
 import numpy as np
 import pytest
@@ -12,10 +13,14 @@ from hypothesis import strategies as st
 from qcompiler.ir.block_rounding import SMALLEST, rounded_in_blocks
 from qcompiler.ir.storage import Buffer
 from qcompiler.ir.weight_grids import WeightGrid, in_blocks
-from qcompiler.targets.problem import Channel, Conv2d, Operation
-from qcompiler.targets.target import Array, Constants, Variant
+from qcompiler.targets.problem import Channel, Conv2d, Operation, Problem
+from qcompiler.targets.target import Array, Constants, Kernel, Variant
+from qcompiler.targets.vector.common_kernels import rounded_products
 from qcompiler.targets.vector.conv import DirectConv2d
 from qcompiler.targets.vector.kernel_runner import KernelRunner, aligned, empty_outputs
+from qcompiler.targets.x86 import TARGET
+from qcompiler.targets.x86.byte_dots import multiply_words
+from qcompiler.targets.x86.machine import Isa
 from tests.targets.emulated import EmulatedRunner
 from tests.targets.problems import RUNNABLE
 from tests.targets.test_arm import per_variant
@@ -57,8 +62,24 @@ def product_of(case: Case, weights: Array) -> Conv2d:
     assert found is not None, "weights of integers and a scale lie on a grid"
     into = Buffer(1, 1, case.rows, case.outputs, "float32")
     chain = (Operation("add", Channel()), Operation("store", into=into))
-    x = Buffer(1, 1, case.rows, case.inputs, "float32")
-    return Conv2d(x, case.outputs, (1, 1), epilogue=chain, grid=found.grid, rounded=True)
+    return dataclasses.replace(product_on(found.grid, case.rows, case.inputs, case.outputs), epilogue=chain)
+
+
+def product_on(grid: WeightGrid, rows: int, inputs: int, outputs: int) -> Conv2d:
+    """With nothing added."""
+    chain = (Operation("store", into=Buffer(1, 1, rows, outputs, "float32")),)
+    return Conv2d(Buffer(1, 1, rows, inputs, "float32"), outputs, (1, 1), epilogue=chain, grid=grid, rounded=True)
+
+
+def wide_products(isa: Isa, problem: Problem) -> Iterator[Kernel]:
+    """As of 32 registers of 64 bytes, by what every processor has."""
+    yield from rounded_products(
+        dataclasses.replace(isa, vector_bytes=64, registers=32), problem, multiply_words(4), 255
+    )
+
+
+DESKTOPS = TARGET.variants(())
+WIDE = dataclasses.replace(RUNNABLE[-1], table=(wide_products,))
 
 
 def assert_near(case: Case, got: Array, weights: Array, values: Array, bias: Array, name: str) -> None:
@@ -124,8 +145,54 @@ def test_products(case: Case, variant: Variant, seed: int) -> None:
 @pytest.mark.parametrize("bits", [2, 4, 8])
 @pytest.mark.parametrize("variant", RUNNABLE, ids=lambda variant: variant.name)
 def test_every_tiling(variant: Variant, bits: int, zeros: bool) -> None:
-    """Of eight rows and so many channels that some tiles hold several runs of blocks, and totals of several arrays."""
-    check(Case(8, 70, 512, bits, 32, zeros), variant, bits, KernelRunner, every=True)
+    """Of one row and eight, and so many channels that some tiles hold several runs of blocks, and several arrays."""
+    for rows in (1, 8):
+        check(Case(rows, 70, 512, bits, 32, zeros), variant, bits, KernelRunner, every=True)
+
+
+@pytest.mark.parametrize("bits", [4, 8])
+def test_tilings_of_wide_registers(bits: int) -> None:
+    check(Case(4, 40, 512, bits, 16, False), WIDE, bits, KernelRunner, every=True)
+
+
+@pytest.mark.parametrize(("bits", "rows", "turn"), [(8, 1, 4), (8, 8, 4), (4, 8, 4), (2, 8, 4), (4, 1, 16), (2, 1, 16)])
+def test_indices_lie_as_they_are_read(bits: int, rows: int, turn: int) -> None:
+    """Group by group `turn` channel blocks at a time, of each step sixteen lanes of four inputs."""
+    index = np.random.default_rng(0).integers(0, 2**bits, (256, 64), np.uint8)
+    kernel = DESKTOPS[0].kernels(product_on(WeightGrid(bits, 32, 0), rows, 64, 256))[0]
+    codes = kernel.pack(Constants(index.astype(np.float32).reshape(256, 64, 1, 1)))[0]
+    turns = index.reshape(16 // turn, turn * bits // 8, 8 // bits, 16, 2, 8, 4).transpose(4, 0, 5, 1, 3, 6, 2)
+    joined = np.bitwise_or.reduce(turns << np.arange(0, 8, bits, dtype=np.uint8), axis=-1)
+    np.testing.assert_array_equal(codes.view(np.uint8), joined.reshape(-1))
+
+
+@pytest.mark.parametrize("rows", [1, 8])
+@pytest.mark.parametrize("bits", [2, 4, 8])
+def test_all_variants_and_tilings_share_one_copy_of_the_weights(bits: int, rows: int) -> None:
+    weights = np.random.default_rng(0).integers(0, 2**bits, (512, 64)).astype(np.float32)
+    problem = product_on(WeightGrid(bits, 32, 0), rows, 64, 512)
+    made = Constants(weights.reshape(512, 64, 1, 1))
+    packed = {b"".join(map(bytes, kernel.pack(made))) for each in DESKTOPS for kernel in each.kernels(problem)}
+    assert len(packed) == 1
+
+
+@pytest.mark.parametrize(
+    ("variant", "bits", "rows", "outputs", "tile"),
+    [
+        ("avx512vpopcntdq", 8, 8, 4096, "p4b16"),
+        ("avx512vpopcntdq", 4, 8, 4096, "p4b32"),
+        ("avx2", 8, 3, 4096, "p3b16"),
+        ("avx2", 4, 5, 4096, "p1b16"),
+        ("avx2", 8, 8, 4096, "p2b16"),
+        ("avx2", 2, 2, 1000, "p2b16"),
+        ("avx2", 4, 8, 1000, "p2b16"),
+        ("baseline", 2, 3, 1000, "p1b16"),
+    ],
+)
+def test_the_tile_that_is_taken(variant: str, bits: int, rows: int, outputs: int, tile: str) -> None:
+    (found,) = (each for each in DESKTOPS if each.name == variant)
+    kernels = found.kernels(product_on(WeightGrid(bits, 32, 2 ** (bits - 1)), rows, 4096, outputs))
+    assert f"_{tile}s" in kernels[0].name
 
 
 @per_variant
@@ -143,10 +210,7 @@ def test_the_largest_products(variant: Variant, bits: int) -> None:
     index = np.full((256, 512), 2**bits - 1)
     index[:, ::256], index[:, 1::256] = 0, 1
     weights = (index - 2 ** (bits - 1)).astype(np.float32)
-    problem = Conv2d(
-        Buffer(1, 1, 3, 512, "float32"), 256, (1, 1), grid=WeightGrid(bits, 256, 2 ** (bits - 1)), rounded=True
-    )
-    problem = dataclasses.replace(problem, epilogue=(Operation("store", into=Buffer(1, 1, 3, 256, "float32")),))
+    problem = product_on(WeightGrid(bits, 256, 2 ** (bits - 1)), 3, 512, 256)
     values = np.array([127, -127, 64], np.float32)[:, None] * np.ones((1, 512), np.float32)
     made = Constants(weights.reshape(256, 512, 1, 1))
     for kernel in variant.kernels(problem)[::3]:
