@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -18,6 +19,7 @@ import onnxruntime as ort
 
 from qcompiler.errors import InvalidModel, QCompilerError, UnsupportedModel, UsageError
 from qcompiler.ir.portable import Portable, portable
+from qcompiler.ir.unsaturated import unsaturated
 
 Array = npt.NDArray[Any]
 Model: TypeAlias = ir.Model | onnx.ModelProto | Portable
@@ -46,7 +48,7 @@ class Session:
     """A graph prepared once and evaluated on many inputs; see `run`."""
 
     def __init__(self, model: Model, outputs: Sequence[str] | None = None) -> None:
-        self._model = _portable(model)
+        self._model = unsaturated(_portable(model)) if _saturates() else _portable(model)
         graph = self._model.proto.graph
         self._inputs = _real_inputs(graph)
         self._wanted = list(dict.fromkeys([value.name for value in graph.output] if outputs is None else outputs))
@@ -107,6 +109,16 @@ def _runs(model: Model, inputs: Mapping[str, Array]) -> bool:
 
 def _portable(model: Model) -> Portable:
     return model if isinstance(model, Portable) else portable(model)
+
+
+@lru_cache(maxsize=1)
+def _saturates() -> bool:
+    """Whether onnxruntime's sums of two products of bytes end at 32767 on this processor; see `unsaturated.py`."""
+    text = "sums (uint8[1,2] a, int8[2,1] b) => (int32[1,1] y) { y = MatMulInteger (a, b) }"
+    proto = onnx.parser.parse_model(f'<ir_version: 10, opset_import: ["": 21]> {text}')
+    ends = {"a": np.full((1, 2), 255, np.uint8), "b": np.full((2, 1), 127, np.int8)}
+    (found,) = _start(Portable(proto, {})).run(None, ends)
+    return int(found[0, 0]) != 2 * 255 * 127
 
 
 def _constant(model: Portable, tensor: onnx.TensorProto) -> Array:

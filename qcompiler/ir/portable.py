@@ -76,24 +76,25 @@ def _is_large(tensor: ir.TensorProtocol | None) -> bool:
 def _of_proto(model: onnx.ModelProto) -> Portable:
     copy, constants = onnx.ModelProto(), {}
     copy.CopyFrom(model)
-    read = set(_read(copy.graph))
+    read = set(names_read(copy.graph))
     for tensor in copy.graph.initializer:
         if tensor.name in read and _is_large(ir.from_proto(tensor)):
             constants[tensor.name] = onnx.numpy_helper.to_array(tensor)
-            tensor.CopyFrom(_declaration(tensor))
+            tensor.CopyFrom(declaration(tensor))
     return Portable(copy, constants)
 
 
-def _read(graph: onnx.GraphProto) -> Iterator[str]:
+def names_read(graph: onnx.GraphProto) -> Iterator[str]:
     """Names that nodes read, those of graphs within them too."""
     for node in graph.node:
         yield from node.input
         for attribute in node.attribute:
             for inner in (attribute.g, *attribute.graphs):
-                yield from _read(inner)
+                yield from names_read(inner)
 
 
-def _declaration(tensor: onnx.TensorProto) -> onnx.TensorProto:
+def declaration(tensor: onnx.TensorProto) -> onnx.TensorProto:
+    """A tensor without its data, which is handed over beside the graph."""
     declared = onnx.TensorProto(name=tensor.name, data_type=tensor.data_type, dims=tensor.dims)
     declared.data_location = onnx.TensorProto.EXTERNAL
     declared.external_data.add(key="location", value=_PLACE)

@@ -19,9 +19,8 @@ def offsets(text: str, register: str) -> list[int]:
 @pytest.mark.parametrize("name, size", [("avx512vpopcntdq", 64), ("avx512bw", 64), ("avx2", 32)])
 def test_spills_lie_within_lines(name, size):
     variant = TARGET.variants([name])[0]
-    offers = [
-        o for o in offered(variant, Shape(96, (20, 20), 96, 3), (signed(4), unsigned(8))) if "bytes" in o.kernel.name
-    ]
+    every = offered(variant, Shape(96, (20, 20), 96, 3), (signed(4), unsigned(8)))
+    offers = [each for each in every if each.kernel.name.startswith(("bytes", "pairs"))]
     register, found = {64: "zmm", 32: "ymm"}[size], 0
     for kernel in sorted((offer.kernel for offer in offers), key=lambda kernel: kernel.cost)[:8]:
         text = variant.platform.assembly({"kernel": kernel.build("kernel")}, variant.tvm_target)
