@@ -67,7 +67,7 @@ def test_binary_inner_loops_come_near_the_ceiling(layer: str, level: str) -> Non
      ("w4a4", "cortex-a53", 0.75), ("w2a1", "cortex-a55", 0.85), ("w4a4", "cortex-a55", 0.85)],
 )  # fmt: skip
 def test_inner_loops_of_codes_reach_their_share(width: str, core: str, share: float) -> None:
-    """On cores whose models are the same in all versions of LLVM, or since some version; see docs/performance_arm.md."""
+    """On cores whose models are the same in most versions of LLVM; see docs/performance_arm.md."""
     if core == "cortex-a55" and tool() == "llvm-mca":
         pytest.skip("llvm-mca of LLVM 14 has another model of the Cortex-A55")
     (chosen,) = (each for each in CORES if each.model == core)
