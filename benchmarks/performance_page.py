@@ -21,7 +21,7 @@ from benchmarks.markdown import table
 from benchmarks.table import micros, per_cycle, share, widths
 from benchmarks.workloads import is_network, label_of, title
 
-HEAD = """# Speed
+HEAD = """# Speed{where}
 
 {machine}, {ghz:.2f} GHz. Made by `python -m benchmarks --json results.json` and
 `python -m benchmarks.performance_page`; `benchmarks/README.md` says how. Every output is held
@@ -92,6 +92,9 @@ vpmaddwd and vpaddd 4.92 ([adr/0046](adr/0046-avx2.md)).
 REASONS = {"znver4": ZEN_4, "znver3": ZEN_3}
 """What stands at the end of the page, by processor."""
 
+WHERE = {"znver3": " with AVX2"}
+"""What the title says of a processor."""
+
 PEERS = {"binary": ("binary", "int8"), "few bits": ("int8",)}
 """In what peers compute beside ours, where it is not the same."""
 
@@ -135,7 +138,7 @@ def page(results: Sequence[Result], machine: Machine) -> str:
     versions = {result.contestant.split()[0]: result.version for result in results if result.median}
     engines = ", ".join(f"{name} {version}" for name, version in versions.items())
     processor = next((name for name in REASONS if CEILINGS[name] == machine.macs_per_cycle), "")
-    parts = [HEAD.format(machine=machine.cpu, ghz=machine.ghz, engines=engines)]
+    parts = [HEAD.format(where=WHERE.get(processor, ""), machine=machine.cpu, ghz=machine.ghz, engines=engines)]
     if processor == "znver4":
         parts.append(PLOTS)
     for threads in sorted({result.threads for result in results}):
