@@ -84,8 +84,9 @@ vpmaddwd and vpaddd 4.92 ([adr/0046](adr/0046-avx2.md)).
 
 - **8 by 8 bits** are exact here. vpmaddubsw saturates, and with it peers' products of bytes, whose limit is 31 a cycle;
   by vpmaddwd it is 26. Choosing vpmaddubsw for pairs of weights that cannot overflow is to be done.
-- **Few bits.** Choosing rows of tables, taking weights apart and widening sums take instructions beside lookups, products
-  and additions, and sixteen registers hold the sums of few pixels, which share them. What each takes is not measured.
+- **Few bits.** Choosing rows of tables, taking weights apart and widening sums take instructions beside lookups,
+  products and additions, and sixteen registers hold the sums of few pixels, which share them. What each takes is not
+  measured.
 - **Weights of 5 and 6 bits** lie in two parts of bytes, which takes longer to put together than products of eight bits.
 """
 
