@@ -90,11 +90,17 @@ vpmaddwd and vpaddd 4.92 ([adr/0046](adr/0046-avx2.md)).
 - **Weights of 5 and 6 bits** lie in two parts of bytes, which takes longer to put together than products of eight bits.
 """
 
-REASONS = {"znver4": ZEN_4, "znver3": ZEN_3}
-"""What stands at the end of the page, by processor."""
 
-WHERE = {"znver3": " with AVX2"}
-"""What the title says of a processor."""
+@dataclass(frozen=True)
+class About:
+    """What the page says of a processor: in its title, of plots, and at its end."""
+
+    title: str = ""
+    plots: str = ""
+    reasons: str = ""
+
+
+ABOUT = {"znver4": About(plots=PLOTS, reasons=ZEN_4), "znver3": About(title=" with AVX2", reasons=ZEN_3)}
 
 PEERS = {"binary": ("binary", "int8"), "few bits": ("int8",)}
 """In what peers compute beside ours, where it is not the same."""
@@ -138,10 +144,9 @@ def page(results: Sequence[Result], machine: Machine) -> str:
     """The whole page."""
     versions = {result.contestant.split()[0]: result.version for result in results if result.median}
     engines = ", ".join(f"{name} {version}" for name, version in versions.items())
-    processor = next((name for name in REASONS if CEILINGS[name] == machine.macs_per_cycle), "")
-    parts = [HEAD.format(where=WHERE.get(processor, ""), machine=machine.cpu, ghz=machine.ghz, engines=engines)]
-    if processor == "znver4":
-        parts.append(PLOTS)
+    about = next((text for name, text in ABOUT.items() if CEILINGS[name] == machine.macs_per_cycle), About())
+    head = HEAD.format(where=about.title, machine=machine.cpu, ghz=machine.ghz, engines=engines)
+    parts = [head, about.plots]
     for threads in sorted({result.threads for result in results}):
         for networks in (False, True):
             chosen = [r for r in results if r.threads == threads and is_network(r.row) == networks]
@@ -149,7 +154,7 @@ def page(results: Sequence[Result], machine: Machine) -> str:
                 what = "Networks" if networks else "Layers"
                 parts.append(f"\n## {what}, {threads} thread{'s' if threads > 1 else ''}\n\n")
                 parts.append(_table(lines(chosen, machine)))
-    return "".join([*parts, REASONS.get(processor, "")])
+    return "".join([*parts, about.reasons])
 
 
 def _table(found: Sequence[Line]) -> str:

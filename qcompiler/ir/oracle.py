@@ -48,7 +48,8 @@ class Session:
     """A graph prepared once and evaluated on many inputs; see `run`."""
 
     def __init__(self, model: Model, outputs: Sequence[str] | None = None) -> None:
-        self._model = unsaturated(_portable(model)) if _saturates() else _portable(model)
+        prepared = _portable(model)
+        self._model = unsaturated(prepared) if _saturates() else prepared
         graph = self._model.proto.graph
         self._inputs = _real_inputs(graph)
         self._wanted = list(dict.fromkeys([value.name for value in graph.output] if outputs is None else outputs))

@@ -108,9 +108,10 @@ class _Work:
             yield node
             return
         places = [place for at in signed for place in at]
-        moves_result = product.left in signed and product.result and self._is_signed(_input(node, product.result))
-        if moves_result and product.result:
+        moves_result = False
+        if product.result is not None and product.left in signed and self._is_signed(_input(node, product.result)):
             places.append(product.result)
+            moves_result = True
         node.input.extend([""] * (max(places) + 1 - len(node.input)))
         for place in places:
             yield from self._operand(node, place)

@@ -21,7 +21,7 @@ from qcompiler.targets.vector.reduction import Registers
 from qcompiler.targets.vector.tile import Tile
 from qcompiler.targets.vector.unrolled_parts import for_parts, for_unrolled_taps
 from qcompiler.targets.x86.byte_dots import MultiplyBytes
-from qcompiler.targets.x86.table_lookups import SHUFFLES, looked_up
+from qcompiler.targets.x86.table_lookups import SHUFFLES, looked_up, repeated_bytes
 
 # steps between two jumps; chosen
 _UNROLLED = 2
@@ -120,5 +120,4 @@ class PatchPairs(PatchSums, PairSums):
 def _numbers(bits: int, below: int, size: int) -> Expr:
     """uint8 lanes: what a part of a byte is as a number with a sign, times 2**below; sixteen entries, repeated."""
     signed = [(part - 2**bits if part >> (bits - 1) else part) << below for part in range(2**bits)]
-    words = [T.uint32(int(word)) for word in np.resize(np.array(signed, np.int8), size).view(np.uint32)]
-    return T.reinterpret(f"uint8x{size}", T.Shuffle(words, list(range(len(words)))))
+    return repeated_bytes(np.array(signed, np.int8).view(np.uint8), size)

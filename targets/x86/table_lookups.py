@@ -181,6 +181,12 @@ def _row(tables: Expr, planes: list[Expr], bits: int, base: int, width: int, siz
     return found
 
 
+def repeated_bytes(values: npt.NDArray[np.uint8], count: int) -> Expr:
+    """uint8 lanes: constants, again and again; count: of lanes, a multiple of 4."""
+    words = [T.uint32(int(word)) for word in np.resize(values, count).view(np.uint32)]
+    return T.reinterpret(f"uint8x{count}", T.Shuffle(words, list(range(len(words)))))
+
+
 def looked_up(name: str, width: int, *operands: Expr) -> Expr:
     """uint8 lanes by an instruction of signed bytes: of a table and indices."""
     signed = f"int8x{width}"

@@ -15,13 +15,12 @@ from tvm.script.ir_builder import tirx as T
 
 from qcompiler.ir.numerics import WORD_BYTES
 from qcompiler.targets.vector.byte_sums import ByteSums
-from qcompiler.targets.vector.direct import for_taps
 from qcompiler.targets.vector.emit import LANES, Expr, lanes, splat, temporary, write
 from qcompiler.targets.vector.patch_sums import PatchSums
 from qcompiler.targets.vector.reduction import Registers
 from qcompiler.targets.vector.tile import Tile
 from qcompiler.targets.x86.byte_dots import MADD_WORDS
-from qcompiler.targets.x86.table_lookups import SHUFFLES, looked_up
+from qcompiler.targets.x86.table_lookups import SHUFFLES, looked_up, repeated_bytes
 
 _CHANNELS, _HALVES = 4, 2
 """Of a register: channels, and sums of each."""
@@ -40,11 +39,7 @@ class WordSums(ByteSums):
         for each in (each for row in halves for each in row):
             for first in range(0, _HALVES * LANES, _LANES):
                 write(each, splat(T.int32(0), _LANES), lanes(first, _LANES))
-
-        def step(x: Expr, w: Expr) -> None:
-            self.step(tile, halves, x, w)
-
-        for_taps(self.loops(tile.frame), self.rows(tile), at, weight, per_step, step)
+        super().add_up(tile, halves, at, weight, per_step)
         for totals, both in zip(sums, halves, strict=True):
             for total, each in zip(totals, both, strict=True):
                 held = T.bind(each[lanes(0, _HALVES * LANES)])
@@ -78,7 +73,6 @@ def _repeated(words: Expr) -> Expr:
     """int16x16: the bytes of a word, which all lanes hold, one after the other."""
     size = WORD_BYTES * _LANES
     # no byte of the word where the highest bit is set
-    order = np.tile(np.array([0, 0x80, 1, 0x80, 2, 0x80, 3, 0x80], np.uint8), size // 8).view(np.uint32)
-    places = T.Shuffle([T.uint32(int(each)) for each in order], list(range(_LANES)))
-    bytes_of = [T.reinterpret(f"uint8x{size}", each) for each in (words, places)]
-    return T.bind(T.reinterpret(f"int16x{size // 2}", looked_up(SHUFFLES[size], size, *bytes_of)))
+    order = repeated_bytes(np.array([0, 0x80, 1, 0x80, 2, 0x80, 3, 0x80], np.uint8), size)
+    found = looked_up(SHUFFLES[size], size, T.reinterpret(f"uint8x{size}", words), order)
+    return T.bind(T.reinterpret(f"int16x{size // 2}", found))
