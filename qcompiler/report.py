@@ -21,6 +21,9 @@ from qcompiler.bundle.write import add_reports
 from qcompiler.ir.program import Allocation, Program, StepInfo
 from qcompiler.page import page
 
+# of what one level needs, below which all levels together have it, too; chosen
+_SHARED = 1.25
+
 
 @dataclass(frozen=True)
 class Row:
@@ -79,7 +82,8 @@ class Report:
     """All steps, and the totals people ask for first. Binary layers are layers on integers, too.
 
     constants: of the network as the file has it. allocations: of the workspace. checks: none if it was not verified.
-    footprints: on microcontrollers, of every variant.
+    level_bytes: of the constants, what the CPU level reads that needs most. footprints: on microcontrollers, of every
+    variant.
     """
 
     rows: tuple[Row, ...]
@@ -91,6 +95,7 @@ class Report:
     macs: int
     workspace_bytes: int
     constant_bytes: int
+    level_bytes: int
     constants: Constants
     allocations: tuple[Allocation, ...]
     after_training: str = ""
@@ -119,9 +124,15 @@ class Report:
         kinds = "".join(f"{count} {name}, " for name, count in widths.most_common())
         return (
             f"{self.integer_layers} of {self.layers} layers on integers ({kinds}{share:.1f} % of "
-            f"{self.macs / 1e6:.1f} M MACs), {self.constant_bytes / 1024:.1f} KiB constants, "
+            f"{self.macs / 1e6:.1f} M MACs), {self.constant_bytes / 1024:.1f} KiB constants{self._of_one_level()}, "
             f"{self.workspace_bytes / 1024:.1f} KiB workspace"
         )
+
+    def _of_one_level(self) -> str:
+        """What a library for a single CPU level would have, where levels do not share most of their constants."""
+        if self.constant_bytes <= _SHARED * self.level_bytes:
+            return ""
+        return f" (at most {self.level_bytes / 1024:.1f} for one CPU level alone, see --mcpu)"
 
 
 def report(program: Program, constants: Constants, after_training: str = "") -> Report:
@@ -139,6 +150,7 @@ def report(program: Program, constants: Constants, after_training: str = "") -> 
         macs=sum(row.macs for row in layers),
         workspace_bytes=program.workspace_bytes,
         constant_bytes=len(program.constants),
+        level_bytes=max(sum(call.constant_bytes for call in variant.calls) for variant in program.variants),
         constants=constants,
         allocations=program.allocations,
         after_training=after_training,

@@ -77,3 +77,29 @@ def test_a_layer_on_codes_that_floats_multiply_says_so(tmp_path: Path) -> None:
     assert (layer["w_bits"], layer["a_bits"], layer["integers"]) == (8, 8, False)
     assert "multiplied as floats" in layer["note"]
     assert "0 of 1 layers on integers" in bundle.report_text.splitlines()[-1]
+
+
+def test_the_report_says_what_one_cpu_level_would_have(tmp_path: Path) -> None:
+    """Levels that look up whole codes and levels that look up planes have weights of their own."""
+    random = np.random.default_rng(0)
+    text = """<ir_version: 10, opset_import: ["" : 21]>
+    g (float[1,64,8,8] x) => (float[1,64,8,8] y) {
+        low = Constant <value_float = 0.0> ()
+        high = Constant <value_float = 3.0> ()
+        clipped = Clip (x, low, high)
+        codes = Round (clipped)
+        y = Conv <pads = [1, 1, 1, 1]> (codes, w)
+    }"""
+    model = onnx.parser.parse_model(text)
+    weights = random.integers(-2, 2, (64, 64, 3, 3)).astype(np.float32)
+    model.graph.initializer.append(onnx.numpy_helper.from_array(weights, "w"))
+    onnx.save(model, tmp_path / "net.onnx")
+    lines = {}
+    for levels in (("avx2",), ("avx2", "baseline")):
+        out = tmp_path / str(len(levels))
+        bundle = qcompiler.compile(tmp_path / "net.onnx", output=out, mcpu=levels, verify=False)
+        lines[levels] = bundle.report_text.splitlines()[-1]
+        alone = bundle.report["level_bytes"]
+        assert 64 * 64 * 9 / 4 < alone <= bundle.report["constant_bytes"]
+    assert f" (at most {alone / 1024:.1f} for one CPU level alone, see --mcpu)" in lines["avx2", "baseline"]
+    assert "--mcpu" not in lines["avx2",]
