@@ -1,11 +1,12 @@
 """Sums of products of few bits by shuffles of bytes that look up whole codes: no plane of either side by itself.
 
-Lane = output channel, 32 at once (AVX2). A nibble of weights holds all bits of the weights of four inputs where they
-have one bit, of two where they have two; a row of sixteen entries holds, for every such nibble, the sum of the products
-with the activations of these inputs, which choose the row by all of their bits. So a shuffle and an addition do 128
-products of one-bit weights or 64 of two-bit weights, and rows of planes need not be put together. Entries are counted
-from the least of all, so that bytes need no sign; what that adds is known beforehand. What a column of a kernel row
-chooses serves every output that sees it.
+Lane = output channel. An index of weights holds all bits of the weights of some inputs: four bits of a vector of 32
+bytes (AVX2), six of one of 64 (AVX-512 VBMI), shared by as many inputs as there are planes of weights. A row holds, for
+every such index, the sum of the products with the activations of these inputs, which choose the row by all of their
+bits. So a shuffle and an addition do all products of an index in every lane, and rows of planes need not be put
+together. Entries of an index are counted from its least, so that bytes need no sign and hold many; what that leaves out
+is known beforehand, of every channel and kernel row. What a column of a kernel row chooses serves every output that
+sees it.
 """
 
 from __future__ import annotations
@@ -13,7 +14,8 @@ from __future__ import annotations
 import operator
 from dataclasses import dataclass
 from functools import reduce
-from typing import ClassVar
+from itertools import pairwise
+from typing import ClassVar, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -33,33 +35,38 @@ from qcompiler.targets.vector.tile import Tile
 from qcompiler.targets.vector.tilings import Ranked, ranked, tiles_within
 from qcompiler.targets.x86.channel_dots import columns_of
 from qcompiler.targets.x86.lookup_sums import WideSums
-from qcompiler.targets.x86.pinned_bits import in_order, pinned
-from qcompiler.targets.x86.table_lookups import SHUFFLES, looked_up
+from qcompiler.targets.x86.pinned_bits import in_order, pinned, pinned_sums
+from qcompiler.targets.x86.table_lookups import PERMUTATION, SHUFFLES, looked_up
 
-WIDTH = 32
-"""Channels looked up at once."""
+INDEX_BITS = {32: 4, 64: 6}
+"""Of the entries that a shuffle knows, by bytes of a vector."""
 
-_NIBBLE, _MOST_ROW_BITS, _MOST = 4, 8, 255
-_PER_VECTOR = WIDTH // LANES
-# registers of sums in bytes and of weights, of sixteen; shuffles in straight code, which a processor keeps decoded
-_MOST_HELD, _MOST_SHUFFLES = 13, 340
+_SHUFFLES = {32: SHUFFLES[32], 64: PERMUTATION}
+_BYTE, _MOST_ROW_BITS, _MOST = 8, 8, 255
+# bytes of a line of the cache
+_LINE = 64
+# registers of sums in bytes and of weights; shuffles in straight code, which a processor keeps decoded
+_MOST_HELD, _MOST_SHUFFLES = {32: 13, 64: 29}, 340
 # what choosing a row, and taking weights apart, add to a lookup; as measured
 _PER_ROW, _PER_WEIGHT = 0.6, 0.5
 
 
 @dataclass(frozen=True)
 class Codebook:
-    """How codes of a problem lie in nibbles and rows.
-
-    Of every `field` bits of a plane of activations, `phases` lookups take `inputs` each.
-    """
+    """How codes of a problem lie in indices and rows; width: bytes of a vector."""
 
     problem: Conv2d
+    width: int
+
+    @property
+    def bits(self) -> int:
+        """Of an index."""
+        return INDEX_BITS[self.width]
 
     @property
     def inputs(self) -> int:
         """Of a lookup."""
-        return _NIBBLE // len(weight_planes(self.problem.weights).factors)
+        return self.bits // len(weight_planes(self.problem.weights).factors)
 
     @property
     def row_bits(self) -> int:
@@ -67,60 +74,69 @@ class Codebook:
         return self.inputs * self.problem.x.planes
 
     @property
-    def field(self) -> int:
-        """Bits from one lookup of a phase to the next."""
-        return _NIBBLE if self.row_bits <= _NIBBLE else _MOST_ROW_BITS
-
-    @property
-    def phases(self) -> int:
-        """Lookups that the bits of a field are for."""
-        return self.field // self.inputs
+    def per_byte(self) -> int:
+        """Indices that a byte of weights holds, the first of them lowest."""
+        return _BYTE // self.bits
 
     @property
     def places(self) -> list[tuple[int, int]]:
-        """Phase and first bit of its field of each lookup in a word, in the order of the loops."""
-        return [(phase, at) for phase in range(self.phases) for at in range(0, WORD_BITS, self.field)]
+        """Phase and first bit of its field of each lookup in a word, in the order of the loops.
+
+        Fields are as long as what chooses a row; in phase n they begin at the n-th lookup.
+        """
+        starts = range(0, WORD_BITS, self.row_bits)
+        found = [(phase, at) for phase in range(self.problem.x.planes) for at in starts]
+        return [(phase, at) for phase, at in found if at + self.inputs * phase < WORD_BITS]
 
     def products(self) -> npt.NDArray[np.int64]:
-        """int64 [rows, 16]: sums of products of the inputs of a lookup; see `planes.py` for signs and bits."""
+        """int64 [rows, indices]: sums of products of the inputs of a lookup; see `planes.py` for signs and bits."""
         planes, n = weight_planes(self.problem.weights), self.inputs
-        rows, nibbles = np.arange(1 << self.row_bits)[:, None], np.arange(1 << _NIBBLE)
-        total = np.zeros((1 << self.row_bits, 1 << _NIBBLE), np.int64)
+        rows, indices = np.arange(1 << self.row_bits)[:, None], np.arange(1 << self.bits)
+        total = np.zeros((len(rows), len(indices)), np.int64)
         for k in range(n):
             for j in range(self.problem.x.planes):
                 ours = rows >> (n * j + k) & 1
                 for p, factor in enumerate(planes.factors):
-                    theirs = nibbles >> (n * p + k) & 1
+                    theirs = indices >> (n * p + k) & 1
                     total += (factor << j) * (ours ^ theirs if planes.signs else ours & theirs)
         return total
 
     @property
-    def least(self) -> int:
-        """What entries are counted from."""
-        return int(self.products().min())
+    def least(self) -> npt.NDArray[np.int64]:
+        """int64 [indices]: what the entries of each are counted from."""
+        found: npt.NDArray[np.int64] = self.products().min(axis=0)
+        return found
 
     @property
     def together(self) -> int:
         """Lookups of all taps of a kernel row whose sums bytes hold; 0 where they hold none."""
-        found = self.products()
-        return int(_MOST // (self.problem.kernel[1] * (found.max() - found.min())))
+        return int(_MOST // (self.problem.kernel[1] * (self.products() - self.least).max()))
+
+    @property
+    def shares(self) -> list[range]:
+        """Numbers of the lookups of a word, as few shares as bytes hold the sums of, and as even as can be."""
+        lookups = len(self.places)
+        count = -(-lookups // self.together)
+        ends = [-(-lookups * share // count) for share in range(count + 1)]
+        return [range(*each) for each in pairwise(ends)]
 
 
-def fits_codebook(problem: Conv2d, blocks: Blocks) -> bool:
-    """Whether nibbles hold whole weights, a table of up to 256 rows all products, and blocks fill vectors."""
-    if len(weight_planes(problem.weights).factors) not in (1, 2) or blocks.count % _PER_VECTOR:
+def fits_codebook(problem: Conv2d, blocks: Blocks, width: int) -> bool:
+    """Whether indices hold whole weights, a table of up to 256 rows all products, and blocks fill vectors."""
+    book, planes = Codebook(problem, width), len(weight_planes(problem.weights).factors)
+    if planes > 2 or blocks.count % (width // LANES) or book.row_bits > _MOST_ROW_BITS:
         return False
-    book = Codebook(problem)
-    return book.row_bits <= _MOST_ROW_BITS and book.together > 0
+    return book.together > 0
 
 
-def code_tilings(problem: Conv2d, blocks: Blocks) -> list[Ranked]:
+def code_tilings(problem: Conv2d, blocks: Blocks, width: int) -> list[Ranked]:
     """Tiles whose sums in bytes and weights of a kernel row stay in registers."""
-    taps, lookups, tiles = problem.kernel[1], len(Codebook(problem).places), []
-    for p, b in tiles_within(problem, blocks, _MOST_HELD * _PER_VECTOR):
-        vectors = b // _PER_VECTOR
+    taps, lookups, tiles = problem.kernel[1], len(Codebook(problem, width).places), []
+    per_vector, most = width // LANES, _MOST_HELD[width]
+    for p, b in tiles_within(problem, blocks, most * per_vector):
+        vectors = b // per_vector
         few = p == 1 or vectors * p * taps * lookups <= _MOST_SHUFFLES
-        if few and b % _PER_VECTOR == blocks.count % b == 0 and vectors * (p + min(taps, 3)) <= _MOST_HELD:
+        if few and b % per_vector == blocks.count % b == 0 and vectors * (p + min(taps, 3)) <= most:
             rows = len(columns_of(problem, p)) / (p * taps * vectors)
             tiles.append((p, b, 1 + _PER_ROW * rows + _PER_WEIGHT / p))
     return ranked(problem, blocks, tiles)
@@ -128,48 +144,72 @@ def code_tilings(problem: Conv2d, blocks: Blocks) -> list[Ranked]:
 
 @dataclass(frozen=True)
 class CodeLookups(PlaneReduction):
-    """Weights uint8 [blocks / 2, kernel rows, pairs of lookups, kernel columns, 32], the first of a pair lowest.
+    """Weights uint8 [vectors, kernel rows, words, lookups of a byte, kernel columns, width], as in `Codebook`.
 
-    Tables uint8 [rows, 32], sixteen entries twice.
+    Tables uint8 [rows, width], again and again where a row is shorter. Starts uint16 [vectors, kernel rows + 1, 2,
+    width / 2]: what the rows before leave out, as in `WideSums`.
+
+    sums: what the registers hold, as in `SumFinish`.
     """
+
+    width: int
+    sums: Literal["int32", "int16", "uint16"] = "int32"
 
     family: ClassVar[str] = "lookup_codes_conv2d"
 
     def parameters(self, frame: Frame) -> list[Parameter]:
-        """Weights and tables."""
-        size = frame.blocks.count // _PER_VECTOR * frame.problem.kernel[0] * self._row_bytes(frame)
+        """Weights, tables and starts."""
+        vectors, rows = frame.blocks.count * LANES // self.width, frame.problem.kernel[0]
         return [
-            Parameter("weights", "uint8", size, 64),
-            Parameter("tables", "uint8", WIDTH << Codebook(frame.problem).row_bits, 64),
+            Parameter("weights", "uint8", vectors * rows * self._row_bytes(frame), 64),
+            Parameter("tables", "uint8", self.width << self._book(frame).row_bits, 64),
+            Parameter("starts", "uint16", vectors * (rows + 1) * self.width, 64),
         ]
 
     def pack(self, frame: Frame, weights: npt.NDArray[np.float32]) -> list[Array]:
-        """Nibbles in the order of the loops, and the table."""
-        book = Codebook(frame.problem)
+        """Indices in the order of the loops, the table, and the starts."""
+        book = self._book(frame)
         entries = (book.products() - book.least).astype(np.uint8)
-        return [self._bytes(frame, book, weights), np.tile(entries, WIDTH >> _NIBBLE)]
+        indices = self._indices_of(frame, weights)
+        return [self._joined(book, indices), np.tile(entries, self.width >> book.bits), self._starts(book, indices)]
 
-    def _bytes(self, frame: Frame, book: Codebook, weights: npt.NDArray[np.float32]) -> npt.NDArray[np.uint8]:
-        """Two lookups in a byte."""
-        codes, (kh, kw) = frame.problem.weights, frame.problem.kernel
+    def _book(self, frame: Frame) -> Codebook:
+        return Codebook(frame.problem, self.width)
+
+    def _indices_of(self, frame: Frame, weights: npt.NDArray[np.float32]) -> npt.NDArray[np.uint8]:
+        """uint8 [vectors, kernel rows, words, lookups, kernel columns, width]."""
+        book, codes, (kh, kw) = self._book(frame), frame.problem.weights, frame.problem.kernel
         planes = [
             frame.geometry.weight_lanes(np.where(plane, np.float32(1), np.float32(-1))).astype(np.uint32)
             for plane in weight_planes(codes).bits(weights, codes)
         ]
         words = np.stack(planes, axis=-1).reshape(
-            -1, _PER_VECTOR, kh, kw, frame.geometry.group_inputs, LANES, len(planes)
+            -1, self.width // LANES, kh, kw, frame.geometry.group_inputs, LANES, len(planes)
         )
         moved = np.arange(len(planes), dtype=np.uint32) * np.uint32(book.inputs)
         found = []
         for phase, at in book.places:
             bits = words >> np.uint32(at + book.inputs * phase) & np.uint32((1 << book.inputs) - 1)
             found.append(np.bitwise_or.reduce(bits << moved, axis=-1).astype(np.uint8))
-        joined = np.stack([low | high << _NIBBLE for low, high in zip(found[::2], found[1::2], strict=True)], axis=5)
-        return np.ascontiguousarray(joined.transpose(0, 2, 4, 5, 3, 1, 6))
+        lookups = np.stack(found, axis=5).transpose(0, 2, 4, 5, 3, 1, 6)
+        return lookups.reshape(*lookups.shape[:5], self.width)
+
+    def _joined(self, book: Codebook, indices: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+        """Those of some lookups in a byte."""
+        parts = [indices[:, :, :, part :: book.per_byte] << book.bits * part for part in range(book.per_byte)]
+        joined: npt.NDArray[np.uint8] = np.bitwise_or.reduce(parts)
+        return np.ascontiguousarray(joined)
+
+    def _starts(self, book: Codebook, indices: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint16]:
+        """What entries are counted from, added up over the kernel rows."""
+        rows = book.least[indices].sum(axis=(2, 3, 4)).cumsum(axis=1)
+        even, odd = (np.pad(rows, [(0, 0), (1, 0), (0, 0)])[..., part::2] for part in range(2))
+        return np.stack([even + 256 * odd, odd], axis=2).astype(np.uint16)
 
     def _word_bytes(self, frame: Frame) -> int:
-        """Bytes of weights of a word of all pixels of a kernel row, of 32 channels."""
-        return len(Codebook(frame.problem).places) // 2 * frame.problem.kernel[1] * WIDTH
+        """Bytes of weights of a word of all pixels of a kernel row, of the channels of a vector."""
+        book = self._book(frame)
+        return len(book.places) // book.per_byte * frame.problem.kernel[1] * self.width
 
     def _row_bytes(self, frame: Frame) -> int:
         """Of all words."""
@@ -177,23 +217,32 @@ class CodeLookups(PlaneReduction):
 
     def fill(self, tile: Tile) -> Registers:
         """Sum up in bytes what a kernel row finds, and widen before those overflow."""
-        frame, book = tile.frame, Codebook(tile.frame.problem)
-        signs, (kh, kw) = weight_planes(frame.problem.weights).signs, frame.problem.kernel
-        rows = tile.needed_rows(of_numbers=not signs)
-        lookups = frame.geometry.group_inputs * len(book.places) * kw
-        times, added = T.bind(rows[1] - rows[0]), -book.least * lookups
-        vectors = range(frame.tiling.blocks // _PER_VECTOR)
-        sums = [[WideSums(WIDTH, times, added) for _ in vectors] for _ in range(frame.tiling.pixels)]
+        frame, per_vector = tile.frame, self.width // LANES
+        signs, kh = weight_planes(frame.problem.weights).signs, frame.problem.kernel[0]
+        rows, size = tile.needed_rows(of_numbers=not signs), self._row_bytes(frame)
+        vectors, first = range(frame.tiling.blocks // per_vector), split(tile.block, per_vector)[0]
+        starts = [self._start(tile, [T.bind((first + v) * (kh + 1) + end) for end in rows]) for v in vectors]
+        sums = [[WideSums(self.width, start) for start in starts] for _ in range(frame.tiling.pixels)]
 
         def row(at: Expr, weight: Expr) -> None:
             self._row(tile, sums, T.bind(at), T.bind(weight))
 
-        first, size = split(tile.block, _PER_VECTOR)[0] * (kh * self._row_bytes(frame)), self._row_bytes(frame)
-        with in_order():
+        with in_order(self.width):
             loops = frame.geometry.taps()[:1]
-            for_taps(loops, rows, tile.source.start(tile.pixel), T.bind(first), size, row)
+            for_taps(loops, rows, tile.source.start(tile.pixel), T.bind(first * (kh * size)), size, row)
+        if self.sums != "int32":
+            return [[pair for total in row for pair in total.pairs(self.sums)] for row in sums]
         step = activations(frame.problem).step
         return [[block for total in row for block in total.blocks(step, signs)] for row in sums]
+
+    def _start(self, tile: Tile, ends: list[Expr]) -> list[Expr]:
+        """What entries leave out from one place of `starts` to another, uint16 vectors as in `WideSums`."""
+        half = self.width // 2
+        found = []
+        for part in range(2):
+            before, behind = (tile.weights[2][lanes((end * 2 + part) * half, half)] for end in ends)
+            found.append(T.bind(behind - before))
+        return found
 
     def _row(self, tile: Tile, sums: list[list[WideSums]], at: Expr, weight: Expr) -> None:
         """Add the products of a kernel row, word by word of its pixels."""
@@ -205,19 +254,20 @@ class CodeLookups(PlaneReduction):
 
     def _word(self, tile: Tile, sums: list[list[WideSums]], at: Expr, weight: Expr) -> None:
         """Look up a word of every column, as many inputs at a time as bytes hold the sums of."""
-        frame, problem, book = tile.frame, tile.frame.problem, Codebook(tile.frame.problem)
+        frame, problem, book = tile.frame, tile.frame.problem, self._book(tile.frame)
         columns, pitch = columns_of(problem, frame.tiling.pixels), frame.geometry.pixel_pitch
         fields = {column: self._fields(tile, book, at + column * pitch) for column in columns}
-        for first in range(0, len(book.places), book.together):
-            counts = [[temporary("uint8", WIDTH) for _ in row] for row in sums]
+        for numbers in book.shares:
+            counts = [[temporary("uint8", self.width) for _ in row] for row in sums]
             fresh = set(range(frame.tiling.pixels))
-            for number, (phase, place) in list(enumerate(book.places))[first : first + book.together]:
+            for number in numbers:
+                phase, place = book.places[number]
                 indices = [self._indices(tile, weight, number, k) for k in range(problem.kernel[1])]
                 for column, seen in columns.items():
                     fields[column][phase] = pinned(fields[column][phase])
                     row = self._entries(tile, book, fields[column][phase], place)
                     for pixel, k in seen:
-                        _count(counts[pixel], row, indices[k], first=pixel in fresh)
+                        self._count(counts[pixel], row, indices[k], first=pixel in fresh)
                         fresh.discard(pixel)
             for totals, narrow in zip(sums, counts, strict=True):
                 for total, count in zip(totals, narrow, strict=True):
@@ -227,38 +277,43 @@ class CodeLookups(PlaneReduction):
         """Of each phase, uint64: the bits of all planes of a word that choose rows, field by field."""
         planes = range(tile.frame.problem.x.planes)
         words = [T.bind(T.Cast("uint64", tile.source.data[at + plane])) for plane in planes]
-        mask = sum(((1 << book.inputs) - 1) << place for place in range(0, WORD_BITS, book.field))
+        mask = sum(((1 << book.inputs) - 1) << place for place in range(0, WORD_BITS, book.row_bits))
         found = []
-        for phase in range(book.phases):
+        for phase in planes:
             moved = [_moved(word, book.inputs * (plane - phase)) for plane, word in enumerate(words)]
             chosen = [bits & T.uint64(mask << book.inputs * plane) for plane, bits in enumerate(moved)]
             found.append(T.bind(reduce(operator.or_, chosen)))
         return found
 
     def _entries(self, tile: Tile, book: Codebook, field: Expr, place: int) -> Expr:
-        """uint8x32: the row that a field chooses, twice."""
+        """uint8 lanes: the row that a field chooses."""
         chosen = T.shift_right(field, T.uint64(place)) & T.uint64((1 << book.row_bits) - 1)
-        return T.bind(tile.weights[1][lanes(T.Cast("int64", chosen) * WIDTH, WIDTH)])
+        return T.bind(tile.weights[1][lanes(T.Cast("int64", chosen) * self.width, self.width)])
 
     def _indices(self, tile: Tile, weight: Expr, number: int, k: int) -> list[Expr]:
-        """uint8x32 of every vector: the nibbles of a lookup and a kernel column."""
-        frame = tile.frame
+        """uint8 lanes of every vector: the indices of a lookup and a kernel column."""
+        frame, book = tile.frame, self._book(tile.frame)
         kw, group = frame.problem.kernel[1], frame.problem.kernel[0] * self._row_bytes(frame)
-        found = []
-        for v in range(frame.tiling.blocks // _PER_VECTOR):
-            held = tile.weights[0][lanes(weight + ((number // 2 * kw + k) * WIDTH + v * group), WIDTH)]
-            if number % 2:
-                held = T.shift_right(held, splat(T.uint8(_NIBBLE), WIDTH))
-            found.append(T.bind(held & splat(T.uint8((1 << _NIBBLE) - 1), WIDTH)))
+        byte, part = divmod(number, book.per_byte)
+        vectors, found = frame.tiling.blocks * LANES // self.width, []
+        for v in range(vectors):
+            at = weight + ((byte * kw + k) * self.width + v * group)
+            held = tile.weights[0][lanes(at, self.width)]
+            if self.width == _LINE:
+                tile.ask_ahead(at, vectors * group, frame.blocks.count * LANES // self.width * group)
+            if part:
+                held = T.shift_right(held, splat(T.uint8(book.bits * part), self.width))
+            if book.per_byte > 1:
+                held = held & splat(T.uint8((1 << book.bits) - 1), self.width)
+            found.append(T.bind(held))
         return found
 
-
-def _count(counts: list[Expr], row: Expr, indices: list[Expr], first: bool) -> None:
-    """Add what a row holds for the nibbles of every vector; first: there are no counts yet."""
-    every = lanes(0, WIDTH)
-    for count, index in zip(counts, indices, strict=True):
-        found = looked_up(SHUFFLES[WIDTH], WIDTH, row, index)
-        write(count, found if first else count[every] + found, every)
+    def _count(self, counts: list[Expr], row: Expr, indices: list[Expr], first: bool) -> None:
+        """Add what a row holds for the indices of every vector; first: there are no counts yet."""
+        every = lanes(0, self.width)
+        for count, index in zip(counts, indices, strict=True):
+            found = looked_up(_SHUFFLES[self.width], self.width, row, index)
+            write(count, found if first else pinned_sums(count[every] + found, self.width), every)
 
 
 def _moved(bits: Expr, by: int) -> Expr:

@@ -9,7 +9,7 @@ same weights. Bytes hold the sums of a few lookups, then they are widened.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from math import prod
 from typing import ClassVar, Literal
@@ -311,15 +311,14 @@ class WideSums:
 
     What odd lanes add to pairs is 256 times their sum, so that the sums of even lanes are the difference.
 
-    Every lane starts `times` times `less` below 0.
+    starts: of pairs and odd lanes, uint16 vectors; without them 0.
     """
 
-    def __init__(self, width: int, times: Expr = 0, less: int = 0) -> None:
+    def __init__(self, width: int, starts: Sequence[Expr] = ()) -> None:
         self._width, self._half = width, width // 2
         self._pairs, self._odd = (temporary("uint16", self._half) for _ in range(2))
-        for total, share in ((self._pairs, 257), (self._odd, 1)):
-            start = T.Cast("uint16", T.Cast("int32", times) * (-less * share % 2**16) & 0xFFFF) if less else T.uint16(0)
-            write(total, splat(start, self._half), lanes(0, self._half))
+        for total, start in zip((self._pairs, self._odd), starts or [splat(T.uint16(0), self._half)] * 2, strict=True):
+            write(total, start, lanes(0, self._half))
 
     def add(self, counts: list[Expr], factors: tuple[int, ...]) -> None:
         """Add sums in bytes, one per plane of weights, times what the planes are worth."""

@@ -74,7 +74,7 @@ class Isa:
     @property
     def code_rate(self) -> float:
         """One-bit multiply-adds per nanosecond by lookups of whole codes, of activations of one bit."""
-        return _LIMITS.codes * _LIMITS.ghz
+        return _LIMITS.codes[self.level] * _LIMITS.ghz
 
     @property
     def nibble_rate(self) -> float:
@@ -174,7 +174,7 @@ class PortLimits:
     entries, of activations of one bit (without shuffles, as many as it takes to read the weights of the others);
     nibbles: with weights of one bit by lookups of four inputs; bytes: multiply-adds of bytes, by vpmaddwd where there
     is no VNNI; fma: float32 multiply-adds; tiles: multiply-adds of bytes by AMX; pixels: of activations of one bit by
-    lookups in sums of weights; codes: by lookups of whole codes (AVX2), of activations of one bit.
+    lookups in sums of weights; codes: by lookups of whole codes, of activations of one bit.
     """
 
     ghz: float
@@ -184,9 +184,9 @@ class PortLimits:
     lookup: Mapping[Level, float]
     bytes: Mapping[Level, float]
     fma: Mapping[Level, float]
+    codes: Mapping[Level, float]
     tiles: float = 1024
     pixels: float = 200
-    codes: float = 170
 
 
 PORT_LIMITS: Mapping[str, PortLimits] = {
@@ -198,6 +198,8 @@ PORT_LIMITS: Mapping[str, PortLimits] = {
         _limits(188, 188, 145, 0),
         _limits(64, 21, 21, 11) | {"amx": 128, "avxvnni": 64},
         _limits(16, 16, 16, 8),
+        # with VBMI by llvm-mca, not timed
+        _limits(400, 170, 170, 0),
     ),
     "znver5": PortLimits(
         4.1,
@@ -207,6 +209,7 @@ PORT_LIMITS: Mapping[str, PortLimits] = {
         _limits(359, 359, 172, 0),
         _limits(128, 43, 21, 11) | {"amx": 128, "avxvnni": 64},
         _limits(32, 32, 16, 8),
+        _limits(800, 170, 170, 0),
         pixels=400,
     ),
 }

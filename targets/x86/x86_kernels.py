@@ -35,7 +35,6 @@ from qcompiler.targets.vector.planes import weight_planes
 from qcompiler.targets.vector.sum_finish import SumFinish
 from qcompiler.targets.x86.byte_dots import MultiplyBytes, Vnni, multiply_words
 from qcompiler.targets.x86.channel_dots import ChannelDots, column_tilings, fits_columns
-from qcompiler.targets.x86.code_lookups import WIDTH as SHUFFLED
 from qcompiler.targets.x86.code_lookups import CodeLookups, code_tilings, fits_codebook
 from qcompiler.targets.x86.dotted_nibbles import DottedNibbles
 from qcompiler.targets.x86.field_sums import FieldSums, field_sums, field_tilings
@@ -56,8 +55,8 @@ from qcompiler.targets.x86.tile_sums import TileSums, multiplies_tiles, tile_til
 from qcompiler.targets.x86.widened_nibbles import WidenedNibbles, lane_bytes
 from qcompiler.targets.x86.word_sums import PatchWords, WordSums
 
-# bytes of vectors whose sums of two products are added up
-_PAIRED = 32
+# bytes of vectors whose sums of two products are added up, and of those that look up whole codes by nibbles
+_PAIRED = _SHUFFLED = 32
 _OF_PATCHES: Mapping[type[ByteSums], type[PatchSums]] = {
     ByteSums: PatchSums,
     PairSums: PatchPairs,
@@ -97,16 +96,17 @@ def tables(isa: Isa, problem: Problem) -> Iterator[Kernel]:
 
 
 def whole_codes(isa: Isa, problem: Problem) -> Iterator[Kernel]:
-    """Convolutions of codes of few bits in bit planes by lookups of all bits of some codes (AVX2)."""
-    blocks = plane_blocks(problem)
-    if not isinstance(problem, Conv2d) or blocks is None or isa.vector_bytes != SHUFFLED:
+    """Convolutions of codes of few bits in bit planes by lookups of all bits of some codes (AVX2, VBMI)."""
+    blocks, width = plane_blocks(problem), isa.vector_bytes
+    if not isinstance(problem, Conv2d) or blocks is None or not (width == _SHUFFLED or isa.vbmi):
         return
     if problem.x.planes not in PLANES or not fits_sums(problem, Geometry(problem, blocks).steps):
         return
-    if fits_codebook(problem, blocks):
-        for r in code_tilings(problem, blocks):
+    if fits_codebook(problem, blocks, width):
+        sums = compared_sums(problem, blocks) if width == WIDTH else "int32"
+        for r in code_tilings(problem, blocks, width):
             ns = compute_ns(isa, problem, blocks, isa.code_rate * problem.x.planes, r)
-            yield DirectConv2d(Frame(problem, blocks, r.tiling), CodeLookups(), SumFinish(), ns)
+            yield DirectConv2d(Frame(problem, blocks, r.tiling), CodeLookups(width, sums), SumFinish(sums), ns)
 
 
 def nibbles(isa: Isa, problem: Problem) -> Iterator[Kernel]:

@@ -1,4 +1,4 @@
-"""Lookups of whole codes (AVX2): any shape and every tiling against numpy, and sums that just fit their bytes."""
+"""Lookups of whole codes (AVX2, VBMI): any shape and every tiling against numpy, and sums that just fit their bytes."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from qcompiler.ir.storage import Buffer, Halo
 from qcompiler.targets.problem import Conv2d, Operation
 from qcompiler.targets.vector.conv import DirectConv2d
 from qcompiler.targets.vector.kernel_runner import KernelRunner
-from qcompiler.targets.x86 import code_lookups
+from qcompiler.targets.x86 import X86Variant
 from qcompiler.targets.x86.code_lookups import Codebook, CodeLookups
-from qcompiler.targets.x86.lookup_sums import WideSums
 from tests.targets.problems import RUNNABLE, epilogues, results
-from tests.targets.test_lookup_columns import windows
+from tests.targets.test_lookup_columns import compared, windows
 from tests.targets.test_reductions import check_largest
 
-AVX2 = [variant for variant in RUNNABLE if variant.name == "avx2"]
-pytestmark = pytest.mark.skipif(not AVX2, reason="this processor has no AVX2")
+VARIANTS = [variant for variant in RUNNABLE if variant.isa.vbmi or variant.name == "avx2"]
+pytestmark = pytest.mark.skipif(not VARIANTS, reason="this processor has no AVX2")
+on_each = pytest.mark.parametrize("variant", VARIANTS, ids=lambda variant: variant.name)
 
 ACTIVATIONS = [Codes(0, 3), Codes(-2, 1), Codes(-3, 3, 2), Codes(0, 7), Codes(-7, 7, 2)]
 WEIGHTS = [BINARY, Codes(0, 1), Codes(-1, 1), Codes(-2, 1), Codes(0, 3), Codes(-3, 3, 2)]
@@ -37,23 +37,28 @@ ALL_TILINGS = [
 pairs = st.tuples(st.integers(1, 3), st.integers(1, 2))
 
 
-def lookups(problem: Conv2d) -> list[DirectConv2d]:
-    found = [each for each in AVX2[0].kernels(problem) if isinstance(each, DirectConv2d)]
+def lookups(problem: Conv2d, variant: X86Variant) -> list[DirectConv2d]:
+    found = [each for each in variant.kernels(problem) if isinstance(each, DirectConv2d)]
     return [each for each in found if isinstance(each.reduction, CodeLookups)]
 
 
-def serves(x: Codes, weights: Codes, taps: int) -> bool:
+def serves(x: Codes, weights: Codes, taps: int, variant: X86Variant) -> bool:
     """Whether there are kernels: rows have 256 entries at most, and bytes hold the sums of a lookup of all taps."""
-    inputs = 4 if weights.levels == 2 else 2
-    ends = [a * w for a in (0, x.levels - 1) for w in (0 if weights.low > 0 else weights.low, weights.high, 0)]
-    if weights == BINARY or weights.step == 2:
-        ends = [0, (x.levels - 1) * (weights.high if weights.step == 2 else 1)]
-    return inputs * x.bits <= 8 and inputs * taps * (max(ends) - min(ends)) <= 255
+    inputs = (6 if variant.isa.vbmi else 4) // (1 if weights.levels == 2 else 2)
+    largest = inputs * taps * (x.levels - 1) * max(-weights.low, weights.high)
+    return inputs * x.bits <= 8 and largest <= 255
 
 
+def check(kernel: DirectConv2d, variant: X86Variant, seed: int) -> None:
+    with np.errstate(all="ignore"):
+        for got, expected in results(kernel, variant, kernel.problem, seed):
+            np.testing.assert_array_equal(got, expected, err_msg=kernel.name)
+
+
+@on_each
 @settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
 @given(data=st.data())
-def test_any_layer(data: st.DataObject) -> None:
+def test_any_layer(variant: X86Variant, data: st.DataObject) -> None:
     taps = data.draw(st.tuples(st.integers(1, 3), st.integers(1, 4)))
     stride, dilation = data.draw(pairs), data.draw(pairs)
     size = tuple(d * (k - 1) + data.draw(st.integers(2, 7)) for k, d in zip(taps, dilation, strict=True))
@@ -65,67 +70,88 @@ def test_any_layer(data: st.DataObject) -> None:
         layer = dataclasses.replace(layer, out_channels=outputs)
         ends = epilogues(1, *layer.out_hw, outputs, threshold=True, wide=True)
         layer = dataclasses.replace(layer, epilogue=data.draw(ends))
-    found = lookups(layer)
+    found = lookups(layer, variant)
     if found:
-        kernel = data.draw(st.sampled_from(found))
-        with np.errstate(all="ignore"):
-            for got, expected in results(kernel, AVX2[0], kernel.problem, data.draw(st.integers(0, 99))):
-                np.testing.assert_array_equal(got, expected, err_msg=kernel.name)
+        check(data.draw(st.sampled_from(found)), variant, data.draw(st.integers(0, 99)))
 
 
+@on_each
 @pytest.mark.parametrize(("x", "weights"), WIDTHS, ids=lambda codes: f"{codes.low}to{codes.high}by{codes.step}")
-def test_every_tiling(x: Codes, weights: Codes) -> None:
+def test_every_tiling(x: Codes, weights: Codes, variant: X86Variant) -> None:
     """With a border, whose rows are left out where its code adds nothing, and where it adds something."""
-    found = lookups(windows(x, weights, 70, 8, (3, 8), (3, 3)))
-    assert bool(found) == serves(x, weights, 3)
+    found = lookups(windows(x, weights, 70, 8, (3, 8), (3, 3)), variant)
+    assert bool(found) == serves(x, weights, 3, variant)
     for kernel in found if (x, weights) in ALL_TILINGS else found[:: max(1, len(found) - 1)]:
-        for got, expected in results(kernel, AVX2[0], kernel.problem, 1):
-            np.testing.assert_array_equal(got, expected, err_msg=kernel.name)
+        check(kernel, variant, 1)
 
 
-def test_groups() -> None:
+@on_each
+@pytest.mark.parametrize("weights", [Codes(-2, 1), Codes(-3, 3, 2)], ids=["bits", "signs"])
+def test_thresholds(weights: Codes, variant: X86Variant) -> None:
+    """Sums that are compared; in 16 bits where vectors have 64 bytes."""
+    into = Codes(0, 3)
+    found = lookups(compared(windows(Codes(0, 3), weights, 70, 8, (3, 8), (3, 3)), into), variant)
+    assert {kernel.reduction.sums == "int32" for kernel in found if isinstance(kernel.reduction, CodeLookups)} == {
+        not variant.isa.vbmi
+    }
+    for kernel in found:
+        check(kernel, variant, 3)
+
+
+@on_each
+def test_groups(variant: X86Variant) -> None:
     """Groups that whole vectors of channels and whole words of inputs belong to."""
     halo = Halo(1, 1, 1, 1)
     held = Buffer(1, 5, 6, 128, Codes(0, 3), halo=halo, halo_value=0.0, groups=2)
     layer = Conv2d(held, 128, (3, 3), (1, 1), (1, 1, 1, 1), groups=2, weights=Codes(-2, 1))
     store = Operation("store", into=Buffer(1, *layer.out_hw, 128, "float32"))
-    found = lookups(dataclasses.replace(layer, epilogue=(store,)))
+    found = lookups(dataclasses.replace(layer, epilogue=(store,)), variant)
     assert found
     for kernel in found:
-        for got, expected in results(kernel, AVX2[0], kernel.problem, 2):
-            np.testing.assert_array_equal(got, expected, err_msg=kernel.name)
+        check(kernel, variant, 2)
 
 
-def check_largest_sums(x: Codes, weights: Codes, taps: int) -> None:
-    for kernel in lookups(windows(x, weights, 64, 4, (3, 8), (1, taps), pad=0))[:1]:
+def check_largest_sums(x: Codes, weights: Codes, taps: int, variant: X86Variant) -> None:
+    for kernel in lookups(windows(x, weights, 64, 4, (3, 8), (1, taps), pad=0), variant)[:1]:
         for lowest in (False, True):
-            check_largest(kernel, AVX2[0], KernelRunner, lowest)
+            check_largest(kernel, variant, KernelRunner, lowest)
 
 
+@on_each
 @pytest.mark.parametrize("taps", [1, 2, 3, 5, 7])
 @pytest.mark.parametrize("weights", WEIGHTS, ids=lambda codes: f"{codes.low}to{codes.high}by{codes.step}")
-def test_bytes_hold_the_largest_sums(weights: Codes, taps: int) -> None:
+def test_bytes_hold_the_largest_sums(weights: Codes, taps: int, variant: X86Variant) -> None:
     layer = windows(Codes(0, 3), weights, 64, 4, (3, 8), (1, taps))
-    assert bool(lookups(layer)) == serves(Codes(0, 3), weights, taps)
-    check_largest_sums(Codes(0, 3), weights, taps)
+    assert bool(lookups(layer, variant)) == serves(Codes(0, 3), weights, taps, variant)
+    check_largest_sums(Codes(0, 3), weights, taps, variant)
 
 
-def test_one_lookup_too_many_does_not_pass(monkeypatch: pytest.MonkeyPatch) -> None:
+@on_each
+def test_one_lookup_too_many_does_not_pass(variant: X86Variant, monkeypatch: pytest.MonkeyPatch) -> None:
     together = Codebook.together.fget
     assert together is not None
     monkeypatch.setattr(Codebook, "together", property(lambda book: together(book) + 1))
     with pytest.raises(AssertionError):
-        check_largest_sums(Codes(0, 3), Codes(-2, 1), 3)
+        check_largest_sums(Codes(0, 3), Codes(-2, 1), 4, variant)
 
 
-def test_a_wrong_start_does_not_pass(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Sums start below 0 by what counting entries from the least adds."""
-    monkeypatch.setattr(code_lookups, "WideSums", lambda width, times, less: WideSums(width, times, less + 1))
+@on_each
+def test_a_wrong_start_does_not_pass(variant: X86Variant, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sums start where what entries are counted from is made up for."""
+    right = CodeLookups._starts
+
+    def wrong(self: CodeLookups, book: Codebook, indices: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint16]:
+        starts = right(self, book, indices)
+        starts[:, -1, 1, 5] += 1
+        return starts
+
+    monkeypatch.setattr(CodeLookups, "_starts", wrong)
     with pytest.raises(AssertionError):
-        check_largest_sums(Codes(0, 3), Codes(-2, 1), 3)
+        check_largest_sums(Codes(0, 3), Codes(-2, 1), 3, variant)
 
 
-def test_a_wrong_entry_does_not_pass(monkeypatch: pytest.MonkeyPatch) -> None:
+@on_each
+def test_a_wrong_entry_does_not_pass(variant: X86Variant, monkeypatch: pytest.MonkeyPatch) -> None:
     right = Codebook.products
 
     def wrong(book: Codebook) -> npt.NDArray[np.int64]:
@@ -134,7 +160,6 @@ def test_a_wrong_entry_does_not_pass(monkeypatch: pytest.MonkeyPatch) -> None:
         return table
 
     monkeypatch.setattr(Codebook, "products", wrong)
-    (kernel, *_) = lookups(windows(Codes(0, 3), Codes(-2, 1), 64, 4, (3, 8), (3, 3)))
+    (kernel, *_) = lookups(windows(Codes(0, 3), Codes(-2, 1), 64, 4, (3, 8), (3, 3)), variant)
     with pytest.raises(AssertionError):
-        for got, expected in results(kernel, AVX2[0], kernel.problem, 1):
-            np.testing.assert_array_equal(got, expected)
+        check(kernel, variant, 1)

@@ -26,6 +26,8 @@ def asked(offer):
     ("bytes_conv2d", 8, 8, 1), ("bytes_conv2d", 4, 8, 0.5), ("bytes_conv2d", 2, 8, 0.25),
     # two planes in each lookup, of which a loop over pairs of words has eleven
     ("lookup_sums", 2, 2, 2 / 4 * 11), ("lookup_columns", 2, 2, 2 / 4 * 11 * 3),
+    # all of a word and a kernel row
+    ("lookup_codes", 2, 2, 11 * 3 / 4),
 ])  # fmt: skip
 def test_weights_of_the_next_blocks_are_asked_for(family, bits, of_inputs, lines):
     variant, found = kernels("avx512vpopcntdq", family, 1024, bits, of_inputs)
@@ -40,8 +42,9 @@ def test_weights_of_the_next_blocks_are_asked_for(family, bits, of_inputs, lines
 
 
 @pytest.mark.parametrize(
-    "name, family, outputs", [("avx512vpopcntdq", "bytes_conv2d", 64), ("avx2", "words_conv2d", 512)]
+    "name, family, outputs, bits",
+    [("avx512vpopcntdq", "bytes_conv2d", 64, 8), ("avx2", "words_conv2d", 512, 8), ("avx2", "lookup_codes", 1024, 2)],
 )
-def test_few_weights_and_halves_of_lines_are_not(name, family, outputs):
-    _, found = kernels(name, family, outputs, 8, 8)
+def test_few_weights_and_halves_of_lines_are_not(name, family, outputs, bits):
+    _, found = kernels(name, family, outputs, bits, bits)
     assert found and not any(map(asked, found.values()))
