@@ -26,12 +26,14 @@ from qcompiler.passes.sink_pools import SinkPools
 from qcompiler.passes.sink_scales import SinkScales
 from qcompiler.passes.spell_out_quantizers import SpellOutQuantizers
 from qcompiler.passes.spell_out_shapes import SpellOutShapes
+from qcompiler.passes.spell_out_sums import SpellOutSums
 from qcompiler.passes.split_biases import SplitBiases
 from qcompiler.passes.unflatten_matmul import UnflattenMatmul
 
 DEFAULT: tuple[Pass, ...] = (
     FoldConstants(),
     EliminateIdentities(),
+    SpellOutSums(),
     CancelCasts(),
     SinkScales(),
     CancelQuantizers(),
