@@ -57,6 +57,8 @@ Limits are of products alone, on Zen 4. Where a layer of many products reaches l
   given, made 80 to 181: bytes hold the sums of one word only, and are widened behind each.
 - **1 by 8 bits.** The limit is that of tables of 64 words, which would take longer to make than they save. Two lookups
   in tables of bytes, one for each half of an activation, have a limit of 93.
+- **2 by 2 bits** were measured before whole codes are looked up, of which no limit is given yet: llvm-mca's model takes
+  a sixth fewer cycles for them, and nobody has timed them here ([adr/0048](adr/0048-whole-codes-everywhere.md)).
 - **3 by 3 bits** are done in bytes, whose limit is 64, or by lookups, as fast: 63 and 60 in kernels of 3x3 on 64
   channels.
 - **Channel by channel** no input serves more than one output channel, as all limits assume. Of sixteen channels one

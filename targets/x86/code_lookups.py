@@ -25,7 +25,7 @@ from qcompiler.ir.numerics import WORD_BITS
 from qcompiler.targets.problem import Conv2d
 from qcompiler.targets.target import Array
 from qcompiler.targets.vector.blocks import Blocks
-from qcompiler.targets.vector.direct import for_taps
+from qcompiler.targets.vector.direct import Geometry, for_taps
 from qcompiler.targets.vector.emit import LANES, Expr, Parameter, i64, lanes, opaque, splat, split, temporary, write
 from qcompiler.targets.vector.frame import Frame
 from qcompiler.targets.vector.plane_sums import PlaneReduction, activations
@@ -45,8 +45,11 @@ _SHUFFLES = {32: SHUFFLES[32], 64: PERMUTATION}
 _BYTE, _MOST_ROW_BITS, _MOST = 8, 8, 255
 # bytes of a line of the cache
 _LINE = 64
-# registers of sums in bytes and of weights; shuffles in straight code, which a processor keeps decoded
-_MOST_HELD, _MOST_SHUFFLES = {32: 13, 64: 29}, 340
+# registers of sums in bytes and of weights
+_MOST_HELD = {32: 13, 64: 29}
+# instructions in straight code, which a processor keeps decoded, as measured, and beside those of an epilogue, which
+# comes after few turns of the loop; of a lookup, of finding a row, and of widening a sum
+_MOST_CODE, _MOST_BESIDE, _FEW_TURNS, _LOOKING, _FINDING, _WIDENING = 1550, 1250, 8, 2, 5, 6
 # what choosing a row, and taking weights apart, add to a lookup; as measured
 _PER_ROW, _PER_WEIGHT = 0.6, 0.5
 
@@ -114,10 +117,14 @@ class Codebook:
 
     @property
     def shares(self) -> list[range]:
-        """Numbers of the lookups of a word, as few shares as bytes hold the sums of, and as even as can be."""
+        """Numbers of the lookups of a word, as few shares as bytes hold the sums of.
+
+        Three and more are even; of two, as measured, the second takes what is left.
+        """
         lookups = len(self.places)
         count = -(-lookups // self.together)
-        ends = [-(-lookups * share // count) for share in range(count + 1)]
+        even = [-(-lookups * share // count) for share in range(count + 1)]
+        ends = [0, self.together, lookups] if count == 2 else even
         return [range(*each) for each in pairwise(ends)]
 
 
@@ -131,13 +138,15 @@ def fits_codebook(problem: Conv2d, blocks: Blocks, width: int) -> bool:
 
 def code_tilings(problem: Conv2d, blocks: Blocks, width: int) -> list[Ranked]:
     """Tiles whose sums in bytes and weights of a kernel row stay in registers."""
-    taps, lookups, tiles = problem.kernel[1], len(Codebook(problem, width).places), []
-    per_vector, most = width // LANES, _MOST_HELD[width]
+    book, taps, per_vector, most = Codebook(problem, width), problem.kernel[1], width // LANES, _MOST_HELD[width]
+    turns = problem.kernel[0] * Geometry(problem, blocks).group_inputs
+    most_code, tiles = _MOST_CODE if turns > _FEW_TURNS else _MOST_BESIDE, []
     for p, b in tiles_within(problem, blocks, most * per_vector):
-        vectors = b // per_vector
-        few = p == 1 or vectors * p * taps * lookups <= _MOST_SHUFFLES
+        vectors, columns = b // per_vector, len(columns_of(problem, p))
+        code = len(book.places) * (_LOOKING * vectors * p * taps + _FINDING * columns)
+        few = p == 1 or code + len(book.shares) * _WIDENING * vectors * p <= most_code
         if few and b % per_vector == blocks.count % b == 0 and vectors * (p + min(taps, 3)) <= most:
-            rows = len(columns_of(problem, p)) / (p * taps * vectors)
+            rows = columns / (p * taps * vectors)
             tiles.append((p, b, 1 + _PER_ROW * rows + _PER_WEIGHT / p))
     return ranked(problem, blocks, tiles)
 
@@ -146,8 +155,8 @@ def code_tilings(problem: Conv2d, blocks: Blocks, width: int) -> list[Ranked]:
 class CodeLookups(PlaneReduction):
     """Weights uint8 [vectors, kernel rows, words, lookups of a byte, kernel columns, width], as in `Codebook`.
 
-    Tables uint8 [rows, width], again and again where a row is shorter. Starts uint16 [vectors, kernel rows + 1, 2,
-    width / 2]: what the rows before leave out, as in `WideSums`.
+    Tables uint8 [rows, width], again and again where a row is shorter. Starts, unless all entries are counted from 0,
+    uint16 [vectors, kernel rows + 1, 2, width / 2]: what the rows before leave out, as in `WideSums`.
 
     sums: what the registers hold, as in `SumFinish`.
     """
@@ -159,19 +168,22 @@ class CodeLookups(PlaneReduction):
 
     def parameters(self, frame: Frame) -> list[Parameter]:
         """Weights, tables and starts."""
-        vectors, rows = frame.blocks.count * LANES // self.width, frame.problem.kernel[0]
-        return [
+        vectors, rows, book = frame.blocks.count * LANES // self.width, frame.problem.kernel[0], self._book(frame)
+        found = [
             Parameter("weights", "uint8", vectors * rows * self._row_bytes(frame), 64),
-            Parameter("tables", "uint8", self.width << self._book(frame).row_bits, 64),
-            Parameter("starts", "uint16", vectors * (rows + 1) * self.width, 64),
+            Parameter("tables", "uint8", self.width << book.row_bits, 64),
         ]
+        if book.least.any():
+            found.append(Parameter("starts", "uint16", vectors * (rows + 1) * self.width, 64))
+        return found
 
     def pack(self, frame: Frame, weights: npt.NDArray[np.float32]) -> list[Array]:
         """Indices in the order of the loops, the table, and the starts."""
         book = self._book(frame)
         entries = (book.products() - book.least).astype(np.uint8)
         indices = self._indices_of(frame, weights)
-        return [self._joined(book, indices), np.tile(entries, self.width >> book.bits), self._starts(book, indices)]
+        found: list[Array] = [self._joined(book, indices), np.tile(entries, self.width >> book.bits)]
+        return [*found, self._starts(book, indices)] if book.least.any() else found
 
     def _book(self, frame: Frame) -> Codebook:
         return Codebook(frame.problem, self.width)
@@ -236,9 +248,10 @@ class CodeLookups(PlaneReduction):
         return [[block for total in row for block in total.blocks(step, signs)] for row in sums]
 
     def _start(self, tile: Tile, ends: list[Expr]) -> list[Expr]:
-        """What entries leave out from one place of `starts` to another, uint16 vectors as in `WideSums`."""
-        half = self.width // 2
-        found = []
+        """What entries leave out from one place of `starts` to another, as in `WideSums`; empty for nothing."""
+        if not self._book(tile.frame).least.any():
+            return []
+        half, found = self.width // 2, []
         for part in range(2):
             before, behind = (tile.weights[2][lanes((end * 2 + part) * half, half)] for end in ends)
             found.append(T.bind(behind - before))
