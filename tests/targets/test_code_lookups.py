@@ -56,7 +56,7 @@ def check(kernel: DirectConv2d, variant: X86Variant, seed: int) -> None:
 
 
 @on_each
-@settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=15, deadline=None, suppress_health_check=list(HealthCheck))
 @given(data=st.data())
 def test_any_layer(variant: X86Variant, data: st.DataObject) -> None:
     taps = data.draw(st.tuples(st.integers(1, 3), st.integers(1, 4)))

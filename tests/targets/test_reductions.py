@@ -212,13 +212,18 @@ def patches(problem: Conv2d, image: Array) -> Array:
     return np.stack(taps, axis=-1).transpose(1, 2, 0, 3).reshape(-1, problem.x.c * len(taps))
 
 
+def looks_up_codes(variant: x86.X86Variant) -> bool:
+    """Whether there are shuffles of whole codes."""
+    return variant.isa.vector_bytes == 32 or variant.isa.vbmi
+
+
 @pytest.mark.parametrize("variant", RUNNABLE, ids=lambda variant: variant.name)
 def test_sums_in_bytes_hold_the_largest(variant: x86.X86Variant) -> None:
     families = {
         "lookup_sums_conv2d",
         "nibbles_conv2d",
         *({"lookup_columns_conv2d"} if variant.isa.vector_bytes == 64 else ()),
-        *({"lookup_codes_conv2d"} if variant.isa.vector_bytes == 32 else ()),
+        *({"lookup_codes_conv2d"} if looks_up_codes(variant) else ()),
     }
     found = [kernel for _, kernel in reductions(variant) if kernel.reduction.family in families]
     assert {kernel.reduction.family for kernel in found} == families
@@ -265,8 +270,9 @@ def test_x86(variant: x86.X86Variant) -> None:
     dots = {"dots_depthwise"} if variant.isa.vnni else set()
     lookups |= {"pixels_conv2d"} if variant.isa.vnni and variant.isa.vbmi else set()
     lookups |= {"lookup_columns_conv2d"} if variant.isa.vector_bytes == 64 else set()
+    lookups |= {"lookup_codes_conv2d"} if looks_up_codes(variant) else set()
     if variant.isa.vector_bytes == 32:
-        lookups |= {"lookup_codes_conv2d", "pairs_conv2d", "words_conv2d"}
+        lookups |= {"pairs_conv2d", "words_conv2d"}
         lookups |= {"patches_pairs_conv2d", "patches_words_conv2d"}
     assert check(variant, KernelRunner) == expected | lookups | dots | {"fields_conv2d", "rounded_conv2d"}
 
