@@ -30,15 +30,13 @@ class SpellOutSums:
 
 
 def _spell(node: ir.Node) -> int:
-    shapes = [None if value is None else static_shape(value) for value in node.inputs]
-    if len(shapes) < 2 or node.outputs[0].dtype != ir.DataType.FLOAT:
+    shapes = [(value, static_shape(value)) for value in node.inputs if value is not None]
+    operands = [(value, shape) for value, shape in shapes if shape is not None]
+    if len(node.inputs) < 2 or len(operands) < len(node.inputs) or node.outputs[0].dtype != ir.DataType.FLOAT:
         return 0
-    total, shape = node.inputs[0], shapes[0]
-    for value, other in zip(node.inputs[1:], shapes[1:], strict=True):
-        if shape is None or other is None:
-            return 0
+    total, shape = operands[0]
+    for value, other in operands[1:]:
         shape = np.broadcast_shapes(shape, other)
         total = insert(node, "Add", [total, value], shape)
-    assert total is not None
     replace(node.outputs[0], total)
     return 1

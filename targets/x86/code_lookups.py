@@ -28,13 +28,13 @@ from qcompiler.targets.vector.blocks import Blocks
 from qcompiler.targets.vector.direct import Geometry, for_taps
 from qcompiler.targets.vector.emit import LANES, Expr, Parameter, i64, lanes, opaque, splat, split, temporary, write
 from qcompiler.targets.vector.frame import Frame
-from qcompiler.targets.vector.plane_sums import PlaneReduction, activations
+from qcompiler.targets.vector.plane_sums import PlaneReduction
 from qcompiler.targets.vector.planes import weight_planes
 from qcompiler.targets.vector.reduction import Registers
 from qcompiler.targets.vector.tile import Tile
 from qcompiler.targets.vector.tilings import Ranked, ranked, tiles_within
 from qcompiler.targets.x86.channel_dots import columns_of
-from qcompiler.targets.x86.lookup_sums import WideSums
+from qcompiler.targets.x86.lookup_sums import WideSums, wide_registers
 from qcompiler.targets.x86.pinned_bits import in_order, pinned, pinned_sums
 from qcompiler.targets.x86.table_lookups import PERMUTATION, SHUFFLES, looked_up
 
@@ -141,10 +141,11 @@ def code_tilings(problem: Conv2d, blocks: Blocks, width: int) -> list[Ranked]:
     book, taps, per_vector, most = Codebook(problem, width), problem.kernel[1], width // LANES, _MOST_HELD[width]
     turns = problem.kernel[0] * Geometry(problem, blocks).group_inputs
     most_code, tiles = _MOST_CODE if turns > _FEW_TURNS else _MOST_BESIDE, []
+    lookups, shares = len(book.places), len(book.shares)
     for p, b in tiles_within(problem, blocks, most * per_vector):
         vectors, columns = b // per_vector, len(columns_of(problem, p))
-        code = len(book.places) * (_LOOKING * vectors * p * taps + _FINDING * columns)
-        few = p == 1 or code + len(book.shares) * _WIDENING * vectors * p <= most_code
+        code = lookups * (_LOOKING * vectors * p * taps + _FINDING * columns)
+        few = p == 1 or code + shares * _WIDENING * vectors * p <= most_code
         if few and b % per_vector == blocks.count % b == 0 and vectors * (p + min(taps, 3)) <= most:
             rows = columns / (p * taps * vectors)
             tiles.append((p, b, 1 + _PER_ROW * rows + _PER_WEIGHT / p))
@@ -242,10 +243,7 @@ class CodeLookups(PlaneReduction):
         with in_order(self.width):
             loops = frame.geometry.taps()[:1]
             for_taps(loops, rows, tile.source.start(tile.pixel), T.bind(first * (kh * size)), size, row)
-        if self.sums != "int32":
-            return [[pair for total in row for pair in total.pairs(self.sums)] for row in sums]
-        step = activations(frame.problem).step
-        return [[block for total in row for block in total.blocks(step, signs)] for row in sums]
+        return wide_registers(sums, frame.problem, self.sums)
 
     def _start(self, tile: Tile, ends: list[Expr]) -> list[Expr]:
         """What entries leave out from one place of `starts` to another, as in `WideSums`; empty for nothing."""

@@ -171,17 +171,14 @@ class LookupSums(PlaneReduction):
         def tap(at: Expr, weight: Expr) -> None:
             self._tap(tile, sums, T.bind(at), T.bind(weight))
 
-        step, signs = activations(frame.problem).step, weight_planes(frame.problem.weights).signs
         # bits of weights and of the lowest code are nowhere both 1; signs differ from it
-        rows = tile.needed_rows(of_numbers=not signs)
+        rows = tile.needed_rows(of_numbers=not weight_planes(frame.problem.weights).signs)
         together = self._taps_together(frame)
         with in_order():
             start = tile.source.start(tile.pixel)
             loops = frame.geometry.taps()[: 1 if together > 1 else 2]
             for_taps(loops, rows, start, T.bind(first), self._tap_bytes(frame) * together, tap)
-        if self.sums != "int32":
-            return [[pair for total in row for pair in total.pairs(self.sums)] for row in sums]
-        return [[block for total in row for block in total.blocks(step, signs)] for row in sums]
+        return wide_registers(sums, frame.problem, self.sums)
 
     def _taps_together(self, frame: Frame) -> int:
         """Taps of a kernel row whose products are added at the same time."""
@@ -355,3 +352,11 @@ class WideSums:
         for first in range(0, self._half, count // 2):
             mine = [half * self._half + first + i for i in range(count // 2) for half in range(2)]
             yield T.Shuffle([even, odd], mine)
+
+
+def wide_registers(sums: list[list[WideSums]], problem: Conv2d, dtype: str) -> Registers:
+    """What `SumFinish` takes of the sums of every pixel; dtype: its `sums`."""
+    if dtype != "int32":
+        return [[pair for total in row for pair in total.pairs(dtype)] for row in sums]
+    step, signs = activations(problem).step, weight_planes(problem.weights).signs
+    return [[block for total in row for block in total.blocks(step, signs)] for row in sums]
