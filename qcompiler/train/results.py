@@ -73,6 +73,8 @@ TWINS = {
     "cifar10_reactnet_small": "cifar10_resnet18_small",
     "cifar10_resnet18_2bit_small": "cifar10_resnet18_small",
     "cifar10_resnet18_4bit_small": "cifar10_resnet18_small",
+    "mnist_keras_ternary": "mnist_keras_mlp",
+    "mnist_keras_nbit": "mnist_keras_mlp",
     "mnist_keras_ternary_small": "mnist_keras_small",
     "mnist_keras_nbit_small": "mnist_keras_small",
 }
