@@ -12,7 +12,7 @@ from tvm.script.ir_builder import tirx as T
 from qcompiler.targets.problem import Conv2d, Operation
 from qcompiler.targets.target import Array, Constants
 from qcompiler.targets.vector.by_items import ByItems
-from qcompiler.targets.vector.emit import LANES, Expr, Parameter, prim_func
+from qcompiler.targets.vector.emit import LANES, Expr, Parameter, i64, prim_func
 from qcompiler.targets.vector.epilogue import (
     BoundEpilogue,
     channel_parameters,
@@ -23,13 +23,14 @@ from qcompiler.targets.vector.finish import Finish
 from qcompiler.targets.vector.frame import Frame
 from qcompiler.targets.vector.reduction import Reduction
 from qcompiler.targets.vector.tile import Source, Tile
+from qcompiler.targets.vector.walk import in_one_row
 
 
 @dataclass(frozen=True)
 class DirectConv2d(ByItems):
     """A convolution on one tiling; see `qcompiler.targets.target.Kernel`.
 
-    Work items are row segments times runs of channel blocks.
+    Work items are row segments times runs of channel blocks; a row is what `walk` says.
     """
 
     frame: Frame
@@ -90,14 +91,14 @@ class DirectConv2d(ByItems):
     def _emit_item(
         self, x: Expr, weights: list[Expr], offsets: list[Expr], finish: list[Expr], epilogue: BoundEpilogue, item: Expr
     ) -> None:
-        """One segment of an output row for one run of channel blocks."""
+        """One segment of a row for one run of channel blocks."""
         frame, start = self.frame, self.finish.start(self.frame)
         n, y, segment, run = frame.grid.decode(item)
         first_block = T.bind(frame.grid.first_block(run))
         if any(target is not None and target.has_halo for target in epilogue.targets):
             with T.If(segment == 0), T.Then():
                 for i in range(frame.tiling.blocks):
-                    epilogue.emit_halos(n, y, first_block + i, self.problem.out_hw[0])
+                    self._emit_halos(epilogue, n, y, first_block + i)
         source = Source(frame, self.reduction.element, x, offsets, first_block)
 
         rows = frame.geometry.visited_rows(y)
@@ -108,6 +109,15 @@ class DirectConv2d(ByItems):
 
         with self.reduction.around(frame):
             frame.grid.for_tiles(segment, tile)
+
+    def _emit_halos(self, epilogue: BoundEpilogue, n: Expr, y: Expr, block: Expr) -> None:
+        """What the row that tiles walk owns of halos: that of all rows where it is all pixels of an image."""
+        height = self.problem.out_hw[0]
+        if not in_one_row(self.problem):
+            epilogue.emit_halos(n, y, block, height)
+            return
+        with T.serial(i64(0), i64(height)) as row:
+            epilogue.emit_halos(n, row, block, height)
 
 
 def _deal(buffers: Sequence[Expr], parts: Sequence[Sequence[Parameter]]) -> list[list[Expr]]:

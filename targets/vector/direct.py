@@ -1,8 +1,8 @@
 """The frame of a direct convolution: work items, register tiles and the loops over kernel taps.
 
-A work item is one segment of an output row for `blocks` channel blocks of sixteen. It walks the row in tiles of
-`pixels` outputs; the last tile overlaps its neighbour when the width does not divide. Inside a tile all accumulators
-live in registers while the taps stream by, weights laid out in exactly that order.
+A work item is one segment of a row of outputs (see `walk`) for `blocks` channel blocks of sixteen. It walks the row in
+tiles of `pixels` outputs; the last tile overlaps its neighbour when the width does not divide. Inside a tile all
+accumulators live in registers while the taps stream by, weights laid out in exactly that order.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from qcompiler.ir.storage import pack_bytes
 from qcompiler.targets.problem import Conv2d
 from qcompiler.targets.vector.blocks import Blocks
 from qcompiler.targets.vector.emit import LANES, Expr, channels_last, i64, split
+from qcompiler.targets.vector.walk import walk
 
 
 @dataclass(frozen=True)
@@ -239,12 +240,12 @@ class WorkGrid:
     @property
     def tiles(self) -> int:
         """Pixel tiles of a row."""
-        return -(-self.problem.out_hw[1] // self.tiling.pixels)
+        return -(-walk(self.problem)[1] // self.tiling.pixels)
 
     @property
     def starts(self) -> list[int]:
         """First output column of every tile of a row; the last tile overlaps its neighbour rather than be short."""
-        width, p = self.problem.out_hw[1], self.tiling.pixels
+        width, p = walk(self.problem)[1], self.tiling.pixels
         return [min(tile * p, width - p) for tile in range(self.tiles)]
 
     @property
@@ -265,22 +266,23 @@ class WorkGrid:
     @property
     def items(self) -> int:
         """All work items."""
-        return self.problem.x.n * self.problem.out_hw[0] * self.segments * self.runs
+        return self.problem.x.n * walk(self.problem)[0] * self.segments * self.runs
 
     def decode(self, item: Expr) -> tuple[Expr, Expr, Expr, Expr]:
-        """Image, output row, segment and run of channel blocks."""
-        rows = self.problem.x.n * self.problem.out_hw[0]
+        """Image, row, segment and run of channel blocks."""
+        height = walk(self.problem)[0]
+        rows = self.problem.x.n * height
         if self.tiling.channel_major:
             run, rest = split(item, rows * self.segments)
         else:
             rest, run = split(item, self.runs)
         row, segment = split(rest, self.segments)
-        n, y = split(row, self.problem.out_hw[0])
+        n, y = split(row, height)
         return T.bind(n), T.bind(y), T.bind(segment), T.bind(run)
 
     def for_tiles(self, segment: Expr, body: Callable[[Expr], None]) -> None:
         """Run `body(x0)` for every pixel tile of a segment; tiles never reach beyond the row."""
-        p, width, count = self.tiling.pixels, self.problem.out_hw[1], self.tiling.segment
+        p, width, count = self.tiling.pixels, walk(self.problem)[1], self.tiling.segment
         if self.tiles == 1:
             body(i64(0))
             return

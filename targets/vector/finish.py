@@ -53,10 +53,9 @@ class FloatFinish(Finish):
 
     def emit(self, tile: Tile, registers: Registers) -> None:
         """Run the epilogue on each register."""
-        n, y, x0 = tile.pixel
-        for p, row in enumerate(registers):
+        for pixel, row in zip(tile.outputs(len(registers)), registers, strict=True):
             for b, total in enumerate(row):
-                tile.epilogue.emit((n, y, x0 + p), tile.block + b, total[lanes(0)])
+                tile.epilogue.emit(pixel, tile.block + b, total[lanes(0)])
 
 
 @dataclass(frozen=True)
@@ -81,7 +80,7 @@ class IntegerFinish(Finish):
 
     def emit(self, tile: Tile, registers: Registers) -> None:
         """Finish registers[p][b], stack arrays of as many lanes as `blocks` have, one block of all pixels at a time."""
-        (n, y, x0), frame = tile.pixel, tile.frame
+        (_, y, x0), frame, pixels = tile.pixel, tile.frame, tile.outputs(len(registers))
         classes = tile.finish[-1] if frame.borders.count > 1 else None
         row_class = T.bind(T.Cast("int64", classes[y])) if classes is not None else i64(0)
         pixel_classes = [row_class for _ in registers]
@@ -89,9 +88,9 @@ class IntegerFinish(Finish):
             columns = [classes[x0 + (p + frame.problem.out_hw[0])] for p in range(len(registers))]
             pixel_classes = [T.bind(row_class + T.Cast("int64", column)) for column in columns]
         for b, of_pixels in enumerate(zip(*registers, strict=True)):
-            for p, (register, pixel_class) in enumerate(zip(of_pixels, pixel_classes, strict=True)):
+            for pixel, register, pixel_class in zip(pixels, of_pixels, pixel_classes, strict=True):
                 value = register[lanes(0, LANES * self.blocks)]
-                self.register(tile, pixel_class, (n, y, x0 + p), tile.block + b * self.blocks, value)
+                self.register(tile, pixel_class, pixel, tile.block + b * self.blocks, value)
 
 
 def class_parameters(frame: Frame) -> list[Parameter]:

@@ -6,9 +6,10 @@ from dataclasses import dataclass
 
 from tvm.script.ir_builder import tirx as T
 
-from qcompiler.targets.vector.emit import LANES, SECOND, Expr, View, i64, lanes, prefetch, splat
+from qcompiler.targets.vector.emit import LANES, SECOND, Expr, View, i64, lanes, prefetch, splat, split
 from qcompiler.targets.vector.epilogue import BoundEpilogue, Pixel
 from qcompiler.targets.vector.frame import Frame
+from qcompiler.targets.vector.walk import ends_rows
 
 # bytes of weights from which on it pays to ask for those of the next tile; measured
 _MANY_WEIGHTS = 2**18
@@ -58,7 +59,8 @@ class Source:
 class Tile:
     """One register tile: where its operands come from and which outputs it computes.
 
-    start: the bits that integer registers start from. rows: the range of kernel rows that lie inside the image.
+    pixel: the first, as tiles walk (see `walk`). start: the bits that integer registers start from. rows: the range of
+    kernel rows that lie inside the image.
     """
 
     frame: Frame
@@ -71,6 +73,17 @@ class Tile:
     rows: tuple[Expr, Expr]
     run: Expr
     block: Expr
+
+    def outputs(self, pixels: int) -> list[Pixel]:
+        """Where the first outputs of the tile lie in images, so many."""
+        (n, y, x0), (_, ow) = self.pixel, self.frame.problem.out_hw
+        if not ends_rows(self.frame.problem):
+            return [(n, y, x0 + p) for p in range(pixels)]
+        if ow % pixels == 0:
+            row, column = (T.bind(part) for part in split(x0, ow))
+            return [(n, row, column + p) for p in range(pixels)]
+        places = [split(x0 + p, ow) for p in range(pixels)]
+        return [(n, T.bind(row), T.bind(column)) for row, column in places]
 
     def ask_ahead(self, at: Expr, run: int, size: int) -> None:
         """Ask for the weights that the next tile of blocks reads where this one reads those at `at`, if there are many.

@@ -14,9 +14,13 @@ from qcompiler.targets.vector.blocks import Blocks
 from qcompiler.targets.vector.direct import Geometry, Tiling
 from qcompiler.targets.vector.emit import LANES
 from qcompiler.targets.vector.planes import plane_pairs, weight_planes
+from qcompiler.targets.vector.walk import walk
 
-# three quarters of a first-level cache of 32 KiB; chosen
-_L1_WEIGHTS = 24 * 1024
+# three quarters of a first-level cache of 32 KiB, and of a second of 512; chosen
+_L1_WEIGHTS, _L2_WEIGHTS = 24 * 1024, 384 * 1024
+# pixels for which floats of weights must be read once, so that products wait for none of the three caches, as measured
+# on a Zen 3 in pairs of registers
+_FLOAT_REUSE = (2.0, 2.2, 2.6)
 # putting a part of weights to another, in products of a register, as measured on x86
 _JOINING = 1.1
 # tilings that are offered of each family; chosen
@@ -47,12 +51,19 @@ def word_tilings(problem: Conv2d, blocks: Blocks, limit: int) -> list[Ranked]:
 def float_tilings(problem: Conv2d, blocks: Blocks, vector_bytes: int, registers: int) -> list[Ranked]:
     """Tiles of float convolutions: accumulators, the weights of one step and the broadcast input stay in registers."""
     per_block = 64 // vector_bytes
+    run = Geometry(problem, blocks).steps * 64
     tiles = [
-        (p, b, _vector_slowdown(p, b, 8 / per_block))
+        (p, b, _vector_slowdown(p, b, 8 / per_block, _float_reuse(b * run)))
         for p, b in streams(problem, blocks, 16)
         if per_block * (p * b + (b if p > 1 else 0)) < registers
     ]
     return ranked(problem, blocks, tiles)
+
+
+def _float_reuse(weights: int) -> float:
+    """Pixels for which the weights of a tile, in bytes, must be read once."""
+    first, second, third = _FLOAT_REUSE
+    return first if weights <= _L1_WEIGHTS else second if weights <= _L2_WEIGHTS else third
 
 
 def byte_tilings(
@@ -101,7 +112,7 @@ def tiles_within(problem: Conv2d, blocks: Blocks, limit: int, most: int = 8) -> 
 
     most: blocks.
     """
-    rows = problem.out_hw[1] // (1 if problem.second is None else problem.second.n)
+    rows = walk(problem)[1] // (1 if problem.second is None else problem.second.n)
     geometry = Geometry(problem, blocks)
     usable = [b for b in range(1, min(blocks.count, most) + 1) if b == 1 or geometry.uniform(b)]
     return [
@@ -125,7 +136,7 @@ def _vector_slowdown(pixels: int, blocks: int, need: float, reuse: float = 2) ->
 
 def ranked(problem: Conv2d, blocks: Blocks, tiles: list[tuple[int, int, float]], width: int = 0) -> list[Ranked]:
     """The best tiles, with the slowdown of overlapping tiles on top."""
-    row, count = problem.out_hw[1], blocks.count
+    row, count = walk(problem)[1], blocks.count
     found = [
         Ranked(_tiling(problem, blocks, p, b), s * -(-row // p) * p / row * -(-count // b) * b / count, width)
         for p, b, s in tiles
@@ -148,7 +159,7 @@ def unit_weights(problem: Conv2d) -> float:
 def _tiling(problem: Conv2d, blocks: Blocks, pixels: int, run: int) -> Tiling:
     """Order and size of the work items around a register tile."""
     weights = Geometry(problem, blocks).steps * blocks.count * LANES * unit_weights(problem)
-    rows, tiles = problem.x.n * problem.out_hw[0], -(-problem.out_hw[1] // pixels)
-    rereads_rows = problem.x.nbytes * -(-blocks.count // run)
-    channel_major = weights > _L1_WEIGHTS and rereads_rows < weights * rows
-    return Tiling(pixels, run, tiles if rows >= 8 else min(tiles, 8), channel_major)
+    height, width = walk(problem)
+    rereads_rows, tiles = problem.x.nbytes * -(-blocks.count // run), -(-width // pixels)
+    channel_major = weights > _L1_WEIGHTS and rereads_rows < weights * problem.x.n * problem.out_hw[0]
+    return Tiling(pixels, run, tiles if problem.x.n * height >= 8 else min(tiles, 8), channel_major)

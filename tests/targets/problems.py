@@ -173,12 +173,14 @@ def convolutions(draw: st.DrawFn, element: Element | None) -> Conv2d:
     weights = draw(any_codes) if wide else BINARY
     groups = draw(st.sampled_from([1, 1, 1, 2, 3, 5]))
     per_group = draw(st.one_of(st.integers(1, 70), st.integers(97, 160)) if held != "float32" else st.integers(1, 20))
-    kind = draw(st.sampled_from(["any", "any", "any", "depthwise"]))
+    kind = draw(st.sampled_from(["any", "any", "any", "depthwise", "point"]))
     channels, outputs = groups * per_group, groups * draw(st.integers(1, 40))
     if kind == "depthwise":
         channels = outputs = groups = draw(st.integers(2, 40))
     kernel, strides, dilations = ((draw(small), draw(small)) for _ in range(3))
     pads = tuple(draw(st.integers(0, 2)) for _ in range(4))
+    if kind == "point":
+        kernel, strides, pads = (1, 1), (1, 1), (0, 0, 0, 0)
     pad_value = draw(st.sampled_from([0.0, 0.0, -1.0, 1.0])) if held != "float32" else 0.0
     fill = pad_value
     if isinstance(held, Codes) and held.index(pad_value) is None:

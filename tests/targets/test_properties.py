@@ -45,6 +45,21 @@ def residual(c: int, o: int, element: Element) -> Conv2d:
     return Conv2d(image(c, element), o, (3, 3), (1, 1), (1, 1, 1, 1), epilogue=operations)
 
 
+def point(c: int, o: int, element: Element, **more: object) -> Conv2d:
+    """Rows of nine pixels behind one another, which become such with halos, and with a residual that has one."""
+    if element == BINARY:
+        operations = (Operation("threshold", into=image(o, BINARY)),)
+    else:
+        stream = image(o, order="nchw"), image(1, halo=Halo(0, 3, 0, 0))
+        operations = (
+            Operation("add", Tensor(stream[0])),
+            Operation("mul", Tensor(stream[1])),
+            Operation("store", into=image(o, halo=Halo())),
+            Operation("store_bits", into=image(o, BINARY)),
+        )
+    return Conv2d(image(c, element, halo=Halo(), **more), o, (1, 1), epilogue=operations, weights=BINARY)
+
+
 def pixel(c: int, o: int, element: Element) -> Conv2d:
     x, into = (Buffer(1, 1, 1, channels, element) for channels in (c, o))
     return Conv2d(x, o, (1, 1), epilogue=(Operation("threshold" if element == BINARY else "store", into=into),))
@@ -69,6 +84,11 @@ PROBLEMS: dict[str, Problem] = {
     "binary-8-blocks": binary(33, 128),
     "binary-pixel": pixel(70, 112, BINARY),
     "float-pixel": pixel(40, 64, "float32"),
+    "binary-point": point(70, 41, BINARY),
+    "float-point": point(20, 48, "float32"),
+    "float-point-planar": point(20, 41, "float32", order="nchw"),
+    "byte-point": point(20, 48, Codes(0, 255), packing="bytes"),
+    "plane-point": point(70, 48, Codes(0, 3)),
     "binary-residual": residual(64, 48, BINARY),
     "float": residual(16, 32, "float32"),
     "float-odd": residual(5, 21, "float32"),
