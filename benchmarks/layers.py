@@ -59,7 +59,7 @@ class Shape:
         square, strides, pads = (self.kernel, self.kernel), (self.stride, self.stride), (pad, pad, pad, pad)
         problem = Conv2d(
             floats if packing is None else codes, self.outputs, square, strides, pads, pad_value=border,
-            groups=self.channels if self.depthwise else 1, weights=weights,
+            groups=self.channels if self.depthwise else 1, weights=weights, mostly_small=weights.levels > 128,
         )  # fmt: skip
         into = Buffer(1, *problem.out_hw, self.outputs, "float32")
         if stores == "codes" and kind_of(problem) != "rows":
@@ -137,7 +137,12 @@ WIDTHS_OF_LARGE = (*CHECKED, *((signed(w), unsigned(8)) for w in (1, 2, 4)))
 
 @lru_cache(maxsize=1)
 def _weights(codes: Codes, shape: tuple[int, ...]) -> npt.NDArray[np.float32]:
-    numbers = np.random.default_rng(0).integers(0, codes.levels, shape, np.int16)
+    random = np.random.default_rng(0)
+    if codes.levels > 128:
+        # the largest that was trained is several times the usual
+        usual = np.rint(random.standard_normal(shape, np.float32) * (codes.high / 5))
+        return np.asarray(usual.clip(codes.low, codes.high), np.float32)
+    numbers = random.integers(0, codes.levels, shape, np.int16)
     return codes.low + codes.step * numbers.astype(np.float32)
 
 

@@ -112,6 +112,10 @@ class _Sketch:
         if width == 1:
             return self.signs(*shape)
         high = 2 if width == "ternary" else 2 ** (width - 1)
+        if width == 8:
+            # the largest that was trained is several times the usual
+            weights = np.rint(self.random.standard_normal(shape) * (high / 5)).clip(-high, high - 1)
+            return np.asarray(weights, np.float32)
         return self.random.integers(1 - high if width == "ternary" else -high, high, shape).astype(np.float32)
 
     def quantized_conv(

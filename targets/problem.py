@@ -86,11 +86,30 @@ WORD, BLOCK = 4, 16
 """Inputs in a word, and outputs in a block, of the run-time right operand of a product."""
 
 
+_PAIR, _FEW = 128, 0.4
+"""The largest sum of two weights of whose products 16 bits hold the sum, and the share of larger ones; as measured."""
+
+
 def centres(weights: npt.NDArray[np.float32]) -> npt.NDArray[np.int32]:
     """What each output channel of weights OIHW, integers, gives up to lie evenly around 0, int32 [O]."""
     channels = weights.reshape(len(weights), -1)
     middle = np.ceil((channels.min(axis=1) + channels.max(axis=1)) / 2)
     return np.asarray(middle, np.int32)
+
+
+def mostly_small(weights: npt.NDArray[np.float32]) -> bool:
+    """Whether two neighbours of an output channel seldom add up to more than 128 with one sign.
+
+    weights: OIHW, integers of 8 bits. Sixteen bits may not hold the sum of products of such a pair with inputs of 8
+    bits. At most two fifths of all four inputs by sixteen outputs have one. Trained weights are small, because scales
+    fit the largest of them.
+    """
+    outputs, inputs, *_ = weights.shape
+    whole = np.rint(weights.transpose(0, 2, 3, 1)).astype(np.int8)
+    taps = np.pad(whole, [(0, -outputs % BLOCK), (0, 0), (0, 0), (0, -inputs % WORD)])
+    even, odd = taps[..., ::2].astype(np.int16), taps[..., 1::2]
+    large = (np.abs(even + odd) > _PAIR).reshape(-1, BLOCK, taps[0].size // WORD, WORD // 2)
+    return bool(large.any(axis=(1, 3)).mean() <= _FEW)
 
 
 def neutral(codes: Codes) -> int:
@@ -106,6 +125,7 @@ class Conv2d:
     Weights are given to `pack` as float32 OIHW [out_channels, x.c // groups, kh, kw]; for codes they are among
     `weights`. pads = (top, left, bottom, right). pad_value: 0 for float; for codes any integer.
     Codes are packed in the groups of the convolution, save where it is `by_channel`.
+    mostly_small: whether weights of 8 bits are, by the function of that name.
     centred: `weights` are what weights beyond a byte become once each output channel gives up its `centres`.
     grid: of the float weights of a matrix product, which are stored as indices into it; None to store floats.
     rounded: the input is `rounded_in_blocks` of the grid before it is multiplied.
@@ -129,6 +149,7 @@ class Conv2d:
     epilogue: tuple[Operation, ...] = ()
     weights: Codes = BINARY
     centred: bool = False
+    mostly_small: bool = False
     padding: Literal["halo", "kernel"] = "halo"
     grid: WeightGrid | None = None
     rounded: bool = False

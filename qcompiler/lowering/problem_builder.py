@@ -22,7 +22,7 @@ from qcompiler.ir.weight_grids import WeightGrid, in_blocks, on_grid
 from qcompiler.lowering.epilogue_builder import EpilogueBuilder
 from qcompiler.lowering.group import Group
 from qcompiler.lowering.plan import weights_of
-from qcompiler.targets.problem import Conv2d, Map2d, Operation, Pool2d, PoolKind, Problem, centres
+from qcompiler.targets.problem import Conv2d, Map2d, Operation, Pool2d, PoolKind, Problem, centres, mostly_small
 from qcompiler.targets.target import Constants
 
 
@@ -71,7 +71,9 @@ def layer_problem(node: ir.Node, x: Buffer, operations: tuple[Operation, ...]) -
     if has(node, Trait.MULTIPLIES):
         grid = None if x.packed else _grid(node)
         columns = weight.shape[1]
-        return Conv2d(x, columns, (1, 1), epilogue=operations, weights=codes or BINARY, grid=grid, centred=centred)
+        small = _mostly_small(transposed(weight).reshape(columns, -1, 1, 1), codes, centred)
+        return Conv2d(x, columns, (1, 1), epilogue=operations, weights=codes or BINARY, grid=grid, centred=centred,
+                      mostly_small=small)  # fmt: skip
     window = window_of(node, weight.shape[2:])
     return Conv2d(
         x,
@@ -85,6 +87,7 @@ def layer_problem(node: ir.Node, x: Buffer, operations: tuple[Operation, ...]) -
         operations,
         codes or BINARY,
         centred,
+        _mostly_small(weight, codes, centred),
         "kernel" if any(window.pads) and x.halo == Halo() else "halo",
     )
 
@@ -98,6 +101,11 @@ def _weight_codes(node: ir.Node, weight: npt.NDArray[np.float32]) -> tuple[Codes
     middle = centres(channels).reshape(-1, *[1] * (channels.ndim - 1)).astype(np.float32)
     around = weight_codes(channels - middle)
     return (around, True) if around is not None and around.within(BYTE) else (codes, False)
+
+
+def _mostly_small(weight: npt.NDArray[np.float32], codes: Codes | None, centred: bool) -> bool:
+    """Whether weights OIHW take all 8 bits, and seldom."""
+    return codes is not None and codes.levels > BYTE.levels // 2 and not centred and mostly_small(weight)
 
 
 def _grid(node: ir.Node) -> WeightGrid | None:

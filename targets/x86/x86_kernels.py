@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from qcompiler.ir.numerics import WORD_BITS, WORD_BYTES
+from qcompiler.targets.measured import kind_of
 from qcompiler.targets.offers import Family
 from qcompiler.targets.problem import Conv2d, Problem
 from qcompiler.targets.target import Kernel
@@ -29,6 +30,7 @@ from qcompiler.targets.vector.direct import Geometry
 from qcompiler.targets.vector.estimates import compute_ns
 from qcompiler.targets.vector.flat_conv import FlatConv2d
 from qcompiler.targets.vector.frame import Frame
+from qcompiler.targets.vector.multiply_words import MultiplyWords
 from qcompiler.targets.vector.nibble_reduction import fits_nibbles
 from qcompiler.targets.vector.patch_sums import PatchSums
 from qcompiler.targets.vector.planes import weight_planes
@@ -50,6 +52,7 @@ from qcompiler.targets.x86.lookup_tilings import (
 from qcompiler.targets.x86.machine import Isa
 from qcompiler.targets.x86.pair_sums import PairSums, PatchPairs
 from qcompiler.targets.x86.pixel_lookups import TABLE_BYTES, PixelLookups, gains_by_pixels, parts_of
+from qcompiler.targets.x86.sorted_sums import SortedSums, fits_lists, sorted_tilings
 from qcompiler.targets.x86.table_lookups import SelectedBits, SplitTables, TableLookup, WholeTables
 from qcompiler.targets.x86.tile_sums import TileSums, multiplies_tiles, tile_tilings
 from qcompiler.targets.x86.widened_nibbles import WidenedNibbles, lane_bytes
@@ -150,6 +153,20 @@ def dots(isa: Isa, problem: Problem) -> Iterator[Kernel]:
         yield from patch_convolutions(isa, problem, dot, lowers, _OF_PATCHES[reduction])
 
 
+def sorted_steps(isa: Isa, problem: Problem) -> Iterator[Kernel]:
+    """Products of bytes of which two rarely overflow 16 bits (AVX2)."""
+    blocks = convolution_blocks(problem)
+    if not isinstance(problem, Conv2d) or blocks is None or not problem.x.in_bytes or problem.by_channel:
+        return
+    if problem.second is not None or not problem.mostly_small or not isinstance(_dot(isa, problem)[0], MultiplyWords):
+        return
+    if isa.vector_bytes == _PAIRED and kind_of(problem) != "rows" and fits_lists(problem, blocks):
+        sums = SortedSums(MultiplyBytes(isa.vector_bytes // 4))
+        for r in sorted_tilings(problem, blocks):
+            ns = compute_ns(isa, problem, blocks, isa.byte_rate * sums.dot.speed, r)
+            yield DirectConv2d(Frame(problem, blocks, r.tiling), sums, SumFinish(), ns)
+
+
 def matrices(isa: Isa, problem: Problem) -> Iterator[Kernel]:
     """Convolutions of codes in bytes by products of tiles."""
     blocks = convolution_blocks(problem)
@@ -202,6 +219,7 @@ KERNELS: tuple[Family[Isa], ...] = (
     nibbles,
     pixels,
     dots,
+    sorted_steps,
     matrices,
     channels,
     fields,
