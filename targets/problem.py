@@ -127,6 +127,7 @@ class Conv2d:
     Codes are packed in the groups of the convolution, save where it is `by_channel`.
     mostly_small: whether weights of 8 bits are, by the function of that name.
     centred: `weights` are what weights beyond a byte become once each output channel gives up its `centres`.
+    one_row: whether the pixels of an image may be walked as one row, which the target says of a 1x1 convolution.
     grid: of the float weights of a matrix product, which are stored as indices into it; None to store floats.
     rounded: the input is `rounded_in_blocks` of the grid before it is multiplied.
     second: the right operand of a batch of matrix products, given at run time instead of weights: codes in bytes of
@@ -150,6 +151,7 @@ class Conv2d:
     weights: Codes = BINARY
     centred: bool = False
     mostly_small: bool = False
+    one_row: bool = False
     padding: Literal["halo", "kernel"] = "halo"
     grid: WeightGrid | None = None
     rounded: bool = False

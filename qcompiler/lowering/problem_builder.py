@@ -88,7 +88,7 @@ def layer_problem(node: ir.Node, x: Buffer, operations: tuple[Operation, ...]) -
         codes or BINARY,
         centred,
         _mostly_small(weight, codes, centred),
-        "kernel" if any(window.pads) and x.halo == Halo() else "halo",
+        padding="kernel" if any(window.pads) and x.halo == Halo() else "halo",
     )
 
 

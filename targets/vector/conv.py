@@ -23,7 +23,6 @@ from qcompiler.targets.vector.finish import Finish
 from qcompiler.targets.vector.frame import Frame
 from qcompiler.targets.vector.reduction import Reduction
 from qcompiler.targets.vector.tile import Source, Tile
-from qcompiler.targets.vector.walk import in_one_row
 
 
 @dataclass(frozen=True)
@@ -113,7 +112,7 @@ class DirectConv2d(ByItems):
     def _emit_halos(self, epilogue: BoundEpilogue, n: Expr, y: Expr, block: Expr) -> None:
         """What the row that tiles walk owns of halos: that of all rows where it is all pixels of an image."""
         height = self.problem.out_hw[0]
-        if not in_one_row(self.problem):
+        if not self.problem.one_row:
             epilogue.emit_halos(n, y, block, height)
             return
         with T.serial(i64(0), i64(height)) as row:

@@ -16,6 +16,9 @@ from qcompiler.targets.vector.emit import LANES
 from qcompiler.targets.vector.planes import plane_pairs, weight_planes
 from qcompiler.targets.vector.walk import walk
 
+MOST_PIXELS = 14
+"""Of a tile; rows of 7, 14, 28 and 56 are multiples."""
+
 # three quarters of a first-level cache of 32 KiB, and of a second of 512; chosen
 _L1_WEIGHTS, _L2_WEIGHTS = 24 * 1024, 384 * 1024
 # pixels for which floats of weights must be read once, so that products wait for none of the three caches, as measured
@@ -118,7 +121,7 @@ def tiles_within(problem: Conv2d, blocks: Blocks, limit: int, most: int = 8) -> 
     return [
         (p, b)
         for b in usable
-        for p in range(1, min(rows, 14) + 1)
+        for p in range(1, min(rows, MOST_PIXELS) + 1)
         if p * b <= limit and (problem.second is None or rows % p == 0)
     ]
 

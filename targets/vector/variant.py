@@ -14,12 +14,17 @@ from qcompiler.targets.problem import Conv2d, Move2d, Operation, Problem, Scalar
 from qcompiler.targets.target import CpuFeature, Kernel
 from qcompiler.targets.vector.host import HOST, Host
 from qcompiler.targets.vector.nibble_reduction import table_packing
+from qcompiler.targets.vector.tilings import MOST_PIXELS
+from qcompiler.targets.vector.walk import in_one_row
+
+_BLOCK_BYTES = 64
+"""Of the sums of a pixel and a block of channels."""
 
 
 class Level(Protocol):
     """An instruction-set level; cpuinfo: the features that a CPU must have, as in /proc/cpuinfo.
 
-    fma: whether multiply and add fuse.
+    fma: whether multiply and add fuse. vector_bytes: the widest vector; registers: how many there are.
     """
 
     @property
@@ -36,6 +41,12 @@ class Level(Protocol):
 
     @property
     def fma(self) -> bool: ...  # noqa: D102
+
+    @property
+    def vector_bytes(self) -> int: ...  # noqa: D102
+
+    @property
+    def registers(self) -> int: ...  # noqa: D102
 
 
 IsaT = TypeVar("IsaT", bound=Level)
@@ -100,7 +111,13 @@ class VectorVariant(Generic[IsaT]):
 
     def kernels(self, problem: Problem) -> Sequence[Kernel]:
         """Every kernel that computes the problem, cheapest estimate first."""
-        return offered(self.table, self.isa, _fused(problem) if self.isa.fma else problem)
+        made = _fused(problem) if self.isa.fma else problem
+        return offered(self.table, self.isa, in_one_row(made) if self._short_tiles else made)
+
+    @property
+    def _short_tiles(self) -> bool:
+        """Whether registers hold no tiles of the longest kind, so that what these leave of short rows matters."""
+        return self.isa.registers * self.isa.vector_bytes < MOST_PIXELS * _BLOCK_BYTES
 
 
 def _fused(problem: Problem) -> Problem:

@@ -6,23 +6,26 @@ neighbours. Tiles go on then where a row ends, and need not divide it: rows of 7
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from qcompiler.ir.storage import Halo
-from qcompiler.targets.problem import Conv2d, outputs_of, tensors_of
+from qcompiler.targets.problem import Conv2d, Problem, outputs_of, tensors_of
 
 
-def in_one_row(problem: Conv2d) -> bool:
-    """Whether tiles go on in the next row; what has lanes of pixels walks in its own way."""
-    if problem.x.halo != Halo() or problem.x.by_pixels or problem.second is not None:
-        return False
-    return problem.kernel == problem.strides == (1, 1) and not any(problem.pads)
+def in_one_row(problem: Problem) -> Problem:
+    """The problem, whose pixels are one row where they can be; what has lanes of pixels walks in its own way."""
+    if not isinstance(problem, Conv2d) or problem.x.by_pixels or problem.second is not None:
+        return problem
+    alone = problem.kernel == problem.strides == (1, 1) and not any(problem.pads) and problem.x.halo == Halo()
+    return replace(problem, one_row=True) if alone else problem
 
 
 def walk(problem: Conv2d) -> tuple[int, int]:
     """Rows of an image and pixels of a row, as tiles walk them."""
     oh, ow = problem.out_hw
-    return (1, oh * ow) if in_one_row(problem) else (oh, ow)
+    return (1, oh * ow) if problem.one_row else (oh, ow)
 
 
 def ends_rows(problem: Conv2d) -> bool:
     """Whether an output's place must be taken apart: its row and column matter where a halo lies between rows."""
-    return in_one_row(problem) and any(b.halo != Halo() for b in (*outputs_of(problem), *tensors_of(problem)))
+    return problem.one_row and any(b.halo != Halo() for b in (*outputs_of(problem), *tensors_of(problem)))
