@@ -27,6 +27,7 @@ from qcompiler.targets.target import Constants
 from qcompiler.targets.vector.blocks import Blocks
 from qcompiler.targets.vector.border_classes import borders_of
 from qcompiler.targets.vector.code_lanes import aligned
+from qcompiler.targets.vector.threshold import whole_bits
 
 Array = npt.NDArray[np.int64]
 
@@ -101,7 +102,7 @@ def chosen_thresholds(problem: Conv2d, blocks: Blocks) -> ChosenThresholds | Non
     if len(summed) != 1 or operations[-1].op != "store_codes":
         return None
     chosen = ChosenThresholds(operations, summed[0])
-    if not _chooses(chosen.chooser.buffer, blocks) or not _whole_bits(operations[-1].into):
+    if not _chooses(chosen.chooser.buffer, blocks) or not _stores_few_bits(operations[-1].into):
         return None
     last = max(i for i, operation in enumerate(operations) if isinstance(operation.operand, Channel | Tensor))
     if not _orderly(operations[: last + 1]) or not _ends_lowest(operations[last + 1 :]):
@@ -114,10 +115,10 @@ def _chooses(buffer: Buffer, blocks: Blocks) -> bool:
     return buffer.in_planes and buffer.planes <= _MOST_PLANES and aligned(buffer, blocks)
 
 
-def _whole_bits(into: Buffer | None) -> bool:
+def _stores_few_bits(into: Buffer | None) -> bool:
     """Whether all numbers of few bits are stored."""
     few = into is not None and into.in_planes and into.planes <= _MOST_PLANES
-    return few and _codes(into).levels == 1 << _codes(into).bits
+    return few and whole_bits(_codes(into).levels)
 
 
 def _orderly(operations: Sequence[Operation]) -> bool:

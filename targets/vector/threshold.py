@@ -56,7 +56,7 @@ def pack_limits(
     """
     ends = np.iinfo(dtype if issubclass(dtype, np.integer) else np.int32)
     limits: Array = np.clip(np.ceil((first[..., None, :] - base) / step), ends.min, ends.max).astype(dtype)
-    if _whole_bits(limits.shape[-3] + 1):
+    if whole_bits(limits.shape[-3] + 1):
         # those of channels that fall come from the highest on
         limits = np.sort(limits, axis=-3)
     turned = blocks.spread((~rising).astype(np.int64)).reshape(-1, LANES)
@@ -98,7 +98,7 @@ class Compared:
         count = temporary("int32")
         write(count, none, lanes(0))
         for place, reached in enumerate(_compared(self.value, self.limits), 1):
-            worth = levels >> place if _whole_bits(levels) else 1
+            worth = levels >> place if whole_bits(levels) else 1
             write(count, count[lanes(0)] + T.Select(reached, splat(T.int32(worth)), none), lanes(0))
         falls = T.shift_right(splat(T.Cast("int32", self.turned)), T.ramp(T.int32(0), T.int32(1), LANES)) & one
         return T.Select(falls == one, splat(T.int32(levels - 1)) - count[lanes(0)], count[lanes(0)])
@@ -128,19 +128,19 @@ def planes_of_pixels(values: list[Expr], limits: Expr, turned: Expr, at: list[Ex
     return _planes([mask[lanes(0)] for mask in masks], levels)
 
 
-def _whole_bits(levels: int) -> bool:
+def whole_bits(levels: int) -> bool:
     """Whether the counts of limits are all numbers of some bits."""
     return levels & (levels - 1) == 0
 
 
 def _comparisons(levels: int) -> int:
     """How often a value is compared."""
-    return levels.bit_length() - 1 if _whole_bits(levels) else levels - 1
+    return levels.bit_length() - 1 if whole_bits(levels) else levels - 1
 
 
 def _compared(value: Expr, limits: list[Expr]) -> list[Expr]:
     """What a value is compared with: the bits of the number of limits that it reaches, from the highest on, or each."""
-    if not _whole_bits(len(limits) + 1):
+    if not whole_bits(len(limits) + 1):
         return [value >= limit for limit in limits]
     bits = []
     while limits:
@@ -154,7 +154,7 @@ def _compared(value: Expr, limits: list[Expr]) -> list[Expr]:
 
 def _planes(masks: list[Expr], levels: int) -> list[Expr]:
     """Each bit plane of counts below `levels`, of the masks of what a value is compared with."""
-    if _whole_bits(levels):
+    if whole_bits(levels):
         return masks[::-1]
     planes = []
     for plane in range(len(masks).bit_length()):
