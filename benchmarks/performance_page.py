@@ -84,8 +84,8 @@ ZEN_3 = """
 Limits are of products alone, on Zen 3: eight of vpshufb and vpaddb take 4.75 cycles, of vpmaddubsw and vpaddw 4.97, of
 vpmaddwd and vpaddd 4.92 ([adr/0046](adr/0046-avx2.md)).
 
-- **8 by 8 bits** are exact here. vpmaddubsw saturates, and with it peers' products of bytes; its limit is 31 a cycle, that
-  of vpmaddwd 26. Steps whose weights cannot overflow go by vpmaddubsw, if most are such
+- **8 by 8 bits** are exact here. vpmaddubsw saturates, and with it peers' products of bytes; its limit is 31 a cycle,
+  that of vpmaddwd 26. Steps whose weights cannot overflow go by vpmaddubsw, if most are such
   ([adr/0050](adr/0050-sorted-steps.md)). What is lost is finding them in a list, and the others. The networks in int8
   have weights of a normal distribution, whose largest of a few hundred is 3.2 deviations: in half of their layers too
   many weights are large for that. Of trained weights, as in the rows w8a8, fewer are.
