@@ -42,6 +42,9 @@ from qcompiler.lowering.links import Link
 
 Demands = dict[ir.Value, list[Form]]
 
+_FEW_CHANNELS = 16
+"""From which on a vector is full of the channels of a pixel."""
+
 
 class Storage(Protocol):
     """How the kernels of all variants of a bundle, which share their buffers, read and write."""
@@ -49,8 +52,8 @@ class Storage(Protocol):
     def operand(self, node: ir.Node, floats: Form, codes: Codes | None) -> Form:
         """The form in which a layer reads its main operand.
 
-        floats: the operand channels-last, or as the caller of the network owns it, without halo. codes: what it holds,
-        for a layer on codes.
+        floats: the operand channels-last, or in planes, as the caller of the network gives it, without halo. codes:
+        what it holds, for a layer on codes.
         """
         ...
 
@@ -104,6 +107,8 @@ class _Planner:
         self.inputs = inputs
         self.dense = {*inputs, *(value for group in groups if _writes_dense(group) for value in group.outputs)}
         self.floats = {*self.dense, *(v for group in groups if group.kind == "generic" for v in group.outputs)}
+        planar = (value for group in groups if _keeps_planes(group, inputs) for value in group.outputs)
+        self.planes = {*inputs, *planar}
         self.rows = {value for group in groups if _writes_rows(group) for value, _ in group.results}
         self.wanted: dict[ir.Value, list[Read]] = {}
 
@@ -222,7 +227,7 @@ class _Planner:
             (written,) = stores.get(node.outputs[0]) or (packed(node.outputs[0], False, codes),)
             assert written.buffer is not None
             return Read(value, packed(value, matrix, codes, written.buffer.groups, written.buffer.packing))
-        floats = natural(value) if value in self.inputs and not matrix else plain(value, matrix)
+        floats = natural(value) if value in self.planes and not matrix else plain(value, matrix)
         known = self._codes(value) if is_quantized_op(node, *ops.INTEGER_LAYERS) else None
         return Read(value, self.storage.operand(node, floats, known))
 
@@ -279,6 +284,13 @@ def weights_of(node: ir.Node) -> npt.NDArray[np.float32]:
 def _writes_dense(group: Group) -> bool:
     """Whether the group makes natural forms: standard ops do, and aliases of anything."""
     return group.kind == "alias" or group.kind == "generic" and not is_marked(group.anchor)
+
+
+def _keeps_planes(group: Group, inputs: set[ir.Value]) -> bool:
+    """Whether a map makes images of few channels from what the caller gives: as planes, sixteen pixels at a time."""
+    if group.kind != "map" or group.is_matrix or not inputs.issuperset(group.inputs):
+        return False
+    return all(len(shape_of(value)) == 4 and shape_of(value)[1] < _FEW_CHANNELS for value in group.outputs)
 
 
 def _writes_rows(group: Group) -> bool:

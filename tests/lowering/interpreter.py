@@ -44,6 +44,13 @@ class InBytes(CommonStorage):
         return float(not x.in_bytes) + float(not x.packed)
 
 
+class InFloats(CommonStorage):
+    """Every layer on codes reads them as floats."""
+
+    def _cost(self, node: ir.Node, x: Buffer) -> float:
+        return float(x.packed)
+
+
 class ByPixels(CommonStorage):
     """Every layer that can reads bit planes by pixels, others bit planes."""
 
@@ -52,6 +59,7 @@ class ByPixels(CommonStorage):
 
 
 in_planes = InPlanes(TARGET.variants(("baseline",)))
+in_floats = InFloats(TARGET.variants(("avx2",)))
 in_bytes = InBytes(TARGET.variants(("avx512bw",)))
 by_pixels = ByPixels(TARGET.variants(("avx512vpopcntdq", "avx2")))
 

@@ -8,7 +8,8 @@ import pytest
 from qcompiler.errors import UnsupportedModel
 from qcompiler.ir import oracle
 from qcompiler.lowering.work import GenericWork, KernelWork
-from tests.lowering.interpreter import canonical, run
+from qcompiler.targets.problem import Conv2d, Map2d, outputs_of
+from tests.lowering.interpreter import canonical, in_floats, run
 
 RNG = np.random.default_rng(7)
 
@@ -164,6 +165,48 @@ NETWORKS = {
         1,
     ),
 }
+
+
+PREPARED = """g (float[1,CHANNELS,8,8] x, float[1,CHANNELS,8,8] z) => (float[1,4,8,8] y OUTPUT) {
+    s = OPERATION
+    k = Round (s)
+    r = Clip (k, low, high)
+    a = qcompiler.IntegerConv <CONV> (r, w)
+    y = Relu (a)
+    m = MaxPool <kernel_shape = [1, 1]> (r)
+}"""
+
+
+@pytest.mark.parametrize(
+    ("channels", "operation", "output", "order", "others"),
+    [
+        (3, "Mul (x, scale)", "", "nchw", set()),
+        (15, "Add (x, z)", "", "nchw", set()),
+        # others read it, too: as the caller wants it, and a pool channels-last
+        (3, "Mul (x, scale)", ", float[1,3,8,8] r", "nchw", {"nchw"}),
+        (3, "Mul (x, scale)", ", float[1,3,8,8] m", "nchw", {"nhwc"}),
+        # vectors are full of the channels of a pixel
+        (16, "Mul (x, scale)", "", "nhwc", set()),
+    ],
+)
+def test_maps_of_inputs_of_few_channels_are_read_in_planes(
+    channels: int, operation: str, output: str, order: str, others: set[str]
+) -> None:
+    text = PREPARED.replace("CHANNELS", str(channels)).replace("OPERATION", operation).replace("OUTPUT", output)
+    weights = RNG.integers(-128, 128, (4, channels, 3, 3)).astype(np.float32)
+    constants = {"scale": 60 * np.ones((1, 1, 1, 1), np.float32), "low": np.float32(0), "high": np.float32(255),
+                 "w": weights}  # fmt: skip
+    model = canonical(HEADER + spelled(text), constants)
+    inputs = {name: value * 50 for name, value in oracle.random_inputs(model, 3).items()}
+    expected = oracle.run(model, inputs)
+    outputs, works = run(model, list(inputs.values()), in_floats)
+    for value, result in zip(model.graph.outputs, outputs, strict=True):
+        np.testing.assert_array_equal(result, expected[value.name])
+    kernels = [work.problem for work in works if isinstance(work, KernelWork)]
+    (conv,) = (each for each in kernels if isinstance(each, Conv2d))
+    (made, *_) = (each for each in kernels if isinstance(each, Map2d))
+    assert conv.x.order == order and conv.x in outputs_of(made)
+    assert {into.order for into in outputs_of(made) if into != conv.x} == others
 
 
 def spelled(text: str) -> str:
