@@ -24,6 +24,7 @@ from qcompiler.targets.vector.byte_sums import ByteDot, ByteSums, codes_of
 from qcompiler.targets.vector.direct import Geometry
 from qcompiler.targets.vector.emit import LANES, Expr, Parameter, i64, lanes
 from qcompiler.targets.vector.frame import Frame
+from qcompiler.targets.vector.patch_sums import PatchSums
 from qcompiler.targets.vector.reduction import Registers
 from qcompiler.targets.vector.tile import Tile
 from qcompiler.targets.vector.tilings import Ranked, ranked, tiles_within
@@ -111,6 +112,13 @@ class SortedSums(ByteSums):
     def _leaves_out(self, frame: Frame) -> bool:
         """Whether kernel rows in the padding are left out; see `IndexSums.rows`."""
         return frame.problem.padded_with_first and frame.geometry.skips_rows
+
+
+@dataclass(frozen=True)
+class PatchSorted(PatchSums, SortedSums):
+    """Of windows whose bytes lie side by side."""
+
+    family: ClassVar[str] = "patches_sorted_conv2d"
 
 
 def may_overflow(pairs: npt.NDArray[np.int8], most: int) -> npt.NDArray[np.bool_]:

@@ -52,7 +52,7 @@ from qcompiler.targets.x86.lookup_tilings import (
 from qcompiler.targets.x86.machine import Isa
 from qcompiler.targets.x86.pair_sums import PairSums, PatchPairs
 from qcompiler.targets.x86.pixel_lookups import TABLE_BYTES, PixelLookups, gains_by_pixels, parts_of
-from qcompiler.targets.x86.sorted_sums import SortedSums, fits_lists, sorted_tilings
+from qcompiler.targets.x86.sorted_sums import PatchSorted, SortedSums, fits_lists, sorted_tilings
 from qcompiler.targets.x86.table_lookups import SelectedBits, SplitTables, TableLookup, WholeTables
 from qcompiler.targets.x86.tile_sums import TileSums, multiplies_tiles, tile_tilings
 from qcompiler.targets.x86.widened_nibbles import WidenedNibbles, lane_bytes
@@ -165,6 +165,8 @@ def sorted_steps(isa: Isa, problem: Problem) -> Iterator[Kernel]:
         for r in sorted_tilings(problem, blocks):
             ns = compute_ns(isa, problem, blocks, isa.byte_rate * sums.dot.speed, r)
             yield DirectConv2d(Frame(problem, blocks, r.tiling), sums, SumFinish(), ns)
+        patches = patch_convolutions(isa, problem, sums.dot, reduction=PatchSorted)
+        yield from (each for each in patches if each.frame.tiling.blocks == 1)
 
 
 def matrices(isa: Isa, problem: Problem) -> Iterator[Kernel]:

@@ -18,7 +18,7 @@ from qcompiler.targets.target import Constants
 from qcompiler.targets.vector.conv import DirectConv2d
 from qcompiler.targets.vector.kernel_runner import KernelRunner, aligned, empty_outputs
 from qcompiler.targets.x86 import sorted_sums
-from qcompiler.targets.x86.sorted_sums import SortedSums
+from qcompiler.targets.x86.sorted_sums import PatchSorted, SortedSums
 from tests.targets.problems import RUNNABLE, check_one, epilogues, results
 from tests.targets.test_pair_sums import layer
 from tests.targets.test_reductions import check_largest
@@ -68,9 +68,11 @@ def check(kernel: DirectConv2d, made: Constants, x: npt.NDArray[np.float32] | fl
 )
 def test_every_tiling(x: Codes, spread: float) -> None:
     """Where few pairs may overflow, most, or none."""
-    for problem in (small(70, 96, 6, x=x), small(96, 48, 7, kernel=1, x=x), padded_with_zero(small(33, 40, 5))):
+    for problem in (small(70, 96, 6, x=x), small(96, 48, 7, kernel=1, x=x), padded_with_zero(small(33, 40, 5)),
+                    small(3, 40, 9, kernel=5, x=x)):  # fmt: skip
         offered = kernels(problem)
         assert len({each.frame.tiling.pixels for each in offered}) > 3
+        assert any(isinstance(each.reduction, PatchSorted) for each in offered) == (problem.x.c == 3)
         for kernel in offered:
             for got, expected in results(kernel, AVX2[0], problem, 1, made=drawn(problem, spread)):
                 np.testing.assert_array_equal(got, expected, err_msg=kernel.name)
