@@ -105,7 +105,8 @@ def _weight_codes(node: ir.Node, weight: npt.NDArray[np.float32]) -> tuple[Codes
 
 def _mostly_small(weight: npt.NDArray[np.float32], codes: Codes | None, centred: bool) -> bool:
     """Whether weights OIHW take all 8 bits, and seldom."""
-    return codes is not None and codes.levels > BYTE.levels // 2 and not centred and mostly_small(weight)
+    whole = codes is not None and codes.within(BYTE) and codes.levels > BYTE.levels // 2
+    return whole and not centred and mostly_small(weight)
 
 
 def _grid(node: ir.Node) -> WeightGrid | None:
