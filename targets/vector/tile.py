@@ -6,7 +6,19 @@ from dataclasses import dataclass
 
 from tvm.script.ir_builder import tirx as T
 
-from qcompiler.targets.vector.emit import LANES, SECOND, Expr, View, i64, lanes, prefetch, splat, split
+from qcompiler.targets.vector.emit import (
+    LANES,
+    SECOND,
+    Expr,
+    View,
+    i64,
+    lanes,
+    prefetch,
+    splat,
+    split,
+    temporary,
+    write,
+)
 from qcompiler.targets.vector.epilogue import BoundEpilogue, Pixel
 from qcompiler.targets.vector.frame import Frame
 from qcompiler.targets.vector.walk import ends_rows
@@ -79,10 +91,14 @@ class Tile:
         (n, y, x0), (_, ow) = self.pixel, self.frame.problem.out_hw
         if not ends_rows(self.frame.problem):
             return [(n, y, x0 + p) for p in range(pixels)]
+        # of a bound value TVM's analyzer knows how large it is, and divides it as 64 bits; see `split`
+        held = temporary("int32", 1)
+        write(held, T.Cast("int32", x0), i64(0))
+        first = i64(held[i64(0)])
         if ow % pixels == 0:
-            row, column = (T.bind(part) for part in split(x0, ow))
+            row, column = (T.bind(part) for part in split(first, ow))
             return [(n, row, column + p) for p in range(pixels)]
-        places = [split(x0 + p, ow) for p in range(pixels)]
+        places = [split(first + p, ow) for p in range(pixels)]
         return [(n, T.bind(row), T.bind(column)) for row, column in places]
 
     def ask_ahead(self, at: Expr, run: int, size: int) -> None:
