@@ -53,7 +53,7 @@ def layer_constants(node: ir.Node, *, matrix: bool) -> Constants:
     """The weights of a layer, and what it adds to its sums; matrix: the weights are [K, O]."""
     weight = weights_of(node)
     if matrix:
-        weight = transposed(weight).reshape(weight.shape[1], -1, 1, 1)
+        weight = _outputs_first(weight)
     bias = bias_of(node) if is_wide(node) and len(node.inputs) > 2 else None
     return Constants(weights=weight, bias=bias)
 
@@ -71,7 +71,7 @@ def layer_problem(node: ir.Node, x: Buffer, operations: tuple[Operation, ...]) -
     if has(node, Trait.MULTIPLIES):
         grid = None if x.packed else _grid(node)
         columns = weight.shape[1]
-        small = _mostly_small(transposed(weight).reshape(columns, -1, 1, 1), codes, centred)
+        small = _mostly_small(weight, codes, centred)
         return Conv2d(x, columns, (1, 1), epilogue=operations, weights=codes or BINARY, grid=grid, centred=centred,
                       mostly_small=small)  # fmt: skip
     window = window_of(node, weight.shape[2:])
@@ -104,9 +104,15 @@ def _weight_codes(node: ir.Node, weight: npt.NDArray[np.float32]) -> tuple[Codes
 
 
 def _mostly_small(weight: npt.NDArray[np.float32], codes: Codes | None, centred: bool) -> bool:
-    """Whether weights OIHW take all 8 bits, and seldom."""
-    whole = codes is not None and codes.within(BYTE) and codes.levels > BYTE.levels // 2
-    return whole and not centred and mostly_small(weight)
+    """Whether weights OIHW or [K, O] take all 8 bits, and seldom."""
+    if codes is None or centred or not codes.within(BYTE) or codes.levels <= BYTE.levels // 2:
+        return False
+    return mostly_small(weight if weight.ndim == 4 else _outputs_first(weight))
+
+
+def _outputs_first(weight: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """A matrix [K, O] as weights of a 1x1 convolution, OIHW."""
+    return np.asarray(transposed(weight).reshape(weight.shape[1], -1, 1, 1))
 
 
 def _grid(node: ir.Node) -> WeightGrid | None:

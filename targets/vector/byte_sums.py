@@ -272,6 +272,21 @@ class ByteSums(IndexSums):
             for p, row in enumerate(sums):
                 self.multiply(row[b], first, inputs[p], weights)
 
+    def by_pixels(self, tile: Tile, sums: Registers, at: Expr, weight: Expr) -> None:
+        """Four products in every lane, pixel by pixel, so that registers hold the inputs of one alone.
+
+        Where all lanes read the same inputs, and nothing is centred.
+        """
+        width, source = self.dot.width, tile.source
+        parts = [(b, first) for b in range(tile.frame.tiling.blocks) for first in range(0, LANES, width)]
+        words = (T.bind(self.words(tile, b, weight + first)) for b, first in parts)
+        weights = [tuple(T.bind(each) for each in self.dot.weights(held)) for held in words]
+        for p, row in enumerate(sums):
+            held = T.bind(source.lanes_at(at + p * source.pixel_step(), 0, width))
+            inputs = tuple(T.bind(each) for each in self.dot.inputs(held))
+            for (b, first), each in zip(parts, weights, strict=True):
+                self.multiply(row[b], first, inputs, each)
+
     def multiply(self, total: Expr, first: int, inputs: tuple[Expr, ...], weights: tuple[Expr, ...]) -> None:
         """Add four products to `width` lanes of a register from lane `first` on."""
         here = lanes(first, self.dot.width)

@@ -85,17 +85,11 @@ class PairSums(ByteSums):
         return T.shift_left(bits, splat(T.uint32(by), self.dot.width)) if by else bits
 
     def step(self, tile: Tile, sums: Registers, at: Expr, weight: Expr) -> None:
-        """Four products in every lane, pixel by pixel, so that registers hold the inputs of one alone."""
+        """Four products in every lane."""
         if tile.frame.problem.centred or tile.frame.gathers:
             super().step(tile, sums, at, weight)
-            return
-        width, source = self.dot.width, tile.source
-        parts = [(b, first) for b in range(tile.frame.tiling.blocks) for first in range(0, LANES, width)]
-        weights = [self.dot.weights(T.bind(self.words(tile, b, weight + first))) for b, first in parts]
-        for p, row in enumerate(sums):
-            inputs = self.dot.inputs(T.bind(source.lanes_at(at + p * source.pixel_step(), 0, width)))
-            for (b, first), each in zip(parts, weights, strict=True):
-                self.multiply(row[b], first, inputs, each)
+        else:
+            self.by_pixels(tile, sums, at, weight)
 
     def multiply(self, total: Expr, first: int, inputs: tuple[Expr, ...], weights: tuple[Expr, ...]) -> None:
         """Add sums of two products in 16 bits."""

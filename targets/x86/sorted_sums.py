@@ -20,9 +20,9 @@ from tvm.script.ir_builder import tirx as T
 from qcompiler.targets.problem import Conv2d
 from qcompiler.targets.target import Array
 from qcompiler.targets.vector.blocks import Blocks
-from qcompiler.targets.vector.byte_sums import ByteDot, ByteSums, codes_of
+from qcompiler.targets.vector.byte_sums import ByteSums, codes_of
 from qcompiler.targets.vector.direct import Geometry
-from qcompiler.targets.vector.emit import LANES, Expr, Parameter, i64, lanes
+from qcompiler.targets.vector.emit import LANES, Expr, Parameter, i64
 from qcompiler.targets.vector.frame import Frame
 from qcompiler.targets.vector.patch_sums import PatchSums
 from qcompiler.targets.vector.reduction import Registers
@@ -46,8 +46,6 @@ class SortedSums(ByteSums):
     is a kernel row where tiles leave out rows of padding, else there is one.
     """
 
-    dot: ByteDot
-
     family: ClassVar[str] = "sorted_conv2d"
 
     def parameters(self, frame: Frame) -> list[Parameter]:
@@ -62,13 +60,15 @@ class SortedSums(ByteSums):
 
     def pack(self, frame: Frame, weights: npt.NDArray[np.float32]) -> list[Array]:
         """Weights, and which steps overflow nothing."""
-        held = frame.geometry.weight_lanes(weights).view(np.int8).reshape(-1, frame.geometry.steps, LANES, 2, 2)
+        (words,) = super().pack(frame, weights)
+        # several pixels: blocks lie one after the other
+        held = words.view(np.int8).reshape(frame.blocks.count, frame.geometry.steps, LANES, 2, 2)
         overflows = may_overflow(held, codes_of(frame.problem).levels - 1).any(axis=2)
         parts = overflows.reshape(frame.blocks.count, self._parts(frame), -1)
         first = np.arange(parts.shape[1])[:, None] * parts.shape[2]
         order = (np.argsort(parts, axis=2, kind="stable") + first).astype(np.uint16)
         pairs = ((~parts).sum(axis=2) // _TOGETHER).astype(np.int32)
-        return [*super().pack(frame, weights), order, pairs, places_of(frame.geometry)]
+        return [words, order, pairs, places_of(frame.geometry)]
 
     def add_up(self, tile: Tile, sums: Registers, at: Expr, weight: Expr, per_step: int) -> None:
         """Those of a part that are exact in 16 bits, then the others."""
@@ -92,26 +92,13 @@ class SortedSums(ByteSums):
                 add(replace(self, dot=multiply_words(self.dot.width)), i)
 
     def step(self, tile: Tile, sums: Registers, at: Expr, weight: Expr) -> None:
-        """Four products in every lane, pixel by pixel, so that registers hold the inputs of one alone."""
-        width, source = self.dot.width, tile.source
-        firsts = range(0, LANES, width)
-        weights = [
-            tuple(T.bind(each) for each in self.dot.weights(tile.weights[0][lanes(weight + first, width)]))
-            for first in firsts
-        ]
-        for p, (total,) in enumerate(sums):
-            words = T.bind(source.lanes_at(at + p * source.pixel_step(), 0, width))
-            inputs = tuple(T.bind(each) for each in self.dot.inputs(words))
-            for first, each in zip(firsts, weights, strict=True):
-                self.multiply(total, first, inputs, each)
+        """Four products in every lane."""
+        self.by_pixels(tile, sums, at, weight)
 
     def _parts(self, frame: Frame) -> int:
-        """Parts of the steps that are sorted each for itself."""
-        return frame.problem.kernel[0] if self._leaves_out(frame) else 1
-
-    def _leaves_out(self, frame: Frame) -> bool:
-        """Whether kernel rows in the padding are left out; see `IndexSums.rows`."""
-        return frame.problem.padded_with_first and frame.geometry.skips_rows
+        """Parts of the steps that are sorted each for itself: kernel rows, where those in the padding are left out."""
+        leaves_out = frame.problem.padded_with_first and frame.geometry.skips_rows
+        return frame.problem.kernel[0] if leaves_out else 1
 
 
 @dataclass(frozen=True)
