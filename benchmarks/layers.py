@@ -10,6 +10,7 @@ from typing import Literal, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from benchmarks.drawn import as_trained
 from qcompiler.ir.codes import BINARY, Codes
 from qcompiler.ir.storage import Buffer, Halo, Packing
 from qcompiler.passes.fold_thresholds import MOST_COMPARED
@@ -139,9 +140,7 @@ WIDTHS_OF_LARGE = (*CHECKED, *((signed(w), unsigned(8)) for w in (1, 2, 4)))
 def _weights(codes: Codes, shape: tuple[int, ...]) -> npt.NDArray[np.float32]:
     random = np.random.default_rng(0)
     if codes.levels > 128:
-        # the largest that was trained is several times the usual
-        usual = np.rint(random.standard_normal(shape, np.float32) * (codes.high / 5))
-        return np.asarray(usual.clip(codes.low, codes.high), np.float32)
+        return as_trained(random, shape, codes.low, codes.high)
     numbers = random.integers(0, codes.levels, shape, np.int16)
     return codes.low + codes.step * numbers.astype(np.float32)
 

@@ -12,6 +12,7 @@ from typing import Literal
 
 import numpy as np
 
+from benchmarks.drawn import as_trained
 from benchmarks.network import (
     Add,
     BatchNorm,
@@ -113,9 +114,7 @@ class _Sketch:
             return self.signs(*shape)
         high = 2 if width == "ternary" else 2 ** (width - 1)
         if width == 8:
-            # the largest that was trained is several times the usual
-            weights = np.rint(self.random.standard_normal(shape) * (high / 5)).clip(-high, high - 1)
-            return np.asarray(weights, np.float32)
+            return as_trained(self.random, shape, -high, high - 1)
         return self.random.integers(1 - high if width == "ternary" else -high, high, shape).astype(np.float32)
 
     def quantized_conv(

@@ -26,7 +26,9 @@ from qcompiler.targets.problem import (
     Tensor,
 )
 from qcompiler.targets.target import Array, Constants, Kernel, Variant
+from qcompiler.targets.vector.conv import DirectConv2d
 from qcompiler.targets.vector.kernel_runner import KernelRunner, aligned, empty_outputs
+from qcompiler.targets.vector.reduction import Reduction
 from qcompiler.targets.x86 import TARGET
 from qcompiler.targets.x86.machine import supports
 
@@ -335,6 +337,12 @@ def guarded(like: Array, offset: int) -> tuple[Array, Array]:
     whole = aligned(np.full(like.nbytes + 128 + offset, 0xA5, np.uint8))
     inner = whole[64 + offset : 64 + offset + like.nbytes].view(like.dtype).reshape(like.shape)
     return whole, inner
+
+
+def by_reduction(variant: Variant, problem: Problem, reduction: type[Reduction]) -> list[DirectConv2d]:
+    """The kernels for a problem whose registers are filled in a way."""
+    found = [each for each in variant.kernels(problem) if isinstance(each, DirectConv2d)]
+    return [each for each in found if isinstance(each.reduction, reduction)]
 
 
 def check_one(offered: Sequence[Kernel], variant: Variant, problem: Problem, seed: int) -> None:

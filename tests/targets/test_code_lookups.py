@@ -17,7 +17,7 @@ from qcompiler.targets.vector.conv import DirectConv2d
 from qcompiler.targets.vector.kernel_runner import KernelRunner
 from qcompiler.targets.x86 import X86Variant
 from qcompiler.targets.x86.code_lookups import Codebook, CodeLookups
-from tests.targets.problems import RUNNABLE, epilogues, results
+from tests.targets.problems import RUNNABLE, by_reduction, epilogues, results
 from tests.targets.test_lookup_columns import compared, windows
 from tests.targets.test_reductions import check_largest
 
@@ -38,8 +38,7 @@ pairs = st.tuples(st.integers(1, 3), st.integers(1, 2))
 
 
 def lookups(problem: Conv2d, variant: X86Variant) -> list[DirectConv2d]:
-    found = [each for each in variant.kernels(problem) if isinstance(each, DirectConv2d)]
-    return [each for each in found if isinstance(each.reduction, CodeLookups)]
+    return by_reduction(variant, problem, CodeLookups)
 
 
 def serves(x: Codes, weights: Codes, taps: int, variant: X86Variant) -> bool:

@@ -20,7 +20,7 @@ from qcompiler.targets.vector.kernel_runner import KernelRunner, aligned, empty_
 from qcompiler.targets.x86 import TARGET
 from qcompiler.targets.x86.byte_dots import MultiplyBytes
 from qcompiler.targets.x86.pair_sums import PairSums
-from tests.targets.problems import RUNNABLE, check_one, epilogues, results
+from tests.targets.problems import RUNNABLE, by_reduction, check_one, epilogues, results
 
 AVX2 = [variant for variant in RUNNABLE if variant.name == "avx2"]
 pytestmark = pytest.mark.skipif(not AVX2, reason="this processor has no AVX2")
@@ -51,8 +51,7 @@ def layer(inputs: int, outputs: int, size: int, x: Codes, weights: Codes, kernel
 
 def pairs(problem: Conv2d) -> list[DirectConv2d]:
     """The kernels that add sums of two products up."""
-    found = [each for each in AVX2[0].kernels(problem) if isinstance(each, DirectConv2d)]
-    return [each for each in found if isinstance(each.reduction, PairSums)]
+    return by_reduction(AVX2[0], problem, PairSums)
 
 
 @pytest.mark.parametrize("kernel", [1, 3])

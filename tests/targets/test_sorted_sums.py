@@ -19,7 +19,7 @@ from qcompiler.targets.vector.conv import DirectConv2d
 from qcompiler.targets.vector.kernel_runner import KernelRunner, aligned, empty_outputs
 from qcompiler.targets.x86 import sorted_sums
 from qcompiler.targets.x86.sorted_sums import PatchSorted, SortedSums
-from tests.targets.problems import RUNNABLE, check_one, epilogues, results
+from tests.targets.problems import RUNNABLE, by_reduction, check_one, epilogues, results
 from tests.targets.test_pair_sums import layer
 from tests.targets.test_reductions import check_largest
 
@@ -41,8 +41,7 @@ def padded_with_zero(problem: Conv2d) -> Conv2d:
 
 
 def kernels(problem: Conv2d) -> list[DirectConv2d]:
-    found = [each for each in AVX2[0].kernels(problem) if isinstance(each, DirectConv2d)]
-    return [each for each in found if isinstance(each.reduction, SortedSums)]
+    return by_reduction(AVX2[0], problem, SortedSums)
 
 
 def drawn(problem: Conv2d, spread: float, seed: int = 0) -> Constants:

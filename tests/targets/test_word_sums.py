@@ -16,7 +16,7 @@ from qcompiler.targets.target import Constants
 from qcompiler.targets.vector.conv import DirectConv2d
 from qcompiler.targets.vector.kernel_runner import KernelRunner
 from qcompiler.targets.x86.word_sums import WordSums
-from tests.targets.problems import RUNNABLE, check_one, epilogues, results
+from tests.targets.problems import RUNNABLE, by_reduction, check_one, epilogues, results
 from tests.targets.test_pair_sums import layer
 from tests.targets.test_reductions import check_largest
 
@@ -28,8 +28,7 @@ WEIGHTS = Codes(-128, 127)
 
 
 def words(problem: Conv2d) -> list[DirectConv2d]:
-    found = [each for each in AVX2[0].kernels(problem) if isinstance(each, DirectConv2d)]
-    return [each for each in found if isinstance(each.reduction, WordSums)]
+    return by_reduction(AVX2[0], problem, WordSums)
 
 
 @pytest.mark.parametrize("x", INPUTS, ids=lambda codes: f"{codes.low}to{codes.high}")
