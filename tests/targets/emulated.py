@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import atexit
+import functools
 import shutil
 import subprocess
 import tempfile
@@ -32,6 +34,28 @@ def missing(architecture: str) -> str:
     return ", ".join(packages + ([] if emulator_for(architecture) else ["qemu-user"]))
 
 
+@functools.cache
+def driver(architecture: str, pointers: int) -> str:
+    """The path of an object whose `main` calls a kernel: SIZE OFFSET... FILE BEGIN END, an offset for each pointer."""
+    folder = Path(tempfile.mkdtemp())
+    atexit.register(shutil.rmtree, folder)
+    arguments = "".join(f"memory + atol(argv[{2 + place}]), " for place in range(pointers))
+    (folder / "main.c").write_text(f"""
+        #include <fcntl.h>
+        #include <stdlib.h>
+        #include <sys/mman.h>
+        extern int kernel({"void *, " * pointers}int, int);
+        int main(int argc, char **argv) {{
+            if (argc != {5 + pointers})
+                return 1;
+            char **last = argv + {2 + pointers};
+            char *memory = mmap(0, atol(argv[1]), PROT_READ | PROT_WRITE, MAP_SHARED, open(last[0], O_RDWR), 0);
+            return kernel({arguments}atoi(last[1]), atoi(last[2]));
+        }}""")
+    subprocess.run([cross_chain(architecture).compiler, "-O1", "-c", "main.c"], cwd=folder, check=True)
+    return str(folder / "main.o")
+
+
 class EmulatedRunner:
     """Like `runner.Runner`: `bind` places the arrays in the shared file, `call` runs and copies all of them back."""
 
@@ -52,27 +76,17 @@ class EmulatedRunner:
             end = placed[-1][1] + array.nbytes + 64
         self._file = np.memmap(self._path / "memory", np.uint8, "w+", shape=(end,))
         self._file[...] = FENCE
-        self._build([offset for _, offset in placed], end)
+        self._command = self._build([offset for _, offset in placed], end)
         return placed
 
-    def _build(self, offsets: Sequence[int], size: int) -> None:
-        arguments = "".join(f"memory + {offset}, " for offset in offsets)
-        (self._path / "main.c").write_text(f"""
-            #include <fcntl.h>
-            #include <stdlib.h>
-            #include <sys/mman.h>
-            extern int kernel({"void *, " * len(offsets)}int, int);
-            int main(int argc, char **argv) {{
-                char *memory = mmap(0, {size}, PROT_READ | PROT_WRITE, MAP_SHARED, open(argv[1], O_RDWR), 0);
-                return argc != 4 || kernel({arguments}atoi(argv[2]), atoi(argv[3]));
-            }}""")
-        command = [cross_chain(self._architecture).compiler, "-O1", "-static", "main.c", "kernel.o", "-o", "main"]
-        subprocess.run(command, cwd=self._path, check=True)
-
-    def _command(self) -> list[str]:
+    def _build(self, offsets: Sequence[int], size: int) -> list[str]:
+        """Build the program; the command that runs it, without the last arguments: the file, and the work items."""
+        command = [cross_chain(self._architecture).compiler, "-static", driver(self._architecture, len(offsets))]
+        subprocess.run([*command, "kernel.o", "-o", "main"], cwd=self._path, check=True)
         emulator = emulator_for(self._architecture)
         assert emulator is not None
-        return [emulator, "-cpu", named(self._architecture).emulator_cpu, str(self._path / "main")]
+        processor = named(self._architecture).emulator_cpu
+        return [emulator, "-cpu", processor, str(self._path / "main"), str(size), *map(str, offsets)]
 
     def call(self, pointers: Sequence[tuple[Array, int]], begin: int, end: int) -> None:
         """Run the work items [begin, end)."""
@@ -80,7 +94,7 @@ class EmulatedRunner:
         for array, offset in pointers:
             self._file[offset : offset + array.nbytes] = array.reshape(-1).view(np.uint8)
             used[offset : offset + array.nbytes] = True
-        subprocess.run([*self._command(), str(self._path / "memory"), str(begin), str(end)], check=True)
+        subprocess.run([*self._command, str(self._path / "memory"), str(begin), str(end)], check=True)
         assert (self._file[~used] == FENCE).all(), "wrote past a buffer"
         for array, offset in pointers:
             array.reshape(-1).view(np.uint8)[...] = self._file[offset : offset + array.nbytes]

@@ -40,9 +40,7 @@ def missing() -> str:
 class NodeRunner(EmulatedRunner):
     """Like `EmulatedRunner`."""
 
-    def _build(self, offsets: Sequence[int], size: int) -> None:
+    def _build(self, offsets: Sequence[int], size: int) -> list[str]:
         (self._path / "main.mjs").write_text(_MAIN.replace("OFFSETS", ", ".join(map(str, offsets))))
         subprocess.run(link(["kernel.o"], ["kernel"], c_library()), cwd=self._path, check=True)
-
-    def _command(self) -> list[str]:
         return [str(shutil.which(WASM32.emulator)), str(self._path / "main.mjs")]

@@ -63,7 +63,7 @@ class BoardRunner(EmulatedRunner):
         super().__init__(kernel, variant, constants)
         self._variant = variant.name
 
-    def _build(self, offsets: Sequence[int], size: int) -> None:
+    def _build(self, offsets: Sequence[int], size: int) -> list[str]:
         facts = {
             "POINTERS": "void *, " * len(offsets),
             "ARGUMENTS": "".join(f"memory + {offset}, " for offset in offsets),
@@ -85,6 +85,4 @@ class BoardRunner(EmulatedRunner):
         emulation = board_files.emulation(emulator_for(CORTEX_M.name) or "", self._variant)
         script = f'exec {shlex.join([*emulation, "-kernel", str(program)])} -append "$*"\n'
         (self._path / "run.sh").write_text(script)
-
-    def _command(self) -> list[str]:
         return ["sh", str(self._path / "run.sh")]
