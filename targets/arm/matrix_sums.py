@@ -66,9 +66,10 @@ class MatrixSums(ByteSums):
         group, within = split(block, run)
         return group * (frame.geometry.steps * run * LANES) + within * (_STEPS * LANES), _STEPS * run * LANES
 
-    def block_weights(self, frame: Frame) -> int:
-        """Words of weights from one block of a run to the next."""
-        return _STEPS * LANES if self._run(frame) > 1 else frame.geometry.block_weights
+    def block_offset(self, frame: Frame, block: int) -> int:
+        """Words of weights of 8 bits from the first block of a run to another."""
+        run = self._run(frame)
+        return block // run * frame.geometry.steps * run * LANES + block % run * _STEPS * LANES
 
     def _run(self, frame: Frame) -> int:
         """Blocks that lie side by side in the weights."""

@@ -157,4 +157,4 @@ class _Step:
         frame = self._tile.frame
         place = (each.part * WORDS + each.word) * frame.geometry.step_weights + each.channel
         offset = place % _RUN
-        return each.block * self._sums.block_weights(frame) + place - offset, offset
+        return self._sums.block_offset(frame, each.block) + place - offset, offset

@@ -70,13 +70,13 @@ class ByteMismatches(UnrolledMismatches):
         every = lanes(0, _BYTES)
         for total in (total for row in sums for total in row):
             write(total, splat(T.uint8(0), _BYTES), every)
-        source, w, per_block = tile.source, tile.weights[0], tile.frame.geometry.block_weights
+        source, w, geometry = tile.source, tile.weights[0], tile.frame.geometry
 
         def step(x: Expr, first: Expr) -> None:
             for p, row in enumerate(sums):
                 word = source.lanes_at(x + p * source.pixel_step())
                 for b, total in enumerate(row):
-                    mismatch = T.reinterpret(f"uint8x{_BYTES}", word ^ w[lanes(first + b * per_block)])
+                    mismatch = T.reinterpret(f"uint8x{_BYTES}", word ^ w[lanes(first + geometry.block_offset(b))])
                     write(total, total[every] + T.popcount(mismatch), every)
 
         self.for_steps(loops, tile, at, weight, step)

@@ -33,7 +33,8 @@ ONES = 0x01010101
 _HALF = 128
 # pixels from which on arithmetic outweighs reading weights; chosen
 _MANY_PIXELS = 16
-_IN_FEWER_PARTS = {3: 4, 7: 8}
+# bits of weights that one more makes a part less of
+_TWO_PARTS, _THREE_PARTS = 3, 7
 # blocks of a tile that leave room for pixels; chosen
 _MOST_TOGETHER = 4
 
@@ -239,9 +240,9 @@ class ByteSums(IndexSums):
             return total
         return total + row[-1][lanes(0)] * tile.weights[1][lanes((tile.block + b) * LANES)]
 
-    def block_weights(self, frame: Frame) -> int:
-        """Words of weights of 8 bits from one block of a run to the next."""
-        return frame.geometry.block_weights
+    def block_offset(self, frame: Frame, block: int) -> int:
+        """Words of weights of 8 bits from the first block of a run to another."""
+        return frame.geometry.block_offset(block)
 
     def shift(self, codes: Codes) -> int:
         """128 where bytes have a sign and codes need all 8 bits."""
@@ -307,7 +308,7 @@ class ByteSums(IndexSums):
     def lines(self, tile: Tile, b: int, at: Expr) -> list[tuple[int, Expr]]:
         """Each part of the weights of block `b` of a tile, and the offset of its words; at: see `words`."""
         if self.bits == 8:
-            return [(8, at + b * self.block_weights(tile.frame))]
+            return [(8, at + self.block_offset(tile.frame, b))]
         lines, first, steps = [], 0, tile.frame.geometry.steps * LANES
         for part in parts_of(self.bits):
             lines.append((part, shared_place(tile, b, 8 // part)[0] * steps + first + at))
@@ -381,7 +382,7 @@ class ChannelSums(IndexSums):
     def step(self, tile: Tile, sums: Registers, at: Expr, weight: Expr) -> None:
         """One product in every lane."""
         for b in range(tile.frame.tiling.blocks):
-            held = tile.weights[0][lanes(weight + b * tile.frame.geometry.block_weights)]
+            held = tile.weights[0][lanes(weight + tile.frame.geometry.block_offset(b))]
             w = T.bind(T.Cast("int32x16", held))
             for p, row in enumerate(sums):
                 x = T.Cast("int32x16", tile.source.lanes_at(at + p * tile.source.pixel_step()))
@@ -406,13 +407,13 @@ def codes_of(problem: Conv2d) -> Codes:
 def stored_bits(problem: Conv2d, blocks: Blocks) -> int:
     """Of weights in the library: the fewest that hold them and whose parts are those of whole bytes.
 
-    Three are stored as four, and seven as eight, where many pixels take them apart: a part costs more than its bytes.
+    Seven are stored as eight, and three as four where many pixels take them apart: a part costs more than its bytes.
     """
     held = max(problem.weights.high.bit_length(), (-problem.weights.low - 1).bit_length()) + 1
     oh, ow = problem.out_hw
-    if problem.x.n * oh * ow >= _MANY_PIXELS:
-        held = _IN_FEWER_PARTS.get(held, held)
-    whole = [bits for bits in range(held, 8) if all(blocks.count * part % 8 == 0 for part in parts_of(bits))]
+    if held == _TWO_PARTS and problem.x.n * oh * ow >= _MANY_PIXELS:
+        held += 1
+    whole = [bits for bits in range(held, _THREE_PARTS) if all(blocks.count * part % 8 == 0 for part in parts_of(bits))]
     geometry = Geometry(problem, blocks)
     return next((bits for bits in whole if geometry.uniform(tile_blocks(bits))), 8)
 

@@ -21,6 +21,9 @@ from qcompiler.targets.vector.blocks import Blocks
 from qcompiler.targets.vector.emit import LANES, Expr, channels_last, i64, split
 from qcompiler.targets.vector.walk import walk
 
+# blocks side by side in the weights of a single pixel, of which sixteen registers hold sums in pairs
+_STREAM = 4
+
 
 @dataclass(frozen=True)
 class Tiling:
@@ -172,24 +175,28 @@ class Geometry:
         return first[:, None] + np.arange(blocks)[None, :]
 
     @property
+    def single(self) -> bool:
+        """Whether a single pixel reads all weights once."""
+        oh, ow = self.problem.out_hw
+        return self.problem.x.n * oh * ow == 1 and self.problem.second is None
+
+    @property
     def interleave(self) -> int:
         """Blocks that lie side by side in the weights.
 
-        One alone, so that tiles of any shape keep little of the cache busy; where a single pixel reads all weights
-        once, as many as make one long stream.
+        One alone, so that tiles of any shape keep little of the cache busy; for a single pixel as many as make one long
+        stream, but no more than a tile holds anywhere: prefetchers read what it leaves, too.
         """
-        single = self.problem.x.n * self.problem.out_hw[0] * self.problem.out_hw[1] == 1 and self.problem.second is None
-        return next(u for u in range(8 if single else 1, 0, -1) if self.blocks.count % u == 0)
+        return next(u for u in range(_STREAM if self.single else 1, 0, -1) if self.blocks.count % u == 0)
 
     @property
     def step_weights(self) -> int:
         """Units of weights from one step of a block to the next."""
         return self.interleave * LANES
 
-    @property
-    def block_weights(self) -> int:
-        """Units of weights from one block of a run to the next."""
-        return LANES if self.interleave > 1 else self.steps * LANES
+    def block_offset(self, block: int) -> int:
+        """Units of weights from the first block of a run to another."""
+        return block // self.interleave * self.steps * self.step_weights + block % self.interleave * LANES
 
     def first_weight(self, block: Expr) -> Expr:
         """Offset of the weights of a run that starts at `block`."""

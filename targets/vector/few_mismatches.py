@@ -92,7 +92,7 @@ class FewMismatches(WordMismatches):
             inputs = [T.bind(source.data[at[0] + p * source.pixel_step() + x]) for x, _ in steps]
             for b, registers in enumerate(row):
                 for first, total in zip(self._registers(), registers, strict=True):
-                    start = at[1] + (b * tile.frame.geometry.block_weights + first)
+                    start = at[1] + (tile.frame.geometry.block_offset(b) + first)
                     held = [tile.weights[0][lanes(start + weight, self.width)] for _, weight in steps]
                     fours = [self._counts_of_four(x, w) for x, w in zip(inputs, held, strict=True)]
                     counts = T.bind(sum(fours[1:], fours[0]))

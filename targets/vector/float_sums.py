@@ -45,13 +45,17 @@ class FloatSums(Reduction):
         sums = [[temporary("float32") for _ in range(blocks)] for _ in range(pixels)]
         for total in (total for row in sums for total in row):
             write(total, splat(T.float32(0)), lanes(0))
-        source, w, per_block = tile.source, tile.weights[0], geometry.block_weights
+        source, w = tile.source, tile.weights[0]
 
         def step(at: Expr, weight: Expr) -> None:
             for p, row in enumerate(sums):
                 x = source.lanes_at(at + p * source.pixel_step())
                 for b, total in enumerate(row):
-                    write(total, self._multiply_add(x, w[lanes(weight + b * per_block)], total[lanes(0)]), lanes(0))
+                    write(
+                        total,
+                        self._multiply_add(x, w[lanes(weight + geometry.block_offset(b))], total[lanes(0)]),
+                        lanes(0),
+                    )
 
         first = T.bind(geometry.first_weight(tile.block))
         for_taps(geometry.loops(), tile.rows, source.start(tile.pixel), first, geometry.step_weights, step)

@@ -134,11 +134,11 @@ class PlaneSums(PlaneReduction):
 
     def step(self, tile: Tile, counts: Counts, at: Expr, weight: Expr) -> None:
         """Count the bits of one word per pixel and plane against one word per block and plane."""
-        held, per_block = weight_planes(tile.frame.problem.weights), tile.frame.geometry.block_weights
+        held, geometry = weight_planes(tile.frame.problem.weights), tile.frame.geometry
         planes = len(held.factors)
         words = self.inputs(tile, counts, at)
         for (p, b, (j, k)), count in counts.items():
-            other = tile.weights[0][lanes(weight * planes + (b * per_block * planes + k * LANES))]
+            other = tile.weights[0][lanes((weight + geometry.block_offset(b)) * planes + k * LANES)]
             both = words[p, j] ^ other if held.signs else words[p, j] & other
             self.add(count, both)
 

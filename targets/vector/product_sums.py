@@ -88,7 +88,7 @@ class _Sums:
         for p, total in enumerate(self.inputs):
             write(total, dot.add(total[here], inputs[p], dot.weights(ones)), here)
         for b in range(self.tile.frame.tiling.blocks):
-            place = weight + first + b * self.tile.frame.geometry.block_weights
+            place = weight + first + self.tile.frame.geometry.block_offset(b)
             words = self._flipped(self.tile.weights[0][lanes(place, dot.width)], self._neutral)
             weights = tuple(T.bind(each) for each in dot.weights(words))
             for p, row in enumerate(self.products):

@@ -63,9 +63,8 @@ class TernarySums(PlaneSums):
 
     def step(self, tile: Tile, counts: Counts, at: Expr, weight: Expr) -> None:
         """Count the bits of one word per pixel and plane against two words per block."""
-        per_block = tile.frame.geometry.block_weights
         words = self.inputs(tile, counts, at)
         for (p, b, (j, _)), count in counts.items():
-            first = weight * _WORDS + b * per_block * _WORDS
+            first = (weight + tile.frame.geometry.block_offset(b)) * _WORDS
             given, negative = (tile.weights[0][lanes(first + k * LANES)] for k in range(_WORDS))
             self.add(count, given & (words[p, j] ^ negative))

@@ -53,18 +53,18 @@ def word_tilings(problem: Conv2d, blocks: Blocks, limit: int) -> list[Ranked]:
 
 def float_tilings(problem: Conv2d, blocks: Blocks, vector_bytes: int, registers: int) -> list[Ranked]:
     """Tiles of float convolutions: accumulators, the weights of one step and the broadcast input stay in registers."""
-    per_block = 64 // vector_bytes
-    run = Geometry(problem, blocks).steps * 64
+    per_block, geometry = 64 // vector_bytes, Geometry(problem, blocks)
     tiles = [
-        (p, b, _vector_slowdown(p, b, 8 / per_block, _float_reuse(b * run)))
+        (p, b, _vector_slowdown(p, b, 8 / per_block, _float_reuse(geometry, b)))
         for p, b in streams(problem, blocks, 16)
         if per_block * (p * b + (b if p > 1 else 0)) < registers
     ]
     return ranked(problem, blocks, tiles)
 
 
-def _float_reuse(weights: int) -> float:
-    """Pixels for which the weights of a tile, in bytes, must be read once."""
+def _float_reuse(geometry: Geometry, run: int) -> float:
+    """Pixels for which the weights of a tile of `run` blocks must be read once; a single pixel reads those of all."""
+    weights = geometry.steps * LANES * WORD_BYTES * (geometry.blocks.count if geometry.single else run)
     first, second, third = _FLOAT_REUSE
     return first if weights <= _L1_WEIGHTS else second if weights <= _L2_WEIGHTS else third
 
@@ -128,8 +128,8 @@ def tiles_within(problem: Conv2d, blocks: Blocks, limit: int, most: int = 8) -> 
 
 def streams(problem: Conv2d, blocks: Blocks, limit: int) -> list[tuple[int, int]]:
     """Those of `tiles_within` whose runs lie evenly in the weights."""
-    interleave = Geometry(problem, blocks).interleave
-    return [(p, b) for p, b in tiles_within(problem, blocks, limit) if interleave == 1 or interleave % b == 0]
+    side_by_side = Geometry(problem, blocks).interleave
+    return [(p, b) for p, b in tiles_within(problem, blocks, limit) if side_by_side % b == 0 or b % side_by_side == 0]
 
 
 def _vector_slowdown(pixels: int, blocks: int, need: float, reuse: float = 2) -> float:

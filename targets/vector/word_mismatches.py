@@ -100,9 +100,9 @@ class WordMismatches(Mismatches):
 
     def _step(self, tile: Tile, counts: dict[int, list[Expr]], at: Expr, weight: Expr) -> None:
         """Compare one word of some pixels with the weights of all blocks."""
-        per_block = tile.frame.geometry.block_weights
         for p, row in counts.items():
             word = tile.source.lanes_at(at + p * tile.source.pixel_step())
             for b, count in enumerate(row):
-                mismatch = T.popcount(word ^ tile.weights[0][lanes(weight + b * per_block)])
+                place = weight + tile.frame.geometry.block_offset(b)
+                mismatch = T.popcount(word ^ tile.weights[0][lanes(place)])
                 write(count, count[lanes(0)] + T.reinterpret("int32x16", mismatch), lanes(0))

@@ -130,7 +130,7 @@ class TileSums(IndexReduction):
         geometry = tile.frame.geometry
         self._load(inputs, tile.source.data, at, tile.source.pixel_step())
         for b in range(tile.frame.tiling.blocks):
-            self._load(weights, tile.weights[0], weight + b * geometry.block_weights, geometry.step_weights)
+            self._load(weights, tile.weights[0], weight + geometry.block_offset(b), geometry.step_weights)
             self.unit.call("tdpbusd", _number(b), inputs, weights)
 
     def _load(self, register: Expr, words: Expr, at: Expr, step: int) -> None:

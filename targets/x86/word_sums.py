@@ -52,7 +52,7 @@ class WordSums(ByteSums):
         places = [at + p * source.pixel_step() for p in range(len(sums))]
         inputs = [_repeated(source.lanes_at(place, 0, _LANES)) for place in places]
         for b in range(tile.frame.tiling.blocks):
-            line = weight + b * self.block_weights(tile.frame)
+            line = weight + self.block_offset(tile.frame, b)
             for first in range(0, LANES, _CHANNELS):
                 held = T.reinterpret(f"int8x{2 * _LANES}", tile.weights[0][lanes(line + first, _CHANNELS)])
                 weights = T.bind(T.Cast(f"int16x{2 * _LANES}", held))

@@ -5,10 +5,15 @@ from __future__ import annotations
 import pytest
 
 from benchmarks.layers import Shape, offered, signed, unsigned
-from qcompiler.targets import x86
+from qcompiler.ir.codes import BINARY
+from qcompiler.targets import arm, x86
+from qcompiler.targets.target import Variant
+from qcompiler.targets.vector.conv import DirectConv2d
 
 (VNNI,) = x86.TARGET.variants(["znver4"])
 (WITHOUT,) = x86.TARGET.variants(["skylake-avx512"])
+(AVX2,) = x86.TARGET.variants(["avx2"])
+(NEON,) = arm.TARGET.variants(["generic"])
 
 
 def test_an_epilogue_takes_as_long_whatever_the_kernel() -> None:
@@ -35,12 +40,20 @@ def test_thresholds_are_compared_one_by_one() -> None:
     )
 
 
+@pytest.mark.parametrize("variant", [VNNI, WITHOUT, AVX2, NEON], ids=lambda variant: variant.name)
+@pytest.mark.parametrize("outputs", [10, 80, 1000, 1024, 4096])
+def test_one_row_of_floats_reads_its_weights_as_one_stream(variant: Variant, outputs: int) -> None:
+    kernel = variant.kernels(Shape(4096, (1, 1), outputs).problem(BINARY, BINARY, None))[0]
+    assert isinstance(kernel, DirectConv2d) and kernel.reduction.family == "float_conv2d"
+    assert kernel.frame.tiling.blocks % kernel.frame.geometry.interleave == 0
+
+
 @pytest.mark.parametrize(("bits", "instruction"), [(7, "pmaddubsw"), (8, "pmaddwd")])
 def test_one_row_of_one_block_waits_for_additions_alone(bits: int, instruction: str) -> None:
     """Which take a cycle: as many as the products of a block, of which nothing waits for another."""
     offers = offered(WITHOUT, Shape(1152, (1, 1), 336), (signed(8), unsigned(bits)))
     costs = {o.kernel.name: o.kernel.cost for o in offers if o.problem.x.packing == "bytes"}
-    alone, together = (costs[f"bytes_conv2d_{instruction}_w8_p1b{blocks}s1c"] for blocks in (1, 7))
+    alone, together = (costs[f"bytes_conv2d_{instruction}_w8_p1b{blocks}s1c"] for blocks in (1, 3))
     assert together < alone < 1.05 * together
 
 
