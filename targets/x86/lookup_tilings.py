@@ -32,6 +32,8 @@ _PER_WEIGHT, _PER_ROW, _PER_UNIT = 0.5, 0.6, 1.0
 # what taking weights apart, shared by the pixels, and loading tables, shared by the blocks, add to a lookup of four
 # inputs, as measured
 _NIBBLE_COSTS = {16: (3.0, 3.0), 32: (0.3, 0.1), 64: (0.5, 0.1)}
+# of sixteen lanes, in a tile of lookups by masks, which fill the registers: more are slower and several times the code
+_MOST_MASKED = 4
 
 # vectors of pixels share the loads of tables, channels those of indices; as measured
 _PIXEL_COSTS = {16: 1.3, 32: 1.1}
@@ -119,13 +121,12 @@ def nibble_tilings(problem: Conv2d, blocks: Blocks, width: int, parts: int, regi
 
     width: bytes of a vector. parts: registers that sums of a kind are in; 0: one holds those of all.
     """
-    planes, kinds = len(weight_planes(problem.weights).factors), len(worths_of(problem))
-    each = parts * kinds or 1
+    each = parts * len(worths_of(problem)) or 1
     per_pixel, per_block = _NIBBLE_COSTS[width]
-    most = registers * 3 // 4 if width > LANES else registers * planes * 2
+    limit, most = (16, registers * 3 // 4) if width > LANES else (_MOST_MASKED, _MOST_MASKED * each)
     tiles = [
         (p, b, 1 + per_pixel / p + per_block / b)
-        for p, b in tiles_within(problem, blocks, 16)
+        for p, b in tiles_within(problem, blocks, limit)
         if p * b * each <= most or (p, b) == (1, 1)
     ]
     return ranked(problem, blocks, tiles)
