@@ -42,9 +42,14 @@ class Blocks:
         return self.groups * self.per_group
 
     @property
+    def rest(self) -> int:
+        """Channels of the last block of a group, if it has padding; 0 if no block has."""
+        return self.group_channels % LANES
+
+    @property
     def ragged(self) -> bool:
         """Whether some lanes are padding."""
-        return self.group_channels % LANES != 0
+        return self.rest != 0
 
     def first(self, block: Expr) -> Expr:
         """First channel of a block."""
@@ -52,6 +57,10 @@ class Blocks:
             return block * LANES
         group, within = split(block, self.per_group)
         return group * self.group_channels + within * LANES
+
+    def last(self, block: Expr) -> Expr:
+        """Whether a block is the last of its group."""
+        return split(block, self.per_group)[1] == self.per_group - 1
 
     def valid(self, block: Expr) -> Expr:
         """Number of channels in a block."""

@@ -7,7 +7,7 @@ from tvm.script.ir_builder import tirx as T
 from qcompiler.ir.numerics import WORD_BYTES
 from qcompiler.ir.storage import Buffer
 from qcompiler.targets.vector.blocks import Blocks
-from qcompiler.targets.vector.emit import LANES, Expr, View, lanes, splat, split, write
+from qcompiler.targets.vector.emit import LANES, Expr, View, i64, lanes, splat, split, write, write_first
 
 _WORDS = LANES // WORD_BYTES
 Pixel = tuple[Expr, Expr, Expr]
@@ -18,13 +18,17 @@ def store_bytes(target: View, blocks: Blocks, pixel: Pixel, block: Expr, index: 
     if target.buffer.group_words < _WORDS:
         _store_few(target, blocks, pixel, block, index)
         return
-    words = T.reinterpret(f"uint32x{_WORDS}", T.Cast("uint8x16", index))
-    first, held = _words(blocks, block, target.buffer)
-    at = lanes(target.offset(*pixel, first), _WORDS)
-    if held is None:
-        write(target.data, words, at)
-    else:
-        T.evaluate(T.masked_store(target.data, words, at, held))
+    words = T.bind(T.reinterpret(f"uint32x{_WORDS}", T.Cast("uint8x16", index)))
+    first, last = _words(blocks, block, target.buffer)
+    at = T.bind(target.offset(*pixel, first))
+    if last is None:
+        write(target.data, words, lanes(at, _WORDS))
+        return
+    with T.If(last):
+        with T.Then():
+            write_first(target.data, words, at, target.buffer.group_words % _WORDS)
+        with T.Else():
+            write(target.data, words, lanes(at, _WORDS))
 
 
 def _store_few(target: View, blocks: Blocks, pixel: Pixel, block: Expr, index: Expr) -> None:
@@ -43,17 +47,20 @@ def _store_few(target: View, blocks: Blocks, pixel: Pixel, block: Expr, index: E
 
 def load_bytes(view: View, blocks: Blocks, pixel: Pixel, block: Expr) -> Expr:
     """The numbers of sixteen codes, int32x16."""
-    first, held = _words(blocks, block, view.buffer)
+    first, last = _words(blocks, block, view.buffer)
     at = lanes(view.offset(*pixel, first), _WORDS)
-    dtype = f"uint32x{_WORDS}"
-    words = view.data[at] if held is None else T.masked_load(dtype, view.data, at, held)
+    if last is None:
+        words = view.data[at]
+    else:
+        count = T.Select(last, T.int64(view.buffer.group_words % _WORDS), T.int64(_WORDS))
+        held = lanes(i64(0), _WORDS) < splat(count, _WORDS)
+        words = T.masked_load(f"uint32x{_WORDS}", view.data, at, held)
     return T.Cast("int32x16", T.reinterpret("uint8x16", words))
 
 
 def _words(blocks: Blocks, block: Expr, buffer: Buffer) -> tuple[Expr, Expr | None]:
-    """The first word of a block in a pixel, and which of four belong to its group where some do not."""
-    group, within = split(block, -(-(blocks.channels // buffer.groups) // LANES))
+    """The first word of a block in a pixel, and whether it is the last of its group, if that has less than four."""
+    per_group = -(-(blocks.channels // buffer.groups) // LANES)
+    group, within = split(block, per_group)
     first = group * buffer.group_words + within * _WORDS
-    if buffer.group_words % _WORDS == 0:
-        return first, None
-    return first, lanes(within * _WORDS, _WORDS) < splat(T.int64(buffer.group_words), _WORDS)
+    return first, None if buffer.group_words % _WORDS == 0 else within == per_group - 1

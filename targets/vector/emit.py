@@ -78,6 +78,15 @@ def write(target: Expr, value: Expr, index: Expr) -> None:
     T.buffer_store(target, value, [index])
 
 
+def write_first(target: Expr, value: Expr, at: Expr, count: int) -> None:
+    """target[at : at + count] = the first lanes of a vector, in pieces: masked stores take ten cycles each on Zen 3."""
+    first = 0
+    while first < count:
+        size = 1 << ((count - first).bit_length() - 1)
+        write(target, T.Shuffle([value], list(range(first, first + size))), lanes(at + first, size))
+        first += size
+
+
 def prefetch(address: Expr, level: int) -> Expr:
     """A call that asks for the line at an address, to be read soon, in the FIRST or the SECOND level of the cache."""
     return T.call_llvm_intrin("void", "llvm.prefetch", address, T.int32(_READ), T.int32(level), T.int32(_DATA))

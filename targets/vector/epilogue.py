@@ -42,6 +42,7 @@ from qcompiler.targets.vector.emit import (
     splat,
     temporary,
     write,
+    write_first,
 )
 from qcompiler.targets.vector.halo import emit_halo
 from qcompiler.targets.vector.landing import clipped, landing
@@ -241,8 +242,12 @@ class BoundEpilogue:
             with T.serial(i64(0), self.blocks.valid(block)) as lane:
                 write(target.data, spill[lane], target.offset(*pixel, first + lane))
         elif self.blocks.ragged:
-            at = lanes(target.offset(*pixel, first))
-            T.evaluate(T.masked_store(target.data, v, at, self.blocks.lane_mask(block)))
+            at = T.bind(target.offset(*pixel, first))
+            with T.If(self.blocks.last(block)):
+                with T.Then():
+                    write_first(target.data, v, at, self.blocks.rest)
+                with T.Else():
+                    write(target.data, v, lanes(at))
         else:
             write(target.data, v, lanes(target.offset(*pixel, first)))
 

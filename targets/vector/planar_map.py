@@ -27,6 +27,7 @@ from qcompiler.targets.vector.emit import (
     splat,
     split,
     write,
+    write_first,
 )
 from qcompiler.targets.vector.epilogue import (
     BoundEpilogue,
@@ -47,12 +48,12 @@ def is_planar(problem: Map2d) -> bool:
 
 @dataclass(frozen=True)
 class Pixels:
-    """Sixteen pixels of a row: plane (image * channels + channel), row, first pixel; `mask`: valid lanes if not all."""
+    """Pixels of a row, sixteen or `count`: plane (image * channels + channel), row, first pixel."""
 
     plane: Expr
     y: Expr
     x: Expr
-    mask: Expr | None
+    count: int
 
 
 @dataclass(frozen=True)
@@ -101,14 +102,11 @@ class PlanarMap2d(ByItems):
             if target is not None:
                 _emit_halo(target.buffer, target.data, plane, y)
         with T.serial(i64(0), i64(-(-x.w // LANES))) as block:
-            if x.w < LANES:
-                pixels = Pixels(plane, y, i64(0), lanes(0) < splat(T.int64(x.w)))
-            else:
-                pixels = Pixels(plane, y, T.bind(T.min(block * LANES, i64(x.w - LANES))), None)
-            self._pixels(data, epilogue, pixels)
+            count = min(x.w, LANES)
+            self._pixels(data, epilogue, Pixels(plane, y, T.bind(T.min(block * LANES, i64(x.w - count))), count))
 
     def _pixels(self, data: Expr, epilogue: BoundEpilogue, at: Pixels) -> None:
-        """Sixteen pixels through all operations."""
+        """Pixels through all operations."""
         v = T.bind(fenced(_load(self.problem.x, data, at)))
         for operation, operand, target in zip(epilogue.operations, epilogue.operands, epilogue.targets, strict=True):
             if target is not None:
@@ -138,18 +136,16 @@ def _offset(buffer: Buffer, plane: Expr, y: Expr, x: Expr) -> Expr:
 
 
 def _load(buffer: Buffer, data: Expr, at: Pixels) -> Expr:
-    """Sixteen pixels, float32x16."""
+    """Sixteen pixels, float32x16; 0 beyond those that there are."""
     index = lanes(_offset(buffer, at.plane, at.y, at.x))
-    return data[index] if at.mask is None else T.masked_load("float32x16", data, index, at.mask)
+    if at.count == LANES:
+        return data[index]
+    return T.masked_load("float32x16", data, index, lanes(0) < splat(T.int64(at.count)))
 
 
 def _store(buffer: Buffer, data: Expr, at: Pixels, v: Expr) -> None:
-    """Write sixteen pixels."""
-    index = lanes(_offset(buffer, at.plane, at.y, at.x))
-    if at.mask is None:
-        write(data, v, index)
-    else:
-        T.evaluate(T.masked_store(data, v, index, at.mask))
+    """Write the pixels."""
+    write_first(data, v, _offset(buffer, at.plane, at.y, at.x), at.count)
 
 
 def _emit_halo(buffer: Buffer, data: Expr, plane: Expr, y: Expr) -> None:

@@ -22,10 +22,11 @@ from qcompiler.targets.vector.emit import (
     float_view,
     i64,
     lanes,
+    splat,
     split,
     write,
 )
-from qcompiler.targets.vector.epilogue import BoundEpilogue
+from qcompiler.targets.vector.epilogue import BoundEpilogue, Pixel, load_lanes
 from qcompiler.targets.vector.rows import RowKernel
 
 # of an image, that one work item reads; chosen
@@ -35,7 +36,7 @@ _ROWS = 8
 def can_transpose(problem: Map2d, blocks: Blocks) -> bool:
     """Whether whole tiles cover the image, and planes lie on one side only: read, or written by a plain copy."""
     x, outputs = problem.x, outputs_of(problem)
-    if x.packed or x.w < LANES or blocks.ragged:
+    if x.packed or x.w < LANES or (blocks.ragged and blocks.groups > 1):
         return False
     if channels_last(x):
         return len(problem.epilogue) == 1 and not channels_last(outputs[0])
@@ -69,33 +70,45 @@ class TransposeMap2d(RowKernel):
         n, band = (T.bind(part) for part in split(item, self._bands))
         first = T.bind(band * _ROWS)
         rows = T.min(i64(height) - first, i64(_ROWS)) if height % _ROWS else i64(_ROWS)
-        with T.serial(i64(0), i64(self.blocks.count)) as block, T.serial(i64(0), rows) as row:
-            self._row(view, epilogue, n, T.bind(first + row), block)
+        whole, rest = self.blocks.count - self.blocks.ragged, self.blocks.rest
+        with T.serial(i64(0), i64(whole)) as block, T.serial(i64(0), rows) as row:
+            self._row(view, epilogue, n, T.bind(first + row), block, LANES)
+        if rest:
+            with T.serial(i64(0), rows) as row:
+                self._row(view, epilogue, n, T.bind(first + row), i64(whole), rest)
 
-    def _row(self, view: View, epilogue: BoundEpilogue, n: Expr, y: Expr, block: Expr) -> None:
-        """One row of a block with its share of the halos."""
+    def _row(self, view: View, epilogue: BoundEpilogue, n: Expr, y: Expr, block: Expr, channels: int) -> None:
+        """One row of a block of so many channels, with its share of the halos."""
         x = self.problem.x
         epilogue.emit_halos(n, y, block, x.h)
         with T.serial(i64(0), i64(-(-x.w // LANES))) as tile:
-            self._tile(view, epilogue, (n, y, T.bind(T.min(tile * LANES, i64(x.w - LANES)))), block)
-
-    def _tile(self, view: View, epilogue: BoundEpilogue, pixel: tuple[Expr, Expr, Expr], block: Expr) -> None:
-        """Sixteen pixels of a block."""
-        columns = transposed([T.bind(fenced(view.data[self._vector(view, pixel, block, i)])) for i in range(LANES)])
-        n, y, x0 = pixel
-        for i, column in enumerate(columns):
+            pixel = n, y, T.bind(T.min(tile * LANES, i64(x.w - LANES)))
             if view.channels_last:
-                (target,) = epilogue.targets
-                assert target is not None
-                write(target.data, column, self._vector(target, pixel, block, i))
+                self._to_planes(view, epilogue, pixel, block, channels)
             else:
-                epilogue.emit((n, y, x0 + i), block, column)
+                self._from_planes(view, epilogue, pixel, block, channels)
 
-    def _vector(self, view: View, pixel: tuple[Expr, Expr, Expr], block: Expr, i: int) -> Expr:
-        """Where vector i of a tile lies: the channels of pixel i, or the pixels of channel i."""
+    def _from_planes(self, view: View, epilogue: BoundEpilogue, pixel: Pixel, block: Expr, channels: int) -> None:
+        """The chain on sixteen pixels of a block."""
         n, y, x0 = pixel
         first = self.blocks.first(block)
-        return lanes(view.offset(n, y, x0 + i, first) if view.channels_last else view.offset(n, y, x0, first + i))
+        rows = [view.data[lanes(view.offset(n, y, x0, first + i))] for i in range(channels)]
+        held = [T.bind(fenced(row)) for row in rows] + [splat(T.float32(0))] * (LANES - channels)
+        for i, column in enumerate(transposed(held)):
+            epilogue.emit((n, y, x0 + i), block, column)
+
+    def _to_planes(self, view: View, epilogue: BoundEpilogue, pixel: Pixel, block: Expr, channels: int) -> None:
+        """Sixteen pixels of a block."""
+        (target,) = epilogue.targets
+        assert target is not None
+        n, y, x0 = pixel
+        first, rows = self.blocks.first(block), []
+        for i in range(LANES):
+            whole = view.data[lanes(view.offset(n, y, x0 + i, first))]
+            row = whole if channels == LANES else load_lanes(view, self.blocks, (n, y, x0 + i), block)
+            rows.append(T.bind(fenced(row)))
+        for i, column in enumerate(transposed(rows)[:channels]):
+            write(target.data, column, lanes(target.offset(n, y, x0, first + i)))
 
 
 def transposed(rows: list[Expr]) -> list[Expr]:

@@ -76,6 +76,21 @@ def to_pixels(c: int, **more: object) -> Map2d:
     return Map2d(image(c, BINARY, **more), (Operation("store_bits", into=into),))
 
 
+def to_planes(c: int) -> Map2d:
+    return Map2d(image(c, w=21), (Operation("store", into=image(c, order="nchw", w=21)),))
+
+
+def from_planes(c: int) -> Map2d:
+    operations = (
+        Operation("mul", Channel()),
+        Operation("add", Tensor(image(1, w=37))),
+        Operation("sub", Tensor(image(c, w=37))),
+        Operation("store", into=image(c, w=37)),
+        Operation("store_bits", into=image(c, BINARY, w=37)),
+    )
+    return Map2d(image(c, order="nchw", w=37), operations)
+
+
 PROBLEMS: dict[str, Problem] = {
     "binary": binary(64, 64),
     "binary-odd": binary(70, 41),
@@ -118,17 +133,10 @@ PROBLEMS: dict[str, Problem] = {
             Operation("store", into=image(3, order="nchw", w=21)),
         ),
     ),
-    "to-planes": Map2d(image(32, w=21), (Operation("store", into=image(32, order="nchw", w=21)),)),
-    "from-planes": Map2d(
-        image(48, order="nchw", w=37),
-        (
-            Operation("mul", Channel()),
-            Operation("add", Tensor(image(1, w=37))),
-            Operation("sub", Tensor(image(48, w=37))),
-            Operation("store", into=image(48, w=37)),
-            Operation("store_bits", into=image(48, BINARY, w=37)),
-        ),
-    ),
+    "to-planes": to_planes(32),
+    "to-planes-odd": to_planes(37),
+    "from-planes": from_planes(48),
+    "from-planes-odd": from_planes(41),
     "to-pixels": to_pixels(70),
     "to-pixels-whole": to_pixels(32, halo=Halo(), w=40),
     "to-pixels-wide": to_pixels(270, w=21),
