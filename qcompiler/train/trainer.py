@@ -85,7 +85,11 @@ class Trainer:
         self.model.train()
         first = epoch <= first_epochs(self.config.epochs, self.config.stages)
         with real_weights(self.model) if first else nullcontext():
-            return self._run_batches(epoch, on_step, wants_stop)
+            totals = self._run_batches(epoch, on_step, wants_stop)
+        if totals is not None and self.config.recalibrate and _drops_out(self.model):
+            # the running statistics are those of what dropout leaves, half of the activations
+            self.recalibrate()
+        return totals
 
     def _run_batches(self, epoch: int, on_step: Callable[[], None], wants_stop: Callable[[], bool]) -> Totals | None:
         totals = torch.zeros(2, dtype=torch.float64, device=self.group.device)
@@ -231,6 +235,10 @@ def _batches(config: TrainConfig, data: Data, group: Group) -> Batches:
     train = data.train
     images, labels = train.images.to(group.device), train.labels.to(group.device)
     return Batches(images, labels, config.batch_size, config.seed, group.rank, group.size)
+
+
+def _drops_out(model: nn.Module) -> bool:
+    return any(isinstance(layer, nn.Dropout) and layer.p > 0 for layer in model.modules())
 
 
 def _amp_type(name: str, device: torch.device) -> torch.dtype | None:

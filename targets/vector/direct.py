@@ -21,8 +21,8 @@ from qcompiler.targets.vector.blocks import Blocks
 from qcompiler.targets.vector.emit import LANES, Expr, channels_last, i64, split
 from qcompiler.targets.vector.walk import walk
 
-# blocks side by side in the weights of a single pixel, of which sixteen registers hold sums in pairs
-_STREAM = 4
+# blocks side by side in the weights of a single pixel: sixteen registers hold sums of four in pairs; words of bits
+_STREAM, _BIT_STREAM = 4, 8
 
 
 @dataclass(frozen=True)
@@ -185,9 +185,11 @@ class Geometry:
         """Blocks that lie side by side in the weights.
 
         One alone, so that tiles of any shape keep little of the cache busy; for a single pixel as many as make one long
-        stream, but no more than a tile holds anywhere: prefetchers read what it leaves, too.
+        stream, but no more floats or bytes than a tile holds anywhere: prefetchers read what it leaves, too.
         """
-        return next(u for u in range(_STREAM if self.single else 1, 0, -1) if self.blocks.count % u == 0)
+        in_bits = self.in_words and not self.problem.x.in_bytes
+        most = (_BIT_STREAM if in_bits else _STREAM) if self.single else 1
+        return next(u for u in range(most, 0, -1) if self.blocks.count % u == 0)
 
     @property
     def step_weights(self) -> int:

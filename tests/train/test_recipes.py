@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from qcompiler.nn import quantized_weights, scaled_parameter_groups
+from qcompiler.nn.grid import FLOAT_BITS
 from qcompiler.train.config import load_config, shipped_configs
 from qcompiler.train.data import Data, Split, load_data
 from qcompiler.train.loop import train
@@ -41,6 +42,15 @@ def test_weights_that_start_all_over_their_range_have_scaled_updates(name: str) 
         fans = (weight.shape[0] + weight.shape[1]) * math.prod(weight.shape[2:])
         assert factors[id(weight)] == pytest.approx(math.sqrt(fans / 1.5)), weight_name
         assert config.scale_updates, f"{name} draws {weight_name} from its range and does not scale its updates"
+
+
+@pytest.mark.parametrize("name", shipped_configs())
+def test_recipes_with_dropout_and_activations_of_several_levels_take_statistics_anew(name: str) -> None:
+    """4 bits on MNIST with half of the activations left out: 88.8 % of validation as trained, 97.9 % with them."""
+    config, network = narrow(name)
+    drops = any(isinstance(layer, torch.nn.Dropout) and layer.p > 0 for layer in network.build(SHAPE, 10).modules())
+    if drops and 1 < getattr(network, "a_bits", 1) < FLOAT_BITS:
+        assert config.recalibrate
 
 
 def enlarged(data: Data) -> Data:

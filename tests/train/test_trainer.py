@@ -105,6 +105,18 @@ def test_recalibration_sees_every_training_image_as_it_is() -> None:
     torch.testing.assert_close(norm.running_var.double(), values.var((0, 2, 3)), rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize("share", [0.0, 0.5])
+def test_epochs_with_dropout_leave_the_statistics_of_whole_activations(share: float) -> None:
+    given = trainer(mlp(stochastic=False, dropout_hidden=share), recalibrate=True)
+    epoch(given)
+    left = copy.deepcopy(given.model.state_dict())
+    given.recalibrate()
+    names = [name for name in left if "running" in name]
+    equal = [torch.equal(left[name], given.model.state_dict()[name]) for name in names]
+    # without dropout they are taken once, at the end
+    assert names and equal == [share > 0] * len(names)
+
+
 def test_mixed_precision_multiplies_in_16_bits_and_sums_the_loss_in_32() -> None:
     given = trainer(conv(), amp="bf16", batch_size=160)
     types = []
