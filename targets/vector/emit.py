@@ -80,6 +80,9 @@ def write(target: Expr, value: Expr, index: Expr) -> None:
 
 def write_first(target: Expr, value: Expr, at: Expr, count: int) -> None:
     """target[at : at + count] = the first lanes of a vector, in pieces: masked stores take ten cycles each on Zen 3."""
+    if count == LANES:
+        write(target, value, lanes(at))
+        return
     first = 0
     while first < count:
         size = 1 << ((count - first).bit_length() - 1)

@@ -236,20 +236,22 @@ class BoundEpilogue:
     def _store(self, target: View, pixel: Pixel, block: Expr, v: Expr) -> None:
         """Write the channels of a block at one pixel."""
         first = self.blocks.first(block)
-        if not target.channels_last:
-            spill = temporary("float32")
-            write(spill, v, lanes(0))
-            with T.serial(i64(0), self.blocks.valid(block)) as lane:
-                write(target.data, spill[lane], target.offset(*pixel, first + lane))
-        elif self.blocks.ragged:
-            at = T.bind(target.offset(*pixel, first))
-            with T.If(self.blocks.last(block)):
-                with T.Then():
-                    write_first(target.data, v, at, self.blocks.rest)
-                with T.Else():
-                    write(target.data, v, lanes(at))
-        else:
-            write(target.data, v, lanes(target.offset(*pixel, first)))
+
+        def store(count: int) -> None:
+            if target.channels_last:
+                write_first(target.data, v, T.bind(target.offset(*pixel, first)), count)
+                return
+            for lane in range(count):
+                write(target.data, T.Shuffle([v], [lane]), target.offset(*pixel, first + lane))
+
+        if not self.blocks.ragged:
+            store(LANES)
+            return
+        with T.If(self.blocks.last(block)):
+            with T.Then():
+                store(self.blocks.rest)
+            with T.Else():
+                store(LANES)
 
 
 def load_lanes(view: View, blocks: Blocks, pixel: Pixel, block: Expr) -> Expr:
