@@ -51,11 +51,8 @@ class FloatSums(Reduction):
             for p, row in enumerate(sums):
                 x = source.lanes_at(at + p * source.pixel_step())
                 for b, total in enumerate(row):
-                    write(
-                        total,
-                        self._multiply_add(x, w[lanes(weight + geometry.block_offset(b))], total[lanes(0)]),
-                        lanes(0),
-                    )
+                    held = w[lanes(weight + geometry.block_offset(b))]
+                    write(total, self._multiply_add(x, held, total[lanes(0)]), lanes(0))
 
         first = T.bind(geometry.first_weight(tile.block))
         for_taps(geometry.loops(), tile.rows, source.start(tile.pixel), first, geometry.step_weights, step)
