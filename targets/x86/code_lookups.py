@@ -15,6 +15,7 @@ import operator
 from dataclasses import dataclass
 from functools import reduce
 from itertools import pairwise
+from math import prod
 from typing import ClassVar, Literal
 
 import numpy as np
@@ -47,11 +48,16 @@ _BYTE, _MOST_ROW_BITS, _MOST = 8, 8, 255
 _LINE = 64
 # registers of sums in bytes and of weights
 _MOST_HELD = {32: 13, 64: 29}
-# instructions in straight code, which a processor keeps decoded, as measured, and beside those of an epilogue, which
-# comes after few turns of the loop; of a lookup, of finding a row, and of widening a sum
-_MOST_CODE, _MOST_BESIDE, _FEW_TURNS, _LOOKING, _FINDING, _WIDENING = 1550, 1250, 8, 2, 5, 6
-# what choosing a row, and taking weights apart, add to a lookup; as measured
+# instructions in straight code, which a processor keeps decoded, as measured, and up to so many turns of the loop, beside
+# those of the epilogue that comes after them
+_MOST_CODE, _BESIDE = 1550, {32: (9, 1100), 64: (8, 1250)}
+# instructions of a lookup, of finding a row, and of widening a sum
+_LOOKING, _FINDING, _WIDENING = 2, 5, 6
+# what choosing a row, and taking weights apart that share bytes, add to a lookup; as measured
 _PER_ROW, _PER_WEIGHT = 0.6, 0.5
+# bytes of all weights where indices share bytes, up to which each has one of its own: more are read from farther away,
+# and would make up most of a library
+_MOST_SHARING = 1 << 18
 
 
 @dataclass(frozen=True)
@@ -79,7 +85,18 @@ class Codebook:
     @property
     def per_byte(self) -> int:
         """Indices that a byte of weights holds, the first of them lowest."""
-        return _BYTE // self.bits
+        return _BYTE // self.bits if self._sharing_bytes > _MOST_SHARING else 1
+
+    @property
+    def apart(self) -> bool:
+        """Whether indices that could share bytes do not."""
+        return self.per_byte < _BYTE // self.bits
+
+    @property
+    def _sharing_bytes(self) -> int:
+        """Of all weights, where indices share bytes."""
+        problem, planes = self.problem, len(weight_planes(self.problem.weights).factors)
+        return prod(problem.kernel) * problem.x.c // problem.groups * problem.out_channels * planes // _BYTE
 
     @property
     def places(self) -> list[tuple[int, int]]:
@@ -139,8 +156,9 @@ def fits_codebook(problem: Conv2d, blocks: Blocks, width: int) -> bool:
 def code_tilings(problem: Conv2d, blocks: Blocks, width: int) -> list[Ranked]:
     """Tiles whose sums in bytes and weights of a kernel row stay in registers."""
     book, taps, per_vector, most = Codebook(problem, width), problem.kernel[1], width // LANES, _MOST_HELD[width]
-    turns = problem.kernel[0] * Geometry(problem, blocks).group_inputs
-    most_code, tiles = _MOST_CODE if turns > _FEW_TURNS else _MOST_BESIDE, []
+    few_turns, beside = _BESIDE[width]
+    many = problem.kernel[0] * Geometry(problem, blocks).group_inputs > few_turns
+    most_code, per_weight, tiles = _MOST_CODE if many else beside, 0 if book.apart else _PER_WEIGHT, []
     lookups, shares = len(book.places), len(book.shares)
     for p, b in tiles_within(problem, blocks, most * per_vector):
         vectors, columns = b // per_vector, len(columns_of(problem, p))
@@ -148,7 +166,7 @@ def code_tilings(problem: Conv2d, blocks: Blocks, width: int) -> list[Ranked]:
         few = p == 1 or code + shares * _WIDENING * vectors * p <= most_code
         if few and b % per_vector == blocks.count % b == 0 and vectors * (p + min(taps, 3)) <= most:
             rows = columns / (p * taps * vectors)
-            tiles.append((p, b, 1 + _PER_ROW * rows + _PER_WEIGHT / p))
+            tiles.append((p, b, 1 + _PER_ROW * rows + per_weight / p))
     return ranked(problem, blocks, tiles)
 
 
@@ -166,6 +184,11 @@ class CodeLookups(PlaneReduction):
     sums: Literal["int32", "int16", "uint16"] = "int32"
 
     family: ClassVar[str] = "lookup_codes_conv2d"
+
+    def label(self, frame: Frame) -> str:
+        """Widths, whether indices lie apart that could share bytes, and tiling."""
+        problem, apart = frame.problem, "_apart" if self._book(frame).apart else ""
+        return f"{self.family}_w{problem.weights.bits}a{problem.x.planes}{apart}_{frame.tiling.label}"
 
     def parameters(self, frame: Frame) -> list[Parameter]:
         """Weights, tables and starts."""
