@@ -178,23 +178,17 @@ class ByteSums(IndexSums):
     highest first, each uint32 [blocks * part / 8, steps, 16]: a byte holds that part of the weights of 8 / part blocks
     side by side. A weight is put together in the highest bits of a byte, which makes sums 2**(8 - bits) times as large.
 
-    lowers: whether weights of fewer than 8 bits are brought down to what they are, for dots that add two products in 16
-    bits. apart: whether a tile may have one block of those whose weights lie in the same bytes.
-
     Where the problem is centred, int32 [blocks, 16] of centres follow, and a pixel has one more register: its inputs.
     """
 
     dot: ByteDot
     bits: int = 8
-    lowers: bool = False
 
     family: ClassVar[str] = "bytes_conv2d"
-    apart: ClassVar[bool] = False
 
     def label(self, frame: Frame) -> str:
-        """Instruction, bits of weights, whether they are brought down, and tiling."""
-        lowered = "l" if self.lowers else ""
-        return f"{self.family}_{self.dot.name}_w{self.bits}{lowered}_{frame.tiling.label}"
+        """Instruction, bits of weights, and tiling."""
+        return f"{self.family}_{self.dot.name}_w{self.bits}_{frame.tiling.label}"
 
     def parameters(self, frame: Frame) -> list[Parameter]:
         """Words of weights, and centres."""
@@ -234,7 +228,7 @@ class ByteSums(IndexSums):
     def finished(self, tile: Tile, row: list[Expr], b: int) -> Expr:
         """Sums of products with the weights as they are."""
         total = super().finished(tile, row, b)
-        if self.bits < 8 and not self.lowers:
+        if self.bits < 8:
             total = T.shift_right(total, splat(T.int32(8 - self.bits)))
         if not tile.frame.problem.centred:
             return total
@@ -303,7 +297,7 @@ class ByteSums(IndexSums):
             found = self._lowered(self._highest(held, part, shared_place(tile, b, 8 // part)[1]), above)
             words = found if words is None else words | found
             above += part
-        return self._brought_down(words) if self.lowers else words
+        return words
 
     def lines(self, tile: Tile, b: int, at: Expr) -> list[tuple[int, Expr]]:
         """Each part of the weights of block `b` of a tile, and the offset of its words; at: see `words`."""
@@ -325,13 +319,6 @@ class ByteSums(IndexSums):
             shared = 8 // part
             if blocks % shared == b % shared == 0:
                 tile.ask_ahead(line, blocks // shared * frame.geometry.steps * LANES, size)
-
-    def _brought_down(self, words: Expr) -> Expr:
-        """Words with the highest bits of every byte as a number with a sign."""
-        width, sign = self.dot.width, 1 << (self.bits - 1)
-        flipped = self._lowered(words, 8 - self.bits) ^ splat(T.uint32(ONES * sign), width)
-        numbers = T.reinterpret(f"uint8x{WORD_BYTES * width}", flipped) - splat(T.uint8(sign), WORD_BYTES * width)
-        return T.reinterpret(f"uint32x{width}", numbers)
 
     def _highest(self, words: Expr, part: int, place: Expr) -> Expr:
         """Words with the part at a place of every byte in its highest bits, and nothing below."""

@@ -162,12 +162,11 @@ def byte_convolutions(
     problem: Problem,
     dot: ByteDot,
     bits: int | None = None,
-    lowers: bool = False,
     reduction: type[ByteSums] = ByteSums,
 ) -> Iterator[DirectConv2d]:
     """Convolutions of codes in bytes by sums of four products.
 
-    bits: of stored weights, if not the fewest. lowers: as of `ByteSums`.
+    bits: of stored weights, if not the fewest.
     """
     blocks = convolution_blocks(problem)
     if not isinstance(problem, Conv2d) or blocks is None or not problem.x.in_bytes or problem.by_channel:
@@ -182,36 +181,37 @@ def byte_convolutions(
     bits = bits or stored_bits(problem, blocks)
     shared = tile_blocks(bits)
     joins = len(parts_of(bits)) - 1
-    registers, apart = (machine.vector_bytes, machine.registers), reduction.apart
-    for r in byte_tilings(problem, blocks, *registers, shared, dot.parts, joins, dot.chain, apart):
+    for r in byte_tilings(
+        problem, blocks, machine.vector_bytes, machine.registers, shared, dot.parts, joins, dot.chain
+    ):
         ns = compute_ns(machine, problem, blocks, machine.byte_rate * dot.speed, r, bits / 8)
-        yield DirectConv2d(Frame(problem, blocks, r.tiling), reduction(dot, bits, lowers), SumFinish(), ns)
+        yield DirectConv2d(Frame(problem, blocks, r.tiling), reduction(dot, bits), SumFinish(), ns)
 
 
 def patch_convolutions(
     machine: VectorMachine,
     problem: Problem,
     dot: ByteDot,
-    lowers: bool = False,
+    bits: int | None = None,
     reduction: type[PatchSums] = PatchSums,
 ) -> Iterator[DirectConv2d]:
     """Convolutions of bytes of less than four channels, whose windows are laid out without what fills up words.
 
-    lowers: as of `ByteSums`.
+    bits: of stored weights, if not the fewest.
     """
     blocks = convolution_blocks(problem)
     if not isinstance(problem, Conv2d) or blocks is None or not fits_patches(problem):
         return
-    bits = stored_bits(problem, blocks)
+    bits = bits or stored_bits(problem, blocks)
     shared, joins = tile_blocks(bits), len(parts_of(bits)) - 1
     registers, most = (machine.vector_bytes, machine.registers), machine.byte_rate * dot.speed
-    for r in byte_tilings(problem, blocks, *registers, shared, dot.parts, joins, dot.chain, reduction.apart):
+    for r in byte_tilings(problem, blocks, *registers, shared, dot.parts, joins, dot.chain):
         frame = PatchFrame(problem, blocks, r.tiling, min(8, dot.width))
         if frame.fits_stack:
             share = frame.geometry.steps / Geometry(problem, blocks).steps
             rate = most / (share * frame.slowdown(most))
             ns = compute_ns(machine, problem, blocks, rate, r, share * bits / 8)
-            yield DirectConv2d(frame, reduction(dot, bits, lowers), SumFinish(), ns)
+            yield DirectConv2d(frame, reduction(dot, bits), SumFinish(), ns)
 
 
 def rounded_products(machine: VectorMachine, problem: Problem, dot: ByteDot, most: int) -> Iterator[Kernel]:

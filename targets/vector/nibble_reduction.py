@@ -8,8 +8,8 @@ N = 1 where V is -1, and inputs i from 0 to M, a table of flips holds for every 
 and a table of subsets sum(i * W) for every four bits of W. Where numbers have two digits, those are looked up by the
 same bits, and the findings of the second one count sixteen times as much.
 
-An index has bits for sixteen channels of each of four tables, table by table where shuffles read it; those of two times
-four tables lie in one byte, the first in its low bits. No tiling shows in the weights.
+An index has bits for sixteen channels of each of four tables, table by table where shuffles read it. Those of two times
+four tables lie in one byte, the first in its low bits, or each in one of its own. No tiling shows in the weights.
 """
 
 from __future__ import annotations
@@ -88,14 +88,22 @@ def fits_nibbles(problem: Conv2d, most_lookups: int = _MOST_LOOKUPS) -> bool:
 
 @dataclass(frozen=True)
 class NibbleReduction(IndexReduction):
-    """Weights uint8 [blocks, taps, pairs of sixteen inputs, planes, 64]: a byte holds bits of four inputs of each."""
+    """Weights uint8 [blocks, taps, pairs of sixteen inputs, planes, 2 / per_byte, 64].
+
+    A byte holds bits of four inputs of one of a pair or of both.
+    """
 
     family: ClassVar[str] = "nibbles_conv2d"
 
+    @property
+    def per_byte(self) -> int:
+        """Indices that a byte holds, 1 or 2."""
+        return 2
+
     def label(self, frame: Frame) -> str:
-        """Widths of weights and activations, and tiling."""
-        bits = codes_of(frame.problem).bits
-        return f"{self.family}_w{frame.problem.weights.bits}a{bits}_{frame.tiling.label}"
+        """Widths of weights and activations, whether indices lie apart, and tiling."""
+        bits, apart = codes_of(frame.problem).bits, "_apart" if self.per_byte == 1 else ""
+        return f"{self.family}_w{frame.problem.weights.bits}a{bits}{apart}_{frame.tiling.label}"
 
     def parameters(self, frame: Frame) -> list[Parameter]:
         """Weights."""
@@ -109,8 +117,11 @@ class NibbleReduction(IndexReduction):
         spread = frame.blocks.spread(padded).reshape(len(bits), -1, padded.shape[3], frame.blocks.count, LANES)
         fours = spread.reshape(len(bits), spread.shape[1], -1, 2, BYTES // ENTRIES, TABLE_INPUTS, *spread.shape[3:])
         index = (fours << np.arange(TABLE_INPUTS, dtype=np.uint8)[:, None, None]).sum(axis=5, dtype=np.uint8)
-        both = index[:, :, :, 0] | index[:, :, :, 1] << np.uint8(TABLE_INPUTS)
-        return [np.ascontiguousarray(self.in_order(both.transpose(4, 1, 2, 0, 3, 5)))]
+        parts = [
+            index[:, :, :, part :: self.per_byte] << np.uint8(TABLE_INPUTS * part) for part in range(self.per_byte)
+        ]
+        joined = np.bitwise_or.reduce(parts).transpose(5, 1, 2, 0, 3, 4, 6)
+        return [np.ascontiguousarray(self.in_order(joined))]
 
     def in_order(self, indices: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
         """Bytes [..., 4, 16] of every four tables and sixteen channels as they are read."""
@@ -141,4 +152,4 @@ class NibbleReduction(IndexReduction):
 
     def pair_bytes(self, problem: Conv2d) -> int:
         """Weights of a block for two times sixteen inputs."""
-        return len(planes_of(problem).factors) * BYTES
+        return len(planes_of(problem).factors) * (2 // self.per_byte * BYTES)

@@ -78,29 +78,22 @@ def byte_tilings(
     parts: int = 1,
     joins: int = 0,
     chain: int = 8,
-    apart: bool = False,
 ) -> list[Ranked]:
     """Tiles of convolutions of bytes: accumulators, one side of a step and one operand of the other in registers.
 
-    shared: blocks whose weights lie in the same bytes; tiles hold all of them, or one alone where they may go apart,
-    and half of the registers are for what takes them apart.
-    parts: registers of an operand; where there are several, those of all pixels are held. joins: parts of stored
-    weights that are put to a first one. chain: registers of sums that hide the latency of a product and its addition.
+    shared: blocks whose weights lie in the same bytes; tiles hold all of them. parts: registers of an operand; where
+    there are several, those of all pixels are held. joins: parts of stored weights that are put to a first one. chain:
+    registers of sums that hide the latency of a product and its addition.
     """
     per_block, limit = 64 // vector_bytes, 24
     inputs = int(problem.centred and not problem.by_channel)
     found = streams(problem, blocks, limit)
     if shared > 1:
-        found = [
-            (p, b)
-            for p, b in tiles_within(problem, blocks, limit)
-            if (b % shared == 0 or (apart and b == 1)) and blocks.count % b == 0
-        ]
+        found = [(p, b) for p, b in tiles_within(problem, blocks, limit) if b % shared == blocks.count % b == 0]
     tiles = [
         (p, b, _vector_slowdown(p, b, chain / per_block) * (1 + _JOINING * joins / p))
         for p, b in found
-        if per_block * p * (b + inputs) + (registers // 2 if apart else _held(p, b, parts)) <= registers
-        or (p, b) == (1, shared)
+        if per_block * p * (b + inputs) + _held(p, b, parts) <= registers or (p, b) == (1, shared)
     ]
     return ranked(problem, blocks, tiles)
 

@@ -15,7 +15,6 @@ import operator
 from dataclasses import dataclass
 from functools import reduce
 from itertools import pairwise
-from math import prod
 from typing import ClassVar, Literal
 
 import numpy as np
@@ -37,7 +36,7 @@ from qcompiler.targets.vector.tilings import Ranked, ranked, tiles_within
 from qcompiler.targets.x86.channel_dots import columns_of
 from qcompiler.targets.x86.lookup_sums import WideSums, wide_registers
 from qcompiler.targets.x86.pinned_bits import in_order, pinned, pinned_sums
-from qcompiler.targets.x86.table_lookups import PERMUTATION, SHUFFLES, looked_up
+from qcompiler.targets.x86.table_lookups import PERMUTATION, SHUFFLES, indices_apart, looked_up
 
 INDEX_BITS = {32: 4, 64: 6}
 """Of the entries that a shuffle knows, by bytes of a vector."""
@@ -48,16 +47,13 @@ _BYTE, _MOST_ROW_BITS, _MOST = 8, 8, 255
 _LINE = 64
 # registers of sums in bytes and of weights
 _MOST_HELD = {32: 13, 64: 29}
-# instructions in straight code, which a processor keeps decoded, as measured, and up to so many turns of the loop, beside
-# those of the epilogue that comes after them
+# instructions in straight code, which a processor keeps decoded, as measured; and after how few turns of the loop those
+# of an epilogue come, beside which it keeps how many
 _MOST_CODE, _BESIDE = 1550, {32: (9, 1100), 64: (8, 1250)}
 # instructions of a lookup, of finding a row, and of widening a sum
 _LOOKING, _FINDING, _WIDENING = 2, 5, 6
 # what choosing a row, and taking weights apart that share bytes, add to a lookup; as measured
 _PER_ROW, _PER_WEIGHT = 0.6, 0.5
-# bytes of all weights where indices share bytes, up to which each has one of its own: more are read from farther away,
-# and would make up most of a library
-_MOST_SHARING = 1 << 18
 
 
 @dataclass(frozen=True)
@@ -85,18 +81,12 @@ class Codebook:
     @property
     def per_byte(self) -> int:
         """Indices that a byte of weights holds, the first of them lowest."""
-        return _BYTE // self.bits if self._sharing_bytes > _MOST_SHARING else 1
+        return 1 if self.apart else _BYTE // self.bits
 
     @property
     def apart(self) -> bool:
         """Whether indices that could share bytes do not."""
-        return self.per_byte < _BYTE // self.bits
-
-    @property
-    def _sharing_bytes(self) -> int:
-        """Of all weights, where indices share bytes."""
-        problem, planes = self.problem, len(weight_planes(self.problem.weights).factors)
-        return prod(problem.kernel) * problem.x.c // problem.groups * problem.out_channels * planes // _BYTE
+        return indices_apart(self.problem, self.width)
 
     @property
     def places(self) -> list[tuple[int, int]]:

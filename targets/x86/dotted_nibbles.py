@@ -29,10 +29,10 @@ class DottedNibbles(NibbleSums):
         """Channel by channel."""
         return indices.swapaxes(-1, -2)
 
-    def index(self, weights: Expr, at: Expr, half: int) -> Expr:
+    def index(self, weights: Expr, at: Expr, place: int) -> Expr:
         """int8x64: the places of four bytes for every channel."""
         words = T.bind(T.reinterpret("uint32x16", weights[lanes(at, BYTES)]))
-        if half:
+        if place:
             words = T.shift_right(words, splat(T.uint32(TABLE_INPUTS)))
         places = words & splat(T.uint32(0x0F0F0F0F)) | splat(T.uint32(0x30201000))
         return T.bind(T.reinterpret(f"int8x{BYTES}", places))

@@ -74,10 +74,7 @@ class NibbleSums(NibbleReduction):
         problem, source = tile.frame.problem, tile.source
         digits = digits_of(problem)
         blocks = [weight + b * self.block_bytes(problem) for b in range(tile.frame.tiling.blocks)]
-        indices = [
-            [[self.index(tile.weights[0], block + plane * BYTES, half) for half in halves] for plane in planes]
-            for block in blocks
-        ]
+        indices = [[[self._index(tile, at, plane, half) for half in halves] for plane in planes] for at in blocks]
         for (p, row), digit in product(enumerate(sums), range(digits)):
             first = at + p * source.pixel_step() + digit * LANES
             tables = [self.table(source.data, first + half * (digits * LANES)) for half in halves]
@@ -85,13 +82,18 @@ class NibbleSums(NibbleReduction):
                 for plane, index in zip(planes, each, strict=True):
                     self.add(total, tables, index, plane * digits + digit, problem)
 
+    def _index(self, tile: Tile, at: Expr, plane: int, half: int) -> Any:
+        """The bits of a plane for sixteen inputs; at: of a block, for two times sixteen."""
+        byte, place = divmod(half, self.per_byte)
+        return self.index(tile.weights[0], at + (plane * (2 // self.per_byte) + byte) * BYTES, place)
+
     @abstractmethod
     def total(self, problem: Conv2d) -> Total:
         """What the sums of a pixel and a block are added up in, from 0 on."""
 
     @abstractmethod
-    def index(self, weights: Expr, at: Expr, half: int) -> Any:
-        """The bits for sixteen inputs, from the lower or the upper half of 64 bytes."""
+    def index(self, weights: Expr, at: Expr, place: int) -> Any:
+        """The bits for sixteen inputs, from a place in each of 64 bytes, the first of them lowest."""
 
     @abstractmethod
     def table(self, data: Expr, at: Expr) -> Any:

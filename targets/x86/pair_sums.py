@@ -9,11 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-import numpy as np
 from tvm.script.ir_builder import tirx as T
 
-from qcompiler.ir.numerics import WORD_BYTES
-from qcompiler.targets.vector.byte_sums import ONES, ByteSums, shared_place
+from qcompiler.targets.vector.byte_sums import ByteSums
 from qcompiler.targets.vector.direct import ReductionLoop
 from qcompiler.targets.vector.emit import LANES, Expr, lanes, splat, temporary, write
 from qcompiler.targets.vector.patch_sums import PatchSums
@@ -21,7 +19,6 @@ from qcompiler.targets.vector.reduction import Registers
 from qcompiler.targets.vector.tile import Tile
 from qcompiler.targets.vector.unrolled_parts import for_parts, for_unrolled_taps
 from qcompiler.targets.x86.byte_dots import MultiplyBytes
-from qcompiler.targets.x86.table_lookups import SHUFFLES, looked_up, repeated_bytes
 
 # steps between two jumps; chosen
 _UNROLLED = 2
@@ -36,7 +33,6 @@ class PairSums(ByteSums):
     dot: MultiplyBytes
 
     family: ClassVar[str] = "pairs_conv2d"
-    apart: ClassVar[bool] = True
 
     def add_up(self, tile: Tile, sums: Registers, at: Expr, weight: Expr, per_step: int) -> None:
         """Add up as many steps in 16 bits as those hold, then in 32."""
@@ -56,33 +52,6 @@ class PairSums(ByteSums):
                     self._widen(total, each)
 
         for_parts(self.loops(tile.frame), rows, at, weight, per_step, part, self.dot.held)
-
-    def words(self, tile: Tile, b: int, at: Expr) -> Expr:
-        """Weights of few bits as they are: their highest part is looked up, with its sign; see `ByteSums.words`."""
-        if not self.lowers:
-            return super().words(tile, b, at)
-        words, below = None, self.bits
-        for part, line in self.lines(tile, b, at):
-            below -= part
-            bits = self._part_of(tile, b, part, line)
-            found = self._with_sign(bits, part, below) if words is None else self._raised(bits, below)
-            words = found if words is None else words | found
-        return words
-
-    def _part_of(self, tile: Tile, b: int, part: int, line: Expr) -> Expr:
-        """Words with a part of the weights of block `b` in the lowest bits of every byte."""
-        (_, place), width = shared_place(tile, b, 8 // part), self.dot.width
-        moved = T.shift_right(tile.weights[0][lanes(line, width)], splat(T.Cast("uint32", place * part), width))
-        return moved & splat(T.uint32(ONES * (2**part - 1)), width)
-
-    def _with_sign(self, bits: Expr, part: int, below: int) -> Expr:
-        """Words whose bytes are the part as a number with a sign, times 2**below."""
-        size = WORD_BYTES * self.dot.width
-        found = looked_up(SHUFFLES[size], size, _numbers(part, below, size), T.reinterpret(f"uint8x{size}", bits))
-        return T.reinterpret(f"uint32x{self.dot.width}", found)
-
-    def _raised(self, bits: Expr, by: int) -> Expr:
-        return T.shift_left(bits, splat(T.uint32(by), self.dot.width)) if by else bits
 
     def step(self, tile: Tile, sums: Registers, at: Expr, weight: Expr) -> None:
         """Four products in every lane."""
@@ -109,9 +78,3 @@ class PatchPairs(PatchSums, PairSums):
     """Of windows whose bytes lie side by side."""
 
     family: ClassVar[str] = "patches_pairs_conv2d"
-
-
-def _numbers(bits: int, below: int, size: int) -> Expr:
-    """uint8 lanes: what a part of a byte is as a number with a sign, times 2**below; sixteen entries, repeated."""
-    signed = [(part - 2**bits if part >> (bits - 1) else part) << below for part in range(2**bits)]
-    return repeated_bytes(np.array(signed, np.int8).view(np.uint8), size)

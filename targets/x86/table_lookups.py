@@ -7,13 +7,16 @@ the bits r is the number of bits that are set in r xor i, or in r and i, times w
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import prod
 from typing import ClassVar, Protocol
 
 import numpy as np
 import numpy.typing as npt
 from tvm.script.ir_builder import tirx as T
 
+from qcompiler.targets.problem import Conv2d
 from qcompiler.targets.vector.emit import Expr, lanes, splat
+from qcompiler.targets.vector.planes import weight_planes
 
 INPUTS = 6
 """Of a lookup."""
@@ -26,6 +29,21 @@ SHUFFLES = {32: "llvm.x86.avx2.pshuf.b", 64: "llvm.x86.avx512.pshuf.b.512"}
 
 PERMUTATION = "llvm.x86.avx512.permvar.qi.512"
 """A table of 64 bytes."""
+
+
+# bytes of vectors whose indices of four bits have bytes of their own, and how many all weights take in nibbles at most;
+# measured
+_APART, _MOST_IN_NIBBLES = 32, 1 << 18
+
+
+def indices_apart(problem: Conv2d, width: int) -> bool:
+    """Whether every index of four bits has a byte of its own where vectors have `width` bytes.
+
+    That saves the instructions that take two apart. More weights are read from farther away, which takes as long, and
+    would make up most of a library.
+    """
+    bits = prod(problem.kernel) * problem.x.c // problem.groups * problem.out_channels
+    return width == _APART and bits * len(weight_planes(problem.weights).factors) <= 8 * _MOST_IN_NIBBLES
 
 
 class TableLookup(Protocol):

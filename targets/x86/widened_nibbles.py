@@ -91,23 +91,31 @@ def lane_bytes(problem: Conv2d, width: int) -> int:
 class WidenedNibbles(NibbleSums):
     """Shuffles of bytes (AVX-512BW, AVX2) or masks (SSE2), and sums in bytes, which are widened to 16 bits or 32.
 
-    width: bytes of a vector, the sixteen channels of one, two or four tables.
+    width: bytes of a vector, the sixteen channels of one, two or four tables. apart: whether each index has a byte.
     """
 
     width: int
+    apart: bool = False
+
+    @property
+    def per_byte(self) -> int:
+        """Indices that a byte holds."""
+        return 1 if self.apart else 2
 
     def total(self, problem: Conv2d) -> _Bytes:
         """Of all planes."""
         return _Bytes.from_zero(self.width, lane_bytes(problem, self.width), len(worths_of(problem)))
 
-    def index(self, weights: Expr, at: Expr, half: int) -> list[Any]:
+    def index(self, weights: Expr, at: Expr, place: int) -> list[Any]:
         """What is kept of the bits, vector by vector."""
         found = []
         for first in range(0, BYTES, self.width):
             held = weights[lanes(at + first, self.width)]
-            if half:
+            if place:
                 held = T.shift_right(held, splat(T.uint8(TABLE_INPUTS), self.width))
-            found.append(self._kept(T.bind(held & splat(T.uint8(ENTRIES - 1), self.width))))
+            if not self.apart:
+                held = held & splat(T.uint8(ENTRIES - 1), self.width)
+            found.append(self._kept(T.bind(held)))
         return found
 
     def _kept(self, index: Expr) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from math import prod
 
 from qcompiler.ir.numerics import WORD_BITS, WORD_BYTES
 from qcompiler.targets.measured import kind_of
@@ -39,7 +40,7 @@ from qcompiler.targets.x86.byte_dots import MultiplyBytes, Vnni, multiply_words
 from qcompiler.targets.x86.channel_dots import ChannelDots, column_tilings, fits_columns
 from qcompiler.targets.x86.code_lookups import CodeLookups, code_tilings, fits_codebook
 from qcompiler.targets.x86.dotted_nibbles import DottedNibbles
-from qcompiler.targets.x86.field_sums import FieldSums, field_sums, field_tilings
+from qcompiler.targets.x86.field_sums import MOST_ROWS, FieldSums, field_sums, field_tilings
 from qcompiler.targets.x86.lookup_mismatches import LookupMismatches
 from qcompiler.targets.x86.lookup_sums import PLANES, WIDTH, ColumnLookups, LookupSums, compared_sums, fits_sums
 from qcompiler.targets.x86.lookup_tilings import (
@@ -53,7 +54,13 @@ from qcompiler.targets.x86.machine import Isa
 from qcompiler.targets.x86.pair_sums import PairSums, PatchPairs
 from qcompiler.targets.x86.pixel_lookups import TABLE_BYTES, PixelLookups, gains_by_pixels, parts_of
 from qcompiler.targets.x86.sorted_sums import PatchSorted, SortedSums, fits_lists, sorted_tilings
-from qcompiler.targets.x86.table_lookups import SelectedBits, SplitTables, TableLookup, WholeTables
+from qcompiler.targets.x86.table_lookups import (
+    SelectedBits,
+    SplitTables,
+    TableLookup,
+    WholeTables,
+    indices_apart,
+)
 from qcompiler.targets.x86.tile_sums import TileSums, multiplies_tiles, tile_tilings
 from qcompiler.targets.x86.widened_nibbles import WidenedNibbles, lane_bytes
 from qcompiler.targets.x86.word_sums import PatchWords, WordSums
@@ -118,7 +125,8 @@ def nibbles(isa: Isa, problem: Problem) -> Iterator[Kernel]:
     if not isinstance(problem, Conv2d) or blocks is None or not fits_nibbles(problem, _most_lookups(isa)):
         return
     dotted = isa.vbmi and isa.vnni
-    reduction = DottedNibbles() if dotted else WidenedNibbles(isa.vector_bytes)
+    apart = indices_apart(problem, isa.vector_bytes)
+    reduction = DottedNibbles() if dotted else WidenedNibbles(isa.vector_bytes, apart)
     parts = 0 if dotted else lane_bytes(problem, isa.vector_bytes)
     for r in nibble_tilings(problem, blocks, isa.vector_bytes, parts, isa.registers):
         ns = compute_ns(isa, problem, blocks, isa.nibble_rate, r)
@@ -147,10 +155,10 @@ def pixels(isa: Isa, problem: Problem) -> Iterator[Kernel]:
 def dots(isa: Isa, problem: Problem) -> Iterator[Kernel]:
     """Convolutions of codes in bytes, but for those that `fields` does: all variants share one copy of the weights."""
     if isinstance(problem, Conv2d) and problem.x.in_bytes and _field_sums(isa, problem) is None:
-        dot, lowers = _dot(isa, problem)
+        dot, bits = _dot(isa, problem), _stored_bits(isa, problem)
         reduction = _reduction(isa, problem, dot)
-        yield from byte_convolutions(isa, problem, dot, lowers=lowers, reduction=reduction)
-        yield from patch_convolutions(isa, problem, dot, lowers, _OF_PATCHES[reduction])
+        yield from byte_convolutions(isa, problem, dot, bits, reduction)
+        yield from patch_convolutions(isa, problem, dot, bits, _OF_PATCHES[reduction])
 
 
 def sorted_steps(isa: Isa, problem: Problem) -> Iterator[Kernel]:
@@ -158,7 +166,7 @@ def sorted_steps(isa: Isa, problem: Problem) -> Iterator[Kernel]:
     blocks = convolution_blocks(problem)
     if not isinstance(problem, Conv2d) or blocks is None or not problem.x.in_bytes or problem.by_channel:
         return
-    if problem.second is not None or not problem.mostly_small or not isinstance(_dot(isa, problem)[0], MultiplyWords):
+    if problem.second is not None or not problem.mostly_small or not isinstance(_dot(isa, problem), MultiplyWords):
         return
     if isa.vector_bytes == _PAIRED and kind_of(problem) != "rows" and fits_lists(problem, blocks):
         sums = SortedSums(MultiplyBytes(isa.vector_bytes // 4))
@@ -243,18 +251,21 @@ def _table_lookup(isa: Isa, problem: Conv2d) -> TableLookup:
     return SelectedBits(problem.x.planes, weight_planes(problem.weights).signs)
 
 
-def _dot(isa: Isa, problem: Conv2d) -> tuple[ByteDot, bool]:
-    """The fastest instructions that are exact, and whether weights of few bits are brought down for them."""
+def _stored_bits(isa: Isa, problem: Conv2d) -> int | None:
+    """Of weights in the library: whole bytes, since to take them apart costs more; None for the fewest.
+
+    With VNNI a few rows read weights for so few products that fewer bytes are faster.
+    """
+    return None if isa.vnni and problem.x.n * prod(problem.out_hw) <= MOST_ROWS else 8
+
+
+def _dot(isa: Isa, problem: Conv2d) -> ByteDot:
+    """The fastest instructions that are exact."""
     width = isa.vector_bytes // 4
     if isa.vnni:
-        return Vnni(width), False
-    if width > 4:
-        as_stored, as_they_are = (_pairs_held(isa, problem, bits) for bits in (None, 8))
-        if as_they_are > as_stored and problem.second is None:
-            return MultiplyBytes(width, as_they_are), True
-        if as_stored:
-            return MultiplyBytes(width, as_stored), False
-    return multiply_words(width), False
+        return Vnni(width)
+    held = _pairs_held(isa, problem) if width > 4 else 0
+    return MultiplyBytes(width, held) if held else multiply_words(width)
 
 
 def _reduction(isa: Isa, problem: Conv2d, dot: ByteDot) -> type[ByteSums]:
@@ -266,9 +277,9 @@ def _reduction(isa: Isa, problem: Conv2d, dot: ByteDot) -> type[ByteSums]:
     return WordSums if isa.vector_bytes == _PAIRED and not isa.vnni and side_by_side else ByteSums
 
 
-def _pairs_held(isa: Isa, problem: Conv2d, bits: int | None) -> int:
-    """How many sums of two products 16 bits hold the sum of, 1 where only one is added to others; bits: of weights."""
-    held = (2**15 - 1) // max(1, 2 * (codes_of(problem).levels - 1) * largest_weight(problem, bits))
+def _pairs_held(isa: Isa, problem: Conv2d) -> int:
+    """How many sums of two products 16 bits hold the sum of, 1 where only one is added to others."""
+    held = (2**15 - 1) // max(1, 2 * (codes_of(problem).levels - 1) * largest_weight(problem, 8))
     return held if isa.vector_bytes == _PAIRED and problem.second is None else min(held, 1)
 
 

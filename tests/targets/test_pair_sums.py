@@ -100,20 +100,6 @@ def test_layers(problem: Conv2d, seed: int) -> None:
     check_one(pairs(problem), AVX2[0], problem, seed)
 
 
-@pytest.mark.parametrize("bits", [5, 6])
-def test_weights_in_several_parts(bits: int) -> None:
-    """One pixel: every number in every channel of a vector."""
-    weights = Codes(-(2 ** (bits - 1)), 2 ** (bits - 1) - 1)
-    problem = layer(130, 256, 1, Codes(0, 127), weights, kernel=1)
-    numbers = np.resize(np.arange(weights.low, weights.high + 1), 130)
-    made = np.stack([np.roll(numbers, channel) for channel in range(256)]).astype(np.float32)
-    offered = [each for each in pairs(problem) if each.reduction.lowers and each.reduction.bits == bits]
-    assert offered
-    for kernel in offered:
-        for got, expected in results(kernel, AVX2[0], problem, bits, made=Constants(weights=made[:, :, None, None])):
-            np.testing.assert_array_equal(got, expected, err_msg=kernel.name)
-
-
 def test_all_variants_share_one_copy_of_the_weights() -> None:
     for x, weights, _ in HELD:
         problem = layer(70, 96, 6, x, weights)

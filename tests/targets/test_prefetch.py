@@ -12,7 +12,7 @@ ASKED = "llvm.prefetch"
 def kernels(name, family, outputs, weights, activations):
     """Those of a family, the first with tiles of one, two and four blocks each."""
     (variant,) = TARGET.variants([name])
-    offers = offered(variant, Shape(256, (3, 3), outputs, 3), (signed(weights), unsigned(activations)))
+    offers = offered(variant, Shape(256, (2, 4), outputs, 3), (signed(weights), unsigned(activations)))
     mine = [offer for offer in offers if offer.kernel.name.startswith(family)]
     found = {blocks: [offer for offer in mine if f"b{blocks}s" in offer.kernel.name] for blocks in (1, 2, 4)}
     return variant, {blocks: each[0] for blocks, each in found.items() if each}
