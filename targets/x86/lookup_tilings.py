@@ -14,7 +14,7 @@ from qcompiler.targets.vector.tilings import Ranked, best_first, ranked, tiles_w
 from qcompiler.targets.x86.channel_dots import columns_of
 from qcompiler.targets.x86.lookup_sums import BLOCKS, lookups_together, units_of
 from qcompiler.targets.x86.machine import Isa
-from qcompiler.targets.x86.table_lookups import INPUTS
+from qcompiler.targets.x86.table_lookups import INPUTS, indices_apart
 
 # cost of a lookup by vector size, as measured: the shuffle itself, finding the table (shared by the vectors of a run)
 # and splitting weights into nibbles (shared by the pixels)
@@ -32,6 +32,8 @@ _PER_WEIGHT, _PER_ROW, _PER_UNIT = 0.5, 0.6, 1.0
 # what taking weights apart, shared by the pixels, and loading tables, shared by the blocks, add to a lookup of four
 # inputs, as measured
 _NIBBLE_COSTS = {16: (3.0, 3.0), 32: (0.3, 0.1), 64: (0.5, 0.1)}
+# the same of weights that need not be taken apart
+_COSTS_APART = (0.05, 0.2)
 # of sixteen lanes, in a tile of lookups by masks, which fill the registers: more are slower and several times the code
 _MOST_MASKED = 4
 
@@ -122,7 +124,7 @@ def nibble_tilings(problem: Conv2d, blocks: Blocks, width: int, parts: int, regi
     width: bytes of a vector. parts: registers that sums of a kind are in; 0: one holds those of all.
     """
     each = parts * len(worths_of(problem)) or 1
-    per_pixel, per_block = _NIBBLE_COSTS[width]
+    per_pixel, per_block = _COSTS_APART if indices_apart(problem, width) else _NIBBLE_COSTS[width]
     limit, most = (16, registers * 3 // 4) if width > LANES else (_MOST_MASKED, _MOST_MASKED * each)
     tiles = [
         (p, b, 1 + per_pixel / p + per_block / b)
