@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from tvm.script.ir_builder import tirx as T
 
 from qcompiler.ir.numerics import WORD_BYTES
 from qcompiler.ir.storage import Buffer
 from qcompiler.targets.vector.blocks import Blocks
-from qcompiler.targets.vector.emit import LANES, Expr, View, i64, lanes, splat, split, write, write_first
+from qcompiler.targets.vector.emit import LANES, Expr, View, i64, lanes, splat, split, whole_or_rest, write, write_first
 
 _WORDS = LANES // WORD_BYTES
 Pixel = tuple[Expr, Expr, Expr]
@@ -20,15 +22,8 @@ def store_bytes(target: View, blocks: Blocks, pixel: Pixel, block: Expr, index: 
         return
     words = T.bind(T.reinterpret(f"uint32x{_WORDS}", T.Cast("uint8x16", index)))
     first, last = _words(blocks, block, target.buffer)
-    at = T.bind(target.offset(*pixel, first))
-    if last is None:
-        write(target.data, words, lanes(at, _WORDS))
-        return
-    with T.If(last):
-        with T.Then():
-            write_first(target.data, words, at, target.buffer.group_words % _WORDS)
-        with T.Else():
-            write(target.data, words, lanes(at, _WORDS))
+    store = partial(write_first, target.data, words, T.bind(target.offset(*pixel, first)))
+    whole_or_rest(last, _WORDS, target.buffer.group_words % _WORDS, store)
 
 
 def _store_few(target: View, blocks: Blocks, pixel: Pixel, block: Expr, index: Expr) -> None:

@@ -90,6 +90,18 @@ def write_first(target: Expr, value: Expr, at: Expr, count: int) -> None:
         first += size
 
 
+def whole_or_rest(last: Expr | None, whole: int, rest: int, store: Callable[[int], None]) -> None:
+    """Run `store` on as many elements as a block has, `rest` of them where `last` is true; None: it never is."""
+    if last is None:
+        store(whole)
+        return
+    with T.If(last):
+        with T.Then():
+            store(rest)
+        with T.Else():
+            store(whole)
+
+
 def prefetch(address: Expr, level: int) -> Expr:
     """A call that asks for the line at an address, to be read soon, in the FIRST or the SECOND level of the cache."""
     return T.call_llvm_intrin("void", "llvm.prefetch", address, T.int32(_READ), T.int32(level), T.int32(_DATA))

@@ -41,6 +41,7 @@ from qcompiler.targets.vector.emit import (
     mask_bits,
     splat,
     temporary,
+    whole_or_rest,
     write,
     write_first,
 )
@@ -244,14 +245,7 @@ class BoundEpilogue:
             for lane in range(count):
                 write(target.data, T.Shuffle([v], [lane]), target.offset(*pixel, first + lane))
 
-        if not self.blocks.ragged:
-            store(LANES)
-            return
-        with T.If(self.blocks.last(block)):
-            with T.Then():
-                store(self.blocks.rest)
-            with T.Else():
-                store(LANES)
+        whole_or_rest(self.blocks.last(block) if self.blocks.ragged else None, LANES, self.blocks.rest, store)
 
 
 def load_lanes(view: View, blocks: Blocks, pixel: Pixel, block: Expr) -> Expr:
