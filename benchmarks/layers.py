@@ -91,6 +91,8 @@ SHAPES = (
     # tiles that divide none of the others
     Shape(128, (26, 26), 80, 3), Shape(96, (12, 12), 192, 3), Shape(192, (20, 20), 96), Shape(384, (13, 13), 160),
     Shape(1152, (1, 1), 336),
+    # long sums of few channels
+    Shape(512, (7, 7), 128, 3),
 )  # fmt: skip
 LARGE = (Shape(4096, (1, 1), 4096),)
 """Laying out their weights takes longer than all else."""

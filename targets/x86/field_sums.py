@@ -7,12 +7,16 @@ the inputs i,
 
     sum i * w = low * S + step * sum i * j, sum i * j = (register + 128 * S) / 2**(p * bits) at the highest place
 
-and without the 128 at the others.
+and without the 128 at the others. vpmaddubsw adds products up in 16 bits, several steps before they are widened: places
+whose factors are too large for that are brought down.
 """
 
 from __future__ import annotations
 
+import operator
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import reduce
 from typing import ClassVar
 
 import numpy as np
@@ -29,27 +33,30 @@ from qcompiler.targets.vector.frame import Frame
 from qcompiler.targets.vector.reduction import Registers
 from qcompiler.targets.vector.tile import Tile
 from qcompiler.targets.vector.tilings import Ranked, ranked
+from qcompiler.targets.vector.unrolled_parts import for_runs_of_taps
+from qcompiler.targets.x86.byte_dots import MultiplyBytes
 
 _WIDTHS = (1, 2, 4)
-_SIGN = 0x80
+_SIGN, _MOST = 0x80, 255
 # beyond, masks cost little beside products, and `ByteSums` does as well
 MOST_ROWS = 8
-# rows of a tile; blocks side by side where one row reads all weights once, and where several read them in turn; chosen
+# rows of a tile; blocks side by side where one row reads all weights once into registers of 512 bits, and elsewhere;
+# chosen
 _TILE_ROWS = 4
 _STREAM, _SHARED = 16, 4
+# steps whose products are added up in 16 bits; chosen
+HELD = 4
+
+_Operands = list[tuple[Expr, ...]]
 
 
 @dataclass(frozen=True)
 class FieldSums(IndexSums):
-    """Weights uint32 [blocks / together, steps, together * bits / 8, 16].
-
-    lowers: whether the highest place is brought down to the lowest, for dots that add two products in 16 bits.
-    """
+    """Weights uint32 [blocks / together, steps, together * bits / 8, 16]."""
 
     dot: ByteDot
     bits: int
     together: int
-    lowers: bool
 
     family: ClassVar[str] = "fields_conv2d"
 
@@ -85,29 +92,57 @@ class FieldSums(IndexSums):
         """A register for each block, and one for the sum of the inputs."""
         return [*super().started(frame), register(0)]
 
+    def add_up(self, tile: Tile, sums: Registers, at: Expr, weight: Expr, per_step: int) -> None:
+        """Add the products of all inputs to the registers, of several steps at once where they share 16 bits."""
+        if not isinstance(self.dot, MultiplyBytes):
+            super().add_up(tile, sums, at, weight, per_step)
+            return
+
+        def several(steps: list[tuple[Expr, Expr]]) -> None:
+            self._steps(tile, sums, steps)
+
+        for_runs_of_taps(self.loops(tile.frame), self.rows(tile), at, weight, per_step, several, self.dot.held)
+
     def step(self, tile: Tile, sums: Registers, at: Expr, weight: Expr) -> None:
         """Four products in every lane."""
-        width = self.dot.width
+        self._steps(tile, sums, [(at, weight)])
+
+    def _steps(self, tile: Tile, sums: Registers, steps: Sequence[tuple[Expr, Expr]]) -> None:
+        """Four products of each step in every lane."""
+        width, apart = self.dot.width, tile.source.pixel_step()
         for first in range(0, LANES, width):
-            inputs = []
+            here, inputs = lanes(first, width), []
             for p in range(len(sums)):
-                words = tile.source.lanes_at(at + p * tile.source.pixel_step(), first, width)
-                inputs.append(tuple(T.bind(each) for each in self.dot.inputs(words)))
-            here = lanes(first, width)
+                words = [tile.source.lanes_at(at + p * apart, first, width) for at, _ in steps]
+                inputs.append([tuple(T.bind(each) for each in self.dot.inputs(held)) for held in words])
             for b in range(tile.frame.tiling.blocks):
                 group, place = divmod(b, self._in_byte)
-                words = tile.weights[0][lanes(weight + (group * LANES + first), width)]
-                factors = tuple(T.bind(each) for each in self.dot.weights(self._factor(words, place)))
+                words = [tile.weights[0][lanes(weight + (group * LANES + first), width)] for _, weight in steps]
+                bytes_of = [self.dot.weights(self._factor(held, place)) for held in words]
+                factors = [tuple(T.bind(each) for each in parts) for parts in bytes_of]
                 for p, row in enumerate(sums):
-                    write(row[b], self.dot.add(row[b][here], inputs[p], factors), here)
+                    write(row[b], self._added(row[b][here], inputs[p], factors), here)
+
+    def _added(self, total: Expr, inputs: _Operands, factors: _Operands) -> Expr:
+        """int32 lanes of `total` plus the products of some steps."""
+        if isinstance(self.dot, MultiplyBytes):
+            return total + self.dot.widened(reduce(operator.add, map(self.dot.pairs, inputs, factors)))
+        for each, factor in zip(inputs, factors, strict=True):
+            total = self.dot.add(total, each, factor)
+        return total
 
     def _factor(self, words: Expr, place: int) -> Expr:
-        """Words with the numbers at a place of each byte alone, the highest bit of a byte flipped."""
+        """Words with the numbers at a place of each byte alone, the highest bit of a byte flipped if it has a sign."""
         mask, shift = 2**self.bits - 1, place * self.bits
-        if self._is_highest(place) and self.lowers:
+        if self._is_lowered(place):
             return T.shift_right(words, splat(T.uint32(shift), self.dot.width)) & self._bytes(mask)
         found = words & self._bytes(mask << shift)
         return found ^ self._bytes(_SIGN) if self._is_highest(place) else found
+
+    def _is_lowered(self, place: int) -> bool:
+        """Whether factors at a place are brought down, without which 16 bits would not hold their products."""
+        most = (2**self.bits - 1) << place * self.bits
+        return isinstance(self.dot, MultiplyBytes) and 2 * _MOST * most * self.dot.held >= 2**15
 
     def _is_highest(self, place: int) -> bool:
         return place == self._in_byte - 1
@@ -144,14 +179,14 @@ class FieldSums(IndexSums):
     def finished(self, tile: Tile, row: list[Expr], b: int) -> Expr:
         """Sums of products of a row with the weights as they are."""
         weights, place, inputs = tile.frame.problem.weights, b % self._in_byte, row[-1][lanes(0)]
-        total, shift = super().finished(tile, row, b), place * self.bits
-        if self._is_highest(place):
-            total, shift = (total, 0) if self.lowers else (total + inputs * splat(T.int32(_SIGN)), shift)
+        total, shift = super().finished(tile, row, b), 0 if self._is_lowered(place) else place * self.bits
+        if self._is_highest(place) and shift:
+            total = total + inputs * splat(T.int32(_SIGN))
         total = T.shift_right(total, splat(T.int32(shift))) if shift else total
         return total * splat(T.int32(weights.step)) + inputs * splat(T.int32(weights.low))
 
 
-def field_sums(problem: Conv2d, blocks: Blocks, dot: ByteDot, lowers: bool) -> FieldSums | None:
+def field_sums(problem: Conv2d, blocks: Blocks, dot: ByteDot) -> FieldSums | None:
     """The reduction that suits a product of a few rows; None for other problems, and where blocks fill no bytes."""
     rows = problem.out_hw[1]
     matrix = problem.kernel == problem.strides == (1, 1) and problem.groups == 1 and not any(problem.pads)
@@ -160,10 +195,10 @@ def field_sums(problem: Conv2d, blocks: Blocks, dot: ByteDot, lowers: bool) -> F
     bits = next((width for width in _WIDTHS if problem.weights.bits <= width), None)
     if bits is None or problem.centred or not problem.x.in_bytes or not _fits(problem):
         return None
-    together = _STREAM if rows == 1 else max(_SHARED, 8 // bits)
+    together = _STREAM if rows == 1 and dot.width == LANES else max(_SHARED, 8 // bits)
     while blocks.count % together:
         together //= 2
-    return FieldSums(dot, bits, together, lowers) if together * bits >= 8 else None
+    return FieldSums(dot, bits, together) if together * bits >= 8 else None
 
 
 def _fits(problem: Conv2d) -> bool:

@@ -40,7 +40,7 @@ from qcompiler.targets.x86.byte_dots import MultiplyBytes, Vnni, multiply_words
 from qcompiler.targets.x86.channel_dots import ChannelDots, column_tilings, fits_columns
 from qcompiler.targets.x86.code_lookups import CodeLookups, code_tilings, fits_codebook
 from qcompiler.targets.x86.dotted_nibbles import DottedNibbles
-from qcompiler.targets.x86.field_sums import MOST_ROWS, FieldSums, field_sums, field_tilings
+from qcompiler.targets.x86.field_sums import HELD, MOST_ROWS, FieldSums, field_sums, field_tilings
 from qcompiler.targets.x86.lookup_mismatches import LookupMismatches
 from qcompiler.targets.x86.lookup_sums import PLANES, WIDTH, ColumnLookups, LookupSums, compared_sums, fits_sums
 from qcompiler.targets.x86.lookup_tilings import (
@@ -289,10 +289,8 @@ def _field_sums(isa: Isa, problem: Problem) -> FieldSums | None:
     if not isinstance(problem, Conv2d) or blocks is None:
         return None
     if isa.vnni:
-        return field_sums(problem, blocks, Vnni(width), lowers=False)
-    if width > 4:
-        return field_sums(problem, blocks, MultiplyBytes(width), lowers=True)
-    return field_sums(problem, blocks, multiply_words(width), lowers=False)
+        return field_sums(problem, blocks, Vnni(width))
+    return field_sums(problem, blocks, MultiplyBytes(width, HELD) if width > 4 else multiply_words(width))
 
 
 def _can_look_up(problem: Conv2d, blocks: Blocks) -> bool:

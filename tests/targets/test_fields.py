@@ -14,9 +14,11 @@ from qcompiler.ir.storage import Buffer, Halo
 from qcompiler.targets.problem import Conv2d, Operation
 from qcompiler.targets.target import Constants, Kernel
 from qcompiler.targets.vector.conv import DirectConv2d
-from qcompiler.targets.x86 import X86Variant
+from qcompiler.targets.vector.kernel_runner import KernelRunner
+from qcompiler.targets.x86 import TARGET, X86Variant
 from qcompiler.targets.x86.field_sums import MOST_ROWS, FieldSums
 from tests.targets.problems import RUNNABLE, check_one, epilogues, results
+from tests.targets.test_reductions import check_largest
 
 INPUTS = [Codes(0, 255), Codes(-128, 127), Codes(-255, 255, 2), Codes(0, 15)]
 WEIGHTS = [BINARY, Codes(-1, 1), Codes(-2, 1), Codes(-3, 3, 2), Codes(0, 5), Codes(-8, 7), Codes(-15, 15, 2)]
@@ -53,27 +55,42 @@ def test_products(problem: Conv2d, variant: X86Variant, seed: int) -> None:
 @pytest.mark.parametrize("variant", RUNNABLE, ids=lambda variant: variant.name)
 @pytest.mark.parametrize("rows", [1, 5])
 @pytest.mark.parametrize("weights", [BINARY, Codes(-2, 1), Codes(-8, 7)], ids=lambda codes: codes.label)
-def test_every_tiling_holds_the_largest_sums(variant: X86Variant, rows: int, weights: Codes) -> None:
+@pytest.mark.parametrize("inputs", [4096, 4097], ids=["four steps at once", "one"])
+def test_every_tiling_holds_the_largest_sums(variant: X86Variant, rows: int, weights: Codes, inputs: int) -> None:
     """The largest inputs times the lowest and the highest weights: where 16 or 32 bits would overflow, if anywhere."""
-    problem = product(rows, 4097, 256, Codes(0, 255), weights)
-    values = np.full((256, 4097, 1, 1), weights.low, np.float32)
-    values[::2] = weights.high
+    problem = product(rows, inputs, 256, Codes(0, 255), weights)
     offered = fields(variant, problem)
     assert offered
     for kernel in offered:
-        for seed in (0, 1):
-            for got, expected in results(kernel, variant, problem, seed, made=Constants(weights=values)):
-                np.testing.assert_array_equal(got, expected, err_msg=kernel.name)
+        assert isinstance(kernel, DirectConv2d)
+        for lowest in (False, True):
+            check_largest(kernel, variant, KernelRunner, lowest)
+        for got, expected in results(kernel, variant, problem, 1):
+            np.testing.assert_array_equal(got, expected, err_msg=kernel.name)
+
+
+def test_factors_that_sixteen_bits_do_not_hold_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    (avx2,) = [variant for variant in RUNNABLE if variant.name == "avx2"] or [None]
+    if avx2 is None:
+        pytest.skip("this processor has no AVX2")
+    monkeypatch.setattr(FieldSums, "_is_lowered", lambda sums, place: False)
+    kernel = fields(avx2, product(1, 4096, 256, Codes(0, 255), Codes(-8, 7)))[0]
+    assert isinstance(kernel, DirectConv2d)
+    with pytest.raises(AssertionError):
+        check_largest(kernel, avx2, KernelRunner)
 
 
 @pytest.mark.parametrize("weights", [BINARY, Codes(-2, 1), Codes(-8, 7)], ids=lambda codes: codes.label)
-def test_all_variants_share_one_copy_of_the_weights(weights: Codes) -> None:
+def test_variants_share_copies_of_the_weights(weights: Codes) -> None:
+    """One of all rows but a single one, which registers of 512 bits read as they come."""
     for rows in (1, MOST_ROWS):
-        problem = product(rows, 70, 256, Codes(0, 255), weights)
+        problem, copies = product(rows, 70, 256, Codes(0, 255), weights), {}
         values = np.resize(np.arange(weights.low, weights.high + 1, weights.step), (256, 70, 1, 1)).astype(np.float32)
-        copies = {variant.kernels(problem)[0].pack(Constants(weights=values))[0].tobytes() for variant in RUNNABLE}
-        assert {len(copy) for copy in copies} == {256 * 72 * weights.bits // 8}
-        assert len(copies) == 1
+        for variant in TARGET.variants([]):
+            held = fields(variant, problem)[0].pack(Constants(weights=values))[0].tobytes()
+            copies.setdefault(held, set()).add(variant.isa.vector_bytes == 64)
+            assert len(held) == 256 * 72 * weights.bits // 8
+        assert list(copies.values()) == ([{True}, {False}] if rows == 1 else [{True, False}])
 
 
 def test_others_are_left_to_whole_bytes() -> None:
