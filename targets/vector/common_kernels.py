@@ -214,13 +214,15 @@ def patch_convolutions(
             yield DirectConv2d(frame, reduction(dot, bits), SumFinish(), ns)
 
 
-def rounded_products(machine: VectorMachine, problem: Problem, dot: ByteDot, most: int) -> Iterator[Kernel]:
+def rounded_products(
+    machine: VectorMachine, problem: Problem, dot: ByteDot, most: int, reduction: type[RoundedSums] = RoundedSums
+) -> Iterator[Kernel]:
     """Products of floats that are rounded in blocks, by sums of four products of at most `most` and 127."""
     blocks = convolution_blocks(problem)
     if not isinstance(problem, Conv2d) or blocks is None or not problem.rounded or problem.grid is None:
         return
     held = (machine.registers // 2) * machine.vector_bytes // 64
-    sums = RoundedSums(problem.grid, dot, blocks_together(problem.grid.bits, blocks.count), most, held)
+    sums = reduction(problem.grid, dot, blocks_together(problem.grid.bits, blocks.count), most, held)
     for r in rounded_tilings(problem, blocks, sums):
         ns = compute_ns(machine, problem, blocks, machine.byte_rate, r, problem.grid.bits / 32)
         yield DirectConv2d(Frame(problem, blocks, r.tiling), sums, FloatFinish(), ns)

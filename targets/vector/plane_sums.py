@@ -47,9 +47,13 @@ class PlaneReduction(Reduction):
     """Sums of products of codes in bit planes, whatever counts them: what registers lack, and what they mean."""
 
     def label(self, frame: Frame) -> str:
-        """Widths of weights and activations, and tiling."""
+        """Widths of weights and activations, how weights lie where that differs, and tiling."""
         problem = frame.problem
-        return f"{self.family}_w{problem.weights.bits}a{problem.x.planes}_{frame.tiling.label}"
+        return f"{self.family}_w{problem.weights.bits}a{problem.x.planes}{self.storage(frame)}_{frame.tiling.label}"
+
+    def storage(self, frame: Frame) -> str:
+        """Of its label: how weights lie, "" for the only way, or the usual one."""
+        return ""
 
     def skips_rows(self, frame: Frame) -> bool:
         """Never: the pixels of the padding hold codes."""

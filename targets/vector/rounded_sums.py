@@ -92,9 +92,9 @@ class RoundedSums(Reduction):
     def turn(self, problem: Conv2d) -> int:
         """Blocks whose indices for a block of the grid lie in one piece.
 
-        One row of few bits takes all that lie side by side: registers of 512 bits hold their sums.
+        Of one row of few bits registers of 512 bits hold the sums of all that lie side by side, and take them at once.
         """
-        if self.grid.bits < 8 and problem.out_hw[1] == 1:
+        if self.grid.bits < 8 and problem.out_hw[1] == 1 and self.dot.width == LANES:
             return self.together
         return min(self.together, max(_TURN, self._in_byte))
 
@@ -189,14 +189,14 @@ class RoundedSums(Reduction):
         """One block of the grid, for as many channel blocks at a time as registers hold."""
         size, at_once = self._array(tile.frame), self._at_once(tile.frame)
         if size == 1:
-            self._blocks(tile, rows, _Part(place, group, totals, 0, i64(0)))
+            self._blocks(tile, rows, GridPart(place, group, totals, 0, i64(0)))
             return
         for array in range(tile.frame.tiling.blocks // size):
             held = [row[array : array + 1] for row in totals]
             with T.serial(i64(0), i64(size // at_once)) as turn:
-                self._blocks(tile, rows, _Part(place, group, held, array * size, T.bind(turn * at_once)))
+                self._blocks(tile, rows, GridPart(place, group, held, array * size, T.bind(turn * at_once)))
 
-    def _blocks(self, tile: Tile, rows: list[RoundedBlocks], part: _Part) -> None:
+    def _blocks(self, tile: Tile, rows: list[RoundedBlocks], part: GridPart) -> None:
         """One block of the grid, for the channel blocks whose sums are in registers."""
         blocks = range(self._at_once(tile.frame))
         sums = [[register(0) for _ in blocks] for _ in rows]
@@ -204,11 +204,14 @@ class RoundedSums(Reduction):
             total = T.bind(row.sums[part.place])
             for b, found in enumerate(registers):
                 write(found, splat(self._started(tile.frame, total, b)), lanes(0))
-        with T.serial(i64(0), i64(self._group_steps())) as step:
-            words = [row.words[part.place * self._group_steps() + step] for row in rows]
-            self._step(tile, words, sums, part, step)
+        self._products(tile, rows, sums, part)
         for b in blocks:
             self._add(tile, rows, [registers[b] for registers in sums], part, b)
+
+    def _products(self, tile: Tile, rows: list[RoundedBlocks], sums: Registers, part: GridPart) -> None:
+        """Add the products of a block of the grid to registers."""
+        with T.serial(i64(0), i64(self._group_steps())) as step:
+            self._step(tile, rows, sums, part, step)
 
     def _at_once(self, frame: Frame) -> int:
         """Blocks of a tile whose sums are in registers at the same time: a divisor of those of the tile."""
@@ -236,18 +239,23 @@ class RoundedSums(Reduction):
     def _is_lowered(self, shift: int) -> bool:
         return shift > 0 and (2**self.grid.bits - 1) << shift > self.most
 
-    def _step(self, tile: Tile, words: list[Expr], sums: Registers, part: _Part, step: Expr) -> None:
+    def _step(self, tile: Tile, rows: list[RoundedBlocks], sums: Registers, part: GridPart, step: Expr) -> None:
         """Four products in every lane."""
         width = self.dot.width
+        words = [row.words[part.place * self._group_steps() + step] for row in rows]
         inputs = [tuple(T.bind(each) for each in self.dot.weights(splat(word, width))) for word in words]
         for first in range(0, LANES, width):
-            here = lanes(first, width)
             for i in range(len(sums[0])):
                 factors = tuple(T.bind(each) for each in self.dot.inputs(self._factor(tile, part, step, first, i)))
                 for p, row in enumerate(sums):
-                    write(row[i], self.dot.add(row[i][here], factors, inputs[p]), here)
+                    self._multiply(row[i], first, factors, inputs[p])
 
-    def _factor(self, tile: Tile, part: _Part, step: Expr, first: int, b: int) -> Expr:
+    def _multiply(self, total: Expr, first: int, factors: tuple[Expr, ...], inputs: tuple[Expr, ...]) -> None:
+        """Add four products to every lane of a register from lane `first` on."""
+        here = lanes(first, self.dot.width)
+        write(total, self.dot.add(total[here], factors, inputs), here)
+
+    def _factor(self, tile: Tile, part: GridPart, step: Expr, first: int, b: int) -> Expr:
         """Words with the indices of a block alone, `b` behind the first of a part."""
         width, mask, shift = self.dot.width, 2**self.grid.bits - 1, b % self._in_byte * self.grid.bits
         at, place = self._indices(tile, part, step, b)
@@ -260,7 +268,7 @@ class RoundedSums(Reduction):
         down = T.uint32(shift) if in_place else T.Cast("uint32", place * self.grid.bits)
         return T.shift_right(words, splat(down, width)) & splat(T.uint32(mask * ONES), width)
 
-    def _indices(self, tile: Tile, part: _Part, step: Expr, b: int) -> tuple[Expr, Expr]:
+    def _indices(self, tile: Tile, part: GridPart, step: Expr, b: int) -> tuple[Expr, Expr]:
         """Where the indices of a block lie, and at which place in bytes where that is not known beforehand."""
         size = self.turn(tile.frame.problem)
         run, within, behind = self._place(tile, part, b)
@@ -270,14 +278,14 @@ class RoundedSums(Reduction):
         steps = turn * self._group_steps() + step
         return (steps * (size // self._in_byte) + word + behind // self._in_byte) * LANES, place
 
-    def _place(self, tile: Tile, part: _Part, b: int) -> tuple[Expr, Expr, int]:
+    def _place(self, tile: Tile, part: GridPart, b: int) -> tuple[Expr, Expr, int]:
         """Run and place of a channel block, `b` behind the first of a part: the place of one before, and how far."""
         block = tile.block + part.start + part.first
         if self._in_place(tile.frame):
             return *split(block, self.together), b
         return *split(block + b, self.together), 0
 
-    def _add(self, tile: Tile, rows: list[RoundedBlocks], sums: list[Expr], part: _Part, b: int) -> None:
+    def _add(self, tile: Tile, rows: list[RoundedBlocks], sums: list[Expr], part: GridPart, b: int) -> None:
         """Scale the sums of one block of channels, `b` behind the first, and add them to the totals."""
         frame = tile.frame
         here = lanes(T.bind((part.first + b) * LANES) if self._array(frame) > 1 else 0)
@@ -296,7 +304,7 @@ class RoundedSums(Reduction):
 
 
 @dataclass(frozen=True)
-class _Part:
+class GridPart:
     """What is summed at a time: one block of the grid and some channel blocks of a tile.
 
     place: of the block of the grid among those that are rounded together. group: of all of them, which one.

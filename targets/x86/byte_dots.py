@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from tvm.script.ir_builder import tirx as T
 
-from qcompiler.targets.vector.emit import Expr, splat
+from qcompiler.targets.vector.emit import LANES, Expr, lanes, splat, temporary, write
 from qcompiler.targets.vector.multiply_words import MultiplyWords
 
 MADD_WORDS = {16: "llvm.x86.avx512.pmaddw.d.512", 8: "llvm.x86.avx2.pmadd.wd", 4: "llvm.x86.sse2.pmadd.wd"}
@@ -15,6 +15,8 @@ MADD_WORDS = {16: "llvm.x86.avx512.pmaddw.d.512", 8: "llvm.x86.avx2.pmadd.wd", 4
 
 # the same of bytes
 _MADD_BYTES = {16: "llvm.x86.avx512.pmaddubs.w.512", 8: "llvm.x86.avx2.pmadd.ub.sw"}
+# of sixteen lanes of 32 bits: two for each
+_PAIRS = 2 * LANES
 # of vpmaddubsw beside vpmaddwd where no sum of two products is widened, and what widening adds; as measured
 _MOST_SPEED, _WIDENING = 1.75, 1 / 6
 _DOTS = {16: "llvm.x86.avx512.vpdpbusd.512", 8: "llvm.x86.avx512.vpdpbusd.256"}
@@ -84,10 +86,28 @@ class MultiplyBytes:
         """int16 lanes, twice as many: sums of two products."""
         return T.call_llvm_pure_intrin(f"int16x{2 * self.width}", _MADD_BYTES[self.width], *inputs, *weights)
 
+    def multiply(self, total: Expr, first: int, inputs: tuple[Expr, ...], weights: tuple[Expr, ...]) -> None:
+        """Add sums of two products to an array int16 [32] of those of sixteen lanes, for the lanes from `first` on."""
+        here = lanes(2 * first, 2 * self.width)
+        write(total, total[here] + self.pairs(inputs, weights), here)
+
+    def settle(self, total: Expr, pairs: Expr) -> None:
+        """Add an array of `multiply` to sixteen lanes of 32 bits."""
+        for first in range(0, LANES, self.width):
+            here = lanes(first, self.width)
+            write(total, total[here] + self.widened(pairs[lanes(2 * first, 2 * self.width)]), here)
+
     def widened(self, pairs: Expr) -> Expr:
         """int32 lanes: sums of two of those each."""
         ones = splat(T.int16(1), 2 * self.width)
         return T.call_llvm_pure_intrin(f"int32x{self.width}", MADD_WORDS[self.width], pairs, ones)
+
+
+def no_pairs() -> Expr:
+    """An array int16 [32] of zeros, as `MultiplyBytes.multiply` adds to."""
+    found = temporary("int16", _PAIRS)
+    write(found, splat(T.int16(0), _PAIRS), lanes(0, _PAIRS))
+    return found
 
 
 def multiply_words(width: int) -> MultiplyWords:

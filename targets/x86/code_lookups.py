@@ -175,10 +175,9 @@ class CodeLookups(PlaneReduction):
 
     family: ClassVar[str] = "lookup_codes_conv2d"
 
-    def label(self, frame: Frame) -> str:
-        """Widths, whether indices lie apart that could share bytes, and tiling."""
-        problem, apart = frame.problem, "_apart" if self._book(frame).apart else ""
-        return f"{self.family}_w{problem.weights.bits}a{problem.x.planes}{apart}_{frame.tiling.label}"
+    def storage(self, frame: Frame) -> str:
+        """Whether indices lie apart that could share bytes."""
+        return "_apart" if self._book(frame).apart else ""
 
     def parameters(self, frame: Frame) -> list[Parameter]:
         """Weights, tables and starts."""

@@ -53,6 +53,7 @@ from qcompiler.targets.x86.lookup_tilings import (
 from qcompiler.targets.x86.machine import Isa
 from qcompiler.targets.x86.pair_sums import PairSums, PatchPairs
 from qcompiler.targets.x86.pixel_lookups import TABLE_BYTES, PixelLookups, gains_by_pixels, parts_of
+from qcompiler.targets.x86.rounded_pairs import MOST, RoundedPairs
 from qcompiler.targets.x86.sorted_sums import PatchSorted, SortedSums, fits_lists, sorted_tilings
 from qcompiler.targets.x86.table_lookups import (
     SelectedBits,
@@ -215,7 +216,7 @@ def rounded(isa: Isa, problem: Problem) -> Iterator[Kernel]:
     if isa.vnni:
         yield from rounded_products(isa, problem, Vnni(width), 255)
     elif width > 4 and bits < 8:
-        yield from rounded_products(isa, problem, MultiplyBytes(width), 127)
+        yield from rounded_products(isa, problem, MultiplyBytes(width), MOST, RoundedPairs)
     else:
         yield from rounded_products(isa, problem, multiply_words(width), 255)
 
