@@ -92,9 +92,9 @@ vpmaddwd and vpaddd 4.92 ([adr/0046](adr/0046-avx2.md)).
   have weights of a normal distribution, whose largest of a few hundred is 3.2 deviations: in half of their layers too
   many weights are large for that. Of trained weights, as in the rows w8a8, fewer are.
 - **Few bits.** Two of the four vector units shuffle. Additions, masks and what widens sums may go to all of them, and
-  take the places of shuffles in those two: kernels take about half as many cycles as there are shuffles and half of the
-  others. A word of 2 by 2 bits for four pixels and 32 channels has 192 shuffles and 330 others, 178 cycles, and took 190
-  ([adr/0052](adr/0052-whole-bytes-on-x86.md)).
+  take the places of shuffles in those two: kernels take about half as many cycles as there are shuffles and half of
+  the others. A word of 2 by 2 bits for four pixels and 32 channels has 192 shuffles and 330 others, 178 cycles, and
+  took 190 before indices lay apart ([adr/0052](adr/0052-whole-bytes-on-x86.md)).
 """
 
 
