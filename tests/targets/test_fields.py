@@ -69,15 +69,13 @@ def test_every_tiling_holds_the_largest_sums(variant: X86Variant, rows: int, wei
             np.testing.assert_array_equal(got, expected, err_msg=kernel.name)
 
 
-def test_factors_that_sixteen_bits_do_not_hold_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    (avx2,) = [variant for variant in RUNNABLE if variant.name == "avx2"] or [None]
-    if avx2 is None:
-        pytest.skip("this processor has no AVX2")
+@pytest.mark.parametrize("variant", [v for v in RUNNABLE if v.name in ("avx2", "avx512bw")], ids=lambda each: each.name)
+def test_factors_that_sixteen_bits_do_not_hold_are_found(variant: X86Variant, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(FieldSums, "_is_lowered", lambda sums, place: False)
-    kernel = fields(avx2, product(1, 4096, 256, Codes(0, 255), Codes(-8, 7)))[0]
+    kernel = fields(variant, product(1, 4096, 256, Codes(0, 255), Codes(-8, 7)))[0]
     assert isinstance(kernel, DirectConv2d)
     with pytest.raises(AssertionError):
-        check_largest(kernel, avx2, KernelRunner)
+        check_largest(kernel, variant, KernelRunner)
 
 
 @pytest.mark.parametrize("weights", [BINARY, Codes(-2, 1), Codes(-8, 7)], ids=lambda codes: codes.label)
