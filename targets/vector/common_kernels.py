@@ -228,11 +228,12 @@ def rounded_products(
         yield DirectConv2d(Frame(problem, blocks, r.tiling), sums, FloatFinish(), ns)
 
 
-def largest_weight(problem: Conv2d, bits: int | None = None) -> int:
-    """The largest absolute value of weights as `ByteSums` multiplies them: those of few bits lie highest in a byte."""
-    blocks, weights = convolution_blocks(problem), problem.weights
-    whole = blocks is None or (bits or stored_bits(problem, blocks)) == 8
-    return max(abs(weights.low), abs(weights.high)) if whole else 128
+def largest_weight(problem: Conv2d, bits: int) -> int:
+    """The largest absolute value of weights as `ByteSums` multiplies them: those of few bits lie highest in a byte.
+
+    bits: of weights as they are stored.
+    """
+    return max(abs(problem.weights.low), abs(problem.weights.high)) if bits == 8 else 128
 
 
 def counting(problem: Conv2d, blocks: Blocks, tiling: Tiling, cost: float, reduction: Reduction) -> DirectConv2d:

@@ -16,7 +16,7 @@ from __future__ import annotations
 import operator
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import reduce
+from functools import partial, reduce
 from typing import ClassVar
 
 import numpy as np
@@ -97,11 +97,8 @@ class FieldSums(IndexSums):
         if not isinstance(self.dot, MultiplyBytes):
             super().add_up(tile, sums, at, weight, per_step)
             return
-
-        def several(steps: list[tuple[Expr, Expr]]) -> None:
-            self._steps(tile, sums, steps)
-
-        for_runs_of_taps(self.loops(tile.frame), self.rows(tile), at, weight, per_step, several, self.dot.held)
+        steps = partial(self._steps, tile, sums)
+        for_runs_of_taps(self.loops(tile.frame), self.rows(tile), at, weight, per_step, steps, self.dot.held)
 
     def step(self, tile: Tile, sums: Registers, at: Expr, weight: Expr) -> None:
         """Four products in every lane."""
