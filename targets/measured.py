@@ -50,8 +50,7 @@ def kind_of(problem: Problem) -> str:
     """The kinds of problems whose ratios differ: "rows" of few pixels, "channels" each alone, a "point", a "window"."""
     if not isinstance(problem, Conv2d):
         return ""
-    oh, ow = problem.out_hw
-    if problem.x.n * oh * ow < FEW_PIXELS:
+    if problem.pixels < FEW_PIXELS:
         return "rows"
     if 1 < problem.groups == problem.x.c:
         return "channels"

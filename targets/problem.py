@@ -187,11 +187,16 @@ class Conv2d:
         )
 
     @property
+    def pixels(self) -> int:
+        """Of the output, of all images; rows of all products where it is a matrix product."""
+        oh, ow = self.out_hw
+        return self.x.n * oh * ow
+
+    @property
     def macs(self) -> int:
         """Multiply-adds per run."""
-        oh, ow = self.out_hw
         kh, kw = self.kernel
-        return self.x.n * oh * ow * self.out_channels * (self.x.c // self.groups) * kh * kw
+        return self.pixels * self.out_channels * (self.x.c // self.groups) * kh * kw
 
 
 PoolKind = Literal["max", "sum", "average", "average_include_pad", "codes"]

@@ -254,8 +254,7 @@ def _dot(isa: Isa, problem: Conv2d, bits: int) -> ByteDot:
 
 def _stored_bits(problem: Conv2d, blocks: Blocks) -> int:
     """Of weights in the library: whole bytes where they are read for many pixels, since to unpack them costs more."""
-    pixels = problem.x.n * problem.out_hw[0] * problem.out_hw[1]
-    return 8 if pixels > _FEW_PIXELS else stored_bits(problem, blocks)
+    return 8 if problem.pixels > _FEW_PIXELS else stored_bits(problem, blocks)
 
 
 def _elements(isa: Isa, problem: Conv2d, blocks: Blocks) -> bool:

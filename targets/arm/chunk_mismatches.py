@@ -35,8 +35,7 @@ _ADDRESSES = 4
 def chunk_of(geometry: Geometry) -> int:
     """Registers of 128 channels in a chunk; 0 if there are more pixels than one, or its bits do not divide."""
     problem = geometry.problem
-    pixels = problem.x.n * problem.out_hw[0] * problem.out_hw[1]
-    if pixels > 1 or not reads_rows(geometry) or len(geometry.loops()) > 1 or geometry.steps * 32 > _MOST_BITS:
+    if problem.pixels > 1 or not reads_rows(geometry) or len(geometry.loops()) > 1 or geometry.steps * 32 > _MOST_BITS:
         return 0
     return next((size for size in _CHUNKS if geometry.steps % (size * _WORDS) == 0), 0)
 

@@ -397,8 +397,7 @@ def stored_bits(problem: Conv2d, blocks: Blocks) -> int:
     Seven are stored as eight, and three as four where many pixels take them apart: a part costs more than its bytes.
     """
     held = max(problem.weights.high.bit_length(), (-problem.weights.low - 1).bit_length()) + 1
-    oh, ow = problem.out_hw
-    if held == _TWO_PARTS and problem.x.n * oh * ow >= _MANY_PIXELS:
+    if held == _TWO_PARTS and problem.pixels >= _MANY_PIXELS:
         held += 1
     whole = [bits for bits in range(held, _THREE_PARTS) if all(blocks.count * part % 8 == 0 for part in parts_of(bits))]
     geometry = Geometry(problem, blocks)

@@ -177,8 +177,7 @@ class Geometry:
     @property
     def single(self) -> bool:
         """Whether a single pixel reads all weights once."""
-        oh, ow = self.problem.out_hw
-        return self.problem.x.n * oh * ow == 1 and self.problem.second is None
+        return self.problem.pixels == 1 and self.problem.second is None
 
     @property
     def interleave(self) -> int:

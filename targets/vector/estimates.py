@@ -81,8 +81,7 @@ def compute_ns(
 
     share: of the bytes of the weights that is stored.
     """
-    oh, ow = problem.out_hw
-    outputs = problem.x.n * oh * ow * blocks.count * LANES
+    outputs = problem.pixels * blocks.count * LANES
     steps = Geometry(problem, blocks).steps
     arithmetic = outputs * steps * _products(problem) / macs_per_ns * ranked.slowdown
     if gathers(problem, blocks):

@@ -88,9 +88,9 @@ def gains_by_pixels(problem: Conv2d) -> bool:
     fewest = _FEWEST_BITS.get(problem.x.planes)
     if fewest is None or not fewest <= problem.weights.bits or not fits_flat(problem, 2 * LANES):
         return False
-    words, pixels = prod(problem.kernel) * problem.x.group_words, problem.x.n * prod(problem.out_hw)
+    words = prod(problem.kernel) * problem.x.group_words
     tables = problem.out_channels * words * len(parts_of(problem.weights)) * TABLE_BYTES
-    return (tables <= _FEW_TABLES or pixels >= _MANY_PIXELS) and fits_lookups(problem)
+    return (tables <= _FEW_TABLES or problem.pixels >= _MANY_PIXELS) and fits_lookups(problem)
 
 
 def fits_lookups(problem: Conv2d) -> bool:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from math import prod
 
 from qcompiler.ir.numerics import WORD_BITS, WORD_BYTES
 from qcompiler.targets.measured import kind_of
@@ -257,7 +256,7 @@ def _stored_bits(isa: Isa, problem: Conv2d) -> int | None:
 
     With VNNI a few rows read weights for so few products that fewer bytes are faster.
     """
-    return None if isa.vnni and problem.x.n * prod(problem.out_hw) <= MOST_ROWS else 8
+    return None if isa.vnni and problem.pixels <= MOST_ROWS else 8
 
 
 def _dot(isa: Isa, problem: Conv2d) -> ByteDot:
