@@ -7,8 +7,6 @@ import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import tvm
-
 from qcompiler.targets.target import Kernel, Variant
 
 ITERATIONS = 200
@@ -50,9 +48,16 @@ class InnerLoop:
 
 def assembly(kernel: Kernel, variant: Variant) -> str:
     """The assembly of one kernel."""
-    module = tvm.IRModule({"kernel": kernel.build("kernel")})
-    built = tvm.tirx.build(module, target=tvm.target.Target(dict(variant.tvm_target)))
-    return str(built.inspect_source("asm"))
+    (text,) = assemblies([kernel], variant)
+    return text
+
+
+def assemblies(kernels: Sequence[Kernel], variant: Variant) -> Sequence[str]:
+    """The assembly of each of the kernels, which are compiled together."""
+    named = {f"kernel_{place}": kernel.build(f"kernel_{place}") for place, kernel in enumerate(kernels)}
+    _, *parts = re.split(r"^(kernel_\d+):", variant.platform.assembly(named, variant.tvm_target), flags=re.MULTILINE)
+    texts = dict(zip(parts[::2], parts[1::2], strict=True))
+    return [texts[name] for name in named]
 
 
 def inner_loops(text: str) -> Sequence[InnerLoop]:

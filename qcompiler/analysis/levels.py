@@ -12,7 +12,7 @@ from qcompiler.analysis.monotone import MonotoneOp, monotone_op
 from qcompiler.analysis.moves import keeps_channels, moves_elements
 from qcompiler.analysis.ranges import IntegerRanges, codes_of_type
 from qcompiler.analysis.windows import mean_count
-from qcompiler.ir.traits import Trait, has
+from qcompiler.ir.traits import LAYER, Trait, has
 from qcompiler.ir.view import constant_of, ints, is_op, text
 
 DoubleArray = npt.NDArray[np.float64]
@@ -56,7 +56,7 @@ def levels_of(value: ir.Value, axis: int, ranges: IntegerRanges) -> Levels | Non
     while (levels := _source(value, ranges)) is None:
         node = value.producer()
         operands = [] if node is None else [i for i in node.inputs if i is not None and constant_of(i) is None]
-        if node is None or len(operands) != 1 or len(path) == _LONGEST:
+        if node is None or len(operands) != 1 or len(path) == _LONGEST or has(node, LAYER):
             return None
         path.append(node)
         value = operands[0]

@@ -27,9 +27,9 @@ def sources(node: ir.Node) -> tuple[str, ...]:
 def add_sources(node: ir.Node, origins: Iterable[ir.Node]) -> None:
     """Record that `node` replaces `origins`, in addition to what it already stands for."""
     recorded = node.metadata_props.get(SOURCE)
-    names = list(recorded.split(",")) if recorded else []
+    names = dict.fromkeys(recorded.split(",") if recorded else ())
     for origin in origins:
-        names.extend(name for name in sources(origin) if name not in names)
+        names.update(dict.fromkeys(sources(origin)))
     if names:
         node.metadata_props[SOURCE] = ",".join(names)
 

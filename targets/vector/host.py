@@ -15,8 +15,9 @@ from qcompiler.targets.vector.aligned_stack import on_aligned_stack
 from qcompiler.targets.vector.emit import prim_func
 from qcompiler.targets.vector.schedule import scheduled
 
-# passes of TVM that change no code for processors and take a sixth of its time, or half where kernels hold many
-# thresholds: those for devices, and the one that makes buffers smaller, of which no kernel has one that is too large
+# passes of TVM that change no code for processors and take a fifth of its time, or half where kernels hold many
+# thresholds: those for devices, the one that makes buffers smaller, of which no kernel has one that is too large, and
+# those that simplify what LLVM simplifies, too
 _IDLE_PASSES = (
     "s_tir.CompactBufferAllocation",
     "s_tir.HoistIfThenElse",
@@ -24,6 +25,8 @@ _IDLE_PASSES = (
     "s_tir.InjectPermutedLayout",
     "s_tir.InjectSoftwarePipeline",
     "s_tir.InjectVirtualThread",
+    "s_tir.RenormalizeSplitPattern",
+    "tirx.RemoveNoOp",
 )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import ctypes
 import subprocess
 import tempfile
@@ -31,7 +32,8 @@ class KernelRunner:
     def __init__(self, kernel: Kernel, variant: Variant, constants: Constants, beside: Sequence[Path] = ()) -> None:
         assert isinstance(kernel.launch, Items)
         self.items = kernel.launch.count
-        self._constants = [aligned(array) for array in kernel.pack(constants)]
+        self._kernel = kernel
+        self._constants = self._packed(constants)
         self._folder = tempfile.TemporaryDirectory()
         folder = Path(self._folder.name)
         self.object = object_code(kernel, variant, folder / "kernel.o")
@@ -39,6 +41,15 @@ class KernelRunner:
         command += [str(path) for path in beside]
         subprocess.run(command, check=True)
         self._function = ctypes.CDLL(str(folder / "kernel.so")).kernel
+
+    def with_constants(self, constants: Constants) -> KernelRunner:
+        """The same compiled kernel with other constants."""
+        other = copy.copy(self)
+        other._constants = self._packed(constants)
+        return other
+
+    def _packed(self, constants: Constants) -> list[Array]:
+        return [aligned(array) for array in self._kernel.pack(constants)]
 
     def bind(self, x: Array, tensors: Sequence[Array], outputs: Sequence[Array]) -> list[Any]:
         """Pointer arguments for `call`; the arrays must outlive them."""

@@ -62,7 +62,7 @@ def network(kind: str, zeros: Any, dynamic: bool = False) -> onnx.ModelProto:
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
 
 
-@pytest.mark.parametrize("zeros", [0, 100, 255, [90, 128, 160, 255, 0]], ids=str)
+@pytest.mark.parametrize("zeros", [0, 255, [90, 128, 160, 255, 0]], ids=str)
 @pytest.mark.parametrize("kind", SHAPES)
 def test_any_zero_point(tmp_path: Path, kind: str, zeros: Any) -> None:
     compiled(network(kind, zeros), tmp_path)

@@ -332,6 +332,11 @@ def results(
     return list(zip([inner for _, inner in outputs], expected, strict=True))
 
 
+def compiled(runner: KernelRunner) -> Callable[[Kernel, Variant, Constants], KernelRunner]:
+    """For `results`: the kernel of a runner, without compiling it again."""
+    return lambda _kernel, _variant, constants: runner.with_constants(constants)
+
+
 def guarded(like: Array, offset: int) -> tuple[Array, Array]:
     """Bytes with a fence on either side, and the array inside, filled with a pattern that is never a result."""
     whole = aligned(np.full(like.nbytes + 128 + offset, 0xA5, np.uint8))

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import pytest
 
 from benchmarks.arm_widths import WIDTHS, products
-from benchmarks.inner_loops import assembly, inner_loops
+from benchmarks.inner_loops import assemblies, assembly, inner_loops
 from qcompiler.ir.codes import Codes
 from qcompiler.ir.storage import Buffer, Halo, Packing
 from qcompiler.targets.arm import TARGET, ArmVariant
@@ -39,8 +39,8 @@ def layer(width: str, shape: str, packing: Packing) -> Conv2d:
 
 
 def check(kernels: Sequence[Kernel], problem: Conv2d, variant: ArmVariant) -> None:
-    for kernel in kernels:
-        loops = [loop for loop in inner_loops(assembly(kernel, variant)) if products(problem, loop)]
+    for kernel, text in zip(kernels, assemblies(kernels, variant), strict=True):
+        loops = [loop for loop in inner_loops(text) if products(problem, loop)]
         assert loops, kernel.name
         for loop in loops:
             assert loop.spills == 0, (kernel.name, loop.instructions)

@@ -83,8 +83,7 @@ def test_bytes_hold_the_largest_sums(weights: Codes) -> None:
     for x in ACTIVATIONS:
         assert bool(lookups(by_pixels(70, 20, x, weights))) == wide_enough(x, weights)
     kernel = tiled(lookups(by_pixels(70, 16, ACTIVATIONS[2 if weights.bits > 3 else 0], weights)), 16)
-    for lowest in (False, True):
-        check_largest(kernel, LOOKING[0], KernelRunner, lowest)
+    check_largest(kernel, LOOKING[0], KernelRunner)
 
 
 @looking

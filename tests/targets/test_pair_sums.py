@@ -20,7 +20,7 @@ from qcompiler.targets.vector.kernel_runner import KernelRunner, aligned, empty_
 from qcompiler.targets.x86 import TARGET
 from qcompiler.targets.x86.byte_dots import MultiplyBytes
 from qcompiler.targets.x86.pair_sums import PairSums
-from tests.targets.problems import RUNNABLE, by_reduction, check_one, epilogues, results
+from tests.targets.problems import RUNNABLE, by_reduction, check_one, compiled, epilogues, results
 
 AVX2 = [variant for variant in RUNNABLE if variant.name == "avx2"]
 pytestmark = pytest.mark.skipif(not AVX2, reason="this processor has no AVX2")
@@ -74,7 +74,7 @@ def test_every_tiling_holds_the_largest_sums(x: Codes, weights: Codes, held: int
         runner, (output,) = KernelRunner(each, AVX2[0], made), empty_outputs(problem)
         runner.call(runner.bind(filled, [], [output]), 0, runner.items)
         np.testing.assert_array_equal(output, expected, err_msg=each.name)
-        for got, other in results(each, AVX2[0], problem, seed=held):
+        for got, other in results(each, AVX2[0], problem, seed=held, make_runner=compiled(runner)):
             np.testing.assert_array_equal(got, other, err_msg=each.name)
 
 

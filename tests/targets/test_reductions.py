@@ -247,26 +247,22 @@ def check_largest(
     kernel: DirectConv2d,
     variant: Variant,
     make_runner: type[KernelRunner] | type[EmulatedRunner],
-    lowest: bool = False,
 ) -> None:
-    """The largest activations against weights that differ from them in all bits, and against equal ones.
-
-    lowest: the smallest activations instead.
-    """
+    """The largest and the smallest activations against weights that differ from them in all bits, and equal ones."""
     problem = kernel.problem
     assert problem.x.codes is not None
-    code = problem.x.codes.low if lowest else problem.x.codes.high
-    x = aligned(reference.store(problem.x, np.full(logical(problem.x), code, np.float32)))
     shape = (problem.out_channels, problem.x.c // problem.groups, *problem.kernel)
     weights = np.full(shape, problem.weights.low, np.float32)
     weights[::2] = problem.weights.high
-    outputs = empty_outputs(problem)
     runner = make_runner(dataclasses.replace(kernel, finish=Raw()), variant, Constants(weights=weights))
-    runner.call(runner.bind(x, [], outputs), 0, kernel.items)
-    expected = kernel.reduction.meaning(
-        problem, patches(problem, load(problem.x, x)), weights.reshape(len(weights), -1)
-    )
-    np.testing.assert_array_equal(outputs[0].reshape(-1, problem.out_channels), expected, err_msg=kernel.name)
+    for code in (problem.x.codes.high, problem.x.codes.low):
+        x = aligned(reference.store(problem.x, np.full(logical(problem.x), code, np.float32)))
+        outputs = empty_outputs(problem)
+        runner.call(runner.bind(x, [], outputs), 0, kernel.items)
+        expected = kernel.reduction.meaning(
+            problem, patches(problem, load(problem.x, x)), weights.reshape(len(weights), -1)
+        )
+        np.testing.assert_array_equal(outputs[0].reshape(-1, problem.out_channels), expected, err_msg=kernel.name)
 
 
 def logical(x: Buffer) -> tuple[int, ...]:
