@@ -102,8 +102,10 @@ class DirectConv2d(ByItems):
 
         rows = frame.geometry.visited_rows(y)
 
-        def tile(x0: Expr) -> None:
-            made = Tile(frame, source, start, weights, finish, epilogue, (n, y, x0), rows, run, first_block)
+        def tile(x0: Expr, pixels: int) -> None:
+            made = Tile(
+                frame.of_pixels(pixels), source, start, weights, finish, epilogue, (n, y, x0), rows, run, first_block
+            )
             self.finish.emit(made, self.reduction.fill(made))
 
         with self.reduction.around(frame):

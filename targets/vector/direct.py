@@ -1,8 +1,8 @@
 """The frame of a direct convolution: work items, register tiles and the loops over kernel taps.
 
 A work item is one segment of a row of outputs (see `walk`) for `blocks` channel blocks of sixteen. It walks the row in
-tiles of `pixels` outputs; the last tile overlaps its neighbour when the width does not divide. Inside a tile all
-accumulators live in registers while the taps stream by, weights laid out in exactly that order.
+tiles of `pixels` outputs; when the width does not divide, the last tile overlaps its neighbour or is short. Inside a
+tile all accumulators live in registers while the taps stream by, weights laid out in exactly that order.
 """
 
 from __future__ import annotations
@@ -30,13 +30,15 @@ class Tiling:
     """How a convolution is cut.
 
     pixels x blocks: the register tile. segment: tiles of one row per work item. channel_major: consecutive items share
-    weights and walk the rows (for layers whose weights outgrow the cache); else they share the rows.
+    weights and walk the rows (for layers whose weights outgrow the cache); else they share the rows. short: whether the
+    last tile of a row is as short as what is left, rather than overlap its neighbour.
     """
 
     pixels: int
     blocks: int
     segment: int
     channel_major: bool
+    short: bool = False
 
     @property
     def label(self) -> str:
@@ -288,17 +290,21 @@ class WorkGrid:
         n, y = split(row, height)
         return T.bind(n), T.bind(y), T.bind(segment), T.bind(run)
 
-    def for_tiles(self, segment: Expr, body: Callable[[Expr], None]) -> None:
-        """Run `body(x0)` for every pixel tile of a segment; tiles never reach beyond the row."""
+    def for_tiles(self, segment: Expr, body: Callable[[Expr, int], None]) -> None:
+        """Run `body(x0, pixels)` for every pixel tile of a segment; tiles never reach beyond the row."""
         p, width, count = self.tiling.pixels, walk(self.problem)[1], self.tiling.segment
         if self.tiles == 1:
-            body(i64(0))
+            body(i64(0), p)
             return
-        first = segment * count
-        trips = i64(count) if self.tiles % count == 0 else T.min(i64(count), self.tiles - first)
+        rest = width % p if self.tiling.short else 0
+        whole, first = self.tiles - bool(rest), segment * count
+        trips = i64(count) if self.segments * count == whole else T.min(i64(count), whole - first)
         with T.serial(i64(0), trips) as tile:
             x0 = (first + tile) * p
-            body(T.bind(x0 if width % p == 0 else T.min(x0, i64(width - p))))
+            body(T.bind(x0 if rest or width % p == 0 else T.min(x0, i64(width - p))), p)
+        if rest:
+            with T.If(segment == self.segments - 1), T.Then():
+                body(i64(whole * p), rest)
 
 
 def for_taps(

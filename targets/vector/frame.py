@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Self
 
 from qcompiler.targets.problem import Conv2d
 from qcompiler.targets.vector.blocks import Blocks
@@ -17,6 +18,10 @@ class Frame:
     problem: Conv2d
     blocks: Blocks
     tiling: Tiling
+
+    def of_pixels(self, pixels: int) -> Self:
+        """For a tile of so many pixels."""
+        return replace(self, tiling=replace(self.tiling, pixels=pixels))
 
     @property
     def grid(self) -> WorkGrid:

@@ -6,7 +6,7 @@ enough independent accumulators to hide the latency of an addition or multiply-a
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from qcompiler.ir.numerics import WORD_BYTES
 from qcompiler.targets.problem import Conv2d
@@ -28,6 +28,10 @@ _FLOAT_REUSE = (2.0, 2.2, 2.6)
 _JOINING = 1.1
 # tilings that are offered of each family; chosen
 _KEPT = 16
+# what code for the last tile of a row must gain; chosen
+_WORTH = 1.02
+# processors whose registers hold so few pixels that tiles divide few rows
+FEW_REGISTERS = 16
 
 
 @dataclass(frozen=True)
@@ -59,7 +63,7 @@ def float_tilings(problem: Conv2d, blocks: Blocks, vector_bytes: int, registers:
         for p, b in streams(problem, blocks, 16)
         if per_block * (p * b + (b if p > 1 else 0)) < registers
     ]
-    return ranked(problem, blocks, tiles)
+    return ranked(problem, blocks, tiles, shorten=registers <= FEW_REGISTERS)
 
 
 def _float_reuse(geometry: Geometry, run: int) -> float:
@@ -95,7 +99,7 @@ def byte_tilings(
         for p, b in found
         if per_block * p * (b + inputs) + _held(p, b, parts) <= registers or (p, b) == (1, shared)
     ]
-    return ranked(problem, blocks, tiles)
+    return ranked(problem, blocks, tiles, shorten=registers <= FEW_REGISTERS)
 
 
 def _held(pixels: int, blocks: int, parts: int) -> int:
@@ -130,13 +134,22 @@ def _vector_slowdown(pixels: int, blocks: int, need: float, reuse: float = 2) ->
     return max(1.0, need / (pixels * blocks), reuse / pixels) * (1 + 0.05 / pixels + 0.03 / blocks)
 
 
-def ranked(problem: Conv2d, blocks: Blocks, tiles: list[tuple[int, int, float]], width: int = 0) -> list[Ranked]:
-    """The best tiles, with the slowdown of overlapping tiles on top."""
+def ranked(
+    problem: Conv2d, blocks: Blocks, tiles: list[tuple[int, int, float]], width: int = 0, shorten: bool = False
+) -> list[Ranked]:
+    """The best tiles, with the slowdown of overlapping tiles on top.
+
+    shorten: whether the last tile of a row may be short, which is code of its own.
+    """
     row, count = walk(problem)[1], blocks.count
-    found = [
-        Ranked(_tiling(problem, blocks, p, b), s * -(-row // p) * p / row * -(-count // b) * b / count, width)
-        for p, b, s in tiles
-    ]
+    slowdowns = {(p, b): s for p, b, s in tiles}
+    found = []
+    for p, b, s in tiles:
+        overlapped, rest = s * -(-row // p) * p, row % p
+        cut = s * (row - rest) + slowdowns.get((rest, b), s) * rest
+        short = shorten and cut * _WORTH < overlapped
+        tiling = replace(_tiling(problem, blocks, p, b), short=short)
+        found.append(Ranked(tiling, (cut if short else overlapped) / row * -(-count // b) * b / count, width))
     return best_first(found)
 
 

@@ -10,7 +10,7 @@ from qcompiler.targets.vector.emit import LANES
 from qcompiler.targets.vector.flat_conv import FlatGrid, fits_flat
 from qcompiler.targets.vector.nibble_reduction import worths_of
 from qcompiler.targets.vector.planes import weight_planes
-from qcompiler.targets.vector.tilings import Ranked, best_first, ranked, tiles_within
+from qcompiler.targets.vector.tilings import FEW_REGISTERS, Ranked, best_first, ranked, tiles_within
 from qcompiler.targets.x86.channel_dots import columns_of
 from qcompiler.targets.x86.lookup_sums import BLOCKS, lookups_together, units_of
 from qcompiler.targets.x86.machine import Isa
@@ -131,4 +131,4 @@ def nibble_tilings(problem: Conv2d, blocks: Blocks, width: int, parts: int, regi
         for p, b in tiles_within(problem, blocks, limit)
         if p * b * each <= most or (p, b) == (1, 1)
     ]
-    return ranked(problem, blocks, tiles)
+    return ranked(problem, blocks, tiles, shorten=registers <= FEW_REGISTERS)

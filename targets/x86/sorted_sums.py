@@ -133,4 +133,4 @@ def fits_lists(problem: Conv2d, blocks: Blocks) -> bool:
 def sorted_tilings(problem: Conv2d, blocks: Blocks) -> list[Ranked]:
     """Tiles of one block."""
     tiles = tiles_within(problem, blocks, _MOST_PIXELS, most=1)
-    return ranked(problem, blocks, [(p, b, 1 + _FINDING / p) for p, b in tiles])
+    return ranked(problem, blocks, [(p, b, 1 + _FINDING / p) for p, b in tiles], shorten=True)

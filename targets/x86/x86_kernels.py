@@ -35,6 +35,7 @@ from qcompiler.targets.vector.nibble_reduction import fits_nibbles
 from qcompiler.targets.vector.patch_sums import PatchSums
 from qcompiler.targets.vector.planes import weight_planes
 from qcompiler.targets.vector.sum_finish import SumFinish
+from qcompiler.targets.vector.tilings import FEW_REGISTERS
 from qcompiler.targets.x86.byte_dots import MultiplyBytes, Vnni, multiply_words
 from qcompiler.targets.x86.channel_dots import ChannelDots, column_tilings, fits_columns
 from qcompiler.targets.x86.code_lookups import CodeLookups, code_tilings, fits_codebook
@@ -72,8 +73,6 @@ _OF_PATCHES: Mapping[type[ByteSums], type[PatchSums]] = {
     PairSums: PatchPairs,
     WordSums: PatchWords,
 }
-# too few for the weights of a kernel row
-_FEW_REGISTERS = 16
 
 
 def lookups(isa: Isa, problem: Problem) -> Iterator[Kernel]:
@@ -99,7 +98,7 @@ def tables(isa: Isa, problem: Problem) -> Iterator[Kernel]:
     for r in table_tilings(problem, blocks, look.width, isa.registers):
         ns = compute_ns(isa, problem, blocks, isa.table_rate * problem.x.planes, r)
         yield DirectConv2d(Frame(problem, blocks, r.tiling), LookupSums(look, sums), SumFinish(sums), ns)
-    if problem.kernel[1] > 1 and isa.registers > _FEW_REGISTERS:
+    if problem.kernel[1] > 1 and isa.registers > FEW_REGISTERS:
         for r in lookup_column_tilings(problem, blocks, look.width):
             ns = compute_ns(isa, problem, blocks, isa.table_rate * problem.x.planes, r)
             yield DirectConv2d(Frame(problem, blocks, r.tiling), ColumnLookups(look, sums), SumFinish(sums), ns)
