@@ -85,7 +85,7 @@ X86_64 = Architecture(
 )
 AARCH64 = Architecture(
     name="aarch64",
-    triple="aarch64-linux-gnu",
+    triple="aarch64-unknown-linux-gnu",
     aliases=("arm64",),
     elf_machine=183,
     wide=True,
@@ -99,7 +99,7 @@ AARCH64 = Architecture(
 )
 ARM = Architecture(
     name="arm",
-    triple="armv7a-linux-gnueabihf",
+    triple="armv7a-unknown-linux-gnueabihf",
     aliases=("armv*", "thumbv7", "thumbv7a*", "thumbv8a*"),
     elf_machine=40,
     wide=False,
@@ -126,7 +126,7 @@ WASM32 = Architecture(
 # microcontrollers; every core has a triple and flags of its own
 CORTEX_M = Architecture(
     name="cortex-m",
-    triple="thumbv7em-none-eabihf",
+    triple="thumbv7em-unknown-none-eabihf",
     aliases=("thumbv*m", "thumbv*m.base", "thumbv*m.main"),
     elf_machine=40,
     wide=False,

@@ -19,7 +19,7 @@ from qcompiler.analysis.moves import moves_elements
 from qcompiler.ir.ops import quantizer_of
 from qcompiler.ir.quantizing import UNBOUNDED
 from qcompiler.ir.traits import LAYER, Trait, has
-from qcompiler.ir.view import constant_of, integer, is_op, is_quantized_op, number, text
+from qcompiler.ir.view import constant_of, integer, is_op, is_quantized_op, number, static_shape, text
 
 # relative: more than sums of thousands of numbers and bounded functions are rounded by; chosen
 _ROOM = 1e-6
@@ -85,10 +85,12 @@ def _of_node(node: ir.Node, operands: list[Interval]) -> Interval:
         return _quantized(node, operands)
     if is_quantized_op(node, "Binarize") or is_op(node, "Sign"):
         return Interval(np.float32(-1), np.float32(1))
-    if node.domain not in ("", "ai.onnx"):
-        return EVERYTHING
     if moves_elements(node):
         return operands[0]
+    if is_quantized_op(node, "Threshold"):
+        return _reached(node)
+    if node.domain not in ("", "ai.onnx"):
+        return EVERYTHING
     if is_op(node, "Pad"):
         return _padded(node, operands)
     if is_op(node, "Concat", "Where"):
@@ -192,6 +194,15 @@ def _padded(node: ir.Node, operands: list[Interval]) -> Interval:
 def _averaged(node: ir.Node, x: Interval) -> Interval:
     counts_border = is_op(node, "AveragePool") and integer(node, "count_include_pad", 0) == 1
     return (x.union(Interval(np.float32(0), np.float32(0))) if counts_border else x).roomier()
+
+
+def _reached(node: ir.Node) -> Interval:
+    """From no threshold to all of them."""
+    thresholds = static_shape(node.inputs[1])
+    if not thresholds:
+        return EVERYTHING
+    low, step = number(node, "low", -1.0), number(node, "step", 2.0)
+    return Interval.around(np.float32(low), np.float32(low + step * thresholds[0]))
 
 
 def _quantized(node: ir.Node, operands: list[Interval]) -> Interval:

@@ -7,6 +7,7 @@ from qcompiler.analysis.intervals import EVERYTHING, Interval, Intervals
 from qcompiler.analysis.ranges import IntegerRanges
 from qcompiler.ir import oracle
 from qcompiler.ir.codes import Codes
+from qcompiler.ir.numerics import EXACT
 from tests.passes.comparison import graph
 
 NUMBERS = {
@@ -41,9 +42,15 @@ STEPS = (
     "Pad ({x}, pads)",
     "Concat <axis = 1> ({x}, {x})",
     "qcompiler.Quantize <low = -9.0, high = 9.0> ({x}, c, z)",
+    "qcompiler.Threshold <low = -3.0, step = 2.0> ({x}, thresholds, signs)",
+    "qcompiler.IntegerMaxPool <kernel_shape = [2, 2], strides = [1, 1], pads = [1, 1, 0, 0], dilations = [1, 1], "
+    "ceil_mode = 0> ({x}, signs)",
     'qcompiler.Quantize <low = -3.4e38, high = 3.4e38, rounding = "FLOOR"> ({x}, c, z)',
 )
 PADS = np.asarray([0, 0, 1, 1, 0, 0, 1, 1])
+# falling, as the sign says, for all channels
+THRESHOLDS = np.asarray([4, 0.5, -2], np.float32).reshape(3, 1, 1, 1, 1)
+SIGNS = np.full((1, 1, 1), -1, np.float32)
 
 
 @settings(deadline=None)
@@ -53,6 +60,8 @@ def test_values_of_any_chain_lie_in_their_interval(steps, seed):
     model = graph(
         f"g (float[1, 2, 4, 4] v0) => (v{len(steps)}) {{ {chr(10).join(lines)} }}",
         pads=PADS,
+        thresholds=THRESHOLDS,
+        signs=SIGNS,
         **{name: np.asarray(number, np.float32) for name, number in NUMBERS.items()},
     )
     random = np.random.default_rng(seed)
@@ -64,9 +73,12 @@ def test_values_of_any_chain_lie_in_their_interval(steps, seed):
         value = node.outputs[0]
         interval, codes, array = intervals.of(value), ranges.codes(value), found[value.name]
         assert interval.low <= array.min() and array.max() <= interval.high, node.op_type
-        if codes is not None and codes.high < 2**24:
+        if codes is not None and codes.high < EXACT:
             assert codes.low <= array.min() and array.max() <= codes.high
             assert not ((array - codes.low) % codes.step).any()
+            # an interval forgets nothing of what is known of integers
+            assert codes.low in (-EXACT, min(codes.low, interval.low)), node.op_type
+            assert codes.high == max(codes.high, interval.high), node.op_type
 
 
 @pytest.mark.parametrize(

@@ -20,8 +20,8 @@ from hypothesis import Phase
 from qcompiler.analysis import thresholds
 from qcompiler.analysis.thresholds import SignChange
 from qcompiler.frontend.dialects import qonnx
-from qcompiler.ir.view import constant_of
-from qcompiler.lowering import groups
+from qcompiler.ir.view import constant_of, shape_of
+from qcompiler.lowering import group, links
 from qcompiler.lowering.standard import recurrent
 from qcompiler.passes import fold_thresholds
 from qcompiler.targets.vector import byte_mismatches
@@ -65,26 +65,26 @@ def networks_until_found(fault: Planted, target: str = "x86") -> tuple[int, str]
 def alias_that_moves() -> AbstractContextManager[object]:
     """Aliasing: a Transpose that exchanges two axes of one extent counts as one that moves nothing."""
 
-    right = groups._moves_nothing
+    right = group._moves_nothing
 
     def moves_nothing(transpose: ir.Node) -> bool:
-        return right(transpose) or groups.shape_of(transpose.inputs[0]) == groups.shape_of(transpose.outputs[0])
+        return right(transpose) or shape_of(transpose.inputs[0]) == shape_of(transpose.outputs[0])
 
-    return mock.patch.object(groups, "_moves_nothing", moves_nothing)
+    return mock.patch.object(group, "_moves_nothing", moves_nothing)
 
 
 def link_across_channels() -> AbstractContextManager[object]:
     """Grouping: a constant of as many elements as there are channels counts as one per channel, whatever its axis."""
-    right = groups._operand
+    right = links._operand
 
     def operand(other: ir.Value, value: ir.Value, matrix: bool) -> object:
         found, constant = right(other, value, matrix), constant_of(other)
-        shape = groups.shape_of(value)
+        shape = shape_of(value)
         if found is not None or constant is None or constant.ndim > len(shape):
             return found
         return constant.reshape(-1) if constant.size == shape[-1 if matrix else 1] else None
 
-    return mock.patch.object(groups, "_operand", operand)
+    return mock.patch.object(links, "_operand", operand)
 
 
 def threshold_off_by_one() -> AbstractContextManager[object]:

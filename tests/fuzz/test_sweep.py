@@ -36,6 +36,13 @@ def test_random_networks_are_equal_on_arm(batch: int, every: int) -> None:
     assert records and not [record for record in records if record["kind"] not in judge.RIGHT]
 
 
+@pytest.mark.parametrize("name", planted.FAULTS)
+def test_a_fault_can_be_planted(name: str) -> None:
+    """What it replaces is still there."""
+    with planted.FAULTS[name]():
+        pass
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", planted.FAULTS)
 def test_a_planted_fault_is_found(name: str) -> None:
