@@ -35,12 +35,12 @@ DIFFERING = 5e-3
 
 # nothing but weights is quantized, or not even they
 REAL = {"moons-float", "moons-qnn", "moons-bnn", "scratch_mlp-relu"}
-# one kind of every family, and Moons' n-bit one, in the default run; QuickNet, which cannot be
-# narrowed, takes too long, and Bi-Real nets are ReactNets of fewer parts
+# one kind of every family, and Moons' n-bit one, in the default run; QuickNet, which cannot be narrowed, takes too long
 SAMPLED = (
     "binarynet_mlp-ternary", "binarynet_vgg-binary", "xnornet_mlp", "xnornet_vgg-alpha", "xnornet_alexnet-alpha",
-    "moons-full-qnn-w4a4", "moons-full-bnn", "lenet", "resnet18-w1a1", "lsq_resnet18-w2a2", "reactnet18",
-    "keras_mlp-w4a4", "keras_cnn-binary", "scratch_mlp-relu",
+    "moons-full-qnn-w4a4", "moons-full-bnn", "lenet", "resnet18-w1a1", "lsq_resnet18-w2a2", "reactnet18", "bireal18",
+    "keras_mlp-w4a4", "keras_cnn-binary",
+    "scratch_mlp-relu",
 )  # fmt: skip
 
 
