@@ -10,7 +10,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 import qcompiler
-from tests.targets.emulated import missing
+from tests.end_to_end.test_deployment import needs
 
 PLACES = [("arm", "armv7", "arm"), ("arm", "generic", "aarch64"), ("cortex-m", "cortex-m4", "cortex-m"),
           ("cortex-m", "cortex-m0", "cortex-m"), ("wasm", "plain", "wasm32"), ("rv64", "rv64gc", "riscv64"),
@@ -35,13 +35,10 @@ def there_and_back(path: Path) -> Path:
     return path
 
 
-@pytest.mark.parametrize(("target", "mcpu", "architecture"), PLACES, ids=[f"{each[0]}-{each[1]}" for each in PLACES])
-def test_every_processor_converts_as_onnxruntime_does(
-    target: str, mcpu: str, architecture: str, tmp_path: Path
-) -> None:
-    packages = missing(architecture)
-    if packages:
-        pytest.skip(f"missing Debian packages: {packages}")
+@pytest.mark.parametrize(
+    ("target", "mcpu"), [pytest.param(*each, marks=needs(name), id="-".join(each)) for *each, name in PLACES]
+)
+def test_every_processor_converts_as_onnxruntime_does(target: str, mcpu: str, tmp_path: Path) -> None:
     model = there_and_back(tmp_path / "wide.onnx")
     says: list[str] = []
     qcompiler.compile(model, target=target, output=tmp_path / "out", mcpu=[mcpu], progress=says.append)
